@@ -1,0 +1,59 @@
+"""cotlens: read the latents behind a chain of thought, and test whether the model uses what was read.
+
+Names are imported when they are first used, so that `import interp` stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from interp.capture import Store, capture
+    from interp.causal.interchange import interchange
+    from interp.decoders.evaluate import ReadOuts, decode
+    from interp.loading import load, random_init
+    from interp.problems import Problem, task
+    from interp.reasoners import Intervention, Reasoner
+    from interp.traces import Trace, TraceSet
+
+__version__ = "0.1.0"
+__all__ = [
+    "Intervention",
+    "Problem",
+    "ReadOuts",
+    "Reasoner",
+    "Store",
+    "Trace",
+    "TraceSet",
+    "capture",
+    "decode",
+    "interchange",
+    "load",
+    "random_init",
+    "task",
+]
+_HOMES = {
+    "Intervention": "interp.reasoners",
+    "Problem": "interp.problems",
+    "ReadOuts": "interp.decoders.evaluate",
+    "Reasoner": "interp.reasoners",
+    "Store": "interp.capture.store",
+    "Trace": "interp.traces",
+    "TraceSet": "interp.traces",
+    "capture": "interp.capture.record",
+    "decode": "interp.decoders.evaluate",
+    "interchange": "interp.causal.interchange",
+    "load": "interp.loading",
+    "random_init": "interp.loading",
+    "task": "interp.problems",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'interp' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,143 @@
+"""What a store's files are called, how they are written so that a kill loses nothing, and how they are read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.errors import StoreError, UsageError
+
+SCHEMA_VERSION = 1
+META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"
+KEY = "acts"
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def shard_path(root: Path, folder: str, shard: int) -> Path:
+    return root / "acts" / folder / f"{shard:05d}.safetensors"
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn what the file system refuses into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "The disk is full. Free some room and run the same command again: what is committed is kept."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "No permission to write there. Choose another --out."
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            hint = "A file stands where a folder is needed. Choose another --out."
+        else:
+            hint = error.strerror or str(error)
+        raise StoreError(f"{doing} failed at {error.filename or '?'}. {hint}") from None
+
+
+def commit(path: Path, content: bytes) -> str:
+    """Write `content` so that `path` is either absent, old or whole; returns its sha256.
+
+    Temporary name, fsync, rename, fsync of the folder.
+    """
+    with explained(f"writing {path.name}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    return hashlib.sha256(content).hexdigest()
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one JSON line and see it to the disk."""
+    with explained(f"writing {path.name}"), open(path, "ab") as file:
+        file.write((json.dumps(record, sort_keys=True) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_manifest(root: Path) -> list[dict[str, Any]]:
+    """The committed shards, in order. A last line that a kill cut short is not there yet."""
+    path = root / MANIFEST
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = []
+    for k, line in enumerate(lines[:-1]):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise StoreError(f"{path}: line {k + 1} is damaged. Delete it, and capture again to redo its shard.") from None
+    return records
+
+
+def mend_manifest(root: Path) -> None:
+    """Cut off a half-written last line, so that the next one starts on its own."""
+    path = root / MANIFEST
+    if path.exists():
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            commit(path, whole)
+
+
+def encode(rows: np.ndarray, dtype: str) -> bytes:
+    """Rows of activations as the bytes of a safetensors file."""
+    import torch
+    from safetensors.torch import save
+
+    return save({KEY: torch.from_numpy(np.ascontiguousarray(rows)).to(getattr(torch, dtype)).contiguous()})
+
+
+def checked_dtype(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise UsageError(f"a store keeps float32, float16 or bfloat16, but {dtype!r} came.")
+    return dtype
+
+
+class MappedRows:
+    """The rows of one shard file, mapped into memory and gathered with numpy."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with open(path, "rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(size))[KEY]
+            self.shape: tuple[int, int] = tuple(header["shape"])
+            self._bf16 = header["dtype"] == "BF16"
+            kind = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}[header["dtype"]]
+            self._rows = np.memmap(path, dtype=kind, mode="r", offset=8 + size, shape=self.shape)
+        except FileNotFoundError:
+            raise StoreError(f"{path} is missing. Capture again to redo it.") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"{path} is damaged ({error}). Capture again to redo it.") from None
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The chosen rows in float32, n x d."""
+        found = np.asarray(self._rows[rows])
+        if self._bf16:
+            return (found.astype(np.uint32) << 16).view(np.float32)
+        return found.astype(np.float32, copy=False)

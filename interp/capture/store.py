@@ -1,0 +1,203 @@
+"""The activation store: rows are positions of traces, indexed by trace, position, channel, step and place.
+
+    STORE/meta.json        who thought, which addresses, dtype, mask policy, versions, and a hash over all that
+    STORE/index.parquet    one row for each kept position
+    STORE/traces.parquet   the traces and their problems
+    STORE/acts/<hook>/L<layer>/<shard>.safetensors
+    STORE/manifest.jsonl   one line for each committed shard
+
+A shard without a manifest line is redone; a trace never spans shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from interp.capture import layout
+from interp.errors import StoreError, unknown
+from interp.models.address import Address
+from interp.traces import Channel, TraceSet
+
+THINKING = (Channel.THOUGHT, Channel.LATENT)
+
+
+class Store:
+    """A store on disk, opened for reading. Raises `StoreError` when it is missing, foreign or damaged."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        meta = self.path / layout.META
+        if not meta.exists():
+            kind = "an empty or foreign folder" if self.path.exists() else "not there"
+            raise StoreError(f"no activation store at {self.path} (it is {kind}). Make one: `cotlens capture run`.")
+        try:
+            self.meta: dict[str, Any] = json.loads(meta.read_text())
+            version = self.meta["schema_version"]
+            self.addresses = [Address(name) for name in self.meta["addresses"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{meta} does not describe an activation store ({error}).") from None
+        if version != layout.SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} has schema version {version}, and this version reads {layout.SCHEMA_VERSION}. Capture again."
+            )
+        self._mapped: dict[tuple[str, int], layout.MappedRows] = {}
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row for each position: trace, position, token_id, token, channel, step, thought, place, shard, row."""
+        try:
+            return pd.read_parquet(self.path / layout.INDEX)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path / layout.INDEX} cannot be read ({error}). Capture again.") from None
+
+    @cached_property
+    def traces(self) -> TraceSet:
+        return TraceSet.from_parquet(self.path / layout.TRACES)
+
+    @cached_property
+    def committed(self) -> set[int]:
+        return {record["shard"] for record in layout.read_manifest(self.path)}
+
+    @property
+    def complete(self) -> bool:
+        return self.committed == set(self.index["shard"].unique())
+
+    @property
+    def places(self) -> list[str]:
+        """The places of the kept positions, in the order in which they are thought."""
+        order = self.index.groupby("place", sort=False)["position"].mean()
+        return sorted(order.index, key=lambda place: place_key(place))
+
+    def rows(self, *, channel: str | Sequence[str] | None = None, place: str | None = None) -> pd.DataFrame:
+        """The part of the index in these channels or at this place."""
+        found = self.index
+        if channel is not None:
+            wanted = [channel] if isinstance(channel, str) else list(channel)
+            for name in wanted:
+                if name not in set(Channel):
+                    raise unknown("channel", name, [c.value for c in Channel])
+            found = found[found["channel"].isin(wanted)]
+        if place is not None:
+            if place not in set(self.index["place"]):
+                raise unknown("place in this store", place, self.places)
+            found = found[found["place"] == place]
+        return found
+
+    @property
+    def thought_rows(self) -> pd.DataFrame:
+        """The rows of thoughts, visible or latent."""
+        return self.rows(channel=THINKING)
+
+    def address(self, name: Address | str) -> Address:
+        """The stored address of that name. Raises `UsageError` when it was not captured."""
+        wanted = Address(str(name))
+        if wanted not in self.addresses:
+            raise unknown("address in this store", wanted, self.addresses)
+        return wanted
+
+    def acts(self, address: Address | str, rows: pd.DataFrame | None = None) -> Float32[np.ndarray, "rows d_model"]:
+        """Activations at `address` for `rows` of the index (all of them by default), in their order."""
+        folder = self.address(address).folder
+        rows = self.index if rows is None else rows
+        shards, places = rows["shard"].to_numpy(), rows["row"].to_numpy()
+        out: np.ndarray | None = None
+        for shard in np.unique(shards):
+            if int(shard) not in self.committed:
+                raise StoreError(f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it.")
+            mapped = self._open(folder, int(shard))
+            here = np.flatnonzero(shards == shard)
+            if out is None:
+                out = np.empty((len(rows), mapped.shape[1]), np.float32)
+            out[here] = mapped.take(places[here])
+        return np.empty((0, self.meta["d_model"]), np.float32) if out is None else out
+
+    def _open(self, folder: str, shard: int) -> layout.MappedRows:
+        key = (folder, shard)
+        if key not in self._mapped:
+            self._mapped[key] = layout.MappedRows(layout.shard_path(self.path, folder, shard))
+        return self._mapped[key]
+
+    def validate(self) -> list[str]:
+        """What is wrong with the store, one line each: shards missing, damaged or never finished."""
+        wrong = []
+        records = {record["shard"]: record for record in layout.read_manifest(self.path)}
+        for shard in sorted(self.index["shard"].unique()):
+            if shard not in records:
+                wrong.append(f"shard {shard} is not finished")
+                continue
+            for name, expected in records[shard]["sha256"].items():
+                path = layout.shard_path(self.path, Address(name).folder, shard)
+                if not path.exists():
+                    wrong.append(f"shard {shard}: {path.name} of {name} is missing")
+                elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                    wrong.append(f"shard {shard}: {path.name} of {name} differs from what was committed")
+        return wrong
+
+    def describe(self) -> dict[str, Any]:
+        """A summary for people: model, positions, addresses, size."""
+        size = sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
+        return {
+            "path": str(self.path),
+            "reasoner": self.meta["reasoner"]["name"],
+            "traces": len(self.traces),
+            "positions": len(self.index),
+            "addresses": [str(a) for a in self.addresses],
+            "dtype": self.meta["dtype"],
+            "shards": f"{len(self.committed)} of {self.index['shard'].nunique()}",
+            "megabytes": round(size / 2**20, 1),
+        }
+
+
+def place_key(place: str) -> tuple[int, int]:
+    kind, _, number = place.rpartition(" ") if place[-1].isdigit() else (place, "", "0")
+    order = {"question": 0, "question end": 1, "begin": 2, "thought": 3, "end": 4, "answer": 5}
+    return order.get(kind, 9), int(number)
+
+
+def index_of(traces: TraceSet, channels: Sequence[str], shard_size: int) -> pd.DataFrame:
+    """The index of a store: the kept positions of each trace, `shard_size` traces to a shard.
+
+    The last prompt position is always kept: it is the state before any thinking, which controls need.
+    """
+    columns: dict[str, list] = {
+        name: [] for name in ("trace", "position", "token_id", "token", "channel", "step", "thought", "place", "shard", "row")
+    }
+    in_shard = 0
+    for k, trace in enumerate(traces):
+        if k % shard_size == 0:
+            in_shard = 0
+        for position, place in enumerate(trace.places):
+            if trace.channel[position] not in channels and place != "question end":
+                continue
+            values = (
+                k,
+                position,
+                trace.token_ids[position],
+                trace.tokens[position],
+                trace.channel[position],
+                trace.step[position],
+                trace.thought[position],
+                place,
+                k // shard_size,
+                in_shard,
+            )
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+            in_shard += 1
+    return pd.DataFrame(columns)
+
+
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""The commands of this package; heavy imports wait inside them."""

@@ -1,0 +1,149 @@
+"""Sparse read-outs: one feature of a dictionary for each value, whatever the dictionary.
+
+A trained sparse autoencoder only says something if an untrained one says less, so the same read-out is
+given a random dictionary, principal components and single neurons to choose from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Float32
+from scipy.stats import rankdata
+
+from interp.capture import Store
+from interp.decoders.base import Readings, ranked
+from interp.errors import unknown
+from interp.models.address import Address
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+Dictionary = Literal["sae", "random_dictionary", "pca", "neurons"]
+Encode = Callable[[Float32[np.ndarray, "rows d"]], Float[np.ndarray, "rows features"]]
+
+
+class FeatureReadout:
+    """For each value the one feature that separates it best, then the value whose feature speaks loudest.
+
+    Features are chosen on training rows by the area under the ROC curve, each turned into a log-odds by a
+    logistic regression on that feature alone. `chosen_` maps each value to (feature, its area).
+    """
+
+    def __init__(
+        self,
+        dictionary: Dictionary = "sae",
+        *,
+        d_sae: int = 512,
+        k: int = 16,
+        samples: int = 100_000,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if dictionary not in _NAMES:
+            raise unknown("dictionary", dictionary, _NAMES)
+        self.name = dictionary
+        self.d_sae, self.k, self.samples, self.seed = d_sae, k, samples, seed
+        self.progress = progress
+        self.sae_: SAE | None = None
+
+    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Self:
+        acts = store.acts(address, rows)
+        self._encode = self._learn(store, address, rows, acts)
+        features = self._encode(acts)
+        self.classes_ = np.array(sorted(set(targets)), dtype=object)
+        is_class = targets[:, None] == self.classes_[None, :]
+        area = _areas(features, is_class)
+        best = area.argmax(axis=0)
+        self.chosen_ = {value: (int(f), float(area[f, c])) for c, (value, f) in enumerate(zip(self.classes_, best, strict=True))}
+        self._columns = best
+        self._slope, self._offset = _log_odds(features[:, best], is_class)
+        return self
+
+    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+        features = self._encode(store.acts(address, rows))[:, self._columns]
+        odds = features * self._slope + self._offset
+        odds -= odds.max(axis=1, keepdims=True)
+        scores = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
+        return ranked(scores, self.classes_, top_k)
+
+    def _learn(self, store: Store, address: Address, rows: pd.DataFrame, acts: np.ndarray) -> Encode:
+        if self.name == "neurons":
+            return _both_signs
+        if self.name == "pca":
+            centre = acts.mean(axis=0)
+            axes = np.linalg.svd(acts - centre, full_matrices=False)[2][: self.d_sae]
+            return lambda x: _both_signs((x - centre) @ axes.T)
+        if self.name == "random_dictionary":
+            rng = np.random.default_rng(self.seed)
+            directions = rng.normal(size=(acts.shape[1], self.d_sae)).astype(np.float32)
+            directions /= np.linalg.norm(directions, axis=0)
+            centre = acts.mean(axis=0)
+            return lambda x: _top_k((x - centre) @ directions, self.k)
+        from interp.sae import train_sae
+
+        self.sae_ = train_sae(
+            store,
+            address,
+            rows,
+            d_sae=self.d_sae,
+            k=self.k,
+            samples=self.samples,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        return _sae_features(self.sae_)
+
+
+_NAMES: dict[str, str] = {
+    "sae": "a trained sparse autoencoder",
+    "random_dictionary": "random directions with the same number of features and the same sparsity",
+    "pca": "principal components, both signs",
+    "neurons": "the coordinates of the residual stream, both signs",
+}
+
+
+def _sae_features(sae: SAE) -> Encode:
+    import torch
+
+    def encode(acts: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return sae.encode(torch.from_numpy(acts)).numpy()
+
+    return encode
+
+
+def _both_signs(acts: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.maximum(acts, 0), np.maximum(-acts, 0)], axis=1)
+
+
+def _top_k(acts: np.ndarray, k: int) -> np.ndarray:
+    kept = np.partition(acts, -k, axis=1)[:, -k][:, None]
+    return np.where(acts >= kept, np.maximum(acts, 0), 0)
+
+
+def _areas(
+    features: Float[np.ndarray, "rows features"], is_class: np.ndarray
+) -> Float[np.ndarray, "features classes"]:
+    """The area under the ROC curve of every feature for every class; ties count half."""
+    ranks = rankdata(features, axis=0)
+    positives = is_class.sum(axis=0).astype(float)
+    negatives = len(is_class) - positives
+    sums = ranks.T @ is_class.astype(float)
+    return (sums - positives * (positives + 1) / 2) / np.maximum(positives * negatives, 1)
+
+
+def _log_odds(features: np.ndarray, is_class: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and offset of a one-feature logistic regression for each class."""
+    from sklearn.linear_model import LogisticRegression
+
+    slopes, offsets = np.empty(features.shape[1]), np.empty(features.shape[1])
+    for c in range(features.shape[1]):
+        column = features[:, c]
+        spread = column.std() or 1.0
+        model = LogisticRegression(C=100.0, max_iter=500).fit(column[:, None] / spread, is_class[:, c])
+        slopes[c], offsets[c] = model.coef_[0, 0] / spread, model.intercept_[0]
+    return slopes, offsets

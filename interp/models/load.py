@@ -1,0 +1,97 @@
+"""Loading a language model from a folder or a hub id, wrapped with TransformerLens."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerBase
+
+
+def load_bridge(
+    spec: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None
+) -> tuple[TransformerBridge, PreTrainedTokenizerBase, str]:
+    """A model, its tokenizer and the hash of its weights, from a Hugging Face folder or hub id.
+
+    fp16 organisms are computed in fp32; pass `dtype` for anything else. Attention is eager, so that logits
+    equal the reference implementation's. Raises `UsageError` when there is no such model and `StoreError`
+    when its files cannot be read.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(spec)
+    if not folder.exists() and (str(spec).startswith((".", "/", "~")) or "/" not in str(spec)):
+        raise UsageError(f"{str(spec)!r} is neither a shipped organism nor a folder. See `cotlens organisms ls`.")
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(spec)
+            model = AutoModelForCausalLM.from_pretrained(
+                spec, dtype=dtype or torch.float32, attn_implementation="eager"
+            )
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            kind = StoreError if folder.exists() else UsageError
+            raise kind(f"cannot load a model from {str(spec)!r}: {first}") from None
+        return wrap(model.to(device or _best_device()), tokenizer), tokenizer, weights_hash(model)
+
+
+def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
+    """Wrap a Hugging Face model in place; its own modules then carry the hooks."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    with quiet():
+        bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
+    bridge.eval().requires_grad_(False)
+    return bridge
+
+
+def weights_hash(model: Any) -> str:
+    """A hash over names and values of a model's parameters, before it is wrapped."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().to("cpu").float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    items = sorted(tokenizer.get_vocab().items())
+    return hashlib.sha256(repr(items).encode()).hexdigest()[:16]
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' loading bars and notices off a command's output."""
+    from transformers.utils import logging as hf_logging
+
+    before, shown = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    logging.getLogger("transformer_lens").setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(before)
+        if shown:
+            hf_logging.enable_progress_bar()

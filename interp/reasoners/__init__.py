@@ -1,0 +1,16 @@
+"""Reasoners: a model together with the way it thinks."""
+
+from __future__ import annotations
+
+from interp.reasoners.base import Reasoner
+from interp.reasoners.config import ReasonerConfig
+from interp.reasoners.direct import DirectReasoner
+from interp.reasoners.interventions import Intervention
+from interp.reasoners.silent import ContinuousReasoner, PauseReasoner
+from interp.reasoners.text import TextReasoner
+
+__all__ = ["REASONERS", "Intervention", "Reasoner", "ReasonerConfig"]
+
+REASONERS: dict[str, type[Reasoner]] = {
+    kind.kind: kind for kind in (DirectReasoner, TextReasoner, PauseReasoner, ContinuousReasoner)
+}

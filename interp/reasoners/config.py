@@ -1,0 +1,53 @@
+"""`reasoner.json`: how a model thinks, kept beside its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from interp.errors import UsageError
+from interp.models.tokenizers import BEGIN, END, EOS, LATENT, PAUSE
+
+FILE_NAME = "reasoner.json"
+
+
+class ReasonerConfig(BaseModel):
+    """Everything that turns a language model into a reasoner."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["direct", "text", "pause", "continuous"]
+    task: str | None = Field(None, description="the task that it was made for, as `chain:order=shuffled`")
+    begin: str | None = Field(BEGIN, description="token after the question, before the first thought")
+    end: str | None = Field(END, description="token after the last thought; the answer follows it")
+    eos: str = Field(EOS, description="token after the answer")
+    pause: str = Field(PAUSE, description="token that a `pause` reasoner thinks with")
+    latent: str = Field(LATENT, description="placeholder that marks a continuous thought among token ids")
+    thoughts_per_step: int = Field(1, ge=1, description="thoughts for each gold step of a problem")
+    thoughts: int | None = Field(None, ge=1, description="thoughts in all; overrides thoughts_per_step")
+    latent_scale: float = Field(1.0, gt=0, description="a continuous thought is fed back times this")
+    max_thought_tokens: int = Field(64, ge=1, description="longest visible reasoning")
+    max_answer_tokens: int = Field(8, ge=1, description="longest answer")
+
+    def n_thoughts(self, n_steps: int) -> int:
+        return self.thoughts or self.thoughts_per_step * n_steps
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2, exclude_defaults=False) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> ReasonerConfig | None:
+        """The config beside a model's weights, or None where there is none."""
+        path = folder / FILE_NAME
+        return cls.parse(path.read_text(), str(path)) if path.exists() else None
+
+    @classmethod
+    def parse(cls, raw: str | dict, source: str) -> ReasonerConfig:
+        try:
+            return cls.model_validate_json(raw) if isinstance(raw, str) else cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the whole"
+            raise UsageError(f"{source} does not describe a reasoner: {place}: {first['msg']}.") from None

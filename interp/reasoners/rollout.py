@@ -1,0 +1,146 @@
+"""One batch being thought: the key-value cache, the mask, the positions, and what was written where.
+
+Every latent loop of this package is a few calls of `Rollout.feed`. Rows of a batch may stop early: a row
+that is not active gets a masked padding column, so batched thinking equals thinking one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.errors import UsageError
+from interp.reasoners.interventions import Position
+from interp.traces import Channel
+
+if TYPE_CHECKING:
+    from interp.reasoners.base import Reasoner
+
+
+@dataclass
+class Row:
+    """What one trace of the batch holds so far; one entry for each position in every list."""
+
+    token_ids: list[int] = field(default_factory=list)
+    channel: list[str] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    thought: list[int] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
+    logprob: list[float] = field(default_factory=list)
+    latents: list[Tensor] = field(default_factory=list)
+
+
+class Rollout:
+    """The state of one batch. `last` is each row's final-norm state at its last position, batch x d_model."""
+
+    def __init__(
+        self,
+        reasoner: Reasoner,
+        prompts: Sequence[list[int]],
+        traces: Sequence[int],
+        *,
+        where: Position,
+        padding_side: str = "left",
+    ) -> None:
+        if padding_side not in ("left", "right"):
+            raise UsageError(f"padding_side must be 'left' or 'right', but {padding_side!r} came.")
+        self.base = reasoner.base
+        self.embed = reasoner.embed
+        self.unembed = reasoner.unembed
+        self.device = reasoner.device
+        self.pad_id = reasoner.pad_id
+        self._max_positions = reasoner.max_positions or 10**9
+        self.rows = [Row() for _ in prompts]
+        self.where = where
+        self.where.traces = np.asarray(traces, dtype=np.int64)
+        self._cache = None
+        self._mask = torch.zeros(len(prompts), 0, dtype=torch.long, device=self.device)
+        self._filled = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
+        self.last: Float[Tensor, "batch d_model"] = torch.zeros(0)
+        self._read_prompts(prompts, padding_side)
+
+    def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self.pad_id, device=self.device)
+        real = torch.zeros(len(prompts), width, dtype=torch.bool, device=self.device)
+        for k, prompt in enumerate(prompts):
+            span = slice(width - len(prompt), width) if padding_side == "left" else slice(0, len(prompt))
+            ids[k, span] = torch.tensor(prompt, device=self.device)
+            real[k, span] = True
+            row = self.rows[k]
+            row.token_ids += prompt
+            row.channel += [Channel.PROMPT] * len(prompt)
+            for column in (row.step, row.thought):
+                column += [0] * len(prompt)
+            for column in (row.entropy, row.logprob):
+                column += [float("nan")] * len(prompt)
+        self._forward(self.embed(ids), real)
+
+    @property
+    def logits(self) -> Float[Tensor, "batch vocab"]:
+        """What each row would write next."""
+        return self.unembed(self.last).float()
+
+    @property
+    def room(self) -> Int[Tensor, " batch"]:
+        """How many more positions each row can take."""
+        return self._max_positions - self._filled
+
+    @torch.no_grad()
+    def feed(
+        self,
+        *,
+        channel: Channel,
+        ids: Int[Tensor, " batch"],
+        active: Bool[Tensor, " batch"] | None = None,
+        embeds: Float[Tensor, "batch d_model"] | None = None,
+        steps: Sequence[int] | None = None,
+        thought: int = 0,
+        sampled: bool = False,
+    ) -> None:
+        """Append one position to every active row and run the model over it.
+
+        `embeds` takes the place of the tokens' embeddings for continuous thoughts; `sampled` says that the
+        tokens were chosen from `logits` rather than forced.
+        """
+        active = torch.ones(len(self.rows), dtype=torch.bool, device=self.device) if active is None else active
+        log_p = torch.log_softmax(self.logits, dim=-1)
+        entropy = (-(log_p.exp() * log_p).sum(-1)).tolist()
+        chosen = log_p.gather(1, ids[:, None])[:, 0].tolist()
+        for k, row in enumerate(self.rows):
+            if not active[k]:
+                continue
+            row.token_ids.append(int(ids[k]))
+            row.channel.append(channel)
+            row.step.append(steps[k] if steps else 0)
+            row.thought.append(thought)
+            row.entropy.append(entropy[k])
+            row.logprob.append(chosen[k] if sampled else float("nan"))
+            if embeds is not None:
+                row.latents.append(embeds[k].detach().float().cpu())
+        inputs = self.embed(ids) if embeds is None else embeds
+        self._forward(inputs[:, None], active[:, None])
+
+    @torch.no_grad()
+    def _forward(self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"]) -> None:
+        order = torch.cumsum(real.long(), dim=1) - 1 + self._filled[:, None]
+        self._mask = torch.cat([self._mask, real.long()], dim=1)
+        self.where.positions = torch.where(real, order, torch.full_like(order, -1)).cpu().numpy()
+        out = self.base(
+            inputs_embeds=inputs,
+            attention_mask=self._mask,
+            position_ids=order.clamp(min=0),
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._cache = out.past_key_values
+        self._filled = self._filled + real.sum(dim=1)
+        columns = torch.where(real, torch.arange(real.shape[1], device=self.device), -1).max(dim=1).values
+        newest = out.last_hidden_state[torch.arange(len(self.rows)), columns.clamp(min=0)]
+        self.last = newest if self.last.numel() == 0 else torch.where((columns >= 0)[:, None], newest, self.last)

@@ -1,0 +1,42 @@
+"""Train, validation and test rows that never share a problem structure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from interp.errors import UsageError
+
+SHARES = {"train": 0.6, "val": 0.15, "test": 0.25}
+
+
+@dataclass(frozen=True)
+class Masks:
+    """One boolean mask over rows for each part."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+def grouped_split(groups: np.ndarray, seed: int) -> Masks:
+    """Put each group whole into train (60 %), val (15 %) or test (25 %), decided by a hash of (seed, group).
+
+    So a group's part does not depend on which other rows are there. Raises `UsageError` when a part is empty.
+    """
+    unique, inverse = np.unique(groups, return_inverse=True)
+    draws = np.array([_uniform(seed, group) for group in unique])[inverse]
+    low, high = SHARES["train"], SHARES["train"] + SHARES["val"]
+    masks = Masks(draws < low, (draws >= low) & (draws < high), draws >= high)
+    for name in SHARES:
+        if not getattr(masks, name).any():
+            raise UsageError(
+                f"{len(unique)} problem structures are too few to split: the {name} part is empty. Use more problems."
+            )
+    return masks
+
+
+def _uniform(seed: int, group: object) -> float:
+    return int.from_bytes(hashlib.sha256(f"{seed}|{group}".encode()).digest()[:8], "big") / 2**64

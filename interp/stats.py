@@ -1,0 +1,92 @@
+"""Intervals, p-values and q-values for scores that are means over grouped rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import norm
+
+
+def grouped_mean_interval(
+    right: Float[np.ndarray, " rows"] | Bool[np.ndarray, " rows"],
+    groups: np.ndarray,
+    *,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """A percentile bootstrap interval of the mean of `right`, resampling whole groups.
+
+    Where every row agrees the bootstrap has no spread, so the exact binomial (Clopper–Pearson) bound over
+    groups is used on that side instead of a point.
+    """
+    right = np.asarray(right, float)
+    if not len(right):
+        return float("nan"), float("nan")
+    _, inverse = np.unique(groups, return_inverse=True)
+    sums = np.bincount(inverse, right)
+    counts = np.bincount(inverse).astype(float)
+    n = len(counts)
+    tail = (1 - level) / 2
+    mean = right.mean()
+    if mean in (0.0, 1.0):
+        far = (tail) ** (1 / n)
+        return (far, 1.0) if mean == 1.0 else (0.0, 1 - far)
+    # Groups with the same sum and count are interchangeable, so whole kinds of groups are drawn at once.
+    kinds, members = np.unique(np.stack([sums, counts], axis=1), axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(n, members / n, size=draws)
+    means = (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def matches_p_value(predicted: np.ndarray, gold: np.ndarray) -> float:
+    """One-sided p-value of the number of matches if the gold labels were permuted at random.
+
+    The permutation distribution of the count is taken as normal with its exact mean and variance
+    (Hoeffding's combinatorial central limit theorem, 1951), with a continuity correction. So no draws are
+    needed and small values are not cut off at one over their number.
+    """
+    n = len(gold)
+    if n < 2:
+        return 1.0
+    classes, codes = np.unique(np.concatenate([predicted, gold]), return_inverse=True)
+    said = np.bincount(codes[:n], minlength=len(classes)).astype(float)
+    true = np.bincount(codes[n:], minlength=len(classes)).astype(float)
+    mean = float(said @ true) / n
+    # d[i, j] = 1 where prediction i equals gold j, centred on rows and columns, squared and summed by classes.
+    grand = mean / n
+    cells = np.outer(said, true)
+    centred = np.eye(len(classes)) - (true / n)[:, None] - (said / n)[None, :] + grand
+    variance = float((cells * centred**2).sum()) / (n - 1)
+    if variance <= 0:
+        return 1.0
+    matches = float((predicted == gold).sum())
+    return float(norm.sf((matches - 0.5 - mean) / np.sqrt(variance)))
+
+
+def q_values(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
+    """Benjamini–Hochberg q-values (1995); NaN stays NaN and does not count."""
+    p = np.asarray(p, float)
+    out = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    if not len(tested):
+        return out
+    order = tested[np.argsort(p[tested])]
+    ranked = p[order] * len(order) / np.arange(1, len(order) + 1)
+    out[order] = np.minimum(1.0, np.minimum.accumulate(ranked[::-1])[::-1])
+    return out
+
+
+def first_within_error(scores: Sequence[float], counts: Sequence[int]) -> int:
+    """The first of several proportions, in order of preference, within one standard error of the highest.
+
+    The one-standard-error rule (Breiman et al. 1984, section 3.4.3): validation noise should not override a
+    preference. The error is that of the highest, with one success and one failure added.
+    """
+    top = int(np.argmax(scores))
+    smoothed = (scores[top] * counts[top] + 1) / (counts[top] + 2)
+    error = np.sqrt(smoothed * (1 - smoothed) / counts[top])
+    return next(k for k, score in enumerate(scores) if score >= scores[top] - error)

@@ -1,0 +1,65 @@
+"""Targets: labels for the rows of a store, taken from the problem and the trace, never from a decoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import UsageError, unknown
+from interp.traces import Trace
+
+if TYPE_CHECKING:
+    from interp.capture import Store
+
+Labeller = Callable[[Trace, int], str | None]
+
+
+def _value_after(trace: Trace, step: int) -> str | None:
+    steps = trace.problem.steps
+    return steps[step - 1].value if 1 <= step <= len(steps) else None
+
+
+TARGETS: dict[str, tuple[Labeller, str]] = {
+    "step_value": (_value_after, "the value after the step that the position stands for"),
+    "next_step": (
+        lambda trace, step: _value_after(trace, step + 1),
+        "the value after the step that comes next",
+    ),
+    "answer": (lambda trace, step: trace.problem.answer, "the problem's right answer"),
+    "correct": (lambda trace, step: str(trace.correct), "whether the reasoner's answer is right"),
+}
+_VALUE = re.compile(r"^value_([1-9])$")
+
+
+def labels(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
+    """The label of each row, an array of str with None where the target is not defined.
+
+    `value_k` is the value after step k, whatever the position; the other names are in `TARGETS`.
+    """
+    numbered = _VALUE.match(target)
+    if numbered:
+        k = int(numbered.group(1))
+        return np.array([_value_after(store.traces[t], k) for t in rows["trace"]], dtype=object)
+    if target not in TARGETS:
+        raise unknown("target", target, [*TARGETS, *(f"value_{k}" for k in range(1, 10))])
+    labeller = TARGETS[target][0]
+    pairs = zip(rows["trace"], rows["step"], strict=True)
+    return np.array([labeller(store.traces[t], s) for t, s in pairs], dtype=object)
+
+
+def value_targets(store: Store) -> list[str]:
+    """`value_1` to `value_n` for the longest problem of the store."""
+    longest = max(trace.problem.n_steps for trace in store.traces)
+    if not longest:
+        raise UsageError("the problems of this store have no gold steps, so no step value can be a target.")
+    return [f"value_{k}" for k in range(1, longest + 1)]
+
+
+def structures(store: Store, rows: pd.DataFrame) -> np.ndarray:
+    """The structure hash of each row's problem; splits and intervals group by it."""
+    by_trace = np.array([trace.problem.structure for trace in store.traces])
+    return by_trace[rows["trace"].to_numpy()]

@@ -1,0 +1,175 @@
+"""Traces: what one reasoner did on one problem, position by position, and sets of them on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from interp.errors import StoreError
+from interp.problems.base import Problem
+
+SCHEMA_VERSION = 1
+
+
+class Channel(StrEnum):
+    """What a position is for."""
+
+    PROMPT = "prompt"
+    THOUGHT = "thought"  # visible reasoning
+    LATENT = "latent"  # a position with no text of its own
+    ANSWER = "answer"
+    SPECIAL = "special"
+    PAD = "pad"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One reasoner on one problem; every list has one entry for each position.
+
+    `thought` counts thoughts and latents from 1 (0 elsewhere), `step` is the gold step that a thought stands
+    for. `entropy` (nats) is that of the model's distribution over the token *at* the position, taken one
+    position earlier; `logprob` is the log-probability of the token that was written there. Both are NaN where
+    nothing was predicted, `logprob` also where the token was forced. `latents` holds the input embedding of
+    each continuous thought, thoughts x d_model, or None.
+    """
+
+    id: int
+    problem: Problem
+    reasoner: str
+    token_ids: list[int]
+    tokens: list[str]
+    channel: list[str]
+    step: list[int]
+    thought: list[int]
+    entropy: list[float]
+    logprob: list[float]
+    text: str
+    answer: str
+    correct: bool
+    seed: int = 0
+    latents: Float32[np.ndarray, "thoughts d_model"] | None = field(default=None, hash=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def places(self) -> list[str]:
+        """A name for each position that means the same in every trace: `question end`, `thought 2`, `answer`."""
+        last_prompt = max((k for k, c in enumerate(self.channel) if c == Channel.PROMPT), default=-1)
+        markers = [k for k, c in enumerate(self.channel) if c == Channel.SPECIAL]
+        names, answers = [], 0
+        for k, channel in enumerate(self.channel):
+            if channel in (Channel.THOUGHT, Channel.LATENT):
+                names.append(f"thought {self.thought[k]}")
+            elif channel == Channel.ANSWER:
+                answers += 1
+                names.append("answer" if answers == 1 else f"answer {answers}")
+            elif channel == Channel.SPECIAL:
+                names.append("begin" if k == markers[0] and len(markers) > 1 else "end")
+            else:
+                names.append("question end" if k == last_prompt else "question")
+        return names
+
+
+class TraceSet(Sequence[Trace]):
+    """Traces of one reasoner, in order; `trace.id` is the row in the set."""
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        self._traces = list(traces)
+
+    def __len__(self) -> int:
+        return len(self._traces)
+
+    def __iter__(self) -> Iterator[Trace]:
+        return iter(self._traces)
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        return TraceSet(self._traces[key]) if isinstance(key, slice) else self._traces[key]
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean([trace.correct for trace in self])) if self._traces else float("nan")
+
+    @property
+    def problems(self) -> list[Problem]:
+        return [trace.problem for trace in self]
+
+    def table(self) -> pd.DataFrame:
+        """One row for each trace: question, thoughts as text, answer, gold answer, correct, steps, structure."""
+        return pd.DataFrame(
+            {
+                "trace": [trace.id for trace in self],
+                "question": [trace.problem.question for trace in self],
+                "text": [trace.text for trace in self],
+                "answer": [trace.answer for trace in self],
+                "gold": [trace.problem.answer for trace in self],
+                "correct": [trace.correct for trace in self],
+                "n_steps": [trace.problem.n_steps for trace in self],
+                "structure": [trace.problem.structure for trace in self],
+            }
+        )
+
+    def to_parquet(self, path: Path | str) -> None:
+        frame = pd.DataFrame(
+            {
+                "id": [trace.id for trace in self],
+                "problem": [trace.problem.to_json() for trace in self],
+                "reasoner": [trace.reasoner for trace in self],
+                "token_ids": [trace.token_ids for trace in self],
+                "tokens": [trace.tokens for trace in self],
+                "channel": [list(map(str, trace.channel)) for trace in self],
+                "step": [trace.step for trace in self],
+                "thought": [trace.thought for trace in self],
+                "entropy": [np.asarray(trace.entropy, np.float32) for trace in self],
+                "logprob": [np.asarray(trace.logprob, np.float32) for trace in self],
+                "text": [trace.text for trace in self],
+                "answer": [trace.answer for trace in self],
+                "correct": [trace.correct for trace in self],
+                "seed": [trace.seed for trace in self],
+                "latents": [None if trace.latents is None else trace.latents.ravel() for trace in self],
+                "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
+            }
+        )
+        frame.attrs = {}
+        frame.to_parquet(path, index=False)
+
+    @classmethod
+    def from_parquet(cls, path: Path | str) -> TraceSet:
+        try:
+            frame = pd.read_parquet(path)
+        except FileNotFoundError:
+            raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} is not a readable trace file ({error}).") from None
+        missing = {"problem", "token_ids", "channel", "step", "thought"} - set(frame.columns)
+        if missing:
+            raise StoreError(f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}.")
+        return cls([_trace_from_row(row) for row in frame.to_dict("records")])
+
+
+def _trace_from_row(row: dict) -> Trace:
+    n_latents = int(row.pop("n_latents"))
+    latents = row.pop("latents")
+    lists = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
+    return Trace(
+        **lists,
+        **{**row, "problem": Problem.from_json(row["problem"])},
+        latents=None if n_latents == 0 else np.asarray(latents, np.float32).reshape(n_latents, -1),
+    )
+
+
+_LISTS = {
+    "token_ids": int,
+    "tokens": str,
+    "channel": str,
+    "step": int,
+    "thought": int,
+    "entropy": float,
+    "logprob": float,
+}

@@ -1,0 +1,70 @@
+"""Linear probes with scikit-learn's contract."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from probes.solver import STRENGTHS, fit_ridge, one_hot
+
+
+class RidgeProbe(ClassifierMixin, BaseEstimator):
+    """Ridge regression onto one-hot labels, with the strength chosen by exact leave-one-out error.
+
+    Probabilities are a softmax of the scores at a temperature that minimises the leave-one-out log-loss, so
+    they are fitted on predictions that never saw their own row.
+
+    Parameters
+    ----------
+    strengths : regularisation strengths to choose from, relative to the mean eigenvalue of XᵀX.
+    """
+
+    def __init__(self, strengths: tuple[float, ...] = STRENGTHS) -> None:
+        self.strengths = strengths
+
+    def fit(self, X, y) -> Self:  # noqa: N803
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)  # noqa: N806
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"a probe needs two classes to tell apart, but the only one here is {self.classes_[0]!r}.")
+        self._fit = fit_ridge(X, [one_hot(codes, np.arange(len(self.classes_)))], self.strengths)
+        self.strength_ = float(self._fit.strength[0])
+        self.coef_ = (self._fit.coef / self._fit.scale[:, None]).T
+        self.intercept_ = self._fit.intercept - self.coef_ @ self._fit.mean
+        self.temperature_ = _temperature(self._fit.held_out, codes)
+        return self
+
+    def decision_function(self, X) -> np.ndarray:  # noqa: N803
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
+        scores = X @ self.coef_.T + self.intercept_
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X) -> np.ndarray:  # noqa: N803
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.stack([np.zeros_like(scores), scores], axis=1)
+        return _softmax(self.temperature_ * scores)
+
+    def predict(self, X) -> np.ndarray:  # noqa: N803
+        scores = self.decision_function(X)
+        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+
+
+def _temperature(scores: np.ndarray, codes: np.ndarray) -> float:
+    def loss(log_t: float) -> float:
+        p = _softmax(np.exp(log_t) * scores)
+        return -float(np.log(p[np.arange(len(codes)), codes].clip(1e-12)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 5.0), method="bounded").x))
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
