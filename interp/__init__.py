@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from interp.capture import Store, capture
+    from interp.activations import Store, capture
     from interp.causal.interchange import interchange
     from interp.decoders.evaluate import ReadOuts, decode
     from interp.loading import load, random_init
@@ -37,10 +37,10 @@ _HOMES = {
     "Problem": "interp.problems",
     "ReadOuts": "interp.decoders.evaluate",
     "Reasoner": "interp.reasoners",
-    "Store": "interp.capture.store",
+    "Store": "interp.activations.store",
     "Trace": "interp.traces",
     "TraceSet": "interp.traces",
-    "capture": "interp.capture.record",
+    "capture": "interp.activations.record",
     "decode": "interp.decoders.evaluate",
     "interchange": "interp.causal.interchange",
     "load": "interp.loading",

@@ -14,7 +14,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 # Names, not imports: the packages above this one draw no arrow from here.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("dashboards.cli:demo", "the whole story on a shipped organism: think, capture, probe, decode, intervene, report"),
+    "demo": (
+        "dashboards.cli:demo",
+        "the whole story on a shipped organism: think, capture, probe, decode, intervene, report",
+    ),
     "organisms": ("interp.commands.organisms:app", "list, train and check the shipped organisms"),
     "think": ("interp.commands.think:app", "let a reasoner think about problems and keep its traces"),
     "capture": ("interp.commands.capture:app", "record activations of traces in a store"),
@@ -60,7 +63,9 @@ def _run(arguments: list[str]) -> int:
     except CotlensError as error:
         return _fail(str(error), error.exit_code, as_json)
     except Interrupted:
-        return _fail("interrupted. What was committed is kept; run the same command again to go on.", INTERRUPTED, as_json)
+        return _fail(
+            "interrupted. What was committed is kept; run the same command again to go on.", INTERRUPTED, as_json
+        )
     except BrokenPipeError:
         sys.stderr.close()
         return 1
@@ -69,7 +74,9 @@ def _run(arguments: list[str]) -> int:
             raise
         detail = str(error).strip().splitlines()[0] if str(error).strip() else ""
         return _fail(
-            f"unexpected {type(error).__name__}: {detail} This is a defect; set COTLENS_DEBUG=1 to see where.", 1, as_json
+            f"unexpected {type(error).__name__}: {detail} This is a defect; set COTLENS_DEBUG=1 to see where.",
+            1,
+            as_json,
         )
     return 0
 

@@ -45,7 +45,7 @@ def random_init(reasoner: Reasoner, seed: int = 0) -> Reasoner:
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = copy.deepcopy(reasoner.model.original_model.config)
+    config: Any = copy.deepcopy(reasoner.model.original_model.config)
     config._attn_implementation = "eager"
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -13,7 +13,7 @@ from interp.errors import UsageError, unknown
 from interp.traces import Trace
 
 if TYPE_CHECKING:
-    from interp.capture import Store
+    from interp.activations import Store
 
 Labeller = Callable[[Trace, int], str | None]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -156,9 +157,9 @@ class TraceSet(Sequence[Trace]):
 def _trace_from_row(row: dict) -> Trace:
     n_latents = int(row.pop("n_latents"))
     latents = row.pop("latents")
-    lists = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
+    fields: dict[str, Any] = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
     return Trace(
-        **lists,
+        **fields,
         **{**row, "problem": Problem.from_json(row["problem"])},
         latents=None if n_latents == 0 else np.asarray(latents, np.float32).reshape(n_latents, -1),
     )

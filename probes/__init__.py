@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from probes.estimators import RidgeProbe
-    from probes.sweep import Sweep, sweep
+    from probes.sweeping import Sweep, sweep
 
 __all__ = ["RidgeProbe", "Sweep", "sweep"]
-_HOMES = {"RidgeProbe": "probes.estimators", "Sweep": "probes.sweep", "sweep": "probes.sweep"}
+_HOMES = {"RidgeProbe": "probes.estimators", "Sweep": "probes.sweeping", "sweep": "probes.sweeping"}
 
 
 def __getattr__(name: str) -> object:

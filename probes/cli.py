@@ -27,8 +27,8 @@ def sweep_command(
     as_json: AsJson = False,
 ) -> None:
     """Sweep probes over address, place and target."""
-    from interp.capture import Store
-    from probes.sweep import sweep
+    from interp.activations import Store
+    from probes.sweeping import sweep
 
     opened = Store(store)
     with Bars() as bars, bars.stage("sweeping probes") as report:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.capture import Store
+from interp.activations import Store
 from interp.errors import unknown
 from interp.traces import Channel
 
@@ -67,7 +67,9 @@ def text_only(store: Store, rows: pd.DataFrame) -> Substitute:
     texts = []
     for k, position in zip(rows["trace"], rows["position"], strict=True):
         trace = store.traces[k]
-        texts.append([t for p, t in enumerate(trace.token_ids) if p <= position and trace.channel[p] == Channel.THOUGHT])
+        texts.append(
+            [t for p, t in enumerate(trace.token_ids) if p <= position and trace.channel[p] == Channel.THOUGHT]
+        )
     if not any(texts):
         return Substitute({}, "no visible reasoning stands before this place")
     return Substitute({"visible text": _token_features(texts)})

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from interp.capture import Store
+from interp.activations import Store
 from interp.decoders.base import Readings, ranked
 from interp.models.address import Address
 from probes.estimators import RidgeProbe

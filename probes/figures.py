@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.capture.store import place_key
+from interp.activations.store import place_key
 from interp.errors import UsageError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_CONTROLS = ("majority", "shuffled_labels", "question_only", "position_only", "text_only", "other_problem", "random_init")
+_CONTROLS = (
+    "majority",
+    "shuffled_labels",
+    "question_only",
+    "position_only",
+    "text_only",
+    "other_problem",
+    "random_init",
+)
 
 
 def sweep_heatmap(frame: pd.DataFrame, target: str) -> go.Figure:

@@ -6,6 +6,7 @@ of them, at every regularisation strength, together with exact leave-one-out pre
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def fit_ridge(
         np.subtract(centred, missed, out=missed)
         missed /= (1.0 - leverage).clip(min=1e-6)[:, None]
         error = np.einsum("rc,rc->c", missed, missed)
-        for b, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for b, (low, high) in enumerate(itertools.pairwise(edges)):
             if (loss := error[low:high].sum()) < best[b]:
                 best[b], chosen[b] = loss, strength * unit
                 weights[:, low:high] = solved[:, low:high]

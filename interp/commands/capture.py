@@ -24,7 +24,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay the traces and write what passes each site. Run it again to resume."""
-    from interp.capture import capture
+    from interp.activations import capture
     from interp.loading import load
     from interp.traces import TraceSet
 
@@ -41,12 +41,14 @@ def run(
 @app.command("validate")
 def validate(store: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
     """Check every shard against its hash (exit code 5 if something is wrong)."""
-    from interp.capture import Store
+    from interp.activations import Store
 
     wrong = Store(store).validate()
     emit({"store": str(store), "ok": not wrong, "wrong": wrong}, as_json, lambda: print("\n".join(wrong) or "whole"))
     if wrong:
-        raise StoreError(f"{store} is not whole: {len(wrong)} faults. Run the same capture again to redo what is missing.")
+        raise StoreError(
+            f"{store} is not whole: {len(wrong)} faults. Run the same capture again to redo what is missing."
+        )
 
 
 @app.command("ls")
@@ -54,11 +56,17 @@ def list_stores(root: Annotated[Path, typer.Argument()] = Path("runs"), as_json:
     """The stores below a folder."""
     import pandas as pd
 
-    from interp.capture import Store
+    from interp.activations import Store
 
-    found = [Store(meta.parent).describe() for meta in sorted(root.rglob("meta.json")) if (meta.parent / "index.parquet").exists()]
+    found = [
+        Store(meta.parent).describe()
+        for meta in sorted(root.rglob("meta.json"))
+        if (meta.parent / "index.parquet").exists()
+    ]
     emit(
         {"stores": found},
         as_json,
-        lambda: print_table(pd.DataFrame(found).drop(columns=["addresses"])) if found else print(f"no stores below {root}"),
+        lambda: (
+            print_table(pd.DataFrame(found).drop(columns=["addresses"])) if found else print(f"no stores below {root}")
+        ),
     )

@@ -79,7 +79,11 @@ def _threads() -> dict[str, Any]:
     policy = os.environ.get("OMP_WAIT_POLICY", "")
     quiet = policy.upper() == "PASSIVE" or os.environ.get("GOMP_SPINCOUNT") == "0"
     note = "" if quiet else "; set OMP_WAIT_POLICY=PASSIVE, spinning threads slow busy machines down"
-    return _check("threads", quiet, f"{torch.get_num_threads()} of {os.cpu_count()} cores, OMP_WAIT_POLICY={policy or 'unset'}{note}")
+    return _check(
+        "threads",
+        quiet,
+        f"{torch.get_num_threads()} of {os.cpu_count()} cores, OMP_WAIT_POLICY={policy or 'unset'}{note}",
+    )
 
 
 def _device() -> dict[str, Any]:

@@ -71,7 +71,9 @@ def train(
 
     def human() -> None:
         low, high = written["ci"]
-        print(f"{name}: accuracy {written['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {written['exam']['n']} held-out problems")
+        print(
+            f"{name}: accuracy {written['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {written['exam']['n']} held-out problems"
+        )
         print(f"by steps: {written['accuracy_by_steps']}")
         print(f"use it: interp.load({str(folder)!r})")
 

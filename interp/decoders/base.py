@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.capture import Store
+from interp.activations import Store
 from interp.models.address import Address
 
 
@@ -36,9 +36,7 @@ class Decoder(Protocol):
     def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings: ...
 
 
-def ranked(
-    scores: Float[np.ndarray, "rows classes"], names: Sequence[str] | np.ndarray, top_k: int
-) -> Readings:
+def ranked(scores: Float[np.ndarray, "rows classes"], names: Sequence[str] | np.ndarray, top_k: int) -> Readings:
     """The `top_k` best classes of each row."""
     top_k = min(top_k, scores.shape[1])
     part = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.capture import Store
-from interp.capture.store import THINKING
+from interp.activations import Store
+from interp.activations.store import THINKING
 from interp.decoders.base import Decoder
 from interp.errors import UsageError, unknown
 from interp.models.address import Address
@@ -55,7 +55,9 @@ class Site:
 class ReadOuts:
     """What decoders said about every step of every trace, with the site that each of them was given."""
 
-    def __init__(self, frame: pd.DataFrame, sites: dict[str, Site], store: Store, seed: int, fitted: dict[str, Any]) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, sites: dict[str, Site], store: Store, seed: int, fitted: dict[str, Any]
+    ) -> None:
         self._frame, self.sites, self.store, self.seed, self.fitted = frame, sites, store, seed, fitted
 
     def table(self) -> pd.DataFrame:
@@ -73,25 +75,34 @@ class ReadOuts:
 
     def scores(self) -> pd.DataFrame:
         """Held-out top-1 by method and step, with grouped 95 % intervals, the other-problem control and chance."""
-        held_out = self._frame[self._frame["split"] == "test"]
-        out = []
-        for (method, step), part in held_out.groupby(["method", "step"], sort=False):
-            low, high = grouped_mean_interval(part["right"].to_numpy(), part["structure"].to_numpy())
-            out.append(
-                {
-                    "method": method,
-                    "step": step,
-                    "site": self.sites[method].label,
-                    "top1": part["right"].mean(),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "topk": np.mean([gold in top for gold, top in zip(part["gold"], part["top_k"], strict=True)]),
-                    "other_problem": (part["other_problem"] == part["gold"]).mean(),
-                    "chance": part["gold"].value_counts(normalize=True).max(),
-                    "n": len(part),
-                }
-            )
-        return pd.DataFrame(out)
+        return pooled_scores([self])
+
+
+def pooled_scores(readouts: Sequence[ReadOuts]) -> pd.DataFrame:
+    """Held-out scores over several splits of the same store; a problem counts once, however often it was tested.
+
+    Columns: method, step, site (that of the first split), top1, ci_low, ci_high, topk, other_problem, chance
+    (the most frequent value), n (read-outs scored).
+    """
+    frame = pd.concat([each.table() for each in readouts], ignore_index=True)
+    out = []
+    for (method, step), part in frame[frame["split"] == "test"].groupby(["method", "step"], sort=False):
+        low, high = grouped_mean_interval(part["right"].to_numpy(), part["structure"].to_numpy())
+        out.append(
+            {
+                "method": method,
+                "step": step,
+                "site": readouts[0].sites[method].label,
+                "top1": part["right"].mean(),
+                "ci_low": low,
+                "ci_high": high,
+                "topk": np.mean([gold in top for gold, top in zip(part["gold"], part["top_k"], strict=True)]),
+                "other_problem": (part["other_problem"] == part["gold"]).mean(),
+                "chance": part["gold"].value_counts(normalize=True).max(),
+                "n": len(part),
+            }
+        )
+    return pd.DataFrame(out)
 
 
 def make_decoder(method: str, reasoner: Reasoner | None, **options: Any) -> Decoder:
@@ -151,7 +162,9 @@ def decode(
     ]
     candidates.sort(key=lambda site: (abs(site.offset), site.address.depth))
     # All dictionaries read at one site, the linear probe's, so that they differ in their features alone.
-    frames, sites, fitted = [], {}, {}
+    frames: list[pd.DataFrame] = []
+    sites: dict[str, Site] = {}
+    fitted: dict[str, Decoder] = {}
     for number, method in enumerate(methods):
         if progress:
             progress(method, number, len(methods))
@@ -179,7 +192,9 @@ def _best_site(
         if not len(rows):
             continue
         split = grouped_split(structures(store, rows), seed)
-        decoder = make_decoder(method, reasoner, **options).fit(store, site.address, rows[split.train], gold[split.train])
+        decoder = make_decoder(method, reasoner, **options).fit(
+            store, site.address, rows[split.train], gold[split.train]
+        )
         read = decoder.decode(store, site.address, rows[split.val], top_k=1).texts[:, 0]
         right = pd.Series(read == gold[split.val]).groupby(rows["read_step"][split.val].to_numpy())
         worst = right.mean().idxmin()

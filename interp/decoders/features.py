@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float, Float32
 from scipy.stats import rankdata
 
-from interp.capture import Store
+from interp.activations import Store
 from interp.decoders.base import Readings, ranked
 from interp.errors import unknown
 from interp.models.address import Address
@@ -58,7 +58,9 @@ class FeatureReadout:
         is_class = targets[:, None] == self.classes_[None, :]
         area = _areas(features, is_class)
         best = area.argmax(axis=0)
-        self.chosen_ = {value: (int(f), float(area[f, c])) for c, (value, f) in enumerate(zip(self.classes_, best, strict=True))}
+        self.chosen_ = {
+            value: (int(f), float(area[f, c])) for c, (value, f) in enumerate(zip(self.classes_, best, strict=True))
+        }
         self._columns = best
         self._slope, self._offset = _log_odds(features[:, best], is_class)
         return self
@@ -125,9 +127,7 @@ def _top_k(acts: np.ndarray, k: int) -> np.ndarray:
     return np.where(acts >= kept, np.maximum(acts, 0), 0)
 
 
-def _areas(
-    features: Float[np.ndarray, "rows features"], is_class: np.ndarray
-) -> Float[np.ndarray, "features classes"]:
+def _areas(features: Float[np.ndarray, "rows features"], is_class: np.ndarray) -> Float[np.ndarray, "features classes"]:
     """The area under the ROC curve of every feature for every class; ties count half."""
     ranks = rankdata(features, axis=0)
     positives = is_class.sum(axis=0).astype(float)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.capture import Store
+from interp.activations import Store
 from interp.decoders.base import Readings, ranked
 from interp.errors import StoreError
 from interp.models.address import Address

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 _BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
 # The names that TransformerLens users type, and the canonical hooks behind them.
-_ALIASES = {"hook_resid_post": "hook_out", "hook_resid_pre": "hook_in", "hook_attn_out": "attn.hook_out", "hook_mlp_out": "mlp.hook_out"}
+_ALIASES = {
+    "hook_resid_post": "hook_out",
+    "hook_resid_pre": "hook_in",
+    "hook_attn_out": "attn.hook_out",
+    "hook_mlp_out": "mlp.hook_out",
+}
 _SITES: dict[str, tuple[str, ...]] = {
     "resid_post": ("blocks.*.hook_out",),
     "resid_pre": ("blocks.*.hook_in",),

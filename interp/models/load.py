@@ -37,14 +37,15 @@ def load_bridge(
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(spec)
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 spec, dtype=dtype or torch.float32, attn_implementation="eager"
             )
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             kind = StoreError if folder.exists() else UsageError
             raise kind(f"cannot load a model from {str(spec)!r}: {first}") from None
-        return wrap(model.to(device or _best_device()), tokenizer), tokenizer, weights_hash(model)
+        weights = weights_hash(model)
+        return wrap(model.to(device or _best_device()), tokenizer), tokenizer, weights
 
 
 def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.capture.layout import commit, explained
+from interp.activations.layout import commit, explained
 from interp.errors import QualityError, StoreError
 from interp.organisms.catalog import CARD_NAME, Recipe, card, recipe, weights_folder
 from interp.problems import task as make_task
@@ -127,4 +127,6 @@ def check_organism(name: str) -> dict[str, Any]:
 def require_ok(results: list[dict[str, Any]]) -> None:
     wrong = [r["name"] for r in results if not r["ok"]]
     if wrong:
-        raise QualityError(f"these organisms differ from their cards: {', '.join(wrong)}. Train them again, or restore them.")
+        raise QualityError(
+            f"these organisms differ from their cards: {', '.join(wrong)}. Train them again, or restore them."
+        )

@@ -54,8 +54,7 @@ def operations(n_values: int) -> tuple[Operation, ...]:
     is a union of permutations (König), so each one is drawn as a random perfect matching.
     """
     found = [
-        Operation(f"+{k}", f"add {k}", tuple((v + k) % n_values for v in range(n_values)))
-        for k in range(1, n_values)
+        Operation(f"+{k}", f"add {k}", tuple((v + k) % n_values for v in range(n_values))) for k in range(1, n_values)
     ]
     counts = np.zeros((n_values, n_values), dtype=int)
     values = np.arange(n_values)
@@ -144,9 +143,7 @@ class ChainTask:
         rng.shuffle(keyed)
         return " ".join([str(start), *keyed, "?"])
 
-    def _problem(
-        self, start: int, chosen: list[Operation], structure: str, split: Split, question: str
-    ) -> Problem:
+    def _problem(self, start: int, chosen: list[Operation], structure: str, split: Split, question: str) -> Problem:
         value, steps = start, []
         for operation in chosen:
             value = operation.table[value]

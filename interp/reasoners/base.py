@@ -57,14 +57,14 @@ class Reasoner(ABC):
         weights: str,
     ) -> None:
         self.model = model
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
         self.config = config
         self.name = name
         self.weights = weights
-        hf = model.original_model
-        self.base = hf.base_model
-        self.embed = hf.get_input_embeddings()
-        self.unembed = hf.get_output_embeddings()
+        hf: Any = model.original_model
+        self.base: Any = hf.base_model
+        self.embed: Any = hf.get_input_embeddings()
+        self.unembed: Any = hf.get_output_embeddings()
         self.device = next(hf.parameters()).device
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.max_positions: int | None = getattr(hf.config, "max_position_embeddings", None)
@@ -108,9 +108,7 @@ class Reasoner(ABC):
         with intervening(self.model, interventions, where):
             for start in range(0, len(problems), batch_size):
                 batch = range(start, min(start + batch_size, len(problems)))
-                rollout = Rollout(
-                    self, [prompts[k] for k in batch], batch, where=where, padding_side=padding_side
-                )
+                rollout = Rollout(self, [prompts[k] for k in batch], batch, where=where, padding_side=padding_side)
                 self._think_batch(rollout, [problems[k] for k in batch])
                 traces += [self._trace(k, problems[k], row, seed) for k, row in zip(batch, rollout.rows, strict=True)]
                 if progress:

@@ -76,10 +76,10 @@ class Rollout:
             row = self.rows[k]
             row.token_ids += prompt
             row.channel += [Channel.PROMPT] * len(prompt)
-            for column in (row.step, row.thought):
-                column += [0] * len(prompt)
-            for column in (row.entropy, row.logprob):
-                column += [float("nan")] * len(prompt)
+            row.step += [0] * len(prompt)
+            row.thought += [0] * len(prompt)
+            row.entropy += [float("nan")] * len(prompt)
+            row.logprob += [float("nan")] * len(prompt)
         self._forward(self.embed(ids), real)
 
     @property

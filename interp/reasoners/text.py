@@ -28,8 +28,6 @@ class TextReasoner(Reasoner):
             if not thinking.any():
                 break
             steps = [min(-(-k // per_step), problem.n_steps) for problem in problems]
-            rollout.feed(
-                channel=Channel.THOUGHT, ids=ids, active=thinking, steps=steps, thought=k, sampled=True
-            )
+            rollout.feed(channel=Channel.THOUGHT, ids=ids, active=thinking, steps=steps, thought=k, sampled=True)
         self._mark(rollout, self.config.end)
         self._answer(rollout)

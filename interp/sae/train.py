@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from interp.capture import Store
+from interp.activations import Store
 from interp.errors import StoreError, UsageError, checked_count
 from interp.models.address import Address
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from interp.capture import layout
-from interp.capture.store import Store, index_of, parquet_bytes
+from interp.activations import layout
+from interp.activations.store import Store, index_of, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address, resolve
 from interp.models.load import tokenizer_hash

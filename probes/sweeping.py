@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.capture import Store
-from interp.capture.layout import commit
-from interp.capture.store import parquet_bytes
+from interp.activations import Store
+from interp.activations.layout import commit
+from interp.activations.store import parquet_bytes
 from interp.decoders.evaluate import other_problem
 from interp.errors import StoreError, UsageError, checked_count
 from interp.models.address import Address
@@ -77,7 +77,9 @@ class Sweep:
         f = self._frame
         found = f[(f["target"] == target) & (f["place"] == place) & (f["address"] == str(Address(address)))]
         if found.empty:
-            raise UsageError(f"this sweep has no cell ({target}, {place}, {address}). Targets: {', '.join(self.targets)}.")
+            raise UsageError(
+                f"this sweep has no cell ({target}, {place}, {address}). Targets: {', '.join(self.targets)}."
+            )
         return found.iloc[0]
 
     def matched(self) -> pd.DataFrame:
@@ -90,7 +92,9 @@ class Sweep:
         """
         cells = self._frame[self._frame["target"].str.fullmatch(r"value_\d+")].copy()
         if cells.empty:
-            raise UsageError(f"matched places need the targets value_1, value_2, …; this sweep has {', '.join(self.targets)}.")
+            raise UsageError(
+                f"matched places need the targets value_1, value_2, …; this sweep has {', '.join(self.targets)}."
+            )
         cells["step"] = cells["target"].str.removeprefix("value_").astype(int)
         thought = cells["place"].str.extract(r"^thought (\d+)$")[0].astype(float)
         cells["offset"] = thought.where(cells["place"] != "begin", 0) - cells["step"]
@@ -100,7 +104,9 @@ class Sweep:
                 worst = part.loc[part["val_accuracy"].idxmin()]
                 rules.append((-offset, worst["depth"], worst["val_accuracy"], worst["n_val"], offset, address))
         if not rules:
-            raise UsageError("no place was swept at which every step could be read; sweep the thoughts and the begin marker.")
+            raise UsageError(
+                "no place was swept at which every step could be read; sweep the thoughts and the begin marker."
+            )
         rules.sort()
         at = first_within_error([rule[2] for rule in rules], [rule[3] for rule in rules])
         chosen = cells[(cells["offset"] == rules[at][4]) & (cells["address"] == rules[at][5])]
@@ -125,7 +131,9 @@ class Sweep:
         try:
             return cls(pd.read_parquet(folder / _FILE), json.loads((folder / _NOTES).read_text()))
         except (OSError, ValueError) as error:
-            raise StoreError(f"no readable probe sweep in {folder} ({error}). Make one: `cotlens probe sweep`.") from None
+            raise StoreError(
+                f"no readable probe sweep in {folder} ({error}). Make one: `cotlens probe sweep`."
+            ) from None
 
 
 def sweep(

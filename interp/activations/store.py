@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from interp.capture import layout
+from interp.activations import layout
 from interp.errors import StoreError, unknown
 from interp.models.address import Address
 from interp.traces import Channel, TraceSet
@@ -113,7 +113,9 @@ class Store:
         out: np.ndarray | None = None
         for shard in np.unique(shards):
             if int(shard) not in self.committed:
-                raise StoreError(f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it.")
+                raise StoreError(
+                    f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it."
+                )
             mapped = self._open(folder, int(shard))
             here = np.flatnonzero(shards == shard)
             if out is None:
@@ -170,7 +172,8 @@ def index_of(traces: TraceSet, channels: Sequence[str], shard_size: int) -> pd.D
     The last prompt position is always kept: it is the state before any thinking, which controls need.
     """
     columns: dict[str, list] = {
-        name: [] for name in ("trace", "position", "token_id", "token", "channel", "step", "thought", "place", "shard", "row")
+        name: []
+        for name in ("trace", "position", "token_id", "token", "channel", "step", "thought", "place", "shard", "row")
     }
     in_shard = 0
     for k, trace in enumerate(traces):

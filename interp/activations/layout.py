@@ -51,11 +51,11 @@ def commit(path: Path, content: bytes) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with open(temporary, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -65,7 +65,7 @@ def commit(path: Path, content: bytes) -> str:
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON line and see it to the disk."""
-    with explained(f"writing {path.name}"), open(path, "ab") as file:
+    with explained(f"writing {path.name}"), path.open("ab") as file:
         file.write((json.dumps(record, sort_keys=True) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
@@ -90,7 +90,9 @@ def read_manifest(root: Path) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except ValueError:
-            raise StoreError(f"{path}: line {k + 1} is damaged. Delete it, and capture again to redo its shard.") from None
+            raise StoreError(
+                f"{path}: line {k + 1} is damaged. Delete it, and capture again to redo its shard."
+            ) from None
     return records
 
 
@@ -123,7 +125,7 @@ class MappedRows:
 
     def __init__(self, path: Path) -> None:
         try:
-            with open(path, "rb") as file:
+            with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(size))[KEY]
             self.shape: tuple[int, int] = tuple(header["shape"])

@@ -1,0 +1,161 @@
+"""The pictures of a run, as Plotly figures made from its tables alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboards import theme
+from interp.activations.store import place_key
+
+_CONTROLS = ("question_only", "other_problem", "shuffled_labels", "random_init")
+_MARKS = ("x", "diamond-open", "triangle-down-open", "square-open")
+
+
+def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
+    """Held-out top-1 of every decoder at each step, with intervals; controls as marks, chance as a line."""
+    names = [f"step {step['step']}" for step in steps]
+    figure = go.Figure()
+    for method, colour in theme.COLOURS.items():
+        key = f"{method}_top1"
+        if key not in steps[0]:
+            continue
+        value = [step[key] for step in steps]
+        bounds = [step["ci"] if method == "probe" else step[f"{method}_ci"] for step in steps]
+        figure.add_bar(
+            name=theme.label(method),
+            x=names,
+            y=value,
+            marker_color=colour,
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - v for v, (_, high) in zip(value, bounds, strict=True)],
+                "arrayminus": [v - low for v, (low, _) in zip(value, bounds, strict=True)],
+                "thickness": 1,
+                "width": 2,
+            },
+            hovertemplate="%{x}, " + theme.label(method) + ": %{y:.3f}<extra></extra>",
+        )
+    for control, mark in zip(_CONTROLS, _MARKS, strict=True):
+        if steps[0].get(control) is not None:
+            figure.add_scatter(
+                name=f"control: {theme.label(control)}",
+                x=names,
+                y=[step[control] for step in steps],
+                mode="markers",
+                marker={"symbol": mark, "size": 9, "color": theme.BLACK},
+                hovertemplate="%{x}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
+            )
+    figure.add_hline(
+        y=chance, line_dash="dot", line_color=theme.GREY, annotation_text="chance", annotation_position="bottom right"
+    )
+    return _plain(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
+
+
+def held_values(frame: pd.DataFrame, address: str) -> go.Figure:
+    """Which value stands where: value after step (up) over place (across), at one address."""
+    cells = frame[(frame["address"] == address) & frame["target"].str.fullmatch(r"value_\d+")]
+    targets = sorted(cells["target"].unique())
+    places = [p for p in sorted(cells["place"].unique(), key=place_key) if p not in ("answer",)]
+    grid = cells.pivot(index="target", columns="place", values="accuracy").loc[targets, places]
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=places,
+            y=[f"value after step {t.removeprefix('value_')}" for t in targets],
+            text=[[f"{v:.2f}" if v == v else "" for v in row] for row in grid.to_numpy()],
+            texttemplate="%{text}",
+            colorscale="Cividis",
+            zmin=0,
+            zmax=1,
+            colorbar={"title": "top-1"},
+            hovertemplate="%{y} at %{x}: %{z:.3f}<extra></extra>",
+        )
+    )
+    label = cells["label"].iloc[0]
+    return _plain(figure, f"Which value stands in which thought (linear probe, {label})", None, height=340)
+
+
+def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
+    """What editing a thought does: answers that follow the donor, and answers that change when they should not."""
+    frame = pd.DataFrame(by_step)
+    wanted = (
+        ("other value", "follow_rate", "ci_low", "ci_high", "donor with another value: answer follows it", theme.BLUE),
+        (
+            "same value",
+            "change_rate",
+            "change_low",
+            "change_high",
+            "donor with the same value: answer changes",
+            theme.ORANGE,
+        ),
+        ("random", "follow_rate", "ci_low", "ci_high", "random vector: answer stays as predicted", theme.GREY),
+    )
+    figure = go.Figure()
+    for kind, column, low, high, name, colour in wanted:
+        part = frame[frame["kind"] == kind]
+        figure.add_bar(
+            name=name,
+            x=[f"thought {k}" for k in part["step"]],
+            y=part[column],
+            marker_color=colour,
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": part[high] - part[column],
+                "arrayminus": part[column] - part[low],
+                "thickness": 1,
+                "width": 2,
+            },
+            customdata=part["n"],
+            hovertemplate="%{x}: %{y:.3f} of %{customdata} edits<extra>" + name + "</extra>",
+        )
+    return _plain(figure, "Does the model use what was read?", "share of edits")
+
+
+def organisms_compared(result: dict[str, Any]) -> go.Figure:
+    """Answers right, for the organism of the run and those that should fail where it succeeds."""
+    rows = [result, *result["comparisons"]]
+    figure = go.Figure(
+        go.Bar(
+            x=[row["organism"] for row in rows],
+            y=[row["accuracy"] for row in rows],
+            marker_color=[theme.BLUE, *[theme.GREY] * (len(rows) - 1)],
+            text=[f"{row['accuracy']:.3f}" for row in rows],
+            textposition="outside",
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [row["ci"][1] - row["accuracy"] for row in rows],
+                "arrayminus": [row["accuracy"] - row["ci"][0] for row in rows],
+                "thickness": 1,
+                "width": 2,
+            },
+            hovertemplate="%{x}: %{y:.3f}<extra></extra>",
+        )
+    )
+    figure.add_hline(
+        y=result["chance"],
+        line_dash="dot",
+        line_color=theme.GREY,
+        annotation_text="chance",
+        annotation_position="bottom right",
+    )
+    return _plain(figure, "Answers right on the same held-out problems", "share right")
+
+
+def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 400) -> go.Figure:
+    figure.update_layout(
+        title=title,
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": -0.18},
+        barmode="group",
+    )
+    if y_title:
+        figure.update_yaxes(title=y_title, range=[0, 1.08])
+    return figure

@@ -1,0 +1,90 @@
+"""Reading a run folder: what the report and every page of the dashboard are made from."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.activations import Store
+from interp.errors import StoreError
+from interp.traces import TraceSet
+from probes.sweeping import Sweep
+
+RUN_FILE = "run.json"
+
+
+class Run:
+    """A finished run on disk. Raises `StoreError` when it is missing, unfinished or damaged."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            self.info: dict[str, Any] = json.loads((self.path / RUN_FILE).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"no run at {self.path}. Make one: `cotlens demo --out {self.path}`.") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path / RUN_FILE} cannot be read ({error}).") from None
+        if not self.info.get("complete"):
+            raise StoreError(
+                f"the run at {self.path} is not finished. Go on with it: "
+                f"`cotlens demo --out {self.path} --organism {self.info.get('organism')}`."
+            )
+
+    @cached_property
+    def traces(self) -> TraceSet:
+        return TraceSet.from_parquet(self.path / "store" / "traces.parquet")
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.path / "store")
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep.load(self.path / "sweep")
+
+    @cached_property
+    def readouts(self) -> pd.DataFrame:
+        return self._table("readouts")
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        return self._table("scores")
+
+    @cached_property
+    def interchange(self) -> pd.DataFrame:
+        return self._table("interchange")
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(self.scores["method"]))
+
+    def thoughts(self, method: str = "probe") -> pd.DataFrame:
+        """One row for each silent thought that was read and edited, held-out problems only.
+
+        Columns: trace, step, gold, text, confidence, right, top_k, other_problem, donor_read, predicted,
+        answer_after, followed; the last four describe the other-value edit (NaN where no donor was found).
+        """
+        read = self.readouts
+        read = read[(read["method"] == method) & (read["split"] == "test")]
+        edits = self.interchange
+        edits = edits[edits["kind"] == "other value"]
+        wanted = ["trace", "step", "donor_read", "predicted", "answer_after", "followed"]
+        return read.merge(edits[wanted], on=["trace", "step"], how="left").reset_index(drop=True)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        try:
+            return pd.read_parquet(self.path / f"{name}.parquet")
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path / name}.parquet cannot be read ({error}). Run the demo again.") from None
+
+
+def newest_run(root: Path = Path("runs")) -> Path:
+    """The finished run below `root` that was written last. Raises `StoreError` when there is none."""
+    found = [path.parent for path in root.glob(f"*/{RUN_FILE}") if json.loads(path.read_text()).get("complete")]
+    if not found:
+        raise StoreError(f"no finished run below {root}/. Make one: `cotlens demo`.")
+    return max(found, key=lambda run: (run / RUN_FILE).stat().st_mtime)

@@ -1,0 +1,173 @@
+"""One reasoner, studied: think, capture, sweep, decode, intervene, and keep everything in one folder.
+
+RUN/run.json             what was asked, and the figures once it is done
+RUN/store, RUN/twin      activations of the reasoner and of its untrained twin
+RUN/sweep                the probe sweep
+RUN/readouts.parquet     what each decoder read in each thought
+RUN/scores.parquet       held-out scores of the decoders
+RUN/interchange.parquet  every edit and what came of it
+RUN/sae                  the sparse autoencoder, in SAELens's format
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+import interp
+import probes
+from interp.activations.layout import commit
+from interp.activations.store import parquet_bytes
+from interp.decoders.evaluate import pooled_scores
+from interp.errors import UsageError
+from interp.stats import grouped_mean_interval
+
+if TYPE_CHECKING:
+    from interp.causal.interchange import Interchange
+    from interp.console import Bars
+    from interp.decoders.evaluate import ReadOuts
+    from interp.problems import Problem
+    from interp.reasoners import Reasoner
+
+DICTIONARIES = ("sae", "random_dictionary", "pca", "neurons")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found, still in memory."""
+
+    reasoner: Reasoner
+    traces: interp.TraceSet
+    sweep: probes.Sweep
+    readouts: ReadOuts
+    scores: pd.DataFrame
+    interchange: Interchange
+    sae: dict[str, Any] | None
+
+
+def study(
+    reasoner: Reasoner,
+    problems: Sequence[Problem],
+    out: Path,
+    bars: Bars,
+    *,
+    dictionaries: bool = True,
+    twin: bool = True,
+    splits: Sequence[int] = (0, 1, 2),
+    samples: int = 100_000,
+) -> Study:
+    """Study `reasoner` on `problems` and keep it all in `out`.
+
+    Raises `UsageError` for a reasoner that has no thoughts to read.
+    """
+    name = reasoner.name
+    if reasoner.kind == "direct":
+        raise UsageError(f"{name} answers without thinking, so it has no thoughts to read. Choose another organism.")
+    with bars.stage(f"{name}: thinking") as report:
+        traces = reasoner.think(problems, batch_size=128, progress=report)
+    with bars.stage(f"{name}: capturing activations") as report:
+        store = interp.capture(reasoner, traces, out=out / "store", batch_size=128, progress=report)
+    twin_store = _capture_twin(reasoner, traces, out / "twin", bars) if twin else None
+    with bars.stage(f"{name}: sweeping probes and controls") as report:
+        sweep = probes.sweep(store, seeds=list(splits), random_init=twin_store, progress=report)
+    sweep.save(out / "sweep")
+    methods = ["logit_lens", "probe", *(DICTIONARIES if dictionaries else ())]
+    with bars.stage(f"{name}: decoding thoughts") as report:
+        readouts = []
+        for number, seed in enumerate(splits):
+            readouts.append(interp.decode(store, methods, reasoner=reasoner, seed=seed, samples=samples))
+            report(number + 1, len(splits))
+    scores = pooled_scores(readouts)
+    commit(out / "scores.parquet", parquet_bytes(scores))
+    commit(out / "readouts.parquet", parquet_bytes(readouts[0].table()))
+    sae = _keep_sae(readouts[0], out) if dictionaries else None
+    with bars.stage(f"{name}: editing thoughts") as report:
+        edits = interp.interchange(reasoner, traces, readouts[0], progress=report)
+    commit(out / "interchange.parquet", parquet_bytes(edits.table()))
+    return Study(reasoner, traces, sweep, readouts[0], scores, edits, sae)
+
+
+def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: Bars) -> interp.Store:
+    """Activations of an untrained twin: its own silent thoughts, or the trained one's words where they are visible."""
+    fresh = interp.random_init(reasoner)
+    with bars.stage(f"{reasoner.name}: the untrained twin") as report:
+        seen = traces if reasoner.kind == "text" else fresh.think(traces.problems, batch_size=128)
+        return interp.capture(fresh, seen, out=out, batch_size=128, progress=report)
+
+
+def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
+    from interp.decoders.evaluate import step_rows
+    from interp.sae import explained_variance, save_sae
+
+    decoder, site = readouts.fitted["sae"], readouts.sites["sae"]
+    save_sae(decoder.sae_, out / "sae")
+    rows, _ = step_rows(readouts.store, site.offset)
+    acts = readouts.store.acts(site.address, rows)
+    return {
+        "d_sae": decoder.d_sae,
+        "k": decoder.k,
+        "site": site.label,
+        "address": site.address.name,
+        "explained_variance": explained_variance(decoder.sae_, acts),
+        "features": {value: {"feature": f, "auroc": area} for value, (f, area) in decoder.chosen_.items()},
+    }
+
+
+def accuracy_of(traces: interp.TraceSet) -> dict[str, Any]:
+    table = traces.table()
+    low, high = grouped_mean_interval(table["correct"].to_numpy(), table["structure"].to_numpy())
+    return {"accuracy": traces.accuracy, "ci": [low, high], "n": len(table)}
+
+
+def step_figures(found: Study) -> list[dict[str, Any]]:
+    """One entry for each step: the matched probe, its controls, and the other decoders on the same problems."""
+    top1 = found.scores.pivot(index="step", columns="method", values="top1")
+    low = found.scores.pivot(index="step", columns="method", values="ci_low")
+    high = found.scores.pivot(index="step", columns="method", values="ci_high")
+    steps = []
+    for cell in found.sweep.matched().to_dict("records"):
+        step = int(cell["step"])
+        entry = {
+            "step": step,
+            "position": cell["place"],
+            "layer": cell["label"],
+            "address": cell["address"],
+            "probe_top1": cell["accuracy"],
+            "ci": [cell["ci_low"], cell["ci_high"]],
+            "q": cell["q"],
+            "n": cell["n"],
+        }
+        entry |= {c: cell[c] for c in found.sweep.notes["controls"] if c in cell}
+        for method in top1.columns:
+            if method != "probe":
+                entry[f"{method}_top1"] = top1.loc[step, method]
+                entry[f"{method}_ci"] = [low.loc[step, method], high.loc[step, method]]
+        steps.append(entry)
+    return steps
+
+
+def interchange_figures(edits: Interchange) -> dict[str, Any]:
+    """The follow rate over all steps, with what same-value donors and random vectors do beside it."""
+    summary = edits.summary()
+
+    def row(kind: str, step: int = 0) -> dict[str, Any]:
+        found = summary[(summary["kind"] == kind) & (summary["step"] == step)]
+        return found.iloc[0].to_dict() if len(found) else {}
+
+    other, same, noise = row("other value"), row("same value"), row("random")
+    return {
+        "method": edits.method,
+        "site": edits.site,
+        "follow_rate": other.get("follow_rate"),
+        "ci": [other.get("ci_low"), other.get("ci_high")],
+        "n": other.get("n"),
+        "same_value_change_rate": same.get("change_rate"),
+        "same_value_ci": [same.get("change_low"), same.get("change_high")],
+        "n_same_value": same.get("n"),
+        "random_change_rate": noise.get("change_rate"),
+        "by_step": summary[summary["step"] > 0].to_dict("records"),
+    }

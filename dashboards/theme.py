@@ -1,0 +1,33 @@
+"""Colours that hold up for colour-blind readers, with a shape or a word beside each."""
+
+# Okabe & Ito (2008), "Color universal design".
+BLUE, ORANGE, GREEN, YELLOW = "#0072B2", "#E69F00", "#009E73", "#F0E442"
+SKY, VERMILLION, PURPLE, BLACK, GREY = "#56B4E9", "#D55E00", "#CC79A7", "#1b1b1b", "#8a8a8a"
+
+LABELS: dict[str, str] = {
+    "probe": "linear probe",
+    "sae": "SAE, one feature a value",
+    "logit_lens": "logit lens",
+    "random_dictionary": "random dictionary",
+    "pca": "principal components",
+    "neurons": "single neurons",
+    "question_only": "question only",
+    "other_problem": "another problem's thought",
+    "shuffled_labels": "shuffled labels",
+    "random_init": "untrained twin",
+    "position_only": "position only",
+    "text_only": "visible text only",
+    "majority": "most frequent value",
+}
+COLOURS: dict[str, str] = {
+    "probe": BLUE,
+    "sae": ORANGE,
+    "logit_lens": GREEN,
+    "random_dictionary": YELLOW,
+    "pca": SKY,
+    "neurons": PURPLE,
+}
+
+
+def label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " "))
