@@ -6,7 +6,7 @@ SKY, VERMILLION, PURPLE, BLACK, GREY = "#56B4E9", "#D55E00", "#CC79A7", "#1b1b1b
 
 LABELS: dict[str, str] = {
     "probe": "linear probe",
-    "sae": "SAE, one feature a value",
+    "sae": "SAE feature",
     "logit_lens": "logit lens",
     "random_dictionary": "random dictionary",
     "pca": "principal components",
