@@ -12,9 +12,9 @@ from typing import Any
 
 import interp
 from dashboards.study import Study, accuracy_of, interchange_figures, step_figures, study
-from interp.activations.layout import commit, explained
 from interp.console import Bars, plain
 from interp.errors import StoreError, UsageError, checked_count
+from interp.files import commit, explained
 from interp.measures import report as measures_report
 from interp.organisms.catalog import recipe, recipes
 from interp.problems.base import checked_seed

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dashboards import charts, theme
 from dashboards.runs import Run
-from interp.activations.layout import commit
+from interp.files import commit
 
 SHOWN = 40
 

@@ -20,10 +20,10 @@ import pandas as pd
 
 import interp
 import probes
-from interp.activations.layout import commit
 from interp.activations.store import parquet_bytes
 from interp.decoders.evaluate import pooled_scores
 from interp.errors import UsageError
+from interp.files import commit
 from interp.stats import grouped_mean_interval
 
 if TYPE_CHECKING:

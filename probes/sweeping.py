@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import Store
-from interp.activations.layout import commit
 from interp.activations.store import parquet_bytes
 from interp.decoders.evaluate import other_problem
 from interp.errors import StoreError, UsageError, checked_count
+from interp.files import commit
 from interp.models.address import Address
 from interp.problems.base import checked_seed
 from interp.splits import Masks, grouped_split
@@ -86,9 +86,9 @@ class Sweep:
         """Where each step's value is read under one rule for all steps, and how well: one row for each step.
 
         The rule is an address and an offset: read the value of step k at thought k + offset, with offset 0 or
-        -1 (at k + 1 the last step could not be read). Of the rules whose worst step is within one standard
-        error of the best on validation, it is the one with offset 0 and the earliest address, because the
-        thought itself should hold its value. Test scores play no part.
+        -1 (at k + 1 the last step could not be read). Of the rules within one standard error of the best on
+        validation, over all steps together, it is the one with offset 0 and the earliest address, because
+        the thought itself should hold its value. Test scores play no part.
         """
         cells = self._frame[self._frame["target"].str.fullmatch(r"value_\d+")].copy()
         if cells.empty:
@@ -101,8 +101,8 @@ class Sweep:
         rules = []
         for (offset, address), part in cells[cells["offset"].isin([0.0, -1.0])].groupby(["offset", "address"]):
             if part["step"].nunique() == cells["step"].nunique():
-                worst = part.loc[part["val_accuracy"].idxmin()]
-                rules.append((-offset, worst["depth"], worst["val_accuracy"], worst["n_val"], offset, address))
+                score = np.average(part["val_accuracy"], weights=part["n_val"])
+                rules.append((-offset, part["depth"].iloc[0], score, part["n_val"].sum(), offset, address))
         if not rules:
             raise UsageError(
                 "no place was swept at which every step could be read; sweep the thoughts and the begin marker."

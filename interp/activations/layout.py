@@ -1,19 +1,16 @@
-"""What a store's files are called, how they are written so that a kill loses nothing, and how they are read."""
+"""What a store's files are called, and how its shards and its manifest are written and read."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from interp.errors import StoreError, UsageError
+from interp.files import commit, explained
 
 SCHEMA_VERSION = 1
 META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"
@@ -25,58 +22,12 @@ def shard_path(root: Path, folder: str, shard: int) -> Path:
     return root / "acts" / folder / f"{shard:05d}.safetensors"
 
 
-@contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn what the file system refuses into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "The disk is full. Free some room and run the same command again: what is committed is kept."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "No permission to write there. Choose another --out."
-        elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            hint = "A file stands where a folder is needed. Choose another --out."
-        else:
-            hint = error.strerror or str(error)
-        raise StoreError(f"{doing} failed at {error.filename or '?'}. {hint}") from None
-
-
-def commit(path: Path, content: bytes) -> str:
-    """Write `content` so that `path` is either absent, old or whole; returns its sha256.
-
-    Temporary name, fsync, rename, fsync of the folder.
-    """
-    with explained(f"writing {path.name}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    return hashlib.sha256(content).hexdigest()
-
-
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON line and see it to the disk."""
     with explained(f"writing {path.name}"), path.open("ab") as file:
         file.write((json.dumps(record, sort_keys=True) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_manifest(root: Path) -> list[dict[str, Any]]:

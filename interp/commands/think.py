@@ -22,7 +22,7 @@ def think(
     as_json: AsJson = False,
 ) -> None:
     """Think about held-out problems and write the traces."""
-    from interp.activations.layout import explained
+    from interp.files import explained
     from interp.loading import load
 
     if out.exists():

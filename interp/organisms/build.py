@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from interp.activations.layout import commit, explained
 from interp.errors import QualityError, StoreError
+from interp.files import commit, explained
 from interp.organisms.catalog import CARD_NAME, Recipe, card, recipe, weights_folder
 from interp.problems import task as make_task
 from interp.problems.base import checked_seed

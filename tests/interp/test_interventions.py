@@ -1,0 +1,127 @@
+"""Interventions are exact: identity changes nothing, edits compose, and hooks never outlive their use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+from interp.errors import UsageError
+from interp.models.address import Address
+from interp.reasoners.interventions import Intervention, add, identity, replace_with
+from interp.traces import Channel
+
+SITES = ["blocks.0.hook_in", "blocks.1.hook_out", "blocks.0.attn.hook_out", "ln_final.hook_out"]
+
+
+@pytest.fixture(scope="module")
+def reasoner():
+    return interp.load("chain-coconut")
+
+
+@pytest.fixture(scope="module")
+def problems(reasoner):
+    return reasoner.task.generate(24, seed=21, split="test")
+
+
+@pytest.fixture(scope="module")
+def traces(reasoner, problems):
+    return reasoner.think(problems)
+
+
+def thoughts(traces):
+    return np.array([(k, p) for k, t in enumerate(traces) for p, c in enumerate(t.channel) if c == Channel.LATENT])
+
+
+def same(one, other):
+    return all(
+        a.token_ids == b.token_ids
+        and np.array_equal(a.latents, b.latents)
+        and np.array_equal(a.entropy, b.entropy, equal_nan=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_identity_changes_nothing_bit_for_bit(reasoner, problems, traces, site):
+    edit = Intervention(Address(site), thoughts(traces), identity)
+    assert same(reasoner.think(problems, interventions=[edit]), traces)
+
+
+def test_adding_and_taking_away_is_adding_nothing(reasoner, problems, traces):
+    direction = np.random.default_rng(0).normal(size=128).astype(np.float32)
+    rows = thoughts(traces)
+    both = [Intervention(Address(SITES[1]), rows, add(direction, s)) for s in (2.0, -2.0)]
+    twice = [Intervention(Address(SITES[1]), rows, add(direction, 1.5)) for _ in range(2)]
+    once = [Intervention(Address(SITES[1]), rows, add(direction, 3.0))]
+    back = reasoner.think(problems, interventions=both)
+    for a, b in zip(back, traces, strict=True):
+        np.testing.assert_allclose(a.latents, b.latents, atol=1e-4)
+    for a, b in zip(
+        reasoner.think(problems, interventions=twice), reasoner.think(problems, interventions=once), strict=True
+    ):
+        np.testing.assert_allclose(a.latents, b.latents, atol=1e-4)
+
+
+def test_batched_equals_single_under_intervention(reasoner, problems, traces):
+    rows = thoughts(traces)
+    values = np.random.default_rng(1).normal(size=(len(rows), 128)).astype(np.float32)
+    edit = Intervention(Address("blocks.0.hook_in"), rows, replace_with(values))
+    together = reasoner.think(problems, interventions=[edit], batch_size=24)
+    alone = reasoner.think(problems, interventions=[edit], batch_size=1)
+    for a, b in zip(together, alone, strict=True):
+        assert a.token_ids == b.token_ids
+        np.testing.assert_allclose(a.latents, b.latents, atol=1e-4)
+    assert not same(together, traces), "the edit must bite, or this test says nothing"
+
+
+def test_only_the_named_rows_change(reasoner, problems, traces):
+    rows = thoughts(traces[:1])
+    edit = Intervention(Address("blocks.0.hook_in"), rows, add(np.full(128, 5.0, np.float32)))
+    after = reasoner.think(problems, interventions=[edit])
+    assert not np.array_equal(after[0].latents, traces[0].latents)
+    for a, b in zip(list(after)[1:], list(traces)[1:], strict=True):
+        np.testing.assert_allclose(a.latents, b.latents, atol=1e-5)
+
+
+def test_replay_sees_the_edit_where_it_was_made(reasoner, traces):
+    rows = thoughts(traces)
+    values = np.random.default_rng(2).normal(size=(len(rows), 128)).astype(np.float32)
+    seen = {}
+
+    def keep(activations, batch):
+        for b, k in enumerate(batch.traces.tolist()):
+            seen[k] = activations[b].clone()
+
+    reasoner.replay(
+        traces,
+        hooks={"blocks.1.hook_out": keep},
+        interventions=[Intervention(Address("blocks.1.hook_out"), rows, replace_with(values))],
+    )
+    for row, (k, p) in enumerate(rows):
+        torch.testing.assert_close(seen[k][p], torch.tensor(values[row]))
+
+
+def test_hooks_are_removed_after_an_exception(reasoner, problems, traces):
+    def fail(found, rows):
+        raise RuntimeError("on purpose")
+
+    edit = Intervention(Address("blocks.1.hook_out"), thoughts(traces), fail)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        reasoner.think(problems, interventions=[edit])
+    assert same(reasoner.think(problems), traces)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        reasoner.replay(traces, hooks={"blocks.1.hook_out": lambda a, b: fail(a, b)})
+    assert same(reasoner.think(problems), traces)
+
+
+def test_rows_of_the_wrong_shape_are_refused():
+    with pytest.raises(UsageError, match="pairs"):
+        Intervention(Address("blocks.0.hook_in"), np.arange(4), identity)
+
+
+def test_an_unknown_address_is_refused(reasoner, problems):
+    edit = Intervention(Address("blocks.9.hook_out"), np.array([[0, 0]]), identity)
+    with pytest.raises(UsageError, match="unknown address"):
+        reasoner.think(problems[:1], interventions=[edit])

@@ -1,0 +1,247 @@
+"""The promises of the latent loop, for every registered reasoner."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import interp
+from interp.organisms.catalog import recipes, weights_folder
+from interp.reasoners import REASONERS
+from interp.traces import Channel
+
+ORGANISMS = {recipe.kind: name for name, recipe in recipes().items()}
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module", params=sorted(REASONERS))
+def reasoner(request):
+    return interp.load(ORGANISMS[request.param])
+
+
+@pytest.fixture(scope="module")
+def problems(reasoner):
+    found = reasoner.task.generate(40, seed=11, split="test")
+    assert {problem.n_steps for problem in found} == {2, 3, 4, 5}, "lengths must differ, or padding is not tested"
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Hugging Face's own models, untouched by any wrapper, by organism name."""
+    loaded = {}
+
+    def load(name):
+        if name not in loaded:
+            folder = weights_folder(name)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+            loaded[name] = (model.eval(), AutoTokenizer.from_pretrained(folder))
+        return loaded[name]
+
+    return load
+
+
+def final_states(reasoner, traces):
+    """The final-norm state of every real position of every trace, by replay."""
+    found = {}
+
+    def keep(activations, batch):
+        for b, k in enumerate(batch.traces.tolist()):
+            found[k] = activations[b][batch.real[b]].clone()
+
+    reasoner.replay(traces, hooks={"ln_final.hook_out": keep}, batch_size=16)
+    return [found[k] for k in range(len(traces))]
+
+
+def assert_same_traces(one, other):
+    for a, b in zip(one, other, strict=True):
+        assert a.token_ids == b.token_ids
+        assert a.channel == b.channel and a.step == b.step and a.thought == b.thought
+        np.testing.assert_allclose(a.entropy, b.entropy, atol=TOLERANCE)
+        np.testing.assert_allclose(a.logprob, b.logprob, atol=TOLERANCE)
+        if a.latents is not None:
+            np.testing.assert_allclose(a.latents, b.latents, atol=TOLERANCE)
+
+
+def test_every_kind_has_an_organism():
+    assert set(REASONERS) <= set(ORGANISMS), "a registered reasoner joins these tests by having an organism"
+
+
+def test_batched_equals_single(reasoner, problems):
+    together = reasoner.think(problems, batch_size=len(problems))
+    alone = reasoner.think(problems, batch_size=1)
+    assert_same_traces(together, alone)
+
+
+def test_left_padding_equals_right_padding(reasoner, problems):
+    left = reasoner.think(problems, padding_side="left")
+    right = reasoner.think(problems, padding_side="right")
+    assert_same_traces(left, right)
+
+
+def test_thinking_is_deterministic(reasoner, problems):
+    assert_same_traces(reasoner.think(problems, seed=5), reasoner.think(problems, seed=5))
+
+
+def test_attention_masks_and_positions_are_always_passed(reasoner, problems, monkeypatch):
+    calls = []
+    forward = reasoner.base.forward
+
+    def watched(*args, **kwargs):
+        calls.append((kwargs.get("attention_mask"), kwargs.get("position_ids"), kwargs["inputs_embeds"]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(reasoner.base, "forward", watched)
+    traces = reasoner.think(problems)
+    reasoner.replay(traces, hooks={})
+    assert calls
+    for mask, positions, inputs in calls:
+        assert mask is not None and positions is not None
+        new = inputs.shape[1]
+        assert mask.shape[0] == inputs.shape[0] and mask.shape[1] >= new
+        # A real position counts the real positions before it, wherever the padding is.
+        expected = (mask.cumsum(dim=1) - 1)[:, -new:]
+        real = mask[:, -new:].bool()
+        assert torch.equal(positions[real], expected[real])
+
+
+def test_logits_equal_hugging_face(reasoner, problems, plain):
+    """Teacher-forced on the finished traces, without cache and without padding."""
+    model, _ = plain(reasoner.name)
+    traces = reasoner.think(problems[:12])
+    for trace, states in zip(traces, final_states(reasoner, traces), strict=True):
+        embeds = model.get_input_embeddings()(torch.tensor([trace.token_ids])).detach().clone()
+        if trace.latents is not None:
+            at = [k for k, channel in enumerate(trace.channel) if channel == Channel.LATENT]
+            embeds[0, at] = torch.tensor(trace.latents)
+        with torch.no_grad():
+            expected = model(inputs_embeds=embeds, use_cache=False).logits[0]
+            ours = reasoner.unembed(states)
+        torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=1e-4)
+
+
+def test_what_the_loop_saw_is_what_a_replay_records(reasoner, problems):
+    """Every position but the last answer token, which is written and never read while thinking."""
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+    from interp.models.address import Address
+    from interp.reasoners.interventions import Intervention
+
+    traces = reasoner.think(problems[:16])
+    rows = np.array([(k, p) for k, trace in enumerate(traces) for p in range(len(trace))])
+    for name in ("blocks.0.hook_in", "blocks.1.hook_out", "ln_final.hook_out"):
+        seen.clear()
+
+        def look(found, at, seen=seen):
+            for row, state in zip(at, found, strict=True):
+                seen[tuple(rows[row])] = state.clone()
+            return found
+
+        reasoner.think(problems[:16], interventions=[Intervention(Address(name), rows, look)])
+        replayed = {}
+
+        def keep(activations, batch, replayed=replayed):
+            for b, k in enumerate(batch.traces.tolist()):
+                for p in range(int(batch.real[b].sum())):
+                    replayed[k, p] = activations[b, p].clone()
+
+        reasoner.replay(traces, hooks={name: keep}, batch_size=16)
+        missing = set(map(tuple, rows)) - set(seen)
+        assert not missing, f"the loop never passed {sorted(missing)[:5]}"
+        for key, state in seen.items():
+            torch.testing.assert_close(state, replayed[key], atol=TOLERANCE, rtol=1e-4)
+
+
+def coconut_reference(model, tokenizer, config, problem):
+    """Coconut as section 3 of arXiv 2412.06769 says it: one sequence, no cache, no batch, no padding.
+
+    Each round runs the whole sequence so far and appends the last position's last hidden state (after the
+    final norm) as the next input embedding; then the end marker; then greedy decoding.
+    """
+    embed = model.get_input_embeddings()
+
+    def of(words):
+        return embed(torch.tensor([tokenizer.convert_tokens_to_ids(words)]))
+
+    sequence = of([*problem.question.split(), config.begin])
+    thoughts = []
+    for _ in range(problem.n_steps):
+        hidden = model(inputs_embeds=sequence, output_hidden_states=True, use_cache=False).hidden_states[-1]
+        thought = hidden[:, -1:] * config.latent_scale
+        thoughts.append(thought[0, 0])
+        sequence = torch.cat([sequence, thought], dim=1)
+    sequence = torch.cat([sequence, of([config.end])], dim=1)
+    answer = []
+    while len(answer) < config.max_answer_tokens:
+        token = int(model(inputs_embeds=sequence, use_cache=False).logits[0, -1].argmax())
+        if token == tokenizer.convert_tokens_to_ids(config.eos):
+            break
+        answer.append(token)
+        sequence = torch.cat([sequence, embed(torch.tensor([[token]]))], dim=1)
+    return torch.stack(thoughts), tokenizer.decode(answer)
+
+
+@torch.no_grad()
+def test_coconut_equals_an_uncached_reference(plain):
+    reasoner = interp.load("chain-coconut")
+    model, tokenizer = plain("chain-coconut")
+    problems = reasoner.task.generate(24, seed=5, split="test")
+    for trace, problem in zip(reasoner.think(problems), problems, strict=True):
+        thoughts, answer = coconut_reference(model, tokenizer, reasoner.config, problem)
+        torch.testing.assert_close(torch.tensor(trace.latents), thoughts, atol=TOLERANCE, rtol=1e-4)
+        assert trace.answer == answer
+
+
+def test_a_thought_is_the_previous_final_norm_state():
+    reasoner = interp.load("chain-coconut")
+    problems = reasoner.task.generate(20, seed=2, split="test")
+    traces = reasoner.think(problems)
+    for trace, states in zip(traces, final_states(reasoner, traces), strict=True):
+        at = [k for k, channel in enumerate(trace.channel) if channel == Channel.LATENT]
+        expected = states[[k - 1 for k in at]] * reasoner.config.latent_scale
+        torch.testing.assert_close(torch.tensor(trace.latents), expected, atol=TOLERANCE, rtol=1e-4)
+
+
+def test_thoughts_stop_where_the_problem_stops():
+    """In one batch of mixed lengths, every problem gets as many thoughts as it has steps."""
+    reasoner = interp.load("chain-coconut")
+    problems = reasoner.task.generate(60, seed=9, split="test")
+    for trace in reasoner.think(problems, batch_size=60):
+        latents = [k for k, channel in zip(trace.step, trace.channel, strict=True) if channel == Channel.LATENT]
+        assert latents == list(range(1, trace.problem.n_steps + 1))
+        assert trace.tokens[-1 - len(trace.answer.split())] == reasoner.config.end
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"question": "4 +3 zebra ?"}, "does not know 'zebra'"),
+        ({"question": ""}, "empty question"),
+        ({"question": "4 " + "+3 " * 80 + "?"}, "more than the 64 positions"),
+    ],
+)
+def test_bad_questions_are_refused(change, message):
+    from dataclasses import replace
+
+    from interp.errors import UsageError
+
+    reasoner = interp.load("chain-coconut")
+    problem = replace(reasoner.task.generate(1, seed=0, split="test")[0], **change)
+    with pytest.raises(UsageError, match=message):
+        reasoner.think([problem])
+
+
+def test_no_problems_is_an_error():
+    from interp.errors import UsageError
+
+    with pytest.raises(UsageError, match="no problems"):
+        interp.load("chain-text").think([])
+
+
+def test_text_that_never_ends_is_cut_at_the_models_positions():
+    """An untrained model writes on and on; it must stop inside its positions, with the rest of the trace whole."""
+    reasoner = interp.random_init(interp.load("chain-text"))
+    traces = reasoner.think(reasoner.task.generate(8, seed=0, split="test"))
+    assert max(map(len, traces)) <= reasoner.max_positions
+    assert all(Channel.SPECIAL in trace.channel for trace in traces)
