@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -92,7 +94,7 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
             "donor with the same value: answer changes",
             theme.ORANGE,
         ),
-        ("random", "follow_rate", "ci_low", "ci_high", "random vector: answer stays as predicted", theme.GREY),
+        ("random", "follow_rate", "ci_low", "ci_high", "random vector of the same length: answer survives", theme.GREY),
     )
     figure = go.Figure()
     for kind, column, low, high, name, colour in wanted:
@@ -159,3 +161,49 @@ def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 
     if y_title:
         figure.update_yaxes(title=y_title, range=[0, 1.08])
     return figure
+
+
+def layer_curve(frame: pd.DataFrame, target: str, place: str, controls: Sequence[str]) -> go.Figure:
+    """Held-out top-1 of one target at one place over the layers, with its interval; each control as a line."""
+    cells = frame[(frame["target"] == target) & (frame["place"] == place)].sort_values("depth")
+    layers = cells["label"].tolist()
+    figure = go.Figure()
+    band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    figure.add_scatter(x=layers, y=cells["ci_high"], showlegend=False, **band)
+    figure.add_scatter(
+        x=layers, y=cells["ci_low"], name="95 % interval", fill="tonexty", fillcolor="rgba(0, 114, 178, 0.2)", **band
+    )
+    figure.add_scatter(
+        x=layers,
+        y=cells["accuracy"],
+        name=theme.label("probe"),
+        mode="lines+markers",
+        line={"color": theme.BLUE, "width": 3},
+        marker={"size": 9},
+        customdata=cells[["ci_low", "ci_high", "n", "q"]],
+        hovertemplate="%{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}, "
+        "q = %{customdata[3]:.1e}<extra></extra>",
+    )
+    drawn = [c for c in controls if c in cells and cells[c].notna().any()]
+    for control, (colour, dash, mark) in zip(drawn, itertools.cycle(_LINES)):
+        figure.add_scatter(
+            x=layers,
+            y=cells[control],
+            name=f"control: {theme.label(control)}",
+            mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 1.5},
+            marker={"symbol": mark, "size": 8},
+            hovertemplate="%{x}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
+        )
+    return _plain(figure, f"{target.replace('_', ' ')} at {place}, layer by layer", "held-out top-1")
+
+
+_LINES = (
+    (theme.BLACK, "dot", "x"),
+    (theme.VERMILLION, "dash", "diamond-open"),
+    (theme.GREEN, "dashdot", "triangle-down-open"),
+    (theme.PURPLE, "longdash", "square-open"),
+    (theme.ORANGE, "dot", "circle-open"),
+    (theme.SKY, "dash", "star-open"),
+    (theme.GREY, "longdashdot", "cross-open"),
+)

@@ -14,7 +14,7 @@ from interp.traces import Channel
 
 CONTROLS: dict[str, str] = {
     "majority": "always says the most frequent training label",
-    "shuffled_labels": "the same probe, its training labels shuffled among problems",
+    "shuffled_labels": "the same probe, its training labels shuffled among problems (the mean of four shuffles)",
     "question_only": "the same probe on the state before any thinking, or on the question's tokens; the better of all on validation",
     "position_only": "the same probe on the position's number alone",
     "text_only": "the same probe on the words of the visible reasoning up to here",

@@ -187,10 +187,12 @@ def _best_site(
 ) -> tuple[Site, Decoder]:
     """The first site, in order of preference, whose validation score is within one standard error of the best."""
     tried: list[tuple[float, int, Site, Decoder]] = []
+    readable = {offset: step_rows(store, offset) for offset in {site.offset for site in candidates}}
+    every_step = max(len(rows) for rows, _ in readable.values())
     for site in candidates:
-        rows, gold = step_rows(store, site.offset)
-        if not len(rows):
-            continue
+        rows, gold = readable[site.offset]
+        if not every_step or len(rows) < every_step:
+            continue  # somewhere else every step can be read, and a score over fewer steps would not compare
         split = grouped_split(structures(store, rows), seed)
         decoder = make_decoder(method, reasoner, **options).fit(
             store, site.address, rows[split.train], gold[split.train]

@@ -28,13 +28,13 @@ def load_bridge(
     equal the reference implementation's. Raises `UsageError` when there is no such model and `StoreError`
     when its files cannot be read.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder = Path(spec)
     if not folder.exists() and (str(spec).startswith((".", "/", "~")) or "/" not in str(spec)):
         raise UsageError(f"{str(spec)!r} is neither a shipped organism nor a folder. See `cotlens organisms ls`.")
     with quiet():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(spec)
             model: Any = AutoModelForCausalLM.from_pretrained(
@@ -50,9 +50,9 @@ def load_bridge(
 
 def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
     """Wrap a Hugging Face model in place; its own modules then carry the hooks."""
-    from transformer_lens.model_bridge import TransformerBridge
-
     with quiet():
+        from transformer_lens.model_bridge import TransformerBridge
+
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
     bridge.eval().requires_grad_(False)
     return bridge
@@ -80,19 +80,19 @@ def _best_device() -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' loading bars and notices off a command's output."""
-    from transformers.utils import logging as hf_logging
+    """Keep the libraries' loading bars and notices off a command's output, those of their import included."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging as hf_logging
 
-    before, shown = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    logging.getLogger("transformer_lens").setLevel(logging.ERROR)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        before, shown = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        logging.getLogger("transformer_lens").setLevel(logging.ERROR)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
             yield
-    finally:
-        hf_logging.set_verbosity(before)
-        if shown:
-            hf_logging.enable_progress_bar()
+        finally:
+            hf_logging.set_verbosity(before)
+            if shown:
+                hf_logging.enable_progress_bar()

@@ -1,0 +1,77 @@
+"""Run the notebooks here and keep their outputs: `python notebooks/execute.py [NAME.ipynb ...]`.
+
+Plotly figures are kept twice, as their own interactive JSON and, where a Chromium is installed, as a PNG for
+viewers that show neither scripts nor Plotly.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+FIGURE = "application/vnd.plotly.v1+json"
+
+
+def execute(path: Path, *, keep: bool) -> nbformat.NotebookNode:
+    """Run one notebook in an empty folder, so that it depends on nothing that lies about. Raises what a cell raises."""
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
+    if keep:
+        for cell in notebook.cells:
+            cell.metadata.pop("execution", None)  # times differ at every run and say nothing
+            for output in cell.get("outputs", []):
+                if FIGURE in output.get("data", {}) and (png := picture(output.data[FIGURE])):
+                    output.data["image/png"] = base64.b64encode(png).decode()
+        nbformat.write(notebook, path)
+    return notebook
+
+
+def picture(figure: dict, width: int = 1000) -> bytes | None:
+    """A figure as PNG, or None without a browser to draw it."""
+    import plotly.graph_objects as go
+
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        return None
+    drawn = go.Figure({"data": figure["data"], "layout": figure["layout"]})
+    height = int(drawn.layout.height or 450)
+    with tempfile.TemporaryDirectory() as folder:
+        page, shot = Path(folder) / "figure.html", Path(folder) / "figure.png"
+        drawn.write_html(page, include_plotlyjs=True, config={"displayModeBar": False})
+        subprocess.run(
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--hide-scrollbars",
+                f"--user-data-dir={folder}/profile",
+                f"--window-size={width},{height + 20}",
+                "--virtual-time-budget=5000",
+                f"--screenshot={shot}",
+                page.as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        return shot.read_bytes()
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or sorted(p.name for p in HERE.glob("*.ipynb")):
+        done = execute(HERE / name, keep=True)
+        shown = sum(FIGURE in output.get("data", {}) for cell in done.cells for output in cell.get("outputs", []))
+        print(json.dumps({"notebook": name, "figures": shown}))
