@@ -24,10 +24,11 @@ def demo_command(
 ) -> None:
     """Think, capture, probe, decode, intervene, report: under three minutes on two cores."""
     from dashboards.demo import run_demo
+    from interp.console import STARTED
 
     folder = out or Path("runs") / f"demo-{organism}"
     with Bars() as bars:
-        found = run_demo(folder, organism, n=n, seed=seed, bars=bars)
+        found = run_demo(folder, organism, n=n, seed=seed, bars=bars, started=STARTED)
     emit(found, as_json, lambda: _tell(found, folder))
 
 

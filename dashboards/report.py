@@ -62,7 +62,10 @@ def _cards(run: Run) -> tuple[list[dict[str, Any]], int]:
     failures = good[~(good["right"] & good["followed"] & good["answer"])].index.tolist()
     rest = good.drop(failures)
     turn = rest.groupby("n_steps").cumcount()
-    chosen = failures[: SHOWN // 2] + rest.assign(turn=turn).sort_values(["turn", "n_steps"], ascending=[True, False]).index.tolist()
+    chosen = (
+        failures[: SHOWN // 2]
+        + rest.assign(turn=turn).sort_values(["turn", "n_steps"], ascending=[True, False]).index.tolist()
+    )
     by_trace = dict(tuple(thoughts.groupby("trace")))
     return [_card(run, t, by_trace[t], others) for t in chosen[:SHOWN]], len(good)
 

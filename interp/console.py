@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+STARTED = time.monotonic()
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 
 
@@ -98,8 +100,13 @@ class Bars:
             print(title, file=sys.stderr, flush=True)
         task = self._progress.add_task(title, total=None)
 
+        reported = False
+
         def report(done: int, total: int) -> None:
+            nonlocal reported
+            reported = True
             self._progress.update(task, completed=done, total=total)
 
         yield report
-        self._progress.update(task, total=1, completed=1) if self._progress.tasks[task].total is None else None
+        if not reported:
+            report(1, 1)

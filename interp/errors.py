@@ -42,16 +42,25 @@ class StoreError(CotlensError):
 INTERRUPTED = 130
 
 
+_SHOWN = 30
+
+
 def unknown(kind: str, name: object, known: Iterable[object]) -> UsageError:
     """A `UsageError` for a name that is not in `known`, with the closest known name suggested."""
     names = [str(k) for k in known]
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return UsageError(f"unknown {kind} {str(name)!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return UsageError(f"unknown {kind} {str(name)!r}.{hint} Known: {', '.join(names[:_SHOWN]) or 'none'}{more}.")
 
 
-def checked_count(name: str, value: int, *, at_least: int = 1) -> int:
-    """`value` as an int, or a `UsageError` when it is not a whole number of at least `at_least`."""
-    if isinstance(value, bool) or int(value) != value or value < at_least:
+def checked_count(name: str, value: object, *, at_least: int = 1) -> int:
+    """`value` (a number, or its digits) as an int; a `UsageError` unless it is a whole number of at least `at_least`."""
+    try:
+        whole = int(value)  # type: ignore[call-overload]
+        fits = not isinstance(value, bool) and (isinstance(value, str) or whole == value) and whole >= at_least
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
         raise UsageError(f"{name} must be a whole number of at least {at_least}, but {value!r} came.")
-    return int(value)
+    return whole

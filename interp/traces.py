@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from interp.errors import StoreError
+from interp.files import commit
 from interp.problems.base import Problem
 
 SCHEMA_VERSION = 1
@@ -116,7 +118,8 @@ class TraceSet(Sequence[Trace]):
             }
         )
 
-    def to_parquet(self, path: Path | str) -> None:
+    def to_bytes(self) -> bytes:
+        """The set as the content of a Parquet file."""
         frame = pd.DataFrame(
             {
                 "id": [trace.id for trace in self],
@@ -137,8 +140,13 @@ class TraceSet(Sequence[Trace]):
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
         )
-        frame.attrs = {}
-        frame.to_parquet(path, index=False)
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+
+    def to_parquet(self, path: Path | str) -> None:
+        """Write the set to a file, whole or not at all."""
+        commit(Path(path), self.to_bytes())
 
     @classmethod
     def from_parquet(cls, path: Path | str) -> TraceSet:
@@ -148,7 +156,7 @@ class TraceSet(Sequence[Trace]):
             raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} is not a readable trace file ({error}).") from None
-        missing = {"problem", "token_ids", "channel", "step", "thought"} - set(frame.columns)
+        missing = _COLUMNS - set(frame.columns)
         if missing:
             raise StoreError(f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}.")
         return cls([_trace_from_row(row) for row in frame.to_dict("records")])
@@ -157,14 +165,15 @@ class TraceSet(Sequence[Trace]):
 def _trace_from_row(row: dict) -> Trace:
     n_latents = int(row.pop("n_latents"))
     latents = row.pop("latents")
-    fields: dict[str, Any] = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
+    columns: dict[str, Any] = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
     return Trace(
-        **fields,
+        **columns,
         **{**row, "problem": Problem.from_json(row["problem"])},
-        latents=None if n_latents == 0 else np.asarray(latents, np.float32).reshape(n_latents, -1),
+        latents=None if n_latents == 0 else np.array(latents, np.float32).reshape(n_latents, -1),
     )
 
 
+_COLUMNS = {each.name for each in fields(Trace)} | {"n_latents"}
 _LISTS = {
     "token_ids": int,
     "tokens": str,

@@ -160,6 +160,8 @@ def _open_folder(out: Path, meta: dict[str, Any], index: pd.DataFrame, traces: T
         there = Store(out).meta
         if there["config_hash"] == meta["config_hash"]:
             layout.mend_manifest(out)
+            for left in filter(_is_temporary, out.rglob("*")):
+                left.unlink()
             return
         differs = [key for key in meta if key not in ("config_hash", "versions") and meta[key] != there.get(key)]
         raise StoreError(
@@ -167,18 +169,20 @@ def _open_folder(out: Path, meta: dict[str, Any], index: pd.DataFrame, traces: T
             f"(made by {there['reasoner']['name']}). Choose another folder, or remove that one."
         )
     with layout.explained(f"opening {out}"):
-        if out.exists() and any(p for p in out.iterdir() if not p.name.startswith(".")):
+        started = {layout.TRACES, layout.INDEX}  # what a capture that was killed before its first shard leaves
+        if out.exists() and any(p.name not in started for p in out.iterdir() if not _is_temporary(p)):
             raise StoreError(f"{out} is not empty and holds no activation store. Choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
         _check_room(out, meta, len(index))
-        temporary = out / f".{layout.TRACES}.tmp"
-        traces.to_parquet(temporary)
-        content = temporary.read_bytes()
-        temporary.unlink()
-    layout.commit(out / layout.TRACES, content)
+    layout.commit(out / layout.TRACES, traces.to_bytes())
     layout.commit(out / layout.INDEX, parquet_bytes(index))
     # The description comes last: a folder without it is not a store yet.
     layout.commit(out / layout.META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether a killed writer left this file under its temporary name."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def _check_room(out: Path, meta: dict[str, Any], n_rows: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -59,13 +61,13 @@ def train(
 
     torch.set_num_threads(1)
     folder = out or Path("organisms") / f"{name}-seed{seed}"
-    with Bars() as bars, bars.stage(f"training {name}") as report:
-        stages: dict[str, int] = {}
+    with Bars() as bars, contextlib.ExitStack() as shown:
+        stages: dict[str, Callable[[int, int], None]] = {}
 
         def progress(stage: str, done: int, total: int, loss: float) -> None:
             if stage not in stages:
-                stages[stage] = total
-            report(done, total)
+                stages[stage] = shown.enter_context(bars.stage(f"{name}: {stage}"))
+            stages[stage](done, total)
 
         written = train_organism(name, seed, folder, progress)
 

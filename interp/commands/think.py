@@ -22,7 +22,6 @@ def think(
     as_json: AsJson = False,
 ) -> None:
     """Think about held-out problems and write the traces."""
-    from interp.files import explained
     from interp.loading import load
 
     if out.exists():
@@ -31,9 +30,7 @@ def think(
     problems = problems_of(task or (reasoner.config.task or ""))
     with Bars() as bars, bars.stage(f"{reasoner.name} thinks") as report:
         traces = reasoner.think(problems, batch_size=batch_size, progress=report)
-    with explained(f"writing {out}"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        traces.to_parquet(out)
+    traces.to_parquet(out)
     result = {"reasoner": reasoner.name, "traces": len(traces), "accuracy": traces.accuracy, "out": str(out)}
     emit(result, as_json, lambda: print(f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"))
 

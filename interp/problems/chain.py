@@ -91,11 +91,11 @@ class ChainTask:
 
     name = "chain"
 
-    def __init__(self, order: str = "in-order", steps: str = "2-5", values: int = 10) -> None:
+    def __init__(self, order: str = "in-order", steps: str = "2-5", values: int | str = 10) -> None:
         if order not in ORDERS:
             raise unknown("order of task chain", order, ORDERS)
         self.order = order
-        self.n_values = checked_count("values of task chain", int(values), at_least=5)
+        self.n_values = checked_count("values of task chain", values, at_least=5)
         low, _, high = str(steps).partition("-")
         try:
             self.min_steps, self.max_steps = int(low), int(high or low)

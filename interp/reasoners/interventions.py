@@ -31,7 +31,7 @@ class Intervention:
     """
 
     address: Address
-    rows: Int[np.ndarray, "rows 2"]
+    rows: np.ndarray  # its shape is checked below, with a message for the person
     edit: Edit
 
     def __post_init__(self) -> None:
