@@ -22,7 +22,7 @@ from interp.reasoners import Reasoner
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
-MIN_PROBLEMS = 200
+MIN_PROBLEMS = 300
 
 
 def run_demo(

@@ -43,7 +43,7 @@ def _run(arguments: list[str]) -> int:
 
         print(f"cotlens {__version__}")
         return 0
-    from interp.console import Interrupted
+    from interp.console import Interrupted, said_json
     from interp.errors import INTERRUPTED, CotlensError, unknown
 
     def interrupt(*_: object) -> None:
@@ -51,6 +51,7 @@ def _run(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGINT, interrupt)
     as_json = "--json" in arguments
+    said_json()
     try:
         name, *rest = arguments
         if name not in COMMANDS:
@@ -82,8 +83,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:
+    from interp.console import said_json
+
     print(f"error: {message}", file=sys.stderr)
-    if as_json:
+    if not said_json() and as_json:
         print(json.dumps({"schema_version": 1, "error": message, "exit_code": code}))
     return code
 

@@ -20,6 +20,16 @@ STARTED = time.monotonic()
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 
 
+_said: list[bool] = []
+
+
+def said_json() -> bool:
+    """Whether the one JSON object of this command is already on stdout; asking clears it for the next command."""
+    said = bool(_said)
+    _said.clear()
+    return said
+
+
 class Interrupted(BaseException):
     """Ctrl-C, in a form that no library on the way takes for its own."""
 
@@ -43,6 +53,7 @@ def new_app(help_text: str, *, single: bool = False) -> typer.Typer:
 def emit(result: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
     """Print `result` as JSON, or let `human` print it for people."""
     if as_json:
+        _said.append(True)
         print(json.dumps({"schema_version": SCHEMA_VERSION, **plain(result)}, allow_nan=False))
     else:
         human()

@@ -50,6 +50,12 @@ def commit(path: Path, content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """The sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -32,7 +32,9 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"a probe needs two classes to tell apart, but the only one here is {self.classes_[0]!r}.")
+            raise ValueError(
+                f"a probe needs two classes to tell apart, but the only one here is {str(self.classes_[0])!r}."
+            )
         self._fit = fit_ridge(X, [one_hot(codes, np.arange(len(self.classes_)))], self.strengths)
         self.strength_ = float(self._fit.strength[0])
         self.coef_ = (self._fit.coef / self._fit.scale[:, None]).T

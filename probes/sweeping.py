@@ -71,7 +71,8 @@ class Sweep:
         """One row for each (target, place, address).
 
         Columns: accuracy (held-out top-1), ci_low, ci_high, val_accuracy, one column for each control, p, q, n
-        (structures tested) and n_classes. A control that could not be computed is NaN; `notes["why_not"]` says why.
+        (structures tested) and n_classes. A control that could not be computed is NaN; `notes["why_not"]` says why, and
+        `notes["left_out"]` which cells had too few rows to be probed.
         """
         return self._frame
 
@@ -160,7 +161,7 @@ def sweep(
     splits = list(range(checked_count("seeds", seeds))) if isinstance(seeds, int) else [checked_seed(s) for s in seeds]
     targets = list(targets) if targets else value_targets(store)
     where = [store.address(a) for a in addresses] if addresses else store.addresses
-    if random_init is not None and len(random_init.traces) != len(store.traces):
+    if random_init is not None and not _same_problems(random_init, store):
         raise StoreError("the untrained twin's store holds other traces than this one; capture the same problems.")
     run = _Run(store, names, splits, random_init)
     wanted = list(places) if places else [p for p in store.places if p != "question"]
@@ -174,6 +175,10 @@ def sweep(
     return run.result()
 
 
+def _same_problems(one: Store, other: Store) -> bool:
+    return [t.problem.id for t in one.traces] == [t.problem.id for t in other.traces]
+
+
 class _Run:
     """One sweep under way: fitted cells, and the controls that many cells share."""
 
@@ -182,6 +187,7 @@ class _Run:
         self.cells: dict[tuple[str, str, str], _Tested] = {}
         self.shared: dict[tuple[str, str], dict[str, float]] = {}
         self.why_not: dict[str, str] = {}
+        self.left_out: list[dict[str, Any]] = []
         self._splits: dict[tuple[int, int], Masks] = {}
         self._question: dict[tuple[str, int, int], dict[str, float]] = {}
 
@@ -193,6 +199,7 @@ class _Run:
             given = labels(self.store, rows, target)
             defined = np.array([label is not None for label in given], dtype=bool)
             if defined.sum() < _MIN_ROWS or len(set(given[defined])) < 2:
+                self.left_out.append({"target": target, "place": place, "rows": int(defined.sum())})
                 continue
             _, of_target = found.setdefault(defined.tobytes(), (defined, {}))
             of_target[target] = given[defined].astype(str)
@@ -329,6 +336,8 @@ class _Run:
             "splits": list(self.splits),
             "controls": {name: ladder.CONTROLS[name] for name in self.names},
             "why_not": self.why_not,
+            "left_out": self.left_out,
+            "left_out_rule": f"fewer than {_MIN_ROWS} rows, or a single label",
             "store": str(self.store.path),
             "config_hash": self.store.meta["config_hash"],
         }

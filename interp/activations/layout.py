@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from interp.errors import StoreError, UsageError
-from interp.files import commit, explained
+from interp.files import commit, explained, file_hash
+from interp.models.address import Address
 
 SCHEMA_VERSION = 1
 META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"
@@ -48,13 +49,27 @@ def read_manifest(root: Path) -> list[dict[str, Any]]:
 
 
 def mend_manifest(root: Path) -> None:
-    """Cut off a half-written last line, so that the next one starts on its own."""
+    """Keep the whole lines whose files are as they were committed; what they leave out will be redone."""
     path = root / MANIFEST
     if path.exists():
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            commit(path, whole)
+        lines = path.read_bytes().split(b"\n")[:-1]
+        records = read_manifest(root)
+        sound = [line for line, record in zip(lines, records, strict=True) if not faults(root, record)]
+        content = b"".join(line + b"\n" for line in sound)
+        if content != path.read_bytes():
+            commit(path, content)
+
+
+def faults(root: Path, record: dict[str, Any]) -> list[str]:
+    """What is wrong with one committed shard, one line for each file."""
+    wrong = []
+    for name, expected in record["sha256"].items():
+        path = shard_path(root, Address(name).folder, record["shard"])
+        if not path.exists():
+            wrong.append(f"shard {record['shard']}: {path.name} of {name} is missing")
+        elif file_hash(path) != expected:
+            wrong.append(f"shard {record['shard']}: {path.name} of {name} differs from what was committed")
+    return wrong
 
 
 def encode(rows: np.ndarray, dtype: str) -> bytes:
@@ -71,6 +86,13 @@ def checked_dtype(dtype: str) -> str:
     return dtype
 
 
+def largest(dtype: str) -> float:
+    """The largest number that a dtype holds."""
+    import torch
+
+    return float(torch.finfo(getattr(torch, dtype)).max)
+
+
 class MappedRows:
     """The rows of one shard file, mapped into memory and gathered with numpy."""
 
@@ -85,7 +107,7 @@ class MappedRows:
             self._rows = np.memmap(path, dtype=kind, mode="r", offset=8 + size, shape=self.shape)
         except FileNotFoundError:
             raise StoreError(f"{path} is missing. Capture again to redo it.") from None
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise StoreError(f"{path} is damaged ({error}). Capture again to redo it.") from None
 
     def take(self, rows: np.ndarray) -> np.ndarray:

@@ -80,6 +80,7 @@ def capture(
     """
     out = Path(out)
     checked_count("shard_size", shard_size)
+    checked_count("batch_size", batch_size)
     layout.checked_dtype(dtype)
     for channel in channels:
         if channel not in set(Channel):
@@ -114,11 +115,14 @@ def _write_shard(
     first = shard * shard_size
     part = index[index["shard"] == shard].assign(trace=lambda rows: rows["trace"] - first)
     found = record(reasoner, traces[first : first + shard_size], addresses, part, batch_size=batch_size)
+    largest = layout.largest(dtype)
     for address, rows in found.items():
-        if not np.isfinite(rows).all():
-            bad = part.iloc[int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])]
+        bad = np.flatnonzero(~(np.abs(rows) <= largest).all(axis=1))
+        if len(bad):
+            at = part.iloc[int(bad[0])]
+            how = f"too large for {dtype}" if np.isfinite(rows[bad[0]]).all() else "not finite"
             raise StoreError(
-                f"{address} is not finite in trace {bad['trace'] + first} at position {bad['position']}. "
+                f"{address} is {how} in trace {at['trace'] + first} at position {at['position']}. "
                 "Check the weights, or capture in float32."
             )
     hashes = {

@@ -92,6 +92,11 @@ def interchange(
         raise StoreError(
             f"these read-outs were made from {store.meta['reasoner']['name']}, not from {reasoner.name}. Use the same model."
         )
+    if [t.token_ids for t in traces] != [t.token_ids for t in store.traces]:
+        raise StoreError(
+            f"these {len(traces)} traces are not the ones that were read ({len(store.traces)} of {store.path}). "
+            "Pass the traces that the store was captured from: store.traces."
+        )
     method = method or ("probe" if "probe" in readouts.sites else next(iter(readouts.sites)))
     read = readouts.of(method)
     if split is not None:

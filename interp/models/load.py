@@ -33,6 +33,7 @@ def load_bridge(
         raise UsageError(f"{str(spec)!r} is neither a shipped organism nor a folder. See `cotlens organisms ls`.")
     with quiet():
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
@@ -40,7 +41,7 @@ def load_bridge(
             model: Any = AutoModelForCausalLM.from_pretrained(
                 spec, dtype=dtype or torch.float32, attn_implementation="eager"
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0]
             kind = StoreError if folder.exists() else UsageError
             raise kind(f"cannot load a model from {str(spec)!r}: {first}") from None
