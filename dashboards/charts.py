@@ -195,6 +195,7 @@ def layer_curve(frame: pd.DataFrame, target: str, place: str, controls: Sequence
             marker={"symbol": mark, "size": 8},
             hovertemplate="%{x}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
         )
+    figure.update_layout(legend_traceorder="normal")
     return _plain(figure, f"{target.replace('_', ' ')} at {place}, layer by layer", "held-out top-1")
 
 

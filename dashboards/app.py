@@ -1,0 +1,20 @@
+"""The dashboard that Streamlit runs: three pages over one run folder. Start it with `cotlens dash`."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards.pages import home, latents, probes
+
+st.set_page_config(page_title="cotlens", layout="wide")
+# Pages have no icons: an icon becomes the tab's picture, which browsers would fetch from another host.
+latents_page = st.Page(latents.show, title="Continuous latents", url_path="latents")
+probes_page = st.Page(probes.show, title="Probes", url_path="probes")
+
+
+def home_page() -> None:
+    """Home, which links to the page of the latents."""
+    home.show(latents_page)
+
+
+st.navigation([st.Page(home_page, title="Home", default=True), latents_page, probes_page], position="top").run()

@@ -1,0 +1,143 @@
+"""A problem and its thoughts as cards. Every piece of text is escaped: what a model wrote shows as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from dashboards import theme
+from dashboards.pages.shared import number
+from dashboards.runs import Run
+from interp.traces import Trace
+
+_STYLE = f"""<style>
+.cot-row {{ display: flex; flex-wrap: wrap; gap: 12px; align-items: stretch; }}
+.cot-card {{ border: 1px solid rgba(128,128,128,.4); border-left: 5px solid {theme.BLUE}; border-radius: 8px;
+  padding: 10px 14px; flex: 1 1 165px; max-width: 320px; font-size: 14px; line-height: 1.45; overflow-wrap: anywhere; }}
+.cot-card.cot-wrong {{ border-left: 7px double {theme.VERMILLION}; }}
+.cot-said {{ font-size: 30px; font-weight: 650; line-height: 1.2; }}
+.cot-said small {{ font-size: 15px; font-weight: 500; }}
+.cot-soft {{ opacity: .72; }} .cot-part {{ border-top: 1px solid rgba(128,128,128,.25); margin-top: 7px; padding-top: 6px; }}
+.cot-yes {{ color: #00664b; font-weight: 600; }} .cot-no {{ color: {theme.VERMILLION}; font-weight: 600; }}
+.cot-meter {{ height: 6px; background: rgba(128,128,128,.25); border-radius: 3px; margin: 3px 0 4px; }}
+.cot-meter i {{ display: block; height: 6px; border-radius: 3px; background: {theme.BLUE}; }}
+.cot-head {{ font-size: 20px; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }}
+.cot-card code, .cot-head code, .cot-line code {{ background: rgba(128,128,128,.15); padding: 1px 6px; border-radius: 4px; }}
+.cot-line {{ font-size: 15px; margin: 4px 0; overflow-wrap: anywhere; }}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Read:
+    """One thought as one decoder reads it, with what stands beside it."""
+
+    row: dict[str, Any]
+    operation: str
+    score: dict[str, Any]
+    edits: dict[str, dict[str, Any]]
+
+
+def reads_of(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> list[Read]:
+    """The thoughts of one trace among `thoughts`, which `method` read, in order."""
+    edits = run.interchange[run.interchange["trace"] == trace]
+    scores = run.scores[run.scores["method"] == method].set_index("step").to_dict("index")
+    operations = run.traces[trace].problem.meta.get("operations", [])
+    return [
+        Read(
+            row,
+            str(operations[row["step"] - 1]) if row["step"] <= len(operations) else "",
+            scores.get(row["step"], {}),
+            {e["kind"]: e for e in edits[edits["step"] == row["step"]].to_dict("records")},
+        )
+        for row in thoughts[thoughts["trace"] == trace].sort_values("step").to_dict("records")
+    ]
+
+
+def question_html(trace: Trace) -> str:
+    """The question as a person reads it and as the model does, and the answer that was given."""
+    problem = trace.problem
+    given = f"answers <b>{escape(trace.answer or 'nothing')}</b> "
+    verdict = (
+        f"{given}<span class='cot-yes'>✓ right</span>"
+        if trace.correct
+        else f"{given}<span class='cot-no'>✗ wrong, should be {escape(problem.answer)}</span>"
+    )
+    return (
+        f"{_STYLE}<div class='cot-head'>{escape(problem.readable)}</div>"
+        f"<div class='cot-line'>The model reads <code>{escape(problem.question)}</code> and {verdict}</div>"
+    )
+
+
+def thoughts_html(reads: list[Read], method: str, *, detail: bool = True) -> str:
+    """A row of cards, one for each thought."""
+    return f"{_STYLE}<div class='cot-row'>{''.join(_card(read, method, detail) for read in reads)}</div>"
+
+
+def _card(read: Read, method: str, detail: bool) -> str:
+    row, right = read.row, bool(read.row["right"])
+    operation = f" · <code>{escape(read.operation)}</code>" if read.operation else ""
+    verdict = "<span class='cot-yes'>✓ right</span>" if right else "<span class='cot-no'>✗ misread</span>"
+    sure = min(max(float(row["confidence"]), 0.0), 1.0)
+    parts = [
+        f"<span class='cot-soft'>thought {row['step']}{operation}</span>",
+        f"<div class='cot-said'>{escape(str(row['text']))} <small>{verdict}</small></div>",
+        f"true value <b>{escape(str(row['gold']))}</b> · confidence {percent(sure)}",
+        f"<div class='cot-meter'><i style='width:{100 * sure:.0f}%'></i></div>",
+    ]
+    if detail:
+        others = [str(text) for text in row["top_k"]][1:]
+        parts.append(f"<span class='cot-soft'>next best: {escape(', '.join(others)) or 'none kept'}</span>")
+    parts.append(_part(_baseline(read, method)))
+    parts.append(_part(_edits(read, detail)))
+    return f"<div class='cot-card{'' if right else ' cot-wrong'}'>{''.join(parts)}</div>"
+
+
+def percent(share: float) -> str:
+    """Rounded, but never up to certainty."""
+    return "over 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
+
+
+def _part(html: str) -> str:
+    return f"<div class='cot-part'>{html}</div>"
+
+
+def _baseline(read: Read, method: str) -> str:
+    score = read.score
+    return (
+        f"control: another problem's thought reads <b>{escape(str(read.row['other_problem']))}</b>"
+        f"<br><span class='cot-soft'>{escape(theme.label(method))} at this step: {number(score.get('top1'))} right, "
+        f"control {number(score.get('other_problem'))}, chance {number(score.get('chance'))}</span>"
+    )
+
+
+def _edits(read: Read, detail: bool) -> str:
+    if not read.edits:
+        return "<span class='cot-soft'>not edited</span>"
+    lines = []
+    other, same, noise = (read.edits.get(kind) for kind in ("other value", "same value", "random"))
+    if other is None:
+        lines.append("<span class='cot-soft'>no donor with another value</span>")
+    else:
+        followed = (
+            "<span class='cot-yes'>✓ as predicted</span>"
+            if other["followed"]
+            else "<span class='cot-no'>✗ not as predicted</span>"
+        )
+        lines.append(
+            f"edited to a donor's <b>{_value(other['donor_read'])}</b>: answer predicted "
+            f"{_value(other['predicted'])}, got <b>{_value(other['answer_after'])}</b> {followed}"
+        )
+    if detail:
+        for name, edit in (("donor with the same value", same), ("random vector", noise)):
+            if edit is not None:
+                after = f"answer {'changed to' if edit['changed'] else 'stays'} {_value(edit['answer_after'])}"
+                lines.append(f"<span class='cot-soft'>control, {name}: {after}</span>")
+    return "<br>".join(lines)
+
+
+def _value(value: Any) -> str:
+    """What stands in a cell, escaped; a word where there is none."""
+    return "unknown" if value is None or value != value else escape(str(value)) or "nothing"

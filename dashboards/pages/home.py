@@ -1,0 +1,196 @@
+"""Home: what the run is, its three most telling figures beside their controls, and whether it is in order."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import charts, theme
+from dashboards.pages import shared
+from dashboards.pages.cards import question_html, reads_of, thoughts_html
+from dashboards.pages.shared import as_text, interval, number
+from dashboards.pages.url import View
+from dashboards.runs import Run
+from interp.activations import Store
+from interp.errors import CotlensError
+
+
+def show(latents_page: Any = None) -> None:
+    """Draw the page. `latents_page` is where the link under the example leads."""
+    view = View()
+    view.check_rest()
+    shared.with_run(lambda run: _page(run, latents_page), heading="cotlens")
+
+
+def _page(run: Run, latents_page: Any) -> None:
+    info = run.info
+    st.title(f"The thoughts of {as_text(info['organism'])}")
+    st.write(
+        as_text(
+            f"{info['n_problems']} held-out problems of task {info['task']}, seed {info['seed']}. "
+            f"{shared.HOW_IT_THINKS.get(info['kind'], '')} All scores are on problems that neither the model nor a "
+            "decoder was fitted or selected on; intervals are 95 %, resampled by problem structure."
+        )
+    )
+    _figures(info)
+    _example(run, latents_page)
+    left, right = st.columns([5, 4])
+    with left:
+        shared.chart(
+            charts.decoders_by_step(info["steps"], info["chance"]),
+            key="decoders",
+            alt="Held-out top-1 of every decoder at each step, with controls and chance",
+            height=500,
+        )
+    with right:
+        shared.chart(
+            charts.organisms_compared(info),
+            key="organisms",
+            alt="Share of answers right, by organism, with chance",
+            height=500,
+        )
+    _measures(info)
+    _made(run)
+    _health(run)
+
+
+def _figures(info: dict[str, Any]) -> None:
+    """Three figures, each with what it has to be seen beside."""
+    worst = min(info["steps"], key=lambda step: step["probe_top1"])
+    edits = info["interchange"]
+    answers = [f"chance {info['chance']:.2f}"]
+    answers += [
+        f"{other['organism']} {other['accuracy']:.3f}"
+        for other in info["comparisons"]
+        if other["kind"] in ("direct", "pause")
+    ]
+    controls = ("question_only", "other_problem", "shuffled_labels", "random_init")
+    reads = [f"{theme.label(c)} {number(worst[c])}" for c in controls if worst.get(c) is not None]
+    figures = (
+        ("answers right", info["accuracy"], info["ci"], info["n_problems"], "problems", ", ".join(answers)),
+        (
+            "thoughts read right, worst step",
+            worst["probe_top1"],
+            worst["ci"],
+            worst["n"],
+            f"problem structures; linear probe, {worst['position']}, {worst['layer']}",
+            ", ".join(reads),
+        ),
+        (
+            "edited thoughts change the answer as predicted",
+            edits.get("follow_rate"),
+            edits.get("ci"),
+            edits.get("n"),
+            "edits",
+            f"a donor with the same value changes {number(edits.get('same_value_change_rate'))}, "
+            f"a random vector {number(edits.get('random_change_rate'))}",
+        ),
+    )
+    for column, (label, value, ci, n, unit, beside) in zip(st.columns(3), figures, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.metric(as_text(label), number(value))
+            st.caption(as_text(f"{interval(ci)}, {n} {unit}" if n else "not measured in this run"))
+            st.markdown(f"**Beside it:** {as_text(beside)}")
+
+
+def _example(run: Run, latents_page: Any) -> None:
+    thoughts = run.thoughts("probe")
+    if thoughts.empty:
+        st.info("No thought of a held-out problem was read in this run, so there is no example to show.")
+        return
+    trace = int(thoughts["trace"].iloc[0])
+    st.header("One problem, thought by thought")
+    st.html(question_html(run.traces[trace]))
+    st.html(thoughts_html(reads_of(run, thoughts, trace, "probe"), "probe", detail=False))
+    st.caption(f"Shown: 1 of {thoughts['trace'].nunique()} held-out problems, read by a linear probe.")
+    if latents_page is not None:
+        st.page_link(
+            latents_page,
+            label="Every problem, with every decoder",
+            icon=":material/psychology:",
+            query_params={"problem": str(trace)},
+        )
+
+
+def _measures(info: dict[str, Any]) -> None:
+    st.header("Held to")
+    rows = info.get("measures") or []
+    if not rows:
+        st.info("This run was not held to any measure.")
+        return
+    verdicts = {True: "✓ met", False: "✗ not met", None: "– not measured"}
+    frame = pd.DataFrame(
+        {
+            "met": [verdicts[row["met"]] for row in rows],
+            "what": [row["says"] for row in rows],
+            "value": [row["value"] for row in rows],
+            "95 %": [interval(row["ci"]) for row in rows],
+            "target": [f"{row['op']} {row['target']} {row['unit']}".strip() for row in rows],
+            "beside it": [row["peer"] or row["note"] for row in rows],
+            "measure": [row["id"] for row in rows],
+        }
+    )
+    counts = {verdict: int((frame["met"] == verdict).sum()) for verdict in verdicts.values()}
+    st.write(", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) + f", of {len(frame)} measures.")
+    shared.table(
+        frame,
+        "measures",
+        alt="Every measure of the run with its value, target and verdict",
+        config={
+            "what": st.column_config.TextColumn(width="large"),
+            "beside it": st.column_config.TextColumn(width="medium"),
+        },
+        height=38 + 35 * len(frame),
+    )
+
+
+def _made(run: Run) -> None:
+    st.header("How it was made")
+    folder = str(run.path)
+    commands = [
+        shared.demo_command(run.path, run.info),
+        shlex.join(["cotlens", "report", "build", folder]),
+        shlex.join(["cotlens", "dash", folder]),
+    ]
+    shared.copy_as(
+        shared.opening(run) + "run.info['steps'], run.info['interchange']\nrun.scores\nrun.interchange",
+        "\n".join(commands),
+    )
+    made = ", ".join(f"{package} {version}" for package, version in run.info.get("versions", {}).items())
+    seconds = run.info.get("seconds")
+    st.caption(as_text(f"Made with {made}" + (f" in {seconds:.0f} s." if seconds else ".")))
+
+
+def _health(run: Run) -> None:
+    st.header("Health")
+    paths = sorted(meta.parent for meta in run.path.glob("**/meta.json"))
+    if not paths:
+        st.warning("This run holds no activation store, so nothing can be captured or probed again from it.")
+        return
+    rows: list[tuple[Any, ...]] = []
+    stores: list[tuple[str, Store]] = []
+    for path in paths:
+        name = str(path.relative_to(run.path))
+        try:
+            store = Store(path)
+            shards = store.index["shard"].nunique()
+            done = f"{len(store.committed)} of {shards}"
+            state = "✓ complete" if store.complete else "✗ unfinished"
+            rows.append((name, store.meta["reasoner"]["name"], done, state, len(store.index), store.meta["dtype"]))
+            stores.append((name, store))
+        except CotlensError as error:
+            rows.append((name, "–", "–", f"✗ {error}", None, "–"))
+    frame = pd.DataFrame(rows, columns=["store", "thoughts of", "shards committed", "state", "positions", "dtype"])
+    shared.table(frame, "stores", alt="The activation stores of this run and whether their shards are committed")
+    if st.button("Check every file against its hash", icon=":material/fact_check:"):
+        with st.spinner("Hashing …"):
+            wrong = [f"{name}: {line}" for name, store in stores for line in store.validate()]
+        if wrong:
+            st.error(as_text(f"{len(wrong)} things are wrong. " + "; ".join(wrong[:20])))
+            if len(wrong) > 20:
+                st.caption(f"{len(wrong) - 20} more are not shown.")
+        else:
+            st.success(f"Every file of {len(stores)} stores is as it was committed.", icon=":material/check:")

@@ -1,0 +1,258 @@
+"""Continuous latents: what stands in each silent thought of one problem, and whether the model uses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import charts, theme
+from dashboards.pages import shared
+from dashboards.pages.cards import percent, question_html, reads_of, thoughts_html
+from dashboards.pages.shared import as_text, cut
+from dashboards.pages.url import View, go
+from dashboards.runs import Run
+
+ANY = "any"
+_FILTERS = ("steps", "failures", "search")
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Continuous latents")
+    view = View()
+    shared.with_run(lambda run: _page(run, view))
+
+
+def _page(run: Run, view: View) -> None:
+    if not len(run.readouts) or not run.methods:
+        st.info("No thought was read in this run.")
+        return
+    shared.whose(run)
+    st.write(as_text(shared.HOW_IT_THINKS.get(run.info["kind"], "")))
+    first, second, third, fourth = st.columns([3, 2, 3, 2], vertical_alignment="bottom")
+    with first:
+        method = view.choice(
+            "Decoder", run.methods, "method", default=_usual(run.methods), said=theme.label, why_not="no decoder here"
+        )
+    thoughts, problems = _thoughts(run, method), _problems(run, method)
+    with second:
+        steps = view.choice(
+            "Steps",
+            [ANY, *sorted({str(n) for n in problems["n_steps"]}, key=int)],
+            "steps",
+            why_not="no number of steps here",
+        )
+    with third:
+        search = view.text("Search the questions", "search", placeholder="add 3, or *7")
+    with fourth:
+        failures = view.flag(
+            "Only failures",
+            "failures",
+            help="A thought misread by this decoder, an edit that was not followed, or a wrong answer.",
+        )
+    kept = _kept(problems, steps, search, failures)
+    _counted(run, problems, kept)
+    shown = ""
+    if kept.empty:
+        view.ignore("problem")
+        st.info(_none_left(len(problems), method, steps, search, failures))
+        st.button("Show all problems", on_click=_clear)
+    else:
+        trace = _choose(view, kept)
+        _problem(run, thoughts, trace, method)
+        _every_decoder(run, trace)
+        shown = f"\nthoughts[thoughts['trace'] == {trace}]"
+    target = _below(run, view)
+    view.check_rest()
+    st.header("Take it with you")
+    buttons = st.container(horizontal=True)
+    with buttons:
+        shared.csv_button(thoughts, f"thoughts-{method}")
+        shared.csv_button(run.interchange, "edits")
+    heatmap = f"\nrun.sweep.heatmap({target!r})" if target else ""
+    shared.copy_as(
+        f"{shared.opening(run)}thoughts = run.thoughts({method!r}){shown}{heatmap}",
+        shared.demo_command(run.path, run.info),
+    )
+
+
+def _usual(methods: list[str]) -> str:
+    return "probe" if "probe" in methods else methods[0]
+
+
+def _thoughts(run: Run, method: str) -> pd.DataFrame:
+    return _cached_thoughts(str(run.path), shared.stamp(run.path), method, run)
+
+
+def _problems(run: Run, method: str) -> pd.DataFrame:
+    return _cached_problems(str(run.path), shared.stamp(run.path), method, run)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _cached_thoughts(path: str, stamp: int, method: str, _run: Run) -> pd.DataFrame:
+    return _run.thoughts(method)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _cached_problems(path: str, stamp: int, method: str, _run: Run) -> pd.DataFrame:
+    """One row for each held-out problem, with what failed in it."""
+    thoughts = _run.thoughts(method)
+    followed = thoughts["followed"].map(lambda value: value is not False and value != 0, na_action="ignore")
+    frame = (
+        thoughts.assign(misread=~thoughts["right"].astype(bool), unfollowed=~followed.fillna(True).astype(bool))
+        .groupby("trace", sort=True)[["misread", "unfollowed"]]
+        .sum()
+        .reset_index()
+    )
+    traces = [_run.traces[t] for t in frame["trace"]]
+    frame["n_steps"] = [t.problem.n_steps for t in traces]
+    frame["question"] = [t.problem.question for t in traces]
+    frame["readable"] = [t.problem.readable for t in traces]
+    frame["wrong"] = [not t.correct for t in traces]
+    frame["failed"] = (frame["misread"] > 0) | (frame["unfollowed"] > 0) | frame["wrong"]
+    return frame
+
+
+def _kept(problems: pd.DataFrame, steps: str, search: str, failures: bool) -> pd.DataFrame:
+    kept = problems
+    if steps != ANY:
+        kept = kept[kept["n_steps"] == int(steps)]
+    if failures:
+        kept = kept[kept["failed"]]
+    if search:
+        found = kept["question"].str.contains(search, case=False, regex=False)
+        kept = kept[found | kept["readable"].str.contains(search, case=False, regex=False)]
+    return kept
+
+
+def _counted(run: Run, problems: pd.DataFrame, kept: pd.DataFrame) -> None:
+    others = run.info["n_problems"] - len(problems)
+    st.caption(
+        f"{len(kept)} of {len(problems)} held-out problems match; {int(problems['failed'].sum())} of the {len(problems)} "
+        f"show a failure. Left out: the {others} problems that decoders were fitted or selected on."
+    )
+
+
+def _none_left(n: int, method: str, steps: str, search: str, failures: bool) -> str:
+    if failures and not search and steps == ANY:
+        return (
+            f"No failures: in all {n} held-out problems the {theme.label(method)} reads every thought right, every "
+            "edit is followed, and every answer is right."
+        )
+    return f"None of the {n} held-out problems matches these filters."
+
+
+def _clear() -> None:
+    for key in _FILTERS:
+        go(key, None)
+
+
+def _value_words(target: str) -> str:
+    return f"value after step {target.removeprefix('value_')}"
+
+
+def _choose(view: View, kept: pd.DataFrame) -> int:
+    options = [str(t) for t in kept["trace"]]
+    said = {
+        str(row["trace"]): f"{row['trace']}: {cut(row['readable'])}{_failure(row)}" for row in kept.to_dict("records")
+    }
+    left, middle, right = st.columns([1, 8, 1], vertical_alignment="bottom")
+    with middle:
+        chosen = view.choice(
+            "Problem",
+            options,
+            "problem",
+            said=lambda t: said[t],
+            why_not="no held-out problem, or one that the filters leave out",
+        )
+    at = options.index(chosen)
+    with left:
+        st.button("Previous", disabled=at == 0, on_click=go, args=("problem", options[max(at - 1, 0)]), width="stretch")
+    with right:
+        last = len(options) - 1
+        st.button(
+            "Next", disabled=at == last, on_click=go, args=("problem", options[min(at + 1, last)]), width="stretch"
+        )
+    return int(chosen)
+
+
+def _failure(row: dict[Any, Any]) -> str:
+    said = [
+        f"{row['misread']} misread" if row["misread"] else "",
+        f"{row['unfollowed']} not followed" if row["unfollowed"] else "",
+        "wrong answer" if row["wrong"] else "",
+    ]
+    return f" ✗ {', '.join(s for s in said if s)}" if row["failed"] else ""
+
+
+def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
+    reads = reads_of(run, thoughts, trace, method)
+    st.html(question_html(run.traces[trace]))
+    st.html(thoughts_html(reads, method))
+    edited = run.info["interchange"]
+    site = next((read.score.get("site") for read in reads if read.score), None)
+    st.caption(
+        as_text(
+            f"The {theme.label(method)} reads at {site}. Edits were made at {edited['site']}, with values that the "
+            f"{theme.label(edited['method'])} read; predictions were made before the model ran."
+        )
+    )
+
+
+def _every_decoder(run: Run, trace: int) -> None:
+    st.header("The same thoughts, read by every decoder")
+    st.caption(
+        "What is read, whether it is right, and how sure the decoder is. Beside it: held-out top-1 at the decoder's "
+        "worst step, and the control at that step, which reads another problem's thought."
+    )
+    read = run.readouts[(run.readouts["trace"] == trace) & (run.readouts["split"] == "test")]
+    scores = run.scores.groupby("method")[["top1", "other_problem"]].min()
+    rows = []
+    for method in run.methods:
+        part = read[read["method"] == method].sort_values("step").to_dict("records")
+        cells = {
+            f"thought {r['step']} (true {r['gold']})": f"{r['text']} {'✓' if r['right'] else '✗'} "
+            f"{percent(r['confidence'])}"
+            for r in part
+        }
+        rows.append(
+            {
+                "decoder": theme.label(method),
+                **cells,
+                "top-1, worst step": scores.loc[method, "top1"],
+                "control there": _control_at_worst(run, method),
+            }
+        )
+    shared.table(
+        pd.DataFrame(rows), f"problem-{trace}", alt="What every decoder reads in each thought, with its confidence"
+    )
+
+
+def _control_at_worst(run: Run, method: str) -> float:
+    part = run.scores[run.scores["method"] == method]
+    return float(part.loc[part["top1"].idxmin(), "other_problem"])
+
+
+def _below(run: Run, view: View) -> str | None:
+    """The figures over all problems; returns the value whose layers are shown."""
+    st.header("Where a value stands, and whether it is used")
+    targets = [t for t in run.sweep.targets if t.startswith("value_")]
+    left, right = st.columns([3, 2])
+    target = None
+    with left:
+        if targets:
+            target = view.choice("Value", targets, "target", said=_value_words, why_not="not in the sweep")
+            shared.chart(
+                run.sweep.heatmap(target), key="heatmap", alt=f"Held-out accuracy for {target} over place and layer"
+            )
+        else:
+            st.info("No value after a step was swept in this run.")
+    with right:
+        by_step = run.info["interchange"].get("by_step")
+        if by_step:
+            shared.chart(charts.edits_by_step(by_step), key="edits", alt="What editing each thought does to the answer")
+        else:
+            st.info("No thought was edited in this run.")
+    return target

@@ -1,0 +1,136 @@
+"""Probes: what is linearly there, at every place and layer, beside every control."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import charts, theme
+from dashboards.pages import shared
+from dashboards.pages.shared import as_text
+from dashboards.pages.url import View
+from dashboards.runs import Run
+from interp.activations.store import place_key
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Probes")
+    view = View()
+    shared.with_run(lambda run: _page(run, view))
+
+
+def _page(run: Run, view: View) -> None:
+    shared.whose(run)
+    sweep = run.sweep
+    frame, controls = sweep.table(), list(sweep.notes["controls"])
+    left, right = st.columns(2)
+    with left:
+        target = view.choice("Target", sweep.targets, "target", said=_words, why_not="not in this sweep")
+    cells = frame[frame["target"] == target]
+    places = sorted(cells["place"].unique(), key=place_key)
+    with right:
+        place = view.choice(
+            "Place of the layer curve",
+            places,
+            "place",
+            default=_usual_place(run, target, cells),
+            why_not="no place where this was swept",
+        )
+    shared.chart(sweep.heatmap(target), key="heatmap", alt=f"Held-out accuracy for {target} over place and layer")
+    shared.chart(
+        charts.layer_curve(frame, target, place, controls),
+        key="layers",
+        alt=f"Held-out accuracy for {target} at {place} by layer, with interval and controls",
+    )
+    _controls(run)
+    _cells(view, frame, cells, target, place, controls)
+    view.check_rest()
+    _copy(run, target, place)
+
+
+def _usual_place(run: Run, target: str, cells: pd.DataFrame) -> str:
+    """Where the run reads this value; for other targets the place that was best on validation."""
+    read = {f"value_{step['step']}": str(step["position"]) for step in run.info["steps"]}.get(target)
+    return (
+        read
+        if read is not None and read in set(cells["place"])
+        else str(cells.loc[cells["val_accuracy"].idxmax(), "place"])
+    )
+
+
+def _words(target: str) -> str:
+    kind, _, number = target.rpartition("_")
+    return f"value after step {number}" if kind == "value" else target.replace("_", " ")
+
+
+def _controls(run: Run) -> None:
+    """What each control is, and why one is missing."""
+    notes = run.sweep.notes
+    with st.expander("What the controls are", icon=":material/balance:"):
+        for name, said in notes["controls"].items():
+            st.markdown(f"- **{as_text(theme.label(name))}**: {as_text(said)}")
+    frame = run.sweep.table()
+    for name, why in notes["why_not"].items():
+        missing = int(frame[name].isna().sum()) if name in frame else len(frame)
+        st.info(
+            f"Control **{as_text(theme.label(name))}** is missing in {missing} of {len(frame)} cells: {as_text(why)}.",
+            icon=":material/info:",
+        )
+
+
+def _cells(view: View, frame: pd.DataFrame, cells: pd.DataFrame, target: str, place: str, controls: list[str]) -> None:
+    st.header("Every cell, with every control")
+    every = view.flag("Cells of every target", "all_targets")
+    shown = _with_margin(frame if every else cells, controls)
+    left_out = len(frame) - len(shown)
+    rest = f" Left out: {left_out} cells of other targets." if left_out else ""
+    st.caption(
+        as_text(
+            f"Shown: {len(shown)} of {len(frame)} cells, best margin over the strongest control first.{rest} "
+            "q is the false-discovery rate over the whole sweep (0 is below any number that fits); n counts problem structures."
+        )
+    )
+    names: dict[str, Any] = {c: st.column_config.NumberColumn(theme.label(c), format="%.3f") for c in controls}
+    shared.table(
+        shown,
+        "probe-cells" if every else f"probe-{target}",
+        alt="Every cell of the sweep with accuracy, interval, controls and q-value",
+        config=names
+        | {
+            "label": st.column_config.TextColumn("layer"),
+            "accuracy": st.column_config.NumberColumn("top-1", format="%.3f"),
+            "ci_low": st.column_config.NumberColumn("95 % from", format="%.3f"),
+            "ci_high": st.column_config.NumberColumn("95 % to", format="%.3f"),
+            "margin": st.column_config.NumberColumn("above best control", format="%.3f"),
+            "q": st.column_config.NumberColumn(format="%.1e"),
+            "n_classes": st.column_config.NumberColumn("values"),
+        },
+    )
+
+
+def _with_margin(cells: pd.DataFrame, controls: list[str]) -> pd.DataFrame:
+    """The columns that people compare, with how far each cell stands above its strongest control."""
+    there = [c for c in controls if c in cells and cells[c].notna().any()]
+    margin = cells["accuracy"] - cells[there].max(axis=1) if there else float("nan")
+    columns = ["target", "place", "label", "accuracy", "ci_low", "ci_high", "margin", *there, "q", "n", "n_classes"]
+    if cells["target"].nunique() == 1:
+        columns.remove("target")
+    return cells.assign(margin=margin)[columns].sort_values("margin", ascending=False, ignore_index=True)
+
+
+def _copy(run: Run, target: str, place: str) -> None:
+    python = (
+        shared.opening(run)
+        + f"run.sweep.heatmap({target!r})\n"
+        + f"cells = run.sweep.table()\ncells[(cells['target'] == {target!r}) & (cells['place'] == {place!r})]"
+    )
+    st.header("Take it with you")
+    command = ["cotlens", "probe", "sweep", str(run.path / "store"), "--target", target]
+    command += ["--seeds", str(len(run.sweep.notes["splits"])), "--out", str(run.path / f"sweep-{target}")]
+    if (run.path / "twin").exists():
+        command += ["--random-init", str(run.path / "twin")]
+    shared.copy_as(python, shlex.join(command))

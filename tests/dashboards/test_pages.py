@@ -1,0 +1,388 @@
+"""The pages, drawn without a browser: deep links, empty states, every decoder, and what stands beside each number."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboards.launch import APP, RUN_VARIABLE
+from dashboards.pages.cards import Read, percent, question_html, thoughts_html
+from dashboards.pages.shared import as_text, cut, demo_command
+from dashboards.runs import Run
+
+PAGES = ("home", "latents", "probes")
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def view(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page over a run (the shared one by default) with these query parameters."""
+
+    def draw(page: str, run: Path = demo_run, **params: str) -> AppTest:
+        monkeypatch.setenv(RUN_VARIABLE, str(run))
+        at = (
+            AppTest.from_file(str(APP), default_timeout=60)
+            if page == "home"
+            else AppTest.from_string(f"from dashboards.pages import {page}\n{page}.show()", default_timeout=60)
+        )
+        at.query_params.update(params)
+        at.run()
+        assert not at.exception, at.exception
+        return at
+
+    return draw
+
+
+@pytest.fixture
+def own_run(demo_run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that a test may damage."""
+    return Path(shutil.copytree(demo_run, tmp_path / "own"))
+
+
+def html(at: AppTest) -> str:
+    return "".join(element.proto.body for element in at.get("html"))
+
+
+def said(at: AppTest) -> str:
+    """All words of a page outside its tables and charts, without the backslashes that keep them plain."""
+    kinds = ("title", "header", "markdown", "caption", "info", "warning", "error", "success")
+    words = [element.value for kind in kinds for element in at.get(kind)]
+    return re.sub(r"\\(.)", r"\1", "\n".join([*words, html(at)]))
+
+
+def codes(at: AppTest, language: str) -> list[str]:
+    return [code.value for code in at.code if code.language == language]
+
+
+def first_held_out(run: Path) -> int:
+    return int(Run(run).thoughts("probe")["trace"].iloc[0])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_needs_no_settings(view: Open, page: str) -> None:
+    at = view(page)
+    assert not at.error and not at.warning
+    assert at.title and "chain-coconut" in said(at)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_to_copy_runs(view: Open, page: str) -> None:
+    snippets = codes(view(page), "python")
+    assert snippets
+    for snippet in snippets:
+        exec(snippet, {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_to_copy_have_options_that_exist(view: Open, page: str, cotlens: Any) -> None:
+    commands = [line for code in codes(view(page), "bash") for line in code.splitlines()]
+    assert commands
+    for command in commands:
+        program, *words = shlex.split(command)
+        assert program == "cotlens"
+        name = [word for word in words[:2] if word in ("demo", "dash", "report", "build", "probe", "sweep")]
+        known = cotlens(*name, "--help").out
+        for option in (word for word in words if word.startswith("--")):
+            assert option in known, command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_setting_that_the_page_lacks_is_said(view: Open, page: str) -> None:
+    assert "no setting called colour" in said(view(page, colour="blue"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_run_shows_the_command_that_makes_one(view: Open, page: str, tmp_path: Path) -> None:
+    at = view(page, tmp_path / "none")
+    assert "no run at" in said(at) and len(at.error) == 1 and at.title
+    assert codes(at, "bash") == [f"cotlens demo --out {tmp_path / 'none'}"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_unfinished_run_shows_the_command_that_goes_on(view: Open, page: str, tmp_path: Path) -> None:
+    asked = {"organism": "chain-text", "n_problems": 400, "seed": 3, "complete": False}
+    (tmp_path / "run.json").write_text(json.dumps(asked))
+    at = view(page, tmp_path)
+    assert "is not finished" in said(at)
+    assert codes(at, "bash") == [f"cotlens demo --out {tmp_path} --organism chain-text --n 400 --seed 3"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("content", ["not json", "[]", '{"complete": true}', '{"complete": true, "organism": 3}'])
+def test_a_foreign_folder_is_no_traceback(view: Open, page: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content)
+    at = view(page, tmp_path)
+    assert len(at.error) == 1 and codes(at, "bash")
+
+
+@pytest.mark.parametrize(
+    ("page", "lost"),
+    [
+        ("home", "readouts.parquet"),
+        ("latents", "readouts.parquet"),
+        ("latents", "interchange.parquet"),
+        ("probes", "sweep/sweep.json"),
+    ],
+)
+def test_a_lost_table_is_named(view: Open, own_run: Path, page: str, lost: str) -> None:
+    (own_run / lost).unlink()
+    at = view(page, own_run)
+    assert len(at.error) == 1
+    assert Path(lost).stem in said(at) and codes(at, "bash")
+
+
+def test_without_a_folder_the_newest_run_is_shown(
+    view: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, demo_run: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
+    at = AppTest.from_file(str(APP), default_timeout=60).run()
+    assert "no finished run below runs/" in said(at) and codes(at, "bash") == ["cotlens demo"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "one").symlink_to(demo_run)
+    assert "chain-coconut" in at.run().title[0].value.replace("\\", "")
+
+
+def test_a_run_made_again_is_read_again(view: Open, own_run: Path) -> None:
+    at = view("home", own_run)
+    info = json.loads((own_run / "run.json").read_text())
+    (own_run / "run.json").write_text(json.dumps({**info, "organism": "another-name"}))
+    assert "another-name" in at.run().title[0].value.replace("\\", "")
+
+
+def test_no_page_loads_a_model(demo_run: Path) -> None:
+    program = (
+        "import sys\nfrom streamlit.testing.v1 import AppTest\n"
+        "for page in ('home', 'latents', 'probes'):\n"
+        "    at = AppTest.from_string(f'from dashboards.pages import {page}; {page}.show()', default_timeout=60).run()\n"
+        "    assert at.title and not at.error\n"
+        "assert not {'torch', 'transformers', 'transformer_lens'} & set(sys.modules)\n"
+    )
+    environment = {**os.environ, RUN_VARIABLE: str(demo_run)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_home_shows_three_figures_each_beside_its_control(view: Open, demo_run: Path) -> None:
+    at, info = view("home"), Run(demo_run).info
+    worst = min(step["probe_top1"] for step in info["steps"])
+    wanted = [info["accuracy"], worst, info["interchange"]["follow_rate"]]
+    assert [metric.value for metric in at.metric] == [f"{value:.3f}" for value in wanted]
+    assert said(at).count("Beside it:") == 3
+    for control in ("chance 0.10", "chain-direct", "question only", "another problem's thought", "same value"):
+        assert control in said(at)
+
+
+def test_home_lists_every_measure_with_its_verdict(view: Open, demo_run: Path) -> None:
+    rows = Run(demo_run).info["measures"]
+    frame = next(d.value for d in view("home").dataframe if "measure" in d.value)
+    assert list(frame["measure"]) == [row["id"] for row in rows]
+    for verdict, row in zip(frame["met"], rows, strict=True):
+        assert verdict.split(" ", 1)[1] == {True: "met", False: "not met", None: "not measured"}[row["met"]]
+
+
+def test_home_gives_the_exact_command(view: Open, demo_run: Path) -> None:
+    command = codes(view("home"), "bash")[0].splitlines()[0]
+    assert command == f"cotlens demo --out {demo_run} --organism chain-coconut --n 300 --seed 1"
+
+
+def test_home_says_whether_the_stores_are_as_committed(view: Open, own_run: Path) -> None:
+    at = view("home", own_run)
+    frame = next(d.value for d in at.dataframe if "shards committed" in d.value)
+    assert {"store", "twin"} <= set(frame["store"]) and set(frame["state"]) == {"✓ complete"}
+    at.button[0].click().run()
+    assert "as it was committed" in said(at)
+    shard = next((own_run / "store" / "acts").rglob("*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    at.button[0].click().run()
+    assert "differs from what was committed" in said(at)
+
+
+def test_home_says_which_store_is_unfinished(view: Open, own_run: Path) -> None:
+    manifest = own_run / "store" / "manifest.jsonl"
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    frame = next(d.value for d in view("home", own_run).dataframe if "shards committed" in d.value)
+    assert frame.set_index("store").loc["store", "state"] == "✗ unfinished"
+
+
+def test_latents_open_on_the_first_held_out_problem(view: Open, demo_run: Path) -> None:
+    at, run = view("latents"), Run(demo_run)
+    trace = first_held_out(demo_run)
+    assert at.selectbox(key="view_problem").value == str(trace)
+    assert run.traces[trace].problem.readable in html(at)
+    assert html(at).count("class='cot-card") == run.traces[trace].problem.n_steps
+
+
+def test_every_decoder_is_shown_with_baseline_and_confidence(view: Open, demo_run: Path) -> None:
+    at, run = view("latents"), Run(demo_run)
+    trace = first_held_out(demo_run)
+    for method in run.methods:
+        at.selectbox(key="view_method").set_value(method).run()
+        assert not at.exception and not at.error
+        n = run.traces[trace].problem.n_steps
+        for words in ("confidence", "control: another problem's thought reads", "chance", "true value"):
+            assert html(at).count(words) == n, (method, words)
+        read = run.thoughts(method)
+        texts = read[read["trace"] == trace].sort_values("step")["text"]
+        assert re.findall(r"cot-said'>(\S+) <small>", html(at)) == list(texts)
+
+
+def test_a_deep_link_restores_the_view(view: Open, demo_run: Path) -> None:
+    run = Run(demo_run)
+    trace = next(t for t in run.thoughts("pca")["trace"].unique()[3:] if run.traces[t].problem.n_steps == 3)
+    at = view("latents", method="pca", steps="3", problem=str(trace), target="value_2", search="start")
+    assert not at.warning
+    assert at.selectbox(key="view_method").value == "pca"
+    assert at.selectbox(key="view_problem").value == str(trace)
+    assert at.selectbox(key="view_target").value == "value_2"
+    assert at.text_input(key="view_search").value == "start"
+    assert any("value_2" in code for code in codes(at, "python"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "proob"}, {"problem": "999999"}, {"steps": "77"}, {"failures": "maybe"}, {"target": "value_9"}]
+)
+def test_a_wrong_value_in_the_url_is_said(view: Open, wrong: dict[str, str]) -> None:
+    at = view("latents", **wrong)
+    assert len(at.warning) == 1
+    ((key, value),) = wrong.items()
+    assert f"{key}={value}" in said(at)
+
+
+def test_a_control_writes_the_url_and_its_default_clears_it(view: Open) -> None:
+    at = view("latents")
+    at.selectbox(key="view_method").set_value("sae").run()
+    at.toggle(key="view_failures").set_value(True).run()
+    at.text_input(key="view_search").set_value(" add ").run()
+    assert at.query_params == {"method": "sae", "failures": "yes", "search": "add"}
+    at.selectbox(key="view_method").set_value("probe").run()
+    at.toggle(key="view_failures").set_value(False).run()
+    at.text_input(key="view_search").set_value("").run()
+    assert at.query_params == {}
+
+
+def test_filters_keep_what_they_say_and_count_the_rest(view: Open, demo_run: Path) -> None:
+    run = Run(demo_run)
+    read = run.thoughts("random_dictionary")
+    failed = set(read.loc[~read["right"], "trace"])
+    at = view("latents", method="random_dictionary", failures="yes")
+    assert {int(t.split(":")[0]) for t in at.selectbox(key="view_problem").options} == failed
+    assert f"{len(failed)} of {read['trace'].nunique()} held-out problems match" in said(at)
+    assert f"Left out: the {300 - read['trace'].nunique()} problems" in said(at)
+    question = run.traces[first_held_out(demo_run)].problem.question
+    at = view("latents", search=question)
+    assert len(at.selectbox(key="view_problem").options) == 1
+
+
+def test_search_takes_signs_as_they_are(view: Open) -> None:
+    at = view("latents", search="*7")
+    assert not at.exception and "held-out problems match" in said(at)
+    assert "None of the" in said(view("latents", search="(*["))
+
+
+def test_when_no_problem_is_left_one_button_brings_them_back(view: Open) -> None:
+    at = view("latents", search="no such words", method="sae")
+    assert "None of the" in said(at)
+    at.button[0].click().run()
+    assert at.query_params == {"method": "sae"} and at.selectbox(key="view_problem").value
+
+
+def test_next_and_previous_walk_through_the_kept_problems(view: Open) -> None:
+    at = view("latents", steps="2")
+    first = at.selectbox(key="view_problem").value
+    buttons = {button.label: button for button in at.button}
+    assert buttons["Previous"].disabled
+    buttons["Next"].click().run()
+    assert at.selectbox(key="view_problem").value != first and "problem" in at.query_params
+    next(b for b in at.button if b.label == "Previous").click().run()
+    assert at.selectbox(key="view_problem").value == first
+
+
+def test_what_a_model_wrote_is_text(written_trace: Any, made_problem: Any) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    trace = written_trace(made_problem(evil, [evil]))
+    row = {"step": 1, "text": evil, "gold": evil, "right": False, "confidence": 0.5, "top_k": [evil, evil]}
+    edit = {"followed": False, "donor_read": evil, "predicted": evil, "answer_after": evil, "changed": True}
+    read = Read({**row, "other_problem": evil}, evil, {"top1": 0.5}, {"other value": edit, "same value": edit})
+    drawn = question_html(trace) + thoughts_html([read], "probe")
+    assert "<img" not in drawn and drawn.count("&lt;img") >= 10
+
+
+def test_a_thought_without_edits_or_scores_is_drawn() -> None:
+    row = {"step": 1, "text": "3", "gold": "4", "right": False, "confidence": float("1.2"), "top_k": ["3"]}
+    drawn = thoughts_html([Read({**row, "other_problem": "1"}, "", {}, {})], "probe")
+    assert "not edited" in drawn and "✗ misread" in drawn and "chance –" in drawn and "none kept" in drawn
+
+
+def test_probes_show_every_control_of_every_cell(view: Open, demo_run: Path) -> None:
+    sweep = Run(demo_run).sweep
+    at = view("probes", target="value_2")
+    frame = at.dataframe[0].value
+    cells = sweep.table()[sweep.table()["target"] == "value_2"]
+    assert len(frame) == len(cells)
+    for control in sweep.notes["controls"]:
+        assert (control in frame) != (control in sweep.notes["why_not"])
+    margin = frame["accuracy"] - frame[[c for c in sweep.notes["controls"] if c in frame]].max(axis=1)
+    assert (frame["margin"] - margin).abs().max() < 1e-12
+    assert f"Shown: {len(cells)} of {len(sweep.table())} cells" in said(at)
+
+
+def test_probes_say_why_a_control_is_missing(view: Open, demo_run: Path) -> None:
+    why_not = Run(demo_run).sweep.notes["why_not"]
+    assert why_not
+    for reason in why_not.values():
+        assert reason in said(view("probes"))
+
+
+def test_probes_can_show_the_cells_of_every_target(view: Open, demo_run: Path) -> None:
+    at = view("probes", all_targets="yes")
+    assert len(at.dataframe[0].value) == len(Run(demo_run).sweep.table())
+    assert "Left out" not in said(at)
+
+
+def test_the_layer_curve_is_of_the_chosen_place(view: Open) -> None:
+    at = view("probes", target="value_3", place="answer")
+    figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+    assert len(figures) == 2 and "value 3 at answer" in figures[1]["layout"]["title"]["text"]
+    assert sum(str(trace.get("name", "")).startswith("control: ") for trace in figures[1]["data"]) >= 5
+
+
+def test_the_curve_starts_where_the_run_reads_the_value(view: Open, demo_run: Path) -> None:
+    places = {f"value_{step['step']}": step["position"] for step in Run(demo_run).info["steps"]}
+    for target, place in places.items():
+        assert view("probes", target=target).selectbox(key="view_place").value == place
+
+
+@pytest.mark.parametrize("wrong", [{"target": "value_9"}, {"place": "nowhere"}, {"all_targets": "1"}])
+def test_probes_say_a_wrong_value_in_the_url(view: Open, wrong: dict[str, str]) -> None:
+    assert len(view("probes", **wrong).warning) == 1
+
+
+def test_text_stays_text_in_markdown() -> None:
+    assert as_text("![a](http://b) $x$ :red[c]") == r"\!\[a\]\(http\://b\) \$x\$ \:red\[c\]"
+
+
+def test_a_long_line_is_cut_and_says_so() -> None:
+    assert cut("a b\n c", 10) == "a b c"
+    assert cut("a" * 20, 10) == "a" * 9 + "…"
+
+
+def test_confidence_is_never_rounded_up_to_certainty() -> None:
+    assert [percent(x) for x in (0.0, 0.5, 0.99, 0.9999, 1.0)] == ["0 %", "50 %", "99 %", "over 99 %", "100 %"]
+
+
+def test_the_command_quotes_what_a_shell_would_split() -> None:
+    assert demo_command(Path("my runs/a"), {"n_problems": 5}) == "cotlens demo --out 'my runs/a' --n 5"
