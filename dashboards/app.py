@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.pages import home, latents, probes
+from dashboards.views import home, latents, probes
 
 st.set_page_config(page_title="cotlens", layout="wide")
 # Pages have no icons: an icon becomes the tab's picture, which browsers would fetch from another host.

@@ -19,6 +19,7 @@ _MARKS = ("x", "diamond-open", "triangle-down-open", "square-open")
 def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
     """Held-out top-1 of every decoder at each step, with intervals; controls as marks, chance as a line."""
     names = [f"step {step['step']}" for step in steps]
+    across = list(range(len(steps)))
     figure = go.Figure()
     for method, colour in theme.COLOURS.items():
         key = f"{method}_top1"
@@ -28,7 +29,8 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
         bounds = [step["ci"] if method == "probe" else step[f"{method}_ci"] for step in steps]
         figure.add_bar(
             name=theme.label(method),
-            x=names,
+            x=across,
+            customdata=names,
             y=value,
             marker_color=colour,
             error_y={
@@ -39,21 +41,24 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
                 "thickness": 1,
                 "width": 2,
             },
-            hovertemplate="%{x}, " + theme.label(method) + ": %{y:.3f}<extra></extra>",
+            hovertemplate="%{customdata}, " + theme.label(method) + ": %{y:.3f}<extra></extra>",
         )
-    for control, mark in zip(_CONTROLS, _MARKS, strict=True):
+    for number, (control, mark) in enumerate(zip(_CONTROLS, _MARKS, strict=True)):
         if steps[0].get(control) is not None:
             figure.add_scatter(
                 name=f"control: {theme.label(control)}",
-                x=names,
+                # Side by side, because controls that work all stand at chance.
+                x=[k + (number - 1.5) * 0.18 for k in across],
+                customdata=names,
                 y=[step[control] for step in steps],
                 mode="markers",
                 marker={"symbol": mark, "size": 9, "color": theme.BLACK},
-                hovertemplate="%{x}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
+                hovertemplate="%{customdata}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
             )
     figure.add_hline(
-        y=chance, line_dash="dot", line_color=theme.GREY, annotation_text="chance", annotation_position="bottom right"
+        y=chance, line_dash="dot", line_color=theme.GREY, annotation_text="chance", annotation_position="right"
     )
+    figure.update_xaxes(tickvals=across, ticktext=names)
     return _plain(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
 
 
@@ -123,11 +128,9 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
     rows = [result, *result["comparisons"]]
     figure = go.Figure(
         go.Bar(
-            x=[row["organism"] for row in rows],
+            x=[f"{row['organism'].replace('-', ' ', 1)}<br>{row['accuracy']:.3f}" for row in rows],
             y=[row["accuracy"] for row in rows],
             marker_color=[theme.BLUE, *[theme.GREY] * (len(rows) - 1)],
-            text=[f"{row['accuracy']:.3f}" for row in rows],
-            textposition="outside",
             error_y={
                 "type": "data",
                 "symmetric": False,
@@ -144,7 +147,7 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
         line_dash="dot",
         line_color=theme.GREY,
         annotation_text="chance",
-        annotation_position="bottom right",
+        annotation_position="right",
     )
     return _plain(figure, "Answers right on the same held-out problems", "share right")
 
@@ -154,7 +157,7 @@ def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 
         title=title,
         template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        margin={"l": 60, "r": 60, "t": 60, "b": 50},
         legend={"orientation": "h", "y": -0.18},
         barmode="group",
     )
@@ -193,7 +196,7 @@ def layer_curve(frame: pd.DataFrame, target: str, place: str, controls: Sequence
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 1.5},
             marker={"symbol": mark, "size": 8},
-            hovertemplate="%{x}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
+            hovertemplate="%{customdata}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
         )
     figure.update_layout(legend_traceorder="normal")
     return _plain(figure, f"{target.replace('_', ' ')} at {place}, layer by layer", "held-out top-1")

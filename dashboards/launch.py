@@ -76,12 +76,8 @@ def arguments(port: int) -> list[str]:
 
 def serve(folder: Path, port: int, url: str) -> None:
     """Serve the dashboard over the run in `folder` until Ctrl-C; prints `url` on stdout."""
-    from streamlit.runtime.pages_manager import PagesManager
     from streamlit.web import cli
 
-    # A folder called pages beside the script makes Streamlit's first run take its files for pages of their own,
-    # so the first deep link after a start would open an empty page; the app names its pages itself.
-    PagesManager.uses_pages_directory = False
     os.environ[RUN_VARIABLE] = str(folder)
     print(url, flush=True)
     print(f"the dashboard of {folder}; Ctrl-C ends it", file=sys.stderr, flush=True)

@@ -28,10 +28,13 @@ class Run:
             raise StoreError(f"no run at {self.path}. Make one: `cotlens demo --out {self.path}`.") from None
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path / RUN_FILE} cannot be read ({error}).") from None
+        if not isinstance(self.info, dict) or "organism" not in self.info:
+            raise StoreError(f"{self.path / RUN_FILE} does not describe a run. Make one: `cotlens demo`.")
         if not self.info.get("complete"):
+            asked = {"organism": "organism", "n": "n_problems", "seed": "seed"}
+            again = " ".join(f"--{option} {self.info.get(key)}" for option, key in asked.items())
             raise StoreError(
-                f"the run at {self.path} is not finished. Go on with it: "
-                f"`cotlens demo --out {self.path} --organism {self.info.get('organism')}`."
+                f"the run at {self.path} is not finished. Go on with it: `cotlens demo --out {self.path} {again}`."
             )
 
     @cached_property
@@ -84,7 +87,15 @@ class Run:
 
 def newest_run(root: Path = Path("runs")) -> Path:
     """The finished run below `root` that was written last. Raises `StoreError` when there is none."""
-    found = [path.parent for path in root.glob(f"*/{RUN_FILE}") if json.loads(path.read_text()).get("complete")]
+    found = [path.parent for path in root.glob(f"*/{RUN_FILE}") if _is_finished(path.parent)]
     if not found:
         raise StoreError(f"no finished run below {root}/. Make one: `cotlens demo`.")
     return max(found, key=lambda run: (run / RUN_FILE).stat().st_mtime)
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        Run(folder)
+    except StoreError:
+        return False
+    return True

@@ -64,7 +64,8 @@ def matches_p_value(predicted: np.ndarray, gold: np.ndarray) -> float:
     if variance <= 0:
         return 1.0
     matches = float((predicted == gold).sum())
-    return float(norm.sf((matches - 0.5 - mean) / np.sqrt(variance)))
+    # Far out the tail underflows; a p-value of exactly nothing would be a claim that no test can make.
+    return max(float(norm.sf((matches - 0.5 - mean) / np.sqrt(variance))), 1e-300)
 
 
 def q_values(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:

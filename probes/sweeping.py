@@ -186,7 +186,7 @@ class _Run:
         self.store, self.names, self.splits, self.twin = store, names, splits, twin
         self.cells: dict[tuple[str, str, str], _Tested] = {}
         self.shared: dict[tuple[str, str], dict[str, float]] = {}
-        self.why_not: dict[str, str] = {}
+        self.why_not: dict[str, dict[str, str]] = {}
         self.left_out: list[dict[str, Any]] = []
         self._splits: dict[tuple[int, int], Masks] = {}
         self._question: dict[tuple[str, int, int], dict[str, float]] = {}
@@ -218,7 +218,7 @@ class _Run:
 
     def probe(self, place: str, block: _Block, address: Address) -> None:
         acts = self.store.acts(address, block.rows)
-        twin = self._twin(block, address)
+        twin = self._twin(place, block, address)
         for seed in self.splits:
             split = block.splits[seed]
             read, val = _solve(acts, block, split, seed, shuffle="shuffled_labels" in self.names)
@@ -242,12 +242,12 @@ class _Run:
                 if fresh is not None:
                     note("random_init", []).append((fresh[target][split.test] == gold[split.test]).mean())
 
-    def _twin(self, block: _Block, address: Address) -> np.ndarray | None:
+    def _twin(self, place: str, block: _Block, address: Address) -> np.ndarray | None:
         if "random_init" not in self.names:
             return None
         substitute = ladder.random_init(block.rows, address.name, self.twin)
         if not substitute.inputs:
-            self.why_not["random_init"] = substitute.why_not
+            self.why_not.setdefault("random_init", {})[place] = substitute.why_not
             return None
         return substitute.inputs[address.name]
 
@@ -267,7 +267,7 @@ class _Run:
                 if substitute.inputs:
                     self._add(scores, name, self._best_of(substitute, block))
                 else:
-                    self.why_not[name] = substitute.why_not
+                    self.why_not.setdefault(name, {})[place] = substitute.why_not
         for target, found in scores.items():
             self.shared[target, place] = found
 
@@ -275,6 +275,16 @@ class _Run:
     def _add(scores: dict[str, dict[str, float]], name: str, found: dict[str, float]) -> None:
         for target, score in found.items():
             scores[target][name] = score
+
+    def _reason(self, found: dict[str, str]) -> str:
+        """Why a control is missing, with the places where it is unless that is all of them."""
+        reasons: dict[str, list[str]] = {}
+        for place, why in found.items():
+            reasons.setdefault(why, []).append(place)
+        swept = {place for _, place, _ in self.cells}
+        return "; ".join(
+            why if set(places) == swept else f"{why} (at {', '.join(places)})" for why, places in reasons.items()
+        )
 
     def _question_only(self, block: _Block) -> dict[str, float]:
         """The same for every place that has the same problems, so it is kept."""
@@ -335,7 +345,7 @@ class _Run:
         notes = {
             "splits": list(self.splits),
             "controls": {name: ladder.CONTROLS[name] for name in self.names},
-            "why_not": self.why_not,
+            "why_not": {name: self._reason(found) for name, found in self.why_not.items()},
             "left_out": self.left_out,
             "left_out_rule": f"fewer than {_MIN_ROWS} rows, or a single label",
             "store": str(self.store.path),

@@ -17,8 +17,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.launch import APP, RUN_VARIABLE
-from dashboards.pages.cards import Read, percent, question_html, thoughts_html
-from dashboards.pages.shared import as_text, cut, demo_command
+from dashboards.views.cards import Read, percent, question_html, thoughts_html
+from dashboards.views.shared import as_text, cut, demo_command
 from dashboards.runs import Run
 
 PAGES = ("home", "latents", "probes")
@@ -34,7 +34,7 @@ def view(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
         at = (
             AppTest.from_file(str(APP), default_timeout=60)
             if page == "home"
-            else AppTest.from_string(f"from dashboards.pages import {page}\n{page}.show()", default_timeout=60)
+            else AppTest.from_string(f"from dashboards.views import {page}\n{page}.show()", default_timeout=60)
         )
         at.query_params.update(params)
         at.run()
@@ -165,7 +165,7 @@ def test_no_page_loads_a_model(demo_run: Path) -> None:
     program = (
         "import sys\nfrom streamlit.testing.v1 import AppTest\n"
         "for page in ('home', 'latents', 'probes'):\n"
-        "    at = AppTest.from_string(f'from dashboards.pages import {page}; {page}.show()', default_timeout=60).run()\n"
+        "    at = AppTest.from_string(f'from dashboards.views import {page}; {page}.show()', default_timeout=60).run()\n"
         "    assert at.title and not at.error\n"
         "assert not {'torch', 'transformers', 'transformer_lens'} & set(sys.modules)\n"
     )

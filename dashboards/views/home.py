@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts, theme
-from dashboards.pages import shared
-from dashboards.pages.cards import question_html, reads_of, thoughts_html
-from dashboards.pages.shared import as_text, interval, number
-from dashboards.pages.url import View
+from dashboards.views import shared
+from dashboards.views.cards import question_html, reads_of, thoughts_html
+from dashboards.views.shared import as_text, interval, number
+from dashboards.views.url import View
 from dashboards.runs import Run
 from interp.activations import Store
 from interp.errors import CotlensError

@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts, theme
-from dashboards.pages import shared
-from dashboards.pages.shared import as_text
-from dashboards.pages.url import View
+from dashboards.views import shared
+from dashboards.views.shared import as_text
+from dashboards.views.url import View
 from dashboards.runs import Run
 from interp.activations.store import place_key
 

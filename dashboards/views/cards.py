@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards import theme
-from dashboards.pages.shared import number
+from dashboards.views.shared import number
 from dashboards.runs import Run
 from interp.traces import Trace
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from dashboards.pages.shared import as_text
+from dashboards.views.shared import as_text
 
 
 class View:

@@ -8,10 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts, theme
-from dashboards.pages import shared
-from dashboards.pages.cards import percent, question_html, reads_of, thoughts_html
-from dashboards.pages.shared import as_text, cut
-from dashboards.pages.url import View, go
+from dashboards.views import shared
+from dashboards.views.cards import percent, question_html, reads_of, thoughts_html
+from dashboards.views.shared import as_text, cut
+from dashboards.views.url import View, go
 from dashboards.runs import Run
 
 ANY = "any"
