@@ -1,0 +1,232 @@
+"""What the tests share: one small organism, its traces and their store, hand-made stores, and the command line."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch loads: spinning threads slow a busy machine down.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import interp
+from interp.activations import layout
+from interp.activations.store import Store, index_of, parquet_bytes
+from interp.models.address import Address
+from interp.problems.base import Problem, Step, structure_hash
+from interp.traces import Channel, Trace, TraceSet
+
+N_PROBLEMS, PROBLEM_SEED = 120, 3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("COTLENS_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def coconut() -> interp.Reasoner:
+    return interp.load("chain-coconut")
+
+
+@pytest.fixture(scope="session")
+def problems(coconut: interp.Reasoner) -> list[Problem]:
+    return coconut.task.generate(N_PROBLEMS, seed=PROBLEM_SEED, split="test")
+
+
+@pytest.fixture(scope="session")
+def traces(coconut: interp.Reasoner, problems: list[Problem]) -> TraceSet:
+    return coconut.think(problems)
+
+
+@pytest.fixture(scope="session")
+def store(coconut: interp.Reasoner, traces: TraceSet, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return interp.capture(coconut, traces, out=tmp_path_factory.mktemp("store") / "coconut", shard_size=50)
+
+
+@pytest.fixture(scope="session")
+def written_trace() -> Callable[..., Trace]:
+    """Make a trace by hand: prompt, begin, one latent for each step, end, answer. No model is needed."""
+
+    def make(problem: Problem, *, prompt: Sequence[int] | None = None, kind: str = "latent") -> Trace:
+        prompt = [10 + len(word) for word in problem.question.split()] if prompt is None else list(prompt)
+        n = problem.n_steps
+        before, after = len(prompt) + 1, 2
+        channel = [Channel.PROMPT] * len(prompt) + [Channel.SPECIAL]
+        channel += [Channel(kind)] * n + [Channel.SPECIAL, Channel.ANSWER]
+        ids = [*prompt, 1, *[5] * n, 2, 7]
+        return Trace(
+            id=0,
+            problem=problem,
+            reasoner="by hand",
+            token_ids=ids,
+            tokens=[f"t{i}" for i in ids],
+            channel=[str(c) for c in channel],
+            step=[0] * before + list(range(1, n + 1)) + [0] * after,
+            thought=[0] * before + list(range(1, n + 1)) + [0] * after,
+            entropy=[float("nan")] * len(ids),
+            logprob=[float("nan")] * len(ids),
+            text=problem.answer,
+            answer=problem.answer,
+            correct=True,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_problem() -> Callable[..., Problem]:
+    """A problem with any step values, whatever the question says."""
+
+    def make(question: str, values: Sequence[str]) -> Problem:
+        return Problem(
+            id=structure_hash(question),
+            task="chain",
+            question=question,
+            answer=values[-1],
+            steps=tuple(Step(text=v, value=v) for v in values),
+            structure=structure_hash("made", question),
+            split="test",
+            readable=question,
+            meta={},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_store() -> Callable[..., Store]:
+    """Write a store of given activations: `acts(address, index)` or an array for each address name."""
+
+    def write(
+        folder: Path,
+        traces: Sequence[Trace],
+        acts: Mapping[str, Any],
+        *,
+        shard_size: int = 1000,
+        channels: Sequence[str] = ("special", "thought", "latent", "answer"),
+        weights: str = "none",
+    ) -> Store:
+        traces = TraceSet(traces)
+        index = index_of(traces, list(channels), shard_size)
+        found = {Address(name): made(index) if callable(made) else made for name, made in acts.items()}
+        folder.mkdir(parents=True)
+        traces.to_parquet(folder / layout.TRACES)
+        layout.commit(folder / layout.INDEX, parquet_bytes(index))
+        meta = {
+            "schema_version": layout.SCHEMA_VERSION,
+            "reasoner": {"name": "by hand", "kind": "continuous", "weights": weights, "config": {}},
+            "d_model": next(iter(found.values())).shape[1],
+            "addresses": [address.name for address in found],
+            "dtype": "float32",
+            "config_hash": f"by hand {folder.name}",
+        }
+        layout.commit(folder / layout.META, json.dumps(meta).encode())
+        for shard in sorted(index["shard"].unique()):
+            here = (index["shard"] == shard).to_numpy()
+            hashes = {
+                a.name: layout.commit(
+                    layout.shard_path(folder, a.folder, int(shard)),
+                    layout.encode(x[here].astype(np.float32), "float32"),
+                )
+                for a, x in found.items()
+            }
+            layout.append_line(
+                folder / layout.MANIFEST, {"shard": int(shard), "rows": int(here.sum()), "sha256": hashes}
+            )
+        return Store(folder)
+
+    return write
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout."""
+        assert self.out.endswith("\n") and self.out.count("\n") == 1, f"one line was expected on stdout: {self.out!r}"
+        found = json.loads(self.out, parse_constant=_no_constant)
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def error(self) -> str:
+        """The one error line on stderr."""
+        lines = [line for line in self.err.splitlines() if line.lower().startswith("error")]
+        assert len(lines) == 1 and lines[0].startswith("error: "), f"one error line was expected: {self.err!r}"
+        assert "Traceback" not in self.out + self.err
+        return lines[0].removeprefix("error: ")
+
+
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+@pytest.fixture
+def cotlens(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run one command in this process and say how it ended."""
+    from interp.cli import main
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            main([str(a) for a in arguments])
+        except SystemExit as end:
+            code = end.code
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert isinstance(code, int)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def start() -> Any:
+    """Start Python on a program of our own in another process; whatever still runs at the end is killed."""
+    started: list[subprocess.Popen] = []
+
+    def launch(program: str, *arguments: object, **options: Any) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield launch
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

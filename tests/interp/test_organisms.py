@@ -1,0 +1,382 @@
+"""Organisms: recipes that parse, weights that are what their cards say, and training that repeats itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import interp
+from interp.errors import CotlensError, QualityError, StoreError, UsageError
+from interp.organisms import build, catalog
+from interp.organisms import train as training
+from interp.organisms.catalog import Recipe, Shape, Stage, recipe, recipes, weights_folder
+from interp.problems import task
+
+NAMES = sorted(recipes())
+TINY = Shape(n_layers=2, n_heads=2, d_model=16, n_positions=24)
+
+
+def tiny(kind: str = "continuous", updates: int = 12, **options: Any) -> Recipe:
+    """A recipe whose training takes a second: a few updates of a very small model."""
+    stages = (
+        Stage(name="one", hidden_steps=0, updates=updates, learning_rate=1e-3),
+        Stage(name="two", hidden_steps=2, updates=updates, learning_rate=1e-3),
+    )
+    made = recipe("chain-coconut").model_copy(
+        update={"kind": kind, "initial": None, "model": TINY, "batch_size": 8, "stages": stages, **options}
+    )
+    return made
+
+
+# --- what is shipped --------------------------------------------------------------------------------------
+
+
+def test_the_four_arms_are_there() -> None:
+    assert {recipe(name).kind for name in NAMES} == {"direct", "text", "pause", "continuous"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_says_what_it_is(name: str) -> None:
+    made = recipe(name)
+    assert made.name == name and made.summary and made.weaknesses and made.stages
+    assert task(made.task).name == "chain"
+    if made.initial:
+        assert recipe(made.initial).model == made.model
+    assert made.reasoner().kind == made.kind
+    assert Recipe(**json.loads(made.model_dump_json())) == made
+
+
+def header_of(folder: Path) -> dict[str, Any]:
+    with (folder / "model.safetensors").open("rb") as file:
+        return json.loads(file.read(int.from_bytes(file.read(8), "little")))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_folder_is_whole_and_small(name: str) -> None:
+    folder = weights_folder(name)
+    there = {path.name for path in folder.iterdir()}
+    assert {"card.json", "config.json", "reasoner.json", "model.safetensors", "tokenizer.json"} <= there
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 5 * 2**20
+    assert {entry["dtype"] for key, entry in header_of(folder).items() if key != "__metadata__"} == {"F16"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_describes_the_weights_and_the_recipe(name: str) -> None:
+    card = catalog.card(name)
+    assert card["name"] == name
+    assert card["recipe"] == recipe(name).model_dump(mode="json")
+    assert card["ci"][0] <= card["accuracy"] <= card["ci"][1]
+    loaded = interp.load(name)
+    assert loaded.weights == card["weights"]
+    assert loaded.kind == recipe(name).kind and loaded.task.spec == card["task"]
+    # TransformerLens adds views of its own, so the parameters are counted in the file.
+    shapes = [e["shape"] for key, e in header_of(weights_folder(name)).items() if key != "__metadata__"]
+    assert sum(math.prod(shape) for shape in shapes) == card["parameters"]
+
+
+def test_no_two_organisms_have_the_same_weights() -> None:
+    assert len({catalog.card(name)["weights"] for name in NAMES}) == len(NAMES)
+
+
+def test_silent_thinking_is_needed_and_enough(coconut: interp.Reasoner, problems: list) -> None:
+    """What the organisms are for: thoughts answer, answering at once does not."""
+    direct = interp.load("chain-direct").think(problems)
+    assert coconut.think(problems).accuracy > 0.95
+    assert direct.accuracy < 0.35
+
+
+def test_chain_coconut_measures_as_its_card_says() -> None:
+    found = build.check_organism("chain-coconut")
+    assert found["ok"] is True and found["weights_match"] is True
+    assert found["ci"][0] - 0.005 <= found["accuracy"] <= found["ci"][1] + 0.005
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "chain-coconut"])
+def test_every_other_organism_measures_as_its_card_says(name: str) -> None:
+    assert build.check_organism(name)["ok"] is True
+
+
+@pytest.mark.parametrize("field", ["weights", "ci"])
+def test_an_organism_that_differs_from_its_card_is_not_ok(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    card = catalog.card("chain-coconut")
+    card["exam"] = {**card["exam"], "n": 100}
+    assert_ok = {**card}
+    monkeypatch.setattr(build, "card", lambda name: assert_ok)
+    assert build.check_organism("chain-coconut")["ok"] is True
+    card[field] = {"weights": "0" * 16, "ci": [0.2, 0.3]}[field]
+    monkeypatch.setattr(build, "card", lambda name: card)
+    found = build.check_organism("chain-coconut")
+    assert found["ok"] is False
+    with pytest.raises(QualityError, match="differ from their cards: chain-coconut"):
+        build.require_ok([found])
+
+
+def test_an_unknown_organism_is_refused_with_a_suggestion() -> None:
+    for call in (recipe, weights_folder, build.check_organism):
+        with pytest.raises(UsageError, match=r"unknown organism 'chain-coconat'\. Did you mean 'chain-coconut'"):
+            call("chain-coconat")
+    with pytest.raises(UsageError, match=r"'chain-coconat' is neither a shipped organism nor a folder"):
+        interp.load("chain-coconat")
+
+
+def test_an_organism_without_weights_says_how_to_train_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(catalog, "HERE", tmp_path)
+    with pytest.raises(StoreError, match="Train it: `cotlens organisms train chain-text`"):
+        weights_folder("chain-text")
+
+
+def test_a_recipe_with_an_unknown_key_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "bad.toml").write_text('kind = "text"\ntask = "chain"\nlerning_rate = 1\n')
+    monkeypatch.setattr(catalog, "HERE", tmp_path)
+    recipes.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=r"recipe bad\.toml: .*(summary|lerning_rate)"):
+            recipes()
+    finally:
+        recipes.cache_clear()
+
+
+# --- the loss ---------------------------------------------------------------------------------------------
+
+
+def plain_loss(model: Any, problems: list, tokenizer: Any, kind: str, hidden: int, scale: float) -> torch.Tensor:
+    """Coconut's objective with nothing but full forward passes, one problem at a time, written from the paper.
+
+    Every thought needs a forward pass over everything before it; the loss is the mean next-token loss over the
+    words after the last thought, but for an end marker that follows a thought, which is forced.
+    """
+    total, count = torch.zeros(()), 0
+    for problem in problems:
+        words = [*problem.question.split(), "<bot>"]
+        fed = [model.transformer.wte.weight[tokenizer.convert_tokens_to_ids(word)] for word in words]
+        n_thoughts = 0 if kind in ("direct", "text") else min(hidden, problem.n_steps)
+        for _ in range(n_thoughts):
+            if kind == "continuous":
+                seen = model(inputs_embeds=torch.stack(fed)[None], use_cache=False, output_hidden_states=True)
+                fed.append(seen.hidden_states[-1][0, -1] * scale)  # GPT-2's last hidden state is after ln_f
+            else:
+                fed.append(model.transformer.wte.weight[tokenizer.convert_tokens_to_ids("<pause>")])
+        written = [] if kind == "direct" else [step.text for step in problem.steps[n_thoughts:]]
+        after = [*written, "<eot>", problem.answer, "<eos>"]
+        start = len(fed)
+        fed += [model.transformer.wte.weight[tokenizer.convert_tokens_to_ids(word)] for word in after]
+        log_p = model(inputs_embeds=torch.stack(fed)[None], use_cache=False).logits[0].log_softmax(-1)
+        for k, word in enumerate(after):
+            if word == "<eot>" and not written:
+                continue
+            total = total - log_p[start + k - 1, tokenizer.convert_tokens_to_ids(word)]
+            count += 1
+    return total / count
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden", "scale"),
+    [
+        ("continuous", 1, 0.1),
+        ("continuous", 2, 1.0),
+        ("continuous", 5, 0.7),
+        ("pause", 2, 1.0),
+        ("text", 0, 1.0),
+        ("direct", 0, 1.0),
+    ],
+)
+def test_the_loss_and_its_gradients_are_the_papers(kind: str, hidden: int, scale: float) -> None:
+    made = task("chain:steps=3")
+    problems = made.generate(4, seed=0, split="train")
+    tokenizer = training.tokenizer_of(made)
+    model = training.new_model(tiny(kind), len(tokenizer), seed=3)
+    batch = training.make_batch(problems, tokenizer, kind, hidden)
+
+    def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    loss = training.loss_of(model, batch, scale if kind == "continuous" else None)
+    reference = plain_loss(model, problems, tokenizer, kind, hidden, scale)
+    assert float(loss.detach()) == pytest.approx(float(reference.detach()), abs=1e-5)
+    found, expected = gradients(loss), gradients(reference)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=2e-6, rtol=1e-4, msg=name)
+    assert max(float(g.abs().max()) for g in expected.values()) > 1e-3
+
+
+def test_gradients_flow_through_the_whole_chain_of_thoughts() -> None:
+    """With the thoughts cut off the gradient is another one, so the test above can tell."""
+    made = task("chain:steps=3")
+    problems, tokenizer = made.generate(4, seed=0, split="train"), training.tokenizer_of(made)
+    model = training.new_model(tiny(), len(tokenizer), seed=3)
+    batch = training.make_batch(problems, tokenizer, "continuous", 3)
+    grads = []
+    for scale in (0.7, None):
+        model.zero_grad()
+        training.loss_of(model, batch, scale).backward()
+        grads.append(model.transformer.wpe.weight.grad[:4].clone())
+    assert (grads[0] - grads[1]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(("kind", "hidden"), [("continuous", 2), ("pause", 2), ("text", 0), ("direct", 0)])
+def test_training_sequences_are_what_the_reasoner_will_see(kind: str, hidden: int) -> None:
+    problem = task("chain:steps=3").generate(1, seed=0)[0]
+    words, first, n_thoughts = training.words_of(problem, kind, hidden)
+    values = [step.text for step in problem.steps]
+    middle = {
+        "continuous": ["<latent>", "<latent>", values[2]],
+        "pause": ["<pause>", "<pause>", values[2]],
+        "text": values,
+        "direct": [],
+    }[kind]
+    assert words == [*problem.question.split(), "<bot>", *middle, "<eot>", problem.answer, "<eos>"]
+    assert first == problem.question.count(" ") + 2 and n_thoughts == hidden
+
+
+# --- training ---------------------------------------------------------------------------------------------
+
+
+def trained(made: Recipe, seed: int) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in training.train(made, seed, initial=None).state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", ["continuous", "text"])
+def test_training_twice_from_one_seed_gives_the_same_weights(kind: str) -> None:
+    one, two, other = trained(tiny(kind), 0), trained(tiny(kind), 0), trained(tiny(kind), 1)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    fresh = training.new_model(tiny(kind), one["transformer.wte.weight"].shape[0], 0).state_dict()
+    assert any(not torch.equal(one[name], fresh[name]) for name in one), "nothing was trained"
+
+
+def test_training_lowers_the_loss() -> None:
+    said: list[tuple[str, int, int, float]] = []
+    made = tiny("text", updates=150, stages=(Stage(name="text", hidden_steps=0, updates=150, learning_rate=3e-3),))
+    training.train(made, 0, initial=None, progress=lambda *a: said.append(a))
+    assert said[-1][:3] == ("text", 150, 150)
+    assert said[-1][3] < said[0][3] - 0.5
+
+
+def test_training_sees_only_training_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    plain = training.make_batch
+    monkeypatch.setattr(training, "make_batch", lambda problems, *a: seen.extend(problems) or plain(problems, *a))
+    training.train(tiny(), 0, initial=None)
+    assert len(seen) == 2 * 12 * 8 and {p.split for p in seen} == {"train"}
+
+
+def test_divergence_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = (Stage(name="wild", hidden_steps=0, updates=40, learning_rate=1e30),)
+    with pytest.raises(
+        CotlensError, match=r"diverged in stage 'wild' at update \d+: .*Lower .*learning_rate \(1e\+30\)"
+    ):
+        training.train(tiny(stages=stages), 0, initial=None)
+    plain = training.loss_of
+    monkeypatch.setattr(training, "loss_of", lambda *a: plain(*a) * float("nan"))
+    with pytest.raises(CotlensError, match=r"diverged in stage 'one' at update 0: the loss is nan"):
+        training.train(tiny(), 0, initial=None)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """`train_organism` with a tiny recipe and a short exam."""
+    made, exam = tiny(updates=2), build.exam
+    monkeypatch.setattr(build, "recipe", lambda name: made)
+    monkeypatch.setattr(build, "exam", lambda reasoner, n=60: exam(reasoner, 60))
+    return made
+
+
+def test_a_trained_organism_loads_as_a_reasoner_and_has_a_card(quick: Recipe, tmp_path: Path) -> None:
+    card = build.train_organism("tiny", 0, tmp_path / "tiny")
+    assert json.loads((tmp_path / "tiny" / "card.json").read_text()) == card
+    reasoner = interp.load(tmp_path / "tiny")
+    assert reasoner.kind == "continuous" and reasoner.weights == card["weights"]
+    assert reasoner.config.latent_scale == quick.latent_scale
+    again = build.train_organism("tiny", 0, tmp_path / "again")
+    other = build.train_organism("tiny", 1, tmp_path / "other")
+    assert again["weights"] == card["weights"] != other["weights"]
+    bytes_of = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("tiny", "again", "other")]
+    assert bytes_of[0] == bytes_of[1] != bytes_of[2]
+
+
+def test_training_into_a_folder_that_is_not_empty_is_refused(quick: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(StoreError, match=r"is not empty; choose another --out"):
+        build.train_organism("tiny", 0, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(StoreError, match="A file stands where a folder is needed"):
+        build.train_organism("tiny", 0, tmp_path / "mine.txt" / "below")
+
+
+def test_a_negative_seed_is_refused(quick: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="seed must be a whole number of at least 0, but -1 came"):
+        build.train_organism("tiny", -1, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+# --- loading ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(weights_folder("chain-coconut"), tmp_path / "model"))
+
+
+def test_a_folder_is_loaded_like_a_shipped_organism(folder: Path, coconut: interp.Reasoner, problems: list) -> None:
+    loaded = interp.load(folder)
+    assert loaded.weights == coconut.weights
+    assert [t.answer for t in loaded.think(problems[:10])] == [t.answer for t in coconut.think(problems[:10])]
+
+
+def test_how_it_thinks_can_be_said_by_hand(folder: Path, problems: list) -> None:
+    (folder / "reasoner.json").unlink()
+    with pytest.raises(UsageError, match=r"has no reasoner\.json, so how it thinks is unknown. Say it"):
+        interp.load(folder)
+    by_hand = interp.load(folder, reasoner={"kind": "continuous", "task": "chain", "latent_scale": 0.1})
+    assert by_hand.think(problems[:30]).accuracy > 0.9
+    assert interp.load(folder, reasoner={"kind": "direct"}).think(problems[:30]).accuracy < 0.6
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"kind": "telepathy"}', r"reasoner\.json does not describe a reasoner: kind: "),
+        ('{"kind": "text", "latent_scal": 1}', "latent_scal: "),
+        ('{"kind": "continuous", "latent_scale": 0}', "latent_scale: "),
+        ("{", "does not describe a reasoner"),
+    ],
+)
+def test_a_bad_reasoner_json_is_refused_by_field(folder: Path, content: str, message: str) -> None:
+    (folder / "reasoner.json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        interp.load(folder)
+
+
+def test_weights_that_cannot_be_read_are_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(StoreError, match="cannot load a model from"):
+        interp.load(folder)
+
+
+def test_an_untrained_twin_is_another_model_of_the_same_shape(coconut: interp.Reasoner, problems: list) -> None:
+    one, two, other = (interp.random_init(coconut, seed) for seed in (0, 0, 1))
+    assert one.weights == two.weights != other.weights != coconut.weights
+    assert one.kind == coconut.kind and one.config == coconut.config and "random init" in one.name
+    assert one.think(problems[:40]).accuracy < 0.5
+    assert dataclasses.is_dataclass(problems[0])
+
+
+def test_cards_are_listed(cotlens: Callable) -> None:
+    rows = cotlens("organisms", "ls", "--json").json["organisms"]
+    assert [row["name"] for row in rows] == NAMES
+    assert all(row["accuracy"] == catalog.card(row["name"])["accuracy"] for row in rows)
