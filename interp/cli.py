@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+from interp.errors import INTERRUPTED, CotlensError, Interrupted, unknown
+
 # Idle OpenMP threads that spin make two busy cores many times slower; this has to be said before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -31,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code: 0, 1 failure, 2 usage, 3 partial, 4 quality gate, 5 store, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_run(arguments))
 
 
@@ -43,22 +46,18 @@ def _run(arguments: list[str]) -> int:
 
         print(f"cotlens {__version__}")
         return 0
-    from interp.console import Interrupted, said_json
-    from interp.errors import INTERRUPTED, CotlensError, unknown
-
-    def interrupt(*_: object) -> None:
-        raise Interrupted
-
-    signal.signal(signal.SIGINT, interrupt)
     as_json = "--json" in arguments
-    said_json()
     try:
+        from interp.console import said_json, usage_errors
+
+        said_json()
         name, *rest = arguments
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
         module, _, attribute = COMMANDS[name][0].partition(":")
         app = getattr(importlib.import_module(module), attribute)
-        app(args=rest, prog_name=f"cotlens {name}")
+        code = app(args=rest, prog_name=f"cotlens {name}", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except CotlensError as error:
@@ -71,6 +70,12 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
+        if isinstance(error, usage_errors()):
+            said = error.format_message()  # type: ignore[attr-defined]
+            if "\n" in said:  # a group without a command: its help, which says enough
+                print(said, file=sys.stderr)
+                return 2
+            return _fail(f"{said} See `cotlens {arguments[0]} --help`.", 2, as_json)
         if os.environ.get("COTLENS_DEBUG"):
             raise
         detail = str(error).strip().splitlines()[0] if str(error).strip() else ""
@@ -79,13 +84,16 @@ def _run(arguments: list[str]) -> int:
             1,
             as_json,
         )
-    return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:
-    from interp.console import said_json
-
     print(f"error: {message}", file=sys.stderr)
+    # Asked of the module only if it is there: an error may come while it is being imported.
+    said_json = getattr(sys.modules.get("interp.console"), "said_json", lambda: False)
     if not said_json() and as_json:
         print(json.dumps({"schema_version": 1, "error": message, "exit_code": code}))
     return code

@@ -30,8 +30,9 @@ def said_json() -> bool:
     return said
 
 
-class Interrupted(BaseException):
-    """Ctrl-C, in a form that no library on the way takes for its own."""
+def usage_errors() -> type[Exception]:
+    """What Typer raises on wrong options and arguments; it has no public name of its own."""
+    return typer.BadParameter.__bases__[0]
 
 
 def new_app(help_text: str, *, single: bool = False) -> typer.Typer:

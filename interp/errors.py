@@ -42,6 +42,10 @@ class StoreError(CotlensError):
 INTERRUPTED = 130
 
 
+class Interrupted(BaseException):
+    """Ctrl-C, in a form that no library on the way takes for its own."""
+
+
 _SHOWN = 30
 
 

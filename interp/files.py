@@ -22,6 +22,8 @@ def explained(doing: str) -> Iterator[None]:
             hint = "The disk is full. Free some room and run the same command again: what is committed is kept."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "No permission to write there. Choose another --out."
+        elif error.errno == errno.ENOENT:
+            hint = "The folder is not there and cannot be made. Choose another --out."
         elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             hint = "A file stands where a folder is needed. Choose another --out."
         else:

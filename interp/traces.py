@@ -81,7 +81,7 @@ class Trace:
 
 
 class TraceSet(Sequence[Trace]):
-    """Traces of one reasoner, in order; `trace.id` is the row in the set."""
+    """Traces of one reasoner, in order; `trace.id` is the row in the set that was thought, whatever slice it is in."""
 
     def __init__(self, traces: Sequence[Trace]) -> None:
         self._traces = list(traces)

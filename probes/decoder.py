@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 import pandas as pd
 
@@ -18,7 +16,7 @@ class ProbeDecoder:
 
     name = "probe"
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Self:
+    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> ProbeDecoder:
         self.probe_ = RidgeProbe().fit(store.acts(address, rows), np.asarray(targets, dtype=str))
         return self
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Self
+import warnings
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from probes.solver import STRENGTHS, fit_ridge, one_hot
+
+# Problems of at most this many numbers are solved in float64 when they come in it; it costs nothing there.
+_SMALL = 1_000_000
 
 
 class RidgeProbe(ClassifierMixin, BaseEstimator):
@@ -27,7 +31,7 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
     def __init__(self, strengths: tuple[float, ...] = STRENGTHS) -> None:
         self.strengths = strengths
 
-    def fit(self, X, y) -> Self:  # noqa: N803
+    def fit(self, X, y) -> RidgeProbe:  # noqa: N803
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)  # noqa: N806
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -53,6 +57,76 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
         if scores.ndim == 1:
             scores = np.stack([np.zeros_like(scores), scores], axis=1)
         return _softmax(self.temperature_ * scores)
+
+    def predict(self, X) -> np.ndarray:  # noqa: N803
+        scores = self.decision_function(X)
+        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+
+
+class LogisticProbe(ClassifierMixin, BaseEstimator):
+    """Logistic regression, binary or multinomial, on standardised rows, by the batched solver.
+
+    The same model as scikit-learn's `StandardScaler` followed by `LogisticRegression(C=C)`; `coef_` and
+    `intercept_` are for rows as they come.
+
+    Parameters
+    ----------
+    C : inverse strength of the L2 penalty on the coefficients of the standardised rows.
+    tol : norm of the gradient of the mean loss at which the solver stops.
+    max_iter : Newton steps at most; stopping there raises a `ConvergenceWarning`.
+    """
+
+    def __init__(self, C: float = 1.0, tol: float = 1e-5, max_iter: int = 50) -> None:  # noqa: N803
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, X, y, sample_weight=None) -> LogisticProbe:  # noqa: N803
+        import torch
+
+        from probes.logistic import InMemory, fit_logistic, multinomial
+
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)  # noqa: N806
+        if X.size > _SMALL:
+            X = X.astype(np.float32, copy=False)  # noqa: N806
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"a probe needs two classes to tell apart, but the only one here is {str(self.classes_[0])!r}."
+            )
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        fit = fit_logistic(
+            InMemory(torch.from_numpy(np.array(X, order="C"))),
+            multinomial(
+                codes[:, None], len(self.classes_), 1.0 / self.C, None if weights is None else weights[:, None]
+            ),
+            tolerance=self.tol,
+            max_iterations=self.max_iter,
+            scale_weights=None if weights is None else torch.from_numpy(weights),
+        )
+        self.coef_ = fit.coef[:, 0].T.double().numpy()
+        self.intercept_ = fit.intercept[0].double().numpy()
+        self.n_iter_ = int(fit.iterations[0])
+        self.gradient_norm_ = float(fit.gradient[0])
+        if not bool(fit.converged[0]):
+            warnings.warn(
+                f"the gradient norm is {self.gradient_norm_:.2g} after {self.n_iter_} steps, above tol={self.tol:g}; "
+                "raise max_iter, or lower C if the classes are separable.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def decision_function(self, X) -> np.ndarray:  # noqa: N803
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
+        scores = X @ self.coef_.T + self.intercept_
+        return scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X) -> np.ndarray:  # noqa: N803
+        scores = self.decision_function(X)
+        return _softmax(np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores)
 
     def predict(self, X) -> np.ndarray:  # noqa: N803
         scores = self.decision_function(X)

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from dashboards import theme
-from dashboards.views.shared import number
 from dashboards.runs import Run
+from dashboards.views.shared import number
 from interp.traces import Trace
 
 _STYLE = f"""<style>

@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts, theme
+from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
 from dashboards.views.shared import as_text, interval, number
 from dashboards.views.url import View
-from dashboards.runs import Run
 from interp.activations import Store
 from interp.errors import CotlensError
 

@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts, theme
+from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import percent, question_html, reads_of, thoughts_html
 from dashboards.views.shared import as_text, cut
 from dashboards.views.url import View, go
-from dashboards.runs import Run
 
 ANY = "any"
 _FILTERS = ("steps", "failures", "search")

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts, theme
+from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
-from dashboards.runs import Run
 from interp.activations.store import place_key
 
 

@@ -167,7 +167,9 @@ def _open_folder(out: Path, meta: dict[str, Any], index: pd.DataFrame, traces: T
             for left in filter(_is_temporary, out.rglob("*")):
                 left.unlink()
             return
-        differs = [key for key in meta if key not in ("config_hash", "versions") and meta[key] != there.get(key)]
+        differs = [
+            key for key in meta if key not in ("config_hash", "versions", "files") and meta[key] != there.get(key)
+        ]
         raise StoreError(
             f"{out} holds a store with another {', '.join(differs) or 'configuration'} "
             f"(made by {there['reasoner']['name']}). Choose another folder, or remove that one."
@@ -178,8 +180,10 @@ def _open_folder(out: Path, meta: dict[str, Any], index: pd.DataFrame, traces: T
             raise StoreError(f"{out} is not empty and holds no activation store. Choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
         _check_room(out, meta, len(index))
-    layout.commit(out / layout.TRACES, traces.to_bytes())
-    layout.commit(out / layout.INDEX, parquet_bytes(index))
+    meta["files"] = {
+        layout.TRACES: layout.commit(out / layout.TRACES, traces.to_bytes()),
+        layout.INDEX: layout.commit(out / layout.INDEX, parquet_bytes(index)),
+    }
     # The description comes last: a folder without it is not a store yet.
     layout.commit(out / layout.META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
 

@@ -24,6 +24,7 @@ from jaxtyping import Float32
 
 from interp.activations import layout
 from interp.errors import StoreError, unknown
+from interp.files import file_hash
 from interp.models.address import Address
 from interp.traces import Channel, TraceSet
 
@@ -129,9 +130,13 @@ class Store:
         return self._mapped[key]
 
     def validate(self) -> list[str]:
-        """What is wrong with the store, one line each: shards missing, damaged or never finished."""
+        """What is wrong with the store, one line each: tables that changed, shards missing, damaged or never finished."""
         records = {record["shard"]: record for record in layout.read_manifest(self.path)}
-        wrong = []
+        wrong = [
+            f"{name} differs from what was committed"
+            for name, expected in self.meta["files"].items()
+            if file_hash(self.path / name) != expected
+        ]
         for shard in sorted(self.index["shard"].unique()):
             if shard in records:
                 wrong += layout.faults(self.path, records[shard])

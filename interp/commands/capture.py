@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,15 +58,18 @@ def list_stores(root: Annotated[Path, typer.Argument()] = Path("runs"), as_json:
 
     from interp.activations import Store
 
-    found = [
-        Store(meta.parent).describe()
-        for meta in sorted(root.rglob("meta.json"))
-        if (meta.parent / "index.parquet").exists()
-    ]
-    emit(
-        {"stores": found},
-        as_json,
-        lambda: (
-            print_table(pd.DataFrame(found).drop(columns=["addresses"])) if found else print(f"no stores below {root}")
-        ),
-    )
+    found: list[dict[str, Any]] = []
+    damaged: list[str] = []
+    for meta in sorted(root.rglob("meta.json")):
+        if (meta.parent / "traces.parquet").exists():
+            try:
+                found.append(Store(meta.parent).describe())
+            except StoreError as error:
+                damaged.append(str(error))
+
+    def human() -> None:
+        if found:
+            print_table(pd.DataFrame(found).drop(columns=["addresses"]))
+        print("\n".join(damaged) if found or damaged else f"no stores below {root}")
+
+    emit({"stores": found, "damaged": damaged}, as_json, human)

@@ -27,7 +27,7 @@ def think(
     if out.exists():
         raise UsageError(f"{out} exists already; choose another --out, or remove it.")
     reasoner = load(model)
-    problems = problems_of(task or (reasoner.config.task or ""))
+    problems = problems_of(task or reasoner.task.spec)
     with Bars() as bars, bars.stage(f"{reasoner.name} thinks") as report:
         traces = reasoner.think(problems, batch_size=batch_size, progress=report)
     traces.to_parquet(out)

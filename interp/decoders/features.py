@@ -7,7 +7,7 @@ given a random dictionary, principal components and single neurons to choose fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ class FeatureReadout:
         self.progress = progress
         self.sae_: SAE | None = None
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Self:
+    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> FeatureReadout:
         acts = store.acts(address, rows)
         self._encode = self._learn(store, address, rows, acts)
         features = self._encode(acts)

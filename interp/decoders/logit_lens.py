@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ class LogitLens:
     def __init__(self, reasoner: Reasoner) -> None:
         self.reasoner = reasoner
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Self:
+    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> LogitLens:
         if store.meta["reasoner"]["weights"] != self.reasoner.weights:
             raise StoreError(
                 f"this lens uses {self.reasoner.name}'s unembedding, but the store was made by another model "

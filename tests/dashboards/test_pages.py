@@ -17,9 +17,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.launch import APP, RUN_VARIABLE
+from dashboards.runs import Run
 from dashboards.views.cards import Read, percent, question_html, thoughts_html
 from dashboards.views.shared import as_text, cut, demo_command
-from dashboards.runs import Run
 
 PAGES = ("home", "latents", "probes")
 Open = Callable[..., AppTest]

@@ -51,7 +51,7 @@ def test_real_data_beside_scikit_learn(load) -> None:
     x, y = load(return_X_y=True)
     x, held, y, gold = train_test_split(x, y, random_state=0, stratify=y)
     probe = LogisticProbe().fit(x, y)
-    peer, coef = reference(x, y)
+    peer, _ = reference(x, y)
     assert log_loss(gold, probe.predict_proba(held)) == pytest.approx(log_loss(gold, peer(held)), abs=1e-4)
     np.testing.assert_allclose(probe.predict_proba(held), peer(held), atol=2e-3)
 
@@ -170,7 +170,7 @@ def test_awkward_problems_end_at_the_optimum(seed: int, d: int, kind: str) -> No
 def test_stopping_early_is_said() -> None:
     x = anisotropic(300, 8, 10)
     y = labels(x, 1, 11)[:, 0]
-    with pytest.warns(ConvergenceWarning, match="gradient norm is .* above tol"):
+    with pytest.warns(ConvergenceWarning, match=r"gradient norm is .* above tol"):
         probe = LogisticProbe(C=1e6, max_iter=1).fit(x, y)
     assert probe.n_iter_ == 1 and probe.gradient_norm_ > probe.tol
 
@@ -178,7 +178,7 @@ def test_stopping_early_is_said() -> None:
 def test_a_row_that_is_not_finite_is_named() -> None:
     x = np.zeros((10, 3), np.float32)
     x[7, 1] = np.nan
-    with pytest.raises(UsageError, match="row 7 .* not finite"):
+    with pytest.raises(UsageError, match=r"row 7 .* not finite"):
         fit_logistic(InMemory(torch.from_numpy(x)), binary(np.zeros((10, 1), int)))
 
 
