@@ -18,8 +18,11 @@ from interp.errors import UsageError
 class Rows(Protocol):
     """A design matrix that may be larger than memory: its size, and its rows in blocks, in order."""
 
-    n: int
-    d: int
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def d(self) -> int: ...
 
     def blocks(self) -> Iterator[Float[Tensor, "block d"]]: ...
 

@@ -44,7 +44,7 @@ def one_hot(labels: np.ndarray, classes: np.ndarray) -> Float[np.ndarray, "rows 
 
 def fit_ridge(
     rows: Float[np.ndarray, "rows d"],
-    blocks: Sequence[Float[np.ndarray, "rows columns"]],
+    blocks: Sequence[Float[np.ndarray, "rows _"]],
     strengths: Sequence[float] = STRENGTHS,
 ) -> RidgeFit:
     """Solve every block of target columns at every strength; each block keeps its best one.
