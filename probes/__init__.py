@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from probes.estimators import RidgeProbe
-    from probes.sweeping import Sweep, sweep
+    from probes.estimators import LogisticProbe, RidgeProbe
+    from probes.results import Sweep
+    from probes.sweeping import sweep
 
-__all__ = ["RidgeProbe", "Sweep", "sweep"]
-_HOMES = {"RidgeProbe": "probes.estimators", "Sweep": "probes.sweeping", "sweep": "probes.sweeping"}
+__all__ = ["LogisticProbe", "RidgeProbe", "Sweep", "sweep"]
+_HOMES = {
+    "LogisticProbe": "probes.estimators",
+    "RidgeProbe": "probes.estimators",
+    "Sweep": "probes.results",
+    "sweep": "probes.sweeping",
+}
 
 
 def __getattr__(name: str) -> object:
