@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("probes.cli:app", "sweep linear probes over a store, with their controls"),
     "report": ("dashboards.cli:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.cli:dash", "open the dashboard over a run"),
+    "bench": ("benchmarks.cli:app", "take measures beside their peers"),
     "doctor": ("interp.commands.doctor:app", "check versions, threads, device and disk"),
 }
 

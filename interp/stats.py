@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import norm
+from scipy.special import betainc, gammainc
 
 
 def grouped_mean_interval(
@@ -45,9 +45,9 @@ def grouped_mean_interval(
 def matches_p_value(predicted: np.ndarray, gold: np.ndarray) -> float:
     """One-sided p-value of the number of matches if the gold labels were permuted at random.
 
-    The permutation distribution of the count is taken as normal with its exact mean and variance
-    (Hoeffding's combinatorial central limit theorem, 1951), with a continuity correction. So no draws are
-    needed and small values are not cut off at one over their number.
+    The permutation distribution of the count is taken as a binomial with its exact mean and variance (those
+    of Hoeffding's permutation statistic, 1951). So no draws are needed, small values are not cut off at one
+    over their number, and the tail keeps the skew that a normal would lose at a few matches in a class.
     """
     n = len(gold)
     if n < 2:
@@ -63,9 +63,17 @@ def matches_p_value(predicted: np.ndarray, gold: np.ndarray) -> float:
     variance = float((cells * centred**2).sum()) / (n - 1)
     if variance <= 0:
         return 1.0
-    matches = float((predicted == gold).sum())
+    matches = int((predicted == gold).sum())
+    if matches == 0:
+        return 1.0
+    chance = 1.0 - variance / mean
+    if chance > 1e-9:
+        trials = mean / chance
+        tail = betainc(matches, trials - matches + 1, chance) if matches < trials + 1 else 0.0
+    else:  # as spread out as a Poisson count, or more
+        tail = gammainc(matches, mean)
     # Far out the tail underflows; a p-value of exactly nothing would be a claim that no test can make.
-    return max(float(norm.sf((matches - 0.5 - mean) / np.sqrt(variance))), 1e-300)
+    return max(float(tail), 1e-300)
 
 
 def q_values(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:

@@ -8,59 +8,22 @@ the start. Nothing is capped in silence: every problem reports its gradient norm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError
+from probes.likelihood import Likelihood, Problems, binary, loss, multinomial
 from probes.rows import Design, InMemory, Rows, Streamed
 
 __all__ = ["InMemory", "LogisticFit", "Problems", "Streamed", "binary", "fit_logistic", "multinomial"]
 
 _WARM_SHARE = 8  # the first pass sees one row in this many
-_CG_STEPS = 12
-_CG_TOLERANCE = 1e-3
+_CG_STEPS = 25
+_FORCING = (0.1, 0.3)  # how far a Newton system is solved: close to the optimum, and far from it
 _HALVINGS = 12
-
-
-@dataclass(frozen=True)
-class Problems:
-    """Several targets over the same rows, all binary or all with the same number of classes.
-
-    `codes` is rows x problems: 0 or 1, or the class from 0. `strength` is the L2 penalty of each problem: the
-    objective is the weighted sum of log-losses plus strength/2 times the squared norm of the coefficients of the
-    standardised rows (scikit-learn's 1/C). Intercepts are free. `weights` is rows x problems, 0 leaves a row out.
-    """
-
-    codes: Int[Tensor, "rows problems"]
-    n_classes: int
-    strength: Float[Tensor, " problems"]
-    weights: Float[Tensor, "rows problems"] | None = None
-
-    @property
-    def width(self) -> int:
-        """Columns of coefficients: one for a binary problem, one for each class otherwise."""
-        return 1 if self.n_classes == 2 else self.n_classes
-
-    def to(self, dtype: torch.dtype) -> Problems:
-        """The same with strengths and weights in `dtype`."""
-        weights = None if self.weights is None else self.weights.to(dtype)
-        return Problems(self.codes, self.n_classes, self.strength.to(dtype), weights)
-
-    def of(self, rows: Tensor | None = None, problems: Tensor | None = None) -> Problems:
-        """The same for some of the rows or some of the problems."""
-        codes, weights, strength = self.codes, self.weights, self.strength
-        if rows is not None:
-            codes = codes[rows]
-            weights = None if weights is None else weights[rows]
-        if problems is not None:
-            codes, strength = codes[:, problems], strength[problems]
-            weights = None if weights is None else weights[:, problems]
-        return Problems(codes, self.n_classes, strength, weights)
 
 
 @dataclass(frozen=True)
@@ -135,24 +98,28 @@ def _newton(
     coef, intercept = start.coef.clone(), start.intercept.clone()
     norms = torch.full((count,), float("inf"), device=coef.device, dtype=coef.dtype)
     iterations = torch.zeros(count, dtype=torch.long, device=coef.device)
+    start_norms: Tensor | None = None
     active = torch.arange(count, device=coef.device)
     here = problems
     logits = design.times(coef.reshape(d, -1)).reshape(design.n, count, width) + intercept
     for iteration in range(max_iterations + 1):
-        model = _Likelihood(here, logits)
+        model = Likelihood(here, logits)
         grad = design.transposed_times(model.residual.reshape(design.n, -1)).reshape(d, len(active), width)
         grad += here.strength[None, :, None] * coef[:, active]
         grad_intercept = model.residual.sum(dim=0)
         size = (grad.pow(2).sum(dim=(0, 2)) + grad_intercept.pow(2).sum(dim=1)).sqrt() / model.mass
         norms[active] = size
+        start_norms = size.clone() if start_norms is None else start_norms
         going = size > tolerance
         if iteration == max_iterations or not going.any():
             break
         if not going.all():
             active, here = active[going], here.of(problems=going)
             logits, grad, grad_intercept = logits[:, going], grad[:, going], grad_intercept[going]
-            model = _Likelihood(here, logits)
-        step, step_intercept = _solve(design, here, model, grad, grad_intercept)
+            model = Likelihood(here, logits)
+        # Far from the optimum a rough step is as good as an exact one (inexact Newton, Eisenstat & Walker 1996).
+        forcing = (norms[active] / start_norms[active]).sqrt().clamp(*_FORCING)
+        step, step_intercept = _solve(design, here, model, grad, grad_intercept, forcing)
         moved = design.times(step.reshape(d, -1)).reshape(design.n, len(active), width) + step_intercept
         length = _line_search(here, model, logits, moved, coef[:, active], step, grad, grad_intercept, step_intercept)
         coef[:, active] += length[None, :, None] * step
@@ -164,65 +131,33 @@ def _newton(
     return _State(coef, intercept), norms, iterations
 
 
-class _Likelihood:
-    """Probabilities at some logits, and the residuals and curvature that follow from them."""
-
-    def __init__(self, problems: Problems, logits: Float[Tensor, "rows problems width"]) -> None:
-        self.problems = problems
-        self.weights = problems.weights
-        self.p = torch.sigmoid(logits) if problems.width == 1 else torch.softmax(logits, dim=2)
-        self.residual = self._weighted(self.p - _targets(problems).to(logits.dtype))
-        self.mass = torch.full((logits.shape[1],), float(len(logits)), device=logits.device, dtype=logits.dtype)
-        if self.weights is not None:
-            self.mass = self.weights.sum(dim=0).clamp(min=1e-12)
-
-    def curve(self, moved: Float[Tensor, "rows problems width"]) -> Float[Tensor, "rows problems width"]:
-        """The second derivative of the loss times a change of the logits."""
-        if self.problems.width == 1:
-            return self._weighted(self.p * (1 - self.p) * moved)
-        along = self.p * moved
-        return self._weighted(along - self.p * along.sum(dim=2, keepdim=True))
-
-    def curvature(self) -> Float[Tensor, "problems width"]:
-        """The mean curvature of each column, for the preconditioner."""
-        return (self._weighted(self.p * (1 - self.p)).sum(dim=0) / self.mass[:, None]).clamp(min=1e-6)
-
-    def _weighted(self, values: Tensor) -> Tensor:
-        return values if self.weights is None else values * self.weights[:, :, None]
-
-
-def _targets(problems: Problems) -> Int[Tensor, "rows problems width"]:
-    if problems.width == 1:
-        return problems.codes[:, :, None]
-    return torch.nn.functional.one_hot(problems.codes, problems.n_classes)
-
-
-def _loss(problems: Problems, logits: Float[Tensor, "rows problems width"]) -> Float[Tensor, " problems"]:
-    """The weighted sum of log-losses of each problem, added up in float64."""
-    if problems.width == 1:
-        z = logits[:, :, 0]
-        each = torch.nn.functional.softplus(z) - problems.codes * z
-    else:
-        each = torch.logsumexp(logits, dim=2) - logits.gather(2, problems.codes[:, :, None])[:, :, 0]
-    if problems.weights is not None:
-        each = each * problems.weights
-    return each.sum(dim=0, dtype=torch.float64)
-
-
 def _solve(
-    design: Design, problems: Problems, model: _Likelihood, grad: Tensor, grad_intercept: Tensor
+    design: Design,
+    problems: Problems,
+    model: Likelihood,
+    grad: Tensor,
+    grad_intercept: Tensor,
+    forcing: Float[Tensor, " problems"],
 ) -> tuple[Tensor, Tensor]:
-    """Conjugate gradients on the Newton systems of all problems, preconditioned in the shared eigenbasis."""
+    """Conjugate gradients on the Newton systems of all problems, preconditioned in the shared eigenbasis.
+
+    Stops when every residual, in the preconditioner's norm, is at most its `forcing` times the first.
+    """
     d, count, width = grad.shape
-    curvature = model.curvature()
+    curvature, classes = model.curvature()
     ridge = problems.strength[:, None].expand(count, width)
     share = model.mass / design.n
     shrink = 1.0 / (design.values[:, None, None] * (curvature * share[:, None]) + ridge).clamp(min=1e-8)
     shrink_intercept = 1.0 / (curvature * model.mass[:, None])
 
     def precondition(g: Tensor, gi: Tensor) -> tuple[Tensor, Tensor]:
-        rotated = (design.vectors.T @ g.reshape(d, -1)).reshape(d, count, width) * shrink
-        return (design.vectors @ rotated.reshape(d, -1)).reshape(d, count, width), gi * shrink_intercept
+        """As if every row had the mean curvature: then rows and classes come apart, each in its eigenbasis."""
+        rotated = (design.vectors.T @ g.reshape(d, -1)).reshape(d, count, width)
+        rotated = torch.einsum("dpa,pab->dpb", rotated, classes) * shrink
+        rotated = torch.einsum("dpb,pab->dpa", rotated, classes)
+        inner = torch.einsum("pa,pab->pb", gi, classes) * shrink_intercept
+        back = (design.vectors @ rotated.reshape(d, -1)).reshape(d, count, width)
+        return back, torch.einsum("pb,pab->pa", inner, classes)
 
     def curve(v: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         moved = design.times(v.reshape(d, -1)).reshape(design.n, count, width) + vi
@@ -246,7 +181,7 @@ def _solve(
         r, ri = r - alpha[:, None] * bent, ri - alpha[:, None] * benti
         z, zi = precondition(r, ri)
         new = dot(r, ri, z, zi)
-        if bool((new <= _CG_TOLERANCE * first).all()):
+        if bool((new <= forcing.square() * first).all()):
             break
         beta = torch.where(rz > 0, new / rz.clamp(min=1e-30), 0.0)
         p, pi, rz = z + beta[:, None] * p, zi + beta[:, None] * pi, new
@@ -255,7 +190,7 @@ def _solve(
 
 def _line_search(
     problems: Problems,
-    model: _Likelihood,
+    model: Likelihood,
     logits: Tensor,
     moved: Tensor,
     coef: Tensor,
@@ -271,7 +206,7 @@ def _line_search(
         return 0.5 * strength * at.double().pow(2).sum(dim=(0, 2))
 
     slope = ((grad * step).sum(dim=(0, 2)) + (grad_intercept * step_intercept).sum(dim=1)).double()
-    before = _loss(problems, logits) + penalty(coef)
+    before = loss(problems, logits) + penalty(coef)
     slack = torch.finfo(logits.dtype).eps * before.abs()  # no smaller change of the objective can be seen
     length = torch.ones(len(slope), dtype=torch.float64, device=logits.device)
     settled = torch.zeros(len(slope), dtype=torch.bool, device=logits.device)
@@ -279,7 +214,7 @@ def _line_search(
         open_ = ~settled
         t = length[open_].to(logits.dtype)
         part = problems.of(problems=open_)
-        after = _loss(part, logits[:, open_] + t[None, :, None] * moved[:, open_])
+        after = loss(part, logits[:, open_] + t[None, :, None] * moved[:, open_])
         after = after + 0.5 * strength[open_] * (coef[:, open_] + t[None, :, None] * step[:, open_]).double().pow(
             2
         ).sum(dim=(0, 2))
@@ -290,22 +225,3 @@ def _line_search(
         length[~settled] *= 0.5
     length[~settled] = 0.0
     return length.to(logits.dtype)
-
-
-def binary(labels: Sequence[Sequence[int]] | np.ndarray, strength: float | Sequence[float] = 1.0) -> Problems:
-    """Binary problems from a rows x problems array of 0 and 1."""
-    codes = torch.as_tensor(np.asarray(labels), dtype=torch.long)
-    return Problems(codes, 2, _strengths(strength, codes.shape[1]))
-
-
-def multinomial(
-    codes: np.ndarray, n_classes: int, strength: float | Sequence[float] = 1.0, weights: np.ndarray | None = None
-) -> Problems:
-    """Problems with `n_classes` classes each, from a rows x problems array of class numbers."""
-    made = torch.as_tensor(np.asarray(codes), dtype=torch.long)
-    given = None if weights is None else torch.as_tensor(np.asarray(weights, np.float64))
-    return Problems(made, n_classes, _strengths(strength, made.shape[1]), given)
-
-
-def _strengths(strength: float | Sequence[float], count: int) -> Tensor:
-    return torch.as_tensor(np.broadcast_to(np.asarray(strength, np.float64), count).copy())

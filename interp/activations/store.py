@@ -134,7 +134,7 @@ class Store:
         records = {record["shard"]: record for record in layout.read_manifest(self.path)}
         wrong = [
             f"{name} differs from what was committed"
-            for name, expected in self.meta["files"].items()
+            for name, expected in self.meta.get("files", {}).items()
             if file_hash(self.path / name) != expected
         ]
         for shard in sorted(self.index["shard"].unique()):
