@@ -91,7 +91,7 @@ def _cells(view: View, frame: pd.DataFrame, cells: pd.DataFrame, target: str, pl
     st.caption(
         as_text(
             f"Shown: {len(shown)} of {len(frame)} cells, best margin over the strongest control first.{rest} "
-            "q is the false-discovery rate over the whole sweep (0 is below any number that fits); n counts problem structures."
+            "q is the false-discovery rate over the whole sweep (1e-300 is the floor); n counts problem structures."
         )
     )
     names: dict[str, Any] = {c: st.column_config.NumberColumn(theme.label(c), format="%.3f") for c in controls}

@@ -224,7 +224,10 @@ def save(model: Any, recipe: Recipe, folder: Path) -> None:
     """Write a Hugging Face folder (fp16 safetensors, tokenizer) with its `reasoner.json`."""
     import copy
 
+    from interp.models.load import quiet
+
     folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).half().save_pretrained(folder)
-    tokenizer_of(make_task(recipe.task)).save_pretrained(folder)
+    with quiet():
+        copy.deepcopy(model).half().save_pretrained(folder)
+        tokenizer_of(make_task(recipe.task)).save_pretrained(folder)
     recipe.reasoner().save(folder)
