@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import interp
-from dashboards.study import Study, accuracy_of, interchange_figures, step_figures, study
+from dashboards.study import Study, accuracy_of, interchange_figures, require_thoughts, step_figures, study
 from interp.console import Bars, plain
 from interp.errors import StoreError, UsageError, checked_count
 from interp.files import commit, explained
@@ -30,8 +30,8 @@ def run_demo(
 ) -> dict[str, Any]:
     """Run the story into the folder `out` and return what `run.json` holds.
 
-    `started` is when the clock began (`time.monotonic`), now by default. Raises `UsageError` on an unknown organism, one without thoughts, or too few problems, and `StoreError`
-    when `out` holds another run.
+    `started` is when the clock began (`time.monotonic`), now by default. Raises `UsageError` on an unknown
+    organism, one without thoughts, or too few problems, and `StoreError` when `out` holds another run.
     """
     from dashboards.report import build_report
 
@@ -42,10 +42,7 @@ def run_demo(
         raise UsageError(
             f"n must be at least {MIN_PROBLEMS} for splits and intervals that mean something, but {n} came."
         )
-    if made.kind == "direct":
-        raise UsageError(
-            f"{organism} answers without thinking, so it has no thoughts to read. Choose another organism."
-        )
+    require_thoughts(organism, made.kind)
     asked = {"organism": organism, "n_problems": n, "seed": seed, "task": made.task}
     _start(out, asked)
     reasoner = interp.load(organism)

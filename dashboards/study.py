@@ -24,7 +24,9 @@ from interp.activations.store import parquet_bytes
 from interp.decoders.evaluate import pooled_scores
 from interp.errors import UsageError
 from interp.files import commit
+from interp.splits import grouped_split
 from interp.stats import grouped_mean_interval
+from interp.targets import structures
 
 if TYPE_CHECKING:
     from interp.causal.interchange import Interchange
@@ -49,6 +51,12 @@ class Study:
     sae: dict[str, Any] | None
 
 
+def require_thoughts(name: str, kind: str) -> None:
+    """Refuse a reasoner that answers at once."""
+    if kind == "direct":
+        raise UsageError(f"{name} answers without thinking, so it has no thoughts to read. Choose another organism.")
+
+
 def study(
     reasoner: Reasoner,
     problems: Sequence[Problem],
@@ -65,8 +73,7 @@ def study(
     Raises `UsageError` for a reasoner that has no thoughts to read.
     """
     name = reasoner.name
-    if reasoner.kind == "direct":
-        raise UsageError(f"{name} answers without thinking, so it has no thoughts to read. Choose another organism.")
+    require_thoughts(name, reasoner.kind)
     with bars.stage(f"{name}: thinking") as report:
         traces = reasoner.think(problems, batch_size=128, progress=report)
     with bars.stage(f"{name}: capturing activations") as report:
@@ -106,7 +113,8 @@ def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
     decoder, site = readouts.fitted["sae"], readouts.sites["sae"]
     save_sae(decoder.sae_, out / "sae")
     rows, _ = step_rows(readouts.store, site.offset)
-    acts = readouts.store.acts(site.address, rows)
+    held_out = rows[grouped_split(structures(readouts.store, rows), readouts.seed).test]
+    acts = readouts.store.acts(site.address, held_out)
     return {
         "d_sae": decoder.d_sae,
         "k": decoder.k,

@@ -17,7 +17,39 @@ from probes.solver import STRENGTHS, fit_ridge, one_hot
 _SMALL = 1_000_000
 
 
-class RidgeProbe(ClassifierMixin, BaseEstimator):
+class _LinearProbe(ClassifierMixin, BaseEstimator):
+    """What follows from `classes_`, `coef_` and `intercept_`: scores, probabilities, predictions."""
+
+    def _encode(self, y: np.ndarray) -> np.ndarray:
+        """Set `classes_` and return each label's number. Raises on a single class."""
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"a probe needs two classes to tell apart, but the only one here is {str(self.classes_[0])!r}."
+            )
+        return codes
+
+    def decision_function(self, X) -> np.ndarray:  # noqa: N803
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
+        scores = X @ self.coef_.T + self.intercept_
+        if len(self.classes_) > 2:
+            return scores
+        return scores[:, 0] if scores.shape[1] == 1 else scores[:, 1] - scores[:, 0]
+
+    def predict_proba(self, X) -> np.ndarray:  # noqa: N803
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.stack([np.zeros_like(scores), scores], axis=1)
+        return _softmax(getattr(self, "temperature_", 1.0) * scores)
+
+    def predict(self, X) -> np.ndarray:  # noqa: N803
+        scores = self.decision_function(X)
+        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+
+
+class RidgeProbe(_LinearProbe):
     """Ridge regression onto one-hot labels, with the strength chosen by exact leave-one-out error.
 
     Probabilities are a softmax of the scores at a temperature that minimises the leave-one-out log-loss, so
@@ -33,12 +65,7 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y) -> RidgeProbe:  # noqa: N803
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)  # noqa: N806
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"a probe needs two classes to tell apart, but the only one here is {str(self.classes_[0])!r}."
-            )
+        codes = self._encode(y)
         self._fit = fit_ridge(X, [one_hot(codes, np.arange(len(self.classes_)))], self.strengths)
         self.strength_ = float(self._fit.strength[0])
         self.coef_ = (self._fit.coef / self._fit.scale[:, None]).T
@@ -46,24 +73,8 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
         self.temperature_ = _temperature(self._fit.held_out, codes)
         return self
 
-    def decision_function(self, X) -> np.ndarray:  # noqa: N803
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
-        scores = X @ self.coef_.T + self.intercept_
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict_proba(self, X) -> np.ndarray:  # noqa: N803
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            scores = np.stack([np.zeros_like(scores), scores], axis=1)
-        return _softmax(self.temperature_ * scores)
-
-    def predict(self, X) -> np.ndarray:  # noqa: N803
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
-
-
-class LogisticProbe(ClassifierMixin, BaseEstimator):
+class LogisticProbe(_LinearProbe):
     """Logistic regression, binary or multinomial, on standardised rows, by the batched solver.
 
     The same model as scikit-learn's `StandardScaler` followed by `LogisticRegression(C=C)`; `coef_` and
@@ -89,12 +100,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)  # noqa: N806
         if X.size > _SMALL:
             X = X.astype(np.float32, copy=False)  # noqa: N806
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"a probe needs two classes to tell apart, but the only one here is {str(self.classes_[0])!r}."
-            )
+        codes = self._encode(y)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         fit = fit_logistic(
             InMemory(torch.from_numpy(np.array(X, order="C"))),
@@ -117,20 +123,6 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
                 stacklevel=2,
             )
         return self
-
-    def decision_function(self, X) -> np.ndarray:  # noqa: N803
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
-        scores = X @ self.coef_.T + self.intercept_
-        return scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def predict_proba(self, X) -> np.ndarray:  # noqa: N803
-        scores = self.decision_function(X)
-        return _softmax(np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores)
-
-    def predict(self, X) -> np.ndarray:  # noqa: N803
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
 
 def _temperature(scores: np.ndarray, codes: np.ndarray) -> float:

@@ -8,19 +8,10 @@ import pandas as pd
 
 from interp.activations.store import place_key
 from interp.errors import UsageError
+from probes.controls import CONTROLS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-_CONTROLS = (
-    "majority",
-    "shuffled_labels",
-    "question_only",
-    "position_only",
-    "text_only",
-    "other_problem",
-    "random_init",
-)
 
 
 def sweep_heatmap(frame: pd.DataFrame, target: str) -> go.Figure:
@@ -67,5 +58,5 @@ def _hover(row: dict) -> str:
         f"<b>{row['target']}</b> at {row['place']}, {row['label']}",
         f"top-1 {row['accuracy']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], n = {row['n']}, q = {row['q']:.2g}",
     ]
-    lines += [f"{c.replace('_', ' ')}: {row[c]:.3f}" for c in _CONTROLS if c in row and row[c] == row[c]]
+    lines += [f"{c.replace('_', ' ')}: {row[c]:.3f}" for c in CONTROLS if c in row and row[c] == row[c]]
     return "<br>".join(lines)

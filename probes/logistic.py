@@ -121,7 +121,7 @@ def _newton(
         forcing = (norms[active] / start_norms[active]).sqrt().clamp(*_FORCING)
         step, step_intercept = _solve(design, here, model, grad, grad_intercept, forcing)
         moved = design.times(step.reshape(d, -1)).reshape(design.n, len(active), width) + step_intercept
-        length = _line_search(here, model, logits, moved, coef[:, active], step, grad, grad_intercept, step_intercept)
+        length = _line_search(here, logits, moved, coef[:, active], step, grad, grad_intercept, step_intercept)
         coef[:, active] += length[None, :, None] * step
         intercept[active] += length[:, None] * step_intercept
         logits = logits + length[None, :, None] * moved
@@ -190,7 +190,6 @@ def _solve(
 
 def _line_search(
     problems: Problems,
-    model: Likelihood,
     logits: Tensor,
     moved: Tensor,
     coef: Tensor,
@@ -200,24 +199,23 @@ def _line_search(
     step_intercept: Tensor,
 ) -> Float[Tensor, " problems"]:
     """The longest of 1, 1/2, 1/4, … that lowers each problem's objective enough (Armijo); 0 where none does."""
-    strength = problems.strength.double()
 
-    def penalty(at: Tensor) -> Tensor:
-        return 0.5 * strength * at.double().pow(2).sum(dim=(0, 2))
+    def objective(of: Problems, logits: Tensor, coef: Tensor) -> Tensor:
+        return loss(of, logits) + 0.5 * of.strength.double() * coef.double().pow(2).sum(dim=(0, 2))
 
     slope = ((grad * step).sum(dim=(0, 2)) + (grad_intercept * step_intercept).sum(dim=1)).double()
-    before = loss(problems, logits) + penalty(coef)
+    before = objective(problems, logits, coef)
     slack = torch.finfo(logits.dtype).eps * before.abs()  # no smaller change of the objective can be seen
     length = torch.ones(len(slope), dtype=torch.float64, device=logits.device)
     settled = torch.zeros(len(slope), dtype=torch.bool, device=logits.device)
     for _ in range(_HALVINGS):
         open_ = ~settled
-        t = length[open_].to(logits.dtype)
-        part = problems.of(problems=open_)
-        after = loss(part, logits[:, open_] + t[None, :, None] * moved[:, open_])
-        after = after + 0.5 * strength[open_] * (coef[:, open_] + t[None, :, None] * step[:, open_]).double().pow(
-            2
-        ).sum(dim=(0, 2))
+        t = length[open_].to(logits.dtype)[None, :, None]
+        after = objective(
+            problems.of(problems=open_),
+            logits[:, open_] + t * moved[:, open_],
+            coef[:, open_] + t * step[:, open_],
+        )
         enough = after <= before[open_] + 1e-4 * length[open_] * slope[open_] + slack[open_]
         settled[open_] = enough
         if bool(settled.all()):

@@ -106,7 +106,7 @@ class _Run:
         self.why_not: dict[str, dict[str, str]] = {}
         self.left_out: list[dict[str, Any]] = []
         self._splits: dict[tuple[int, int], Masks] = {}
-        self._question: dict[tuple[str, int, int], dict[str, float]] = {}
+        self._question: dict[tuple[str, int, int], float] = {}
 
     def blocks(self, place: str, targets: Sequence[str]) -> list[_Block]:
         """The targets with enough rows and more than one label at this place, by the rows they share."""
@@ -211,8 +211,8 @@ class _Run:
             substitute = ladder.question_only(self.store, block.rows)
             scores = self._best_of(substitute, replace(block, targets=missing))
             for target, score in scores.items():
-                self._question[target, traces, hash(missing[target].tobytes())] = {target: score}
-        return {t: self._question[t, traces, hash(g.tobytes())][t] for t, g in block.targets.items()}
+                self._question[target, traces, hash(missing[target].tobytes())] = score
+        return {t: self._question[t, traces, hash(g.tobytes())] for t, g in block.targets.items()}
 
     def _best_of(self, substitute: ladder.Substitute, block: _Block) -> dict[str, float]:
         """Test accuracy with the input that is best on validation, averaged over the splits."""
