@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 # Before torch loads: spinning threads slow a busy machine down.
@@ -230,3 +231,22 @@ def start() -> Any:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def full_after() -> Callable[[int, pytest.MonkeyPatch], None]:
+    """Let the disk take so many writes and then be full, for as long as the patch lasts."""
+
+    def fill(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        left, sync = writes, os.fsync
+
+        def full(handle: int) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", full)
+
+    return fill

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -229,21 +227,8 @@ def test_a_defect_is_said_to_be_one(cotlens: Callable, place: Path, monkeypatch:
 # --- full disk --------------------------------------------------------------------------------------------
 
 
-def full_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    left, sync = writes, os.fsync
-
-    def full(handle: int) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(handle)
-
-    monkeypatch.setattr(os, "fsync", full)
-
-
 def test_a_disk_that_fills_up_while_capturing(
-    place: Path, cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
 ) -> None:
     command = ["capture", "run", "chain-coconut", place / "traces.parquet", "--out", tmp_path / "s", "--shard-size", 8]
     with monkeypatch.context() as patched:
@@ -261,7 +246,7 @@ def test_a_disk_that_fills_up_while_capturing(
 
 
 def test_a_disk_that_is_full_while_thinking_leaves_no_half_a_file(
-    cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
 ) -> None:
     """A cut file would look like traces to the next command and stand in the way of this one."""
     command = ["think", "chain-coconut", "--task", "chain:n=4", "--out", tmp_path / "t.parquet"]
@@ -276,7 +261,7 @@ def test_a_disk_that_is_full_while_thinking_leaves_no_half_a_file(
 
 
 def test_a_disk_that_is_full_while_saving_a_sweep(
-    cotlens: Callable, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cotlens: Callable, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
 ) -> None:
     options = ["--target", "value_1", "--place", "thought 1", "--seeds", 1, "--controls", "none"]
     full_after(0, monkeypatch)

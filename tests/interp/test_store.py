@@ -7,7 +7,6 @@ import errno
 import hashlib
 import importlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -496,20 +495,16 @@ def test_a_folder_that_refuses_to_be_written_says_so(
 
 @pytest.mark.parametrize("after", [*range(7), 9, 13, 18, 25])
 def test_a_full_disk_says_so_loses_nothing_and_the_next_run_completes(
-    coconut: interp.Reasoner, small: TraceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+    coconut: interp.Reasoner,
+    small: TraceSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    full_after: Callable,
 ) -> None:
-    left, sync = after, os.fsync
-
-    def full(handle: int) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(handle)
-
     options = {"sites": ["final", "blocks.0.hook_in"], "shard_size": 3}
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
+        full_after(after, patched)
         with pytest.raises(StoreError, match=r"The disk is full. Free some room and run the same command again"):
             interp.capture(coconut, small, out=tmp_path / "s", **options)
     assert not list((tmp_path / "s").rglob("*.tmp"))
