@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UsageError, unknown
+from interp.problems import task as make_task
 from interp.traces import Trace
 
 if TYPE_CHECKING:
@@ -35,17 +36,43 @@ TARGETS: dict[str, tuple[Labeller, str]] = {
 _VALUE = re.compile(r"^value_([1-9])$")
 
 
+def _fact(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
+    """Labels of a task's own facts, written `necessary:B`, or `depends:A,B` for facts about two entities."""
+    name, _, about = target.partition(":")
+    entities = tuple(about.split(",")) if about else ()
+    spec = store.traces[0].problem.task
+    task = make_task(spec)
+    if name not in task.facts:
+        offered = [f"{each}:{','.join(['ENTITY'] * n)}" for each, n in task.facts.items()]
+        raise unknown("target", target, [*TARGETS, *(f"value_{k}" for k in range(1, 10)), *offered])
+    if len(entities) != task.facts[name]:
+        raise UsageError(
+            f"target {name!r} of task {task.name} is about {task.facts[name]} entities, but {target!r} names "
+            f"{len(entities)}; write {name}:{','.join(['ENTITY'] * task.facts[name])}."
+        )
+    problems = [trace.problem for trace in store.traces]
+    known = [set(task.entities(problem)) for problem in problems]
+    named = set(entities)
+    pairs = zip(rows["trace"], rows["step"], strict=True)
+    found = [task.fact(problems[t], name, entities, s) if named <= known[t] else None for t, s in pairs]
+    if named and not any(named <= each for each in known):
+        everything = sorted(set().union(*known))
+        raise unknown(f"entity of task {task.name}", min(named - set(everything), default=about), everything)
+    return np.array(found, dtype=object)
+
+
 def labels(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
     """The label of each row, an array of str with None where the target is not defined.
 
-    `value_k` is the value after step k, whatever the position; the other names are in `TARGETS`.
+    `value_k` is the value after step k, whatever the position; `necessary:B` is a fact of the store's task
+    about its entity B, None in problems without it; the other names are in `TARGETS`.
     """
     numbered = _VALUE.match(target)
     if numbered:
         k = int(numbered.group(1))
         return np.array([_value_after(store.traces[t], k) for t in rows["trace"]], dtype=object)
     if target not in TARGETS:
-        raise unknown("target", target, [*TARGETS, *(f"value_{k}" for k in range(1, 10))])
+        return _fact(store, rows, target)
     labeller = TARGETS[target][0]
     pairs = zip(rows["trace"], rows["step"], strict=True)
     return np.array([labeller(store.traces[t], s) for t, s in pairs], dtype=object)

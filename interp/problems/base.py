@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from random import Random
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from interp.errors import UsageError, checked_count, unknown
@@ -72,13 +73,24 @@ class Verdict:
 
 @runtime_checkable
 class Task(Protocol):
-    """A generator and exact verifier of problems. `spec` names it with its options."""
+    """A generator and exact verifier of problems. `spec` names it with its options.
+
+    `values` are the words that a step may reach, `facts` what else is known about a problem's entities:
+    the name of each fact and how many entities it is about.
+    """
 
     name: str
     spec: str
     values: tuple[str, ...]
+    min_steps: int
+    max_steps: int
+    facts: Mapping[str, int]
 
     def generate(self, n: int, seed: int, split: Split) -> list[Problem]: ...
+
+    def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
+        """An endless stream of problems of one split, of `n_steps` steps where given."""
+        ...
 
     def verify(self, problem: Problem, text: str) -> Verdict: ...
 
@@ -89,6 +101,29 @@ class Task(Protocol):
     def vocabulary(self) -> list[str]:
         """The words of this task's questions, steps and answers."""
         ...
+
+    def entities(self, problem: Problem) -> tuple[str, ...]:
+        """What the facts of `problem` are about: its variables, nodes or parameters."""
+        ...
+
+    def fact(self, problem: Problem, name: str, entities: tuple[str, ...], step: int) -> str | None:
+        """Fact `name` about `entities` after `step` steps (0 is the end of the question).
+
+        "yes" or "no", or a value; None where it is not defined.
+        """
+        ...
+
+
+class WithoutFacts:
+    """What a task answers that knows nothing about its problems beyond their steps and answers."""
+
+    facts: Mapping[str, int] = MappingProxyType({})
+
+    def entities(self, problem: Problem) -> tuple[str, ...]:
+        return ()
+
+    def fact(self, problem: Problem, name: str, entities: tuple[str, ...], step: int) -> str | None:
+        return None
 
 
 def structure_hash(*parts: object) -> str:

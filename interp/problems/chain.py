@@ -23,6 +23,7 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
+    WithoutFacts,
     checked_seed,
     checked_split,
     distinct,
@@ -82,7 +83,7 @@ def _random_matching(left: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return linear_sum_assignment(cost)[1]
 
 
-class ChainTask:
+class ChainTask(WithoutFacts):
     """`chain`: `values` values (10), 2 to 5 steps, operations in order or shuffled with index keys.
 
     A question reads `4 +3 f *7 ?` in order, and `4 2: f 3: *7 1: +3 ?` shuffled. A trace's text is the
