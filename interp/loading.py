@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interp.errors import UsageError
 from interp.models.load import load_bridge, quiet, weights_hash, wrap
+from interp.models.projection import Projection
 from interp.organisms.catalog import recipes, weights_folder
 from interp.reasoners import REASONERS, Reasoner, ReasonerConfig
 
@@ -29,13 +31,21 @@ def load(
     config = ReasonerConfig.parse(reasoner, "reasoner=") if reasoner else None
     if config is None and Path(source).is_dir():
         config = ReasonerConfig.read(Path(source))
-    model, tokenizer, weights = load_bridge(source, device=device, dtype=dtype)
-    if config is None:
+    kind = REASONERS[config.kind] if config else None
+    prepare = partial(kind.prepare, config=config) if kind and config else None
+    model, tokenizer, weights = load_bridge(source, device=device, dtype=dtype, prepare=prepare)
+    if kind is None or config is None:
         raise UsageError(
             f"{name!r} has no reasoner.json, so how it thinks is unknown. "
             f"Say it: interp.load({name!r}, reasoner={{'kind': 'text', 'begin': '<think>', 'end': '</think>'}})."
         )
-    return REASONERS[config.kind](model, tokenizer, config, name=name, weights=weights)
+    projection = None
+    if config.projection is not None:
+        hf: Any = model.original_model
+        embedding = hf.get_input_embeddings().weight
+        projection = Projection.read(Path(source), embedding.shape[1], config.projection, like=embedding)
+        weights = f"{weights}-{weights_hash(projection)[:8]}"
+    return kind(model, tokenizer, config, name=name, weights=weights, projection=projection)
 
 
 def random_init(reasoner: Reasoner, seed: int = 0) -> Reasoner:
@@ -47,10 +57,14 @@ def random_init(reasoner: Reasoner, seed: int = 0) -> Reasoner:
 
     config: Any = copy.deepcopy(reasoner.model.original_model.config)
     config._attn_implementation = "eager"
+    config = reasoner.stored_config(config, reasoner.config)
+    projection = None
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         blank = AutoModelForCausalLM.from_config(config)
+        if reasoner.config.projection is not None:
+            projection = Projection(config.hidden_size, reasoner.config.projection).to(reasoner.device)
     weights = weights_hash(blank)
-    model = wrap(blank.to(reasoner.device), reasoner.tokenizer)
+    model = wrap(reasoner.prepare(blank.to(reasoner.device), reasoner.config), reasoner.tokenizer)
     name = f"{reasoner.name} (random init)"
-    return type(reasoner)(model, reasoner.tokenizer, reasoner.config, name=name, weights=weights)
+    return type(reasoner)(model, reasoner.tokenizer, reasoner.config, name=name, weights=weights, projection=projection)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
 
 Progress = Callable[[int, int], None]
 
@@ -33,3 +37,19 @@ class Section:
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)
     paper: list[PaperFigure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+class Organisms:
+    """The organisms of one training seed: the shipped ones, or those in `folder` named `NAME-seedN`."""
+
+    def __init__(self, folder: Path | None = None, seed: int = 0) -> None:
+        self.folder, self.seed = folder, seed
+        self._loaded: dict[str, Reasoner] = {}
+
+    def load(self, name: str) -> Reasoner:
+        """The reasoner called `name`, loaded once."""
+        if name not in self._loaded:
+            from interp.loading import load
+
+            self._loaded[name] = load(name if self.folder is None else self.folder / f"{name}-seed{self.seed}")
+        return self._loaded[name]

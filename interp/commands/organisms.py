@@ -52,9 +52,10 @@ def train(
     name: Annotated[str, typer.Argument(help="an organism of `cotlens organisms ls`")],
     seed: Annotated[int, typer.Option(help="seed of the weights and the data")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder to write; organisms/NAME-seedN by default")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Train an organism from its recipe and measure it (minutes on one core)."""
+    """Train an organism from its recipe and measure it (minutes on one core). Run again, it resumes."""
     import torch
 
     from interp.organisms.build import train_organism
@@ -69,7 +70,7 @@ def train(
                 stages[stage] = shown.enter_context(bars.stage(f"{name}: {stage}"))
             stages[stage](done, total)
 
-        written = train_organism(name, seed, folder, progress)
+        written = train_organism(name, seed, folder, progress, device=device)
 
     def human() -> None:
         low, high = written["ci"]

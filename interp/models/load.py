@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 def load_bridge(
-    spec: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None
+    spec: str | Path,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    prepare: Callable[[Any], Any] | None = None,
 ) -> tuple[TransformerBridge, PreTrainedTokenizerBase, str]:
     """A model, its tokenizer and the hash of its weights, from a Hugging Face folder or hub id.
 
     fp16 organisms are computed in fp32; pass `dtype` for anything else. Attention is eager, so that logits
-    equal the reference implementation's. Raises `UsageError` when there is no such model and `StoreError`
+    equal the reference implementation's. `prepare` changes the Hugging Face model before it is wrapped. Raises `UsageError` when there is no such model and `StoreError`
     when its files cannot be read.
     """
     folder = Path(spec)
@@ -46,6 +50,7 @@ def load_bridge(
             kind = StoreError if folder.exists() else UsageError
             raise kind(f"cannot load a model from {str(spec)!r}: {first}") from None
         weights = weights_hash(model)
+        model = prepare(model) if prepare else model
         return wrap(model.to(device or _best_device()), tokenizer), tokenizer, weights
 
 

@@ -13,80 +13,116 @@ import numpy as np
 
 from interp.errors import QualityError, StoreError
 from interp.files import commit, explained
-from interp.organisms.catalog import CARD_NAME, Recipe, card, recipe, weights_folder
+from interp.organisms.catalog import CARD_NAME, HERE, Recipe, card, recipe
+from interp.organisms.checkpoint import FILE_NAME as CHECKPOINT
+from interp.organisms.model import grown, save
+from interp.organisms.train import named, train
 from interp.problems import task as make_task
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 from interp.stats import grouped_mean_interval
 
 Progress = Callable[[str, int, int, float], None]
-EXAM_SEED, EXAM_SIZE = 2026, 2000
+EXAM_SEED = 2026
 
 
-def train_organism(name: str, seed: int, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def train_organism(
+    name: str, seed: int, out: Path, progress: Progress | None = None, *, device: str = "cpu"
+) -> dict[str, Any]:
     """Train organism `name` from `seed` into the folder `out`, and return its card.
 
-    An organism that starts from another takes the shipped one where that was made with the same seed, and
-    trains it first otherwise. Refuses a folder that is not empty.
+    Run again after it was cut off, it goes on from its last checkpoint, to the same weights. An organism that
+    starts from another takes the shipped one where that was made with the same seed, or the one in
+    `OTHER-seedN` beside `out`, and trains it first otherwise. Refuses a folder that holds anything else.
     """
     made = recipe(name)
     checked_seed(seed)
     with explained(f"opening {out}"):
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and any(out.iterdir()) and not (out / CHECKPOINT).exists():
             raise StoreError(f"{out} is not empty; choose another --out, or remove it.")
         out.mkdir(parents=True, exist_ok=True)
-    from interp.loading import load
-    from interp.organisms.train import save
+    if made.trainer:
+        named(made.trainer)(made, seed, out, progress)
+    else:
+        model = _trained(made, seed, progress, out, device)
+        with explained(f"writing {out}"):
+            save(model, made, out)
+    return examined(made, seed, out)
 
-    model = _trained(made, seed, progress)
-    with explained(f"writing {out}"):
-        save(model, made, out)
-    measured = exam(load(out))
+
+def examined(made: Recipe, seed: int, out: Path) -> dict[str, Any]:
+    """Measure what was trained, and write its card."""
+    from interp.loading import load
+
+    reasoner = load(out)
+    measured = _examine(made, reasoner)
     written = {
-        "name": name,
+        "name": made.name,
         "summary": made.summary,
         "weaknesses": made.weaknesses,
         "task": made.task,
-        "recipe": made.model_dump(mode="json"),
+        "recipe": made.told(),
         "seed": seed,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "weights": load(out).weights,
+        "parameters": sum(p.numel() for p in _parameters(out)),
+        "weights": reasoner.weights,
         "versions": {p: version(p) for p in ("torch", "transformers")} | {"python": platform.python_version()},
         **measured,
     }
     commit(out / CARD_NAME, (json.dumps(written, indent=2) + "\n").encode())
+    (out / CHECKPOINT).unlink(missing_ok=True)
     return written
 
 
-def _trained(made: Recipe, seed: int, progress: Progress | None) -> Any:
-    from interp.organisms.train import train
+def _parameters(folder: Path) -> list[Any]:
+    from safetensors.torch import load_file
 
+    return [
+        value
+        for path in sorted(folder.glob("*.safetensors"))
+        if path.name != CHECKPOINT
+        for value in load_file(path).values()
+    ]
+
+
+def _examine(made: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str, Any]:
+    examine = named(made.examiner) if made.examiner else exam
+    return examine(reasoner, n or made.exam_size)
+
+
+def _trained(made: Recipe, seed: int, progress: Progress | None, out: Path, device: str = "cpu") -> Any:
     initial = None
     if made.initial:
-        initial = _shipped_model(made.initial, seed) or _trained(recipe(made.initial), seed, progress)
-    return train(made, seed, initial=initial, progress=progress)
+        before = recipe(made.initial)
+        initial = _made_before(made.initial, seed, out)
+        if initial is None:
+            folder = out / "initial"
+            initial = _trained(before, seed, progress, folder, device)
+        import torch
+
+        torch.manual_seed(seed)
+        initial = grown(initial, before, made)
+    return train(made, seed, initial=initial, progress=progress, folder=out, device=device)
 
 
-def _shipped_model(name: str, seed: int) -> Any:
-    """The shipped weights of `name` when they come from this seed and recipe, else None."""
+def _made_before(name: str, seed: int, out: Path) -> Any:
+    """The weights of `name` from this seed and recipe, shipped or beside `out`, else None."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from interp.models.load import quiet
 
-    try:
-        written = card(name)
-    except (StoreError, FileNotFoundError):
-        return None
-    if written["seed"] != seed or written["recipe"] != recipe(name).model_dump(mode="json"):
-        return None
-    with quiet():
-        return AutoModelForCausalLM.from_pretrained(
-            weights_folder(name), dtype=torch.float32, attn_implementation="eager"
-        )
+    for folder in (HERE / "weights" / name, out.parent / f"{name}-seed{seed}"):
+        try:
+            written = json.loads((folder / CARD_NAME).read_text())
+        except FileNotFoundError:
+            continue
+        if written["seed"] == seed and written["recipe"] == recipe(name).told():
+            with quiet():
+                return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return None
 
 
-def exam(reasoner: Reasoner, n: int = EXAM_SIZE) -> dict[str, Any]:
+def exam(reasoner: Reasoner, n: int) -> dict[str, Any]:
     """Accuracy on `n` held-out problems, over all and by number of steps, with 95 % intervals."""
     problems = make_task(reasoner.config.task or "").generate(n, seed=EXAM_SEED, split="test")
     traces = reasoner.think(problems, batch_size=256)
@@ -111,7 +147,7 @@ def check_organism(name: str) -> dict[str, Any]:
 
     written = card(name)
     reasoner = load(name)
-    again = exam(reasoner, written["exam"]["n"])
+    again = _examine(recipe(name), reasoner, written["exam"]["n"])
     low, high = written["ci"]
     ok = low - 0.005 <= again["accuracy"] <= high + 0.005 and reasoner.weights == written["weights"]
     return {

@@ -6,7 +6,7 @@ import json
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,25 +37,42 @@ class Stage(_Strict):
     hidden_steps: int = Field(ge=0, description="how many of a problem's first steps are thoughts")
     updates: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    task: str | None = Field(None, description="a task of the same vocabulary for this stage alone, such as a warm-up")
 
 
 class Recipe(_Strict):
     """How an organism is made, and what is known about it."""
 
     name: str
-    kind: Literal["direct", "text", "pause", "continuous"]
+    kind: str
     task: str
     summary: str
     weaknesses: str
     initial: str | None = Field(None, description="the organism whose weights it starts from, same seed")
+    initialise: Literal["plain", "induction"] = Field("plain", description="how fresh weights are drawn")
     model: Shape = Shape()
     batch_size: int = Field(128, ge=1)
+    batching: Literal["shape", "length"] = Field(
+        "shape", description="batches of one question length and number of steps, or of similar length with padding"
+    )
+    pool: int | None = Field(None, ge=1, description="train on this many problems again and again, not on fresh ones")
+    swap_traces: bool = Field(False, description="give every training problem the steps of another one")
     replay: float = Field(0.2, ge=0, le=1, description="share of batches from earlier stages")
     latent_scale: float = Field(1.0, gt=0)
+    reasoner_options: dict[str, Any] = Field({}, description="further fields of reasoner.json")
+    loss: str | None = Field(None, description="module:function that takes the place of the reasoner's own loss")
+    trainer: str | None = Field(None, description="module:function that takes the place of the curriculum loop")
+    examiner: str | None = Field(None, description="module:function that takes the place of the accuracy exam")
+    exam_size: int = Field(2000, ge=100, description="held-out problems of the exam")
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     def reasoner(self) -> ReasonerConfig:
-        return ReasonerConfig(kind=self.kind, task=self.task, latent_scale=self.latent_scale)
+        options = {"kind": self.kind, "task": self.task, "latent_scale": self.latent_scale, **self.reasoner_options}
+        return ReasonerConfig.parse(options, f"recipe {self.name}")
+
+    def told(self) -> dict[str, Any]:
+        """The recipe as JSON, without what is left at its default."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 @cache

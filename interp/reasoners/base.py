@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
+from interp.models.projection import Projection
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task, checked_seed
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.interventions import Intervention, Position, intervening
-from interp.reasoners.rollout import Rollout, Row
+from interp.reasoners.lessons import Lesson, LessonBatch, next_token_loss
+from interp.reasoners.rollout import Rollout, Row, position_ids
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class Reasoner(ABC):
     """
 
     kind: str
+    writes_steps: ClassVar[bool] = True  # whether steps that are not hidden are written out in training
+    # Channels whose positions take no position id of their own, but that of the next position that does.
+    shares_position: ClassVar[frozenset[Channel]] = frozenset()
 
     def __init__(
         self,
@@ -55,12 +60,14 @@ class Reasoner(ABC):
         *,
         name: str,
         weights: str,
+        projection: Projection | None = None,
     ) -> None:
         self.model = model
         self.tokenizer: Any = tokenizer
         self.config = config
         self.name = name
         self.weights = weights
+        self.projection = projection
         hf: Any = model.original_model
         self.base: Any = hf.base_model
         self.embed: Any = hf.get_input_embeddings()
@@ -68,6 +75,57 @@ class Reasoner(ABC):
         self.device = next(hf.parameters()).device
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.max_positions: int | None = getattr(hf.config, "max_position_embeddings", None)
+
+    # --- how it is made and taught; a new way of thinking says here what differs ---
+
+    @classmethod
+    def words(cls, config: ReasonerConfig) -> list[str]:
+        """Tokens that this way of thinking needs beyond the task's own and the common markers."""
+        return []
+
+    @classmethod
+    def fillers(cls, config: ReasonerConfig, hidden: int) -> list[str]:
+        """The words that stand for `hidden` silent steps in a training sequence."""
+        return []
+
+    @classmethod
+    def lesson(cls, problem: Problem, config: ReasonerConfig, hidden: int) -> Lesson:
+        """A training sequence in which the first `hidden` steps are silent and the later ones written.
+
+        The loss covers what follows the silent thoughts, but for an end marker straight after them: that one
+        is forced when the reasoner thinks, not predicted.
+        """
+        hidden = min(hidden, problem.n_steps)
+        question = [*problem.question.split(), *filter(None, [config.begin])]
+        silent = cls.fillers(config, hidden)
+        written = [word for step in problem.steps[hidden:] for word in step.text.split()] if cls.writes_steps else []
+        ending = [*filter(None, [config.end])]
+        words = [*question, *silent, *written, *ending, *problem.answer.split(), config.eos]
+        after = len(question) + len(silent)
+        scored = [k >= after for k in range(len(words))]
+        if ending and not written:
+            scored[after] = False
+        return Lesson(words, scored, len(question), len(silent))
+
+    @classmethod
+    def logits(cls, model: Any, batch: LessonBatch, config: ReasonerConfig) -> Float[Tensor, "batch pos vocab"]:
+        """What a model in training, a plain Hugging Face model, predicts over a batch."""
+        return model(input_ids=batch.ids).logits
+
+    @classmethod
+    def loss(cls, model: Any, batch: LessonBatch, config: ReasonerConfig) -> Float[Tensor, ""]:
+        """The training loss of one batch."""
+        return next_token_loss(cls.logits(model, batch, config), batch)
+
+    @classmethod
+    def prepare(cls, model: Any, config: ReasonerConfig) -> Any:
+        """The Hugging Face model that thinks, made from the stored one before it is wrapped."""
+        return model
+
+    @classmethod
+    def stored_config(cls, model_config: Any, config: ReasonerConfig) -> Any:
+        """The Hugging Face configuration of the stored model, from that of the model that thinks."""
+        return model_config
 
     @property
     def task(self) -> Task:
@@ -88,17 +146,20 @@ class Reasoner(ABC):
         *,
         batch_size: int = 64,
         seed: int = 0,
+        temperature: float = 0.0,
         interventions: Sequence[Intervention] = (),
         padding_side: str = "left",
         progress: Progress | None = None,
     ) -> TraceSet:
-        """One trace for each problem, greedily and in order.
+        """One trace for each problem, in order; greedily, or sampled at `temperature` with `seed`.
 
         Interventions name traces by their place in `problems`. Raises `UsageError` on no problems, on
         words that the tokenizer does not know, and on questions longer than the model's positions.
         """
         checked_count("batch_size", batch_size)
         checked_seed(seed)
+        if not 0 <= temperature < float("inf"):
+            raise UsageError(f"temperature must be 0 (greedy) or more, but {temperature} came.")
         problems = list(problems)
         if not problems:
             raise UsageError("there are no problems to think about; generate at least one.")
@@ -108,7 +169,15 @@ class Reasoner(ABC):
         with intervening(self.model, interventions, where):
             for start in range(0, len(problems), batch_size):
                 batch = range(start, min(start + batch_size, len(problems)))
-                rollout = Rollout(self, [prompts[k] for k in batch], batch, where=where, padding_side=padding_side)
+                rollout = Rollout(
+                    self,
+                    [prompts[k] for k in batch],
+                    batch,
+                    where=where,
+                    padding_side=padding_side,
+                    temperature=temperature,
+                    seed=seed,
+                )
                 self._think_batch(rollout, [problems[k] for k in batch])
                 traces += [self._trace(k, problems[k], row, seed) for k, row in zip(batch, rollout.rows, strict=True)]
                 if progress:
@@ -142,6 +211,7 @@ class Reasoner(ABC):
             for start in range(0, len(traces), batch_size):
                 batch = range(start, min(start + batch_size, len(traces)))
                 inputs, real = self._replay_inputs([traces[k] for k in batch])
+                places = self._places([traces[k] for k in batch], real)
                 order = torch.cumsum(real.long(), dim=1) - 1
                 where.traces = now_traces = np.asarray(batch, dtype=np.int64)
                 where.positions = torch.where(real, order, -1).cpu().numpy()
@@ -149,7 +219,7 @@ class Reasoner(ABC):
                 self.base(
                     inputs_embeds=inputs,
                     attention_mask=real.long(),
-                    position_ids=order.clamp(min=0),
+                    position_ids=places,
                     use_cache=False,
                 )
                 if progress:
@@ -179,20 +249,31 @@ class Reasoner(ABC):
     def _is_unknown(self, word: str) -> bool:
         return self.tokenizer.convert_tokens_to_ids(word) == self.tokenizer.unk_token_id
 
-    def _mark(self, rollout: Rollout, token: str | None, active: Tensor | None = None) -> None:
-        """Force a marker token, where the reasoner has one."""
-        if token is not None:
-            rollout.feed(channel=Channel.SPECIAL, ids=self._constant(token, rollout), active=active)
+    def _mark(self, rollout: Rollout, marker: str | None, active: Tensor | None = None) -> None:
+        """Force a marker, where the reasoner has one."""
+        for token in self._ids(marker) if marker is not None and (active is None or active.any()) else []:
+            ids = torch.full((len(rollout.rows),), token, device=self.device)
+            rollout.feed(channel=Channel.SPECIAL, ids=ids, active=active)
+
+    def _ids(self, marker: str) -> list[int]:
+        """The tokens of a marker: one of its own, or the several that the tokenizer makes of it."""
+        single = self.tokenizer.convert_tokens_to_ids(marker)
+        if single is not None and single != self.tokenizer.unk_token_id:
+            return [single]
+        ids = self.tokenizer(marker, add_special_tokens=False)["input_ids"]
+        if not ids or self.tokenizer.unk_token_id in ids:
+            raise UsageError(f"{self.name}'s tokenizer cannot write {marker!r}, which its reasoner.json names.")
+        return ids
 
     def _constant(self, token: str, rollout: Rollout) -> Int[Tensor, " batch"]:
         return torch.full((len(rollout.rows),), self.token_id(token), device=self.device)
 
     def _answer(self, rollout: Rollout) -> None:
-        """Write the answer greedily until the end-of-sequence token."""
+        """Write the answer until the end-of-sequence token."""
         eos = self.token_id(self.config.eos)
         writing = torch.ones(len(rollout.rows), dtype=torch.bool, device=self.device)
         for _ in range(self.config.max_answer_tokens):
-            ids = rollout.logits.argmax(-1)
+            ids = rollout.choose()
             writing = writing & (ids != eos) & (rollout.room > 0)
             if not writing.any():
                 return
@@ -237,6 +318,14 @@ class Reasoner(ABC):
                 at = [c for c, channel in enumerate(trace.channel) if channel == Channel.LATENT]
                 inputs[k, at] = torch.as_tensor(trace.latents).to(inputs)
         return inputs, real.to(self.device)
+
+    def _places(self, traces: Sequence[Trace], real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+        """The position id of every cell of a replayed batch, as it was while thinking."""
+        taken = real.long()
+        for k, trace in enumerate(traces):
+            sharing = [c for c, channel in enumerate(trace.channel) if channel in self.shares_position]
+            taken[k, sharing] = 0
+        return torch.where(real, position_ids(taken), 0)
 
     def describe(self) -> dict[str, Any]:
         """What a store records about who thought: name, kind, weights and configuration."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from interp.errors import UsageError
+from interp.errors import UsageError, unknown
 from interp.models.tokenizers import BEGIN, END, EOS, LATENT, PAUSE
 
 FILE_NAME = "reasoner.json"
@@ -18,7 +17,7 @@ class ReasonerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["direct", "text", "pause", "continuous"]
+    kind: str
     task: str | None = Field(None, description="the task that it was made for, as `chain:order=shuffled`")
     begin: str | None = Field(BEGIN, description="token after the question, before the first thought")
     end: str | None = Field(END, description="token after the last thought; the answer follows it")
@@ -26,13 +25,31 @@ class ReasonerConfig(BaseModel):
     pause: str = Field(PAUSE, description="token that a `pause` reasoner thinks with")
     latent: str = Field(LATENT, description="placeholder that marks a continuous thought among token ids")
     thoughts_per_step: int = Field(1, ge=1, description="thoughts for each gold step of a problem")
-    thoughts: int | None = Field(None, ge=1, description="thoughts in all; overrides thoughts_per_step")
+    thoughts: int | None = Field(None, ge=0, description="thoughts in all; overrides thoughts_per_step")
+    thinking: str = Field("<CoT>({})", description="thinking token number k of a `thinking-tokens` reasoner")
+    separator: str | None = Field(None, description="token that ends a step of visible reasoning")
     latent_scale: float = Field(1.0, gt=0, description="a continuous thought is fed back times this")
+    projection: int | None = Field(None, ge=1, description="hidden width of a projection of continuous thoughts (CODI)")
+    reasoning: str = Field("<reason>", description="token between text tokens of a `self-reasoning` reasoner")
+    reasoning_tokens: int = Field(1, ge=0, description="how many of them follow each text token")
+    recurrent: tuple[int, int] | None = Field(
+        None, description="first and last + 1 layer of the block that is iterated"
+    )
+    iterations: int = Field(1, ge=1, description="how often that block is iterated")
     max_thought_tokens: int = Field(64, ge=1, description="longest visible reasoning")
     max_answer_tokens: int = Field(8, ge=1, description="longest answer")
 
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        from interp.reasoners import REASONERS
+
+        if kind not in REASONERS:
+            raise ValueError(str(unknown("kind of reasoner", kind, REASONERS)))
+        return kind
+
     def n_thoughts(self, n_steps: int) -> int:
-        return self.thoughts or self.thoughts_per_step * n_steps
+        return self.thoughts_per_step * n_steps if self.thoughts is None else self.thoughts
 
     def save(self, folder: Path) -> None:
         (folder / FILE_NAME).write_text(self.model_dump_json(indent=2, exclude_defaults=False) + "\n")

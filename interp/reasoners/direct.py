@@ -11,6 +11,7 @@ from interp.reasoners.rollout import Rollout
 
 class DirectReasoner(Reasoner):
     kind = "direct"
+    writes_steps = False
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         self._mark(rollout, self.config.begin)

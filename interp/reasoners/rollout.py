@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from interp.reasoners.base import Reasoner
 
 
+def position_ids(taken: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+    """The position id of each cell: how many cells before it take one of their own."""
+    return torch.cumsum(taken, dim=1) - taken
+
+
 @dataclass
 class Row:
     """What one trace of the batch holds so far; one entry for each position in every list."""
@@ -34,6 +39,14 @@ class Row:
     entropy: list[float] = field(default_factory=list)
     logprob: list[float] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)
+
+    def ends_with(self, ids: list[int]) -> bool:
+        """Whether the last tokens of the visible thought are `ids`."""
+        return self.token_ids[-len(ids) :] == ids and all(self.thought[-len(ids) :])
+
+    def relabel(self, n: int, channel: Channel) -> None:
+        """Say that the last `n` positions are not part of the thought after all."""
+        self.channel[-n:], self.step[-n:], self.thought[-n:] = [channel] * n, [0] * n, [0] * n
 
 
 class Rollout:
@@ -47,6 +60,8 @@ class Rollout:
         *,
         where: Position,
         padding_side: str = "left",
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> None:
         if padding_side not in ("left", "right"):
             raise UsageError(f"padding_side must be 'left' or 'right', but {padding_side!r} came.")
@@ -56,12 +71,16 @@ class Rollout:
         self.device = reasoner.device
         self.pad_id = reasoner.pad_id
         self._max_positions = reasoner.max_positions or 10**9
+        self._sharing = reasoner.shares_position
         self.rows = [Row() for _ in prompts]
+        self._temperature = temperature
+        self._seed = seed
         self.where = where
         self.where.traces = np.asarray(traces, dtype=np.int64)
         self._cache = None
         self._mask = torch.zeros(len(prompts), 0, dtype=torch.long, device=self.device)
         self._filled = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
+        self._placed = torch.zeros_like(self._filled)  # position ids used so far
         self.last: Float[Tensor, "batch d_model"] = torch.zeros(0)
         self._read_prompts(prompts, padding_side)
 
@@ -87,10 +106,21 @@ class Rollout:
         """What each row would write next."""
         return self.unembed(self.last).float()
 
+    def choose(self) -> Int[Tensor, " batch"]:
+        """The next token of each row: the likeliest, or drawn at the temperature given."""
+        if not self._temperature:
+            return self.logits.argmax(-1)
+        p = torch.softmax(self.logits.double() / self._temperature, dim=-1).cumsum(-1)
+        # Each draw is its trace's and its position's own, so that it does not depend on the batch.
+        places = zip(self.where.traces.tolist(), (len(row.token_ids) for row in self.rows), strict=True)
+        draws = [np.random.default_rng([self._seed, *place]).random() for place in places]
+        drawn = torch.tensor(draws, dtype=torch.float64, device=self.device)
+        return torch.searchsorted(p, (drawn * p[:, -1])[:, None])[:, 0].clamp(max=p.shape[1] - 1)
+
     @property
     def room(self) -> Int[Tensor, " batch"]:
         """How many more positions each row can take."""
-        return self._max_positions - self._filled
+        return self._max_positions - self._placed
 
     @torch.no_grad()
     def feed(
@@ -125,22 +155,27 @@ class Rollout:
             if embeds is not None:
                 row.latents.append(embeds[k].detach().float().cpu())
         inputs = self.embed(ids) if embeds is None else embeds
-        self._forward(inputs[:, None], active[:, None])
+        self._forward(inputs[:, None], active[:, None], moving=channel not in self._sharing)
 
     @torch.no_grad()
-    def _forward(self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"]) -> None:
+    def _forward(
+        self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"], moving: bool = True
+    ) -> None:
         order = torch.cumsum(real.long(), dim=1) - 1 + self._filled[:, None]
+        taken = real.long() * moving
+        places = position_ids(taken) + self._placed[:, None]
         self._mask = torch.cat([self._mask, real.long()], dim=1)
         self.where.positions = torch.where(real, order, torch.full_like(order, -1)).cpu().numpy()
         out = self.base(
             inputs_embeds=inputs,
             attention_mask=self._mask,
-            position_ids=order.clamp(min=0),
+            position_ids=torch.where(real, places, 0),
             past_key_values=self._cache,
             use_cache=True,
         )
         self._cache = out.past_key_values
         self._filled = self._filled + real.sum(dim=1)
+        self._placed = self._placed + taken.sum(dim=1)
         columns = torch.where(real, torch.arange(real.shape[1], device=self.device), -1).max(dim=1).values
         newest = out.last_hidden_state[torch.arange(len(self.rows)), columns.clamp(min=0)]
         self.last = newest if self.last.numel() == 0 else torch.where((columns >= 0)[:, None], newest, self.last)

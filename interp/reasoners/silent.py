@@ -1,33 +1,43 @@
 """Reasoners whose thoughts carry no text: the same loop, and what is fed in a thought's place.
 
 `continuous` is Coconut (arXiv 2412.06769, section 3): a thought's input embedding is the previous
-position's final-norm hidden state, here times a fixed scale where the organism was trained with one.
-`pause` (arXiv 2310.02226) feeds one learned token instead, so nothing returns to the bottom of the
-network; on Coconut's own curriculum it is the control that shows what the recurrence is for.
+position's final-norm hidden state, here times a fixed scale where the organism was trained with one, and
+through a projection where it has one, as in CODI (arXiv 2502.21074). `pause` (arXiv 2310.02226) feeds one
+learned token instead, so nothing returns to the bottom of the network; on Coconut's own curriculum it is
+the control that shows what the recurrence is for.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.models.projection import Projection
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
+from interp.reasoners.config import ReasonerConfig
+from interp.reasoners.lessons import LessonBatch
 from interp.reasoners.rollout import Rollout
 from interp.traces import Channel
 
 
 class SilentReasoner(Reasoner):
-    """A fixed number of latent positions between the markers."""
+    """A number of latent positions, known beforehand, between the markers."""
 
-    @property
+    @classmethod
     @abstractmethod
-    def _placeholder(self) -> str:
-        """The token id recorded for a thought."""
+    def placeholder(cls, config: ReasonerConfig, thought: int) -> str:
+        """The token recorded for thought number `thought`, from 1."""
+
+    @classmethod
+    def fillers(cls, config: ReasonerConfig, hidden: int) -> list[str]:
+        n_thoughts = config.n_thoughts(hidden) if hidden else 0
+        return [cls.placeholder(config, k) for k in range(1, n_thoughts + 1)]
 
     def _thought(self, rollout: Rollout) -> Float[Tensor, "batch d_model"] | None:
         """The embedding to feed, or None to feed the placeholder's own."""
@@ -36,12 +46,11 @@ class SilentReasoner(Reasoner):
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         self._mark(rollout, self.config.begin)
         wanted = [self.config.n_thoughts(problem.n_steps) for problem in problems]
-        ids = self._constant(self._placeholder, rollout)
         for k in range(1, max(wanted) + 1):
             active = torch.tensor([k <= n for n in wanted], device=self.device)
             rollout.feed(
                 channel=Channel.LATENT,
-                ids=ids,
+                ids=self._constant(self.placeholder(self.config, k), rollout),
                 embeds=self._thought(rollout),
                 active=active,
                 steps=[_step(k, n, problem.n_steps) for n, problem in zip(wanted, problems, strict=True)],
@@ -54,20 +63,42 @@ class SilentReasoner(Reasoner):
 class ContinuousReasoner(SilentReasoner):
     kind = "continuous"
 
-    @property
-    def _placeholder(self) -> str:
-        return self.config.latent
+    @classmethod
+    def placeholder(cls, config: ReasonerConfig, thought: int) -> str:
+        return config.latent
 
     def _thought(self, rollout: Rollout) -> Float[Tensor, "batch d_model"]:
-        return rollout.last * self.config.latent_scale
+        return _fed_back(rollout.last, self.projection, self.config)
+
+    @classmethod
+    def logits(cls, model: Any, batch: LessonBatch, config: ReasonerConfig) -> Float[Tensor, "batch pos vocab"]:
+        """Thoughts are fed back, and gradients flow through the whole chain of them, as in the paper."""
+        if not batch.n_thoughts:
+            return super().logits(model, batch, config)
+        embed, base = model.get_input_embeddings(), model.base_model
+        projection = getattr(model, "thought_projection", None)
+        first, last = batch.first_thought, batch.first_thought + batch.n_thoughts
+        out = base(inputs_embeds=embed(batch.ids[:, :first]), use_cache=True)
+        states = [out.last_hidden_state]
+        for _ in range(batch.n_thoughts):
+            thought = _fed_back(states[-1][:, -1:], projection, config)
+            out = base(inputs_embeds=thought, past_key_values=out.past_key_values, use_cache=True)
+            states.append(out.last_hidden_state)
+        out = base(inputs_embeds=embed(batch.ids[:, last:]), past_key_values=out.past_key_values, use_cache=True)
+        states.append(out.last_hidden_state)
+        return model.get_output_embeddings()(torch.cat(states, dim=1))
 
 
 class PauseReasoner(SilentReasoner):
     kind = "pause"
 
-    @property
-    def _placeholder(self) -> str:
-        return self.config.pause
+    @classmethod
+    def placeholder(cls, config: ReasonerConfig, thought: int) -> str:
+        return config.pause
+
+
+def _fed_back(state: Tensor, projection: Projection | None, config: ReasonerConfig) -> Tensor:
+    return (state if projection is None else projection(state)) * config.latent_scale
 
 
 def _step(thought: int, n_thoughts: int, n_steps: int) -> int:

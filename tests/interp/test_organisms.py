@@ -14,10 +14,13 @@ import torch
 
 import interp
 from interp.errors import CotlensError, QualityError, StoreError, UsageError
-from interp.organisms import build, catalog
+from interp.organisms import build, catalog, checkpoint
 from interp.organisms import train as training
 from interp.organisms.catalog import Recipe, Shape, Stage, recipe, recipes, weights_folder
+from interp.organisms.model import new_model, tokenizer_of
 from interp.problems import task
+from interp.reasoners import REASONERS
+from interp.reasoners.lessons import Lesson, collate, next_token_loss
 
 NAMES = sorted(recipes())
 TINY = Shape(n_layers=2, n_heads=2, d_model=16, n_positions=24)
@@ -38,19 +41,23 @@ def tiny(kind: str = "continuous", updates: int = 12, **options: Any) -> Recipe:
 # --- what is shipped --------------------------------------------------------------------------------------
 
 
-def test_the_four_arms_are_there() -> None:
-    assert {recipe(name).kind for name in NAMES} == {"direct", "text", "pause", "continuous"}
+def test_every_way_of_thinking_has_an_organism() -> None:
+    assert {recipe(name).kind for name in NAMES} == set(REASONERS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_says_what_it_is(name: str) -> None:
     made = recipe(name)
     assert made.name == name and made.summary and made.weaknesses and made.stages
-    assert task(made.task).name == "chain"
+    assert task(made.task).spec == made.task
     if made.initial:
         assert recipe(made.initial).model == made.model
     assert made.reasoner().kind == made.kind
     assert Recipe(**json.loads(made.model_dump_json())) == made
+
+
+def test_all_shipped_weights_together_are_small() -> None:
+    assert sum(path.stat().st_size for path in (catalog.HERE / "weights").rglob("*")) < 40e6
 
 
 def header_of(folder: Path) -> dict[str, Any]:
@@ -64,6 +71,7 @@ def test_a_shipped_folder_is_whole_and_small(name: str) -> None:
     there = {path.name for path in folder.iterdir()}
     assert {"card.json", "config.json", "reasoner.json", "model.safetensors", "tokenizer.json"} <= there
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5 * 2**20
+    assert not (folder / checkpoint.FILE_NAME).exists()
     assert {entry["dtype"] for key, entry in header_of(folder).items() if key != "__metadata__"} == {"F16"}
 
 
@@ -71,7 +79,7 @@ def test_a_shipped_folder_is_whole_and_small(name: str) -> None:
 def test_a_card_describes_the_weights_and_the_recipe(name: str) -> None:
     card = catalog.card(name)
     assert card["name"] == name
-    assert card["recipe"] == recipe(name).model_dump(mode="json")
+    assert card["recipe"] == recipe(name).told()
     assert card["ci"][0] <= card["accuracy"] <= card["ci"][1]
     loaded = interp.load(name)
     assert loaded.weights == card["weights"]
@@ -190,18 +198,18 @@ def plain_loss(model: Any, problems: list, tokenizer: Any, kind: str, hidden: in
     ],
 )
 def test_the_loss_and_its_gradients_are_the_papers(kind: str, hidden: int, scale: float) -> None:
-    made = task("chain:steps=3")
-    problems = made.generate(4, seed=0, split="train")
-    tokenizer = training.tokenizer_of(made)
-    model = training.new_model(tiny(kind), len(tokenizer), seed=3)
-    batch = training.make_batch(problems, tokenizer, kind, hidden)
+    made = tiny(kind, latent_scale=scale)
+    problems = task("chain:steps=3").generate(4, seed=0, split="train")
+    tokenizer = tokenizer_of(made)
+    model = new_model(made, len(tokenizer), seed=3)
+    batch = collate([REASONERS[kind].lesson(problem, made.reasoner(), hidden) for problem in problems], tokenizer)
 
     def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
         model.zero_grad()
         loss.backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
-    loss = training.loss_of(model, batch, scale if kind == "continuous" else None)
+    loss = REASONERS[kind].loss(model, batch, made.reasoner())
     reference = plain_loss(model, problems, tokenizer, kind, hidden, scale)
     assert float(loss.detach()) == pytest.approx(float(reference.detach()), abs=1e-5)
     found, expected = gradients(loss), gradients(reference)
@@ -213,22 +221,63 @@ def test_the_loss_and_its_gradients_are_the_papers(kind: str, hidden: int, scale
 
 def test_gradients_flow_through_the_whole_chain_of_thoughts() -> None:
     """With the thoughts cut off the gradient is another one, so the test above can tell."""
-    made = task("chain:steps=3")
-    problems, tokenizer = made.generate(4, seed=0, split="train"), training.tokenizer_of(made)
-    model = training.new_model(tiny(), len(tokenizer), seed=3)
-    batch = training.make_batch(problems, tokenizer, "continuous", 3)
+    made = tiny(latent_scale=0.7)
+    problems, tokenizer = task("chain:steps=3").generate(4, seed=0, split="train"), tokenizer_of(made)
+    model = new_model(made, len(tokenizer), seed=3)
+    kind = REASONERS["continuous"]
+    batch = collate([kind.lesson(problem, made.reasoner(), 3) for problem in problems], tokenizer)
     grads = []
-    for scale in (0.7, None):
+    for logits in (kind.logits(model, batch, made.reasoner()), model(input_ids=batch.ids).logits):
         model.zero_grad()
-        training.loss_of(model, batch, scale).backward()
+        next_token_loss(logits, batch).backward()
         grads.append(model.transformer.wpe.weight.grad[:4].clone())
     assert (grads[0] - grads[1]).abs().max() > 1e-5
+
+
+def test_a_projection_of_the_thoughts_is_trained_kept_and_used(tmp_path: Path) -> None:
+    made = tiny(reasoner_options={"projection": 8}, latent_scale=1.0)
+    model = training.train(made, 0)
+    fresh = training.train(made.model_copy(update={"stages": made.stages[:1]}), 0)
+    before, after = (each.thought_projection.inner.weight for each in (fresh, model))
+    assert not torch.equal(before, after), "the projection was not trained"
+    build.save(model, made, tmp_path)
+    loaded = interp.load(tmp_path)
+    trace = loaded.think(task("chain:steps=2").generate(1, seed=0))[0]
+    question = torch.tensor([trace.token_ids[: trace.channel.index("latent")]])
+    with torch.no_grad():
+        state = loaded.base(inputs_embeds=loaded.embed(question)).last_hidden_state[0, -1]
+        inner = torch.nn.functional.gelu(loaded.projection.inner(state))
+        expected = torch.nn.functional.layer_norm(
+            loaded.projection.outer(inner), (16,), loaded.projection.norm.weight, loaded.projection.norm.bias
+        )
+    torch.testing.assert_close(torch.tensor(trace.latents[0]), expected, atol=1e-5, rtol=1e-4)
+    (tmp_path / "projection.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"should hold projection\.safetensors, a projection of 16 through 8"):
+        interp.load(tmp_path)
+
+
+def test_lessons_of_different_length_are_padded_out_of_the_loss() -> None:
+    made = tiny("text")
+    problems = [task(f"chain:steps={n}").generate(1, seed=0, split="train")[0] for n in (2, 5)]
+    tokenizer = tokenizer_of(made)
+    model = new_model(made, len(tokenizer), seed=3)
+    kind = REASONERS["text"]
+    lessons = [kind.lesson(problem, made.reasoner(), 0) for problem in problems]
+
+    def total(some: list[Lesson]) -> torch.Tensor:
+        batch = collate(some, tokenizer)
+        return kind.loss(model, batch, made.reasoner()) * batch.scored.sum()
+
+    torch.testing.assert_close(total(lessons), total(lessons[:1]) + total(lessons[1:]), atol=1e-5, rtol=1e-5)
+    silent = [REASONERS["pause"].lesson(problem, tiny("pause").reasoner(), 2) for problem in problems]
+    with pytest.raises(CotlensError, match="must lie in the same columns; batch by shape"):
+        collate(silent, tokenizer)
 
 
 @pytest.mark.parametrize(("kind", "hidden"), [("continuous", 2), ("pause", 2), ("text", 0), ("direct", 0)])
 def test_training_sequences_are_what_the_reasoner_will_see(kind: str, hidden: int) -> None:
     problem = task("chain:steps=3").generate(1, seed=0)[0]
-    words, first, n_thoughts = training.words_of(problem, kind, hidden)
+    lesson = REASONERS[kind].lesson(problem, tiny(kind).reasoner(), hidden)
     values = [step.text for step in problem.steps]
     middle = {
         "continuous": ["<latent>", "<latent>", values[2]],
@@ -236,8 +285,8 @@ def test_training_sequences_are_what_the_reasoner_will_see(kind: str, hidden: in
         "text": values,
         "direct": [],
     }[kind]
-    assert words == [*problem.question.split(), "<bot>", *middle, "<eot>", problem.answer, "<eos>"]
-    assert first == problem.question.count(" ") + 2 and n_thoughts == hidden
+    assert lesson.words == [*problem.question.split(), "<bot>", *middle, "<eot>", problem.answer, "<eos>"]
+    assert lesson.first_thought == problem.question.count(" ") + 2 and lesson.n_thoughts == hidden
 
 
 # --- training ---------------------------------------------------------------------------------------------
@@ -252,7 +301,7 @@ def test_training_twice_from_one_seed_gives_the_same_weights(kind: str) -> None:
     one, two, other = trained(tiny(kind), 0), trained(tiny(kind), 0), trained(tiny(kind), 1)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
-    fresh = training.new_model(tiny(kind), one["transformer.wte.weight"].shape[0], 0).state_dict()
+    fresh = new_model(tiny(kind), one["transformer.wte.weight"].shape[0], 0).state_dict()
     assert any(not torch.equal(one[name], fresh[name]) for name in one), "nothing was trained"
 
 
@@ -266,8 +315,9 @@ def test_training_lowers_the_loss() -> None:
 
 def test_training_sees_only_training_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    plain = training.make_batch
-    monkeypatch.setattr(training, "make_batch", lambda problems, *a: seen.extend(problems) or plain(problems, *a))
+    kind = REASONERS["continuous"]
+    plain = kind.lesson
+    monkeypatch.setattr(kind, "lesson", lambda problem, *a: seen.append(problem) or plain(problem, *a))
     training.train(tiny(), 0, initial=None)
     assert len(seen) == 2 * 12 * 8 and {p.split for p in seen} == {"train"}
 
@@ -278,18 +328,75 @@ def test_divergence_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
         CotlensError, match=r"diverged in stage 'wild' at update \d+: .*Lower .*learning_rate \(1e\+30\)"
     ):
         training.train(tiny(stages=stages), 0, initial=None)
-    plain = training.loss_of
-    monkeypatch.setattr(training, "loss_of", lambda *a: plain(*a) * float("nan"))
+    kind = REASONERS["continuous"]
+    plain = kind.loss
+    monkeypatch.setattr(kind, "loss", lambda *a: plain(*a) * float("nan"))
     with pytest.raises(CotlensError, match=r"diverged in stage 'one' at update 0: the loss is nan"):
         training.train(tiny(), 0, initial=None)
+
+
+class Cut(BaseException):
+    """The training is killed here."""
+
+
+def cut_after(reports: int) -> Callable[..., None]:
+    said = []
+
+    def progress(*_: Any) -> None:
+        said.append(1)
+        if len(said) == reports:
+            raise Cut
+
+    return progress
+
+
+@pytest.mark.parametrize("reports", [2, 3, 5])
+def test_an_interrupted_training_goes_on_to_the_same_weights_and_losses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reports: int
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 5)
+    losses: list[list[tuple]] = [[], []]
+    whole = training.train(tiny(updates=22), 0, progress=lambda *a: losses[0].append(a)).state_dict()
+    with pytest.raises(Cut):
+        training.train(tiny(updates=22), 0, progress=cut_after(reports), folder=tmp_path)
+    assert (tmp_path / checkpoint.FILE_NAME).exists()
+    standing, _ = checkpoint.read(tmp_path, tiny(updates=22).told(), 0)
+    assert standing.update > 0
+    again = training.train(tiny(updates=22), 0, folder=tmp_path, progress=lambda *a: losses[1].append(a)).state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert losses[1] == losses[0][-len(losses[1]) :], "the loss curve is another one"
+
+
+def test_a_checkpoint_of_another_recipe_or_a_damaged_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 5)
+    with pytest.raises(Cut):
+        training.train(tiny(), 0, progress=cut_after(2), folder=tmp_path)
+    with pytest.raises(
+        StoreError, match=r"belongs to another recipe or seed \(chain-coconut, seed 0\), not to .* seed 1"
+    ):
+        training.train(tiny(), 1, folder=tmp_path)
+    (tmp_path / checkpoint.FILE_NAME).write_bytes(b"half of a file")
+    with pytest.raises(StoreError, match="is not a readable checkpoint"):
+        training.train(tiny(), 0, folder=tmp_path)
+
+
+def test_a_recipe_may_bring_more_words_but_not_another_vocabulary_or_shape() -> None:
+    from interp.organisms.model import grown
+
+    text, other = recipe("chain-text"), recipe("chain-text").model_copy(update={"name": "n", "task": "chain:values=7"})
+    model = new_model(text, len(tokenizer_of(text)), 0)
+    assert grown(model, text, text) is model
+    with pytest.raises(CotlensError, match="n cannot start from chain-text: its model must have the same shape"):
+        grown(model, text, other)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """`train_organism` with a tiny recipe and a short exam."""
-    made, exam = tiny(updates=2), build.exam
+    made = tiny(updates=2, exam_size=100)
     monkeypatch.setattr(build, "recipe", lambda name: made)
-    monkeypatch.setattr(build, "exam", lambda reasoner, n=60: exam(reasoner, 60))
     return made
 
 
