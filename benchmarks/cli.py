@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -23,10 +24,37 @@ def probes(
     checked_count("repetitions", repetitions)
     with Bars() as bars:
         result = bench(repetitions, bars)
+    emit(result, as_json, lambda: _print_measures(result))
 
-    def human() -> None:
-        import pandas as pd
 
-        print_table(pd.DataFrame(result["measures"])[["id", "value", "ci", "op", "target", "met", "peer", "note"]])
+@app.command("papers")
+def papers(
+    only: Annotated[str | None, typer.Option(help="one system, such as coconut; all of them by default")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="larger samples: tighter intervals, several times the time")
+    ] = False,
+    organisms: Annotated[
+        Path | None,
+        typer.Option(help="folder of organisms of another seed, each in NAME-seedN; the shipped ones by default"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="the training seed of those organisms")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The nine systems of the literature, measured again on the organisms, with controls and the papers' figures."""
+    from benchmarks.papers.table import bench
+    from interp.errors import UsageError, checked_count
 
-    emit(result, as_json, human)
+    checked_count("seed", seed, at_least=0)
+    if (seed == 0) != (organisms is None):
+        raise UsageError(
+            "the shipped organisms are of seed 0; give --organisms FOLDER and --seed N together for others."
+        )
+    with Bars() as bars:
+        result = bench(only, full, bars, folder=organisms, seed=seed)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
+def _print_measures(result: dict[str, Any]) -> None:
+    import pandas as pd
+
+    print_table(pd.DataFrame(result["measures"])[["id", "value", "ci", "op", "target", "met", "peer", "note"]])
