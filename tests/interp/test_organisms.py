@@ -487,3 +487,21 @@ def test_cards_are_listed(cotlens: Callable) -> None:
     rows = cotlens("organisms", "ls", "--json").json["organisms"]
     assert [row["name"] for row in rows] == NAMES
     assert all(row["accuracy"] == catalog.card(row["name"])["accuracy"] for row in rows)
+
+
+def test_a_new_way_of_thinking_is_one_class_and_one_registry_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problems: list
+) -> None:
+    """The example of CONTRIBUTING.md, run: it is taught, saved, loaded, and thinks."""
+    from interp.reasoners import silent
+
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    assert example in Path(silent.__file__).read_text(), "the example is no longer the real code"
+    scope = dict(vars(silent))
+    exec(compile(example.replace('"pause"', '"tenth"'), "example", "exec", dont_inherit=True), scope)
+    monkeypatch.setitem(REASONERS, "tenth", scope["PauseReasoner"])
+    made = tiny("tenth")
+    build.save(training.train(made, 0), made, tmp_path)
+    (trace,) = interp.load(tmp_path).think(problems[:1])
+    assert trace.channel.count("latent") == problems[0].n_steps and "<pause>" in trace.tokens
