@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards import theme
+from interp import palette
 from interp.activations.store import place_key
 
 _CONTROLS = ("question_only", "other_problem", "shuffled_labels", "random_init")
@@ -21,14 +19,14 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
     names = [f"step {step['step']}" for step in steps]
     across = list(range(len(steps)))
     figure = go.Figure()
-    for method, colour in theme.COLOURS.items():
+    for method, colour in palette.COLOURS.items():
         key = f"{method}_top1"
         if key not in steps[0]:
             continue
         value = [step[key] for step in steps]
         bounds = [step["ci"] if method == "probe" else step[f"{method}_ci"] for step in steps]
         figure.add_bar(
-            name=theme.label(method),
+            name=palette.label(method),
             x=across,
             customdata=names,
             y=value,
@@ -41,22 +39,22 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
                 "thickness": 1,
                 "width": 2,
             },
-            hovertemplate="%{customdata}, " + theme.label(method) + ": %{y:.3f}<extra></extra>",
+            hovertemplate="%{customdata}, " + palette.label(method) + ": %{y:.3f}<extra></extra>",
         )
     for number, (control, mark) in enumerate(zip(_CONTROLS, _MARKS, strict=True)):
         if steps[0].get(control) is not None:
             figure.add_scatter(
-                name=f"control: {theme.label(control)}",
+                name=f"control: {palette.label(control)}",
                 # Side by side, because controls that work all stand at chance.
                 x=[k + (number - 1.5) * 0.18 for k in across],
                 customdata=names,
                 y=[step[control] for step in steps],
                 mode="markers",
-                marker={"symbol": mark, "size": 9, "color": theme.BLACK},
-                hovertemplate="%{customdata}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
+                marker={"symbol": mark, "size": 9, "color": palette.BLACK},
+                hovertemplate="%{customdata}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
             )
     figure.add_hline(
-        y=chance, line_dash="dot", line_color=theme.GREY, annotation_text="chance", annotation_position="right"
+        y=chance, line_dash="dot", line_color=palette.GREY, annotation_text="chance", annotation_position="right"
     )
     figure.update_xaxes(tickvals=across, ticktext=names)
     return _plain(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
@@ -90,16 +88,30 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
     """What editing a thought does: answers that follow the donor, and answers that change when they should not."""
     frame = pd.DataFrame(by_step)
     wanted = (
-        ("other value", "follow_rate", "ci_low", "ci_high", "donor with another value: answer follows it", theme.BLUE),
+        (
+            "other value",
+            "follow_rate",
+            "ci_low",
+            "ci_high",
+            "donor with another value: answer follows it",
+            palette.BLUE,
+        ),
         (
             "same value",
             "change_rate",
             "change_low",
             "change_high",
             "donor with the same value: answer changes",
-            theme.ORANGE,
+            palette.ORANGE,
         ),
-        ("random", "follow_rate", "ci_low", "ci_high", "random vector of the same length: answer survives", theme.GREY),
+        (
+            "random",
+            "follow_rate",
+            "ci_low",
+            "ci_high",
+            "random vector of the same length: answer survives",
+            palette.GREY,
+        ),
     )
     figure = go.Figure()
     for kind, column, low, high, name, colour in wanted:
@@ -130,7 +142,7 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
         go.Bar(
             x=[f"{row['organism'].replace('-', ' ', 1)}<br>{row['accuracy']:.3f}" for row in rows],
             y=[row["accuracy"] for row in rows],
-            marker_color=[theme.BLUE, *[theme.GREY] * (len(rows) - 1)],
+            marker_color=[palette.BLUE, *[palette.GREY] * (len(rows) - 1)],
             error_y={
                 "type": "data",
                 "symmetric": False,
@@ -145,7 +157,7 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
     figure.add_hline(
         y=result["chance"],
         line_dash="dot",
-        line_color=theme.GREY,
+        line_color=palette.GREY,
         annotation_text="chance",
         annotation_position="right",
     )
@@ -164,50 +176,3 @@ def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 
     if y_title:
         figure.update_yaxes(title=y_title, range=[0, 1.08])
     return figure
-
-
-def layer_curve(frame: pd.DataFrame, target: str, place: str, controls: Sequence[str]) -> go.Figure:
-    """Held-out top-1 of one target at one place over the layers, with its interval; each control as a line."""
-    cells = frame[(frame["target"] == target) & (frame["place"] == place)].sort_values("depth")
-    layers = cells["label"].tolist()
-    figure = go.Figure()
-    band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-    figure.add_scatter(x=layers, y=cells["ci_high"], showlegend=False, **band)
-    figure.add_scatter(
-        x=layers, y=cells["ci_low"], name="95 % interval", fill="tonexty", fillcolor="rgba(0, 114, 178, 0.2)", **band
-    )
-    figure.add_scatter(
-        x=layers,
-        y=cells["accuracy"],
-        name=theme.label("probe"),
-        mode="lines+markers",
-        line={"color": theme.BLUE, "width": 3},
-        marker={"size": 9},
-        customdata=cells[["ci_low", "ci_high", "n", "q"]],
-        hovertemplate="%{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}, "
-        "q = %{customdata[3]:.1e}<extra></extra>",
-    )
-    drawn = [c for c in controls if c in cells and cells[c].notna().any()]
-    for control, (colour, dash, mark) in zip(drawn, itertools.cycle(_LINES)):
-        figure.add_scatter(
-            x=layers,
-            y=cells[control],
-            name=f"control: {theme.label(control)}",
-            mode="lines+markers",
-            line={"color": colour, "dash": dash, "width": 1.5},
-            marker={"symbol": mark, "size": 8},
-            hovertemplate="%{customdata}, control " + theme.label(control) + ": %{y:.3f}<extra></extra>",
-        )
-    figure.update_layout(legend_traceorder="normal")
-    return _plain(figure, f"{target.replace('_', ' ')} at {place}, layer by layer", "held-out top-1")
-
-
-_LINES = (
-    (theme.BLACK, "dot", "x"),
-    (theme.VERMILLION, "dash", "diamond-open"),
-    (theme.GREEN, "dashdot", "triangle-down-open"),
-    (theme.PURPLE, "longdash", "square-open"),
-    (theme.ORANGE, "dot", "circle-open"),
-    (theme.SKY, "dash", "star-open"),
-    (theme.GREY, "longdashdot", "cross-open"),
-)

@@ -8,8 +8,8 @@ import socket
 import sys
 from pathlib import Path
 
-from dashboards import theme
 from dashboards.runs import Run, newest_run
+from interp import palette
 from interp.errors import UsageError
 
 HOST = "127.0.0.1"
@@ -60,8 +60,8 @@ def options(port: int) -> dict[str, str | tuple[str, ...]]:
         "client.showErrorDetails": "type",
         "logger.hideWelcomeMessage": "true",
         "theme.base": "light",
-        "theme.primaryColor": theme.BLUE,
-        "theme.textColor": theme.BLACK,
+        "theme.primaryColor": palette.BLUE,
+        "theme.textColor": palette.BLACK,
     }
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards import charts, theme
+from dashboards import charts
 from dashboards.runs import Run
+from interp import palette
 from interp.files import commit
 
 SHOWN = 40
@@ -33,7 +34,7 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
         cards=cards,
         n_held_out=n_held_out,
         figures=[figure.to_html(full_html=False, include_plotlyjs=False) for figure in _figures(opened)],
-        label=theme.label,
+        label=palette.label,
         plotlyjs=get_plotlyjs(),
     )
     commit(out, html.encode())

@@ -15,9 +15,10 @@ from interp.traces import Channel
 CONTROLS: dict[str, str] = {
     "majority": "always says the most frequent training label",
     "shuffled_labels": "the same probe, its training labels shuffled among problems (the mean of four shuffles)",
+    "control_task": "the same probe on a random label for each word that stands here, or in the question: what it can memorise (Hewitt and Liang 2019)",
     "question_only": "the same probe on the state before any thinking, or on the question's tokens; the better of all on validation",
     "position_only": "the same probe on the position's number alone",
-    "text_only": "the same probe on the words of the visible reasoning up to here",
+    "text_only": "the same probe on the words of the visible reasoning up to here, or on as many dimensions of them as the activations have; the better on validation",
     "other_problem": "the fitted probe reading another problem's activations at the same place",
     "random_init": "the same probe on a model of the same architecture that was never trained",
 }
@@ -72,7 +73,14 @@ def text_only(store: Store, rows: pd.DataFrame) -> Substitute:
         )
     if not any(texts):
         return Substitute({}, "no visible reasoning stands before this place")
-    return Substitute({"visible text": _token_features(texts)})
+    words = _token_features(texts)
+    width = min(int(store.meta["d_model"]), min(words.shape) - 1)
+    if width < 2:
+        return Substitute({"visible text": words})
+    from sklearn.decomposition import TruncatedSVD
+
+    embedded = TruncatedSVD(width, random_state=0).fit_transform(words).astype(np.float32)
+    return Substitute({"visible text": words, "visible text, embedded": embedded})
 
 
 def random_init(rows: pd.DataFrame, address_name: str, twin: Store | None) -> Substitute:
@@ -83,6 +91,26 @@ def random_init(rows: pd.DataFrame, address_name: str, twin: Store | None) -> Su
     if there["row"].isna().any():
         return Substitute({}, "the untrained twin has no such place")
     return Substitute({address_name: twin.acts(address_name, there.astype({"shard": int, "row": int}))})
+
+
+def word_types(store: Store, rows: pd.DataFrame) -> np.ndarray | None:
+    """The word that each row is about, for a control task: its own token, or where all rows hold the same one (as
+    silent thoughts do) the question's word that varies most. None where nothing varies."""
+    traces = [store.traces[k] for k in rows["trace"]]
+    own = np.array([trace.token_ids[p] for trace, p in zip(traces, rows["position"], strict=True)])
+    if len(np.unique(own)) > 1:
+        return own
+    shortest = min(trace.channel.count(Channel.PROMPT) for trace in traces)
+    columns = [np.array([trace.token_ids[k] for trace in traces]) for k in range(shortest)]
+    varied = [len(np.unique(column)) for column in columns]
+    return columns[int(np.argmax(varied))] if varied and max(varied) > 1 else None
+
+
+def control_task(gold: np.ndarray, types: np.ndarray, seed: int) -> np.ndarray:
+    """A label for each type, drawn from the labels' own distribution (Hewitt and Liang, arXiv 1909.03368, section 2)."""
+    rng = np.random.default_rng([seed, 1909])
+    unique, inverse = np.unique(types, return_inverse=True)
+    return rng.choice(gold, size=len(unique))[inverse]
 
 
 def one_hot_columns(values: np.ndarray) -> Float[np.ndarray, "rows values"]:

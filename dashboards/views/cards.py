@@ -8,22 +8,22 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards import theme
 from dashboards.runs import Run
 from dashboards.views.shared import number
+from interp import palette
 from interp.traces import Trace
 
 _STYLE = f"""<style>
 .cot-row {{ display: flex; flex-wrap: wrap; gap: 12px; align-items: stretch; }}
-.cot-card {{ border: 1px solid rgba(128,128,128,.4); border-left: 5px solid {theme.BLUE}; border-radius: 8px;
+.cot-card {{ border: 1px solid rgba(128,128,128,.4); border-left: 5px solid {palette.BLUE}; border-radius: 8px;
   padding: 10px 14px; flex: 1 1 165px; max-width: 320px; font-size: 14px; line-height: 1.45; overflow-wrap: anywhere; }}
-.cot-card.cot-wrong {{ border-left: 7px double {theme.VERMILLION}; }}
+.cot-card.cot-wrong {{ border-left: 7px double {palette.VERMILLION}; }}
 .cot-said {{ font-size: 30px; font-weight: 650; line-height: 1.2; }}
 .cot-said small {{ font-size: 15px; font-weight: 500; }}
 .cot-soft {{ opacity: .72; }} .cot-part {{ border-top: 1px solid rgba(128,128,128,.25); margin-top: 7px; padding-top: 6px; }}
-.cot-yes {{ color: #00664b; font-weight: 600; }} .cot-no {{ color: {theme.VERMILLION}; font-weight: 600; }}
+.cot-yes {{ color: #00664b; font-weight: 600; }} .cot-no {{ color: {palette.VERMILLION}; font-weight: 600; }}
 .cot-meter {{ height: 6px; background: rgba(128,128,128,.25); border-radius: 3px; margin: 3px 0 4px; }}
-.cot-meter i {{ display: block; height: 6px; border-radius: 3px; background: {theme.BLUE}; }}
+.cot-meter i {{ display: block; height: 6px; border-radius: 3px; background: {palette.BLUE}; }}
 .cot-head {{ font-size: 20px; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }}
 .cot-card code, .cot-head code, .cot-line code {{ background: rgba(128,128,128,.15); padding: 1px 6px; border-radius: 4px; }}
 .cot-line {{ font-size: 15px; margin: 4px 0; overflow-wrap: anywhere; }}
@@ -108,7 +108,7 @@ def _baseline(read: Read, method: str) -> str:
     score = read.score
     return (
         f"control: another problem's thought reads <b>{escape(str(read.row['other_problem']))}</b>"
-        f"<br><span class='cot-soft'>{escape(theme.label(method))} at this step: {number(score.get('top1'))} right, "
+        f"<br><span class='cot-soft'>{escape(palette.label(method))} at this step: {number(score.get('top1'))} right, "
         f"control {number(score.get('other_problem'))}, chance {number(score.get('chance'))}</span>"
     )
 

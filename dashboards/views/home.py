@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import charts, theme
+from dashboards import charts
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
 from dashboards.views.shared import as_text, interval, number
 from dashboards.views.url import View
+from interp import palette
 from interp.activations import Store
 from interp.errors import CotlensError
 
@@ -68,7 +69,7 @@ def _figures(info: dict[str, Any]) -> None:
         if other["kind"] in ("direct", "pause")
     ]
     controls = ("question_only", "other_problem", "shuffled_labels", "random_init")
-    reads = [f"{theme.label(c)} {number(worst[c])}" for c in controls if worst.get(c) is not None]
+    reads = [f"{palette.label(c)} {number(worst[c])}" for c in controls if worst.get(c) is not None]
     figures = (
         ("answers right", info["accuracy"], info["ci"], info["n_problems"], "problems", ", ".join(answers)),
         (

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import charts, theme
+from dashboards import charts
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import percent, question_html, reads_of, thoughts_html
 from dashboards.views.shared import as_text, cut
 from dashboards.views.url import View, go
+from interp import palette
 
 ANY = "any"
 _FILTERS = ("steps", "failures", "search")
@@ -34,7 +35,7 @@ def _page(run: Run, view: View) -> None:
     first, second, third, fourth = st.columns([3, 2, 3, 2], vertical_alignment="bottom")
     with first:
         method = view.choice(
-            "Decoder", run.methods, "method", default=_usual(run.methods), said=theme.label, why_not="no decoder here"
+            "Decoder", run.methods, "method", default=_usual(run.methods), said=palette.label, why_not="no decoder here"
         )
     thoughts, problems = _thoughts(run, method), _problems(run, method)
     with second:
@@ -138,7 +139,7 @@ def _counted(run: Run, problems: pd.DataFrame, kept: pd.DataFrame) -> None:
 def _none_left(n: int, method: str, steps: str, search: str, failures: bool) -> str:
     if failures and not search and steps == ANY:
         return (
-            f"No failures: in all {n} held-out problems the {theme.label(method)} reads every thought right, every "
+            f"No failures: in all {n} held-out problems the {palette.label(method)} reads every thought right, every "
             "edit is followed, and every answer is right."
         )
     return f"None of the {n} held-out problems matches these filters."
@@ -195,8 +196,8 @@ def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
     site = next((read.score.get("site") for read in reads if read.score), None)
     st.caption(
         as_text(
-            f"The {theme.label(method)} reads at {site}. Edits were made at {edited['site']}, with values that the "
-            f"{theme.label(edited['method'])} read; predictions were made before the model ran."
+            f"The {palette.label(method)} reads at {site}. Edits were made at {edited['site']}, with values that the "
+            f"{palette.label(edited['method'])} read; predictions were made before the model ran."
         )
     )
 
@@ -219,7 +220,7 @@ def _every_decoder(run: Run, trace: int) -> None:
         }
         rows.append(
             {
-                "decoder": theme.label(method),
+                "decoder": palette.label(method),
                 **cells,
                 "top-1, worst step": scores.loc[method, "top1"],
                 "control there": _control_at_worst(run, method),

@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboards import charts, theme
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
+from interp import palette
 from interp.activations.store import place_key
+from probes.figures import layer_curve
 
 
 def show() -> None:
@@ -42,7 +43,7 @@ def _page(run: Run, view: View) -> None:
         )
     shared.chart(sweep.heatmap(target), key="heatmap", alt=f"Held-out accuracy for {target} over place and layer")
     shared.chart(
-        charts.layer_curve(frame, target, place, controls),
+        layer_curve(frame, target, place, controls),
         key="layers",
         alt=f"Held-out accuracy for {target} at {place} by layer, with interval and controls",
     )
@@ -72,12 +73,12 @@ def _controls(run: Run) -> None:
     notes = run.sweep.notes
     with st.expander("What the controls are", icon=":material/balance:"):
         for name, said in notes["controls"].items():
-            st.markdown(f"- **{as_text(theme.label(name))}**: {as_text(said)}")
+            st.markdown(f"- **{as_text(palette.label(name))}**: {as_text(said)}")
     frame = run.sweep.table()
     for name, why in notes["why_not"].items():
         missing = int(frame[name].isna().sum()) if name in frame else len(frame)
         st.info(
-            f"Control **{as_text(theme.label(name))}** is missing in {missing} of {len(frame)} cells: {as_text(why)}.",
+            f"Control **{as_text(palette.label(name))}** is missing in {missing} of {len(frame)} cells: {as_text(why)}.",
             icon=":material/info:",
         )
 
@@ -94,7 +95,7 @@ def _cells(view: View, frame: pd.DataFrame, cells: pd.DataFrame, target: str, pl
             "q is the false-discovery rate over the whole sweep (1e-300 is the floor); n counts problem structures."
         )
     )
-    names: dict[str, Any] = {c: st.column_config.NumberColumn(theme.label(c), format="%.3f") for c in controls}
+    names: dict[str, Any] = {c: st.column_config.NumberColumn(palette.label(c), format="%.3f") for c in controls}
     shared.table(
         shown,
         "probe-cells" if every else f"probe-{target}",
