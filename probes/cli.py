@@ -102,3 +102,106 @@ def _listed(values: list[str]) -> str:
     import json
 
     return json.dumps(values)
+
+
+@app.command("train")
+def train_command(
+    store: Annotated[Path, typer.Argument(help="folder of an activation store")],
+    target: Annotated[str, typer.Option(help="what to read, as value_2")],
+    place: Annotated[str, typer.Option(help="where in the trace, as 'thought 2'")],
+    address: Annotated[str, typer.Option(help="where in the network, as blocks.1.hook_out")],
+    out: Annotated[Path, typer.Option(help="folder to keep the probe in")],
+    estimator: Annotated[str, typer.Option(help="ridge, logistic, mass_mean, lda or mlp")] = "ridge",
+    seed: Annotated[int, typer.Option(help="the problem split")] = 0,
+    controls: Annotated[str, typer.Option(help="all, none, or names with commas")] = "all",
+    random_init: Annotated[Path | None, typer.Option(help="store of the same problems by an untrained twin")] = None,
+    fail_under: Annotated[float | None, typer.Option(help="exit with 4 if the held-out accuracy is below")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit one probe, keep it, and say how it does beside its controls."""
+    from interp.activations import Store
+    from probes.single import train_probe
+
+    found = train_probe(
+        Store(store),
+        out,
+        target=target,
+        place=place,
+        address=address,
+        estimator=estimator,
+        seed=seed,
+        controls=controls if controls in ("all", "none") else controls.split(","),
+        random_init=Store(random_init) if random_init else None,
+    )
+
+    def human() -> None:
+        print(
+            f"{target} at {place}, {address}: {found['accuracy']:.3f} [{found['ci_low']:.3f}, {found['ci_high']:.3f}]"
+        )
+        for name, value in found["controls"].items():
+            why = found["why_not"].get(name)
+            print(f"  {name}: {value:.3f}" if value == value else f"  {name}: – ({why})")
+        print(f"kept in {out}")
+
+    emit(found, as_json, human)
+    if fail_under is not None and found["accuracy"] < fail_under:
+        raise QualityError(f"the held-out accuracy is {found['accuracy']:.3f}, below {fail_under}.")
+
+
+@app.command("eval")
+def eval_command(
+    probe: Annotated[list[Path], typer.Argument(help="folders of saved probes")],
+    store: Annotated[list[Path], typer.Option(help="a store to read with them; repeatable")],
+    place: Annotated[str | None, typer.Option(help="another place than the probe's own")] = None,
+    target: Annotated[str | None, typer.Option(help="another target than the probe's own")] = None,
+    transfer: Annotated[bool, typer.Option("--transfer", help="read other models' activations, and mean it")] = False,
+    fail_under: Annotated[float | None, typer.Option(help="exit with 4 if any accuracy is below")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Apply saved probes to other stores, on problems that they never saw."""
+    from interp.activations import Store
+    from probes.saved import load_probe
+    from probes.single import evaluate_probe
+
+    stores = [Store(each) for each in store]
+    rows = [
+        {
+            "probe": str(folder),
+            **evaluate_probe(load_probe(folder), each, place=place, target=target, transfer=transfer),
+        }
+        for folder in probe
+        for each in stores
+    ]
+
+    def human() -> None:
+        import pandas as pd
+
+        print_table(pd.DataFrame(rows))
+
+    emit({"rows": rows}, as_json, human)
+    if fail_under is not None and (least := min(row["accuracy"] for row in rows)) < fail_under:
+        raise QualityError(f"the least accuracy is {least:.3f}, below {fail_under}.")
+
+
+@app.command("ls")
+def list_command(
+    folder: Annotated[Path, typer.Argument(help="folder to look below")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """List the saved probes below a folder."""
+    from interp.errors import StoreError
+    from probes.single import kept_probes
+
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder.")
+    rows = kept_probes(folder)
+
+    def human() -> None:
+        import pandas as pd
+
+        if rows:
+            print_table(pd.DataFrame(rows))
+        else:
+            print(f"no saved probes below {folder}; make one with `cotlens probe train`.")
+
+    emit({"probes": rows}, as_json, human)

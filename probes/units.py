@@ -170,6 +170,7 @@ def _row(unit: Unit, target: str, place: str, cell: _Tested) -> dict[str, Any]:
     low, high = grouped_mean_interval(read == gold, groups)
     _, once = np.unique(groups, return_index=True)
     controls = {name: float(np.mean(values)) for name, values in cell.control.items()}
+    accuracy = float((read == gold).mean())
     found = {
         "target": target,
         "place": place,
@@ -178,7 +179,7 @@ def _row(unit: Unit, target: str, place: str, cell: _Tested) -> dict[str, Any]:
         "label": address.label,
         "depth": min(address.depth, 1e6),
         "estimator": unit.estimator,
-        "accuracy": float((read == gold).mean()),
+        "accuracy": accuracy,
         "ci_low": low,
         "ci_high": high,
         "val_accuracy": float(np.mean(cell.val)),
@@ -190,7 +191,7 @@ def _row(unit: Unit, target: str, place: str, cell: _Tested) -> dict[str, Any]:
         **scores(gold, cell.classes, np.concatenate(cell.chances), _SCORES),
     }
     if "control_task" in controls:
-        found["selectivity"] = found["accuracy"] - controls["control_task"]
+        found["selectivity"] = accuracy - controls["control_task"]
     return found
 
 
