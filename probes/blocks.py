@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import Store
+from interp.errors import StoreError
 from interp.splits import Masks, grouped_split
 from interp.targets import labels, structures
 
@@ -28,10 +29,27 @@ class Block:
     splits: dict[int, Masks]
 
 
-@lru_cache(maxsize=4)
+_OPEN: dict[tuple[str, str], Store] = {}
+
+
 def opened(path: str, config_hash: str) -> Store:
-    """The store at `path`, opened once as long as it holds the same configuration."""
-    return Store(Path(path))
+    """The store at `path`: the one that was remembered, else opened anew and remembered.
+
+    Raises `StoreError` when another capture lies there than the one that the sweep was planned for.
+    """
+    if (path, config_hash) not in _OPEN:
+        found = Store(Path(path))
+        if found.meta["config_hash"] != config_hash:
+            raise StoreError(f"{path} holds another capture than when the sweep was planned. Plan it again.")
+        remember(found)
+    return _OPEN[path, config_hash]
+
+
+def remember(store: Store) -> None:
+    """Units that are run in this process use this very object; only the last few are kept."""
+    _OPEN[str(store.path), store.meta["config_hash"]] = store
+    for key in list(_OPEN)[:-4]:
+        del _OPEN[key]
 
 
 def left_out(store: Store, places: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Probes on disk, with what they were fitted to: safetensors and JSON, never a pickle.
 
-PROBE/probe.json            class, parameters, classes, address, model, store, target, split, metrics, versions
-PROBE/probe.safetensors     the learned arrays
+PROBE/probe.json                class, parameters, classes, address, model, store, target, split, metrics, versions
+PROBE/probe-HASH.safetensors    the learned arrays, named by their hash, so that a save cut short leaves the old ones
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from interp.activations import Store
 from interp.decoders.evaluate import other_problem
@@ -55,7 +56,7 @@ def train_probe(
         raise unknown("estimator", estimator, CANDIDATES)
     if Path(out).exists() and any(Path(out).iterdir()):
         raise StoreError(f"{out} is not empty; choose another --out, or remove it.")
-    block = _block(store, place, target, checked_seed(seed))
+    block = block_at(store, place, target, checked_seed(seed))
     gold, split = block.targets[target], block.splits[seed]
     acts = store.acts(store.address(address), block.rows)
     fitted = [make().fit(acts[split.train], gold[split.train]) for make in CANDIDATES[estimator]]
@@ -91,18 +92,11 @@ def evaluate_probe(
     `transfer` is said. Beside the scores stand the most frequent label and another problem's rows.
     """
     place, target = place or saved.metrics.get("place"), target or saved.target
-    if place is None or target is None:
-        raise UsageError("this probe does not say where or for what it was fitted; give place and target.")
-    rows = store.rows(place=place).reset_index(drop=True)
-    given = labels(store, rows, target)
-    groups = structures(store, rows)
-    held_out = grouped_split(groups, saved.split or 0).test
-    use = held_out & np.array([label is not None for label in given], dtype=bool)
-    if use.sum() < MIN_ROWS // 4:
+    rows, gold, groups = held_out_rows(saved, store, place=place, target=target)
+    if len(rows) < MIN_ROWS // 4:
         raise UsageError(
-            f"only {use.sum()} rows of {place!r} have {target!r} and a held-out structure; capture more problems."
+            f"only {len(rows)} rows of {place!r} have {target!r} and a held-out structure; capture more problems."
         )
-    rows, gold, groups = rows[use].reset_index(drop=True), given[use].astype(str), groups[use]
     probability = saved.predict_proba(store, rows, transfer=transfer)
     read = saved.probe.classes_[probability.argmax(axis=1)].astype(str)
     donors = other_problem(np.zeros(len(rows)), groups, np.zeros(len(rows)), saved.split or 0)
@@ -122,6 +116,24 @@ def evaluate_probe(
     }
 
 
+def held_out_rows(
+    saved: SavedProbe, store: Store, *, place: str | None = None, target: str | None = None
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The rows of `store` that a saved probe may be judged on, with their labels and structures.
+
+    Which part of a split a structure belongs to is decided by the structure alone, so a problem that the probe was
+    fitted to is left out here too. Raises `UsageError` when neither the probe nor the caller says where and what.
+    """
+    place, target = place or saved.metrics.get("place"), target or saved.target
+    if place is None or target is None:
+        raise UsageError("this probe does not say where or for what it was fitted; give place and target.")
+    rows = store.rows(place=place).reset_index(drop=True)
+    given = labels(store, rows, target)
+    groups = structures(store, rows)
+    use = grouped_split(groups, saved.split or 0).test & np.array([label is not None for label in given], dtype=bool)
+    return rows[use].reset_index(drop=True), given[use].astype(str), groups[use]
+
+
 def kept_probes(folder: Path | str) -> list[dict[str, Any]]:
     """Every saved probe below a folder; one that cannot be read is listed with the reason."""
     found = []
@@ -138,7 +150,8 @@ def kept_probes(folder: Path | str) -> list[dict[str, Any]]:
     return found
 
 
-def _block(store: Store, place: str, target: str, seed: int) -> Block:
+def block_at(store: Store, place: str, target: str, seed: int) -> Block:
+    """The rows, labels and split of one target at one place. Raises `UsageError` where there are too few."""
     for block in blocks(store, place, (target,), (seed,)):
         if target in block.targets:
             return block

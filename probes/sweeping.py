@@ -24,7 +24,7 @@ from interp.problems.base import checked_seed
 from interp.stats import q_values
 from interp.targets import value_targets
 from probes import controls as ladder
-from probes.blocks import MIN_ROWS, left_out
+from probes.blocks import MIN_ROWS, left_out, remember
 from probes.fitting import ESTIMATORS
 from probes.results import Sweep
 from probes.units import Unit, run_unit
@@ -99,6 +99,8 @@ def plan(
     random_init: Store | None = None,
 ) -> list[Unit]:
     """The units of a sweep: one for each address, and one for the other controls of places with the same problems."""
+    for given in filter(None, (store, random_init)):
+        remember(given)
     names = ladder.chosen(controls if isinstance(controls, str) else list(controls))
     splits = list(range(checked_count("seeds", seeds))) if isinstance(seeds, int) else [checked_seed(s) for s in seeds]
     if estimator not in ESTIMATORS:

@@ -25,7 +25,7 @@ from probes.metrics import scores
 
 # Activations of a thought form one cluster for each value, so a single shuffle is right or wrong a whole cluster at a
 # time and its accuracy spreads by about 0.1; the mean of several is the control.
-_SHUFFLES = 4
+SHUFFLES = 4
 _SCORES = ("macro_f1", "auroc", "auprc", "log_loss", "brier", "ece")
 _VERSION = 1  # of what a unit's result means; another one makes finished units be computed again
 
@@ -118,7 +118,7 @@ def _test(
     """Fit on one split everything that shares this design matrix, and note what its test rows say."""
     split, rng = block.splits[seed], np.random.default_rng(seed)
     labellings = dict(block.targets)
-    copies = range(_SHUFFLES if "shuffled_labels" in unit.controls else 0)
+    copies = range(SHUFFLES if "shuffled_labels" in unit.controls else 0)
     for target, gold in block.targets.items():
         for k in copies:
             labellings[f"{target} shuffled {k}"] = _shuffled(gold, split, rng)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from interp.errors import StoreError, UsageError
 from interp.problems import task as make_task
+from interp.problems.base import Problem, Task
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.stats import grouped_mean_interval
 from interp.traces import TraceSet
@@ -124,8 +125,12 @@ def interchange(
 
 
 def _pairs(read: pd.DataFrame, traces: TraceSet, seed: int) -> dict[str, np.ndarray]:
-    """For each read-out the row of a donor with another value and of one with the same; -1 where there is none."""
+    """For each read-out the row of a donor with another value and of one with the same; -1 where there is none.
+
+    A donor of another value has to imply an answer: on a graph its node must be there, and lead somewhere.
+    """
     rng = np.random.default_rng(seed)
+    oracle = make_task(traces[0].problem.task)
     steps = np.array([traces[t].problem.n_steps for t in read["trace"]])
     said, groups = read["text"].to_numpy(), read["structure"].to_numpy()
     pairs = {kind: np.full(len(read), -1) for kind in KINDS[:2]}
@@ -135,10 +140,26 @@ def _pairs(read: pd.DataFrame, traces: TraceSet, seed: int) -> dict[str, np.ndar
         for row in here:
             usable = here[groups[here] != groups[row]]
             same = said[usable] == said[row]
-            for kind, candidates in (("other value", usable[~same]), ("same value", usable[same])):
+            problem, step = traces[read["trace"].iloc[row]].problem, int(read["step"].iloc[row])
+            open_ended = {value for value in set(said[usable]) if not _implies(oracle, problem, step, value)[0]}
+            other = usable[~same & ~np.isin(said[usable], list(open_ended))]
+            for kind, candidates in (("other value", other), ("same value", usable[same])):
                 if len(candidates):
                     pairs[kind][row] = rng.choice(candidates)
     return pairs
+
+
+def _implies(oracle: Task, problem: Problem, step: int, value: str) -> tuple[bool, str | None]:
+    """Whether the task can say what follows from `value` at `step`, and the answer that does.
+
+    A reading that is no value of the task implies no answer, and counts against the decoder that read it.
+    """
+    if value not in oracle.values:
+        return True, None
+    try:
+        return True, oracle.counterfactual(problem, step, value)
+    except UsageError:
+        return False, None
 
 
 def _activations(readouts: ReadOuts, method: str, read: pd.DataFrame) -> np.ndarray:
@@ -177,8 +198,7 @@ def _frame(read: pd.DataFrame, traces: TraceSet, edits: dict[str, np.ndarray], a
         base = read.iloc[row]
         before = traces[base["trace"]]
         claimed = base["text"] if donor < 0 else read["text"].iloc[donor]
-        known = claimed in oracle.values
-        predicted = oracle.counterfactual(before.problem, int(base["step"]), claimed) if known else None
+        predicted = _implies(oracle, before.problem, int(base["step"]), claimed)[1]
         out.append(
             {
                 "trace": base["trace"],
@@ -190,7 +210,7 @@ def _frame(read: pd.DataFrame, traces: TraceSet, edits: dict[str, np.ndarray], a
                 "answer_before": before.answer,
                 "predicted": predicted,
                 "answer_after": trace.answer,
-                "followed": known and trace.answer == predicted,
+                "followed": predicted is not None and trace.answer == predicted,
                 "changed": trace.answer != before.answer,
                 "structure": base["structure"],
             }

@@ -34,6 +34,7 @@ DECODERS: dict[str, str] = {
     "random_dictionary": "interp.decoders.features:FeatureReadout",
     "pca": "interp.decoders.features:FeatureReadout",
     "neurons": "interp.decoders.features:FeatureReadout",
+    "verbalizer": "interp.decoders.verbalizer:Verbalizer",
 }
 # At thought k + 1 the last step could not be read, so a site there would not cover every step.
 OFFSETS = (0, -1)
@@ -107,17 +108,27 @@ def pooled_scores(readouts: Sequence[ReadOuts]) -> pd.DataFrame:
 
 def make_decoder(method: str, reasoner: Reasoner | None, **options: Any) -> Decoder:
     """The decoder of that name. Raises `UsageError` on an unknown one, or a lens without its reasoner."""
-    if method not in DECODERS:
-        raise unknown("decoding method", method, DECODERS)
-    module, _, attribute = DECODERS[method].partition(":")
-    kind = getattr(importlib.import_module(module), attribute)
+    kind = _kind(method)
     if method == "logit_lens":
         if reasoner is None:
             raise UsageError("the logit lens needs the model's unembedding; pass reasoner=.")
         return kind(reasoner)
-    if attribute == "FeatureReadout":
+    if DECODERS[method].endswith("FeatureReadout"):
         return kind(method, **options)
     return kind(**options)
+
+
+def _kind(method: str) -> Any:
+    if method not in DECODERS:
+        raise unknown("decoding method", method, DECODERS)
+    module, _, attribute = DECODERS[method].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _readable(method: str, candidates: Sequence[Site]) -> Sequence[Site]:
+    """The candidates whose address the decoder says that it `reads`; all of them where it says nothing, or has none."""
+    wanted = getattr(_kind(method), "reads", ())
+    return [site for site in candidates if site.address.name in wanted] or candidates
 
 
 def step_rows(store: Store, offset: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -169,7 +180,7 @@ def decode(
         if progress:
             progress(method, number, len(methods))
         decoder_options = {**options, "seed": seed} if DECODERS.get(method, "").endswith("FeatureReadout") else {}
-        tried = [sites["probe"]] if decoder_options and "probe" in sites else candidates
+        tried = [sites["probe"]] if decoder_options and "probe" in sites else _readable(method, candidates)
         sites[method], fitted[method] = _best_site(store, method, reasoner, tried, seed, decoder_options)
         frames.append(_read(store, method, fitted[method], sites[method], seed, top_k))
     if progress:

@@ -90,18 +90,22 @@ def _examine(made: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str
 
 
 def _trained(made: Recipe, seed: int, progress: Progress | None, out: Path, device: str = "cpu") -> Any:
-    initial = None
-    if made.initial:
-        before = recipe(made.initial)
-        initial = _made_before(made.initial, seed, out)
-        if initial is None:
-            folder = out / "initial"
-            initial = _trained(before, seed, progress, folder, device)
-        import torch
-
-        torch.manual_seed(seed)
-        initial = grown(initial, before, made)
+    initial = initial_of(made, seed, out, progress, device)
     return train(made, seed, initial=initial, progress=progress, folder=out, device=device)
+
+
+def initial_of(made: Recipe, seed: int, out: Path, progress: Progress | None = None, device: str = "cpu") -> Any:
+    """The model that `made` starts from, of the same seed, trained first where it is not there yet; None if fresh."""
+    if not made.initial:
+        return None
+    import torch
+
+    before = recipe(made.initial)
+    initial = _made_before(made.initial, seed, out)
+    if initial is None:
+        initial = _trained(before, seed, progress, out / "initial", device)
+    torch.manual_seed(seed)
+    return grown(initial, before, made)
 
 
 def _made_before(name: str, seed: int, out: Path) -> Any:

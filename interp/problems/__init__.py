@@ -7,10 +7,30 @@ from collections.abc import Callable
 from interp.errors import UsageError, unknown
 from interp.problems.base import Problem, Step, Task, Verdict
 from interp.problems.chain import ChainTask
+from interp.problems.counter import CounterTask
+from interp.problems.graph import GraphTask
+from interp.problems.igsm import IGSMTask
+from interp.problems.maze import MazeTask
+from interp.problems.prosqa import ProsQATask
+from interp.problems.questions import QuestionsTask
+from interp.problems.subtext import SubtextTask
+from interp.problems.trigger import TriggerTask
+from interp.problems.variables import VariablesTask
 
 __all__ = ["TASKS", "Problem", "Step", "Task", "Verdict", "parse_spec", "task"]
 
-TASKS: dict[str, Callable[..., Task]] = {"chain": ChainTask}
+TASKS: dict[str, Callable[..., Task]] = {
+    "chain": ChainTask,
+    "counter": CounterTask,
+    "graph": GraphTask,
+    "igsm": IGSMTask,
+    "maze": MazeTask,
+    "variables": VariablesTask,
+    "prosqa": ProsQATask,
+    "questions": QuestionsTask,
+    "subtext": SubtextTask,
+    "trigger": TriggerTask,
+}
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:

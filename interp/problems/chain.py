@@ -35,6 +35,7 @@ from interp.problems.base import (
 ORDERS = ("in-order", "shuffled", "mixed")
 _PERMUTATION_SEED = 20261101
 _LETTERS = "fghjkmpqrstuvwxyzabcden"
+_RESTATED: dict[bool | str, bool] = {True: True, False: False, "yes": True, "no": False}
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,14 @@ class ChainTask(WithoutFacts):
     """`chain`: `values` values (10), 2 to 5 steps, operations in order or shuffled with index keys.
 
     A question reads `4 +3 f *7 ?` in order, and `4 2: f 3: *7 1: +3 ?` shuffled. A trace's text is the
-    value after each step: `7 2 4`.
+    value after each step: `7 2 4`. With `restated=yes` each step says what it does: `4 +3 = 7 ;`.
     """
 
     name = "chain"
 
-    def __init__(self, order: str = "in-order", steps: str = "2-5", values: int | str = 10) -> None:
+    def __init__(
+        self, order: str = "in-order", steps: str = "2-5", values: int | str = 10, restated: bool | str = False
+    ) -> None:
         if order not in ORDERS:
             raise unknown("order of task chain", order, ORDERS)
         self.order = order
@@ -104,10 +107,14 @@ class ChainTask(WithoutFacts):
             raise UsageError(f"steps of task chain must look like 2-5 or 3, but {steps!r} came.") from None
         if not 1 <= self.min_steps <= self.max_steps <= 9:
             raise UsageError(f"steps of task chain must lie between 1 and 9, but {steps!r} came.")
+        if restated not in _RESTATED:
+            raise UsageError(f"restated of task chain must be yes or no, but {restated!r} came.")
+        self.restated = _RESTATED[restated]
         options = [
             ("order", order, "in-order"),
             ("steps", str(steps), "2-5"),
             ("values", self.n_values, 10),
+            ("restated", "yes" if self.restated else "no", "no"),
         ]
         given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
         self.spec = f"chain:{given}" if given else "chain"
@@ -117,7 +124,8 @@ class ChainTask(WithoutFacts):
 
     def vocabulary(self) -> list[str]:
         keys = [f"{k}:" for k in range(1, 10)]
-        return [*self.values, *(operation.name for operation in self.operations), *keys, "?"]
+        signs = ["=", ";"] if self.restated else []
+        return [*self.values, *(operation.name for operation in self.operations), *keys, "?", *signs]
 
     def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
         """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
@@ -147,8 +155,9 @@ class ChainTask(WithoutFacts):
     def _problem(self, start: int, chosen: list[Operation], structure: str, split: Split, question: str) -> Problem:
         value, steps = start, []
         for operation in chosen:
+            text = " ".join(self._words(value, operation))
             value = operation.table[value]
-            steps.append(Step(text=str(value), value=str(value)))
+            steps.append(Step(text=text, value=str(value)))
         said = ", ".join(operation.readable for operation in chosen)
         return Problem(
             id=structure_hash(question),
@@ -162,23 +171,30 @@ class ChainTask(WithoutFacts):
             meta={"start": str(start), "operations": [operation.name for operation in chosen]},
         )
 
-    def verify(self, problem: Problem, text: str) -> Verdict:
-        """Check `text`, the value of each step and then the answer, separated by white space.
+    def _words(self, before: int, operation: Operation) -> list[str]:
+        """How a step is written."""
+        value = str(operation.table[before])
+        return [str(before), operation.name, "=", value, ";"] if self.restated else [value]
 
-        The last word is the answer and the words before it are the steps; a text of one word has an
-        answer and no steps. Each step is checked against the value that follows from the *written*
-        step before it, so one slip is counted once.
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Check `text`, the steps and then the answer, separated by white space.
+
+        The last word is the answer and the words before it are the steps, one word each, or five where they
+        are restated; a text of one word has an answer and no steps. Each step is checked against what follows
+        from the *written* value before it, so one slip is counted once.
         """
         words = text.split()
-        written, answer = words[:-1], words[-1] if words else None
+        size, value_at = (5, 3) if self.restated else (1, 0)
+        written = [words[k : min(k + size, len(words) - 1)] for k in range(0, len(words) - 1, size)]
+        answer = words[-1] if words else None
         right: list[bool | None] = []
         before = problem.meta["start"]
         for k, name in enumerate(problem.meta["operations"]):
             if k >= len(written):
                 right.append(None)
                 continue
-            right.append(before in self.values and written[k] == str(self._by_name[name].table[int(before)]))
-            before = written[k]
+            right.append(before in self.values and written[k] == self._words(int(before), self._by_name[name]))
+            before = written[k][value_at] if len(written[k]) > value_at else ""
         right.extend(False for _ in written[problem.n_steps :])
         first = next((k for k, ok in enumerate(right, 1) if ok is False), None)
         return Verdict(answer=answer == problem.answer, steps=tuple(right), first_error=first)

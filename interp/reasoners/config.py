@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -30,8 +31,11 @@ class ReasonerConfig(BaseModel):
     separator: str | None = Field(None, description="token that ends a step of visible reasoning")
     latent_scale: float = Field(1.0, gt=0, description="a continuous thought is fed back times this")
     projection: int | None = Field(None, ge=1, description="hidden width of a projection of continuous thoughts (CODI)")
-    reasoning: str = Field("<reason>", description="token between text tokens of a `self-reasoning` reasoner")
-    reasoning_tokens: int = Field(1, ge=0, description="how many of them follow each text token")
+    reasoning: str = Field("<reason>({})", description="reasoning token number k of a `self-reasoning` reasoner")
+    reasoning_tokens: int = Field(1, ge=0, description="how many of them stand before each text token")
+    reasoning_read: Literal["text", "reasoning"] = Field(
+        "text", description="where the next text token is predicted: at the text token before it, or after reasoning"
+    )
     recurrent: tuple[int, int] | None = Field(
         None, description="first and last + 1 layer of the block that is iterated"
     )

@@ -326,3 +326,85 @@ def test_asking_for_more_problems_than_there_are_says_how_many_there_are() -> No
         tiny.generate(500, seed=0)
     there = int(str(caught.value).split("only ")[1].split()[0])
     assert len(tiny.generate(there, seed=0)) == there
+
+
+# --- steps that say what they do ---------------------------------------------------------------------------
+
+
+RESTATED = ChainTask(steps="2-4", restated=True)
+# The first held-out questions of seed 0, written down: shipped figures were taken on this stream.
+FIRST_QUESTIONS = ["0 k +1 h +3 ?", "8 +1 q k f +6 ?", "1 *3 +9 p +2 ?"]
+
+
+def test_restated_steps_say_what_they_do_to_which_value() -> None:
+    for problem in RESTATED.generate(100, seed=3):
+        before = problem.meta["start"]
+        for step, name in zip(problem.steps, problem.meta["operations"], strict=True):
+            after = str(permutation_tables(10)[name][int(before)])
+            assert step.text == f"{before} {name} = {after} ;" and step.value == after
+            before = after
+        assert problem.answer == before
+        assert set(problem.question.split()) | set(right_text(problem)[0].split()) <= set(RESTATED.vocabulary())
+
+
+def test_restating_changes_the_steps_text_and_nothing_else_about_a_chain() -> None:
+    assert RESTATED.spec == "chain:steps=2-4,restated=yes" and task(RESTATED.spec).spec == RESTATED.spec
+    assert ChainTask(restated="no").spec == "chain"
+    assert set(RESTATED.vocabulary()) - set(CHAIN.vocabulary()) == {"=", ";"}
+    plain = {p.question: p for p in ChainTask(steps="2").generate(900, seed=0)}
+    shared = [p for p in RESTATED.generate(900, seed=0) if p.question in plain]
+    assert len(shared) > 20
+    for problem in shared:
+        twin = plain[problem.question]
+        assert (problem.id, problem.structure, problem.answer, problem.readable, problem.meta) == (
+            twin.id,
+            twin.structure,
+            twin.answer,
+            twin.readable,
+            twin.meta,
+        )
+        assert [s.value for s in problem.steps] == [s.text for s in twin.steps]
+
+
+def test_questions_of_the_plain_task_are_those_of_before_restating_came() -> None:
+    assert [p.question for p in task("chain").generate(3, seed=0, split="test")] == FIRST_QUESTIONS
+
+
+def test_a_right_restated_text_is_verified_and_a_cut_one_counted() -> None:
+    problem = next(p for p in RESTATED.generate(20, seed=1) if p.n_steps == 3)
+    whole = RESTATED.verify(problem, " ".join(right_text(problem)))
+    assert whole.answer and whole.steps == (True,) * 3 and whole.first_error is None
+    words = " ".join(right_text(problem)).split()
+    cut = RESTATED.verify(problem, " ".join([*words[:7], problem.answer]))
+    assert cut.steps == (True, False, None) and cut.answer
+    only_answer = RESTATED.verify(problem, problem.answer)
+    assert only_answer.steps == (None,) * 3 and only_answer.answer
+
+
+@given(which=st.integers(0, 2), word=st.integers(0, 4), k=st.integers(0, 19))
+@settings(max_examples=60, deadline=None)
+def test_one_wrong_word_of_a_restated_step_spoils_that_step(which: int, word: int, k: int) -> None:
+    problem = ChainTask(steps="3", restated="yes").generate(20, seed=1)[k]
+    words = " ".join(right_text(problem)).split()
+    words[5 * which + word] = "?"
+    verdict = RESTATED.verify(problem, " ".join(words))
+    # A value that cannot be read leaves the next step nothing to follow from.
+    spoiled = {which, which + 1} if word == 3 else {which}
+    assert verdict.steps == tuple(step not in spoiled for step in range(3))
+    assert verdict.first_error == which + 1 and verdict.answer
+
+
+def test_a_restated_slip_is_counted_once() -> None:
+    problem = next(p for p in RESTATED.generate(20, seed=1) if p.n_steps == 3)
+    tables, value, texts = permutation_tables(10), int(problem.meta["start"]), []
+    for number, name in enumerate(problem.meta["operations"]):
+        reached = (tables[name][value] + (number == 0)) % 10
+        texts.append(f"{value} {name} = {reached} ;")
+        value = reached
+    verdict = RESTATED.verify(problem, " ".join([*texts, str(value)]))
+    assert verdict.steps == (False, True, True) and not verdict.answer
+
+
+def test_restated_must_be_yes_or_no() -> None:
+    with pytest.raises(UsageError, match="restated of task chain must be yes or no, but 'maybe' came"):
+        task("chain:restated=maybe")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -34,7 +34,7 @@ def labels(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def reference(rows: np.ndarray, y: np.ndarray, c: float = 1.0, weights: np.ndarray | None = None):
-    scaler = StandardScaler().fit(rows.astype(np.float64))
+    scaler = StandardScaler().fit(rows.astype(np.float64), sample_weight=weights)
     model = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-8).fit(
         scaler.transform(rows), y, sample_weight=weights
     )
@@ -46,14 +46,103 @@ def test_scikit_learns_contract(estimator, check) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("load", [load_breast_cancer, load_wine, load_digits])
+@pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer, load_digits])
 def test_real_data_beside_scikit_learn(load) -> None:
     x, y = load(return_X_y=True)
     x, held, y, gold = train_test_split(x, y, random_state=0, stratify=y)
     probe = LogisticProbe().fit(x, y)
-    peer, _ = reference(x, y)
+    peer, coef = reference(x, y)
     assert log_loss(gold, probe.predict_proba(held)) == pytest.approx(log_loss(gold, peer(held)), abs=1e-4)
     np.testing.assert_allclose(probe.predict_proba(held), peer(held), atol=2e-3)
+    exact = LogisticProbe(tol=1e-8).fit(x, y)
+    np.testing.assert_allclose(exact.coef_, coef, rtol=1e-3, atol=1e-4 * np.abs(coef).max())
+    assert log_loss(gold, exact.predict_proba(held)) == pytest.approx(log_loss(gold, peer(held)), abs=1e-6)
+
+
+def awkward(kind: str, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and labels of one kind of trouble; the first half is to learn from, the second to be read."""
+    rng = np.random.default_rng(seed)
+    d = 40 if kind == "wide" else 4
+    x = rng.normal(size=(120, d))
+    y = np.argmax(x[:, :classes] + rng.gumbel(size=(120, classes)), axis=1)
+    y[:classes] = np.arange(classes)
+    if kind == "wide":  # more columns than rows to learn from
+        x, y = np.concatenate([x[:30], x[60:]]), np.concatenate([y[:30], y[60:]])
+    elif kind == "separable":
+        y = np.argmax(x[:, :classes], axis=1)
+    elif kind == "collinear":
+        x = np.column_stack([x, 2 * x[:, 0] + 1, x[:, 1] - x[:, 2]])
+    elif kind == "constant":
+        x = np.column_stack([x, np.full(120, 3.0), np.zeros(120)])
+    elif kind == "duplicates":
+        x[:60], y[:60] = np.repeat(x[:12], 5, axis=0), np.repeat(y[:12], 5)
+    elif kind == "rare":
+        y = np.where(np.arange(120) == 7, 1, 0)
+    elif kind == "missing":  # a class that the fold to learn from lacks
+        y[:60] = np.where(y[:60] == classes - 1, 0, y[:60])
+    elif kind in ("huge", "tiny"):
+        x = x * (1e8 if kind == "huge" else 1e-8)
+    elif kind == "mixed":
+        x = x * 10.0 ** np.linspace(-6, 6, d) + 3 * 10.0 ** np.linspace(-6, 6, d)
+    return x, y
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "wide",
+        "separable",
+        "collinear",
+        "constant",
+        "duplicates",
+        "rare",
+        "missing",
+        "huge",
+        "tiny",
+        "mixed",
+        "weighted",
+    ],
+)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 10_000), classes=st.sampled_from([2, 4]), c=st.sampled_from([0.01, 1.0, 30.0]))
+def test_awkward_problems_end_where_scikit_learn_does(kind: str, seed: int, classes: int, c: float) -> None:
+    x, y = awkward(kind, classes, seed)
+    half = len(x) - 60
+    x, held, y, gold = x[:half], x[half:], y[:half], y[half:]
+    if len(np.unique(y)) < 2:  # a fold with one class left is refused, and tested elsewhere
+        y[0] = 1 - y[0]
+    weights = np.random.default_rng(seed).choice([0.3, 1.0, 4.0], half) if kind == "weighted" else None
+    probe = LogisticProbe(c, tol=1e-9).fit(x, y, weights)
+    peer, coef = reference(x, y, c, weights)
+    assert probe.gradient_norm_ <= 1e-9
+    np.testing.assert_allclose(probe.coef_, coef, rtol=1e-3, atol=1e-5 * np.abs(coef).max())
+    np.testing.assert_allclose(probe.predict_proba(held), peer(held), atol=1e-5)
+    asked = np.isin(gold, probe.classes_)
+    ours, theirs = (log_loss(gold[asked], f(held[asked]), labels=probe.classes_) for f in (probe.predict_proba, peer))
+    assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), bad=st.sampled_from([np.nan, np.inf, -np.inf]), row=st.integers(0, 39))
+def test_the_probe_names_the_row_that_is_not_finite(seed: int, bad: float, row: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(40, 3)), np.arange(40) % 2
+    x[row, seed % 3] = bad
+    with pytest.raises(UsageError, match=rf"row {row} of the probe's input is not finite"):
+        LogisticProbe().fit(x, y)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5, 3.0])
+def test_a_planted_direction_is_recovered_with_its_strength(strength: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=12)
+    truth *= strength / np.linalg.norm(truth)
+    x = rng.normal(size=(20_000, 12))
+    y = (rng.random(20_000) < 1 / (1 + np.exp(-(x @ truth - 0.4)))).astype(int)
+    probe = LogisticProbe(C=100.0).fit(x, y)
+    assert np.linalg.norm(probe.coef_[0]) == pytest.approx(strength, rel=0.06)
+    assert probe.coef_[0] @ truth / np.linalg.norm(probe.coef_[0]) / strength > 0.99
+    assert probe.intercept_[0] == pytest.approx(-0.4, abs=0.08)
 
 
 def test_coefficients_are_scikit_learns() -> None:

@@ -126,6 +126,55 @@ def test_the_scale_of_a_column_does_not_matter() -> None:
     np.testing.assert_allclose(other.strength, one.strength, rtol=1e-6)
 
 
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize(("n", "d"), [(40, 12), (25, 60)])
+def test_with_weights_coefficients_and_predictions_are_scikit_learns(n: int, d: int, strength: float) -> None:
+    rows, targets = data(n, d)
+    weights = np.random.default_rng(3).uniform(0.1, 4, n)
+    fit = fit_ridge(rows, [targets], [strength], weights, precise=True)
+    mean = np.average(rows, axis=0, weights=weights)
+    scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weights))
+    np.testing.assert_allclose([fit.mean, fit.scale], [mean, scale])
+    design = (rows - mean) / scale
+    alpha = strength * weights.sum()  # times the mean eigenvalue, which is one for each unit of weight
+    assert fit.strength[0] == pytest.approx(alpha)
+    ridge = Ridge(alpha=alpha, solver="svd").fit(design, targets, sample_weight=weights)
+    np.testing.assert_allclose(fit.coef, ridge.coef_.T, atol=1e-8)
+    np.testing.assert_allclose(fit.predict(rows), ridge.predict(design), atol=1e-7)
+
+
+@pytest.mark.parametrize("strength", [1e-2, 1.0])
+def test_leaving_out_a_weighted_row_leaves_out_one_of_it_or_all_where_it_weighs_less(strength: float) -> None:
+    rows, targets = data(30, 8)
+    weights = np.random.default_rng(4).choice([0.0, 0.3, 1.0, 2.0, 3.7], 30)
+    fit = fit_ridge(rows, [targets], [strength], weights, precise=True)
+    design = (rows - fit.mean) / fit.scale
+    for k in range(30):
+        less = weights.copy()
+        less[k] -= min(less[k], 1.0)
+        ridge = Ridge(alpha=float(fit.strength[0]), solver="svd").fit(design, targets, sample_weight=less)
+        np.testing.assert_allclose(fit.held_out[k], ridge.predict(design[k : k + 1])[0], atol=1e-8)
+
+
+def test_weights_count_rows() -> None:
+    rows, targets = data(40, 6)
+    weights = np.random.default_rng(5).integers(0, 4, 40)
+    weighted = fit_ridge(rows, [targets], weights=weights.astype(float), precise=True)
+    repeated = fit_ridge(np.repeat(rows, weights, axis=0), [np.repeat(targets, weights, axis=0)], precise=True)
+    assert weighted.strength == pytest.approx(repeated.strength)
+    np.testing.assert_allclose(weighted.predict(rows), repeated.predict(rows), atol=1e-9)
+    np.testing.assert_allclose(np.repeat(weighted.held_out, weights, axis=0), repeated.held_out, atol=1e-9)
+
+
+def test_equal_weights_are_none_and_precision_changes_only_digits() -> None:
+    rows, targets = data(50, 7)
+    plain, weighted = fit_ridge(rows, [targets]), fit_ridge(rows, [targets], weights=np.ones(50))
+    np.testing.assert_allclose(weighted.predict(rows), plain.predict(rows), atol=1e-5)
+    precise = fit_ridge(rows, [targets], precise=True)
+    np.testing.assert_allclose(plain.predict(rows), precise.predict(rows), atol=1e-4)
+    assert np.abs(plain.predict(rows) - precise.predict(rows)).max() > 0
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_row_that_is_not_finite_is_named(bad: float) -> None:
     rows, targets = data()

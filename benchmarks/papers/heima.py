@@ -1,0 +1,223 @@
+"""Heima (arXiv 2501.19201): one thinking token for each step, and interpreters that write the steps out again.
+
+Answers of the thinking-token organism beside the text reasoner that it started from, staged pauses on the same
+curriculum, and thinking tokens without the progressive stages. Then interpreters: with the thinking token's final
+state, read at the token or one position earlier, and the two controls that the paper lacks, without any latent and
+with another problem's. Last, whether the answer follows what is read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.swapping import swap_table, swap_thoughts
+from interp.decoders.interpretation import interpretation_scores, interpretations
+from interp.decoders.text_scores import exact_matches
+from interp.stats import grouped_mean_interval
+
+if TYPE_CHECKING:
+    from interp.problems.base import Problem
+    from interp.reasoners import Reasoner
+    from interp.traces import TraceSet
+
+SEED = 41
+TEXT, TOKENS, PAUSES, AT_ONCE = (
+    "chain3-text",
+    "chain3-thinking-tokens",
+    "chain3-staged-pauses",
+    "chain3-thinking-tokens-at-once",
+)
+ARMS = {
+    TEXT: "text, every step written",
+    TOKENS: "thinking tokens, progressive stages",
+    PAUSES: "staged pauses, the same stages",
+    AT_ONCE: "thinking tokens, all at once",
+}
+N_ANSWERS, N_INTERPRETED, N_SWAPPED = 1000, 2500, 300
+FULL_ANSWERS, FULL_INTERPRETED, FULL_SWAPPED = 4000, 6000, 1500
+
+
+def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
+    """Answers, reconstructed texts with their controls, and swapped thoughts."""
+    interpreted = [(TOKENS, "token", ("latent", "question", "shuffled")), (TOKENS, "before", ("latent",))]
+    if full:
+        interpreted += [
+            (TOKENS, "before", ("shuffled",)),
+            (PAUSES, "token", ("latent",)),
+            (PAUSES, "before", ("latent",)),
+        ]
+    done = _Steps(progress, len(ARMS) + 2 + sum(len(modes) for *_, modes in interpreted))
+    problems = organisms.load(TEXT).task.generate(FULL_ANSWERS if full else N_ANSWERS, seed=SEED, split="test")
+    thought: dict[str, TraceSet] = {}
+    for name in ARMS:
+        thought[name] = organisms.load(name).think(problems, batch_size=256)
+        done()
+    found = pd.concat(
+        [_interpreted(organisms.load(name), name, at, modes, full, done) for name, at, modes in interpreted]
+    )
+    swapped = swap_table(_swapped(organisms.load(TOKENS), FULL_SWAPPED if full else N_SWAPPED))
+    done()
+    section = Section("heima", "Heima: one thinking token for each step", paper=PAPER)
+    section.tables["Answers on held-out chains of 2 and 3 steps"] = answers_table(thought)
+    section.tables["Step texts written by interpreters, held-out problems"] = texts_table(found)
+    section.tables["All that was computed at a thinking token replaced by a donor's"] = swapped
+    section.measures = _measures(thought, found)
+    section.notes = _notes(thought, found, swapped)
+    done()
+    return section
+
+
+def _interpreted(
+    reasoner: Reasoner, name: str, read_at: Any, modes: Any, full: bool, done: Callable[[], None]
+) -> pd.DataFrame:
+    """Interpretations of one organism's thoughts; column `organism` says whose."""
+    import interp
+
+    problems = reasoner.task.generate(FULL_INTERPRETED if full else N_INTERPRETED, seed=SEED + 1, split="test")
+    traces = reasoner.think(problems, batch_size=256)
+    with tempfile.TemporaryDirectory() as folder:
+        store = interp.capture(
+            reasoner, traces, sites="final", channels=["special", "latent"], out=Path(folder) / "store"
+        )
+        found = []
+        for mode in modes:
+            found.append(interpretations(store, modes=[mode], read_at=read_at))
+            done()
+    return pd.concat(found).assign(organism=name)
+
+
+def _swapped(reasoner: Reasoner, n: int) -> pd.DataFrame:
+    import interp
+
+    problems: list[Problem] = reasoner.task.generate(n, seed=SEED + 2, split="test")
+    traces = reasoner.think(problems, batch_size=256)
+    with tempfile.TemporaryDirectory() as folder:
+        store = interp.capture(reasoner, traces, sites="resid_post", channels=["latent"], out=Path(folder) / "store")
+        return swap_thoughts(reasoner, store)
+
+
+class _Steps:
+    """Counts what is done towards a progress bar."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        self.progress(min(self.done, self.total), self.total)
+
+
+def answers_table(thought: dict[str, TraceSet]) -> pd.DataFrame:
+    """Accuracy of each arm, over all and by number of steps, and how many positions a thought takes."""
+    out = []
+    for name, traces in thought.items():
+        right, groups = _right(traces)
+        lengths = np.array([trace.problem.n_steps for trace in traces])
+        row: dict[str, Any] = {"thinks in": ARMS[name], "organism": name, "right": right.mean()}
+        row["95 %"] = list(grouped_mean_interval(right, groups))
+        row |= {f"{k} steps": right[lengths == k].mean() for k in np.unique(lengths)}
+        row["positions thought"] = np.mean([sum(number > 0 for number in trace.thought) for trace in traces])
+        out.append(row | {"n": len(right)})
+    return pd.DataFrame(out)
+
+
+def texts_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Exact match, BLEU and ROUGE-L by organism, what the interpreter was given, where it was read, and step."""
+    scores = [interpretation_scores(part).assign(organism=name) for name, part in found.groupby("organism", sort=False)]
+    table = pd.concat(scores, ignore_index=True)
+    names = {"mode": "interpreter given", "read_at": "read at", "n_steps": "steps", "exact": "exact match"}
+    table["exact, 95 %"] = [[low, high] for low, high in zip(table["ci_low"], table["ci_high"], strict=True)]
+    table = table.rename(columns=names | {"bleu": "BLEU", "rouge_l": "ROUGE-L"})
+    columns = ["organism", *names.values()]
+    columns[-1:] = ["step", "exact match", "exact, 95 %", "BLEU", "ROUGE-L", "n"]
+    return table[columns]
+
+
+def last_steps(found: pd.DataFrame, mode: str, *, organism: str = TOKENS, read_at: str = "token") -> pd.DataFrame:
+    """The last step of every held-out problem as one interpreter wrote it, with a column `right`, in order of trace."""
+    wanted = (found["mode"] == mode) & (found["read_at"] == read_at) & (found["organism"] == organism)
+    part = found[wanted & (found["step"] == found["n_steps"])].sort_values("trace", ignore_index=True)
+    return part.assign(right=exact_matches(part["text"].tolist(), part["gold"].tolist()))
+
+
+def answer_ratio(ours: TraceSet, text: TraceSet) -> dict[str, Any]:
+    """Accuracy over the text reasoner's, with the interval of ours over the text reasoner's mean."""
+    right, groups = _right(ours)
+    peer = float(_right(text)[0].mean())
+    low, high = grouped_mean_interval(right, groups)
+    value = float(right.mean()) / peer
+    return {"value": value, "ci": [low / peer, high / peer], "n": len(right), "peer": f"text {peer:.3f}"}
+
+
+def _right(traces: TraceSet) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([t.correct for t in traces]), np.array([t.problem.structure for t in traces])
+
+
+def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    latent, question = last_steps(found, "latent"), last_steps(found, "question")
+    shuffled, before = last_steps(found, "shuffled"), last_steps(found, "latent", read_at="before")
+    groups = latent["structure"].to_numpy()
+    gaps = latent["right"].to_numpy(float) - question["right"].to_numpy(float)
+    others = ", ".join(f"{ARMS[name]} {thought[name].accuracy:.3f}" for name in (PAUSES, AT_ONCE))
+    return {
+        "papers.heima.answer_ratio": answer_ratio(thought[TOKENS], thought[TEXT]) | {"note": others},
+        "papers.heima.text_exact": {
+            "value": float(latent["right"].mean()),
+            "ci": list(grouped_mean_interval(latent["right"].to_numpy(), groups)),
+            "n": len(latent),
+            "note": f"read one position earlier {before['right'].mean():.3f}; question-only "
+            f"{question['right'].mean():.3f}, shuffled latents {shuffled['right'].mean():.3f}",
+        },
+        "papers.heima.text_exact_above_question_only": {
+            "value": float(gaps.mean()),
+            "ci": list(grouped_mean_interval(gaps, groups)),
+            "n": len(gaps),
+            "note": "paired over the same problems, last step, read at the token",
+        },
+    }
+
+
+def _notes(thought: dict[str, TraceSet], found: pd.DataFrame, swapped: pd.DataFrame) -> list[str]:
+    right = {name: traces.accuracy for name, traces in thought.items()}
+    scores = interpretation_scores(found[found["organism"] == TOKENS])
+    alone = scores[scores["mode"] == "question"]
+    given = [
+        f"{row.step} of {row.n_steps}: {row.exact:.3f}" for row in alone.sort_values(["n_steps", "step"]).itertuples()
+    ]
+    earlier = last_steps(found, "latent", read_at="before")["right"].mean()
+    used = swapped[swapped["steps"] == swapped["steps"].max()]
+    shown = ", ".join(
+        f"{row['swapped']}: {_larger(row):.3f} follow, {row['stays']:.3f} stay" for _, row in used.iterrows()
+    )
+    return [
+        f"Answers: thinking tokens {right[TOKENS]:.3f}, text {right[TEXT]:.3f}, staged pauses {right[PAUSES]:.3f}, "
+        f"thinking tokens all at once {right[AT_ONCE]:.3f}.",
+        f"The question alone gives these steps away, exact match: {'; '.join(given)}. Only what a latent adds to that "
+        "is read from it.",
+        f"One position earlier, where the paper's code takes the state, the last step is written right in {earlier:.3f}.",
+        f"Decodable is not used: with everything that a donor computed at one thinking token in its place, the answers "
+        f"({used['steps'].iloc[0]} steps), by token: {shown}.",
+    ]
+
+
+def _larger(row: pd.Series) -> float:
+    """The share that follows the donor, by the value of the token's own step or of the next one."""
+    return max(share for name, share in row.items() if str(name).endswith("step's value") and share is not None)
+
+
+_SOURCE = "arXiv 2501.19201, taken from a secondary note"
+PAPER = [
+    PaperFigure("answers, mean over benchmarks: thinking tokens / full chain of thought", "58.0 % / 61.1 %", _SOURCE),
+    PaperFigure("the same without progressive stages", "56.3 %", _SOURCE),
+    PaperFigure("interpreted summary: BLEU / METEOR / ROUGE-L / BERTScore", "15.9 / 40.1 / 41.6 / 73.4", _SOURCE),
+    PaperFigure("interpreted caption", "12.8 / 35.5 / 37.9 / 71.4", _SOURCE),
+    PaperFigure("interpreted reasoning", "11.2 / 32.7 / 32.7 / 66.6", _SOURCE),
+    PaperFigure("question-only and shuffled-latent interpreters", "not reported", _SOURCE),
+]

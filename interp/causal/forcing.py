@@ -1,0 +1,93 @@
+"""Forcing: a visible thought that the model did not choose, and the answer that it gives after it.
+
+A reasoner whose answer depends on what its thought says answers wrongly after the thought of another problem; one
+whose thought only fills the time does not care. It is the causal check of whether a trace means anything (Beyond
+Semantics, arXiv 2505.13775, asks the question by training on other problems' traces; Lanham et al., arXiv
+2307.13702, by truncating and corrupting what was written).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from interp.errors import UsageError
+from interp.problems.base import Problem
+from interp.reasoners.base import Progress, Reasoner
+from interp.reasoners.rollout import Rollout
+from interp.reasoners.text import TextReasoner
+from interp.traces import Channel, Trace, TraceSet
+
+Thought = str | Sequence[int]
+
+
+def force(
+    reasoner: Reasoner,
+    problems: Sequence[Problem],
+    thoughts: Sequence[Thought],
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> TraceSet:
+    """What `reasoner` answers to each problem, greedily, after the thought that is put in its mouth.
+
+    A thought is a text, or token ids as `thought_ids` takes them from a trace; it stands between the reasoner's own
+    markers. Raises `UsageError` for reasoners that do not think in text, for words that the tokenizer does not know,
+    and for thoughts that leave no room for the answer.
+    """
+    if not isinstance(reasoner, TextReasoner):
+        raise UsageError(f"only a reasoner that thinks in text can be given a thought, but {reasoner.name} is none.")
+    if len(problems) != len(thoughts):
+        raise UsageError(f"each problem needs one thought, but {len(problems)} and {len(thoughts)} came.")
+    given = _Given(reasoner, [_ids(reasoner, thought) for thought in thoughts])
+    return given.think(problems, batch_size=batch_size, progress=progress)
+
+
+def thought_ids(trace: Trace) -> list[int]:
+    """The token ids of a trace's visible thought."""
+    return [token for token, channel in zip(trace.token_ids, trace.channel, strict=True) if channel == Channel.THOUGHT]
+
+
+def gold_thought(problem: Problem) -> str:
+    """A problem's own steps as the text of a thought."""
+    return " ".join(step.text for step in problem.steps)
+
+
+def _ids(reasoner: Reasoner, thought: Thought) -> list[int]:
+    if not isinstance(thought, str):
+        return list(thought)
+    ids = reasoner.tokenizer(thought, add_special_tokens=False)["input_ids"] if thought else []
+    if reasoner.tokenizer.unk_token_id is not None and reasoner.tokenizer.unk_token_id in ids:
+        raise UsageError(f"{reasoner.name} does not know every word of the thought {thought[:60]!r}.")
+    return list(ids)
+
+
+class _Given(TextReasoner):
+    """A text reasoner that reads its thoughts instead of writing them."""
+
+    def __init__(self, reasoner: TextReasoner, thoughts: Sequence[list[int]]) -> None:
+        super().__init__(
+            reasoner.model, reasoner.tokenizer, reasoner.config, name=reasoner.name, weights=reasoner.weights
+        )
+        self._thoughts = thoughts
+
+    def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
+        self._mark(rollout, self.config.begin)
+        given = [self._thoughts[k] for k in rollout.where.traces.tolist()]
+        ending = len(self._ids(self.config.end)) if self.config.end else 0
+        for thought, room, problem in zip(given, rollout.room.tolist(), problems, strict=True):
+            if len(thought) + ending + 1 > room:
+                raise UsageError(
+                    f"a thought of {len(thought)} tokens leaves no room for the answer to {problem.question[:60]!r}: "
+                    f"{self.name} has {self.max_positions} positions."
+                )
+        for k in range(max(map(len, given), default=0)):
+            here = torch.tensor([k < len(thought) for thought in given], device=self.device)
+            ids = torch.tensor([thought[k] if k < len(thought) else self.pad_id for thought in given])
+            steps = [min(k // self.config.thoughts_per_step + 1, problem.n_steps) for problem in problems]
+            rollout.feed(
+                channel=Channel.THOUGHT, ids=ids.to(self.device), active=here, steps=steps, thought=k + 1, sampled=False
+            )
+        self._mark(rollout, self.config.end)
+        self._answer(rollout)

@@ -1,0 +1,40 @@
+"""Training with a random number of pauses (arXiv 2310.02226 trains with a fixed one; gains need pauses in training)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.organisms.catalog import Recipe
+from interp.reasoners import REASONERS
+from interp.reasoners.lessons import LessonBatch
+
+
+def random_pauses(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[Tensor, ""]]:
+    """A loss for which every batch keeps between none and all of its pauses, each number equally often.
+
+    The number follows from the batch and from how much of the stage is done, so that a training that goes on
+    from a checkpoint draws the same ones.
+    """
+    kind, config = REASONERS[recipe.kind], recipe.reasoner()
+
+    def loss(model: Any, batch: LessonBatch, done: float) -> Float[Tensor, ""]:
+        kept = Random(f"{recipe.name}|{done}|{int(batch.ids.sum())}").randint(0, batch.n_thoughts)
+        return kind.loss(model, with_thoughts(batch, kept), config)
+
+    return loss
+
+
+def with_thoughts(batch: LessonBatch, kept: int) -> LessonBatch:
+    """The batch with only the first `kept` of its silent thoughts."""
+    first, last = batch.first_thought + kept, batch.first_thought + batch.n_thoughts
+
+    def cut(table: Tensor) -> Tensor:
+        return torch.cat([table[:, :first], table[:, last:]], dim=1)
+
+    return LessonBatch(cut(batch.ids), cut(batch.scored), batch.first_thought, kept, batch.extra)
