@@ -55,7 +55,7 @@ def examined(made: Recipe, seed: int, out: Path) -> dict[str, Any]:
     from interp.loading import load
 
     reasoner = load(out)
-    measured = _examine(made, reasoner)
+    measured = examine(made, reasoner)
     written = {
         "name": made.name,
         "summary": made.summary,
@@ -84,9 +84,10 @@ def _parameters(folder: Path) -> list[Any]:
     ]
 
 
-def _examine(made: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str, Any]:
-    examine = named(made.examiner) if made.examiner else exam
-    return examine(reasoner, n or made.exam_size)
+def examine(made: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str, Any]:
+    """What the recipe's own examiner measures, or accuracy; on `n` held-out problems."""
+    measure = named(made.examiner) if made.examiner else exam
+    return measure(reasoner, n or made.exam_size)
 
 
 def _trained(made: Recipe, seed: int, progress: Progress | None, out: Path, device: str = "cpu") -> Any:
@@ -151,7 +152,7 @@ def check_organism(name: str) -> dict[str, Any]:
 
     written = card(name)
     reasoner = load(name)
-    again = _examine(recipe(name), reasoner, written["exam"]["n"])
+    again = examine(recipe(name), reasoner, written["exam"]["n"])
     low, high = written["ci"]
     ok = low - 0.005 <= again["accuracy"] <= high + 0.005 and reasoner.weights == written["weights"]
     return {

@@ -20,7 +20,7 @@ from interp.problems.base import Split, Task, split_of, structure_hash
 from interp.reasoners import Reasoner
 
 Progress = Callable[[str, int, int, float], None]
-_UPDATES, _BATCH, _LEARNING_RATE, _NOISE = 2000, 512, 2e-3, 0.4
+_UPDATES, _BATCH, _LEARNING_RATE, _NOISE = 800, 512, 2e-3, 0.4
 _DRAWN = 40_000
 
 
