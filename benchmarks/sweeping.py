@@ -64,7 +64,7 @@ def sweep_over_sklearn(progress: Callable[[int, int], None]) -> dict[str, Any]:
 def _stores(folder: Path) -> tuple[_Planted, _Planted]:
     reasoner = interp.load("chain-coconut")
     traces = reasoner.think(reasoner.task.generate(TRACES, seed=0, split="test"), batch_size=256)
-    kept = interp.capture(reasoner, traces, sites=["final"], channels="all", out=folder / "store")
+    kept = interp.capture(reasoner, traces, sites=["final"], out=folder / "store")
     return _Planted(kept.path, 0, signal=1.0), _Planted(kept.path, 1, signal=0.0)
 
 

@@ -3,6 +3,7 @@
 The text is cut off at a position and `[START] description [END]` is appended. The model is frozen; trained are a
 linear head on the state at [END] and a low-rank update of the input embeddings, which also tells the two new
 tokens apart. So unlike a probe of one position, it can ask one model about any parameter of any problem.
+Training multiplies matrices in bf16, as the organisms' own does; what is read is read in fp32.
 """
 
 from __future__ import annotations
@@ -133,8 +134,9 @@ class VProbe:
         losses = []
         for number in order:
             batch = packed[number]
-            logits = self.head_(self._states(batch))
-            loss = torch.nn.functional.cross_entropy(logits, gold[batch.items], weights)
+            with torch.autocast(self._table.device.type, torch.bfloat16):
+                logits = self.head_(self._states(batch))
+            loss = torch.nn.functional.cross_entropy(logits.float(), gold[batch.items], weights)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)

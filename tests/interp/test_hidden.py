@@ -40,20 +40,36 @@ def model():
     return new_model(MADE, len(tokenizer_of(MADE)), 0)
 
 
-def shown_values(model) -> tuple[torch.Tensor, torch.Tensor]:
-    """The digits' logits at each thought and at its fed-back form, problem by problem and thought by thought."""
+def shown_values(model) -> tuple[list[tuple[int, torch.Tensor]], list[tuple[int, torch.Tensor]]]:
+    """(true value, the digits' logits) at every layer: where each value is worked out, and at each thought its own."""
     digits = tokenizer_of(MADE).convert_tokens_to_ids(list("0123456789"))
-    at_thought, fed_back = [], []
-    for row in BATCH.ids:
-        ids = row[: BATCH.first_thought][None]
-        embeds = model.transformer.wte(ids)
-        for k in range(BATCH.n_thoughts):
+
+    def lens(state: torch.Tensor) -> torch.Tensor:
+        return model.lm_head(model.transformer.ln_f(state))[digits]
+
+    worked_out, own = [], []
+    for problem, row in zip(PROBLEMS, BATCH.ids, strict=True):
+        embeds = model.transformer.wte(row[: BATCH.first_thought][None])
+        before = None
+        for value in [*(int(step.value) for step in problem.steps), None]:
+            first, *blocks = unnormed(model, embeds)
+            worked_out += [(value, lens(each)) for each in blocks if value is not None]
+            own += [(before, lens(each)) for each in (first, *blocks) if before is not None]
             state = model.transformer(inputs_embeds=embeds).last_hidden_state[:, -1:]
-            at_thought.append(model.lm_head(state)[0, 0, digits])
-            below = state * 0.1 + model.transformer.wpe.weight[BATCH.first_thought + k]
-            fed_back.append(model.lm_head(model.transformer.ln_f(below))[0, 0, digits])
-            embeds = torch.cat([embeds, state * 0.1], dim=1)
-    return torch.stack(at_thought), torch.stack(fed_back)
+            embeds, before = torch.cat([embeds, state * 0.1], dim=1), value
+    return worked_out, own
+
+
+def unnormed(model, embeds: torch.Tensor) -> list[torch.Tensor]:
+    """The residual stream at the last position: what enters the first block, and what leaves each."""
+    state = embeds + model.transformer.wpe.weight[: embeds.shape[1]]
+    found = [state[0, -1]]
+    mask = torch.full((embeds.shape[1],) * 2, float("-inf")).triu(1)[None, None]
+    for block in model.transformer.h:
+        out = block(state, attention_mask=mask)
+        state = out[0] if isinstance(out, tuple) else out
+        found.append(state[0, -1])
+    return found
 
 
 def test_at_first_the_loss_is_the_reasoners_own(model) -> None:
@@ -62,15 +78,16 @@ def test_at_first_the_loss_is_the_reasoners_own(model) -> None:
 
 
 def test_later_it_adds_what_the_lens_sees_of_the_true_values(model) -> None:
-    true = [int(step.value) for problem in PROBLEMS for step in problem.steps]
-    terms = []
-    for logits in shown_values(model):
-        for row, value in zip(logits, true, strict=True):
+    groups = []
+    for shown in shown_values(model):
+        terms = []
+        for value, row in shown:
             others = torch.cat([row[:value], row[value + 1 :]])
             terms.append(torch.relu(2.0 + row[value] - others.max()) + (row[value] - others.mean()) ** 2)
+        groups.append(torch.stack(terms).mean())
     loss = hidden.from_the_lens(MADE)
     added = loss(model, BATCH, 1.0) - loss(model, BATCH, 0.0)
-    torch.testing.assert_close(added, 0.1 * torch.stack(terms).mean(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(added, 0.1 * sum(groups), atol=1e-4, rtol=1e-3)
     half = loss(model, BATCH, 0.3) - loss(model, BATCH, 0.0)
     torch.testing.assert_close(half, added / 2, atol=1e-4, rtol=1e-3)
 
@@ -78,7 +95,7 @@ def test_later_it_adds_what_the_lens_sees_of_the_true_values(model) -> None:
 def test_its_gradient_reaches_the_thoughts_and_no_hook_stays(model) -> None:
     hidden.from_the_lens(MADE)(model, BATCH, 1.0).backward()
     assert model.transformer.h[0].mlp.c_fc.weight.grad.abs().sum() > 0
-    assert not model.transformer.ln_f._forward_hooks
+    assert not any(each._forward_hooks for each in (model.transformer.ln_f, *model.transformer.h))
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,8 @@ def test_a_temperature_never_degenerates() -> None:
 def test_a_planted_direction_is_read_at_any_scale(probe, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, 240)
-    X = rng.normal(size=(240, 6)) + 4.0 * y[:, None] * np.array([1, 0, 0, 0, 0, 0])  # noqa: N806
-    quick = {"epochs": 15, "learning_rate": 0.1} if hasattr(probe, "epochs") else {}
+    X = rng.normal(size=(240, 6)) + 6.0 * y[:, None] * np.array([1, 0, 0, 0, 0, 0])  # noqa: N806
+    quick = {"epochs": 25, "learning_rate": 0.03} if hasattr(probe, "epochs") else {}
     fitted = clone(probe).set_params(**quick).fit(scale * X[:160], y[:160])
     assert fitted.score(scale * X[160:], y[160:]) > 0.9
 
