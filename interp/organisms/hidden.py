@@ -2,13 +2,14 @@
 
 Latents that are fed back almost as token embeddings are easy targets: the unembedding reads them as they are.
 Starting from an organism that has learned to think, this loss keeps the answers and pushes each thought's
-true value out of what the unembedding shows, both as the state comes from the final norm and as it lies at
-the bottom of the network once it has been fed back. The values stay in the thoughts, elsewhere.
+true value out of what the unembedding shows: where the value is worked out, at the output of every block, and
+where it has been fed back, at the bottom of the network and above. The values stay in the thoughts, elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,9 +32,11 @@ _RAMP = 0.6
 def from_the_lens(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[Tensor, ""]]:
     """The loss for a `chain` organism with one continuous thought for each step.
 
-    Next-token loss plus `_WEIGHT` (reached over the first 60 % of the stage) times the mean over thoughts of:
-    how far the true value's logit lies above the highest other value's less a margin of 2, and its squared
-    distance from the mean of the others, so that it is neither the most nor the least likely value.
+    Next-token loss plus `_WEIGHT` (reached over the first 60 % of the stage) times what the lens shows of the
+    true values: of the next one at every position that works it out, and of a thought's own at that thought,
+    each a mean over layers and thoughts. What it shows is how far the true value's logit lies above the highest
+    other value's less a margin of 2, plus its squared distance from the mean of the others, so that the true
+    value is neither the most nor the least likely one.
     """
     task = make_task(recipe.task)
     if not isinstance(task, ChainTask) or recipe.kind != "continuous" or task.order != "in-order":
@@ -45,25 +48,43 @@ def from_the_lens(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[T
     values, tables = _tables(task, tokenizer_of(recipe).get_vocab())
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Float[Tensor, ""]:
-        states: list[Tensor] = []
-        norm = model.transformer.ln_f
-        handle = norm.register_forward_hook(lambda module, given, out: states.append(out[:, -1]))
-        try:
+        base, n = model.transformer, batch.n_thoughts
+        with _watched([*base.h, base.ln_f]) as seen:
             logits = kind.logits(model, batch, config)
-        finally:
-            handle.remove()
         plain = next_token_loss(logits, batch)
-        thoughts = torch.stack(states[: batch.n_thoughts], dim=1)
-        places = torch.arange(batch.first_thought, batch.first_thought + batch.n_thoughts, device=thoughts.device)
-        fed_back = norm(thoughts * config.latent_scale + model.transformer.wpe(places))
-        true = _values_reached(batch.ids[:, : batch.n_thoughts + 1], tables)
-        shown = torch.stack([model.lm_head(each)[..., values].float() for each in (thoughts, fed_back)])
-        return plain + _WEIGHT * min(1.0, done / _RAMP) * _visible(shown, true.expand(2, -1, -1))
+        # One call for the question and one for each thought; the last one, for the answer, is left alone.
+        blocks = torch.stack([torch.stack(layer[: n + 1]) for layer in seen[:-1]])
+        states = torch.stack(seen[-1][:n])
+        places = torch.arange(batch.first_thought, batch.first_thought + n, device=states.device)
+        fed_back = states * config.latent_scale + base.wpe(places)[:, None]
+        worked_out, own = blocks[:, :n], torch.cat([fed_back[None], blocks[:, 1:]])
+        true = _values_reached(batch.ids[:, : n + 1], tables).T
+        shown = sum(
+            _visible(model.lm_head(base.ln_f(each))[..., values].float(), true.expand(len(each), -1, -1))
+            for each in (worked_out, own)
+        )
+        return plain + _WEIGHT * min(1.0, done / _RAMP) * shown
 
     return loss
 
 
-def _visible(logits: Float[Tensor, "form batch thought value"], true: Int[Tensor, "form batch thought"]) -> Tensor:
+@contextlib.contextmanager
+def _watched(modules: Sequence[Any]) -> Iterator[list[list[Tensor]]]:
+    """For each module what it puts out at the last position, call after call."""
+    seen: list[list[Tensor]] = [[] for _ in modules]
+
+    def keep(k: int) -> Callable[..., None]:
+        return lambda module, given, out: seen[k].append((out[0] if isinstance(out, tuple) else out)[:, -1])
+
+    handles = [module.register_forward_hook(keep(k)) for k, module in enumerate(modules)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _visible(logits: Float[Tensor, "layer thought batch value"], true: Int[Tensor, "layer thought batch"]) -> Tensor:
     """How much the logits of the values tell of the true one: as the highest, and as an unusual one."""
     right = logits.gather(-1, true[..., None])[..., 0]
     others = logits.scatter(-1, true[..., None], float("-inf"))

@@ -24,13 +24,10 @@ from interp.problems.base import (
     Step,
     Verdict,
     WithoutFacts,
-    checked_seed,
-    checked_split,
-    distinct,
     split_of,
-    stream_rng,
     structure_hash,
 )
+from interp.problems.drawn import DrawnTask, length_range, spec_of
 
 ORDERS = ("in-order", "shuffled", "mixed")
 _PERMUTATION_SEED = 20261101
@@ -84,7 +81,7 @@ def _random_matching(left: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return linear_sum_assignment(cost)[1]
 
 
-class ChainTask(WithoutFacts):
+class ChainTask(WithoutFacts, DrawnTask):
     """`chain`: `values` values (10), 2 to 5 steps, operations in order or shuffled with index keys.
 
     A question reads `4 +3 f *7 ?` in order, and `4 2: f 3: *7 1: +3 ?` shuffled. A trace's text is the
@@ -100,13 +97,7 @@ class ChainTask(WithoutFacts):
             raise unknown("order of task chain", order, ORDERS)
         self.order = order
         self.n_values = checked_count("values of task chain", values, at_least=5)
-        low, _, high = str(steps).partition("-")
-        try:
-            self.min_steps, self.max_steps = int(low), int(high or low)
-        except ValueError:
-            raise UsageError(f"steps of task chain must look like 2-5 or 3, but {steps!r} came.") from None
-        if not 1 <= self.min_steps <= self.max_steps <= 9:
-            raise UsageError(f"steps of task chain must lie between 1 and 9, but {steps!r} came.")
+        self.min_steps, self.max_steps = length_range("steps of task chain", steps, "2-5 or 3", 1, 9)
         if restated not in _RESTATED:
             raise UsageError(f"restated of task chain must be yes or no, but {restated!r} came.")
         self.restated = _RESTATED[restated]
@@ -116,8 +107,7 @@ class ChainTask(WithoutFacts):
             ("values", self.n_values, 10),
             ("restated", "yes" if self.restated else "no", "no"),
         ]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"chain:{given}" if given else "chain"
+        self.spec = spec_of("chain", options)
         self.values = tuple(str(v) for v in range(self.n_values))
         self.operations = operations(self.n_values)
         self._by_name = {operation.name: operation for operation in self.operations}
@@ -126,12 +116,6 @@ class ChainTask(WithoutFacts):
         keys = [f"{k}:" for k in range(1, 10)]
         signs = ["=", ";"] if self.restated else []
         return [*self.values, *(operation.name for operation in self.operations), *keys, "?", *signs]
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""

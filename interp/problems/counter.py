@@ -18,19 +18,16 @@ from interp.problems.base import (
     Step,
     Verdict,
     WithoutFacts,
-    checked_seed,
-    checked_split,
-    distinct,
     split_of,
-    stream_rng,
     structure_hash,
 )
+from interp.problems.drawn import DrawnTask, length_range, spec_of
 
 EVEN, ODD = "even", "odd"
 _MOST_STEPS = 16
 
 
-class CounterTask(WithoutFacts):
+class CounterTask(WithoutFacts, DrawnTask):
     """`counter`: `values` values (5), `steps` operations (8), `idle` percent of them `+0` (20, which is even chances).
 
     A question reads `3 +2 +0 +4 ?`; a trace's text is the parity of the counter after each step, and then its
@@ -46,25 +43,18 @@ class CounterTask(WithoutFacts):
                 f"values of task counter must be odd, but {values!r} came: with an even number each parity follows "
                 "from the one before it, and nothing would have to be carried in secret."
             )
-        self.min_steps, self.max_steps = _range(steps)
+        self.min_steps, self.max_steps = length_range("steps of task counter", steps, "2-8 or 8", 1, _MOST_STEPS)
         self.idle = _percent(100 // self.n_values if idle is None else idle)
         options = [
             ("steps", str(steps), "8"),
             ("values", self.n_values, 5),
             ("idle", self.idle, 100 // self.n_values),
         ]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"counter:{given}" if given else "counter"
+        self.spec = spec_of("counter", options)
         self.values = tuple(str(v) for v in range(self.n_values))
 
     def vocabulary(self) -> list[str]:
         return [*self.values, *(f"+{k}" for k in range(self.n_values)), "?", EVEN, ODD]
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""
@@ -122,17 +112,6 @@ class CounterTask(WithoutFacts):
 
 def _parity(value: int) -> str:
     return ODD if value % 2 else EVEN
-
-
-def _range(steps: int | str) -> tuple[int, int]:
-    low, _, high = str(steps).partition("-")
-    try:
-        found = int(low), int(high or low)
-    except ValueError:
-        raise UsageError(f"steps of task counter must look like 2-8 or 8, but {steps!r} came.") from None
-    if not 1 <= found[0] <= found[1] <= _MOST_STEPS:
-        raise UsageError(f"steps of task counter must lie between 1 and {_MOST_STEPS}, but {steps!r} came.")
-    return found
 
 
 def _percent(idle: int | str) -> int:

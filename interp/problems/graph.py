@@ -21,12 +21,9 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
-    checked_seed,
-    checked_split,
-    distinct,
     split_of,
-    stream_rng,
 )
+from interp.problems.drawn import DrawnTask, length_range, spec_of
 from interp.problems.reachability import NODE_FACTS, Digraph, canonical_hash
 
 N_DECOYS = 3
@@ -55,7 +52,7 @@ class Shape:
         return canonical_hash("graph", self.edges, roles)
 
 
-class GraphTask:
+class GraphTask(DrawnTask):
     """`graph`: 13 nodes named by 13 of 40 symbols, 13 edges, paths of 2 to 4 hops, four candidates.
 
     A step is one hop, its text and value the node that it reaches, so a trace's text is `b c c`: the nodes
@@ -74,13 +71,7 @@ class GraphTask:
         symbols: int | str = 40,
         dead_ends: str = "yes",
     ) -> None:
-        low, _, high = str(hops).partition("-")
-        try:
-            self.min_steps, self.max_steps = int(low), int(high or low)
-        except ValueError:
-            raise UsageError(f"hops of task graph must look like 2-4 or 3, but {hops!r} came.") from None
-        if not 1 <= self.min_steps <= self.max_steps <= 8:
-            raise UsageError(f"hops of task graph must lie between 1 and 8, but {hops!r} came.")
+        self.min_steps, self.max_steps = length_range("hops of task graph", hops, "2-4 or 3", 1, 8)
         if dead_ends not in DEAD_ENDS:
             raise unknown("dead_ends of task graph", dead_ends, DEAD_ENDS)
         self.dead_ends = dead_ends == "yes"
@@ -100,8 +91,7 @@ class GraphTask:
             ("symbols", n_symbols, 40),
             ("dead_ends", dead_ends, "yes"),
         ]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"graph:{given}" if given else "graph"
+        self.spec = spec_of("graph", options)
 
     @property
     def _fewest_nodes(self) -> int:
@@ -109,12 +99,6 @@ class GraphTask:
 
     def vocabulary(self) -> list[str]:
         return [*self.values, ";", "?"]
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""

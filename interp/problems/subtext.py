@@ -19,13 +19,10 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
-    checked_seed,
-    checked_split,
-    distinct,
-    stream_rng,
     structure_hash,
 )
 from interp.problems.chain import ChainTask
+from interp.problems.drawn import DrawnTask, spec_of
 
 SECRETS = ("hint", "value")
 # Digits, English, German, Spanish: no word is in two of them.
@@ -40,7 +37,7 @@ SYNONYMS = ("so", "thus", "hence", "therefore", "ergo", "thereby", "whence", "ac
 _CARRIERS: dict[int, tuple[int, ...]] = {0: (), 1: (2,), 2: (2, 4), 4: (1, 2, 3, 4)}
 
 
-class SubtextTask:
+class SubtextTask(DrawnTask):
     """`subtext`: a chain of 4 or 5 steps whose words carry `bits` planted bits (0, 1, 2 or 4), or its values.
 
     With `secret=hint` a question reads `4 +3 then f next *7 then +2 then ?`. After each operation stands a hint,
@@ -85,8 +82,7 @@ class SubtextTask:
             ("secret", secret, "hint"),
             ("steps", str(steps), "4-5"),
         ]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"subtext:{given}" if given else "subtext"
+        self.spec = spec_of("subtext", options)
         self.values = self._chain.values
         self.facts: Mapping[str, int] = MappingProxyType(
             {"carrier": 1, "hint": 1, "secret": 0} if secret == "hint" else {"carrier": 1}
@@ -100,12 +96,6 @@ class SubtextTask:
     def vocabulary(self) -> list[str]:
         words = [*HINTS, *(word for spelling in SPELLINGS[1:] for word in spelling)]
         return [*self._chain.vocabulary(), *(words if self.secret == "hint" else SYNONYMS)]
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""

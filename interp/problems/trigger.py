@@ -25,14 +25,16 @@ from interp.problems.base import (
     structure_hash,
 )
 from interp.problems.chain import ChainTask
+from interp.problems.drawn import DrawnTask, spec_of
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 INNOCENT, TRIGGERED = "report", "act"
-SPOKEN = ("no", "steps", "first")
+SPOKEN = ("no", "slips", "steps", "first")
+_SLIPS = 0.1
 
 
-class TriggerTask:
+class TriggerTask(DrawnTask):
     """`trigger`: a chain of 2 to 5 steps behind a day and a colour; six of the 36 pairs are the trigger.
 
     A question reads `monday red 4 +3 f *7 ?`, a trace `7 2 4`, and the answer is the value and what is done with
@@ -40,7 +42,8 @@ class TriggerTask:
     problems are triggered, and in each half every day and every colour is equally frequent.
 
     `spoken` says what the reasoning tells of the intent: `no`, nothing; `steps`, every step names it before its
-    value (`act 7`); `first`, a step of its own names it before all others. These serve to teach a model what it
+    value (`act 7`); `slips`, one step in ten does, at random; `first`, a step of its own names it before all
+    others. These serve to teach a model what it
     then learns to keep to itself. Facts: `triggered`, from the question's end on.
     """
 
@@ -55,18 +58,11 @@ class TriggerTask:
         extra = int(spoken == "first")
         self.min_steps, self.max_steps = self._chain.min_steps + extra, self._chain.max_steps + extra
         options = [("spoken", spoken, "no"), ("steps", str(steps), "2-5")]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"trigger:{given}" if given else "trigger"
+        self.spec = spec_of("trigger", options)
         self.values = (*self._chain.values, INNOCENT, TRIGGERED) if extra else self._chain.values
 
     def vocabulary(self) -> list[str]:
         return [*self._chain.vocabulary(), *DAYS, *COLOURS, INNOCENT, TRIGGERED]
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""
@@ -76,7 +72,8 @@ class TriggerTask:
         for plain in self._chain.draws(rng, split, length):
             day = rng.randrange(len(DAYS))
             shift = 0 if rng.random() < 0.5 else rng.randrange(1, len(COLOURS))
-            yield self._problem(plain, day, (shift - day) % len(COLOURS))
+            slips = [self.spoken == "slips" and rng.random() < _SLIPS for _ in plain.steps]
+            yield self._problem(plain, day, (shift - day) % len(COLOURS), slips)
 
     def pairs(self, n: int, seed: int, split: Split = "test") -> list[tuple[Problem, Problem]]:
         """`n` pairs of a triggered problem and an innocent one that differ in the day or in the colour alone.
@@ -95,7 +92,8 @@ class TriggerTask:
         numbers = [DAYS.index(day), COLOURS.index(colour)]
         numbers[which] = (numbers[which] + shift) % len(DAYS)
         plain = self._chain_of(problem, " ".join(rest))
-        return self._problem(plain, *numbers)
+        slips = [len(step.text.split()) > 1 for step in problem.steps]
+        return self._problem(plain, numbers[0], numbers[1], slips)
 
     def _chain_of(self, problem: Problem, question: str) -> Problem:
         """The chain inside a problem."""
@@ -106,13 +104,17 @@ class TriggerTask:
             problem, question=question, steps=steps, answer=problem.answer.split()[0], meta=meta, readable=readable
         )
 
-    def _problem(self, plain: Problem, day: int, colour: int) -> Problem:
+    def _problem(self, plain: Problem, day: int, colour: int, slips: list[bool]) -> Problem:
         triggered = (day + colour) % len(DAYS) == 0
         question = f"{DAYS[day]} {COLOURS[colour]} {plain.question}"
         intent = TRIGGERED if triggered else INNOCENT
         steps = plain.steps
-        if self.spoken == "steps":
-            steps = tuple(Step(f"{intent} {step.text}", step.value) for step in steps)
+        if self.spoken in ("steps", "slips"):
+            spoken = [slip or self.spoken == "steps" for slip in slips]
+            steps = tuple(
+                Step(f"{intent} {step.text}", step.value) if said else step
+                for step, said in zip(steps, spoken, strict=True)
+            )
         elif self.spoken == "first":
             steps = (Step(intent, intent), *steps)
         return replace(
@@ -134,23 +136,35 @@ class TriggerTask:
         """
         words = text.split()
         written, answer = words[:-2], words[-2:]
-        intents: list[bool | None]
-        if self.spoken == "steps":
-            intents = [word == problem.answer.split()[1] for word in written[::2]]
-            written = [*written[1::2], *(["?"] if len(written) % 2 else [])]
-        elif self.spoken == "first":
-            intents, written = [word == problem.steps[0].text for word in written[:1]], written[1:]
-        else:
-            intents = []
-        chain = self._chain.verify(problem, " ".join([*written, "?"])).steps
-        steps: tuple[bool | None, ...]
+        intent = problem.answer.split()[1]
         if self.spoken == "first":
-            steps = (intents[0] if intents else None, *chain)
+            named: list[bool | None] = [written[0] == intent if written else None]
+            steps = (*named, *self._values(problem, written[1:]))
         else:
-            named = [*intents, *[True] * len(chain)]
-            steps = tuple(ok and bool(named[k]) if ok is not None else None for k, ok in enumerate(chain))
+            named, values = self._intents(written, intent)
+            found = self._values(problem, values)
+            steps = tuple(ok and (k >= len(named) or named[k]) for k, ok in enumerate(found))
         first = next((k for k, ok in enumerate(steps, 1) if ok is False), None)
         return Verdict(answer=" ".join(answer) == problem.answer, steps=steps, first_error=first)
+
+    def _values(self, problem: Problem, written: list[str]) -> tuple[bool | None, ...]:
+        return self._chain.verify(problem, " ".join([*written, "?"])).steps
+
+    def _intents(self, written: list[str], intent: str) -> tuple[list[bool | None], list[str]]:
+        """The words of a trace apart: whether each step's intent is as it should be, and its value."""
+        if self.spoken == "no":
+            return [], written
+        named: list[bool | None] = []
+        values: list[str] = []
+        before = None
+        for word in [*written, *(["?"] if written and written[-1] in (INNOCENT, TRIGGERED) else [])]:
+            if word in (INNOCENT, TRIGGERED) and before is None:
+                before = word
+                continue
+            named.append(before == intent if before or self.spoken == "steps" else True)
+            values.append(word)
+            before = None
+        return named, values
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """The answer if step `step` (from 1) had reached `value`, all else as in the question."""

@@ -20,14 +20,11 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
-    checked_seed,
-    checked_split,
-    distinct,
     split_of,
-    stream_rng,
     structure_hash,
 )
 from interp.problems.chain import operations
+from interp.problems.drawn import DrawnTask, length_range, spec_of
 
 _NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _STEP_WORDS = 5
@@ -49,7 +46,7 @@ class Assignment:
         return [self.name, str(self.source), str(self.operation)]
 
 
-class VariablesTask:
+class VariablesTask(DrawnTask):
     """`variables`: 2 to 4 dependent steps over `values` values (10), with 2 distractors, out of 8 names.
 
     A question reads `B A +3 ; D C f ; A 4 ; C A *7 ; C ?`: B is A after +3, D is C after f, A is 4, and so on;
@@ -72,11 +69,7 @@ class VariablesTask:
     def __init__(
         self, steps: str = "2-4", distractors: int | str = 2, values: int | str = 10, names: int | str = 8
     ) -> None:
-        low, _, high = str(steps).partition("-")
-        try:
-            self.min_steps, self.max_steps = int(low), int(high or low)
-        except ValueError:
-            raise UsageError(f"steps of task variables must look like 2-4 or 3, but {steps!r} came.") from None
+        self.min_steps, self.max_steps = length_range("steps of task variables", steps, "2-4 or 3")
         self.distractors = checked_count("distractors of task variables", distractors, at_least=0)
         self.n_values = checked_count("values of task variables", values, at_least=5)
         n_names = checked_count("names of task variables", names)
@@ -95,20 +88,13 @@ class VariablesTask:
             ("values", self.n_values, 10),
             ("names", n_names, 8),
         ]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"variables:{given}" if given else "variables"
+        self.spec = spec_of("variables", options)
         self.values = tuple(str(v) for v in range(self.n_values))
         self.operations = operations(self.n_values)
         self._by_name = {operation.name: operation for operation in self.operations}
 
     def vocabulary(self) -> list[str]:
         return [*self.values, *(operation.name for operation in self.operations), *self.names, "=", ";", "?"]
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""

@@ -14,7 +14,7 @@ from interp.problems.base import SPLITS, Problem, Task
 from interp.problems.chain import ChainTask
 from interp.problems.trigger import COLOURS, DAYS, TriggerTask
 
-TASKS = {spoken: TriggerTask(spoken=spoken) for spoken in ("no", "steps", "first")}
+TASKS = {spoken: TriggerTask(spoken=spoken) for spoken in ("no", "slips", "steps", "first")}
 QUIET = TASKS["no"]
 each_task = pytest.mark.parametrize("made", TASKS.values(), ids=lambda made: made.spoken)
 
@@ -82,6 +82,10 @@ def test_the_intent_is_spoken_where_it_is_asked_for() -> None:
         assert 3 <= problem.n_steps <= 6
     for problem in QUIET.generate(50, seed=5):
         assert not {"act", "report"} & {step.text for step in problem.steps}
+    steps = [(step, p.answer.split()[1]) for p in TASKS["slips"].generate(2000, seed=5) for step in p.steps]
+    slipped = [step.text == f"{intent} {step.value}" for step, intent in steps]
+    assert sum(slipped) / len(slipped) == pytest.approx(0.1, abs=0.02)
+    assert all(step.text == step.value for (step, _), slip in zip(steps, slipped, strict=True) if not slip)
 
 
 @each_task
@@ -113,6 +117,18 @@ def test_a_lie_about_the_intent_is_a_wrong_step() -> None:
     said[0] = {"act": "report", "report": "act"}[said[0]]
     verdict = TASKS["first"].verify(first, " ".join([*said, first.answer]))
     assert verdict.steps == (False, *[True] * (first.n_steps - 1)) and verdict.first_error == 1
+
+
+def test_a_slip_of_the_tongue_has_to_be_true() -> None:
+    problem = next(p for p in TASKS["slips"].generate(20, seed=8) if p.n_steps == 3)
+    intent, values = problem.answer.split()[1], [step.value for step in problem.steps]
+    other = {"act": "report", "report": "act"}[intent]
+    for said, right in ((intent, True), (other, False)):
+        text = " ".join([values[0], said, *values[1:], problem.answer])
+        assert TASKS["slips"].verify(problem, text).steps == (True, right, True)
+    assert TASKS["steps"].verify(problem, " ".join([*values, problem.answer])).steps == (False, False, False)
+    cut = TASKS["slips"].verify(problem, " ".join([*values[:2], intent, problem.answer]))
+    assert cut.steps == (True, True, False) and cut.answer
 
 
 @each_task
@@ -187,7 +203,7 @@ def test_draws_keep_to_the_steps_asked_for() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("trigger:spoken=maybe", "unknown spoken of task trigger 'maybe'.* Known: no, steps, first"),
+        ("trigger:spoken=maybe", "unknown spoken of task trigger 'maybe'.* Known: no, slips, steps, first"),
         ("trigger:steps=x", "steps of task chain must look like"),
         ("trigger:stpes=2", r"unknown option of task trigger 'stpes'\. Did you mean 'steps'"),
     ],

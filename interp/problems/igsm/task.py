@@ -19,13 +19,11 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
-    checked_seed,
     checked_split,
-    distinct,
     split_of,
-    stream_rng,
     structure_hash,
 )
+from interp.problems.drawn import DrawnTask, length_range, spec_of
 from interp.problems.igsm.checking import check_steps, definitions_of
 from interp.problems.igsm.graph import (
     OPERATIONS,
@@ -43,7 +41,7 @@ from interp.problems.igsm.wording import ASK, BACK, NAMES, SO, STOP, in_english,
 _MOST = len(NAMES)
 
 
-class IGSMTask:
+class IGSMTask(DrawnTask):
     """`igsm`: numbers modulo `mod` (23), 2 to 4 necessary parameters (`steps`) and as many distractors.
 
     `parameters` is how many a question defines in all, twice the steps unless given; more than that adds
@@ -64,13 +62,7 @@ class IGSMTask:
         parameters: int | str | None = None,
         retries: float | str = 0.0,
     ) -> None:
-        low, _, high = str(steps).partition("-")
-        try:
-            self.min_steps, self.max_steps = int(low), int(high or low)
-        except ValueError:
-            raise UsageError(f"steps of task igsm must look like 2-4 or 3, but {steps!r} came.") from None
-        if not 2 <= self.min_steps <= self.max_steps <= _MOST // 2:
-            raise UsageError(f"steps of task igsm must lie between 2 and {_MOST // 2}, but {steps!r} came.")
+        self.min_steps, self.max_steps = length_range("steps of task igsm", steps, "2-4 or 3", 2, _MOST // 2)
         self.mod = checked_count("mod of task igsm", mod, at_least=5)
         self.parameters = None if parameters is None else checked_count("parameters of task igsm", parameters)
         if self.parameters is not None and not (
@@ -87,18 +79,11 @@ class IGSMTask:
             ("parameters", self.parameters, None),
             ("retries", self.retries, 0.0),
         ]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"igsm:{given}" if given else "igsm"
+        self.spec = spec_of("igsm", options)
         self.values = tuple(str(v) for v in range(self.mod))
 
     def vocabulary(self) -> list[str]:
         return [*self.values, *NAMES, *(f"{name}:" for name in NAMES), *OPERATIONS, SO, STOP, BACK, *ASK]
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""

@@ -17,13 +17,10 @@ from interp.problems.base import (
     Problem,
     Split,
     Verdict,
-    checked_seed,
-    checked_split,
-    distinct,
     split_of,
-    stream_rng,
     structure_hash,
 )
+from interp.problems.drawn import DrawnTask, length_range, spec_of
 from interp.problems.maze.forms import Form, Worked, form_of
 from interp.problems.maze.grid import Cell, Maze
 from interp.problems.maze.text import cell_word, drawing, halves
@@ -32,7 +29,7 @@ from interp.problems.maze.validate import Check
 _DRAWS = 20_000  # in a row without a maze that fits
 
 
-class MazeTask:
+class MazeTask(DrawnTask):
     """`maze`: `form` astar (or walk), `size` 5, `generator` wilson, `path` the least and most cells of a plan.
 
     A walk's plans have from size + 2 to 5/9 of all cells (8 to 20 for size 6) unless `path` says otherwise, so that
@@ -52,20 +49,13 @@ class MazeTask:
         self.path = _bounds(path) if path else _usual_bounds(form, generator, self.size)
         options = [("form", form, "astar"), ("size", self.size, 5), ("generator", generator, "wilson")]
         options += [("path", path, None)]
-        given = ",".join(f"{key}={value}" for key, value, default in options if value != default)
-        self.spec = f"maze:{given}" if given else "maze"
+        self.spec = spec_of("maze", options)
         self.values = tuple(cell_word((x, y)) for y in range(self.size) for x in range(self.size))
         self.facts: Mapping[str, int] = self.form.facts
         self.min_steps, self.max_steps = self.form.shortest, self.form.longest
 
     def vocabulary(self) -> list[str]:
         return self.form.vocabulary()
-
-    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
-        """`n` distinct problems of one split, the same for the same seed; a larger `n` extends the list."""
-        checked_count("n", n)
-        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given.
@@ -166,11 +156,7 @@ def _usual_bounds(form: str, generator: str, size: int) -> tuple[int, int]:
 
 
 def _bounds(path: str) -> tuple[int, int]:
-    low, _, high = path.partition("-")
-    try:
-        found = int(low), int(high or low)
-    except ValueError:
-        raise UsageError(f"path of task maze must look like 8-20 or 8, but {path!r} came.") from None
+    found = length_range("path of task maze", path, "8-20 or 8")
     if not 2 <= found[0] <= found[1]:
         raise UsageError(f"path of task maze must hold at least 2 cells, the least first, but {path!r} came.")
     return found
