@@ -15,7 +15,7 @@ from typing import Any
 
 from dashboards import theme
 from dashboards.runs import Run
-from interp.organisms.catalog import card, recipes
+from interp.organisms.catalog import card, recipe, shipped
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,9 +73,9 @@ def _figures(run: dict[str, Any]) -> str:
 
 def _organisms() -> str:
     rows = ["| name | how it thinks | answers right | 95 % |", "|---|---|---|---|"]
-    for name, recipe in recipes().items():
+    for name in shipped():
         written = card(name)
-        rows.append(f"| `{name}` | {recipe.summary} | {written['accuracy']:.3f} | {_ci(written['ci'])} |")
+        rows.append(f"| `{name}` | {recipe(name).summary} | {written['accuracy']:.3f} | {_ci(written['ci'])} |")
     return "\n".join(rows)
 
 

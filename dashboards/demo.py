@@ -16,13 +16,15 @@ from interp.console import Bars, plain
 from interp.errors import StoreError, UsageError, checked_count
 from interp.files import commit, explained
 from interp.measures import report as measures_report
-from interp.organisms.catalog import recipe, recipes
+from interp.organisms.catalog import recipe
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
 MIN_PROBLEMS = 300
+# What an organism of the same task is set beside: other ways of thinking, and none.
+COMPARED = ("chain-coconut", "chain-direct", "chain-pause-as-thought", "chain-text")
 
 
 def run_demo(
@@ -78,8 +80,7 @@ def run_demo(
 
 
 def _others(organism: str) -> list[str]:
-    task = recipe(organism).task
-    return [name for name, other in recipes().items() if other.task == task and name != organism]
+    return [name for name in COMPARED if recipe(name).task == recipe(organism).task and name != organism]
 
 
 def _compare(name: str, found: Study, out: Path, bars: Bars) -> dict[str, Any]:

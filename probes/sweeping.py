@@ -24,7 +24,7 @@ from interp.problems.base import checked_seed
 from interp.stats import q_values
 from interp.targets import value_targets
 from probes import controls as ladder
-from probes.blocks import MIN_ROWS, left_out, remember
+from probes.blocks import MIN_ROWS, blocks, left_out, remember
 from probes.fitting import ESTIMATORS
 from probes.results import Sweep
 from probes.units import Unit, run_unit
@@ -82,6 +82,10 @@ def run(
 ) -> Sweep:
     """Several planned sweeps of one store as one table, with q-values over all of it."""
     together = [unit for planned in plans for unit in planned]
+    if not any(blocks(store, place, p[0].targets, p[0].seeds) for p in plans for place in p[0].places):
+        raise UsageError(
+            f"no target has {MIN_ROWS} rows with two or more labels anywhere in this store. Capture more problems."
+        )
     results = iter(_worked(together, executor(engine, workers), Path(out) / _UNITS if out else None, progress))
     return _together(store, [(planned, [next(results) for _ in planned]) for planned in plans])
 
@@ -172,10 +176,6 @@ def _kept(path: Path) -> dict[str, Any] | None:
 
 def _together(store: Store, worked: list[tuple[list[Unit], list[dict[str, Any]]]]) -> Sweep:
     frames = [frame for planned, results in worked if (frame := _table(planned, results)) is not None]
-    if not frames:
-        raise UsageError(
-            f"no target has {MIN_ROWS} rows with two or more labels anywhere in this store. Capture more problems."
-        )
     frame = pd.concat(frames, ignore_index=True)
     keys = ["target", "place", "address", "estimator"]
     frame = frame.drop_duplicates(keys).reset_index(drop=True)

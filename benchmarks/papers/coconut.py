@@ -67,6 +67,7 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     stages: list[Callable[[], None]] = [
         lambda: _accuracies(section, organisms, n),
         lambda: _separations(section, organisms, n),
+        lambda: _swaps(section, organisms, n),
         lambda: _hard(section, organisms, n),
     ]
     for number, stage in enumerate(stages):
@@ -197,6 +198,13 @@ def _breadth_note(found: pd.DataFrame, controls: dict[str, pd.DataFrame]) -> str
         f"Coconut's thoughts separate the off-path frontier at {ours:.3f}, the best control at {best:.3f}: {verdict}. "
         f"Supervised for breadth they do at {_of(found, BREADTH, kind)['auroc']:.3f}."
     )
+
+
+def _swaps(section: Section, organisms: Organisms, n: int) -> None:
+    reasoner = _arm("Coconut", "graph", organisms, section)
+    if reasoner:
+        found = examine(reasoner, reasoner.task.generate(n, seed=SEED + 3, split="test")).follow
+        section.tables["Graph: thoughts swapped for another problem's whose node leads to one candidate"] = found
 
 
 def _hard(section: Section, organisms: Organisms, n: int) -> None:

@@ -90,9 +90,9 @@ def check(
 ) -> None:
     """Measure the shipped organisms again and compare them with their cards (exit code 4 if one differs)."""
     from interp.organisms.build import check_organism, require_ok
-    from interp.organisms.catalog import recipes
+    from interp.organisms.catalog import shipped
 
-    names = [name] if name else list(recipes())
+    names = [name] if name else shipped()
     with Bars() as bars, bars.stage("checking organisms") as report:
         results = []
         for number, each in enumerate(names):

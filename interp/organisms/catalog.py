@@ -93,6 +93,11 @@ def recipe(name: str) -> Recipe:
     return recipes()[name]
 
 
+def shipped() -> list[str]:
+    """The organisms whose weights are in the package; the others are trained by name."""
+    return [name for name in recipes() if (HERE / "weights" / name / CARD_NAME).exists()]
+
+
 def weights_folder(name: str) -> Path:
     """Where an organism's weights are shipped. Raises when they are not there."""
     recipe(name)

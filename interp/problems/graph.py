@@ -170,14 +170,12 @@ class GraphTask(DrawnTask):
         return Verdict(answer=answer == problem.answer, steps=tuple(right), first_error=first)
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
-        """The candidate that is reached from node `value`, however many hops that takes.
+        """The one candidate that node `value` leads to, in as many hops as there are steps after `step`.
 
-        Raises `UsageError` where `value` is no node of the problem's graph, or reaches no candidate or
-        several: then nothing follows from having been there.
+        Raises `UsageError` where `value` is no node of the problem's graph, leads to no candidate or to several,
+        or to one that lies nearer or farther: then nothing follows from having been there.
         """
-        if not 1 <= step <= problem.n_steps:
-            raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
-        return implied_candidate(problem, value)
+        return implied_candidate(problem, step, value)
 
     def entities(self, problem: Problem) -> tuple[str, ...]:
         return digraph(problem).nodes
@@ -187,18 +185,25 @@ class GraphTask(DrawnTask):
         return node_fact(problem, name, entities, step)
 
 
-def implied_candidate(problem: Problem, node: str) -> str:
-    """The one candidate that can be reached from `node`. Raises `UsageError` where there is none, or several."""
+def implied_candidate(problem: Problem, step: int, node: str) -> str:
+    """The one candidate that `node` leads to, in the hops that are left after `step`.
+
+    Raises `UsageError` where there is no such one, and on a step or node that the problem does not have.
+    """
+    if not 1 <= step <= problem.n_steps:
+        raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
     graph = digraph(problem)
     if node not in graph.nodes:
         raise unknown(f"node of problem {problem.id}", node, sorted(graph.nodes))
-    found = graph.leads_to(node, problem.meta["candidates"])
-    if len(found) != 1:
+    distance, left = graph.distances(node), problem.n_steps - step
+    found = {each: distance[each] for each in problem.meta["candidates"] if each in distance}
+    if list(found.values()) != [left]:
+        led = " and ".join(f"{each} ({hops} hops)" for each, hops in found.items())
         raise UsageError(
-            f"a step to {node!r} implies one answer only where it leads to one candidate, but it leads to "
-            f"{' and '.join(found) or 'none'}. Choose another node."
+            f"a step to {node!r} implies an answer only where it leads to one candidate, in the {left} hops that are "
+            f"left, but it leads to {led or 'none'}. Choose another node."
         )
-    return found[0]
+    return next(iter(found))
 
 
 def node_fact(problem: Problem, name: str, entities: tuple[str, ...], step: int) -> str | None:

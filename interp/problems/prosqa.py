@@ -127,9 +127,7 @@ class ProsQATask:
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """The answer if step `step` had reached node `value`; raises `UsageError` as task `graph` does."""
-        if not 1 <= step <= problem.n_steps:
-            raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
-        return sentence_of(problem.meta["root"], implied_candidate(problem, value))
+        return sentence_of(problem.meta["root"], implied_candidate(problem, step, value))
 
     def entities(self, problem: Problem) -> tuple[str, ...]:
         return digraph(problem).nodes

@@ -199,7 +199,7 @@ def test_missing_organisms_leave_notes_and_null_figures(monkeypatch: pytest.Monk
     here.load = only_two  # type: ignore[method-assign]
     seen: list[int] = []
     section = coconut.measure(lambda done, of: seen.append(done), False, here)
-    assert seen == [0, 1, 2, 3]
+    assert seen == [0, 1, 2, 3, 4]
     table = section.tables["Right answers, held-out problems"]
     assert set(table["arm"]) == {"text", "Coconut", coconut.UNTRAINED} and set(table["task"]) == {"chain"}
     assert table.set_index("arm").loc["Coconut", "accuracy"] > 0.9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,3 +138,18 @@ def test_other_traces_than_those_that_were_read_are_refused(coconut: interp.Reas
 def test_a_split_without_read_outs_is_refused(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
     with pytest.raises(UsageError, match="no read-outs of probe in the holdout split"):
         interp.interchange(coconut, traces, readouts, split="holdout")
+
+
+def test_on_a_graph_a_donors_node_has_to_lead_to_one_candidate(tmp_path: Path) -> None:
+    """Most donors name nodes that the problem does not have; those that do and lead somewhere are followed."""
+    walker = interp.load("graph-coconut")
+    traces = walker.think(walker.task.generate(120, seed=4, split="test"))
+    store = interp.capture(walker, traces, sites="blocks.0.hook_in", channels=["special", "latent"], out=tmp_path / "s")
+    readouts = interp.decode(store, ["logit_lens"], reasoner=walker)
+    found = interp.interchange(walker, traces, readouts, split=None)
+    other = of(found, "other value")
+    assert 20 < len(other) < len(of(found, "random")), "where no donor implies an answer there is no edit"
+    for _, row in other.iterrows():
+        problem = traces[row["trace"]].problem
+        assert row["predicted"] == walker.task.counterfactual(problem, row["step"], row["donor_read"])
+    assert other["followed"].mean() > 0.9

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import interp
-from interp.organisms.catalog import HERE, recipes, weights_folder
+from interp.organisms.catalog import recipes, shipped, weights_folder
 from interp.organisms.model import save
 from interp.organisms.train import named, train
 from interp.problems import task as make_task
@@ -17,7 +17,7 @@ from interp.traces import Channel
 
 TOLERANCE = 1e-4
 # One organism of each kind keeps the promises here: a shipped one, on chains where there is one.
-SHIPPED = [recipe for name, recipe in sorted(recipes().items()) if (HERE / "weights" / name / "card.json").exists()]
+SHIPPED = [recipes()[name] for name in shipped()]
 ORGANISMS = {recipe.kind: recipe.name for recipe in sorted(SHIPPED, key=lambda recipe: "chain" in recipe.task)}
 ORGANISMS |= {
     recipes()[name].kind: name for name in ("chain-text", "chain-coconut", "chain-direct", "chain-pause-as-thought")

@@ -23,7 +23,7 @@ from interp.reasoners import REASONERS
 from interp.reasoners.lessons import Lesson, collate, next_token_loss
 
 NAMES = sorted(recipes())
-SHIPPED = [name for name in NAMES if (catalog.HERE / "weights" / name / "card.json").exists()]
+SHIPPED = catalog.shipped()
 TINY = Shape(n_layers=2, n_heads=2, d_model=16, n_positions=24)
 
 

@@ -202,9 +202,9 @@ def test_verify(file: Callable[..., Path], text: str, answer: bool, steps: tuple
 
 def test_counterfactuals_and_facts(file: Callable[..., Path]) -> None:
     (problem,) = read_prosqa(file(GOOD))
-    assert PROSQA.counterfactual(problem, 1, "impus") == "Ann is a zumpus."
-    assert PROSQA.counterfactual(problem, 1, "Max") == "Ann is a yumpus."
-    with pytest.raises(UsageError, match="'wumpus' implies one answer only"):
+    assert PROSQA.counterfactual(problem, 2, "impus") == "Ann is a zumpus."
+    assert PROSQA.counterfactual(problem, 2, "Max") == "Ann is a yumpus."
+    with pytest.raises(UsageError, match="'wumpus' implies an answer only where it leads to one candidate"):
         PROSQA.counterfactual(problem, 2, "wumpus")
     with pytest.raises(UsageError, match="step must lie between 1 and 3"):
         PROSQA.counterfactual(problem, 0, "impus")
