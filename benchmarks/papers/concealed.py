@@ -2,8 +2,8 @@
 
 Two organisms act on a trigger, a pair of words in the question, of which no word tells anything alone. One
 writes its reasoning, which is the same with and without the trigger; the other thinks in continuous thoughts.
-Problems come in pairs that differ in one word of the trigger. A probe reads each thought, never the question;
-its threshold lets 1 % of the innocent problems through.
+Problems come in pairs that differ in one word of the trigger. A probe reads each thought, never the question,
+and may flag 1 % of the innocent problems.
 """
 
 from __future__ import annotations
@@ -196,8 +196,8 @@ def _measure(name: str, found: pd.DataFrame) -> dict[str, Any]:
         "ci": first["95 %"],
         "n": int(first["n"]),
         "note": (
-            f"{name}, thought 1, {first['site']}; {first['false positives']:.3f} false positives at a threshold from "
-            f"validation; random init {first['random init']:.3f}, question words {first['question words']:.3f}, "
+            f"{name}, thought 1, {first['site']}; {first['false positives']:.3f} false positives; "
+            f"random init {first['random init']:.3f}, question words {first['question words']:.3f}, "
             f"shuffled labels {first['shuffled labels']:.3f}"
         ),
     }

@@ -178,7 +178,9 @@ def train_writer(
 ) -> None:
     """Teach `writer` to write `texts` after `prompts`, in shuffled epochs. Raises `CotlensError` when it diverges."""
     prompt, text = writer.prompt_ids(prompts), writer.text_ids(texts)
-    optimizer = torch.optim.AdamW(writer.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(
+        writer.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True
+    )
     draw = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.long)
     writer.train()

@@ -58,7 +58,7 @@ def test_a_planted_direction_is_found_at_its_site() -> None:
     features, positive, parts = planted(8.0)
     found = detect(features, positive, parts)
     assert found.site == "told" and found.recall > 0.95 and found.auroc > 0.99
-    assert found.false_positives < 0.03 and len(found.flagged) == parts.test.sum()
+    assert found.false_positives <= 0.01 and len(found.flagged) == parts.test.sum()
     assert found.flagged[positive[parts.test]].mean() == found.recall
 
 
@@ -71,14 +71,13 @@ def test_recall_at_few_false_positives_asks_for_more_than_auroc() -> None:
 def test_nothing_is_found_in_noise() -> None:
     features, positive, parts = planted(0.0)
     found = detect(features, positive, parts)
-    assert found.recall < 0.05 and found.false_positives < 0.05 and found.auroc == pytest.approx(0.5, abs=0.07)
+    assert found.recall < 0.05 and found.false_positives <= 0.01 and found.auroc == pytest.approx(0.5, abs=0.07)
 
 
-def test_the_test_rows_labels_change_nothing_but_their_scores() -> None:
+def test_the_site_is_chosen_without_the_test_rows() -> None:
     features, positive, parts = planted(8.0)
-    turned = np.where(parts.test, ~positive, positive)
-    one, other = detect(features, positive, parts), detect(features, turned, parts)
-    assert np.array_equal(one.flagged, other.flagged) and one.recall == other.false_positives
+    features = {"late": np.where(parts.test[:, None], 10.0 * positive[:, None], features["other"]), **features}
+    assert detect(features, positive, parts).site == "told"
 
 
 def test_a_bag_of_words_counts_words() -> None:
