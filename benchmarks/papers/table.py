@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS, keep
-from benchmarks.papers.base import Organisms, Section
+from benchmarks.papers.base import Organisms, Progress, Section
 from benchmarks.papers.page import page
 from interp import measures
 from interp.console import Bars, plain
-from interp.errors import unknown
+from interp.errors import StoreError, unknown
 from interp.files import commit
 
 # In the order of the table; each module has `measure(progress, full, organisms)`.
@@ -43,9 +43,7 @@ def bench(only: str | None, full: bool, bars: Bars, *, folder: Path | None = Non
     for name in [only] if only else SYSTEMS:
         started = time.perf_counter()
         with bars.stage(f"{SYSTEMS[name]}{f', seed {seed}' if seed else ''}") as report:
-            section = importlib.import_module(f"benchmarks.papers.{name}").measure(
-                report, full, Organisms(folder, seed)
-            )
+            section = _measured(name, report, full, Organisms(folder, seed))
         said = _told(section) | {"seconds": round(time.perf_counter() - started, 1), "full": full}
         before = kept.get(name, {})
         if seed:
@@ -53,6 +51,14 @@ def bench(only: str | None, full: bool, bars: Bars, *, folder: Path | None = Non
         else:
             kept[name] = said | {"seeds": before.get("seeds", {})}
     return _write({name: kept[name] for name in SYSTEMS if name in kept})
+
+
+def _measured(name: str, report: Progress, full: bool, organisms: Organisms) -> Section:
+    """A system's section; where an organism is missing, one that says so in place of figures."""
+    try:
+        return importlib.import_module(f"benchmarks.papers.{name}").measure(report, full, organisms)
+    except StoreError as error:
+        return Section(name, SYSTEMS[name], notes=[f"not measured: {error}"])
 
 
 def _write(systems: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,16 @@ def test_a_run_of_one_system_leaves_the_others_as_they_were(systems: list) -> No
         table.bench("tow", False, Bars())
 
 
+def test_a_missing_organism_is_said_in_place_of_its_figures(systems: list, tmp_path: Path) -> None:
+    def missing(*_: object) -> Section:
+        raise StoreError("organism 'x' has no weights. Train it.")
+
+    sys.modules["benchmarks.papers.one"].measure = missing  # type: ignore[attr-defined]
+    result = table.bench(None, False, Bars())
+    assert set(values(result)) == {"papers.lcm.next_step_accuracy"}
+    assert "- not measured: organism 'x' has no weights. Train it." in (tmp_path / "papers.md").read_text()
+
+
 def test_another_seeds_figures_stand_beside_the_shipped_ones(systems: list, tmp_path: Path) -> None:
     table.bench(None, False, Bars())
     result = table.bench("one", False, Bars(), folder=tmp_path, seed=2)
