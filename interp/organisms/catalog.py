@@ -79,7 +79,7 @@ class Recipe(_Strict):
 def recipes() -> dict[str, Recipe]:
     """Every organism by name."""
     found = {}
-    for path in sorted((HERE / "recipes").glob("*.toml")):
+    for path in sorted((HERE / "recipes").glob("*.toml"), key=lambda path: path.stem):
         try:
             found[path.stem] = Recipe(name=path.stem, **tomllib.loads(path.read_text()))
         except ValidationError as error:
