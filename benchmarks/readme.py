@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dashboards import theme
 from dashboards.runs import Run
+from interp import palette
 from interp.organisms.catalog import card, recipe, shipped
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,7 @@ def _figures(run: dict[str, Any]) -> str:
         )
     worst = min(run["steps"], key=lambda step: step["sae_top1"])
     rivals = ", ".join(
-        f"{theme.label(name)} {min(step[f'{name}_top1'] for step in run['steps']):.3f}"
+        f"{palette.label(name)} {min(step[f'{name}_top1'] for step in run['steps']):.3f}"
         for name in ("random_dictionary", "pca", "neurons", "logit_lens")
     )
     lines += [
