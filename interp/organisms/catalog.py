@@ -103,7 +103,7 @@ def weights_folder(name: str) -> Path:
     recipe(name)
     folder = HERE / "weights" / name
     if not (folder / "model.safetensors").exists():
-        raise StoreError(f"organism {name!r} has no weights in {folder}. Train it: `cotlens organisms train {name}`.")
+        raise StoreError(f"organism {name!r} is not shipped. Train it: `cotlens organisms train {name}`.")
     return folder
 
 
