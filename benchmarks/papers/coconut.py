@@ -230,7 +230,8 @@ def hard_figures(found: Opaque) -> dict[str, dict[str, Any]]:
             "ci": [float(best["ci_low"]), float(best["ci_high"])],
             "n": int(best["n"]),
             "note": f"best of all addresses, thoughts and steps, chosen on validation: thought {best['thought']} read at "
-            f"{best['address']} for the value of step {best['value']}; the probe reads its worst step at "
+            f"{best['address']} for the value of step {best['value']}; the largest of {len(found.lens)} cells on the test "
+            f"problems themselves is {found.lens['top1'].max():.3f}; the probe reads its worst step at "
             f"{found.probe['top1'].min():.3f}",
         },
         "papers.coconut.hard_follow": {
