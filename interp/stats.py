@@ -13,31 +13,38 @@ def grouped_mean_interval(
     right: Float[np.ndarray, " rows"] | Bool[np.ndarray, " rows"],
     groups: np.ndarray,
     *,
+    seeds: np.ndarray | None = None,
     level: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """A percentile bootstrap interval of the mean of `right`, resampling whole groups.
+    """A percentile bootstrap interval of the mean of `right`, resampling whole groups, and with `seeds` also seeds.
 
-    Where every row agrees the bootstrap has no spread, so the exact binomial (Clopper–Pearson) bound over
+    With both, a row counts as often as its group was drawn times as its seed was: the bootstrap of crossed factors,
+    whose intervals are wide enough on either side (Owen 2007, "The pigeonhole bootstrap", section 4). Where every row agrees the bootstrap has no spread, so the exact binomial (Clopper–Pearson) bound over
     groups is used on that side instead of a point.
     """
     right = np.asarray(right, float)
     if not len(right):
         return float("nan"), float("nan")
-    _, inverse = np.unique(groups, return_inverse=True)
-    sums = np.bincount(inverse, right)
-    counts = np.bincount(inverse).astype(float)
-    n = len(counts)
+    of_group = np.unique(groups, return_inverse=True)[1]
+    of_seed = np.zeros_like(of_group) if seeds is None else np.unique(seeds, return_inverse=True)[1]
+    n, n_seeds = int(of_group.max()) + 1, int(of_seed.max()) + 1
+    cells = of_group * n_seeds + of_seed
+    sums = np.bincount(cells, right, minlength=n * n_seeds).reshape(n, n_seeds)
+    counts = np.bincount(cells, minlength=n * n_seeds).reshape(n, n_seeds).astype(float)
     tail = (1 - level) / 2
     mean = right.mean()
     if mean in (0.0, 1.0):
         far = (tail) ** (1 / n)
         return (far, 1.0) if mean == 1.0 else (0.0, 1 - far)
-    # Groups with the same sum and count are interchangeable, so whole kinds of groups are drawn at once.
-    kinds, members = np.unique(np.stack([sums, counts], axis=1), axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(n, members / n, size=draws)
-    means = (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
+    # Groups with the same sums and counts are interchangeable, so whole kinds of groups are drawn at once.
+    kinds, members = np.unique(np.concatenate([sums, counts], axis=1), axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n, members / n, size=draws)
+    times = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws)
+    totals = ((drawn @ kinds[:, n_seeds:]) * times).sum(axis=1)
+    means = ((drawn @ kinds[:, :n_seeds]) * times).sum(axis=1)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 

@@ -74,7 +74,9 @@ class Trace:
                 answers += 1
                 names.append("answer" if answers == 1 else f"answer {answers}")
             elif channel == Channel.SPECIAL:
-                names.append("begin" if k == markers[0] and len(markers) > 1 else "end")
+                # A lone marker opens the thoughts that come after it, and closes those before it.
+                opens = k == markers[0] and (len(markers) > 1 or any(self.thought[k:]))
+                names.append("begin" if opens else "end")
             else:
                 names.append("question end" if k == last_prompt else "question")
         return names

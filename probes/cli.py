@@ -32,6 +32,9 @@ def sweep_command(
     seeds: Annotated[int | None, typer.Option(help="number of problem splits (3)")] = None,
     controls: Annotated[str | None, typer.Option(help="all, none, or names with commas")] = None,
     random_init: Annotated[Path | None, typer.Option(help="store of the same problems by an untrained twin")] = None,
+    description_length: Annotated[
+        bool, typer.Option("--description-length", help="also the bits of the online code, at about twice the time")
+    ] = False,
     engine: Annotated[str | None, typer.Option(help="inline or process")] = None,
     workers: Annotated[int | None, typer.Option(help="worker processes; one for each core by default")] = None,
     dry_run: Annotated[
@@ -53,6 +56,7 @@ def sweep_command(
         "out": out,
         "seeds": seeds,
         "random_init": random_init,
+        "description_length": description_length or None,
         "engine": engine,
         "workers": workers,
     }
@@ -65,6 +69,7 @@ def sweep_command(
     opened = Store(made.store)
     twin = Store(made.random_init) if made.random_init else None
     common: dict[str, Any] = {"controls": made.controls, "seeds": made.seeds, "random_init": twin}
+    common["description_length"] = made.description_length
     plans = [plan(opened, **selection, **common) for selection in made.selections()]
     if dry_run:
         from probes.estimate import estimate

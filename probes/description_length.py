@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,11 @@ from jaxtyping import Float, Int
 
 from interp.errors import UsageError, checked_count
 from interp.problems.base import checked_seed
+from interp.splits import Masks
 from probes.base import refuse_unfinished
+from probes.fitting import fit_all
+
+FIRST = 32
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def online_code(
     make: Callable[[], Any],
     *,
     groups: np.ndarray | None = None,
-    first: int = 32,
+    first: int = FIRST,
     seed: int = 0,
 ) -> DescriptionLength:
     """The online code of Voita & Titov (arXiv 2003.12298) for labels `y` given rows `X`.
@@ -66,15 +70,63 @@ def online_code(
         raise UsageError(f"a code needs two classes to tell apart, but the only one here is {str(classes[0])!r}.")
     order, ends = _order(len(rows), groups, checked_seed(seed))
     rows, codes = rows[order], codes[order]
-    blocks = []
-    low, high = 0, _end(ends, start)
-    while low < len(rows):
+    sent = []
+    for low, high in _blocks(ends, start):
         p = _chances(make, rows[:low], codes[:low], rows[low:high], len(classes))
-        bits = float(-np.log2(p[np.arange(high - low), codes[low:high]]).sum())
-        blocks.append({"start": low, "stop": high, "bits": bits, "bits_per_label": bits / (high - low)})
+        sent.append(_block(low, high, p, codes[low:high]))
+    return _length(sent, len(classes))
+
+
+def online_codes(
+    estimator: str,
+    X: Float[np.ndarray, "rows d"],  # noqa: N803
+    labellings: Mapping[str, np.ndarray],
+    *,
+    groups: np.ndarray,
+    seed: int = 0,
+) -> dict[str, DescriptionLength]:
+    """The online code of many labellings of the same rows, each block fitted to all of them together.
+
+    As `online_code`, with an estimator of `probes.fitting.ESTIMATORS`; where it has a strength to choose, the last
+    tenth of what was sent chooses it. Raises `UsageError` on an unknown estimator and on rows that are not finite.
+    """
+    order, ends = _order(len(X), groups, checked_seed(seed))
+    rows = np.asarray(X)[order]
+    coded = {name: np.unique(np.asarray(y)[order], return_inverse=True) for name, y in labellings.items()}
+    sent: dict[str, list[dict[str, float]]] = {name: [] for name in coded}
+    for low, high in _blocks(ends, FIRST):
+        chances = {name: np.zeros((high - low, len(classes))) for name, (classes, _) in coded.items()}
+        cut = int(ends[max(int(np.searchsorted(ends, 0.9 * low, side="right")) - 1, 0)])
+        if 0 < cut < low:
+            at = np.arange(high)
+            split = Masks(at < cut, (at >= cut) & (at < low), at >= low)
+            several = {name: codes[:high] for name, (_, codes) in coded.items() if len(np.unique(codes[:cut])) > 1}
+            for name, codes in ((name, codes) for name, (_, codes) in coded.items() if name not in several):
+                chances[name][:, codes[0]] = 1.0
+            for name, read in fit_all(estimator, rows[:high], several, split).items() if several else ():
+                chances[name][:, read.classes] = read.probabilities()[split.test]
+        for name, (classes, codes) in coded.items():
+            p = _mixed(chances[name], low) if low else np.full_like(chances[name], 1 / len(classes))
+            sent[name].append(_block(low, high, p, codes[low:high]))
+    return {name: _length(found, len(coded[name][0])) for name, found in sent.items()}
+
+
+def _blocks(ends: Int[np.ndarray, " groups"], first: int) -> Iterator[tuple[int, int]]:
+    """From where to where each block of the code goes: each as long as all before it."""
+    low, high = 0, _end(ends, first)
+    while low < ends[-1]:
+        yield low, high
         low, high = high, _end(ends, 2 * high)
-    frame = pd.DataFrame(blocks)
-    return DescriptionLength(float(frame["bits"].sum()), len(rows) * float(np.log2(len(classes))), len(rows), frame)
+
+
+def _block(low: int, high: int, p: Float[np.ndarray, "rows classes"], codes: np.ndarray) -> dict[str, float]:
+    bits = float(-np.log2(p[np.arange(high - low), codes]).sum())
+    return {"start": low, "stop": high, "bits": bits, "bits_per_label": bits / (high - low)}
+
+
+def _length(sent: list[dict[str, float]], n_classes: int) -> DescriptionLength:
+    frame, n = pd.DataFrame(sent), int(sent[-1]["stop"])
+    return DescriptionLength(float(frame["bits"].sum()), n * float(np.log2(n_classes)), n, frame)
 
 
 def _order(n: int, groups: np.ndarray | None, seed: int) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " groups"]]:
@@ -100,5 +152,10 @@ def _chances(
     elif len(met):
         fitted = make().fit(seen, codes)
         p[:, fitted.classes_] = fitted.predict_proba(rows)
-    share = 1.0 / (len(codes) + 1)
-    return (1 - share) * p + share / n_classes
+    return _mixed(p, len(codes))
+
+
+def _mixed(p: Float[np.ndarray, "rows classes"], sent: int) -> Float[np.ndarray, "rows classes"]:
+    """Probabilities told by `sent` labels with the uniform ones in: any class can be sent."""
+    share = 1.0 / (sent + 1)
+    return (1 - share) * p + share / p.shape[1]

@@ -23,6 +23,7 @@ __all__ = ["InMemory", "LogisticFit", "Problems", "Streamed", "binary", "fit_log
 _WARM_SHARE = 8  # the first pass sees one row in this many
 _CG_STEPS = 25
 _FORCING = (0.1, 0.3)  # how far a Newton system is solved: close to the optimum, and far from it
+_SHRINK = 0.7  # the share of Newton systems still open at which they go on without the others
 _HALVINGS = 12
 
 
@@ -60,7 +61,8 @@ def fit_logistic(
     """
     if problems.codes.shape[0] != rows.n:
         raise UsageError(f"{rows.n} rows came with labels for {problems.codes.shape[0]}.")
-    design = Design(rows, scale_weights)
+    columns = problems.codes.shape[1] * problems.width
+    design = Design(rows, scale_weights, columns)
     problems = problems.to(design.dtype)
     state = _State.zero(design.d, problems, design.dtype)
     sample = max(rows.n // _WARM_SHARE, 1)
@@ -71,7 +73,8 @@ def fit_logistic(
         scaled = Problems(part.codes, part.n_classes, part.strength * sample / rows.n, part.weights)
         state, *_ = _newton(design.sample(chosen), scaled, state, 1e-2, 6)
     state, gradient, iterations = _newton(design, problems, state, tolerance, max_iterations)
-    coef = state.coef / design.scale[:, None, None]
+    turned = (design.vectors @ state.coef.reshape(design.d, -1)).reshape(state.coef.shape)
+    coef = turned / design.scale[:, None, None]
     intercept = state.intercept - torch.einsum("d,dpw->pw", design.mean, coef)
     return LogisticFit(coef, intercept, gradient, gradient <= tolerance, iterations)
 
@@ -101,7 +104,9 @@ def _newton(
     start_norms: Tensor | None = None
     active = torch.arange(count, device=coef.device)
     here = problems
-    logits = design.times(coef.reshape(d, -1)).reshape(design.n, count, width) + intercept
+    logits = intercept.expand(design.n, count, width).clone()
+    if coef.any():
+        logits = logits + design.times(coef.reshape(d, -1)).reshape(design.n, count, width)
     for iteration in range(max_iterations + 1):
         model = Likelihood(here, logits)
         grad = design.transposed_times(model.residual.reshape(design.n, -1)).reshape(d, len(active), width)
@@ -141,51 +146,95 @@ def _solve(
 ) -> tuple[Tensor, Tensor]:
     """Conjugate gradients on the Newton systems of all problems, preconditioned in the shared eigenbasis.
 
-    Stops when every residual, in the preconditioner's norm, is at most its `forcing` times the first.
+    A system is done when its residual, in the preconditioner's norm, is at most its `forcing` times the first. Once
+    many are done, the others go on alone.
     """
-    d, count, width = grad.shape
-    curvature, classes = model.curvature()
-    ridge = problems.strength[:, None].expand(count, width)
-    share = model.mass / design.n
-    shrink = 1.0 / (design.values[:, None, None] * (curvature * share[:, None]) + ridge).clamp(min=1e-8)
-    shrink_intercept = 1.0 / (curvature * model.mass[:, None])
-
-    def precondition(g: Tensor, gi: Tensor) -> tuple[Tensor, Tensor]:
-        """As if every row had the mean curvature: then rows and classes come apart, each in its eigenbasis."""
-        rotated = (design.vectors.T @ g.reshape(d, -1)).reshape(d, count, width)
-        rotated = torch.einsum("dpa,pab->dpb", rotated, classes) * shrink
-        rotated = torch.einsum("dpb,pab->dpa", rotated, classes)
-        inner = torch.einsum("pa,pab->pb", gi, classes) * shrink_intercept
-        back = (design.vectors @ rotated.reshape(d, -1)).reshape(d, count, width)
-        return back, torch.einsum("pb,pab->pa", inner, classes)
-
-    def curve(v: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
-        moved = design.times(v.reshape(d, -1)).reshape(design.n, count, width) + vi
-        bent = model.curve(moved)
-        back = design.transposed_times(bent.reshape(design.n, -1)).reshape(d, count, width)
-        return back + problems.strength[None, :, None] * v, bent.sum(dim=0)
-
-    def dot(a: Tensor, ai: Tensor, b: Tensor, bi: Tensor) -> Tensor:
-        return (a * b).sum(dim=(0, 2)) + (ai * bi).sum(dim=1)
-
+    found, found_intercept = torch.zeros_like(grad), torch.zeros_like(grad_intercept)
+    system = _System.of_model(design, model, problems.strength)
+    at = torch.arange(grad.shape[1], device=grad.device)
     x, xi = torch.zeros_like(grad), torch.zeros_like(grad_intercept)
     r, ri = -grad, -grad_intercept
-    z, zi = precondition(r, ri)
+    z, zi = system.precondition(r, ri)
     p, pi = z.clone(), zi.clone()
-    rz = first = dot(r, ri, z, zi)
+    rz = first = _dot(r, ri, z, zi)
+    goal = forcing.square() * first
     for _ in range(_CG_STEPS):
-        bent, benti = curve(p, pi)
-        along = dot(p, pi, bent, benti)
+        bent, benti = system.times(p, pi)
+        along = _dot(p, pi, bent, benti)
         alpha = torch.where(along > 0, rz / along.clamp(min=1e-30), 0.0)
-        x, xi = x + alpha[:, None] * p, xi + alpha[:, None] * pi
-        r, ri = r - alpha[:, None] * bent, ri - alpha[:, None] * benti
-        z, zi = precondition(r, ri)
-        new = dot(r, ri, z, zi)
-        if bool((new <= forcing.square() * first).all()):
+        x, xi = x.addcmul_(alpha[:, None], p), xi.addcmul_(alpha[:, None], pi)
+        r, ri = r.addcmul_(alpha[:, None], bent, value=-1), ri.addcmul_(alpha[:, None], benti, value=-1)
+        z, zi = system.precondition(r, ri)
+        new = _dot(r, ri, z, zi)
+        open_ = new > goal
+        if not bool(open_.any()):
             break
         beta = torch.where(rz > 0, new / rz.clamp(min=1e-30), 0.0)
-        p, pi, rz = z + beta[:, None] * p, zi + beta[:, None] * pi, new
-    return x, xi
+        p, pi, rz = z.addcmul(beta[:, None], p), zi.addcmul(beta[:, None], pi), new
+        if open_.sum() <= _SHRINK * len(at):
+            found[:, at], found_intercept[at] = x, xi
+            at, system = at[open_], system.of(open_)
+            x, r, p = x[:, open_], r[:, open_], p[:, open_]
+            xi, ri, pi = xi[open_], ri[open_], pi[open_]
+            rz, goal = rz[open_], goal[open_]
+    found[:, at], found_intercept[at] = x, xi
+    return found, found_intercept
+
+
+@dataclass(frozen=True)
+class _System:
+    """The Newton systems of several problems over one design, and their preconditioner.
+
+    The preconditioner is the inverse of what the curvature would be had every row the mean one: then rows and classes
+    come apart, rows in the eigenbasis in which the design lies, and classes in `classes`.
+    """
+
+    design: Design
+    model: Likelihood
+    strength: Float[Tensor, " problems"]
+    classes: Float[Tensor, "problems width width"]
+    shrink: Float[Tensor, "d problems width"]
+    shrink_intercept: Float[Tensor, "problems width"]
+
+    @classmethod
+    def of_model(cls, design: Design, model: Likelihood, strength: Tensor) -> _System:
+        curvature, classes = model.curvature()
+        share = model.mass / design.n
+        ridge = strength[:, None].expand(curvature.shape)
+        shrink = 1.0 / (design.values[:, None, None] * (curvature * share[:, None]) + ridge).clamp(min=1e-8)
+        return cls(design, model, strength, classes, shrink, 1.0 / (curvature * model.mass[:, None]))
+
+    def of(self, problems: Tensor) -> _System:
+        """The same for some of the problems."""
+        return _System(
+            self.design,
+            self.model.of(problems),
+            self.strength[problems],
+            self.classes[problems],
+            self.shrink[:, problems],
+            self.shrink_intercept[problems],
+        )
+
+    def precondition(self, g: Tensor, gi: Tensor) -> tuple[Tensor, Tensor]:
+        if g.shape[2] == 1:
+            return g * self.shrink, gi * self.shrink_intercept
+        inner = torch.einsum("dpa,pab->dpb", g, self.classes) * self.shrink
+        inner_intercept = torch.einsum("pa,pab->pb", gi, self.classes) * self.shrink_intercept
+        return (
+            torch.einsum("dpb,pab->dpa", inner, self.classes),
+            torch.einsum("pb,pab->pa", inner_intercept, self.classes),
+        )
+
+    def times(self, v: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
+        d, n = v.shape[0], self.design.n
+        moved = self.design.rough_times(v.reshape(d, -1)).reshape(n, *v.shape[1:]) + vi
+        bent = self.model.curve(moved)
+        back = self.design.rough_transposed_times(bent.reshape(n, -1)).reshape(v.shape)
+        return back.addcmul_(self.strength[:, None], v), bent.sum(dim=0)
+
+
+def _dot(a: Tensor, ai: Tensor, b: Tensor, bi: Tensor) -> Float[Tensor, " problems"]:
+    return (a * b).sum(dim=(0, 2)) + (ai * bi).sum(dim=1)
 
 
 def _line_search(

@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.errors import UsageError
 
 _WIDE = 16
+_PRODUCTS = 30  # about how often a fit multiplies its rows with all columns
 
 
 @runtime_checkable
@@ -61,30 +62,45 @@ class Streamed:
 
 
 class Design:
-    """Standardised rows, and the eigendecomposition of their Gram matrix."""
+    """Standardised rows in the eigenbasis of their Gram matrix: coefficients here belong to its eigenvectors.
 
-    def __init__(self, rows: Rows, weights: Tensor | None) -> None:
+    Rows in memory are turned into that basis once where enough `columns` of coefficients will be multiplied with
+    them to pay for it; otherwise the coefficients are turned at each product. `values` are the eigenvalues.
+    """
+
+    def __init__(self, rows: Rows, weights: Tensor | None, columns: int = 1) -> None:
         self.n, self.d = rows.n, rows.d
         self.mean, self.scale, gram = _moments(rows, weights)
-        if isinstance(rows, InMemory):
-            self._blocks: Callable[[], Iterator[Tensor]] = InMemory((rows.rows - self.mean) / self.scale).blocks
-        else:
-            self._blocks = lambda: ((block - self.mean) / self.scale for block in rows.blocks())
         values, vectors = torch.linalg.eigh(gram)
         self.dtype = self.mean.dtype
         self.values, self.vectors = values.clamp(min=0).to(self.dtype), vectors.to(self.dtype)
+        self._turned = isinstance(rows, InMemory) and columns * _PRODUCTS > self.n
+        self._rough: Tensor | None = None
+        if isinstance(rows, InMemory):
+            held = (rows.rows - self.mean) / self.scale
+            self._hold(held @ self.vectors if self._turned else held)
+        else:
+            self._blocks: Callable[[], Iterator[Tensor]] = lambda: (
+                (block - self.mean) / self.scale for block in rows.blocks()
+            )
+
+    def _hold(self, rows: Tensor) -> None:
+        self._blocks = InMemory(rows).blocks
+        self._rough = rows.bfloat16() if self._turned and fast_bfloat16(rows) else None
 
     def sample(self, chosen: Tensor) -> Design:
         """The same matrix with some of its rows; moments and eigenvectors are kept, eigenvalues scaled."""
         small = object.__new__(Design)
         small.n, small.d = len(chosen), self.d
-        small.dtype = self.dtype
+        small.dtype, small._turned = self.dtype, self._turned
         small.mean, small.scale, small.vectors = self.mean, self.scale, self.vectors
         small.values = self.values * (len(chosen) / self.n)
-        small._blocks = InMemory(next(self._blocks())[chosen]).blocks
+        small._hold(next(self._blocks())[chosen])
         return small
 
     def times(self, coef: Float[Tensor, "d columns"]) -> Float[Tensor, "rows columns"]:
+        if not self._turned:
+            coef = self.vectors @ coef
         if 1 < coef.shape[1] < _WIDE:
             # A few columns are multiplied up to 4 times faster when each lies in one piece.
             coef = coef.T.contiguous().T
@@ -97,7 +113,23 @@ class Design:
             # Written this way round the rows are read in the order in which they lie, which is up to 4 times faster.
             out += (columns[start : start + len(block)].T @ block).T
             start += len(block)
-        return out
+        return out if self._turned else self.vectors.T @ out
+
+    def rough_times(self, coef: Float[Tensor, "d columns"]) -> Float[Tensor, "rows columns"]:
+        """As `times`, to two or three digits where that is faster: enough to find a direction, not where it ends."""
+        return self.times(coef) if self._rough is None else (self._rough @ coef.bfloat16()).to(coef.dtype)
+
+    def rough_transposed_times(self, columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "d columns"]:
+        if self._rough is None:
+            return self.transposed_times(columns)
+        return (self._rough.T @ columns.bfloat16()).to(columns.dtype)
+
+
+def fast_bfloat16(like: Tensor) -> bool:
+    """Whether products of bfloat16 matrices are faster than those of float32 where `like` lies."""
+    if like.dtype != torch.float32:
+        return False
+    return like.is_cuda or any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

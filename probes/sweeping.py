@@ -44,6 +44,7 @@ def sweep(
     seeds: int | Sequence[int] = 3,
     estimator: str = "ridge",
     random_init: Store | None = None,
+    description_length: bool = False,
     engine: str = "inline",
     workers: int | None = None,
     out: Path | str | None = None,
@@ -53,7 +54,8 @@ def sweep(
 
     `targets` are the values after each step by default. `places` may be narrowed by name or by `channels`.
     `seeds` are the problem splits (3 means 0, 1 and 2). `estimator` is one of `probes.fitting.ESTIMATORS`.
-    `random_init` is a store of the same problems made by an untrained twin. With `out`, finished units are kept
+    `random_init` is a store of the same problems made by an untrained twin. With `description_length` the table has
+    the bits of the online code too (`probes.description_length`), at about twice the time. With `out`, finished units are kept
     in that folder and taken up again. Raises `UsageError` on unknown targets, places, addresses, estimators or
     controls, and when no target has enough rows; `PartialError` when a worker died.
     """
@@ -67,6 +69,7 @@ def sweep(
         seeds=seeds,
         estimator=estimator,
         random_init=random_init,
+        description_length=description_length,
     )
     return run(store, [planned], engine=engine, workers=workers, out=out, progress=progress)
 
@@ -101,6 +104,7 @@ def plan(
     seeds: int | Sequence[int] = 3,
     estimator: str = "ridge",
     random_init: Store | None = None,
+    description_length: bool = False,
 ) -> list[Unit]:
     """The units of a sweep: one for each address, and one for the other controls of places with the same problems."""
     for given in filter(None, (store, random_init)):
@@ -124,6 +128,7 @@ def plan(
         controls=tuple(names),
         seeds=tuple(splits),
         estimator=estimator,
+        description_length=description_length,
     )
     alike: dict[bytes, list[str]] = {}
     for place in wanted:

@@ -20,6 +20,7 @@ from interp.splits import Masks
 from interp.stats import grouped_mean_interval, matches_p_value
 from probes import controls as ladder
 from probes.blocks import Block, blocks, opened
+from probes.description_length import online_codes
 from probes.fitting import Read, fit_all
 from probes.metrics import scores
 
@@ -27,7 +28,7 @@ from probes.metrics import scores
 # time and its accuracy spreads by about 0.1; the mean of several is the control.
 SHUFFLES = 4
 _SCORES = ("macro_f1", "auroc", "auprc", "log_loss", "brier", "ece")
-_VERSION = 1  # of what a unit's result means; another one makes finished units be computed again
+_VERSION = 2  # of what a unit's result means; another one makes finished units be computed again
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Unit:
     controls: tuple[str, ...]
     seeds: tuple[int, ...]
     estimator: str
+    description_length: bool = False
 
     @property
     def key(self) -> str:
@@ -59,6 +61,7 @@ class _Tested:
     classes: np.ndarray
     gold: list[np.ndarray] = field(default_factory=list)
     groups: list[np.ndarray] = field(default_factory=list)
+    seeds: list[np.ndarray] = field(default_factory=list)
     read: list[np.ndarray] = field(default_factory=list)
     chances: list[np.ndarray] = field(default_factory=list)
     val: list[float] = field(default_factory=list)
@@ -103,7 +106,26 @@ def _cells(
     cells = {target: _Tested(np.unique(gold)) for target, gold in block.targets.items()}
     for seed in unit.seeds:
         _test(unit, cells, acts, untrained, types, block, seed)
-    return [_row(unit, target, place, cell) for target, cell in cells.items()]
+    lengths = _description_lengths(unit, acts, types, block) if unit.description_length else {}
+    return [_row(unit, target, place, cell) | lengths.get(target, {}) for target, cell in cells.items()]
+
+
+def _description_lengths(
+    unit: Unit, acts: np.ndarray, types: np.ndarray | None, block: Block
+) -> dict[str, dict[str, float]]:
+    """Bits a label of the online code for each target, of its control task, and how far both are under uniform."""
+    seed = unit.seeds[0]
+    labellings = dict(block.targets)
+    if types is not None:
+        for target, gold in block.targets.items():
+            labellings[f"{target} control task"] = ladder.control_task(gold, types, seed)
+    sent = online_codes(unit.estimator, acts, labellings, groups=block.groups, seed=seed)
+    found = {}
+    for target in block.targets:
+        found[target] = {"bits_per_label": sent[target].bits_per_label, "compression": sent[target].compression}
+        if types is not None:
+            found[target]["control_task_bits_per_label"] = sent[f"{target} control task"].bits_per_label
+    return found
 
 
 def _test(
@@ -132,6 +154,7 @@ def _test(
         cell, said = cells[target], read[target].text
         cell.gold.append(gold[split.test])
         cell.groups.append(block.groups[split.test])
+        cell.seeds.append(np.full(int(split.test.sum()), seed))
         cell.read.append(said[split.test])
         cell.chances.append(_aligned(read[target], cell.classes)[split.test])
         cell.val.append(float((said[split.val] == gold[split.val]).mean()))
@@ -167,7 +190,7 @@ def _row(unit: Unit, target: str, place: str, cell: _Tested) -> dict[str, Any]:
     assert unit.address is not None
     address = Address(unit.address)
     gold, groups, read = (np.concatenate(c) for c in (cell.gold, cell.groups, cell.read))
-    low, high = grouped_mean_interval(read == gold, groups)
+    low, high = grouped_mean_interval(read == gold, groups, seeds=np.concatenate(cell.seeds))
     _, once = np.unique(groups, return_index=True)
     controls = {name: float(np.mean(values)) for name, values in cell.control.items()}
     accuracy = float((read == gold).mean())

@@ -13,18 +13,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import interp
-from interp.activations import layout
-from interp.activations.store import Store, index_of, parquet_bytes
-from interp.models.address import Address
+from interp.activations import Store, write_given
 from interp.problems.base import Problem, Step, structure_hash
 from interp.traces import Channel, Trace, TraceSet
 
@@ -116,47 +112,8 @@ def made_problem() -> Callable[..., Problem]:
 
 @pytest.fixture(scope="session")
 def write_store() -> Callable[..., Store]:
-    """Write a store of given activations: `acts(address, index)` or an array for each address name."""
-
-    def write(
-        folder: Path,
-        traces: Sequence[Trace],
-        acts: Mapping[str, Any],
-        *,
-        shard_size: int = 1000,
-        channels: Sequence[str] = ("special", "thought", "latent", "answer"),
-        weights: str = "none",
-    ) -> Store:
-        traces = TraceSet(traces)
-        index = index_of(traces, list(channels), shard_size)
-        found = {Address(name): made(index) if callable(made) else made for name, made in acts.items()}
-        folder.mkdir(parents=True)
-        traces.to_parquet(folder / layout.TRACES)
-        layout.commit(folder / layout.INDEX, parquet_bytes(index))
-        meta = {
-            "schema_version": layout.SCHEMA_VERSION,
-            "reasoner": {"name": "by hand", "kind": "continuous", "weights": weights, "config": {}},
-            "d_model": next(iter(found.values())).shape[1],
-            "addresses": [address.name for address in found],
-            "dtype": "float32",
-            "config_hash": f"by hand {folder.name}",
-        }
-        layout.commit(folder / layout.META, json.dumps(meta).encode())
-        for shard in sorted(index["shard"].unique()):
-            here = (index["shard"] == shard).to_numpy()
-            hashes = {
-                a.name: layout.commit(
-                    layout.shard_path(folder, a.folder, int(shard)),
-                    layout.encode(x[here].astype(np.float32), "float32"),
-                )
-                for a, x in found.items()
-            }
-            layout.append_line(
-                folder / layout.MANIFEST, {"shard": int(shard), "rows": int(here.sum()), "sha256": hashes}
-            )
-        return Store(folder)
-
-    return write
+    """Write a store of given activations: `acts(index)` or an array for each address name."""
+    return write_given
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Heima (arXiv 2501.19201): one thinking token for each step, and interpreters that write the steps out again.
 
 Answers of the thinking-token organism beside the text reasoner that it started from, staged pauses on the same
-curriculum, and thinking tokens without the progressive stages. Then interpreters: with the thinking token's final
-state, read at the token or one position earlier, and the two controls that the paper lacks, without any latent and
-with another problem's. Last, whether the answer follows what is read.
+curriculum, and thinking tokens without the progressive stages. Then interpreters: with the final state one position
+before the thinking token, where the paper's code takes it, or at the token, and the two controls that the paper lacks,
+without any latent and with another problem's. Last, whether the answer follows what is read.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ ARMS = {
     PAUSES: "staged pauses, the same stages",
     AT_ONCE: "thinking tokens, all at once",
 }
-N_ANSWERS, N_INTERPRETED, N_SWAPPED = 1000, 2500, 300
-FULL_ANSWERS, FULL_INTERPRETED, FULL_SWAPPED = 4000, 6000, 1500
+N_ANSWERS, N_INTERPRETED, N_SWAPPED, UPDATES = 1000, 2500, 300, 500
+FULL_ANSWERS, FULL_INTERPRETED, FULL_SWAPPED, FULL_UPDATES = 4000, 6000, 1500, 1500
 
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     """Answers, reconstructed texts with their controls, and swapped thoughts."""
-    interpreted = [(TOKENS, "token", ("latent", "question", "shuffled")), (TOKENS, "before", ("latent",))]
+    interpreted = [(TOKENS, "before", ("latent", "question", "shuffled")), (TOKENS, "token", ("latent",))]
     if full:
         interpreted += [
-            (TOKENS, "before", ("shuffled",)),
-            (PAUSES, "token", ("latent",)),
+            (TOKENS, "token", ("shuffled",)),
             (PAUSES, "before", ("latent",)),
+            (PAUSES, "token", ("latent",)),
         ]
     done = _Steps(progress, len(ARMS) + 2 + sum(len(modes) for *_, modes in interpreted))
     problems = organisms.load(TEXT).task.generate(FULL_ANSWERS if full else N_ANSWERS, seed=SEED, split="test")
@@ -88,7 +88,8 @@ def _interpreted(
         )
         found = []
         for mode in modes:
-            found.append(interpretations(store, modes=[mode], read_at=read_at))
+            updates = FULL_UPDATES if full else UPDATES
+            found.append(interpretations(store, modes=[mode], read_at=read_at, updates=updates))
             done()
     return pd.concat(found).assign(organism=name)
 
@@ -140,10 +141,17 @@ def texts_table(found: pd.DataFrame) -> pd.DataFrame:
     return table[columns]
 
 
-def last_steps(found: pd.DataFrame, mode: str, *, organism: str = TOKENS, read_at: str = "token") -> pd.DataFrame:
-    """The last step of every held-out problem as one interpreter wrote it, with a column `right`, in order of trace."""
-    wanted = (found["mode"] == mode) & (found["read_at"] == read_at) & (found["organism"] == organism)
-    part = found[wanted & (found["step"] == found["n_steps"])].sort_values("trace", ignore_index=True)
+def last_steps(found: pd.DataFrame, mode: str, *, read_at: str = "before", longest: bool = True) -> pd.DataFrame:
+    """The last step of held-out problems as one interpreter wrote it, with a column `right`, in order of trace.
+
+    Of the longest problems only, unless told otherwise: the last step of shorter ones is an early step, which the
+    question gives away.
+    """
+    part = found[(found["mode"] == mode) & (found["read_at"] == read_at) & (found["organism"] == TOKENS)]
+    part = part[part["step"] == part["n_steps"]]
+    if longest:
+        part = part[part["n_steps"] == part["n_steps"].max()]
+    part = part.sort_values("trace", ignore_index=True)
     return part.assign(right=exact_matches(part["text"].tolist(), part["gold"].tolist()))
 
 
@@ -162,9 +170,11 @@ def _right(traces: TraceSet) -> tuple[np.ndarray, np.ndarray]:
 
 def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, dict[str, Any]]:
     latent, question = last_steps(found, "latent"), last_steps(found, "question")
-    shuffled, before = last_steps(found, "shuffled"), last_steps(found, "latent", read_at="before")
+    shuffled, token = last_steps(found, "shuffled"), last_steps(found, "latent", read_at="token")
     groups = latent["structure"].to_numpy()
     gaps = latent["right"].to_numpy(float) - question["right"].to_numpy(float)
+    every = [last_steps(found, mode, longest=False)["right"].mean() for mode in ("latent", "question")]
+    of = f"step {latent['step'].max()} of {latent['step'].max()}"
     others = ", ".join(f"{ARMS[name]} {thought[name].accuracy:.3f}" for name in (PAUSES, AT_ONCE))
     return {
         "papers.heima.answer_ratio": answer_ratio(thought[TOKENS], thought[TEXT]) | {"note": others},
@@ -172,14 +182,15 @@ def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, di
             "value": float(latent["right"].mean()),
             "ci": list(grouped_mean_interval(latent["right"].to_numpy(), groups)),
             "n": len(latent),
-            "note": f"read one position earlier {before['right'].mean():.3f}; question-only "
-            f"{question['right'].mean():.3f}, shuffled latents {shuffled['right'].mean():.3f}",
+            "note": f"{of}, read one position before the token, as the paper's code does; at the token "
+            f"{token['right'].mean():.3f}; question-only {question['right'].mean():.3f}, shuffled latents "
+            f"{shuffled['right'].mean():.3f}",
         },
         "papers.heima.text_exact_above_question_only": {
             "value": float(gaps.mean()),
             "ci": list(grouped_mean_interval(gaps, groups)),
             "n": len(gaps),
-            "note": "paired over the same problems, last step, read at the token",
+            "note": f"{of}, paired; last steps of all lengths {every[0] - every[1]:.3f}",
         },
     }
 
@@ -191,7 +202,7 @@ def _notes(thought: dict[str, TraceSet], found: pd.DataFrame, swapped: pd.DataFr
     given = [
         f"{row.step} of {row.n_steps}: {row.exact:.3f}" for row in alone.sort_values(["n_steps", "step"]).itertuples()
     ]
-    earlier = last_steps(found, "latent", read_at="before")["right"].mean()
+    before, token = (last_steps(found, "latent", read_at=at)["right"].mean() for at in ("before", "token"))
     used = swapped[swapped["steps"] == swapped["steps"].max()]
     shown = ", ".join(
         f"{row['swapped']}: {_larger(row):.3f} follow, {row['stays']:.3f} stay" for _, row in used.iterrows()
@@ -199,10 +210,13 @@ def _notes(thought: dict[str, TraceSet], found: pd.DataFrame, swapped: pd.DataFr
     return [
         f"Answers: thinking tokens {right[TOKENS]:.3f}, text {right[TEXT]:.3f}, staged pauses {right[PAUSES]:.3f}, "
         f"thinking tokens all at once {right[AT_ONCE]:.3f}.",
-        f"The question alone gives these steps away, exact match: {'; '.join(given)}. Only what a latent adds to that "
-        "is read from it.",
-        f"One position earlier, where the paper's code takes the state, the last step is written right in {earlier:.3f}.",
-        f"Decodable is not used: with everything that a donor computed at one thinking token in its place, the answers "
+        f"Written from the question alone, exact match by step: {'; '.join(given)}. Only what a latent adds to that is "
+        "read from it.",
+        f"The last step is written right in {before:.3f} from the state one position before its token and in {token:.3f} "
+        "from the state at the token. The earlier state belongs to the step before: the value that the step starts from "
+        "is enough there, because the question names the operation and the interpreter can apply it. So the earlier "
+        "position does not show that the step was computed.",
+        f"Whether the tokens are used: with everything that a donor computed at one of them in its place, the answers "
         f"({used['steps'].iloc[0]} steps), by token: {shown}.",
     ]
 

@@ -1,6 +1,7 @@
 """Capture: activations of finished traces, committed shard by shard to a store on disk."""
 
+from interp.activations.given import write_given
 from interp.activations.record import capture, record
 from interp.activations.store import Store
 
-__all__ = ["Store", "capture", "record"]
+__all__ = ["Store", "capture", "record", "write_given"]

@@ -79,21 +79,22 @@ def iteration_of(address: Address | str, first: int, last: int, iterations: int)
 
 
 def state_after(iteration: int, first: int, last: int) -> Address:
-    """The address of the residual stream after `iteration` iterations (from 1)."""
-    return Address(f"blocks.{first + iteration * (last - first) - 1}.hook_out")
+    """The address of the residual stream after `iteration` iterations (0 is what the core receives first)."""
+    layers = first + iteration * (last - first)
+    return Address(f"blocks.{layers - 1}.hook_out" if layers else "blocks.0.hook_in")
 
 
 def states(
     model: GPT2LMHeadModel, ids: Int[Tensor, "batch pos"], first: int, last: int, iterations: int
 ) -> list[Float[Tensor, "batch pos d_model"]]:
-    """The residual stream after each iteration, from the stored model, without building the deep one."""
+    """The residual stream after 0 to `iterations` iterations, from the stored model, without building the deep one."""
     base: Any = model.transformer
     positions = torch.arange(ids.shape[1], device=ids.device)
     hidden = base.wte(ids) + base.wpe(positions)
     mask = _causal(ids.shape[1], hidden)
     for block in base.h[:first]:
         hidden = block(hidden, attention_mask=mask)
-    found = []
+    found = [hidden]
     for _ in range(iterations):
         for block in base.h[first:last]:
             hidden = block(hidden, attention_mask=mask)

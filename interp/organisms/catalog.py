@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interp.errors import StoreError, UsageError, unknown
+from interp.organisms.optimizers import Kind
 from interp.reasoners.config import ReasonerConfig
 
 HERE = Path(__file__).parent
@@ -51,6 +52,7 @@ class Recipe(_Strict):
     initial: str | None = Field(None, description="the organism whose weights it starts from, same seed")
     initialise: Literal["plain", "induction"] = Field("plain", description="how fresh weights are drawn")
     model: Shape = Shape()
+    optimizer: Kind = Field("adamw", description="adamw, or muon for the matrices within the blocks")
     batch_size: int = Field(128, ge=1)
     batching: Literal["shape", "length"] = Field(
         "shape", description="batches of one question length and number of steps, or of similar length with padding"

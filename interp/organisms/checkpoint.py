@@ -30,13 +30,14 @@ class Standing:
     losses: list[tuple[str, int, float]] = field(default_factory=list)
 
 
-def write(folder: Path, standing: Standing, model: Any, optimizer: torch.optim.Optimizer) -> None:
+def write(folder: Path, standing: Standing, model: Any, optimizers: list[torch.optim.Optimizer]) -> None:
     """Commit a checkpoint, whole or not at all."""
     from safetensors.torch import save
 
     tensors = {f"model.{name}": value.detach().clone() for name, value in model.named_parameters()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value.clone() for name, value in state.items()}
+    for place, optimizer in enumerate(optimizers):
+        for number, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer {place}.{number}.{name}": value.clone() for name, value in state.items()}
     told = json.dumps(vars(standing))
     commit(folder / FILE_NAME, save({k: v.contiguous().cpu() for k, v in tensors.items()}, {"standing": told}))
 
@@ -71,11 +72,12 @@ def restore(model: Any, tensors: dict[str, torch.Tensor]) -> None:
             value.copy_(tensors[f"model.{name}"])
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            number, _, what = rest.partition(".")
-            state.setdefault(int(number), {})[what] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, torch.Tensor]) -> None:
+    for place, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == f"optimizer {place}":
+                number, _, what = rest.partition(".")
+                state.setdefault(int(number), {})[what] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -25,6 +25,7 @@ from interp.organisms.batches import problem_batches
 from interp.organisms.catalog import Recipe, Stage
 from interp.organisms.checkpoint import Standing
 from interp.organisms.model import new_model, tokenizer_of, with_projection
+from interp.organisms.optimizers import optimizers
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners import REASONERS
@@ -84,27 +85,27 @@ class _Training:
     def _stage(self, number: int) -> None:
         stage, standing = self.recipe.stages[number], self.standing
         earlier = self.recipe.stages[:number]
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=stage.learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True
-        )
+        steppers = optimizers(self.recipe.optimizer, self.model, stage.learning_rate)
         if self._saved:
-            checkpoint.restore_optimizer(optimizer, self._saved)
+            checkpoint.restore_optimizers(steppers, self._saved)
             self._saved = {}
         for update in range(standing.update, stage.updates):
-            optimizer.param_groups[0]["lr"] = stage.learning_rate * _schedule(update, stage.updates)
+            for each in steppers:
+                each.param_groups[0]["lr"] = stage.learning_rate * _schedule(update, stage.updates)
             again = earlier and self._choose.random() < self.recipe.replay
             batch = self._batch(self._choose.choice(earlier) if again else stage)
             with torch.autocast(self.device.type, torch.bfloat16):
                 loss = self.loss(self.model, batch, update / stage.updates)
-            optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            optimizer.step()
+            for each in steppers:
+                each.step()
             if update % _REPORT_EVERY == 0 or update == stage.updates - 1:
                 self._note(stage, update, float(loss.detach()))
             standing.update = update + 1
             if self.folder and standing.update % checkpoint.EVERY == 0 and standing.update < stage.updates:
-                self._keep(optimizer)
+                self._keep(steppers)
         standing.stage, standing.update, standing.mean_loss = number + 1, 0, None
 
     def _reasoners_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
@@ -137,11 +138,11 @@ class _Training:
         if self.progress:
             self.progress(stage.name, update + 1, stage.updates, mean)
 
-    def _keep(self, optimizer: torch.optim.Optimizer) -> None:
+    def _keep(self, steppers: list[torch.optim.Optimizer]) -> None:
         assert self.folder is not None
         version, state, gauss = self._choose.getstate()
         self.standing.chosen = [version, list(state), gauss]
-        checkpoint.write(self.folder, self.standing, self.model, optimizer)
+        checkpoint.write(self.folder, self.standing, self.model, steppers)
 
 
 def _own_loss(recipe: Recipe) -> Loss | None:

@@ -9,7 +9,7 @@ from interp.problems.base import Problem, Step, Task, Verdict
 from interp.problems.chain import ChainTask
 from interp.problems.counter import CounterTask
 from interp.problems.graph import GraphTask
-from interp.problems.igsm import IGSMTask
+from interp.problems.igsm import IGSMDrillTask, IGSMTask
 from interp.problems.maze import MazeTask
 from interp.problems.prosqa import ProsQATask
 from interp.problems.questions import QuestionsTask
@@ -24,6 +24,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "counter": CounterTask,
     "graph": GraphTask,
     "igsm": IGSMTask,
+    "igsm-drill": IGSMDrillTask,
     "maze": MazeTask,
     "variables": VariablesTask,
     "prosqa": ProsQATask,

@@ -27,24 +27,34 @@ class RecurrentReasoner(DirectReasoner):
     """Answers straight after the question, having iterated `config.recurrent` layers `config.iterations` times.
 
     Iteration k is taught to have reached the value after step k, and to stay at the answer once all steps are
-    done: the loss covers every iteration, because the answer alone teaches nothing beyond one step.
+    done: the loss covers every iteration, because the answer alone teaches nothing beyond one step. It also covers
+    the state before the first iteration, which is to hold the start value. Without that the first iteration finds
+    the start in the question, where the next ones do not find theirs, and a second step is not learned.
     """
 
     kind = "recurrent"
 
     @classmethod
     def lesson(cls, problem: Problem, config: ReasonerConfig, hidden: int) -> Lesson:
-        """Iterations 1 to `hidden` are run and taught, all of `config.iterations` where that is 0."""
+        """Iterations 0 to `hidden` are taught, or all of `config.iterations` where that is 0.
+
+        Raises `UsageError` for a problem whose `meta` names no start value.
+        """
+        if "start" not in problem.meta:
+            raise UsageError(
+                f"a recurrent reasoner is taught the value before the first step, but task {problem.task!r} names no "
+                "`start` in its problems' meta; use chain or counter."
+            )
         plain = super().lesson(problem, config, 0)
         after = plain.words.index(config.eos) - len(problem.answer.split())
-        values = [step.value for step in problem.steps]
-        reached = [values[min(k, len(values) - 1)] for k in range(hidden or config.iterations)]
+        values = [problem.meta["start"], *(step.value for step in problem.steps)]
+        reached = [values[min(k, problem.n_steps)] for k in range((hidden or config.iterations) + 1)]
         return Lesson(plain.words, plain.scored, after, 0, extra=tuple(reached))
 
     @classmethod
     def logits(cls, model: Any, batch: LessonBatch, config: ReasonerConfig) -> Float[Tensor, "batch pos vocab"]:
         first, last = _block(config)
-        states = recurrence.states(model, batch.ids, first, last, batch.extra.shape[1])
+        states = recurrence.states(model, batch.ids, first, last, batch.extra.shape[1] - 1)
         return recurrence.read_out(model, states[-1], last)
 
     @classmethod
@@ -54,7 +64,7 @@ class RecurrentReasoner(DirectReasoner):
         at = batch.first_thought - 1  # the position that answers
         ends = batch.ids[:, at + 2]
         losses = []
-        for k, state in enumerate(recurrence.states(model, batch.ids, first, last, batch.extra.shape[1])):
+        for k, state in enumerate(recurrence.states(model, batch.ids, first, last, batch.extra.shape[1] - 1)):
             logits = recurrence.read_out(model, state, last)[:, at : at + 2].float()
             targets = torch.stack([batch.extra[:, k], ends], dim=1)
             losses.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()))
@@ -82,10 +92,10 @@ class RecurrentReasoner(DirectReasoner):
         return recurrence.iteration_of(address, *_block(self.config), self.config.iterations)
 
     def state_after(self, iteration: int) -> Address:
-        """The address of the residual stream after iteration `iteration`, from 1."""
-        if not 1 <= iteration <= self.config.iterations:
+        """The address of the residual stream after iteration `iteration`; 0 is before the first."""
+        if not 0 <= iteration <= self.config.iterations:
             raise UsageError(
-                f"iteration must lie between 1 and {self.config.iterations}, but {iteration} came; "
+                f"iteration must lie between 0 and {self.config.iterations}, but {iteration} came; "
                 "take more of them with with_iterations()."
             )
         return recurrence.state_after(iteration, *_block(self.config))

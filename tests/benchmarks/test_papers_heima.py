@@ -28,16 +28,16 @@ def thought(made: Callable, values: list[list[str]], right: list[bool], written:
 
 @pytest.fixture
 def found() -> pd.DataFrame:
-    """Two problems of two and one of three steps; the latent interpreter misses one last step, the question all."""
+    """Two problems of three steps and one of two; the latent interpreter misses one last step, the question all."""
     rows = []
-    for trace, n_steps in enumerate([2, 2, 3]):
+    for trace, n_steps in enumerate([3, 3, 2]):
         for step in range(1, n_steps + 1):
             gold = f"{trace} + {step} = 9 ;"
             said = {
-                ("latent", "token"): "no" if (trace, step) == (1, 2) else gold,
-                ("latent", "before"): gold,
-                ("question", "token"): gold if step == 1 else "no",
-                ("shuffled", "token"): "no",
+                ("latent", "before"): "no" if (trace, step) == (1, 3) else gold,
+                ("latent", "token"): gold,
+                ("question", "before"): gold if step < 3 else "no",
+                ("shuffled", "before"): "no",
             }
             for (mode, read_at), text in said.items():
                 structure = f"{trace:016x}"
@@ -46,26 +46,24 @@ def found() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0)
 
 
-def test_last_steps_are_the_last_ones_in_the_order_of_traces(found: pd.DataFrame) -> None:
+def test_last_steps_are_those_of_the_longest_problems_in_the_order_of_traces(found: pd.DataFrame) -> None:
     part = heima.last_steps(found, "latent")
-    assert part["trace"].tolist() == [0, 1, 2] and part["step"].tolist() == [2, 2, 3]
-    assert part["right"].tolist() == [True, False, True]
-    assert heima.last_steps(found, "latent", read_at="before")["right"].all()
-    assert not heima.last_steps(found, "question")["right"].any()
+    assert part["trace"].tolist() == [0, 1] and part["step"].tolist() == [3, 3]
+    assert part["right"].tolist() == [True, False]
+    assert heima.last_steps(found, "latent", read_at="token")["right"].all()
+    assert heima.last_steps(found, "question", longest=False)["right"].tolist() == [False, False, True]
 
 
 def test_measures_are_over_last_steps_and_paired(found: pd.DataFrame, made_problem: Any, written_trace: Any) -> None:
     arms = {name: thought(made_problem, [["1", "2"]] * 4, [True] * 3 + [False], written_trace) for name in heima.ARMS}
     measures = heima._measures(arms, found)
     assert measures["papers.heima.answer_ratio"]["value"] == 1.0
-    assert measures["papers.heima.text_exact"]["value"] == pytest.approx(2 / 3)
-    assert measures["papers.heima.text_exact_above_question_only"]["value"] == pytest.approx(2 / 3)
-    assert (
-        "one position earlier 1.000; question-only 0.000, shuffled latents 0.000"
-        in measures["papers.heima.text_exact"]["note"]
-    )
-    wanted = {name for name in measure_table()["papers"] if name.startswith("papers.heima.")}
-    assert set(measures) == wanted
+    assert measures["papers.heima.text_exact"]["value"] == 0.5 and measures["papers.heima.text_exact"]["n"] == 2
+    assert measures["papers.heima.text_exact_above_question_only"]["value"] == 0.5
+    assert "last steps of all lengths 0.333" in measures["papers.heima.text_exact_above_question_only"]["note"]
+    note = measures["papers.heima.text_exact"]["note"]
+    assert "at the token 1.000; question-only 0.000, shuffled latents 0.000" in note and "step 3 of 3" in note
+    assert set(measures) == {name for name in measure_table()["papers"] if name.startswith("papers.heima.")}
 
 
 def test_the_ratio_is_over_the_text_reasoners_answers(made_problem: Any, written_trace: Any) -> None:
@@ -78,13 +76,9 @@ def test_the_ratio_is_over_the_text_reasoners_answers(made_problem: Any, written
 
 def test_the_texts_table_has_one_row_for_each_interpreter_and_step(found: pd.DataFrame) -> None:
     table = heima.texts_table(found)
-    assert len(table) == 4 * (2 + 3) and table["n"].sum() == len(found)
-    row = table[
-        (table["interpreter given"] == "latent")
-        & (table["read at"] == "token")
-        & (table["steps"] == 2)
-        & (table["step"] == 2)
-    ].iloc[0]
+    assert len(table) == 4 * (3 + 2) and table["n"].sum() == len(found)
+    wanted = {"interpreter given": "latent", "read at": "before", "steps": 3, "step": 3}
+    row = table[np.logical_and.reduce([table[name] == value for name, value in wanted.items()])].iloc[0]
     assert row["exact match"] == 0.5 and row["ROUGE-L"] == 0.5
 
 

@@ -360,19 +360,23 @@ def cut_after(reports: int) -> Callable[..., None]:
     return progress
 
 
-@pytest.mark.parametrize("reports", [2, 3, 5])
+@pytest.mark.parametrize(("reports", "optimizer"), [(2, "adamw"), (3, "adamw"), (5, "adamw"), (3, "muon")])
 def test_an_interrupted_training_goes_on_to_the_same_weights_and_losses(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reports: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reports: int, optimizer: str
 ) -> None:
     monkeypatch.setattr(checkpoint, "EVERY", 5)
+
+    def tiny_(**changes: Any) -> Recipe:
+        return tiny(**changes).model_copy(update={"optimizer": optimizer})
+
     losses: list[list[tuple]] = [[], []]
-    whole = training.train(tiny(updates=22), 0, progress=lambda *a: losses[0].append(a)).state_dict()
+    whole = training.train(tiny_(updates=22), 0, progress=lambda *a: losses[0].append(a)).state_dict()
     with pytest.raises(Cut):
-        training.train(tiny(updates=22), 0, progress=cut_after(reports), folder=tmp_path)
+        training.train(tiny_(updates=22), 0, progress=cut_after(reports), folder=tmp_path)
     assert (tmp_path / checkpoint.FILE_NAME).exists()
-    standing, _ = checkpoint.read(tmp_path, tiny(updates=22).told(), 0)
+    standing, _ = checkpoint.read(tmp_path, tiny_(updates=22).told(), 0)
     assert standing.update > 0
-    again = training.train(tiny(updates=22), 0, folder=tmp_path, progress=lambda *a: losses[1].append(a)).state_dict()
+    again = training.train(tiny_(updates=22), 0, folder=tmp_path, progress=lambda *a: losses[1].append(a)).state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert losses[1] == losses[0][-len(losses[1]) :], "the loss curve is another one"
 

@@ -77,8 +77,8 @@ def test_unrolled_logits_equal_a_loop_written_out(model, ids, iterations):
     expected = loop_written_out(model, ids, iterations)
     torch.testing.assert_close(deep(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
     every = states(model, ids, FIRST, LAST, iterations)
-    assert len(every) == iterations
-    for k, state in enumerate(every, 1):
+    assert len(every) == iterations + 1
+    for k, state in enumerate(every):
         torch.testing.assert_close(read_out(model, state, LAST), loop_written_out(model, ids, k), atol=1e-4, rtol=1e-4)
 
 
@@ -125,6 +125,7 @@ def test_layers_of_the_deep_model_know_their_iteration():
     assert found == [0, 1, 1, 2, 2, 3, 3, None]
     assert iteration_of("embed.hook_out", FIRST, LAST, 3) == 0
     assert iteration_of("ln_final.hook_out", FIRST, LAST, 3) is None
+    assert state_after(0, 0, 2).name == "blocks.0.hook_in" and state_after(0, 1, 3).name == "blocks.0.hook_out"
     for k in (1, 2, 3):
         address = state_after(k, FIRST, LAST)
         assert iteration_of(address, FIRST, LAST, 3) == k
@@ -138,15 +139,15 @@ def test_each_iteration_is_captured_at_its_address(reasoner):
     found = {}
     reasoner.replay(
         traces,
-        hooks={reasoner.state_after(k).name: lambda x, _, k=k: found.update({k: x.clone()}) for k in (1, 2, 3)},
+        hooks={reasoner.state_after(k).name: lambda x, _, k=k: found.update({k: x.clone()}) for k in range(4)},
     )
     stored = stored_model(reasoner.model.original_model)
     width = found[1].shape[1]
     for row, trace in enumerate(traces):
         expected = states(stored, torch.tensor([trace.token_ids]), FIRST, LAST, 3)
         assert len(trace) <= width
-        for k in (1, 2, 3):
-            torch.testing.assert_close(found[k][row, : len(trace)], expected[k - 1][0], atol=1e-4, rtol=1e-4)
+        for k in range(4):
+            torch.testing.assert_close(found[k][row, : len(trace)], expected[k][0], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -211,17 +212,19 @@ def test_each_iteration_is_taught_the_value_it_should_have_reached(model, tokeni
     for problem, lesson in zip(problems, lessons, strict=True):
         one, two = (step.value for step in problem.steps)
         assert lesson.words == [*problem.question.split(), "<eot>", problem.answer, "<eos>"]
-        assert lesson.extra == (one, two, two, two)
+        assert lesson.extra == (problem.meta["start"], one, two, two, two)
     short = RecurrentReasoner.lesson(problems[0], config, 1)
-    assert short.extra == (problems[0].steps[0].value,), "a stage of a curriculum runs fewer iterations"
+    assert short.extra == (problems[0].meta["start"], problems[0].steps[0].value), (
+        "a stage of a curriculum runs fewer iterations"
+    )
     batch = collate(lessons, tokenizer)
     by_hand = []
-    for k in range(1, 5):
+    for k in range(5):
         logits = loop_written_out(model, batch.ids, k)
         for row, lesson in enumerate(lessons):
             at = lesson.words.index("<eot>")
             log_p = logits[row].log_softmax(-1)
-            by_hand.append(log_p[at, tokenizer.convert_tokens_to_ids(lesson.extra[k - 1])])
+            by_hand.append(log_p[at, tokenizer.convert_tokens_to_ids(lesson.extra[k])])
             by_hand.append(log_p[at + 1, tokenizer.convert_tokens_to_ids("<eos>")])
     loss = RecurrentReasoner.loss(model, batch, config)
     torch.testing.assert_close(loss, -torch.stack(by_hand).mean(), atol=1e-4, rtol=1e-4)
@@ -238,7 +241,10 @@ def test_wrong_uses_are_refused(model, reasoner):
         unroll(model, FIRST, LAST, 0)
     with pytest.raises(UsageError, match="not made by unrolling"):
         stored_model(model)
-    with pytest.raises(UsageError, match=r"between 1 and 3, but 4 came.*with_iterations"):
+    with pytest.raises(UsageError, match=r"between 0 and 3, but 4 came.*with_iterations"):
         reasoner.state_after(4)
+    graph = task("graph").generate(1, seed=0, split="test")[0]
+    with pytest.raises(UsageError, match="the value before the first step, but task 'graph' names no `start`"):
+        RecurrentReasoner.lesson(graph, CONFIG, 0)
     with pytest.raises(UsageError, match="needs `recurrent`"):
         RecurrentReasoner.prepare(model, CONFIG.model_copy(update={"recurrent": None}))

@@ -84,6 +84,27 @@ def test_the_interval_is_that_of_a_plain_bootstrap_over_groups(seed: int) -> Non
     assert high == pytest.approx(slow_high, abs=0.06 * width)
 
 
+def test_with_seeds_both_are_resampled() -> None:
+    """Against the definition: rows count as often as their group was drawn times as their seed was."""
+    rng = np.random.default_rng(8)
+    groups, seeds = np.repeat(np.arange(50), 4), np.tile(np.arange(4), 50)
+    chance = 0.6 + 0.15 * rng.normal(size=50)[groups] + 0.1 * np.array([-1, -0.5, 0.5, 1])[seeds]
+    right = (rng.random(200) < chance).astype(float)
+    low, high = grouped_mean_interval(right, groups, seeds=seeds, draws=20000)
+    means = []
+    for _ in range(4000):
+        times = (
+            np.bincount(rng.integers(0, 50, 50), minlength=50)[groups]
+            * np.bincount(rng.integers(0, 4, 4), minlength=4)[seeds]
+        )
+        means.append((right * times).sum() / times.sum())
+    slow_low, slow_high = np.quantile(means, [0.025, 0.975])
+    width = slow_high - slow_low
+    assert low == pytest.approx(slow_low, abs=0.08 * width) and high == pytest.approx(slow_high, abs=0.08 * width)
+    alone = grouped_mean_interval(right, groups, draws=20000)
+    assert high - low > 1.15 * (alone[1] - alone[0]), "seeds that differ widen it"
+
+
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
     covered = grouped = 0

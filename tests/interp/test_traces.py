@@ -98,6 +98,18 @@ def test_places_of_a_text_reasoner(text_traces: TraceSet) -> None:
         assert trace.places.count("question end") == 1
 
 
+@pytest.mark.parametrize(("missing", "kept"), [("end", "begin"), ("begin", "end")])
+def test_a_lone_marker_is_named_by_the_side_of_the_thoughts_that_it_stands_on(
+    traces: TraceSet, missing: str, kept: str
+) -> None:
+    trace = traces[0]
+    at = trace.places.index(missing)
+    columns = ("token_ids", "tokens", "channel", "step", "thought", "entropy", "logprob")
+    cut = {name: [x for k, x in enumerate(getattr(trace, name)) if k != at] for name in columns}
+    found = dataclasses.replace(trace, **cut).places
+    assert found == [place for place in trace.places if place != missing] and kept in found
+
+
 def test_places_of_a_direct_reasoner(direct_traces: TraceSet) -> None:
     for trace in direct_traces:
         assert trace.places[-3:] == ["begin", "end", "answer"]

@@ -11,8 +11,6 @@ import pytest
 
 from interp.activations import Store
 from interp.errors import UsageError
-from interp.problems import task
-from interp.traces import Trace
 from probes import figures
 from probes.curves import description_length, learning_curve, reliability
 from probes.saved import load_probe
@@ -22,20 +20,8 @@ HERE, NOISE = "blocks.1.hook_out", "blocks.0.hook_out"
 
 
 @pytest.fixture(scope="module")
-def store(
-    written_trace: Callable[..., Trace], write_store: Callable, tmp_path_factory: pytest.TempPathFactory
-) -> Store:
-    traces = [written_trace(p) for p in task("chain:steps=3").generate(400, seed=0, split="test")]
-    codebook = np.linalg.qr(np.random.default_rng(0).normal(size=(24, 24)))[0]
-
-    def planted(index: pd.DataFrame) -> np.ndarray:
-        out = np.random.default_rng(1).normal(size=(len(index), 24))
-        for row in np.flatnonzero(index["place"] == "thought 2"):
-            out[row] += 3.5 * codebook[int(traces[index["trace"].iloc[row]].problem.steps[1].value)]
-        return out
-
-    acts = {NOISE: lambda index: np.random.default_rng(2).normal(size=(len(index), 24)), HERE: planted}
-    return write_store(tmp_path_factory.mktemp("curves") / "s", traces, acts)
+def store(planted_store: Callable[..., Store]) -> Store:
+    return planted_store(HERE, NOISE, n=400, width=24, strength=3.5)
 
 
 def test_more_problems_read_better_and_shuffled_labels_do_not(store: Store) -> None:

@@ -9,7 +9,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from interp.errors import UsageError
 from probes import RidgeProbe
-from probes.description_length import online_code
+from probes.description_length import online_code, online_codes
 
 
 def planted(n: int, classes: int, signal: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -126,3 +126,23 @@ def test_a_row_that_is_not_finite_is_named() -> None:
     x[41, 2] = np.inf
     with pytest.raises(UsageError, match="row 41 of X is not finite"):
         online_code(x, y, RidgeProbe)
+
+
+@pytest.mark.parametrize("estimator", ["ridge", "logistic", "lda"])
+def test_many_labellings_are_sent_together(estimator: str) -> None:
+    x, y = planted(600, 4, 6.0)
+    shuffled, groups = y[np.random.default_rng(1).permutation(600)], np.repeat(np.arange(300), 2)
+    found = online_codes(estimator, x, {"true": y, "shuffled": shuffled}, groups=groups)
+    assert found["true"].compression > 2.5 and found["shuffled"].compression < 1.1
+    assert found["true"].blocks["stop"].tolist() == [32, 64, 128, 256, 512, 600]
+    alone = online_codes(estimator, x, {"true": y}, groups=groups)["true"]
+    assert alone.bits == pytest.approx(found["true"].bits, rel=0.02), "company changes nothing"
+    one = online_code(x, y, RidgeProbe, groups=groups)
+    assert found["true"].bits == pytest.approx(one.bits, rel=0.4), "near that of a probe fitted to all that was sent"
+
+
+def test_a_labelling_with_one_class_so_far_is_still_sent() -> None:
+    x, y = planted(300, 2, 6.0)
+    rare = np.where(np.arange(300) == 299, "b", "a")
+    found = online_codes("ridge", x, {"y": y, "rare": rare}, groups=np.arange(300))
+    assert np.isfinite(found["rare"].bits) and found["rare"].compression > 3

@@ -58,12 +58,12 @@ def stores(
     def noise(seed: int, d: int = 6) -> Callable:
         return lambda index: np.random.default_rng(seed).normal(size=(len(index), d))
 
-    def store(name: str, weights: str, d: int = 6) -> Store:
-        return write_store(folder / name, traces, {HERE: noise(1, d), THERE: noise(2, d)}, weights=weights)
+    def store(name: str, weights: str, d: int = 6, seed: int = 1) -> Store:
+        return write_store(folder / name, traces, {HERE: noise(seed, d), THERE: noise(2, d)}, weights=weights)
 
     return {
         "own": store("own", "aaaa"),
-        "again": store("again", "aaaa"),
+        "again": store("again", "aaaa", seed=4),
         "other": store("other", "bbbb"),
         "wide": store("wide", "aaaa", 9),
         "one": write_store(folder / "one", traces, {THERE: noise(3)}, weights="aaaa"),

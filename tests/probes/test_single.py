@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from interp.activations import Store
 from interp.errors import StoreError, UsageError
-from interp.problems import task
 from interp.splits import grouped_split
 from interp.targets import structures
-from interp.traces import Trace
 from probes.saved import load_probe
 from probes.single import CANDIDATES, evaluate_probe, train_probe
 
@@ -23,23 +20,11 @@ AT = {"target": "value_2", "place": "thought 2", "address": HERE}
 
 
 @pytest.fixture(scope="module")
-def make(
-    written_trace: Callable[..., Trace], write_store: Callable, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Store]:
+def make(planted_store: Callable[..., Store]) -> Callable[..., Store]:
     """A store in which value 2 stands at thought 2 of one address, in a codebook that a seed decides."""
 
     def made(problems_seed: int, codebook_seed: int = 0) -> Store:
-        traces = [written_trace(p) for p in task("chain:steps=3").generate(300, seed=problems_seed, split="test")]
-        codebook = np.linalg.qr(np.random.default_rng(codebook_seed).normal(size=(12, 12)))[0]
-
-        def planted(index: pd.DataFrame) -> np.ndarray:
-            out = np.random.default_rng(problems_seed).normal(size=(len(index), 12))
-            for row in np.flatnonzero(index["place"] == "thought 2"):
-                out[row] += 6 * codebook[int(traces[index["trace"].iloc[row]].problem.steps[1].value)]
-            return out
-
-        acts = {AWAY: lambda index: np.random.default_rng(9).normal(size=(len(index), 12)), HERE: planted}
-        return write_store(tmp_path_factory.mktemp("single") / "s", traces, acts)
+        return planted_store(HERE, AWAY, problems_seed=problems_seed, codebook_seed=codebook_seed)
 
     return made
 

@@ -14,7 +14,6 @@ import probes
 from interp.activations import Store
 from interp.errors import UsageError
 from interp.problems import task
-from interp.traces import Trace
 from probes import sweeping
 from probes.config import SweepConfig
 from probes.controls import control_task
@@ -25,21 +24,9 @@ PLANTED, OTHER = "blocks.1.hook_out", "blocks.0.hook_out"
 
 
 @pytest.fixture(scope="module")
-def store(
-    written_trace: Callable[..., Trace], write_store: Callable, tmp_path_factory: pytest.TempPathFactory
-) -> Store:
+def store(planted_store: Callable[..., Store]) -> Store:
     """The value after step 2, planted at thought 2 of one address; noise everywhere else."""
-    traces = [written_trace(p) for p in task("chain:steps=3").generate(300, seed=0, split="test")]
-    codebook = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
-
-    def planted(index: pd.DataFrame) -> np.ndarray:
-        out = np.random.default_rng(1).normal(size=(len(index), 12))
-        for row in np.flatnonzero(index["place"] == "thought 2"):
-            out[row] += 6 * codebook[int(traces[index["trace"].iloc[row]].problem.steps[1].value)]
-        return out
-
-    acts = {OTHER: lambda index: np.random.default_rng(2).normal(size=(len(index), 12)), PLANTED: planted}
-    return write_store(tmp_path_factory.mktemp("engine") / "s", traces, acts)
+    return planted_store(PLANTED, OTHER)
 
 
 AT = {"targets": ["value_1", "value_2"], "places": ["thought 2"], "seeds": 2}
@@ -56,6 +43,15 @@ def test_every_estimator_finds_what_was_planted_and_nothing_else(store: Store, e
     for target, address in (("value_1", PLANTED), ("value_2", OTHER)):
         cell = found.cell(target, "thought 2", address)
         assert cell["accuracy"] < 0.25 and abs(cell["auroc"] - 0.5) < 0.12
+
+
+def test_description_length_is_a_column_when_asked_for(store: Store) -> None:
+    found = probes.sweep(store, controls=["control_task"], description_length=True, **AT)
+    planted, noise = found.cell("value_2", "thought 2", PLANTED), found.cell("value_1", "thought 2", OTHER)
+    assert planted["compression"] > 1.5 > 1.1 > noise["compression"]
+    assert planted["bits_per_label"] < 2.2 < 3.2 < noise["bits_per_label"]
+    assert planted["control_task_bits_per_label"] >= 0
+    assert "bits_per_label" not in probes.sweep(store, controls="none", **AT).table()
 
 
 def test_a_sweep_of_several_estimators_is_one_table_with_one_set_of_q_values(store: Store) -> None:
@@ -98,7 +94,13 @@ def test_a_unit_is_known_by_what_it_computes_not_by_where_the_store_lies(store: 
 
     unit = sweeping.plan(store, **AT)[0]
     assert replace(unit, store="/elsewhere").key == unit.key
-    for change in ({"estimator": "lda"}, {"seeds": (5,)}, {"config_hash": "x"}, {"address": OTHER + "x"}):
+    for change in (
+        {"estimator": "lda"},
+        {"description_length": True},
+        {"seeds": (5,)},
+        {"config_hash": "x"},
+        {"address": OTHER + "x"},
+    ):
         assert replace(unit, **change).key != unit.key
     json.dumps(run_unit(unit))
 

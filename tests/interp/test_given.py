@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interp.activations import write_given
+from interp.errors import StoreError, UsageError
+from interp.problems import task
+from interp.traces import Trace
+
+HERE, THERE = "blocks.0.hook_out", "blocks.1.hook_out"
+
+
+@pytest.fixture(scope="module")
+def traces(written_trace: Callable[..., Trace]) -> list[Trace]:
+    return [written_trace(p) for p in task("chain:steps=3").generate(20, seed=0, split="test")]
+
+
+def test_what_was_given_is_what_is_read(traces: list[Trace], tmp_path: Path) -> None:
+    store = write_given(
+        tmp_path / "s", traces, {HERE: lambda index: np.outer(index["position"], [1.0, 2.0])}, shard_size=7
+    )
+    assert store.complete and len(store.committed) == 3
+    rows = store.rows(place="thought 2")
+    np.testing.assert_array_equal(store.acts(HERE, rows), np.outer(rows["position"], [1.0, 2.0]))
+    again = write_given(
+        tmp_path / "t", traces, {HERE: lambda index: np.outer(index["position"], [1.0, 2.0])}, shard_size=7
+    )
+    assert again.meta["config_hash"] == store.meta["config_hash"], "the same content is the same store"
+    other = write_given(tmp_path / "u", traces, {HERE: store.acts(HERE) + 1}, shard_size=7)
+    assert other.meta["config_hash"] != store.meta["config_hash"]
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(traces: list[Trace], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"activations of blocks\.0\.hook_out are \(3, 2\), but the traces' rows need"):
+        write_given(tmp_path / "s", traces, {HERE: np.zeros((3, 2))})
+    with pytest.raises(UsageError, match="float32, float16 or bfloat16"):
+        write_given(tmp_path / "s", traces, {HERE: np.zeros((3, 2))}, dtype="int8")
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "notes").write_text("mine")
+    with pytest.raises(StoreError, match="is not empty"):
+        write_given(tmp_path / "kept", traces, {HERE: np.zeros((3, 2))})
