@@ -39,6 +39,8 @@ class Stage(_Strict):
     updates: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     task: str | None = Field(None, description="a task of the same vocabulary for this stage alone, such as a warm-up")
+    loss: str | None = Field(None, description="module:function, a loss for this stage alone")
+    frozen: str | None = Field(None, description="regular expression: parameters that keep their values in this stage")
 
 
 class Recipe(_Strict):

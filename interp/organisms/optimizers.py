@@ -16,9 +16,10 @@ Kind = Literal["adamw", "muon"]
 
 def optimizers(kind: Kind, model: Any, learning_rate: float) -> list[torch.optim.Optimizer]:
     """One optimizer, or Muon for the blocks' matrices after AdamW for the rest; both take the same learning rates."""
-    hidden = [p for name, p in model.named_parameters() if kind == "muon" and ".h." in name and p.ndim == 2]
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    hidden = [p for name, p in trained if kind == "muon" and ".h." in name and p.ndim == 2]
     taken = {id(p) for p in hidden}
-    rest = [p for p in model.parameters() if id(p) not in taken]
+    rest = [p for _, p in trained if id(p) not in taken]
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(rest, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     ]

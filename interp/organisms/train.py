@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import math
 import random
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -62,7 +63,7 @@ class _Training:
         self.kind, self.config = REASONERS[recipe.kind], recipe.reasoner()
         self.tokenizer = tokenizer_of(recipe)
         self.device = torch.device(device)
-        self.loss = _own_loss(recipe) or self._reasoners_loss
+        self.loss = _own_loss(recipe.loss, recipe) or self._reasoners_loss
         found = checkpoint.read(folder, recipe.told(), seed) if folder else None
         self.standing, self._saved = found or (Standing(recipe.told(), seed), {})
         self.model = with_projection(initial or new_model(recipe, len(self.tokenizer), seed), recipe)
@@ -80,11 +81,15 @@ class _Training:
         self.model.train()
         for number in range(self.standing.stage, len(self.recipe.stages)):
             self._stage(number)
+        self.model.requires_grad_(True)
         return self.model.eval().cpu()
 
     def _stage(self, number: int) -> None:
         stage, standing = self.recipe.stages[number], self.standing
         earlier = self.recipe.stages[:number]
+        of_stage = _own_loss(stage.loss, self.recipe) or self.loss
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not (stage.frozen and re.search(stage.frozen, name)))
         steppers = optimizers(self.recipe.optimizer, self.model, stage.learning_rate)
         if self._saved:
             checkpoint.restore_optimizers(steppers, self._saved)
@@ -95,7 +100,7 @@ class _Training:
             again = earlier and self._choose.random() < self.recipe.replay
             batch = self._batch(self._choose.choice(earlier) if again else stage)
             with torch.autocast(self.device.type, torch.bfloat16):
-                loss = self.loss(self.model, batch, update / stage.updates)
+                loss = of_stage(self.model, batch, update / stage.updates)
             self.model.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -145,11 +150,9 @@ class _Training:
         checkpoint.write(self.folder, self.standing, self.model, steppers)
 
 
-def _own_loss(recipe: Recipe) -> Loss | None:
-    """The loss that a recipe names as module:function(recipe), which gives the loss."""
-    if recipe.loss is None:
-        return None
-    return named(recipe.loss)(recipe)
+def _own_loss(said: str | None, recipe: Recipe) -> Loss | None:
+    """The loss that a recipe or stage names as module:function; called with the recipe, it gives the loss."""
+    return named(said)(recipe) if said else None
 
 
 def named(function: str) -> Any:
