@@ -101,7 +101,7 @@ def growth_figure(found: pd.DataFrame) -> go.Figure:
 
     from interp import palette
 
-    figure = make_subplots(cols=3, rows=1, shared_yaxes=True, subplot_titles=list(GRID), horizontal_spacing=0.03)
+    figure = make_subplots(cols=3, rows=1, shared_yaxes=True, horizontal_spacing=0.03)
     marks = dict(zip(COLUMNS, (palette.BLUE, palette.VERMILLION, palette.GREY), strict=True))
     for column, axis in enumerate(GRID, start=1):
         part = found[found["axis"] == axis].sort_values("size")
@@ -117,9 +117,11 @@ def growth_figure(found: pd.DataFrame) -> go.Figure:
                 col=column,
             )
         figure.update_xaxes(type="log", title=axis, row=1, col=column)
-    figure.update_yaxes(type="log", title="seconds", col=1)
+    figure.update_yaxes(type="log").update_yaxes(title="seconds", col=1)
     title = f"Time of {TARGETS} binary targets on {ROWS:,} rows of width {WIDTH}, one of the three changed at a time"
-    return figure.update_layout(title=title, template="plotly_white", legend={"orientation": "h", "y": -0.25})
+    return figure.update_layout(
+        title=title, template="plotly_white", height=430, legend={"orientation": "h", "y": -0.25}
+    )
 
 
 def keep_figure(found: pd.DataFrame, out: Path) -> Path:

@@ -76,8 +76,9 @@ def _logistic(inputs: np.ndarray, labellings: Mapping[str, np.ndarray], split: M
 
     from probes.logistic import InMemory, fit_logistic, multinomial
 
-    rows = torch.from_numpy(np.ascontiguousarray(inputs[split.train], dtype=np.float32))
     every = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
+    every = every.to("cuda" if torch.cuda.is_available() else "cpu")
+    rows = every[torch.from_numpy(split.train).to(every.device)]
     found: dict[str, Read] = {}
     for names, classes in _by_classes(labellings, split):
         codes = np.stack([np.searchsorted(classes[name], labellings[name][split.train]) for name in names], axis=1)
@@ -85,7 +86,7 @@ def _logistic(inputs: np.ndarray, labellings: Mapping[str, np.ndarray], split: M
         tried = np.tile(codes, (1, len(LOGISTIC_STRENGTHS)))
         strengths = np.repeat(LOGISTIC_STRENGTHS, len(names)).tolist()
         fit = fit_logistic(InMemory(rows), multinomial(tried, int(n_classes), strengths), tolerance=1e-4)
-        logits = fit.scores(every).numpy()
+        logits = fit.scores(every).cpu().numpy()
         for number, name in enumerate(names):
             reads = [
                 Read(classes[name], _both(logits[:, number + k * len(names)])) for k in range(len(LOGISTIC_STRENGTHS))

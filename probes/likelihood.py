@@ -30,10 +30,10 @@ class Problems:
         """Columns of coefficients: one for a binary problem, one for each class otherwise."""
         return 1 if self.n_classes == 2 else self.n_classes
 
-    def to(self, dtype: torch.dtype) -> Problems:
-        """The same with strengths and weights in `dtype`."""
-        weights = None if self.weights is None else self.weights.to(dtype)
-        return Problems(self.codes, self.n_classes, self.strength.to(dtype), weights)
+    def to(self, like: Tensor) -> Problems:
+        """The same on the device of `like`, with strengths and weights in its dtype."""
+        weights = None if self.weights is None else self.weights.to(like)
+        return Problems(self.codes.to(like.device), self.n_classes, self.strength.to(like), weights)
 
     def of(self, rows: Tensor | None = None, problems: Tensor | None = None) -> Problems:
         """The same for some of the rows or some of the problems."""

@@ -43,6 +43,7 @@ class LogisticFit:
 
     def scores(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows problems width"]:
         d, problems, width = self.coef.shape
+        rows = rows.to(self.coef.device)
         return (rows @ self.coef.reshape(d, -1)).reshape(len(rows), problems, width) + self.intercept
 
 
@@ -56,19 +57,21 @@ def fit_logistic(
 ) -> LogisticFit:
     """Solve all problems to a gradient norm of at most `tolerance` (per unit of weight).
 
-    Rows are standardised over all of them, or with `scale_weights`. Raises `UsageError` when a row is not
+    Rows are standardised over all of them, or with `scale_weights`. The work is done where the rows lie, on a GPU if
+    that is where they are, and the fit stays there. Raises `UsageError` when a row is not
     finite, with its number, or when shapes do not fit.
     """
     if problems.codes.shape[0] != rows.n:
         raise UsageError(f"{rows.n} rows came with labels for {problems.codes.shape[0]}.")
     columns = problems.codes.shape[1] * problems.width
     design = Design(rows, scale_weights, columns)
-    problems = problems.to(design.dtype)
+    problems = problems.to(design.mean)
     state = _State.zero(design.d, problems, design.dtype)
     sample = max(rows.n // _WARM_SHARE, 1)
     # Classes are coupled, so a sample of the rows gives many-class problems a poorer start than zero does.
     if problems.width == 1 and isinstance(rows, InMemory) and sample >= 4 * rows.d:
         chosen = torch.randperm(rows.n, generator=torch.Generator().manual_seed(0))[:sample]
+        chosen = chosen.to(design.mean.device)
         part = problems.of(rows=chosen)
         scaled = Problems(part.codes, part.n_classes, part.strength * sample / rows.n, part.weights)
         state, *_ = _newton(design.sample(chosen), scaled, state, 1e-2, 6)

@@ -143,7 +143,7 @@ def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor
         w = (
             torch.ones(len(block), 1, device=block.device)
             if weights is None
-            else weights[start : start + len(block), None]
+            else weights[start : start + len(block), None].to(block.device)
         )
         shift = block.mean(dim=0) if shift is None else shift
         moved = block - shift  # sums of squares about a nearby point keep their digits when means are large
