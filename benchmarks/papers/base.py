@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from interp.errors import CotlensError
+
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
@@ -53,3 +55,13 @@ class Organisms:
 
             self._loaded[name] = load(name if self.folder is None else self.folder / f"{name}-seed{self.seed}")
         return self._loaded[name]
+
+    def load_or_note(self, name: str, section: Section) -> Reasoner | None:
+        """The reasoner, or None with a note in the section where it is not there: a missing control stops nothing."""
+        try:
+            return self.load(name)
+        except CotlensError as error:
+            note = f"{name} was not measured: {error}"
+            if note not in section.notes:
+                section.notes.append(note)
+            return None

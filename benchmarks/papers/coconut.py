@@ -18,7 +18,6 @@ import pandas as pd
 from benchmarks.papers import separation
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from benchmarks.papers.opaque import Opaque, examine
-from interp.errors import CotlensError
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.stats import grouped_mean_interval
@@ -77,17 +76,6 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     return section
 
 
-def loaded(organisms: Organisms, name: str, section: Section) -> Reasoner | None:
-    """The organism, or None with a note in the section where it is not there."""
-    try:
-        return organisms.load(name)
-    except CotlensError as error:
-        note = f"{name} was not measured: {error}"
-        if note not in section.notes:
-            section.notes.append(note)
-        return None
-
-
 def untrained_latents(text: Reasoner, like: Reasoner) -> Reasoner:
     """The text reasoner's own weights thinking as `like` does: its states are fed back, which it never learned."""
     name = f"{text.name} ({UNTRAINED})"
@@ -100,7 +88,7 @@ def _arm(arm: str, task: str, organisms: Organisms, section: Section) -> Reasone
         return untrained_latents(text, like) if text and like else None
     if arm == BREADTH and task != "graph":
         return None
-    return loaded(organisms, ARMS[arm].format(task), section)
+    return organisms.load_or_note(ARMS[arm].format(task), section)
 
 
 def _accuracies(section: Section, organisms: Organisms, n: int) -> None:
@@ -208,7 +196,7 @@ def _swaps(section: Section, organisms: Organisms, n: int) -> None:
 
 
 def _hard(section: Section, organisms: Organisms, n: int) -> None:
-    reasoner = loaded(organisms, HARD, section)
+    reasoner = organisms.load_or_note(HARD, section)
     if reasoner is None:
         return
     problems = reasoner.task.generate(n, seed=SEED + 2, split="test")

@@ -40,7 +40,7 @@ ARMS = {
     PAUSES: "staged pauses, the same stages",
     AT_ONCE: "thinking tokens, all at once",
 }
-N_ANSWERS, N_INTERPRETED, N_SWAPPED, UPDATES = 1000, 2500, 300, 500
+N_ANSWERS, N_INTERPRETED, N_SWAPPED, UPDATES = 1000, 2500, 300, 800
 FULL_ANSWERS, FULL_INTERPRETED, FULL_SWAPPED, FULL_UPDATES = 4000, 6000, 1500, 1500
 
 
@@ -55,21 +55,28 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
         ]
     done = _Steps(progress, len(ARMS) + 2 + sum(len(modes) for *_, modes in interpreted))
     problems = organisms.load(TEXT).task.generate(FULL_ANSWERS if full else N_ANSWERS, seed=SEED, split="test")
+    section = Section("heima", "Heima: one thinking token for each step", paper=PAPER)
     thought: dict[str, TraceSet] = {}
     for name in ARMS:
-        thought[name] = organisms.load(name).think(problems, batch_size=256)
+        control = name not in (TOKENS, TEXT)
+        reasoner = organisms.load_or_note(name, section) if control else organisms.load(name)
+        if reasoner:
+            thought[name] = reasoner.think(problems, batch_size=256)
         done()
     found = pd.concat(
-        [_interpreted(organisms.load(name), name, at, modes, full, done) for name, at, modes in interpreted]
+        [
+            _interpreted(organisms.load(name), name, at, modes, full, done)
+            for name, at, modes in interpreted
+            if name in thought
+        ]
     )
     swapped = swap_table(_swapped(organisms.load(TOKENS), FULL_SWAPPED if full else N_SWAPPED))
     done()
-    section = Section("heima", "Heima: one thinking token for each step", paper=PAPER)
     section.tables["Answers on held-out chains of 2 and 3 steps"] = answers_table(thought)
     section.tables["Step texts written by interpreters, held-out problems"] = texts_table(found)
     section.tables["All that was computed at a thinking token replaced by a donor's"] = swapped
     section.measures = _measures(thought, found)
-    section.notes = _notes(thought, found, swapped)
+    section.notes += _notes(thought, found, swapped)
     done()
     return section
 
@@ -175,7 +182,7 @@ def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, di
     gaps = latent["right"].to_numpy(float) - question["right"].to_numpy(float)
     every = [last_steps(found, mode, longest=False)["right"].mean() for mode in ("latent", "question")]
     of = f"step {latent['step'].max()} of {latent['step'].max()}"
-    others = ", ".join(f"{ARMS[name]} {thought[name].accuracy:.3f}" for name in (PAUSES, AT_ONCE))
+    others = ", ".join(f"{ARMS[name]} {thought[name].accuracy:.3f}" for name in (PAUSES, AT_ONCE) if name in thought)
     return {
         "papers.heima.answer_ratio": answer_ratio(thought[TOKENS], thought[TEXT]) | {"note": others},
         "papers.heima.text_exact": {
@@ -196,7 +203,7 @@ def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, di
 
 
 def _notes(thought: dict[str, TraceSet], found: pd.DataFrame, swapped: pd.DataFrame) -> list[str]:
-    right = {name: traces.accuracy for name, traces in thought.items()}
+    answers = ", ".join(f"{ARMS[name]} {traces.accuracy:.3f}" for name, traces in thought.items())
     scores = interpretation_scores(found[found["organism"] == TOKENS])
     alone = scores[scores["mode"] == "question"]
     given = [
@@ -208,8 +215,7 @@ def _notes(thought: dict[str, TraceSet], found: pd.DataFrame, swapped: pd.DataFr
         f"{row['swapped']}: {_larger(row):.3f} follow, {row['stays']:.3f} stay" for _, row in used.iterrows()
     )
     return [
-        f"Answers: thinking tokens {right[TOKENS]:.3f}, text {right[TEXT]:.3f}, staged pauses {right[PAUSES]:.3f}, "
-        f"thinking tokens all at once {right[AT_ONCE]:.3f}.",
+        f"Answers: {answers}.",
         f"Written from the question alone, exact match by step: {'; '.join(given)}. Only what a latent adds to that is "
         "read from it.",
         f"The last step is written right in {before:.3f} from the state one position before its token and in {token:.3f} "

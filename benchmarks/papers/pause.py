@@ -27,24 +27,27 @@ STAGED = {"chain3-staged-pauses": "one pause for each step"}
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     """Accuracy after 0 to 8 pauses of models trained with and without them."""
+    section = Section("pause", "Pause tokens: waiting, trained and untrained", paper=PAPER)
     arms = ARMS | STAGED
     problems = organisms.load(next(iter(ARMS))).task.generate(N_FULL if full else N, seed=SEED, split="test")
     groups = np.array([problem.structure for problem in problems])
     lengths = np.array([problem.n_steps for problem in problems])
     right: dict[str, dict[int, np.ndarray]] = {}
     for a, name in enumerate(arms):
-        reasoner = organisms.load(name)
+        reasoner = organisms.load_or_note(name, section)
+        if reasoner is None:
+            continue
         right[name] = {}
         for k in COUNTS:
             traces = with_pauses(reasoner, k).think(problems, batch_size=256)
             right[name][k] = np.array([trace.correct for trace in traces])
             progress(a * len(COUNTS) + k + 1, len(arms) * len(COUNTS))
-    section = Section("pause", "Pause tokens: waiting, trained and untrained", paper=PAPER)
+    arms = {name: said for name, said in arms.items() if name in right}
     section.tables["Right answers by number of pauses before the answer"] = accuracy_table(right, groups, arms)
     for n in np.unique(lengths):
         kept = {name: {k: each[lengths == n] for k, each in found.items()} for name, found in right.items()}
         section.tables[f"The same, problems of {n} steps"] = accuracy_table(kept, groups[lengths == n], arms)
-    section.notes = [_note(name, right[name], groups, arms) for name in arms]
+    section.notes += [_note(name, right[name], groups, arms) for name in arms]
     return section
 
 
