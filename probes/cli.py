@@ -91,6 +91,7 @@ def sweep_command(
         "ci_low",
         "ci_high",
         *found.notes["controls"],
+        *(["compression"] if "compression" in best else []),
         "q",
         "n",
     ]
