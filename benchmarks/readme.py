@@ -29,6 +29,7 @@ def main(run_folder: str | None = None) -> None:
         text = _fill(text, "figures", _figures(run))
         _keep(run)
     text = _fill(text, "organisms", _organisms())
+    text = _fill(text, "papers", _measured("papers"))
     readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"))
 
 
@@ -80,7 +81,7 @@ def _figures(run: dict[str, Any]) -> str:
 
 
 def _measured(name: str) -> str:
-    """The measures of one bench as it kept them."""
+    """The measures of one bench as it kept them, with what it says beside them."""
     lines = ["| figure | measured | target | beside it |", "|---|---|---|---|"]
     for each in json.loads((RESULTS / f"{name}.json").read_text())["measures"]:
         value = each["value"]

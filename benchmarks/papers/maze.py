@@ -7,7 +7,7 @@ at temperature 1, plans always greedily. The causal check forces a trace: the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -137,23 +137,28 @@ def run(reasoner: Reasoner, arm: str, how: str, task: MazeTask, problems: Sequen
     return judged(arm, how, task, force(reasoner, problems, thoughts, batch_size=256))
 
 
+# By grid, generator, arm, and how its trace came about.
+Runs = dict[tuple[str, str, str, str], Run]
+
+
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     """Both ends of the paper's question, the causal check, and mazes that no organism was trained on."""
     n = N_FULL if full else N
-    plans = [(grid, plan) for grid in GRIDS for plan in _plan(grid, full)]
-    runs: dict[tuple[str, str, str, str], Run] = {}
+    section = Section("maze", "Beyond Semantics: traces that may mean nothing", paper=PAPER)
+    there = [g for g in GRIDS if all(organisms.load_or_note(g.organism(arm), section) for arm in ARMS)]
+    plans = [(grid, plan) for grid in there for plan in _plan(grid, full)]
+    runs: Runs = {}
     for k, (grid, (generator, arm, how)) in enumerate(plans):
         task = grid.of(generator)
         problems = task.generate(n if generator == "wilson" else n // 2, seed=SEED, split="test")
         reasoner = organisms.load(grid.organism(arm))
         runs[grid.prefix, generator, arm, how] = run(reasoner, arm, how, task, problems)
         progress(k + 1, len(plans))
-    section = Section("maze", "Beyond Semantics: traces that may mean nothing", paper=PAPER)
-    for grid in GRIDS:
+    for grid in there:
         mine = {key[1:]: each for key, each in runs.items() if key[0] == grid.prefix}
         _add_tables(section, grid, mine)
         section.notes += _notes(grid, {key[1:]: each for key, each in mine.items() if key[0] == "wilson"})
-    section.measures = _measures(runs)
+        section.measures |= _MEASURES[grid.prefix](runs)
     return section
 
 
@@ -196,46 +201,59 @@ def difference(one: Run, other: Run) -> dict[str, Any]:
     return {"value": float(gaps.mean()), "ci": list(grouped_mean_interval(gaps, one.groups)), "n": len(gaps)}
 
 
-def _measures(runs: dict[tuple[str, str, str, str], Run]) -> dict[str, dict[str, Any]]:
-    def at(prefix: str, arm: str, how: str) -> Run:
-        return runs[prefix, "wilson", arm, how]
+def _of_astar(runs: Runs) -> dict[str, dict[str, Any]]:
+    """The measures of 5x5 mazes, which hardly need their traces."""
 
-    def rate(each: Run, which: Callable[[Run], Any], note: str) -> dict[str, Any]:
-        right = which(each)
+    def at(arm: str, how: str) -> Run:
+        return runs["maze", "wilson", arm, how]
+
+    def rate(each: Run, right: Any, note: str) -> dict[str, Any]:
         interval = list(grouped_mean_interval(right, each.groups))
         return {"value": float(right.mean()), "ci": interval, "n": len(right), "note": note}
 
-    def plans(each: Run) -> Any:
-        return each.plan_valid
-
-    def traces(each: Run) -> Any:
-        return each.trace_valid
-
-    correct, swapped = at("maze", "correct", GREEDY), at("maze", "swapped", SAMPLED)
-    greedy = at("maze", "swapped", GREEDY)
-    alone = at("maze", "solution-only", NONE).plan_valid.mean()
-    correct6, sampled6 = at("maze6", "correct", GREEDY), at("maze6", "correct", SAMPLED)
-    swapped6, alone6 = at("maze6", "swapped", SAMPLED), at("maze6", "solution-only", NONE)
-    greedy6 = at("maze6", "swapped", GREEDY).plan_valid.mean()
+    correct, sampled = at("correct", GREEDY), at("correct", SAMPLED)
+    swapped, greedy = at("swapped", SAMPLED), at("swapped", GREEDY)
+    alone = at("solution-only", NONE).plan_valid.mean()
     return {
-        "papers.maze.correct_plan_valid": rate(correct, plans, f"solution-only {alone:.3f}"),
+        "papers.maze.correct_plan_valid": rate(correct, correct.plan_valid, f"solution-only {alone:.3f}"),
         "papers.maze.swapped_plan_valid": rate(
-            swapped, plans, f"traces sampled at T = 1; greedy {greedy.plan_valid.mean():.3f}, solution-only {alone:.3f}"
+            swapped,
+            swapped.plan_valid,
+            f"traces sampled at T = 1; greedy {greedy.plan_valid.mean():.3f}, solution-only {alone:.3f}",
         ),
         "papers.maze.correct_trace_valid": rate(
-            correct, traces, f"sampled at T = 1: {traces(at('maze', 'correct', SAMPLED)).mean():.3f}"
+            correct, correct.trace_valid, f"sampled at T = 1: {_mean(sampled.trace_valid):.3f}"
         ),
         "papers.maze.swapped_trace_valid": rate(
-            swapped, traces, f"traces sampled at T = 1; greedy {traces(greedy).mean():.3f}"
+            swapped, swapped.trace_valid, f"traces sampled at T = 1; greedy {_mean(greedy.trace_valid):.3f}"
         ),
-        "papers.maze6.correct_above_solution_only": difference(correct6, alone6)
-        | {"note": f"{correct6.plan_valid.mean():.3f} against {alone6.plan_valid.mean():.3f}"},
-        "papers.maze6.swapped_below_correct": difference(sampled6, swapped6)
-        | {
-            "note": f"{sampled6.plan_valid.mean():.3f} against {swapped6.plan_valid.mean():.3f}, both sampled at T = 1; "
-            f"swapped greedy {greedy6:.3f}"
-        },
     }
+
+
+def _of_walks(runs: Runs) -> dict[str, dict[str, Any]]:
+    """The measures of 6x6 mazes, which need their walks."""
+
+    def at(arm: str, how: str) -> Run:
+        return runs["maze6", "wilson", arm, how]
+
+    def against(one: Run, other: Run) -> str:
+        return f"{one.plan_valid.mean():.3f} against {other.plan_valid.mean():.3f}"
+
+    correct, sampled = at("correct", GREEDY), at("correct", SAMPLED)
+    swapped, alone = at("swapped", SAMPLED), at("solution-only", NONE)
+    greedy = at("swapped", GREEDY).plan_valid.mean()
+    return {
+        "papers.maze6.correct_above_solution_only": difference(correct, alone) | {"note": against(correct, alone)},
+        "papers.maze6.swapped_below_correct": difference(sampled, swapped)
+        | {"note": f"{against(sampled, swapped)}, both sampled at T = 1; swapped greedy {greedy:.3f}"},
+    }
+
+
+def _mean(right: np.ndarray | None) -> float:
+    return float("nan") if right is None else float(right.mean())
+
+
+_MEASURES = {"maze": _of_astar, "maze6": _of_walks}
 
 
 def _notes(grid: Grid, runs: dict[tuple[str, str], Run]) -> list[str]:
