@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.contests import BINARY_TOL, SCALED_C, labelled, scaled_lbfgs
+from benchmarks.contests import BINARY_TOL, ROWS, SCALED_C, WIDTH, labelled, scaled_lbfgs
 from interp.files import commit
 from probes.logistic import InMemory, binary, fit_logistic
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-ROWS, TARGETS, WIDTH = 20_000, 20, 256
+TARGETS = 20
 GRID = {
     "rows": (2_500, 5_000, 10_000, 20_000, 40_000, 80_000),
     "targets": (1, 5, 20, 80, 200, 400),

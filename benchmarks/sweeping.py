@@ -12,7 +12,6 @@ that was tuned: one thread a fit, and a process for each core.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import warnings
@@ -27,6 +26,7 @@ import pandas as pd
 import interp
 import probes
 from interp.activations import Store, write_given
+from interp.executors import cores
 from interp.splits import grouped_split
 from interp.targets import labels as target_labels
 from interp.targets import structures
@@ -57,10 +57,7 @@ def sweep_over_sklearn(progress: Callable[[int, int], None]) -> dict[str, Any]:
         )
         ours = time.perf_counter() - started
         by_default, tuned, fits = _loop(store, found.table())
-    loop, cores = (
-        by_default * fits,
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-    )
+    loop = by_default * fits
     return {
         "value": loop / ours,
         "n": SAMPLE,
@@ -68,8 +65,8 @@ def sweep_over_sklearn(progress: Callable[[int, int], None]) -> dict[str, Any]:
         "peer": "scikit-learn",
         "peer_version": sklearn.__version__,
         "note": f"sweep {ours:.0f} s for {len(found.table())} cells; loop {loop / 3600:.1f} h, extrapolated from {SAMPLE} timed "
-        f"fits of {by_default:.2f} s to {fits}; against one thread a fit ({tuned:.3f} s) and {cores} processes "
-        f"{tuned * fits / cores / ours:.1f} x",
+        f"fits of {by_default:.2f} s to {fits}; against one thread a fit ({tuned:.3f} s) and {cores()} processes "
+        f"{tuned * fits / cores() / ours:.1f} x",
     }
 
 

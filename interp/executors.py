@@ -12,6 +12,11 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @runtime_checkable
 class Executor(Protocol):
     """Calls a function on every spec. Results come as they are done, each with its spec's place in the list."""
@@ -31,9 +36,8 @@ class Processes:
     """Several worker processes on this machine, which share its cores among them."""
 
     def __init__(self, workers: int | None = None) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = checked_count("workers", cores if workers is None else workers)
-        self._threads = max(1, cores // self.workers)
+        self.workers = checked_count("workers", cores() if workers is None else workers)
+        self._threads = max(1, cores() // self.workers)
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]:
         """Raises `PartialError` when a worker is killed; what was finished is kept."""

@@ -68,8 +68,12 @@ def sweep_command(
     made = resolve(SweepConfig, config, named, given=given)
     opened = Store(made.store)
     twin = Store(made.random_init) if made.random_init else None
-    common: dict[str, Any] = {"controls": made.controls, "seeds": made.seeds, "random_init": twin}
-    common["description_length"] = made.description_length
+    common: dict[str, Any] = {
+        "controls": made.controls,
+        "seeds": made.seeds,
+        "random_init": twin,
+        "description_length": made.description_length,
+    }
     plans = [plan(opened, **selection, **common) for selection in made.selections()]
     if dry_run:
         from probes.estimate import estimate

@@ -113,12 +113,9 @@ def _cells(
 def _description_lengths(
     unit: Unit, acts: np.ndarray, types: np.ndarray | None, block: Block
 ) -> dict[str, dict[str, float]]:
-    """Bits a label of the online code for each target, of its control task, and how far both are under uniform."""
+    """Bits a label of the online code for each target and its control task, and the target's against a uniform code."""
     seed = unit.seeds[0]
-    labellings = dict(block.targets)
-    if types is not None:
-        for target, gold in block.targets.items():
-            labellings[f"{target} control task"] = ladder.control_task(gold, types, seed)
+    labellings = block.targets | _control_tasks(block, types, seed)
     sent = online_codes(unit.estimator, acts, labellings, groups=block.groups, seed=seed)
     found = {}
     for target in block.targets:
@@ -144,8 +141,7 @@ def _test(
     for target, gold in block.targets.items():
         for k in copies:
             labellings[f"{target} shuffled {k}"] = _shuffled(gold, split, rng)
-        if types is not None:
-            labellings[f"{target} control task"] = ladder.control_task(gold, types, seed)
+    labellings |= _control_tasks(block, types, seed)
     read = fit_all(unit.estimator, acts, labellings, split)
     fresh = fit_all(unit.estimator, untrained, block.targets, split) if untrained is not None else None
     part = np.where(split.train, 0, np.where(split.val, 1, 2))
@@ -169,6 +165,13 @@ def _test(
             cell.note("other_problem", float((said[donors] == gold)[split.test].mean()))
         if fresh is not None:
             cell.note("random_init", float((fresh[target].text == gold)[split.test].mean()))
+
+
+def _control_tasks(block: Block, types: np.ndarray | None, seed: int) -> dict[str, np.ndarray]:
+    """The control task of every target by name; none where every row has the same words."""
+    if types is None:
+        return {}
+    return {f"{target} control task": ladder.control_task(gold, types, seed) for target, gold in block.targets.items()}
 
 
 def _shuffled(gold: np.ndarray, split: Masks, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from interp.activations import layout
 from interp.activations.record import DEFAULT_CHANNELS
-from interp.activations.store import Store, index_of, parquet_bytes
+from interp.activations.store import Store, index_of, parquet_bytes, traces_hash
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.traces import Trace, TraceSet
@@ -58,21 +58,21 @@ def write_given(
         "channels": list(channels),
         "shard_size": shard_size,
         "n_traces": len(traces),
-        "traces": hashlib.sha256("".join(f"{t.problem.id}{t.token_ids}" for t in traces).encode()).hexdigest()[:16],
+        "traces": traces_hash(traces),
     }
-    said = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
-    for rows in found.values():
-        said.update(layout.encode(rows, dtype))
-    meta["config_hash"] = said.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     layout.commit(folder / layout.TRACES, traces.to_bytes())
     layout.commit(folder / layout.INDEX, parquet_bytes(index))
-    layout.commit(folder / layout.META, json.dumps(meta).encode())
+    written = []
     for shard in sorted(index["shard"].unique()):
         here = (index["shard"] == shard).to_numpy()
         hashes = {
             a.name: layout.commit(layout.shard_path(folder, a.folder, int(shard)), layout.encode(x[here], dtype))
             for a, x in found.items()
         }
+        written.append(hashes)
         layout.append_line(folder / layout.MANIFEST, {"shard": int(shard), "rows": int(here.sum()), "sha256": hashes})
+    meta["config_hash"] = hashlib.sha256(json.dumps([meta, written], sort_keys=True).encode()).hexdigest()[:16]
+    # The description comes last: a folder without it is not a store yet.
+    layout.commit(folder / layout.META, json.dumps(meta).encode())
     return Store(folder)

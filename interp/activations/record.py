@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from interp.activations import layout
-from interp.activations.store import Store, index_of, parquet_bytes
+from interp.activations.store import Store, index_of, parquet_bytes, traces_hash
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address, resolve
 from interp.models.load import tokenizer_hash
@@ -150,7 +150,7 @@ def _meta(
         "channels": channels,
         "mask": "padding is never kept; of the prompt only its last position, unless the prompt channel is asked for",
         "shard_size": shard_size,
-        "traces": hashlib.sha256("".join(f"{t.problem.id}{t.token_ids}" for t in traces).encode()).hexdigest()[:16],
+        "traces": traces_hash(traces),
         "n_traces": len(traces),
     }
     meta["config_hash"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]

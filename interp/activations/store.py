@@ -11,6 +11,7 @@ A shard without a manifest line is redone; a trace never spans shards.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -197,6 +198,11 @@ def index_of(traces: TraceSet, channels: Sequence[str], shard_size: int) -> pd.D
                 column.append(value)
             in_shard += 1
     return pd.DataFrame(columns)
+
+
+def traces_hash(traces: TraceSet) -> str:
+    """A short hash of the problems and tokens that activations belong to."""
+    return hashlib.sha256("".join(f"{t.problem.id}{t.token_ids}" for t in traces).encode()).hexdigest()[:16]
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:

@@ -14,7 +14,7 @@ from interp.errors import UsageError, checked_count
 from interp.problems.base import Problem, Split, Step, Verdict, WithoutFacts, split_of, structure_hash
 from interp.problems.drawn import DrawnTask, length_range, spec_of
 from interp.problems.igsm.graph import OPERATIONS, Formula, compute
-from interp.problems.igsm.wording import ASK, BACK, NAMES, SO, STOP, question, read_step, step_text
+from interp.problems.igsm.wording import NAMES, STOP, question, read_step, step_text, vocabulary
 
 _MOST = len(NAMES) // 3
 
@@ -35,7 +35,7 @@ class IGSMDrillTask(WithoutFacts, DrawnTask):
         self.values = tuple(str(v) for v in range(self.mod))
 
     def vocabulary(self) -> list[str]:
-        return [*self.values, *NAMES, *(f"{name}:" for name in NAMES), *OPERATIONS, SO, STOP, BACK, *ASK]
+        return vocabulary(self.values)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""

@@ -26,7 +26,6 @@ from interp.problems.base import (
 from interp.problems.drawn import DrawnTask, length_range, spec_of
 from interp.problems.igsm.checking import check_steps, definitions_of
 from interp.problems.igsm.graph import (
-    OPERATIONS,
     Formula,
     canonical,
     closure,
@@ -36,7 +35,7 @@ from interp.problems.igsm.graph import (
     twin_of,
 )
 from interp.problems.igsm.labels import can_next, depends, necessary, necessary_next
-from interp.problems.igsm.wording import ASK, BACK, NAMES, SO, STOP, in_english, question, step_text, taken_back
+from interp.problems.igsm.wording import NAMES, in_english, question, step_text, taken_back, vocabulary
 
 _MOST = len(NAMES)
 
@@ -83,7 +82,7 @@ class IGSMTask(DrawnTask):
         self.values = tuple(str(v) for v in range(self.mod))
 
     def vocabulary(self) -> list[str]:
-        return [*self.values, *NAMES, *(f"{name}:" for name in NAMES), *OPERATIONS, SO, STOP, BACK, *ASK]
+        return vocabulary(self.values)
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
         """An endless stream of problems of one split, of `n_steps` steps where given."""

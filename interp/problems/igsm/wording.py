@@ -8,16 +8,21 @@ step a parameter may be taken back, `ants: back owls: …`: it was named, and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from interp.problems.igsm.graph import Definitions, Formula
+from interp.problems.igsm.graph import OPERATIONS, Definitions, Formula
 
 NAMES = (
     *("ants", "bears", "cats", "crabs", "crows", "deer", "dogs", "ducks", "eels", "foxes", "frogs", "geese"),
     *("goats", "hares", "hens", "lions", "mice", "moles", "owls", "pigs", "seals", "swans", "toads", "wolves"),
 )
 STOP, SO, BACK, ASK = ".", "so", "back", ("how", "many", "?")
+
+
+def vocabulary(values: Sequence[str]) -> list[str]:
+    """Every word of questions and steps about numbers `values`."""
+    return [*values, *NAMES, *(f"{name}:" for name in NAMES), *OPERATIONS, SO, STOP, BACK, *ASK]
 
 
 def question(definitions: Definitions, asked: str) -> str:
