@@ -60,8 +60,19 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
         from transformer_lens.model_bridge import TransformerBridge
 
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
+    for module in bridge.modules():
+        if hasattr(module, "_update_kv_cache"):
+            module.register_forward_pre_hook(_cache_by_its_old_name, with_kwargs=True)
     bridge.eval().requires_grad_(False)
     return bridge
+
+
+def _cache_by_its_old_name(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Transformers 5.24 hands attention its key-value cache as `cache`. TransformerLens 3.9 looks for
+    `past_key_values` only, and without it each new position silently attends to itself alone."""
+    if kwargs.get("cache") is not None:
+        kwargs.setdefault("past_key_values", kwargs["cache"])
+    return args, kwargs
 
 
 def weights_hash(model: Any) -> str:
