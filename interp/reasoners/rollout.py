@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError
+from interp.models.cache import run_cached
 from interp.reasoners.interventions import Position
 from interp.traces import Channel
 
@@ -77,7 +78,7 @@ class Rollout:
         self._seed = seed
         self.where = where
         self.where.traces = np.asarray(traces, dtype=np.int64)
-        self._cache = None
+        self._cache: Any = None
         self._mask = torch.zeros(len(prompts), 0, dtype=torch.long, device=self.device)
         self._filled = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
         self._placed = torch.zeros_like(self._filled)  # position ids used so far
@@ -166,14 +167,13 @@ class Rollout:
         places = position_ids(taken) + self._placed[:, None]
         self._mask = torch.cat([self._mask, real.long()], dim=1)
         self.where.positions = torch.where(real, order, torch.full_like(order, -1)).cpu().numpy()
-        out = self.base(
+        out, self._cache = run_cached(
+            self.base,
+            self._cache,
             inputs_embeds=inputs,
             attention_mask=self._mask,
             position_ids=torch.where(real, places, 0),
-            past_key_values=self._cache,
-            use_cache=True,
         )
-        self._cache = out.past_key_values
         self._filled = self._filled + real.sum(dim=1)
         self._placed = self._placed + taken.sum(dim=1)
         columns = torch.where(real, torch.arange(real.shape[1], device=self.device), -1).max(dim=1).values

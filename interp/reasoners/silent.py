@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.models.cache import run_cached
 from interp.models.projection import Projection
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
@@ -78,13 +79,13 @@ class ContinuousReasoner(SilentReasoner):
         embed, base = model.get_input_embeddings(), model.base_model
         projection = getattr(model, "thought_projection", None)
         first, last = batch.first_thought, batch.first_thought + batch.n_thoughts
-        out = base(inputs_embeds=embed(batch.ids[:, :first]), use_cache=True)
+        out, cache = run_cached(base, None, inputs_embeds=embed(batch.ids[:, :first]))
         states = [out.last_hidden_state]
         for _ in range(batch.n_thoughts):
             thought = _fed_back(states[-1][:, -1:], projection, config)
-            out = base(inputs_embeds=thought, past_key_values=out.past_key_values, use_cache=True)
+            out, cache = run_cached(base, cache, inputs_embeds=thought)
             states.append(out.last_hidden_state)
-        out = base(inputs_embeds=embed(batch.ids[:, last:]), past_key_values=out.past_key_values, use_cache=True)
+        out, _ = run_cached(base, cache, inputs_embeds=embed(batch.ids[:, last:]))
         states.append(out.last_hidden_state)
         return model.get_output_embeddings()(torch.cat(states, dim=1))
 

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 import interp
 from interp.errors import UsageError
+from interp.models.cache import run_cached
 from interp.models.load import wrap
 from interp.models.recurrence import iteration_of, layer_order, read_out, state_after, states, stored_model, unroll
 from interp.models.tokenizers import word_tokenizer
@@ -87,11 +88,11 @@ def test_a_cached_pass_equals_an_uncached_one(model, ids):
     """Every iteration has a place of its own in the key-value cache."""
     deep = unroll(model, FIRST, LAST, 3)
     whole = deep(input_ids=ids, use_cache=False).logits
-    out = deep(input_ids=ids[:, :5], use_cache=True)
-    assert len(out.past_key_values.layers) == len(deep.transformer.h) == 8
+    out, cache = run_cached(deep, None, input_ids=ids[:, :5])
+    assert len(cache.layers) == len(deep.transformer.h) == 8
     pieces = [out.logits]
     for k in range(5, 8):
-        out = deep(input_ids=ids[:, k : k + 1], past_key_values=out.past_key_values, use_cache=True)
+        out, cache = run_cached(deep, cache, input_ids=ids[:, k : k + 1])
         pieces.append(out.logits)
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-4, rtol=1e-4)
 
