@@ -1,8 +1,8 @@
 """Large concept models (arXiv 2412.08821): reasoning in step embeddings instead of words.
 
-The organism predicts the embedding of each next step of a `variables` trace and feeds it back. Measured are
-the autoencoder alone, on step texts that it never saw; the next step with the true embeddings before it; and
-the whole trace thought by itself. A prediction is right when the words decoded from it are the gold step's.
+The organism predicts the embedding of each next step of a `chain` trace, restated (`4 +3 = 7 ;`), and feeds it
+back. Measured are the autoencoder alone, on step texts that it never saw; the next step with the true embeddings
+before it; and the whole trace thought by itself. A prediction is right when the words decoded from it are the gold step's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.traces import TraceSet
 
-NAME = "lcm-variables"
+NAME = "lcm-chain"
 SEED = 53
 N, N_FULL = 1000, 4000
 FITTED = 6000  # problems that the question-only predictor learns from
