@@ -9,7 +9,9 @@ Semantics, arXiv 2505.13775, asks the question by training on other problems' tr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 
 from interp.errors import UsageError
@@ -36,12 +38,43 @@ def force(
     markers. Raises `UsageError` for reasoners that do not think in text, for words that the tokenizer does not know,
     and for thoughts that leave no room for the answer.
     """
+    _check(reasoner, problems, thoughts)
+    given = _Given(reasoner, [_ids(reasoner, thought) for thought in thoughts])  # type: ignore[arg-type]
+    return given.think(problems, batch_size=batch_size, progress=progress)
+
+
+def resume(
+    reasoner: Reasoner,
+    problems: Sequence[Problem],
+    prefixes: Sequence[Thought],
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> TraceSet:
+    """What `reasoner` writes and answers after the beginning of a thought that is put in its mouth.
+
+    As `force`, but the thought goes on in the reasoner's own words, greedily or sampled. The given tokens are part of
+    the trace. An empty prefix is thinking as usual.
+    """
+    _check(reasoner, problems, prefixes)
+    ids = [_ids(reasoner, prefix) for prefix in prefixes]
+    lengths = np.array([len(each) for each in ids])
+    found: dict[int, Trace] = {}
+    for length in np.unique(lengths):
+        # Rows of one length, so that the thoughts of a batch keep one number.
+        rows = np.flatnonzero(lengths == length)
+        given = _Resumed(reasoner, [ids[k] for k in rows])  # type: ignore[arg-type]
+        traces = given.think([problems[k] for k in rows], batch_size=batch_size, temperature=temperature, seed=seed)
+        found |= {int(k): replace(trace, id=int(k)) for k, trace in zip(rows, traces, strict=True)}
+    return TraceSet([found[k] for k in range(len(problems))])
+
+
+def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> None:
     if not isinstance(reasoner, TextReasoner):
         raise UsageError(f"only a reasoner that thinks in text can be given a thought, but {reasoner.name} is none.")
     if len(problems) != len(thoughts):
         raise UsageError(f"each problem needs one thought, but {len(problems)} and {len(thoughts)} came.")
-    given = _Given(reasoner, [_ids(reasoner, thought) for thought in thoughts])
-    return given.think(problems, batch_size=batch_size, progress=progress)
 
 
 def thought_ids(trace: Trace) -> list[int]:
@@ -73,6 +106,12 @@ class _Given(TextReasoner):
         self._thoughts = thoughts
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
+        self._read(rollout, problems)
+        self._mark(rollout, self.config.end)
+        self._answer(rollout)
+
+    def _read(self, rollout: Rollout, problems: Sequence[Problem]) -> list[list[int]]:
+        """Feed each row its given thought, after the begin marker."""
         self._mark(rollout, self.config.begin)
         given = [self._thoughts[k] for k in rollout.where.traces.tolist()]
         ending = len(self._ids(self.config.end)) if self.config.end else 0
@@ -89,5 +128,11 @@ class _Given(TextReasoner):
             rollout.feed(
                 channel=Channel.THOUGHT, ids=ids.to(self.device), active=here, steps=steps, thought=k + 1, sampled=False
             )
-        self._mark(rollout, self.config.end)
-        self._answer(rollout)
+        return given
+
+
+class _Resumed(_Given):
+    """A text reasoner that reads the beginning of its thought and writes the rest."""
+
+    def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
+        self._write(rollout, problems, self._read(rollout, problems))

@@ -24,14 +24,20 @@ class TextReasoner(Reasoner):
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         self._mark(rollout, self.config.begin)
+        self._write(rollout, problems)
+
+    def _write(self, rollout: Rollout, problems: Sequence[Problem], given: Sequence[Sequence[int]] = ()) -> None:
+        """Write thoughts after those `given` (token ids, equally many for each row, fed already), then the answer."""
         ending = self._ids(self.config.end) if self.config.end else []
         stops = {self.token_id(self.config.eos), *ending[:1]} if len(ending) <= 1 else {self.token_id(self.config.eos)}
         thinking = torch.ones(len(problems), dtype=torch.bool, device=self.device)
         closed = torch.zeros_like(thinking)
         separator = self.token_id(self.config.separator) if self.config.separator else None
-        finished = [0] * len(problems)  # steps that each row has written to their separator
+        # Steps that each row has written to their separator.
+        finished = [list(each).count(separator) for each in given] if given else [0] * len(problems)
+        before = len(given[0]) if given else 0
         kept_free = len(ending) + self.config.max_answer_tokens
-        for k in range(1, self.config.max_thought_tokens + 1):
+        for k in range(before + 1, self.config.max_thought_tokens + 1):
             ids = rollout.choose()
             thinking = thinking & torch.tensor([int(i) not in stops for i in ids], device=self.device)
             thinking = thinking & (rollout.room > kept_free)

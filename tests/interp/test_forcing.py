@@ -7,7 +7,7 @@ import math
 import pytest
 
 import interp
-from interp.causal.forcing import force, gold_thought, thought_ids
+from interp.causal.forcing import force, gold_thought, resume, thought_ids
 from interp.errors import UsageError
 from interp.problems.base import Problem
 from interp.traces import Channel
@@ -73,6 +73,27 @@ def test_a_forced_token_has_an_entropy_and_no_logprob(text: interp.Reasoner, pro
 def test_no_thought_at_all_can_be_forced(text: interp.Reasoner, problems: list[Problem]) -> None:
     trace = force(text, problems[:1], [""])[0]
     assert thought_ids(trace) == [] and trace.answer
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_thought_goes_on_where_its_beginning_ends(
+    text: interp.Reasoner, problems: list[Problem], temperature: float
+) -> None:
+    free = text.think(problems, temperature=temperature, seed=5)
+    kept = [k % 3 for k in range(len(problems))]
+    prefixes = [thought_ids(trace)[:k] for trace, k in zip(free, kept, strict=True)]
+    resumed = resume(text, problems, prefixes, temperature=temperature, seed=5)
+    for own, again, k in zip(free, resumed, kept, strict=True):
+        assert thought_ids(again)[:k] == thought_ids(own)[:k] and again.id == own.id
+        if not temperature:
+            assert (again.token_ids, again.thought, again.step) == (own.token_ids, own.thought, own.step)
+
+
+def test_what_follows_a_slip_follows_from_it(text: interp.Reasoner, problems: list[Problem]) -> None:
+    wrong = [str((int(problem.steps[0].value) + 3) % 10) for problem in problems]
+    answers = [trace.answer for trace in resume(text, problems, wrong)]
+    implied = [text.task.counterfactual(problem, 1, value) for problem, value in zip(problems, wrong, strict=True)]
+    assert sum(a == b for a, b in zip(answers, implied, strict=True)) >= 38
 
 
 def test_what_cannot_be_forced_is_refused(text: interp.Reasoner, coconut: interp.Reasoner, problems: list) -> None:
