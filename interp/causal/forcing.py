@@ -38,8 +38,8 @@ def force(
     markers. Raises `UsageError` for reasoners that do not think in text, for words that the tokenizer does not know,
     and for thoughts that leave no room for the answer.
     """
-    _check(reasoner, problems, thoughts)
-    given = _Given(reasoner, [_ids(reasoner, thought) for thought in thoughts])  # type: ignore[arg-type]
+    writer = _check(reasoner, problems, thoughts)
+    given = _Given(writer, [_ids(reasoner, thought) for thought in thoughts])
     return given.think(problems, batch_size=batch_size, progress=progress)
 
 
@@ -57,24 +57,25 @@ def resume(
     As `force`, but the thought goes on in the reasoner's own words, greedily or sampled. The given tokens are part of
     the trace. An empty prefix is thinking as usual.
     """
-    _check(reasoner, problems, prefixes)
+    writer = _check(reasoner, problems, prefixes)
     ids = [_ids(reasoner, prefix) for prefix in prefixes]
     lengths = np.array([len(each) for each in ids])
     found: dict[int, Trace] = {}
     for length in np.unique(lengths):
         # Rows of one length, so that the thoughts of a batch keep one number.
-        rows = np.flatnonzero(lengths == length)
-        given = _Resumed(reasoner, [ids[k] for k in rows])  # type: ignore[arg-type]
+        rows = np.flatnonzero(lengths == length).tolist()
+        given = _Resumed(writer, [ids[k] for k in rows])
         traces = given.think([problems[k] for k in rows], batch_size=batch_size, temperature=temperature, seed=seed)
-        found |= {int(k): replace(trace, id=int(k)) for k, trace in zip(rows, traces, strict=True)}
+        found |= {k: replace(trace, id=k) for k, trace in zip(rows, traces, strict=True)}
     return TraceSet([found[k] for k in range(len(problems))])
 
 
-def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> None:
+def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> TextReasoner:
     if not isinstance(reasoner, TextReasoner):
         raise UsageError(f"only a reasoner that thinks in text can be given a thought, but {reasoner.name} is none.")
     if len(problems) != len(thoughts):
         raise UsageError(f"each problem needs one thought, but {len(problems)} and {len(thoughts)} came.")
+    return reasoner
 
 
 def thought_ids(trace: Trace) -> list[int]:
