@@ -102,9 +102,10 @@ def initial_of(made: Recipe, seed: int, out: Path, progress: Progress | None = N
     import torch
 
     before = recipe(made.initial)
-    initial = _made_before(made.initial, seed, out)
+    of_seed = seed if made.initial_seed is None else made.initial_seed
+    initial = _made_before(made.initial, of_seed, out)
     if initial is None:
-        initial = _trained(before, seed, progress, out / "initial", device)
+        initial = _trained(before, of_seed, progress, out / "initial", device)
     torch.manual_seed(seed)
     return grown(initial, before, made)
 

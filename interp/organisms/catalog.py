@@ -52,6 +52,7 @@ class Recipe(_Strict):
     summary: str
     weaknesses: str
     initial: str | None = Field(None, description="the organism whose weights it starts from, same seed")
+    initial_seed: int | None = Field(None, ge=0, description="the seed of that organism, where it is not the same")
     initialise: Literal["plain", "induction"] = Field("plain", description="how fresh weights are drawn")
     model: Shape = Shape()
     optimizer: Kind = Field("adamw", description="adamw, or muon for the matrices within the blocks")

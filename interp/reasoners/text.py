@@ -34,7 +34,7 @@ class TextReasoner(Reasoner):
         closed = torch.zeros_like(thinking)
         separator = self.token_id(self.config.separator) if self.config.separator else None
         # Steps that each row has written to their separator.
-        finished = [list(each).count(separator) for each in given] if given else [0] * len(problems)
+        finished = [sum(i == separator for i in each) for each in given] if given else [0] * len(problems)
         before = len(given[0]) if given else 0
         kept_free = len(ending) + self.config.max_answer_tokens
         for k in range(before + 1, self.config.max_thought_tokens + 1):
