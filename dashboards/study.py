@@ -107,7 +107,7 @@ def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: 
 
 
 def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
-    from interp.decoders.evaluate import step_rows
+    from interp.decoders.sites import step_rows
     from interp.sae import explained_variance, save_sae
 
     decoder, site = readouts.fitted["sae"], readouts.sites["sae"]

@@ -1,4 +1,4 @@
-"""A linear probe as a decoder: one probe for all steps, so that it has to mean the same at each."""
+"""Probes as decoders: one probe for all steps, so that it has to mean the same at each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import pandas as pd
 
 from interp.activations import Store
 from interp.decoders.base import Readings, ranked
+from interp.decoders.sites import STEP_TEXT
 from interp.models.address import Address
 from probes.estimators import RidgeProbe
+from probes.step_embedding import StepEmbeddingProbe
 
 
 class ProbeDecoder:
@@ -18,6 +20,24 @@ class ProbeDecoder:
 
     def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> ProbeDecoder:
         self.probe_ = RidgeProbe().fit(store.acts(address, rows), np.asarray(targets, dtype=str))
+        return self
+
+    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+        return ranked(self.probe_.predict_proba(store.acts(address, rows)), self.probe_.classes_, top_k)
+
+
+class StepEmbeddingDecoder:
+    """`StepEmbeddingProbe` behind the `Decoder` protocol: a map into text space, and the nearest text of training.
+
+    Large concept models (arXiv 2412.08821) reason in such a space, where a step is one sentence's embedding; here a
+    text's embedding is made of its words, so that a text can be said that no training row had.
+    """
+
+    name = "step_embedding"
+    says = STEP_TEXT
+
+    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> StepEmbeddingDecoder:
+        self.probe_ = StepEmbeddingProbe().fit(store.acts(address, rows), np.asarray(targets, dtype=str))
         return self
 
     def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import Store
-from interp.decoders.evaluate import other_problem
+from interp.decoders.sites import other_problem
 from interp.errors import StoreError, UsageError, unknown
 from interp.problems.base import checked_seed
 from interp.splits import grouped_split

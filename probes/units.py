@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from interp.activations import Store
-from interp.decoders.evaluate import other_problem
+from interp.decoders.sites import other_problem
 from interp.models.address import Address
 from interp.splits import Masks
 from interp.stats import grouped_mean_interval, matches_p_value

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from benchmarks.papers.detection import bag_of_words
-from interp.decoders.evaluate import other_problem
+from interp.decoders.sites import other_problem
 from interp.stats import grouped_mean_interval
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import Store
-from interp.decoders.evaluate import other_problem, step_rows
+from interp.decoders.sites import other_problem, step_rows
 from interp.decoders.text_scores import bleu, exact_matches, rouge_l
 from interp.decoders.verbalizer import MODES, Mode, ReadAt, Verbalizer
 from interp.errors import UsageError

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.activations import Store
 from interp.decoders.base import Readings
-from interp.decoders.evaluate import other_problem
+from interp.decoders.sites import other_problem
 from interp.decoders.writer import Words, Writer, train_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.files import commit

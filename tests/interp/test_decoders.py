@@ -14,11 +14,13 @@ from sklearn.metrics import roc_auc_score
 
 import interp
 from interp.activations import Store
-from interp.decoders import evaluate
+from interp.decoders import sites
 from interp.decoders.base import Decoder, ranked
-from interp.decoders.evaluate import DECODERS, ReadOuts, Site, make_decoder, other_problem, pooled_scores, step_rows
+from interp.decoders.evaluate import ReadOuts, pooled_scores
 from interp.decoders.features import FeatureReadout
 from interp.decoders.logit_lens import LogitLens
+from interp.decoders.registry import DECODERS, make_decoder
+from interp.decoders.sites import Site, other_problem, step_rows
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.organisms.catalog import weights_folder
@@ -358,7 +360,7 @@ def two_sites(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_
 
 def corrupting(part: str, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> None:
     """From here on the labels of one part of the problems are drawn at random."""
-    plain = evaluate.labels
+    plain = sites.labels
     rng = np.random.default_rng(9)
 
     def spoiled(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
@@ -370,7 +372,7 @@ def corrupting(part: str, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> Non
         found[mask] = rng.choice(VALUES, mask.sum())
         return found
 
-    monkeypatch.setattr(evaluate, "labels", spoiled)
+    monkeypatch.setattr(sites, "labels", spoiled)
 
 
 def test_sites_and_fits_do_not_look_at_test_labels(two_sites: Store, monkeypatch: pytest.MonkeyPatch) -> None:
