@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from interp.activations import Store, capture
     from interp.causal.interchange import interchange
     from interp.decoders.evaluate import ReadOuts, decode
+    from interp.evaluation import evaluate
     from interp.loading import load, random_init
     from interp.problems import Problem, task
     from interp.reasoners import Intervention, Reasoner
@@ -27,6 +28,7 @@ __all__ = [
     "TraceSet",
     "capture",
     "decode",
+    "evaluate",
     "interchange",
     "load",
     "random_init",
@@ -42,6 +44,7 @@ _HOMES = {
     "TraceSet": "interp.traces",
     "capture": "interp.activations.record",
     "decode": "interp.decoders.evaluate",
+    "evaluate": "interp.evaluation",
     "interchange": "interp.causal.interchange",
     "load": "interp.loading",
     "random_init": "interp.loading",

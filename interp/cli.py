@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "think": ("interp.commands.think:app", "let a reasoner think about problems and keep its traces"),
     "capture": ("interp.commands.capture:app", "record activations of traces in a store"),
     "probe": ("probes.cli:app", "sweep linear probes over a store, with their controls"),
+    "decode": ("interp.commands.decode:app", "read thoughts with any decoder, and score them all in one table"),
     "report": ("dashboards.cli:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.cli:dash", "open the dashboard over a run"),
     "bench": ("benchmarks.cli:app", "take measures beside their peers"),

@@ -22,7 +22,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "interp.reasoners": {"interp.activations", "interp.decoders", "interp.causal", "interp.sae"},
     "interp.activations": {"interp.decoders", "interp.causal", "interp.sae"},
     "interp.sae": {"interp.decoders", "interp.causal"},
-    "interp.decoders": {"interp.causal"},
+    "interp.decoders": {"interp.causal", "interp.evaluation"},
 }
 
 

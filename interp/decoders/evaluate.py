@@ -249,7 +249,7 @@ def _read(
                     "confidence": readings.scores[:, 0],
                     "right": readings.texts[:, 0] == gold,
                     "top_k": list(readings.texts),
-                    "scores": list(readings.scores),
+                    "scores": list(np.asarray(readings.scores, np.float64)),
                     "other_problem": readings.texts[swapped, 0],
                 }
             )

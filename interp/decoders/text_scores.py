@@ -70,3 +70,13 @@ def _rouge(written: list[str], gold: list[str]) -> float:
         for k, other in enumerate(gold, 1):
             longest[k] = before[k - 1] + 1 if word == other else max(before[k], longest[k - 1])
     return 2 * longest[-1] / (len(written) + len(gold))
+
+
+def token_f1(written: Sequence[str], gold: Sequence[str]) -> Float[np.ndarray, " texts"]:
+    """F1 over words whatever their order, a repeated word counting as often as it is repeated (SQuAD's measure)."""
+    _checked(written, gold)
+    return np.array([_overlap(Counter(a.split()), Counter(b.split())) for a, b in zip(written, gold, strict=True)])
+
+
+def _overlap(written: Counter[str], gold: Counter[str]) -> float:
+    return 2 * (written & gold).total() / (written.total() + gold.total())
