@@ -36,10 +36,8 @@ def _read(readouts: ReadOuts, method: str, other: Store, seen: set[str]) -> dict
     right, groups, golds = [], [], []
     try:
         own = readouts.own[method]
-        for step, (site, decoder) in {
-            None: readouts.at(method, -1),
-            **{k: readouts.at(method, k) for k in own},
-        }.items():
+        for step in (None, *own):
+            site, decoder = readouts.at(method, -1 if step is None else step)
             rows, gold = step_rows(other, site.offset, says)
             steps = rows["read_step"].to_numpy()
             here = ~np.isin(steps, list(own)) if step is None else steps == step
