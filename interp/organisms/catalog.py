@@ -39,8 +39,7 @@ class Stage(_Strict):
     updates: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     task: str | None = Field(None, description="a task of the same vocabulary for this stage alone, such as a warm-up")
-    loss: str | None = Field(None, description="module:function, a loss for this stage alone")
-    frozen: str | None = Field(None, description="regular expression: parameters that keep their values in this stage")
+    also: dict[str, float] = Field({}, description="shares of the batches that come from other tasks of the vocabulary")
 
 
 class Recipe(_Strict):
@@ -53,7 +52,9 @@ class Recipe(_Strict):
     weaknesses: str
     initial: str | None = Field(None, description="the organism whose weights it starts from, same seed")
     initial_seed: int | None = Field(None, ge=0, description="the seed of that organism, where it is not the same")
-    initialise: Literal["plain", "induction"] = Field("plain", description="how fresh weights are drawn")
+    initialise: Literal["plain", "induction", "lookback"] = Field(
+        "plain", description="how fresh weights are drawn; lookback is induction and heads that look back"
+    )
     model: Shape = Shape()
     optimizer: Kind = Field("adamw", description="adamw, or muon for the matrices within the blocks")
     batch_size: int = Field(128, ge=1)

@@ -20,7 +20,7 @@ from interp.problems.base import Split, Task, split_of, structure_hash
 from interp.reasoners import Reasoner
 
 Progress = Callable[[str, int, int, float], None]
-_UPDATES, _BATCH, _LEARNING_RATE, _NOISE = 800, 512, 2e-3, 0.4
+_UPDATES, _BATCH, _LEARNING_RATE, _NOISE, _HIDDEN = 800, 512, 2e-3, 0.4, 256
 _DRAWN = 40_000
 
 
@@ -45,7 +45,7 @@ def train_autoencoder(recipe: Recipe, seed: int, progress: Progress | None = Non
     longest = max(len(text.split()) for text in texts)
     torch.manual_seed(seed)
     pad: Any = tokenizer.pad_token_id
-    made = StepAutoencoder(len(tokenizer), pad, longest, recipe.model.d_model)
+    made = StepAutoencoder(len(tokenizer), pad, longest, recipe.model.d_model, hidden=_HIDDEN)
     ids = made.ids_of(texts, tokenizer)
     optimizer = torch.optim.AdamW(made.parameters(), lr=_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, _UPDATES)

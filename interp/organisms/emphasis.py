@@ -27,28 +27,16 @@ def results(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
 
     A value is the second word after `so`, as task `igsm` writes its steps.
     """
-    both = _both(recipe)
-    return lambda model, batch, done: sum(both(model, batch))  # type: ignore[return-value]
-
-
-def only_results(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
-    """The mean next-token loss over the values that steps come to, and over nothing else."""
-    both = _both(recipe)
-    return lambda model, batch, done: both(model, batch)[1]
-
-
-def _both(recipe: Recipe) -> Callable[[Any, LessonBatch], tuple[Tensor, Tensor]]:
-    """The mean losses over the scored words and over the values that steps come to."""
     so = tokenizer_of(recipe).convert_tokens_to_ids(SO)
     kind, config = REASONERS[recipe.kind], recipe.reasoner()
 
-    def losses(model: Any, batch: LessonBatch) -> tuple[Tensor, Tensor]:
+    def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
         logits = kind.logits(model, batch, config)[:, :-1].float()
         targets, scored = batch.ids[:, 1:], batch.scored[:, 1:]
         each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         each = each.reshape(targets.shape)
         values = torch.zeros_like(scored)
         values[:, 1:] = scored[:, 1:] * (batch.ids[:, :-2] == so)
-        return (each * scored).sum() / scored.sum(), (each * values).sum() / values.sum().clamp(min=1.0)
+        return (each * scored).sum() / scored.sum() + (each * values).sum() / values.sum().clamp(min=1.0)
 
-    return losses
+    return loss

@@ -1,10 +1,14 @@
-"""Starting a model from an induction head made by hand.
+"""Starting a model from heads made by hand: an induction head, and heads that look a fixed distance back.
 
 Looking something up in a question (an edge, a definition) takes two heads in a row: one that tells each
 position which token came before it, and one that finds the position whose previous token is the present one
 and copies what stands there (Olsson et al., arXiv 2209.11895). Small models that have to find this circuit
 themselves did not find it in a few CPU minutes; begun with it, they learn to use it at once. Everything else
 stays as it was drawn, and training may change all of it.
+
+Arithmetic written out (`crabs: crows 0 minus geese 19 so crabs 4 .`) takes heads that look a fixed distance
+back, for the operands and the operation. In long sequences these are found late, and until then none of some
+1,600 facts is learned; begun with them, a model learns the facts in minutes.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ _EMBEDDING_STD = 0.1
 _PREVIOUS_STD = 0.3  # the copied token outweighs the position that it shares its slot with
 _TRIALS = 300
 _COPY_OVER_OWN = 2.0  # how far the logit of a copied token lies above that of the present one
+# (head of layer 0, positions back, which free dimensions, turned): two heads share dimensions, one of them turned.
+_LOOKBACKS = ((1, 2, 1, False), (2, 5, 2, False), (3, 4, 2, True))
+_LOOKBACK_STD = 0.15
 
 
 @torch.no_grad()
@@ -63,6 +70,37 @@ def induction_heads(model: Any) -> None:
     _set_head(second, size, query=(code, sharp_match * unit), key=(slot, sharp_match * unit))
     share = size / (width - size)  # of a token's embedding lies in its code
     _set_head(second, size, value=(code, unit / content), out=(code, _COPY_OVER_OWN / share * _EMBEDDING_STD * unit))
+
+
+@torch.no_grad()
+def lookback_heads(model: Any) -> None:
+    """Write heads into layer 0 of `model`, which has its induction head, that look two, four and five positions back.
+
+    Each copies the code of the token found there into dimensions that are neither code nor slot. Raises
+    `UsageError` for a model of fewer than four heads.
+    """
+    config = model.config
+    if config.n_head < 4:
+        raise UsageError(
+            f"heads that look back take four heads, but the model has {config.n_head}. Change [model] of the recipe."
+        )
+    width, size = config.n_embd, config.n_embd // config.n_head
+    code, slot = slice(0, size), slice(width - size, width)
+    frequencies = _frequencies(config.n_positions, size)
+    sharp, unit = math.sqrt(_SHARPNESS_PREVIOUS / math.sqrt(size)), torch.eye(size)
+    turn = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(0)))[0]
+    for head, back, where, turned in _LOOKBACKS:
+        free = slice(where * size, (where + 1) * size)
+        copied = _LOOKBACK_STD * (turn if turned else unit)
+        query = sharp * torch.linalg.matrix_power(_one_back(frequencies), back)
+        parts = {"query": (slot, query), "key": (slot, sharp * unit), "value": (code, unit), "out": (free, copied)}
+        _set_head(model.transformer.h[0].attn, size, head, **parts)
+    # What layer 0 copied widens the stream, so the head that matches codes would attend and copy less sharply.
+    before = _EMBEDDING_STD**2 + size / width * _PREVIOUS_STD**2
+    copies = len(_LOOKBACKS) * size / width * _LOOKBACK_STD**2
+    matching = model.transformer.h[1].attn.c_attn.weight
+    for column in range(3):
+        matching[:, column * width : column * width + size] *= math.sqrt(1 + copies / before)
 
 
 def _codes(drawn: Float[Tensor, "vocab size"], rounds: int = 200) -> Float[Tensor, "vocab size"]:
@@ -107,15 +145,16 @@ def _one_back(frequencies: Float[Tensor, " half"]) -> Float[Tensor, "size size"]
     return rotation
 
 
-def _set_head(attention: Any, size: int, **parts: tuple[slice, Tensor]) -> None:
-    """Set what head 0 reads for its query, key and value, or where it writes: (dimensions, size x size matrix)."""
-    width = attention.embed_dim
+def _set_head(attention: Any, size: int, head: int = 0, **parts: tuple[slice, Tensor]) -> None:
+    """Set what a head reads for its query, key and value, or where it writes: (dimensions, size x size matrix)."""
+    width, first = attention.embed_dim, head * size
     for column, name in enumerate(("query", "key", "value")):
         if name in parts:
             dimensions, matrix = parts[name]
-            attention.c_attn.weight[:, column * width : column * width + size] = 0.0
-            attention.c_attn.weight[dimensions, column * width : column * width + size] = matrix
+            columns = slice(column * width + first, column * width + first + size)
+            attention.c_attn.weight[:, columns] = 0.0
+            attention.c_attn.weight[dimensions, columns] = matrix
     if "out" in parts:
         dimensions, matrix = parts["out"]
-        attention.c_proj.weight[:size] = 0.0
-        attention.c_proj.weight[:size, dimensions] = matrix
+        attention.c_proj.weight[first : first + size] = 0.0
+        attention.c_proj.weight[first : first + size, dimensions] = matrix

@@ -52,10 +52,12 @@ def new_model(recipe: Recipe, n_vocabulary: int, seed: int) -> GPT2LMHeadModel:
     with torch.no_grad():
         model.transformer.wte.weight.normal_(0, 0.1)
         model.transformer.wpe.weight.copy_(_sinusoids(shape.n_positions, shape.d_model))
-    if recipe.initialise == "induction":
-        from interp.organisms.initial import induction_heads
+    if recipe.initialise != "plain":
+        from interp.organisms.initial import induction_heads, lookback_heads
 
         induction_heads(model)
+        if recipe.initialise == "lookback":
+            lookback_heads(model)
     return model
 
 

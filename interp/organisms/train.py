@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import math
 import random
-import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -81,15 +80,11 @@ class _Training:
         self.model.train()
         for number in range(self.standing.stage, len(self.recipe.stages)):
             self._stage(number)
-        self.model.requires_grad_(True)
         return self.model.eval().cpu()
 
     def _stage(self, number: int) -> None:
         stage, standing = self.recipe.stages[number], self.standing
         earlier = self.recipe.stages[:number]
-        of_stage = _own_loss(stage.loss, self.recipe) or self.loss
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not (stage.frozen and re.search(stage.frozen, name)))
         steppers = optimizers(self.recipe.optimizer, self.model, stage.learning_rate)
         if self._saved:
             checkpoint.restore_optimizers(steppers, self._saved)
@@ -100,7 +95,7 @@ class _Training:
             again = earlier and self._choose.random() < self.recipe.replay
             batch = self._batch(self._choose.choice(earlier) if again else stage)
             with torch.autocast(self.device.type, torch.bfloat16):
-                loss = of_stage(self.model, batch, update / stage.updates)
+                loss = self.loss(self.model, batch, update / stage.updates)
             self.model.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -118,9 +113,12 @@ class _Training:
 
     def _batch(self, stage: Stage) -> LessonBatch:
         spec = stage.task or self.recipe.task
+        if stage.also:
+            shares = {**stage.also, spec: 1 - sum(stage.also.values())}
+            spec = self._choose.choices(list(shares), list(shares.values()))[0]
         drawn = self.standing.drawn
         if spec not in self._streams:
-            name = f"{self.recipe.name}|{self.seed}" + (f"|{spec}" if stage.task else "")
+            name = f"{self.recipe.name}|{self.seed}" + (f"|{spec}" if spec != self.recipe.task else "")
             stream = problem_batches(make_task(spec), self.recipe, random.Random(name))
             # After a restart, the batches that were trained on before are drawn again and left aside.
             self._streams[spec] = islice(stream, drawn.get(spec, 0), None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.organisms.catalog import Recipe
-from interp.organisms.emphasis import only_results, results
+from interp.organisms.emphasis import results
 from interp.organisms.model import new_model, tokenizer_of
 from interp.problems import task
 from interp.reasoners import REASONERS
@@ -50,8 +50,6 @@ def test_it_is_the_mean_over_all_words_plus_the_mean_over_values(batch: LessonBa
     assert len(values) == sum(words.count("so") for words in map(TOKENIZER.convert_ids_to_tokens, batch.ids.tolist()))
     expected = sum(every) / len(every) + sum(values) / len(values)
     assert float(results(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(expected, rel=1e-4)
-    alone = float(only_results(RECIPE)(model, batch, 0.0).detach())
-    assert alone == pytest.approx(sum(values) / len(values), rel=1e-4)
 
 
 def test_a_batch_without_values_costs_its_words_alone(batch: LessonBatch) -> None:

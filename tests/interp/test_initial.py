@@ -9,7 +9,7 @@ import torch
 
 from interp.errors import UsageError
 from interp.organisms.catalog import Recipe, Shape, recipe
-from interp.organisms.initial import induction_heads
+from interp.organisms.initial import induction_heads, lookback_heads
 from interp.organisms.model import new_model
 
 
@@ -39,6 +39,23 @@ def test_it_finds_what_followed_before_any_training(vocabulary: int, shape: dict
     assert previous.min() > 0.99, "head 0 of layer 0 attends one position back"
     assert out.attentions[1][rows, 0, -1, at + 1].min() > 0.9, "head 0 of layer 1 attends to B"
     assert (out.logits[:, -1].argmax(-1) == context[rows, at + 1]).float().mean() > 0.95
+
+
+@torch.no_grad()
+def test_heads_that_look_back_do_so_and_the_induction_head_still_finds_what_followed() -> None:
+    asked = made(n_positions=128).model_copy(update={"initialise": "lookback"})
+    model = new_model(asked, 60, seed=0).eval()
+    context = torch.stack([torch.randperm(60, generator=torch.Generator().manual_seed(k)) for k in range(32)])
+    out = model(torch.cat([context, context[:, 20:21]], dim=1), output_attentions=True)
+    for head, back in ((0, 1), (1, 2), (2, 5), (3, 4)):
+        assert out.attentions[0][:, head].diagonal(-back, 1, 2).min() > 0.9, head
+    assert (out.logits[:, -1].argmax(-1) == context[:, 21]).float().mean() > 0.9
+
+
+def test_heads_that_look_back_need_four_heads() -> None:
+    model = new_model(made(n_heads=2, d_model=64), 49, seed=0)
+    with pytest.raises(UsageError, match="heads that look back take four heads, but the model has 2"):
+        lookback_heads(model)
 
 
 @torch.no_grad()

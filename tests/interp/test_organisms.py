@@ -381,22 +381,15 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_and_losses(
     assert losses[1] == losses[0][-len(losses[1]) :], "the loss curve is another one"
 
 
-def test_a_stage_may_have_a_loss_of_its_own_and_leave_parameters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stage that trains the last layer alone, on a loss that is noted."""
-    seen: list[float] = []
-    plain = REASONERS["continuous"].loss
-
-    def noted(made: Recipe) -> Callable[..., torch.Tensor]:
-        return lambda model, batch, done: seen.append(done) or plain(model, batch, made.reasoner())
-
-    monkeypatch.setattr(training, "named", {"here:noted": noted}.__getitem__)
-    made = tiny(stages=tiny(updates=4).stages[:1])
-    before = new_model(made, len(tokenizer_of(made)), 0).state_dict()
-    first = made.stages[0].model_copy(update={"frozen": r"wte|wpe|h\.0\.", "loss": "here:noted"})
-    after = training.train(made.model_copy(update={"stages": (first,)}), 0)
-    changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed and not any(part in name for name in changed for part in ("wte", "wpe", ".h.0."))
-    assert seen == [0, 0.25, 0.5, 0.75] and all(p.requires_grad for p in after.parameters())
+def test_a_stage_may_take_a_share_of_its_batches_from_other_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    kind = REASONERS["text"]
+    plain = kind.lesson
+    monkeypatch.setattr(kind, "lesson", lambda problem, *a: seen.append(problem.task) or plain(problem, *a))
+    stage = Stage(name="one", hidden_steps=0, updates=40, learning_rate=1e-3, also={"chain:steps=2": 0.25})
+    training.train(tiny("text", stages=(stage,)), 0, initial=None)
+    assert set(seen) == {"chain", "chain:steps=2"}
+    assert 0.05 < seen.count("chain:steps=2") / len(seen) < 0.5
 
 
 def test_a_checkpoint_of_another_recipe_or_a_damaged_one_is_refused(
