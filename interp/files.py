@@ -8,8 +8,32 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from interp.errors import StoreError
+from interp.errors import StoreError, UsageError
+
+
+def place(where: Path | str) -> Path:
+    """A folder or file on disk, or behind any URL that fsspec knows (`memory://runs`, `s3://bucket/runs`).
+
+    What comes back for a URL is a `UPath`, which has the methods of a path. Raises `UsageError` for a scheme that
+    nothing installed speaks.
+    """
+    if not isinstance(where, str) or "://" not in where:
+        return Path(where) if isinstance(where, str) else where
+    from upath import UPath
+
+    try:
+        found: Any = UPath(where)
+        _ = found.fs
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{where!r} cannot be reached: {error}. Install fsspec's package for it, or use a folder.") from None
+    return found
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path lies on a disk of this machine, where it can be mapped, synced and renamed."""
+    return getattr(path, "protocol", "") in ("", "file", "local")
 
 
 @contextmanager
@@ -34,10 +58,13 @@ def explained(doing: str) -> Iterator[None]:
 def commit(path: Path, content: bytes) -> str:
     """Write `content` so that `path` is either absent, old or whole; returns its sha256.
 
-    Temporary name, fsync, rename, fsync of the folder.
+    Temporary name, fsync, rename, fsync of the folder; behind a URL one put, which object stores do whole or not.
     """
     with explained(f"writing {path.name}"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not is_local(path):
+            path.write_bytes(content)
+            return hashlib.sha256(content).hexdigest()
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as file:

@@ -14,10 +14,11 @@ import pandas as pd
 from jaxtyping import Float32
 
 from interp.errors import StoreError
-from interp.files import commit
+from interp.files import commit, place
 from interp.problems.base import Problem
 
 SCHEMA_VERSION = 1
+GROUP = 256  # traces in a row group, so that a part of a file can be read alone
 
 
 class Channel(StrEnum):
@@ -121,7 +122,7 @@ class TraceSet(Sequence[Trace]):
         )
 
     def to_bytes(self) -> bytes:
-        """The set as the content of a Parquet file."""
+        """The set as the content of a Parquet file, in row groups of `GROUP` traces."""
         frame = pd.DataFrame(
             {
                 "id": [trace.id for trace in self],
@@ -143,7 +144,7 @@ class TraceSet(Sequence[Trace]):
             }
         )
         buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False)
+        frame.to_parquet(buffer, index=False, row_group_size=GROUP)
         return buffer.getvalue()
 
     def to_parquet(self, path: Path | str) -> None:
@@ -152,16 +153,36 @@ class TraceSet(Sequence[Trace]):
 
     @classmethod
     def from_parquet(cls, path: Path | str) -> TraceSet:
-        try:
-            frame = pd.read_parquet(path)
-        except FileNotFoundError:
-            raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} is not a readable trace file ({error}).") from None
-        missing = _COLUMNS - set(frame.columns)
-        if missing:
-            raise StoreError(f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}.")
-        return cls([_trace_from_row(row) for row in frame.to_dict("records")])
+        return cls(_read(path))
+
+    @classmethod
+    def part(cls, path: Path | str, first: int, last: int) -> TraceSet:
+        """Traces `first` to `last` - 1 of a file, without holding the others in memory."""
+        return cls(_read(path, first, last))
+
+
+def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Trace]:
+    import pyarrow.parquet as pq
+
+    try:
+        with (place(path) if isinstance(path, str) else path).open("rb") as handle, pq.ParquetFile(handle) as file:
+            missing = _COLUMNS - set(file.schema_arrow.names)
+            if missing:
+                raise StoreError(
+                    f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}."
+                )
+            starts = [0]
+            for group in range(file.num_row_groups):
+                starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
+            last = starts[-1] if last is None else last
+            wanted = [g for g in range(file.num_row_groups) if starts[g] < last and starts[g + 1] > first]
+            frame = file.read_row_groups(wanted).to_pandas()
+    except FileNotFoundError:
+        raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is not a readable trace file ({error}).") from None
+    skipped = starts[wanted[0]] if wanted else 0
+    return [_trace_from_row(row) for row in frame.iloc[first - skipped : last - skipped].to_dict("records")]
 
 
 def _trace_from_row(row: dict) -> Trace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from interp.errors import StoreError, UsageError
-from interp.files import commit, explained, file_hash
+from interp.files import commit, explained, file_hash, is_local
 from interp.models.address import Address
 
 SCHEMA_VERSION = 1
 META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"
+RECEIPTS = "receipts"
 KEY = "acts"
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -24,9 +26,13 @@ def shard_path(root: Path, folder: str, shard: int) -> Path:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line and see it to the disk."""
+    """Append one JSON line and see it to the disk. Behind a URL, where nothing can be appended, write all anew."""
+    line = (json.dumps(record, sort_keys=True) + "\n").encode()
+    if not is_local(path):
+        commit(path, (path.read_bytes() if path.exists() else b"") + line)
+        return
     with explained(f"writing {path.name}"), path.open("ab") as file:
-        file.write((json.dumps(record, sort_keys=True) + "\n").encode())
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
 
@@ -48,16 +54,46 @@ def read_manifest(root: Path) -> list[dict[str, Any]]:
     return records
 
 
+def leave_receipt(root: Path, record: dict[str, Any]) -> None:
+    """Say beside a store that a shard's files are whole, where another process than the one that writes wrote them.
+
+    Only the driver of a capture appends to the manifest; receipts outlive it, so that a driver that was killed
+    finds what its workers finished.
+    """
+    commit(root / RECEIPTS / f"{record['shard']:05d}.json", json.dumps(record, sort_keys=True).encode())
+
+
+def collect_receipts(root: Path) -> None:
+    """Enter what workers finished into the manifest, and put it into the order of the shards."""
+    folder = root / RECEIPTS
+    if not folder.exists():
+        return
+    known = {record["shard"]: record for record in read_manifest(root)}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = json.loads(path.read_bytes())
+            known.setdefault(record["shard"], record)
+        except (ValueError, KeyError, TypeError):
+            continue  # its shard is redone
+    write_manifest(root, [known[shard] for shard in sorted(known)])
+    for path in folder.glob("*"):
+        path.unlink()
+    folder.rmdir()
+
+
+def write_manifest(root: Path, records: list[dict[str, Any]]) -> None:
+    """Write the manifest anew, unless it says that already."""
+    content = b"".join((json.dumps(record, sort_keys=True) + "\n").encode() for record in records)
+    path = root / MANIFEST
+    if content != (path.read_bytes() if path.exists() else b""):
+        commit(path, content)
+
+
 def mend_manifest(root: Path) -> None:
     """Keep the whole lines whose files are as they were committed; what they leave out will be redone."""
     path = root / MANIFEST
     if path.exists():
-        lines = path.read_bytes().split(b"\n")[:-1]
-        records = read_manifest(root)
-        sound = [line for line, record in zip(lines, records, strict=True) if not faults(root, record)]
-        content = b"".join(line + b"\n" for line in sound)
-        if content != path.read_bytes():
-            commit(path, content)
+        write_manifest(root, [record for record in read_manifest(root) if not faults(root, record)])
 
 
 def faults(root: Path, record: dict[str, Any]) -> list[str]:
@@ -72,12 +108,13 @@ def faults(root: Path, record: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def encode(rows: np.ndarray, dtype: str) -> bytes:
-    """Rows of activations as the bytes of a safetensors file."""
+def encode(rows: Any, dtype: str) -> bytes:
+    """Rows of activations, an array or a tensor on the host, as the bytes of a safetensors file."""
     import torch
     from safetensors.torch import save
 
-    return save({KEY: torch.from_numpy(np.ascontiguousarray(rows)).to(getattr(torch, dtype)).contiguous()})
+    rows = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
+    return save({KEY: rows.to(getattr(torch, dtype)).contiguous()})
 
 
 def checked_dtype(dtype: str) -> str:
@@ -94,7 +131,7 @@ def largest(dtype: str) -> float:
 
 
 class MappedRows:
-    """The rows of one shard file, mapped into memory and gathered with numpy."""
+    """The rows of one shard file, mapped into memory (fetched whole behind a URL) and gathered with numpy."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -104,15 +141,40 @@ class MappedRows:
             self.shape: tuple[int, int] = tuple(header["shape"])
             self._bf16 = header["dtype"] == "BF16"
             kind = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}[header["dtype"]]
-            self._rows = np.memmap(path, dtype=kind, mode="r", offset=8 + size, shape=self.shape)
+            if is_local(path):
+                self._rows: np.ndarray = np.memmap(path, dtype=kind, mode="r", offset=8 + size, shape=self.shape)
+            else:
+                self._rows = np.frombuffer(path.read_bytes(), kind, offset=8 + size).reshape(self.shape)
         except FileNotFoundError:
             raise StoreError(f"{path} is missing. Capture again to redo it.") from None
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise StoreError(f"{path} is damaged ({error}). Capture again to redo it.") from None
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """The chosen rows in float32, n x d."""
-        found = np.asarray(self._rows[rows])
+    def take_into(self, out: np.ndarray, rows: np.ndarray) -> None:
+        """Write the chosen rows into `out`, n x d in float32."""
+        first = int(rows[0])
+        if rows[-1] - first == len(rows) - 1 and (len(rows) == 1 or (np.diff(rows) == 1).all()):
+            self._widen(self._rows[first : first + len(rows)], out)
+        elif self._rows.dtype == np.float32:
+            if rows.min() < 0 or rows.max() >= len(self._rows):
+                raise IndexError(f"rows 0 to {len(self._rows) - 1} are there, but {rows.min()} to {rows.max()} came")
+            np.take(self._rows, rows, axis=0, out=out, mode="clip")  # other modes copy `out` first
+        else:
+            self._widen(self._rows[rows], out)
+
+    def between(self, first: int, last: int) -> np.ndarray:
+        """Rows `first` to `last` - 1 in float32."""
+        out = np.empty((last - first, self.shape[1]), np.float32)
+        self._widen(self._rows[first:last], out)
+        return out
+
+    def _widen(self, found: np.ndarray, out: np.ndarray) -> None:
         if self._bf16:
-            return (found.astype(np.uint32) << 16).view(np.float32)
-        return found.astype(np.float32, copy=False)
+            np.left_shift(found, 16, out=out.view(np.uint32), dtype=np.uint32)
+        else:
+            np.copyto(out, found)
+
+
+def source(path: Path) -> Any:
+    """What pandas can read a file from: its path on a disk, its content behind a URL."""
+    return path if is_local(path) else io.BytesIO(path.read_bytes())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,19 +25,23 @@ import pandas as pd
 from jaxtyping import Float32
 
 from interp.activations import layout
-from interp.errors import StoreError, unknown
-from interp.files import file_hash
+from interp.errors import StoreError, UsageError, unknown
+from interp.files import file_hash, is_local, place
 from interp.models.address import Address
 from interp.traces import Channel, TraceSet
 
 THINKING = (Channel.THOUGHT, Channel.LATENT)
+# Rows that are not contiguous pass through a piece of memory that stays in the processor's cache.
+_PIECE = 1 << 18
+# Behind a URL a shard is fetched whole; so many stay in memory.
+_FETCHED = 8
 
 
 class Store:
     """A store on disk, opened for reading. Raises `StoreError` when it is missing, foreign or damaged."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = place(path)
         meta = self.path / layout.META
         if not meta.exists():
             kind = "an empty or foreign folder" if self.path.exists() else "not there"
@@ -51,13 +56,13 @@ class Store:
             raise StoreError(
                 f"{self.path} has schema version {version}, and this version reads {layout.SCHEMA_VERSION}. Capture again."
             )
-        self._mapped: dict[tuple[str, int], layout.MappedRows] = {}
+        self._mapped: OrderedDict[tuple[str, int], layout.MappedRows] = OrderedDict()
 
     @cached_property
     def index(self) -> pd.DataFrame:
         """One row for each position: trace, position, token_id, token, channel, step, thought, place, shard, row."""
         try:
-            return pd.read_parquet(self.path / layout.INDEX)
+            return pd.read_parquet(layout.source(self.path / layout.INDEX))
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path / layout.INDEX} cannot be read ({error}). Capture again.") from None
 
@@ -111,24 +116,69 @@ class Store:
         folder = self.address(address).folder
         rows = self.index if rows is None else rows
         shards, places = rows["shard"].to_numpy(), rows["row"].to_numpy()
+        ends = np.flatnonzero(np.diff(shards)) + 1
+        starts = np.concatenate([[0], ends, [len(rows)]]) if len(rows) else np.zeros(1, np.int64)
         out: np.ndarray | None = None
-        for shard in np.unique(shards):
-            if int(shard) not in self.committed:
+        # Rows that jump between shards are read one shard after another, those in order piece by piece as they stand.
+        jumping = len(starts) - 1 > len(np.unique(shards))
+        order = np.argsort(shards, kind="stable") if jumping else None
+        if order is not None:
+            ends = np.flatnonzero(np.diff(shards[order])) + 1
+            starts = np.concatenate([[0], ends, [len(rows)]])
+        for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            here = slice(first, last) if order is None else order[first:last]
+            shard = int(shards[first if order is None else order[first]])
+            mapped = self._whole(folder, shard)
+            if out is None:
+                out = np.empty((len(rows), mapped.shape[1]), np.float32)
+            if isinstance(here, slice):
+                mapped.take_into(out[here], places[here])
+            else:
+                piece = np.empty((min(len(here), max(1, _PIECE // mapped.shape[1])), mapped.shape[1]), np.float32)
+                for at in range(0, len(here), len(piece)):
+                    part = here[at : at + len(piece)]
+                    mapped.take_into(piece[: len(part)], places[part])
+                    out[part] = piece[: len(part)]
+        return np.empty((0, self.meta["d_model"]), np.float32) if out is None else out
+
+    def trace_acts(self, trace: int) -> dict[Address, Float32[np.ndarray, "rows d_model"]]:
+        """Everything kept of one trace, at every address, its rows in order. Raises `UsageError` on an unknown one."""
+        if not 0 <= trace < len(self._bounds) - 1:
+            raise UsageError(f"this store has traces 0 to {len(self._bounds) - 2}, but {trace} came.")
+        first, last = int(self._bounds[trace]), int(self._bounds[trace + 1])
+        if first == last:
+            return {address: np.empty((0, self.meta["d_model"]), np.float32) for address in self.addresses}
+        shard, row = int(self._shard_of[first]), int(self._row_of[first])
+        return {
+            address: self._whole(address.folder, shard).between(row, row + last - first) for address in self.addresses
+        }
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        """Where each trace's rows begin in the index, and where the last ends."""
+        return np.searchsorted(self.index["trace"].to_numpy(), np.arange(self.meta["n_traces"] + 1))
+
+    @cached_property
+    def _shard_of(self) -> np.ndarray:
+        return self.index["shard"].to_numpy()
+
+    @cached_property
+    def _row_of(self) -> np.ndarray:
+        return self.index["row"].to_numpy()
+
+    def _whole(self, folder: str, shard: int) -> layout.MappedRows:
+        """A shard of one address, open; `StoreError` where it is not finished."""
+        key = (folder, shard)
+        found = self._mapped.get(key)
+        if found is None:
+            if shard not in self.committed:
                 raise StoreError(
                     f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it."
                 )
-            mapped = self._open(folder, int(shard))
-            here = np.flatnonzero(shards == shard)
-            if out is None:
-                out = np.empty((len(rows), mapped.shape[1]), np.float32)
-            out[here] = mapped.take(places[here])
-        return np.empty((0, self.meta["d_model"]), np.float32) if out is None else out
-
-    def _open(self, folder: str, shard: int) -> layout.MappedRows:
-        key = (folder, shard)
-        if key not in self._mapped:
-            self._mapped[key] = layout.MappedRows(layout.shard_path(self.path, folder, shard))
-        return self._mapped[key]
+            found = self._mapped[key] = layout.MappedRows(layout.shard_path(self.path, folder, shard))
+            if not is_local(self.path) and len(self._mapped) > _FETCHED:
+                self._mapped.popitem(last=False)
+        return found
 
     def validate(self) -> list[str]:
         """What is wrong with the store, one line each: tables that changed, shards missing, damaged or never finished."""
@@ -202,7 +252,10 @@ def index_of(traces: TraceSet, channels: Sequence[str], shard_size: int) -> pd.D
 
 def traces_hash(traces: TraceSet) -> str:
     """A short hash of the problems and tokens that activations belong to."""
-    return hashlib.sha256("".join(f"{t.problem.id}{t.token_ids}" for t in traces).encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for trace in traces:
+        digest.update(f"{trace.problem.id}{trace.token_ids}".encode())
+    return digest.hexdigest()[:16]
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import StoreError, UsageError
+from interp.models.plain import attach, keep_plain
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +56,16 @@ def load_bridge(
 
 
 def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
-    """Wrap a Hugging Face model in place; its own modules then carry the hooks."""
+    """Wrap a Hugging Face model in place; its own modules then carry the hooks.
+
+    A plain one on the same tensors is kept beside it (`interp.models.plain`).
+    """
     with quiet():
         from transformer_lens.model_bridge import TransformerBridge
 
+        plain = keep_plain(model)
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
+        attach(bridge, plain)
     for module in bridge.modules():
         if hasattr(module, "_update_kv_cache"):
             module.register_forward_pre_hook(_cache_by_its_old_name, with_kwargs=True)

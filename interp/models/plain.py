@@ -1,0 +1,158 @@
+"""The plain model beside a wrapped one: the same tensors in Hugging Face's own modules, for bulk work.
+
+TransformerLens's Bridge gives every activation a name and lets it be changed, at a cost of Python per hook point
+(twice the forward pass for one short sequence). Where nothing is changed, the plain model runs at its own speed,
+and what an address names there is a module's input or output. That the two mean the same is checked, not assumed:
+on the first use of an address both models run on a few tokens, and an address that differs is read through Bridge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+_PLAIN = "cotlens_plain"
+Watcher = Callable[[Float[Tensor, "batch pos d"]], None]
+
+
+@dataclass
+class Plain:
+    """`base` is the plain model without its unembedding; `widths` are the addresses known to mean the same in it."""
+
+    base: Any
+    widths: dict[str, int | None] = field(default_factory=dict)
+
+
+def keep_plain(model: Any) -> Any:
+    """A structural copy of a Hugging Face model that holds the very same tensors, made before it is wrapped.
+
+    It computes attention with PyTorch's fused kernels where the architecture allows them.
+    """
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    twin = copy.deepcopy(model, shared).eval()
+    softcapped = getattr(twin.config, "attn_logit_softcapping", None) is not None  # the fused kernels leave it out
+    if getattr(twin, "_supports_sdpa", False) and not softcapped:
+        twin.set_attn_implementation("sdpa")
+    return twin
+
+
+def attach(bridge: TransformerBridge, twin: Any) -> None:
+    """Keep the plain model at its wrapped one, outside its modules and its state."""
+    object.__setattr__(bridge, _PLAIN, Plain(twin.base_model))
+
+
+def plain_of(bridge: TransformerBridge) -> Plain | None:
+    """The plain model of a wrapped one, or None where its weights were moved or changed since, or something is hooked."""
+    found: Plain | None = vars(bridge).get(_PLAIN)
+    if found is None or any(point.fwd_hooks or point.bwd_hooks for point in bridge.hook_dict.values()):
+        return None
+    ours, theirs = next(found.base.parameters()), next(bridge.original_model.parameters())
+    return found if ours.device == theirs.device and ours.dtype == theirs.dtype else None
+
+
+def widths(bridge: TransformerBridge, names: Sequence[str]) -> dict[str, int] | None:
+    """How many numbers each address holds at a position, or None unless all mean the same in the plain model."""
+    plain = plain_of(bridge)
+    if plain is None:
+        return None
+    unknown = [name for name in names if name not in plain.widths]
+    if unknown:
+        plain.widths |= _compared(bridge, plain, unknown)
+    known = {name: width for name in names if (width := plain.widths[name]) is not None}
+    return known if len(known) == len(set(names)) else None
+
+
+@contextlib.contextmanager
+def watching(bridge: TransformerBridge, plain: Plain, watchers: Mapping[str, Watcher]) -> Iterator[None]:
+    """Show each watcher what passes its address in the plain model; hooks are removed whatever happens."""
+    handles = []
+    try:
+        for name, watcher in watchers.items():
+            module, side = _module(bridge, plain.base, name)
+            if side == "in":
+                handles.append(module.register_forward_pre_hook(_entering(watcher), with_kwargs=True))
+            else:
+                handles.append(module.register_forward_hook(_leaving(watcher)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _entering(watcher: Watcher) -> Callable[..., None]:
+    def hook(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        watcher(args[0] if args else kwargs["hidden_states"])
+
+    return hook
+
+
+def _leaving(watcher: Watcher) -> Callable[..., None]:
+    def hook(module: Any, args: tuple, output: Any) -> None:
+        watcher(output if isinstance(output, Tensor) else output[0])
+
+    return hook
+
+
+def _module(bridge: TransformerBridge, base: Any, name: str) -> tuple[Any, str]:
+    """The plain module whose input or output an address names. Raises `LookupError` where there is none."""
+    component, _, point = name.rpartition(".")
+    if point not in ("hook_in", "hook_out"):
+        raise LookupError(name)
+    try:
+        path = bridge.adapter.translate_transformer_lens_path(component)
+        # Paths start at the whole model, and `base` is the part of it below the unembedding.
+        prefix = f"{bridge.original_model.base_model_prefix}."
+        return base.get_submodule(path.removeprefix(prefix)), point.removeprefix("hook_")
+    except (ValueError, AttributeError) as error:
+        raise LookupError(name) from error
+
+
+@torch.no_grad()
+def _compared(bridge: TransformerBridge, plain: Plain, names: Sequence[str]) -> dict[str, int | None]:
+    """Both models on a few tokens with padding: the width of each address that is the same in both, else None."""
+    wrapped: Any = bridge.original_model
+    seen: dict[str, dict[str, Tensor]] = {"plain": {}, "bridge": {}}
+    weight = wrapped.get_input_embeddings().weight
+    ids = torch.arange(10, device=weight.device).view(2, 5) * 7919 % weight.shape[0]
+    mask = torch.ones_like(ids)
+    mask[0, -2:] = 0
+    inputs = {
+        "inputs_embeds": wrapped.get_input_embeddings()(ids),
+        "attention_mask": mask,
+        "position_ids": torch.arange(5, device=ids.device).expand(2, 5),
+        "use_cache": False,
+    }
+
+    def noting(where: str, name: str) -> Watcher:
+        return lambda found, hook=None: seen[where].update({name: found.detach().float()})
+
+    there = []
+    for name in names:
+        with contextlib.suppress(LookupError):
+            _module(bridge, plain.base, name)
+            there.append(name)
+    with bridge.hooks(fwd_hooks=[(name, noting("bridge", name)) for name in there]):
+        wrapped.base_model(**inputs)
+    with watching(bridge, plain, {name: noting("plain", name) for name in there}):
+        plain.base(**inputs)
+    tolerance = 1e-4 if weight.dtype == torch.float32 else 5e-2
+    found: dict[str, int | None] = dict.fromkeys(names)
+    for name in there:
+        ours, theirs = seen["plain"].get(name), seen["bridge"].get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape or ours.ndim != 3 or len(ours) != 2:
+            continue
+        real = mask.bool()
+        scale = theirs[real].abs().max().clamp(min=1.0)
+        if bool(((ours - theirs)[real].abs().max() <= tolerance * scale).item()):
+            found[name] = ours.shape[-1]
+    return found
