@@ -42,7 +42,7 @@ _HOMES = {
     "Store": "interp.activations.store",
     "Trace": "interp.traces",
     "TraceSet": "interp.traces",
-    "capture": "interp.activations.record",
+    "capture": "interp.activations.capturing",
     "decode": "interp.decoders.evaluate",
     "evaluate": "interp.evaluation",
     "interchange": "interp.causal.interchange",

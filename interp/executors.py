@@ -1,4 +1,8 @@
-"""Engines that work through a list of small picklable specs: here, or in processes of their own."""
+"""Engines that work through a list of small picklable specs: here, in processes of this machine, or on a cluster.
+
+An engine is named with its settings, as in `slurm:partition=gpu,timeout_min=60`. Each gives the same results: a spec
+says everything by name, and what it makes goes to the disk by way of the function, not through the engine.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from interp.errors import PartialError, checked_count, unknown
+from interp.errors import PartialError, UsageError, checked_count, unknown
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -19,13 +23,20 @@ def cores() -> int:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Calls a function on every spec. Results come as they are done, each with its spec's place in the list."""
+    """Calls a function on every spec. Results come as they are done, each with its spec's place in the list.
+
+    A failure of the function is raised as it is; a worker that dies raises `PartialError`, after the results of
+    the others.
+    """
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]: ...
 
 
 class Inline:
     """One spec after another, in this process."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        checked_count("workers", 1 if workers is None else workers)
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]:
         for number, spec in enumerate(specs):
@@ -40,7 +51,6 @@ class Processes:
         self._threads = max(1, cores() // self.workers)
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]:
-        """Raises `PartialError` when a worker is killed; what was finished is kept."""
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor, as_completed
         from concurrent.futures.process import BrokenProcessPool
@@ -48,31 +58,80 @@ class Processes:
         # Forked children inherit the locks of torch's and numpy's threads, so workers start anew.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start, initargs=(self._threads,))
+        died = False
         try:
             waiting: dict[Any, int] = {pool.submit(function, spec): number for number, spec in enumerate(specs)}
             for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BrokenProcessPool:
-            raise PartialError(
-                "a worker process died (killed, or out of memory). What was finished is kept: run the same command "
-                "again, with fewer --workers if memory was short."
-            ) from None
+                try:
+                    result = done.result()
+                except BrokenProcessPool:
+                    died = True
+                    continue
+                yield waiting[done], result
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        if died:
+            raise died_worker()
 
 
-ENGINES: dict[str, Callable[..., Executor]] = {"inline": lambda workers=None: Inline(), "process": Processes}
+def died_worker() -> PartialError:
+    return PartialError(
+        "a worker process died (killed, or out of memory). What was finished is kept: run the same command "
+        "again, with fewer --workers if memory was short."
+    )
+
+
+def _ray(workers: int | None = None, **settings: str) -> Executor:
+    from interp.clusters import Ray
+
+    return Ray(workers, **settings)
+
+
+def _slurm(workers: int | None = None, **settings: str) -> Executor:
+    from interp.clusters import Slurm
+
+    return Slurm(workers, **settings)
+
+
+ENGINES: dict[str, Callable[..., Executor]] = {"inline": Inline, "process": Processes, "ray": _ray, "slurm": _slurm}
+_CONFIGURED = ("ray", "slurm")
 
 
 def executor(engine: str, workers: int | None = None) -> Executor:
-    """The engine of that name. Raises `UsageError` on an unknown one."""
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
-    return ENGINES[engine](workers)
+    """The engine of that name, with the settings behind its colon. Raises `UsageError` on unknown ones."""
+    name, _, settings = engine.partition(":")
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES)
+    given: dict[str, str] = {}
+    for setting in filter(None, settings.split(",")):
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(f"settings of an engine are key=value, as in slurm:partition=gpu, but {setting!r} came.")
+        given[key] = value
+    if given and name not in _CONFIGURED:
+        raise UsageError(f"engine {name} has no settings, but {', '.join(given)} came.")
+    return ENGINES[name](workers, **given)
 
 
 def _start(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _end_with_parent()
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A driver that is killed cannot tell its workers to stop; each ends itself, whatever it was doing."""
+    import multiprocessing
+    import threading
+
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

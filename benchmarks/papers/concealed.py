@@ -134,7 +134,7 @@ def scored(found: Detection, truth: np.ndarray, groups: np.ndarray) -> dict[str,
 def thought_states(reasoner: Reasoner, traces: TraceSet) -> dict[int, dict[str, Any]]:
     """For each thought: the traces that have it, and the residual stream there by address, rows x d_model."""
     from interp.activations.record import record
-    from interp.activations.store import index_of
+    from interp.activations.rows import index_of
     from interp.models.address import resolve
 
     addresses = resolve(reasoner.model, "resid")
@@ -152,7 +152,7 @@ def thought_states(reasoner: Reasoner, traces: TraceSet) -> dict[int, dict[str, 
 def _swaps(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
     """How often the last word becomes the twin's when the twin's states stand at all thoughts, by address."""
     from interp.activations.record import record
-    from interp.activations.store import index_of
+    from interp.activations.rows import index_of
     from interp.models.address import resolve
     from interp.reasoners.interventions import Intervention, replace_with
 

@@ -1,7 +1,8 @@
 """Capture: activations of finished traces, committed shard by shard to a store on disk."""
 
+from interp.activations.capturing import capture, resume
 from interp.activations.given import write_given
-from interp.activations.record import capture, record
+from interp.activations.record import record
 from interp.activations.store import Store
 
-__all__ = ["Store", "capture", "record", "write_given"]
+__all__ = ["Store", "capture", "record", "resume", "write_given"]

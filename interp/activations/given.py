@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import layout
-from interp.activations.record import DEFAULT_CHANNELS
-from interp.activations.store import Store, index_of, parquet_bytes, traces_hash
+from interp.activations.plan import DEFAULT_CHANNELS
+from interp.activations.rows import index_of
+from interp.activations.store import Store, parquet_bytes, traces_hash
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.traces import Trace, TraceSet

@@ -35,6 +35,7 @@ THINKING = (Channel.THOUGHT, Channel.LATENT)
 _PIECE = 1 << 18
 # Behind a URL a shard is fetched whole; so many stay in memory.
 _FETCHED = 8
+_GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's alone
 
 
 class Store:
@@ -216,40 +217,6 @@ def place_key(place: str) -> tuple[int, int]:
     return order.get(kind, 9), int(number)
 
 
-def index_of(traces: TraceSet, channels: Sequence[str], shard_size: int) -> pd.DataFrame:
-    """The index of a store: the kept positions of each trace, `shard_size` traces to a shard.
-
-    The last prompt position is always kept: it is the state before any thinking, which controls need.
-    """
-    columns: dict[str, list] = {
-        name: []
-        for name in ("trace", "position", "token_id", "token", "channel", "step", "thought", "place", "shard", "row")
-    }
-    in_shard = 0
-    for k, trace in enumerate(traces):
-        if k % shard_size == 0:
-            in_shard = 0
-        for position, place in enumerate(trace.places):
-            if trace.channel[position] not in channels and place != "question end":
-                continue
-            values = (
-                k,
-                position,
-                trace.token_ids[position],
-                trace.tokens[position],
-                trace.channel[position],
-                trace.step[position],
-                trace.thought[position],
-                place,
-                k // shard_size,
-                in_shard,
-            )
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-            in_shard += 1
-    return pd.DataFrame(columns)
-
-
 def traces_hash(traces: TraceSet) -> str:
     """A short hash of the problems and tokens that activations belong to."""
     digest = hashlib.sha256()
@@ -260,5 +227,5 @@ def traces_hash(traces: TraceSet) -> str:
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
+    frame.to_parquet(buffer, index=False, row_group_size=_GROUP)
     return buffer.getvalue()

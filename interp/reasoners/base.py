@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
+from interp.models.plain import plain_of, watching, widths
 from interp.models.projection import Projection
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task, checked_seed
@@ -198,6 +199,7 @@ class Reasoner(ABC):
 
         Continuous thoughts are fed as they were thought, so an intervention changes what comes after it in
         the same pass but not which thoughts are fed. Interventions name traces by their place in `traces`.
+        Where nothing is changed and every hook names a module's input or output, the plain model runs.
         """
         checked_count("batch_size", batch_size)
         where = Position()
@@ -206,8 +208,15 @@ class Reasoner(ABC):
         def watch(action: ReplayHook) -> Callable[..., None]:
             return lambda activations, hook=None: action(activations, now["batch"])
 
-        watching = [(name, watch(action)) for name, action in hooks.items()]
-        with intervening(self.model, interventions, where), self.model.hooks(fwd_hooks=watching):
+        watchers = {name: watch(action) for name, action in hooks.items()}
+        plain = None if interventions or widths(self.model, list(hooks)) is None else plain_of(self.model)
+        seeing = (
+            self.model.hooks(fwd_hooks=list(watchers.items()))
+            if plain is None
+            else watching(self.model, plain, watchers)
+        )
+        base = self.base if plain is None else plain.base
+        with intervening(self.model, interventions, where), seeing:
             for start in range(0, len(traces), batch_size):
                 batch = range(start, min(start + batch_size, len(traces)))
                 inputs, real = self._replay_inputs([traces[k] for k in batch])
@@ -216,7 +225,7 @@ class Reasoner(ABC):
                 where.traces = now_traces = np.asarray(batch, dtype=np.int64)
                 where.positions = torch.where(real, order, -1).cpu().numpy()
                 now["batch"] = ReplayBatch(now_traces, real)
-                self.base(
+                base(
                     inputs_embeds=inputs,
                     attention_mask=real.long(),
                     position_ids=places,

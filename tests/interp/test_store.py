@@ -24,8 +24,8 @@ from interp.errors import StoreError, UsageError
 from interp.organisms.catalog import weights_folder
 from interp.traces import TraceSet
 
-# The package's `record` is the function; this is the module that calls it.
-RECORD = importlib.import_module("interp.activations.record")
+# Where a shard is recorded and written.
+SHARDS = importlib.import_module("interp.activations.shards")
 
 
 def folder_bytes(folder: Path) -> dict[str, str]:
@@ -399,7 +399,7 @@ def test_a_damaged_shard_says_so_and_capturing_again_redoes_it(
 def test_activations_that_are_not_finite_are_refused(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = RECORD.record
+    plain = SHARDS.gather
 
     def spoiled(*arguments: Any, **options: Any) -> dict:
         found = plain(*arguments, **options)
@@ -408,7 +408,7 @@ def test_activations_that_are_not_finite_are_refused(
                 rows[9, 3] = np.nan
         return found
 
-    monkeypatch.setattr(RECORD, "record", spoiled)
+    monkeypatch.setattr(SHARDS, "gather", spoiled)
     with pytest.raises(StoreError, match=r"blocks\.1\.hook_out is not finite in trace \d+ at position \d+") as caught:
         interp.capture(coconut, small, out=tmp_path / "s", shard_size=4)
     index = Store(tmp_path / "s").index.iloc[9]
@@ -420,8 +420,12 @@ def test_what_float16_cannot_hold_is_refused(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large models have activations above 65504; as float16 they would quietly become infinite."""
-    plain = RECORD.record
-    monkeypatch.setattr(RECORD, "record", lambda *a, **k: {address: x * 1e6 for address, x in plain(*a, **k).items()})
+    plain = SHARDS.gather
+
+    def large(*arguments: Any, dtype: torch.dtype = torch.float32, **options: Any) -> dict:
+        return {address: (rows * 1e6).to(dtype) for address, rows in plain(*arguments, **options).items()}
+
+    monkeypatch.setattr(SHARDS, "gather", large)
     assert np.isfinite(
         interp.capture(coconut, small, out=tmp_path / "ok", dtype="bfloat16").acts("ln_final.hook_out")
     ).all()

@@ -1,0 +1,208 @@
+"""Capture: a plan carried out by an engine, shard by shard, into a store that no accident makes worse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp.activations import layout
+from interp.activations.plan import Plan, plan
+from interp.activations.shards import Present, ShardSpec, capture_shard, commit_shard, present, reasoner_of, record_shard
+from interp.activations.store import Store, parquet_bytes
+from interp.errors import StoreError, UsageError, checked_count
+from interp.executors import Inline, executor
+from interp.files import is_local, place
+from interp.traces import TraceSet
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+
+Progress = Callable[[int, int], None]
+
+
+def capture(
+    reasoner: Reasoner,
+    traces: TraceSet,
+    *,
+    sites: str | Sequence[str] = "resid",
+    layers: Iterable[int] | None = None,
+    channels: Sequence[str] | None = None,
+    positions: Sequence[str] = (),
+    out: Path | str,
+    dtype: str = "float32",
+    shard_size: int = 256,
+    batch_size: int = 64,
+    engine: str = "inline",
+    workers: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """Write the activations of `traces` at `sites` to a store in `out` (a folder or an fsspec URL), and open it.
+
+    `channels` are all but the prompt by default, `positions` narrows them further (`interp.activations.rows`).
+    Running the same capture again finishes what is missing or damaged and keeps what is there. Every engine writes
+    the same bytes where `threads`, the number for each shard's mathematics, is the same; None is 1 for engines that
+    work in other processes, and what this process uses inline. Raises `StoreError` when `out` holds a store of
+    another model or configuration, or the disk has no room; `UsageError` on unknown sites, layers, channels,
+    positions or dtypes; `PartialError` when a worker died.
+    """
+    planned = plan(
+        reasoner,
+        traces,
+        sites=sites,
+        layers=layers,
+        channels=channels,
+        positions=positions,
+        dtype=dtype,
+        shard_size=shard_size,
+    )
+    return carry_out(
+        planned, out, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=progress
+    )
+
+
+def resume(
+    store: Path | str,
+    *,
+    batch_size: int = 64,
+    engine: str = "inline",
+    workers: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """Finish a store, and redo its damaged shards, from what it says of itself.
+
+    Its reasoner is loaded again by the name it was captured under. Raises as `capture` does.
+    """
+    there = Store(store)
+    meta = there.meta
+    if "computed" not in meta:
+        raise StoreError(f"{store} does not say how it was computed; run the capture that made it again.")
+    planned = plan(
+        reasoner_of(meta),
+        there.traces,
+        sites=meta["addresses"],
+        channels=meta["channels"],
+        positions=meta.get("positions", ()),
+        dtype=meta["dtype"],
+        shard_size=meta["shard_size"],
+    )
+    return carry_out(
+        planned, store, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=progress
+    )
+
+
+def carry_out(
+    planned: Plan,
+    out: Path | str,
+    *,
+    batch_size: int = 64,
+    engine: str = "inline",
+    workers: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """Open or start the store of a plan in `out`, and let an engine write the shards that it lacks."""
+    out = place(out)
+    checked_count("batch_size", batch_size)
+    if threads is not None:
+        checked_count("threads", threads)
+    made = executor(engine, workers)
+    inline = isinstance(made, Inline)
+    if not inline and str(out).startswith("memory://"):
+        raise UsageError(f"{out} is the memory of this process, which workers cannot reach. Use engine inline.")
+    _open_folder(out, planned)
+    done = {entry["shard"] for entry in layout.read_manifest(out)}
+    shards = planned.index["shard"].to_numpy()
+    starts = np.flatnonzero(np.diff(shards, prepend=-1))
+    owners = planned.index["trace"].to_numpy()
+    firsts = [0, *owners[starts[1:]].tolist(), len(planned.traces)]
+    computed = planned.meta["computed"]
+    where = str(out if not is_local(out) else out.absolute())
+    specs = [
+        ShardSpec(
+            store=where,
+            config_hash=planned.meta["config_hash"],
+            shard=shard,
+            first=firsts[shard],
+            last=firsts[shard + 1],
+            batch_size=batch_size,
+            threads=threads if inline or threads else 1,
+            device=computed["device"],
+            computed=computed["dtype"],
+        )
+        for shard in range(len(starts))
+        if shard not in done
+    ]
+    finished = len(starts) - len(specs)
+    if progress:
+        progress(finished, len(starts))
+    at_hand = Present(planned.reasoner, planned.traces, planned.index)
+    with present(where, planned.meta["config_hash"], at_hand):
+        lines = _overlapped(specs) if inline else (line for _, line in made.map(capture_shard, specs))
+        try:
+            for line in lines:
+                layout.append_line(out / layout.MANIFEST, line)
+                finished += 1
+                if progress:
+                    progress(finished, len(starts))
+        finally:
+            layout.collect_receipts(out)
+    layout.write_manifest(out, sorted(layout.read_manifest(out), key=lambda line: line["shard"]))
+    return Store(out)
+
+
+def _overlapped(specs: Sequence[ShardSpec]) -> Iterator[dict[str, Any]]:
+    """Shards in order; each is written while the next is computed."""
+    with ThreadPoolExecutor(1) as writer:
+        writing = None
+        for spec in specs:
+            found = record_shard(spec)
+            if writing is not None:
+                yield writing.result()
+            writing = writer.submit(commit_shard, spec, found)
+            del found
+        if writing is not None:
+            yield writing.result()
+
+
+def _open_folder(out: Path, planned: Plan) -> None:
+    """Start a store in `out`, or make sure that the one there is this one."""
+    meta = planned.meta
+    if (out / layout.META).exists():
+        there = Store(out).meta
+        if there["config_hash"] == meta["config_hash"]:
+            layout.collect_receipts(out)
+            layout.mend_manifest(out)
+            if is_local(out):
+                for left in filter(_is_temporary, out.rglob("*")):
+                    left.unlink()
+            return
+        aside = ("config_hash", "versions", "files", "computed")
+        differs = [key for key in meta if key not in aside and meta[key] != there.get(key)]
+        raise StoreError(
+            f"{out} holds a store with another {', '.join(differs) or 'configuration'} "
+            f"(made by {there['reasoner']['name']}). Choose another folder, or remove that one."
+        )
+    with layout.explained(f"opening {out}"):
+        started = {layout.TRACES, layout.INDEX}  # what a capture that was killed before its first shard leaves
+        if out.exists() and any(p.name not in started for p in out.iterdir() if not _is_temporary(p)):
+            raise StoreError(f"{out} is not empty and holds no activation store. Choose another folder.")
+        out.mkdir(parents=True, exist_ok=True)
+        planned.check_room(out)
+    meta["files"] = {
+        layout.TRACES: layout.commit(out / layout.TRACES, planned.traces.to_bytes()),
+        layout.INDEX: layout.commit(out / layout.INDEX, parquet_bytes(planned.index)),
+    }
+    # The description comes last: a folder without it is not a store yet.
+    layout.commit(out / layout.META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether a killed writer left this file under its temporary name."""
+    return path.name.startswith(".") and path.suffix == ".tmp"

@@ -1,0 +1,191 @@
+"""Stores in other programs' formats: SAELens's cached activations, and Arrow.
+
+Both are written shard by shard into a folder under a temporary name that is renamed at the end, so that a folder
+with the final name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.activations import layout
+from interp.activations.store import Store
+from interp.errors import StoreError, UsageError, checked_count, unknown
+from interp.models.address import Address
+
+Progress = Callable[[int, int], None]
+
+
+def export(store: Store, to: str, out: Path | str, **options: Any) -> dict[str, Any]:
+    """Write `store` to the folder `out` in format `to`, one of `FORMATS`; says what was written."""
+    if to not in FORMATS:
+        raise unknown("format", to, FORMATS)
+    if not store.complete:
+        raise StoreError(f"{store.path} is not finished. Run `cotlens capture resume {store.path}` first.")
+    return FORMATS[to](store, Path(out), **options)
+
+
+def to_arrow(
+    store: Store,
+    out: Path,
+    *,
+    addresses: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """One Arrow IPC file for each shard: the columns of the index, and one column of fixed-size lists for each address.
+
+    Numbers keep the store's dtype, but for bfloat16, which Arrow lacks and becomes float32. The store's description
+    is the schema's metadata `cotlens`.
+    """
+    import pyarrow as pa
+
+    chosen = _addresses(store, addresses)
+    kind = np.float16 if store.meta["dtype"] == "float16" else np.float32
+    written = 0
+    with _folder(out) as folder:
+        shards = sorted(store.committed)
+        for number, shard in enumerate(shards):
+            rows = store.index[store.index["shard"] == shard].reset_index(drop=True)
+            table = pa.Table.from_pandas(rows, preserve_index=False)
+            for address in chosen:
+                acts = store.acts(address, rows).astype(kind, copy=False)
+                lists = pa.FixedSizeListArray.from_arrays(pa.array(acts.reshape(-1)), acts.shape[1])
+                table = table.append_column(address.name, lists)
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), "cotlens": json.dumps(store.meta)})
+            path = folder / f"part-{shard:05d}.arrow"
+            with layout.explained(f"writing {path.name}"), pa.OSFile(str(path), "wb") as file:
+                with pa.ipc.new_file(file, table.schema) as writer:
+                    writer.write_table(table)
+            written += len(rows)
+            if progress:
+                progress(number + 1, len(shards))
+    return {"format": "arrow", "out": str(out), "rows": written, "addresses": [a.name for a in chosen], "dropped": 0}
+
+
+def to_saelens(
+    store: Store,
+    out: Path,
+    *,
+    addresses: Sequence[str] | None = None,
+    context_size: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The dataset that SAELens's `ActivationsStore` reads from `cached_activations_path`.
+
+    One row holds `context_size` kept positions, in the order of the store, as a column for each hook (context x d)
+    and their `token_ids`. SAELens wants contexts of one length and takes them apart again, so they are cut from the
+    whole sequence of kept positions, across traces; what is left at the end is dropped, and said. Addresses must
+    all have one width. bfloat16 becomes float32, which the format lacks.
+    """
+    import pyarrow as pa
+    from datasets import Array2D, Features, Sequence, Value
+
+    checked_count("context_size", context_size)
+    chosen = _addresses(store, addresses)
+    dtype = "float16" if store.meta["dtype"] == "float16" else "float32"
+    width = store.acts(chosen[0], store.index.iloc[:1]).shape[1]
+    features = Features(
+        {a.name: Array2D(shape=(context_size, width), dtype=dtype) for a in chosen}
+        | {"token_ids": Sequence(Value(dtype="int32"), length=context_size)}
+    )
+    kept = len(store.index) // context_size * context_size
+    if not kept:
+        raise UsageError(f"the store has {len(store.index)} rows, fewer than one context of {context_size}.")
+    schema = features.arrow_schema
+    files = []
+    with _folder(out) as folder:
+        pieces = list(_contexts(store, kept, context_size))
+        for number, rows in enumerate(pieces):
+            columns = [
+                _nested(store.acts(a, rows).astype(dtype, copy=False), context_size, schema.field(a.name).type)
+                for a in chosen
+            ]
+            ids = pa.array(rows["token_id"].to_numpy(np.int32))
+            columns.append(pa.FixedSizeListArray.from_arrays(ids, context_size))
+            name = f"data-{number:05d}-of-{len(pieces):05d}.arrow"
+            with layout.explained(f"writing {name}"), pa.OSFile(str(folder / name), "wb") as file:
+                with pa.ipc.new_stream(file, schema) as writer:
+                    writer.write_batch(pa.record_batch(columns, schema=schema))
+            files.append({"filename": name})
+            if progress:
+                progress(number + 1, len(pieces))
+        _describe_dataset(folder, files, features, store)
+    return {
+        "format": "saelens",
+        "out": str(out),
+        "rows": kept,
+        "addresses": [a.name for a in chosen],
+        "dropped": len(store.index) - kept,
+    }
+
+
+def _contexts(store: Store, kept: int, context_size: int) -> Iterator[pd.DataFrame]:
+    """The kept rows in pieces of about a shard, each a whole number of contexts."""
+    largest = int(store.index["shard"].value_counts().max())
+    step = max(1, largest // context_size) * context_size
+    for first in range(0, kept, step):
+        yield store.index.iloc[first : min(first + step, kept)]
+
+
+def _nested(acts: np.ndarray, context_size: int, kind: Any) -> Any:
+    """Rows x d as an Arrow array of contexts x positions x d, without copying."""
+    import pyarrow as pa
+
+    n, width = acts.shape
+    values = pa.array(acts.reshape(-1))
+    inner = pa.ListArray.from_arrays(pa.array(np.arange(0, n * width + 1, width, dtype=np.int32)), values)
+    outer = pa.ListArray.from_arrays(pa.array(np.arange(0, n + 1, context_size, dtype=np.int32)), inner)
+    return pa.ExtensionArray.from_storage(kind, outer)
+
+
+def _describe_dataset(folder: Path, files: list[dict[str, str]], features: Any, store: Store) -> None:
+    """The two JSON files by which Hugging Face's datasets knows a folder."""
+    from datasets import DatasetInfo
+
+    DatasetInfo(features=features, description=f"activations of {store.meta['reasoner']['name']}").write_to_directory(
+        str(folder)
+    )
+    state = {
+        "_data_files": files,
+        "_fingerprint": store.meta["config_hash"],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    layout.commit(folder / "state.json", json.dumps(state, indent=2).encode())
+
+
+def _addresses(store: Store, names: Sequence[str] | None) -> list[Address]:
+    return [store.address(name) for name in names] if names else store.addresses
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that gets its name when all is written, and leaves nothing behind otherwise."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"{out} is there already. Choose another --out.")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    with layout.explained(f"writing {out}"):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if out.exists():
+                out.rmdir()
+            temporary.rename(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+FORMATS: dict[str, Callable[..., dict[str, Any]]] = {"saelens": to_saelens, "arrow": to_arrow}

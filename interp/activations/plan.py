@@ -1,0 +1,134 @@
+"""What a capture will write: its addresses, rows and shards, its description, and what that costs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from interp.activations import layout
+from interp.activations.rows import index_of
+from interp.activations.store import traces_hash
+from interp.errors import StoreError, UsageError, checked_count, unknown
+from interp.files import is_local
+from interp.models.address import Address, resolve
+from interp.models.load import tokenizer_hash
+from interp.models.plain import widths
+from interp.traces import Channel, TraceSet
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+
+DEFAULT_CHANNELS = (Channel.SPECIAL, Channel.THOUGHT, Channel.LATENT, Channel.ANSWER)
+# A worker holds one shard in memory, and one more while that is written.
+SHARD_BYTES = 1 << 28
+_TIMED_TRACES = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One capture, thought through: nothing is written yet."""
+
+    reasoner: Reasoner
+    traces: TraceSet
+    addresses: tuple[Address, ...]
+    index: pd.DataFrame
+    meta: dict[str, Any]
+    row_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """What the shards will take on disk, but for their headers."""
+        return len(self.index) * self.row_bytes
+
+    @property
+    def shard_bytes(self) -> int:
+        """The largest shard: what a worker keeps in memory beside the model and one batch."""
+        return int(self.index["shard"].value_counts().max()) * self.row_bytes
+
+    def estimate(self) -> dict[str, Any]:
+        """Rows, shards, bytes, and the seconds that one worker will need, timed on the first few traces."""
+        from interp.activations.record import gather
+
+        some = self.traces[: min(_TIMED_TRACES, self.meta["shard_size"])]
+        part = self.index[self.index["trace"] < len(some)]
+        gather(self.reasoner, some, self.addresses, part)
+        started = time.perf_counter()
+        gather(self.reasoner, some, self.addresses, part)
+        each = (time.perf_counter() - started) / sum(map(len, some))
+        return {
+            "traces": len(self.traces),
+            "positions": len(self.index),
+            "addresses": len(self.addresses),
+            "shards": int(self.index["shard"].nunique()),
+            "bytes": self.bytes,
+            "worker_bytes": 2 * self.shard_bytes,
+            "seconds": each * sum(map(len, self.traces)),
+        }
+
+    def check_room(self, out: Path) -> None:
+        """Raises `StoreError` where the disk of `out` cannot hold the store."""
+        if not is_local(out):
+            return
+        free = shutil.disk_usage(out).free
+        if self.bytes > free * 0.98:
+            raise StoreError(
+                f"this capture needs about {self.bytes / 2**20:.0f} MB and {out} has {free / 2**20:.0f} MB free. "
+                "Keep fewer sites, layers, channels or positions, store float16, or choose another disk."
+            )
+
+
+def plan(
+    reasoner: Reasoner,
+    traces: TraceSet,
+    *,
+    sites: str | Sequence[str] = "resid",
+    layers: Iterable[int] | None = None,
+    channels: Sequence[str] | None = None,
+    positions: Sequence[str] = (),
+    dtype: str = "float32",
+    shard_size: int = 256,
+) -> Plan:
+    """Resolve what `capture` was asked for. Raises `UsageError` on what is not there, before anything is written."""
+    checked_count("shard_size", shard_size)
+    layout.checked_dtype(dtype)
+    if channels is None:
+        channels = list(Channel) if positions else DEFAULT_CHANNELS
+    channels = [str(channel) for channel in channels]
+    for channel in channels:
+        if channel not in set(Channel):
+            raise unknown("channel", channel, [c.value for c in Channel])
+    if not len(traces):
+        raise UsageError("there are no traces to capture.")
+    addresses = resolve(reasoner.model, sites, layers)
+    d_model = int(reasoner.model.cfg.d_model)
+    wide = widths(reasoner.model, [a.name for a in addresses]) or {}
+    row_bytes = sum(wide.get(a.name, d_model) for a in addresses) * (4 if dtype == "float32" else 2)
+    index = index_of(traces, channels, shard_size, positions, shard_rows=max(1, SHARD_BYTES // row_bytes))
+    meta: dict[str, Any] = {
+        "schema_version": layout.SCHEMA_VERSION,
+        "reasoner": reasoner.describe(),
+        "tokenizer": tokenizer_hash(reasoner.tokenizer),
+        "d_model": d_model,
+        "addresses": [address.name for address in addresses],
+        "dtype": dtype,
+        "channels": channels,
+        "mask": "padding is never kept; of the prompt only its last position, unless the prompt channel is asked for",
+        "shard_size": shard_size,
+        "traces": traces_hash(traces),
+        "n_traces": len(traces),
+    }
+    if positions:
+        meta["positions"] = list(positions)
+    meta["config_hash"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
+    meta["versions"] = {name: version(name) for name in ("torch", "transformers", "transformer-lens")}
+    meta["computed"] = {"device": reasoner.device.type, "dtype": str(reasoner.embed.weight.dtype).removeprefix("torch.")}
+    return Plan(reasoner, traces, tuple(addresses), index, meta, row_bytes)
