@@ -29,7 +29,7 @@ class Ray:
     """
 
     def __init__(self, workers: int | None = None, **settings: str) -> None:
-        known = {"address": str, "num_cpus": float, "num_gpus": float, "memory_gb": float}
+        known: dict[str, type] = {"address": str, "num_cpus": float, "num_gpus": float, "memory_gb": float}
         self._settings = _checked("ray", settings, known)
         self.workers = checked_count("workers", cores() if workers is None else workers)
 
@@ -80,7 +80,9 @@ class Ray:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Workers are to use this very environment, and find what this process finds.
-        environment = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+        environment = {
+            "env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        }
         try:
             if address:
                 ray.init(address=address, runtime_env=environment, **quiet)
@@ -102,9 +104,9 @@ class Slurm:
     _SLURM = ("partition", "account", "qos", "constraint")
 
     def __init__(self, workers: int | None = None, **settings: str) -> None:
-        known = dict.fromkeys(("folder", "cluster", *self._SLURM), str)
-        whole = dict.fromkeys(("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node"), int)
-        self._settings = _checked("slurm", settings, known | whole)
+        known: dict[str, type] = dict.fromkeys(("folder", "cluster", *self._SLURM), str)
+        known |= dict.fromkeys(("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node"), int)
+        self._settings = _checked("slurm", settings, known)
         self.workers = checked_count("workers", cores() if workers is None else workers)
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]:

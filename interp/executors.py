@@ -26,8 +26,10 @@ class Executor(Protocol):
     """Calls a function on every spec. Results come as they are done, each with its spec's place in the list.
 
     A failure of the function is raised as it is; a worker that dies raises `PartialError`, after the results of
-    the others.
+    the others. `workers` is how many specs are under way at a time.
     """
+
+    workers: int
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]: ...
 
@@ -37,6 +39,7 @@ class Inline:
 
     def __init__(self, workers: int | None = None) -> None:
         checked_count("workers", 1 if workers is None else workers)
+        self.workers = 1
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]:
         for number, spec in enumerate(specs):

@@ -8,12 +8,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp.errors import StoreError, UsageError
 
+# What `place` gives. A `UPath` has a path's methods without being one, which runtime type checks would not forgive.
+if TYPE_CHECKING:
+    AnyPath = Path
+else:
+    AnyPath = Any
 
-def place(where: Path | str) -> Path:
+
+def place(where: Path | str) -> AnyPath:
     """A folder or file on disk, or behind any URL that fsspec knows (`memory://runs`, `s3://bucket/runs`).
 
     What comes back for a URL is a `UPath`, which has the methods of a path. Raises `UsageError` for a scheme that
@@ -27,11 +33,13 @@ def place(where: Path | str) -> Path:
         found: Any = UPath(where)
         _ = found.fs
     except (ValueError, ImportError) as error:
-        raise UsageError(f"{where!r} cannot be reached: {error}. Install fsspec's package for it, or use a folder.") from None
+        raise UsageError(
+            f"{where!r} cannot be reached: {error}. Install fsspec's package for it, or use a folder."
+        ) from None
     return found
 
 
-def is_local(path: Path) -> bool:
+def is_local(path: AnyPath) -> bool:
     """Whether a path lies on a disk of this machine, where it can be mapped, synced and renamed."""
     return getattr(path, "protocol", "") in ("", "file", "local")
 
@@ -55,7 +63,7 @@ def explained(doing: str) -> Iterator[None]:
         raise StoreError(f"{doing} failed at {error.filename or '?'}. {hint}") from None
 
 
-def commit(path: Path, content: bytes) -> str:
+def commit(path: AnyPath, content: bytes) -> str:
     """Write `content` so that `path` is either absent, old or whole; returns its sha256.
 
     Temporary name, fsync, rename, fsync of the folder; behind a URL one put, which object stores do whole or not.
@@ -79,7 +87,7 @@ def commit(path: Path, content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: AnyPath) -> str:
     """The sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

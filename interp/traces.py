@@ -168,9 +168,7 @@ def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Tra
         with (place(path) if isinstance(path, str) else path).open("rb") as handle, pq.ParquetFile(handle) as file:
             missing = _COLUMNS - set(file.schema_arrow.names)
             if missing:
-                raise StoreError(
-                    f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}."
-                )
+                raise StoreError(f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}.")
             starts = [0]
             for group in range(file.num_row_groups):
                 starts.append(starts[-1] + file.metadata.row_group(group).num_rows)

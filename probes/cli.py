@@ -35,7 +35,7 @@ def sweep_command(
     description_length: Annotated[
         bool, typer.Option("--description-length", help="also the bits of the online code, at about twice the time")
     ] = False,
-    engine: Annotated[str | None, typer.Option(help="inline or process")] = None,
+    engine: Annotated[str | None, typer.Option(help="inline, process, ray or slurm, settings behind a colon")] = None,
     workers: Annotated[int | None, typer.Option(help="worker processes; one for each core by default")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say how many cells, how long and how much memory")

@@ -37,7 +37,9 @@ class SweepConfig(BaseModel):
     seeds: int | list[int] = Field(3, description="problem splits: how many, or which")
     controls: str | list[str] = Field("all", description="all, none, or names")
     description_length: bool = Field(False, description="also the bits of the online code, at about twice the time")
-    engine: str = Field("inline", description="where the units run: inline or process")
+    engine: str = Field(
+        "inline", description="where the units run: inline, process, ray or slurm, settings behind a colon"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one for each core by default")
     grid: Axes = Field(Axes(), description="lists whose every combination is probed")
     zip: Axes = Field(

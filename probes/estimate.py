@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from interp.activations import Store
-from interp.executors import Processes
+from interp.executors import executor
 from probes.blocks import blocks
 from probes.units import Unit, run_unit
 
@@ -35,7 +35,7 @@ def estimate(store: Store, plans: list[list[Unit]], engine: str, workers: int | 
         started = time.perf_counter()
         run_unit(sample)
         seconds += (time.perf_counter() - started) * addresses * len(usable) * len(first.seeds)
-    at_once = Processes(workers).workers if engine == "process" else 1
+    at_once = executor(engine, workers).workers
     return {
         "cells": cells,
         "units": sum(len(planned) for planned in plans),

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from interp.activations import layout
 from interp.activations.plan import Plan, plan
-from interp.activations.shards import Present, ShardSpec, capture_shard, commit_shard, present, reasoner_of, record_shard
+from interp.activations.shards import (
+    Present,
+    ShardSpec,
+    capture_shard,
+    commit_shard,
+    present,
+    reasoner_of,
+    record_shard,
+)
 from interp.activations.store import Store, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count
 from interp.executors import Inline, executor
-from interp.files import is_local, place
+from interp.files import AnyPath, is_local, place
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -33,7 +40,7 @@ def capture(
     layers: Iterable[int] | None = None,
     channels: Sequence[str] | None = None,
     positions: Sequence[str] = (),
-    out: Path | str,
+    out: AnyPath | str,
     dtype: str = "float32",
     shard_size: int = 256,
     batch_size: int = 64,
@@ -67,7 +74,7 @@ def capture(
 
 
 def resume(
-    store: Path | str,
+    store: AnyPath | str,
     *,
     batch_size: int = 64,
     engine: str = "inline",
@@ -99,7 +106,7 @@ def resume(
 
 def carry_out(
     planned: Plan,
-    out: Path | str,
+    out: AnyPath | str,
     *,
     batch_size: int = 64,
     engine: str = "inline",
@@ -171,7 +178,7 @@ def _overlapped(specs: Sequence[ShardSpec]) -> Iterator[dict[str, Any]]:
             yield writing.result()
 
 
-def _open_folder(out: Path, planned: Plan) -> None:
+def _open_folder(out: AnyPath, planned: Plan) -> None:
     """Start a store in `out`, or make sure that the one there is this one."""
     meta = planned.meta
     if (out / layout.META).exists():
@@ -203,6 +210,6 @@ def _open_folder(out: Path, planned: Plan) -> None:
     layout.commit(out / layout.META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
 
 
-def _is_temporary(path: Path) -> bool:
+def _is_temporary(path: AnyPath) -> bool:
     """Whether a killed writer left this file under its temporary name."""
     return path.name.startswith(".") and path.suffix == ".tmp"

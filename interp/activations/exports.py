@@ -62,9 +62,12 @@ def to_arrow(
                 table = table.append_column(address.name, lists)
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), "cotlens": json.dumps(store.meta)})
             path = folder / f"part-{shard:05d}.arrow"
-            with layout.explained(f"writing {path.name}"), pa.OSFile(str(path), "wb") as file:
-                with pa.ipc.new_file(file, table.schema) as writer:
-                    writer.write_table(table)
+            with (
+                layout.explained(f"writing {path.name}"),
+                pa.OSFile(str(path), "wb") as file,
+                pa.ipc.new_file(file, table.schema) as writer,
+            ):
+                writer.write_table(table)
             written += len(rows)
             if progress:
                 progress(number + 1, len(shards))
@@ -112,9 +115,12 @@ def to_saelens(
             ids = pa.array(rows["token_id"].to_numpy(np.int32))
             columns.append(pa.FixedSizeListArray.from_arrays(ids, context_size))
             name = f"data-{number:05d}-of-{len(pieces):05d}.arrow"
-            with layout.explained(f"writing {name}"), pa.OSFile(str(folder / name), "wb") as file:
-                with pa.ipc.new_stream(file, schema) as writer:
-                    writer.write_batch(pa.record_batch(columns, schema=schema))
+            with (
+                layout.explained(f"writing {name}"),
+                pa.OSFile(str(folder / name), "wb") as file,
+                pa.ipc.new_stream(file, schema) as writer,
+            ):
+                writer.write_batch(pa.record_batch(columns, schema=schema))
             files.append({"filename": name})
             if progress:
                 progress(number + 1, len(pieces))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from interp.errors import StoreError, UsageError
-from interp.files import commit, explained, file_hash, is_local
+from interp.files import AnyPath, commit, explained, file_hash, is_local
 from interp.models.address import Address
 
 SCHEMA_VERSION = 1
@@ -21,11 +20,11 @@ KEY = "acts"
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def shard_path(root: Path, folder: str, shard: int) -> Path:
+def shard_path(root: AnyPath, folder: str, shard: int) -> AnyPath:
     return root / "acts" / folder / f"{shard:05d}.safetensors"
 
 
-def append_line(path: Path, record: dict[str, Any]) -> None:
+def append_line(path: AnyPath, record: dict[str, Any]) -> None:
     """Append one JSON line and see it to the disk. Behind a URL, where nothing can be appended, write all anew."""
     line = (json.dumps(record, sort_keys=True) + "\n").encode()
     if not is_local(path):
@@ -37,7 +36,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_manifest(root: Path) -> list[dict[str, Any]]:
+def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
     """The committed shards, in order. A last line that a kill cut short is not there yet."""
     path = root / MANIFEST
     if not path.exists():
@@ -54,7 +53,7 @@ def read_manifest(root: Path) -> list[dict[str, Any]]:
     return records
 
 
-def leave_receipt(root: Path, record: dict[str, Any]) -> None:
+def leave_receipt(root: AnyPath, record: dict[str, Any]) -> None:
     """Say beside a store that a shard's files are whole, where another process than the one that writes wrote them.
 
     Only the driver of a capture appends to the manifest; receipts outlive it, so that a driver that was killed
@@ -63,7 +62,7 @@ def leave_receipt(root: Path, record: dict[str, Any]) -> None:
     commit(root / RECEIPTS / f"{record['shard']:05d}.json", json.dumps(record, sort_keys=True).encode())
 
 
-def collect_receipts(root: Path) -> None:
+def collect_receipts(root: AnyPath) -> None:
     """Enter what workers finished into the manifest, and put it into the order of the shards."""
     folder = root / RECEIPTS
     if not folder.exists():
@@ -81,7 +80,7 @@ def collect_receipts(root: Path) -> None:
     folder.rmdir()
 
 
-def write_manifest(root: Path, records: list[dict[str, Any]]) -> None:
+def write_manifest(root: AnyPath, records: list[dict[str, Any]]) -> None:
     """Write the manifest anew, unless it says that already."""
     content = b"".join((json.dumps(record, sort_keys=True) + "\n").encode() for record in records)
     path = root / MANIFEST
@@ -89,14 +88,14 @@ def write_manifest(root: Path, records: list[dict[str, Any]]) -> None:
         commit(path, content)
 
 
-def mend_manifest(root: Path) -> None:
+def mend_manifest(root: AnyPath) -> None:
     """Keep the whole lines whose files are as they were committed; what they leave out will be redone."""
     path = root / MANIFEST
     if path.exists():
         write_manifest(root, [record for record in read_manifest(root) if not faults(root, record)])
 
 
-def faults(root: Path, record: dict[str, Any]) -> list[str]:
+def faults(root: AnyPath, record: dict[str, Any]) -> list[str]:
     """What is wrong with one committed shard, one line for each file."""
     wrong = []
     for name, expected in record["sha256"].items():
@@ -133,7 +132,7 @@ def largest(dtype: str) -> float:
 class MappedRows:
     """The rows of one shard file, mapped into memory (fetched whole behind a URL) and gathered with numpy."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         try:
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
@@ -175,6 +174,6 @@ class MappedRows:
             np.copyto(out, found)
 
 
-def source(path: Path) -> Any:
+def source(path: AnyPath) -> Any:
     """What pandas can read a file from: its path on a disk, its content behind a URL."""
     return path if is_local(path) else io.BytesIO(path.read_bytes())

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,7 +17,7 @@ from interp.activations import layout
 from interp.activations.rows import index_of
 from interp.activations.store import traces_hash
 from interp.errors import StoreError, UsageError, checked_count, unknown
-from interp.files import is_local
+from interp.files import AnyPath, is_local
 from interp.models.address import Address, resolve
 from interp.models.load import tokenizer_hash
 from interp.models.plain import widths
@@ -74,7 +73,7 @@ class Plan:
             "seconds": each * sum(map(len, self.traces)),
         }
 
-    def check_room(self, out: Path) -> None:
+    def check_room(self, out: AnyPath) -> None:
         """Raises `StoreError` where the disk of `out` cannot hold the store."""
         if not is_local(out):
             return
@@ -130,5 +129,8 @@ def plan(
         meta["positions"] = list(positions)
     meta["config_hash"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
     meta["versions"] = {name: version(name) for name in ("torch", "transformers", "transformer-lens")}
-    meta["computed"] = {"device": reasoner.device.type, "dtype": str(reasoner.embed.weight.dtype).removeprefix("torch.")}
+    meta["computed"] = {
+        "device": reasoner.device.type,
+        "dtype": str(reasoner.embed.weight.dtype).removeprefix("torch."),
+    }
     return Plan(reasoner, traces, tuple(addresses), index, meta, row_bytes)

@@ -92,9 +92,7 @@ def record_shard(spec: ShardSpec) -> Buffers:
     addresses = [Address(name) for name in meta["addresses"]]
     options: dict[str, Any] = {"batch_size": spec.batch_size}
     with _threads(spec.threads):
-        found = gather(
-            reasoner, traces, addresses, index, dtype=getattr(torch, meta["dtype"]), **options
-        )
+        found = gather(reasoner, traces, addresses, index, dtype=getattr(torch, meta["dtype"]), **options)
         for address, rows in found.items():
             # A sum is one pass over the rows; only where it is not finite are they looked at one by one.
             if not torch.isfinite(rows.sum(dtype=torch.float32)) and not torch.isfinite(rows).all():

@@ -17,7 +17,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from jaxtyping import Float32
 
 from interp.activations import layout
 from interp.errors import StoreError, UsageError, unknown
-from interp.files import file_hash, is_local, place
+from interp.files import AnyPath, file_hash, is_local, place
 from interp.models.address import Address
 from interp.traces import Channel, TraceSet
 
@@ -41,7 +40,7 @@ _GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read 
 class Store:
     """A store on disk, opened for reading. Raises `StoreError` when it is missing, foreign or damaged."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: AnyPath | str) -> None:
         self.path = place(path)
         meta = self.path / layout.META
         if not meta.exists():

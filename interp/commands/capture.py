@@ -90,9 +90,7 @@ def resume(
     from interp.activations import resume as finish
 
     with Bars() as bars, bars.stage(f"resuming {store}") as report:
-        found = finish(
-            store, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report
-        )
+        found = finish(store, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report)
     _captured(found, as_json)
 
 
@@ -195,7 +193,11 @@ def import_(
 
 def _captured(store: Any, as_json: bool) -> None:
     said = store.describe()
-    emit(said, as_json, lambda: print(f"{said['positions']} positions x {len(said['addresses'])} addresses in {said['path']}"))
+    emit(
+        said,
+        as_json,
+        lambda: print(f"{said['positions']} positions x {len(said['addresses'])} addresses in {said['path']}"),
+    )
 
 
 def _estimate(said: dict[str, Any]) -> str:

@@ -134,7 +134,10 @@ def _compared(bridge: TransformerBridge, plain: Plain, names: Sequence[str]) -> 
     }
 
     def noting(where: str, name: str) -> Watcher:
-        return lambda found, hook=None: seen[where].update({name: found.detach().float()})
+        def note(found: Any, hook: Any = None) -> None:
+            seen[where][name] = found.detach().float()
+
+        return note
 
     there = []
     for name in names:

@@ -111,7 +111,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_written(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
-    with pytest.raises(StoreError, match="is there already. Choose another --out"):
+    with pytest.raises(StoreError, match=r"is there already\. Choose another --out"):
         export(store, "saelens", tmp_path / "mine")
     with monkeypatch.context() as patched:
         full_after(0, patched)
@@ -164,7 +164,8 @@ def as_vllm_writes(reasoner: interp.Reasoner, traces: TraceSet, folder: Path, *,
         states = [*out.hidden_states[:-1], before[0]]
         stacked = torch.stack([states[layer][0] for layer in LAYERS], dim=0 if layers_first else 1).contiguous()
         save_file(
-            {"token_ids": torch.tensor(trace.token_ids), "hidden_states": stacked}, folder / f"{trace.id:03d}.safetensors"
+            {"token_ids": torch.tensor(trace.token_ids), "hidden_states": stacked},
+            folder / f"{trace.id:03d}.safetensors",
         )
     return folder
 
@@ -205,14 +206,16 @@ def test_files_that_do_not_fit_are_refused(
     reasoner, written = text
     folder = as_vllm_writes(reasoner, written[:2], tmp_path / "vllm")
     files = sorted(folder.iterdir())
-    with pytest.raises(UsageError, match=r"holds hidden states \(\d+, 3, 128\); expected \(\d+ positions, 2 layers, d\)"):
+    with pytest.raises(
+        UsageError, match=r"holds hidden states \(\d+, 3, 128\); expected \(\d+ positions, 2 layers, d\)"
+    ):
         from_vllm(files, [1, 2], tmp_path / "s")
     with pytest.raises(StoreError, match=r"no trace has its \d+ tokens"):
         from_vllm(files, LAYERS, tmp_path / "s", traces=traces)
     with pytest.raises(UsageError, match="layers must be different ids"):
         from_vllm(files, [1, 1, 2], tmp_path / "s")
     (folder / "z.safetensors").write_bytes(b"nothing")
-    with pytest.raises(StoreError, match="z.safetensors is not a file of vLLM's hidden states connector"):
+    with pytest.raises(StoreError, match=r"z\.safetensors is not a file of vLLM's hidden states connector"):
         from_vllm(sorted(folder.iterdir()), LAYERS, tmp_path / "s")
     ended = cotlens("capture", "import", folder, "--out", tmp_path / "s")
     assert ended.code == 2 and "give --layers" in ended.error
