@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from interp.activations import Store
 
 Labeller = Callable[[Trace, int], str | None]
+
+
+class Traced(Protocol):
+    """What holds traces: a store, or a list of them."""
+
+    @property
+    def traces(self) -> Sequence[Trace]: ...
+
+
+@dataclass(frozen=True)
+class _Listed:
+    traces: Sequence[Trace]
 
 
 def _value_after(trace: Trace, step: int) -> str | None:
@@ -36,7 +49,7 @@ TARGETS: dict[str, tuple[Labeller, str]] = {
 _VALUE = re.compile(r"^value_([1-9])$")
 
 
-def _fact(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
+def _fact(store: Traced, rows: pd.DataFrame, target: str) -> np.ndarray:
     """Labels of a task's own facts, written `necessary:B`, or `depends:A,B` for facts about two entities."""
     name, _, about = target.partition(":")
     entities = tuple(about.split(",")) if about else ()
@@ -61,7 +74,7 @@ def _fact(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
     return np.array(found, dtype=object)
 
 
-def labels(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
+def labels(store: Traced, rows: pd.DataFrame, target: str) -> np.ndarray:
     """The label of each row, an array of str with None where the target is not defined.
 
     `value_k` is the value after step k, whatever the position; `necessary:B` is a fact of the store's task
@@ -76,6 +89,12 @@ def labels(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
     labeller = TARGETS[target][0]
     pairs = zip(rows["trace"], rows["step"], strict=True)
     return np.array([labeller(store.traces[t], s) for t, s in pairs], dtype=object)
+
+
+def trace_labels(traces: Sequence[Trace], target: str) -> np.ndarray:
+    """The label of each trace as a whole, as `labels` gives it at the end of the question."""
+    rows = pd.DataFrame({"trace": range(len(traces)), "step": 0})
+    return labels(_Listed(traces), rows, target)
 
 
 def value_targets(store: Store) -> list[str]:
