@@ -19,10 +19,11 @@ from jaxtyping import Float
 from interp.errors import UsageError
 from interp.stats import grouped_mean_interval, q_values
 from interp.traces import TraceSet
+from interp.wording import Wording, words
 from probes.information import class_costs, gained, p_value
 from probes.latents import states
 from probes.power import ALPHA, power
-from probes.wording import Wording, token_columns, words
+from probes.wording import token_columns
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

@@ -18,10 +18,11 @@ import pandas as pd
 from interp.errors import UsageError
 from interp.stats import q_values
 from interp.traces import TraceSet
+from interp.wording import Wording, texts, words
 from probes.information import gained, summary
 from probes.power import ALPHA
 from probes.subtext import jointly, labels_of
-from probes.wording import Wording, choice_features, meaning_features, texts, token_columns, words
+from probes.wording import choice_features, meaning_features, token_columns
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -77,7 +78,9 @@ def locate(
     cells["carrying"] = (cells["q"] < ALPHA) & (cells["ci_low"] > 0)
     carrying = cells[cells["carrying"]]
     places = set(carrying["place"])
-    synonyms = [_synonyms(said, wording, labels[row.target], int(row.place), row.target) for row in carrying.itertuples()]
+    synonyms = [
+        _synonyms(said, wording, labels[row.target], int(row.place), row.target) for row in carrying.itertuples()
+    ]
     layers = pd.DataFrame()
     if reasoner is not None:
         by_layer = [_layers(reasoner, traces, int(place), labels, groups, seed) for place in sorted(places)]
@@ -86,9 +89,7 @@ def locate(
     versions = {
         "as written": said,
         "carrying words neutral": [wording.paraphrase(each, rng, places) for each in said],
-        "other words neutral": [
-            wording.paraphrase(each, rng, set(range(1, len(each) + 1)) - places) for each in said
-        ],
+        "other words neutral": [wording.paraphrase(each, rng, set(range(1, len(each) + 1)) - places) for each in said],
     }
     knock_out = {
         name: jointly(labels, given, choice_features(version, wording), groups, seed=seed)

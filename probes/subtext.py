@@ -20,9 +20,10 @@ from interp.errors import UsageError
 from interp.stats import grouped_mean_interval
 from interp.targets import trace_labels
 from interp.traces import Trace, TraceSet
+from interp.wording import Wording, texts
 from probes.information import Features, Gained, gained, p_value, summary
 from probes.power import ALPHA, Power, power
-from probes.wording import Wording, choice_features, meaning_features, question_features, texts
+from probes.wording import choice_features, meaning_features
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -72,7 +73,9 @@ def measure(
         for place in places:
             channels[f"latents at {place}"] = beside_text(reasoner, traces, place, addresses)
     if not channels:
-        raise UsageError("nothing to measure: give a wording (which words mean the same), or the reasoner that thought.")
+        raise UsageError(
+            "nothing to measure: give a wording (which words mean the same), or the reasoner that thought."
+        )
     frames, total = [], {}
     for name, (given, beyond) in channels.items():
         found = gained(labels, given, beyond, groups, seed=seed)
@@ -198,6 +201,3 @@ def paraphrase(
             row |= {"accuracy": right.mean(), "accuracy_low": low, "accuracy_high": high, "same_answer": kept.mean()}
         rows.append(row | {"n": total["n"]})
     return pd.DataFrame(rows)
-
-
-__all__ = ["Subtext", "jointly", "measure", "paraphrase", "paraphrased", "question_features", "verdict"]

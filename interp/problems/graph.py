@@ -84,6 +84,7 @@ class GraphTask(DrawnTask):
         if n_symbols > len(_SYMBOLS):
             raise UsageError(f"symbols of task graph must be at most {len(_SYMBOLS)}, but {symbols} came.")
         self.values = tuple(_SYMBOLS[:n_symbols])
+        self.symbols = self.values  # words that may be exchanged for each other throughout a problem
         options = [
             ("hops", str(hops), "2-4"),
             ("nodes", self.n_nodes, 13),

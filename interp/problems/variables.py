@@ -82,6 +82,7 @@ class VariablesTask(DrawnTask):
                 f"and {self.distractors} distractors) and {len(_NAMES)}, but {n_names} came."
             )
         self.names = tuple(_NAMES[:n_names])
+        self.symbols = self.names  # words that may be exchanged for each other throughout a problem
         options = [
             ("steps", str(steps), "2-4"),
             ("distractors", self.distractors, 2),
