@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "capture": ("interp.commands.capture:app", "record activations of traces in a store"),
     "probe": ("probes.cli:app", "sweep linear probes over a store, with their controls"),
     "decode": ("interp.commands.decode:app", "read thoughts with any decoder, and score them all in one table"),
+    "subtext": (
+        "probes.subtext_cli:app",
+        "what a chain of thought says beyond its text: measure, locate, discover, paraphrase, commitment",
+    ),
     "report": ("dashboards.cli:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.cli:dash", "open the dashboard over a run"),
     "bench": ("benchmarks.cli:app", "take measures beside their peers"),

@@ -22,13 +22,13 @@ from interp.targets import trace_labels
 from interp.traces import Trace, TraceSet
 from interp.wording import Wording, texts
 from probes.information import Features, Gained, gained, p_value, summary
-from probes.power import ALPHA, Power, power
+from probes.power import ALPHA, ASKED_BITS, Power, power
 from probes.wording import choice_features, meaning_features
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
-FOUND, ABSENT, UNDECIDED = "subtext", "none", "undecided"
+FOUND, ABSENT, UNDECIDED, KNOWN = "subtext", "none", "undecided", "known without"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Subtext:
     """Bits about every target by channel (`table`), and of all targets together by the chain rule (`total`).
 
     The verdict of a row is `subtext` at q < 0.01 with an interval above 0, `none` where the sample has the power to
-    have seen 0.1 bit and did not, else `undecided`.
+    have seen 0.1 bit and did not, `known without` where what is given leaves no more than that open, else `undecided`.
     """
 
     table: pd.DataFrame
@@ -84,10 +84,13 @@ def measure(
         table = summary(found, groups, seed)
         shuffled = gained(labels, given, _of_others(beyond, seed), groups, seed=seed)
         table.insert(4, "shuffled", [float(shuffled[target].bits.mean()) for target in table["target"]])
-        powers = {t: power(labels[t], given, beyond, groups, seed=seed) for t in table["target"]} if with_power else {}
+        left = dict(zip(table["target"], table["without"], strict=True))
+        open_ = [target for target in left if left[target] > ASKED_BITS]
+        powers = {t: power(labels[t], given, beyond, groups, seed=seed) for t in open_} if with_power else {}
         table["power"] = [powers[t].share if t in powers else None for t in table["target"]]
         table["verdict"] = [
-            verdict(q, low, powers.get(t)) for t, q, low in table[["target", "q", "ci_low"]].itertuples(index=False)
+            KNOWN if left[t] <= ASKED_BITS else verdict(q, low, powers.get(t))
+            for t, q, low in table[["target", "q", "ci_low"]].itertuples(index=False)
         ]
         table.insert(0, "channel", name)
         frames.append(table)

@@ -139,6 +139,16 @@ class ChainTask(WithoutFacts, DrawnTask):
             order = self.order if self.order != "mixed" else rng.choice(ORDERS[:2])
             yield self._problem(start, chosen, structure, split, self._surface(rng, order, start, chosen))
 
+    def problem(self, start: int, names: list[str]) -> Problem:
+        """The problem, in order, that applies the operations of those names to `start`, in the split that it falls in."""
+        if not 0 <= start < self.n_values or not names or any(name not in self._by_name for name in names):
+            raise UsageError(f"task chain makes no problem of start {start!r} and operations {names!r}.")
+        chosen = [self._by_name[name] for name in names]
+        structure = structure_hash(self.name, self.n_values, start, names)
+        return self._problem(
+            start, chosen, structure, split_of(structure), self._surface(Random(0), ORDERS[0], start, chosen)
+        )
+
     def _surface(self, rng: Random, order: str, start: int, chosen: list[Operation]) -> str:
         if order == "in-order":
             return " ".join([str(start), *(operation.name for operation in chosen), "?"])

@@ -1,0 +1,250 @@
+"""`cotlens subtext`: what the words of a chain of thought, and the latents behind it, say beyond what is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from interp.console import AsJson, Bars, emit, new_app, print_table
+from interp.errors import QualityError, UsageError
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+    from interp.traces import TraceSet
+    from interp.wording import Wording
+
+app = new_app(
+    "Information in a chain of thought that its text does not carry: how much, where, and whether it matters."
+)
+
+Model = Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")]
+Task = Annotated[str | None, typer.Option(help="as subtext:n=500,seed=7; the reasoner's own task by default")]
+Traces = Annotated[Path | None, typer.Option(help="Parquet file of traces of this model, instead of thinking now")]
+N = Annotated[int, typer.Option(help="held-out problems to think about")]
+Seed = Annotated[int, typer.Option(help="of the problems, of sampling and of the splits")]
+Temperature = Annotated[float, typer.Option(help="1 samples, as choices of words must be; 0 is greedy")]
+Target = Annotated[list[str] | None, typer.Option(help="repeatable, as hint:2 or answer; the task's facts by default")]
+Synonyms = Annotated[
+    Path | None, typer.Option(help="JSON file, a list of lists of words that mean the same; the task's own by default")
+]
+
+
+@app.command("measure")
+def measure_command(
+    model: Model,
+    task: Task = None,
+    traces: Traces = None,
+    n: N = 1000,
+    seed: Seed = 0,
+    temperature: Temperature = 1.0,
+    target: Target = None,
+    synonyms: Synonyms = None,
+    latents: Annotated[
+        list[str] | None, typer.Option(help="also the latents at this place, as 'question end'; repeatable")
+    ] = None,
+    address: Annotated[list[str] | None, typer.Option(help="repeatable; all blocks and the final state")] = None,
+    power: Annotated[bool, typer.Option(help="say what this sample would have seen")] = True,
+    fail_over: Annotated[
+        float | None, typer.Option(help="exit with 4 if all targets together exceed so many bits")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bits about each target in the choice of words beyond their meaning, and in latents beyond question and text."""
+    from probes.subtext import measure
+
+    with Bars() as bars:
+        reasoner, thought = _thought(bars, model, traces, task, n, seed, temperature)
+        wording = _wording(thought, synonyms, needed=not latents)
+        with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
+            found = measure(
+                thought,
+                target,
+                wording=wording,
+                reasoner=reasoner if latents else None,
+                places=latents or (),
+                addresses=address,
+                with_power=power,
+                seed=seed,
+            )
+
+    def human() -> None:
+        print_table(found.table.drop(columns=["structures"]))
+        for channel, total in found.total.items():
+            low, high = total["ci"]
+            print(
+                f"\n{channel}: {total['bits']:.3f} bits [{low:.3f}, {high:.3f}] about all targets together, n = {total['n']}"
+            )
+            print(total.get("power", "power was not asked for, so nothing that was not found may be called absent"))
+
+    emit({"table": found.table.to_dict("records"), "total": found.total, "notes": found.notes}, as_json, human)
+    worst = max(total["bits"] for total in found.total.values())
+    if fail_over is not None and worst > fail_over:
+        raise QualityError(f"{worst:.3f} bits were found, more than {fail_over}.")
+
+
+@app.command("locate")
+def locate_command(
+    model: Model,
+    task: Task = None,
+    traces: Traces = None,
+    n: N = 1000,
+    seed: Seed = 0,
+    temperature: Temperature = 1.0,
+    target: Target = None,
+    synonyms: Synonyms = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which words carry it, which synonyms say what, which layers hold it; and whether knocking them out closes it."""
+    from probes.locating import locate
+
+    with Bars() as bars:
+        reasoner, thought = _thought(bars, model, traces, task, n, seed, temperature)
+        with bars.stage("locating"):
+            found = locate(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
+
+    def human() -> None:
+        print(f"carrying words: {', '.join(map(str, found.places)) or 'none'} (q < 0.01)")
+        shown = found.cells[found.cells["carrying"]] if found.places else found.cells
+        print_table(shown[["place", "target", "bits", "ci_low", "ci_high", "q", "n"]])
+        for frame in (found.synonyms, found.layers):
+            if len(frame):
+                print()
+                print_table(frame.drop(columns=[c for c in ("without", "with", "structures", "p") if c in frame]))
+        print()
+        for version, total in found.knock_out.items():
+            print(f"{version}: {total['bits']:.3f} bits [{total['ci'][0]:.3f}, {total['ci'][1]:.3f}]")
+
+    result = {name: getattr(found, name).to_dict("records") for name in ("cells", "synonyms", "layers")}
+    emit(
+        {"places": found.places, "knock_out": found.knock_out, "n": len(thought), "seed": seed, **result},
+        as_json,
+        human,
+    )
+
+
+@app.command("discover")
+def discover_command(
+    model: Model,
+    task: Task = None,
+    traces: Traces = None,
+    n: N = 1000,
+    seed: Seed = 0,
+    synonyms: Synonyms = None,
+    address: Annotated[str, typer.Option(help="where the state before each word is read")] = "ln_final.hook_out",
+    as_json: AsJson = False,
+) -> None:
+    """Without being told what about: flag words whose choice depends on hidden state."""
+    from probes.discovery import discover
+
+    with Bars() as bars:
+        reasoner, thought = _thought(bars, model, traces, task, n, seed, 1.0)
+        with bars.stage("testing every word"):
+            found = discover(reasoner, thought, _known(thought, synonyms), address=address, with_power=True, seed=seed)
+
+    def human() -> None:
+        print_table(found.words)
+        for row in found.words.itertuples():
+            if not row.flagged and (row.power is None or row.power < 0.9):
+                print(
+                    f"word {row.place}: no verdict; this sample would have seen 0.1 bit with probability {row.power}."
+                )
+        marked = int((found.traces["q"] < 0.01).sum())
+        print(
+            f"\nsingle traces flagged at q < 0.01: {marked} of {len(thought)}; a trace can show what its words can say."
+        )
+
+    result = {"words": found.words.to_dict("records"), "traces": found.traces.to_dict("records"), "notes": found.notes}
+    emit(result, as_json, human)
+
+
+@app.command("paraphrase")
+def paraphrase_command(
+    model: Model,
+    task: Task = None,
+    traces: Traces = None,
+    n: N = 1000,
+    seed: Seed = 0,
+    temperature: Temperature = 1.0,
+    target: Target = None,
+    synonyms: Synonyms = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say the same in other words: what is left of the channel, and what of the answers."""
+    from probes.subtext import paraphrase
+
+    with Bars() as bars:
+        reasoner, thought = _thought(bars, model, traces, task, n, seed, temperature)
+        with bars.stage("paraphrasing"):
+            table = paraphrase(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
+    emit({"table": table.to_dict("records"), "seed": seed}, as_json, lambda: print_table(table))
+
+
+@app.command("commitment")
+def commitment_command(
+    model: Model,
+    task: Task = None,
+    traces: Traces = None,
+    n: N = 400,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """When the answer is decided: forced early answers and a probe, step by step, and whether later text matters."""
+    from probes.commitment import commitment
+
+    with Bars() as bars:
+        reasoner, thought = _thought(bars, model, traces, task, n, seed, 0.0)
+        with bars.stage("answering early"):
+            found = commitment(reasoner, thought, seed=seed)
+
+    def human() -> None:
+        print_table(found.steps)
+        print()
+        print_table(found.decided)
+        print(f"\n{found.says}")
+
+    result = {"steps": found.steps.to_dict("records"), "decided": found.decided.to_dict("records"), "says": found.says}
+    emit(result | {"n": len(thought), "seed": seed}, as_json, human)
+
+
+def _thought(
+    bars: Bars, model: str, traces: Path | None, task: str | None, n: int, seed: int, temperature: float
+) -> tuple[Reasoner, TraceSet]:
+    """The reasoner, and traces that it thinks now or that are read from a file."""
+    from interp.commands.think import problems_of
+    from interp.loading import load
+    from interp.traces import TraceSet
+
+    reasoner = load(model)
+    if traces is not None:
+        if task is not None:
+            raise UsageError("give --traces, or --task to think about now, not both.")
+        found = TraceSet.from_parquet(traces)
+        if not len(found):
+            raise UsageError(f"{traces} holds no traces.")
+        return reasoner, found
+    problems: list[Any] = problems_of(task) if task else reasoner.task.generate(n, seed=seed, split="test")
+    with bars.stage(f"thinking about {len(problems)} problems") as progress:
+        return reasoner, reasoner.think(problems, batch_size=256, temperature=temperature, seed=seed, progress=progress)
+
+
+def _wording(traces: TraceSet, synonyms: Path | None, *, needed: bool) -> Wording | None:
+    """The file's synonyms, else the task's; None where there are none and none are needed."""
+    from interp.problems import task as make_task
+    from interp.wording import Wording
+
+    if synonyms is not None:
+        return Wording.read(synonyms)
+    try:
+        return Wording.of_task(make_task(traces[0].problem.task))
+    except UsageError:
+        if needed:
+            raise
+        return None
+
+
+def _known(traces: TraceSet, synonyms: Path | None) -> Wording:
+    found = _wording(traces, synonyms, needed=True)
+    assert found is not None
+    return found
