@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError
+from interp.hardware import fast_bfloat16
 
 _WIDE = 16
 _PRODUCTS = 30  # about how often a fit multiplies its rows with all columns
@@ -123,13 +124,6 @@ class Design:
         if self._rough is None:
             return self.transposed_times(columns)
         return (self._rough.T @ columns.bfloat16()).to(columns.dtype)
-
-
-def fast_bfloat16(like: Tensor) -> bool:
-    """Whether products of bfloat16 matrices are faster than those of float32 where `like` lies."""
-    if like.dtype != torch.float32:
-        return False
-    return like.is_cuda or any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

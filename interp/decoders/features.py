@@ -7,23 +7,21 @@ given a random dictionary, principal components and single neurons to choose fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from scipy.stats import rankdata
 
 from interp.activations import Store
 from interp.decoders.base import Readings, ranked
 from interp.errors import unknown
 from interp.models.address import Address
+from interp.sae.dictionaries import NAMES, Dictionary, SAEDictionary, baseline
 
 if TYPE_CHECKING:
     from sae_lens import SAE
-
-Dictionary = Literal["sae", "random_dictionary", "pca", "neurons"]
-Encode = Callable[[Float32[np.ndarray, "rows d"]], Float[np.ndarray, "rows features"]]
 
 
 class FeatureReadout:
@@ -35,7 +33,7 @@ class FeatureReadout:
 
     def __init__(
         self,
-        dictionary: Dictionary = "sae",
+        dictionary: Literal["sae", "random_dictionary", "pca", "neurons"] = "sae",
         *,
         d_sae: int = 512,
         k: int = 16,
@@ -43,17 +41,17 @@ class FeatureReadout:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if dictionary not in _NAMES:
-            raise unknown("dictionary", dictionary, _NAMES)
-        self.name = dictionary
+        if dictionary not in NAMES:
+            raise unknown("dictionary", dictionary, NAMES)
+        self.name: Any = dictionary
         self.d_sae, self.k, self.samples, self.seed = d_sae, k, samples, seed
         self.progress = progress
         self.sae_: SAE | None = None
 
     def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> FeatureReadout:
         acts = store.acts(address, rows)
-        self._encode = self._learn(store, address, rows, acts)
-        features = self._encode(acts)
+        self.dictionary_ = self._learn(store, address, rows, acts)
+        features = self.dictionary_.encode(acts)
         self.classes_ = np.array(sorted(set(targets)), dtype=object)
         is_class = targets[:, None] == self.classes_[None, :]
         area = _areas(features, is_class)
@@ -66,25 +64,16 @@ class FeatureReadout:
         return self
 
     def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
-        features = self._encode(store.acts(address, rows))[:, self._columns]
+        features = self.dictionary_.encode(store.acts(address, rows))[:, self._columns]
         odds = features * self._slope + self._offset
         odds -= odds.max(axis=1, keepdims=True)
         scores = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
         return ranked(scores, self.classes_, top_k)
 
-    def _learn(self, store: Store, address: Address, rows: pd.DataFrame, acts: np.ndarray) -> Encode:
-        if self.name == "neurons":
-            return _both_signs
-        if self.name == "pca":
-            centre = acts.mean(axis=0)
-            axes = np.linalg.svd(acts - centre, full_matrices=False)[2][: self.d_sae]
-            return lambda x: _both_signs((x - centre) @ axes.T)
-        if self.name == "random_dictionary":
-            rng = np.random.default_rng(self.seed)
-            directions = rng.normal(size=(acts.shape[1], self.d_sae)).astype(np.float32)
-            directions /= np.linalg.norm(directions, axis=0)
-            centre = acts.mean(axis=0)
-            return lambda x: _top_k((x - centre) @ directions, self.k)
+    def _learn(self, store: Store, address: Address, rows: pd.DataFrame, acts: np.ndarray) -> Dictionary:
+        if self.name in ("random_dictionary", "pca", "neurons"):
+            k = self.k if self.name == "random_dictionary" else None
+            return baseline(self.name, acts, d_sae=self.d_sae, k=k, seed=self.seed)
         from interp.sae import train_sae
 
         self.sae_ = train_sae(
@@ -97,34 +86,7 @@ class FeatureReadout:
             seed=self.seed,
             progress=self.progress,
         )
-        return _sae_features(self.sae_)
-
-
-_NAMES: dict[str, str] = {
-    "sae": "a trained sparse autoencoder",
-    "random_dictionary": "random directions with the same number of features and the same sparsity",
-    "pca": "principal components, both signs",
-    "neurons": "the coordinates of the residual stream, both signs",
-}
-
-
-def _sae_features(sae: SAE) -> Encode:
-    import torch
-
-    def encode(acts: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return sae.encode(torch.from_numpy(acts)).numpy()
-
-    return encode
-
-
-def _both_signs(acts: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.maximum(acts, 0), np.maximum(-acts, 0)], axis=1)
-
-
-def _top_k(acts: np.ndarray, k: int) -> np.ndarray:
-    kept = np.partition(acts, -k, axis=1)[:, -k][:, None]
-    return np.where(acts >= kept, np.maximum(acts, 0), 0)
+        return SAEDictionary(self.sae_)
 
 
 def _areas(features: Float[np.ndarray, "rows features"], is_class: np.ndarray) -> Float[np.ndarray, "features classes"]:

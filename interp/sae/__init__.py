@@ -1,5 +1,9 @@
-"""Sparse autoencoders, trained by SAELens on rows of a store."""
+"""Sparse autoencoders, trained by SAELens on rows of a store, and everything that is asked of them."""
 
-from interp.sae.train import explained_variance, load_sae, save_sae, train_sae
+from interp.sae.load import load_sae, preflight, save_sae
+from interp.sae.quality import explained_variance
+from interp.sae.rows import select
+from interp.sae.settings import SAESettings
+from interp.sae.train import train_sae
 
-__all__ = ["explained_variance", "load_sae", "save_sae", "train_sae"]
+__all__ = ["SAESettings", "explained_variance", "load_sae", "preflight", "save_sae", "select", "train_sae"]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from pydantic import ValidationError
 
 from interp.activations import Store
-from interp.errors import StoreError, UsageError, checked_count
+from interp.errors import StoreError, UsageError
+from interp.files import commit
 from interp.models.address import Address
+from interp.sae.rows import Batches, batches_of
+from interp.sae.settings import SAESettings
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 _NORM_BATCHES = 8  # read before training starts, to bring inputs to SAELens's expected norm
+_CHECKPOINTS = 10  # in one training
+_WHOLE = "settings.json"  # written last, so a checkpoint without it was cut off
 
 
 def train_sae(
@@ -30,103 +35,183 @@ def train_sae(
     address: Address,
     rows: pd.DataFrame,
     *,
-    d_sae: int = 512,
-    k: int = 16,
-    samples: int = 200_000,
-    batch_size: int = 1024,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
+    settings: SAESettings | None = None,
+    checkpoint: Path | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> SAE:
-    """A TopK sparse autoencoder (Gao et al., arXiv 2406.04093) of the activations of `rows` at `address`.
+    """A sparse autoencoder of the activations of `rows` at `address`, ready for inference.
 
-    `samples` counts rows seen, each epoch in a new order. Raises `UsageError` when there are fewer rows than
-    one batch can be drawn from.
+    `options` are fields of `SAESettings`, on top of `settings`. With `checkpoint`, a folder, an interrupted training
+    goes on from there, to the same weights. Raises `UsageError` on settings that do not fit and when there are fewer
+    than two rows, `StoreError` when the checkpoint belongs to another training.
     """
-    checked_count("d_sae", d_sae, at_least=k)
-    acts = store.acts(address, rows)
-    if len(acts) < 2:
-        raise UsageError(f"an SAE needs rows to learn from, but {len(acts)} came.")
-    import torch
-    from sae_lens import LoggingConfig, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.config import SAETrainerConfig
-
-    batch_size = min(batch_size, len(acts))
-    updates = max(1, samples // batch_size)
-    with torch.random.fork_rng(devices=[]), _silent():
-        torch.manual_seed(seed)
-        sae = TopKTrainingSAE(
-            TopKTrainingSAEConfig(
-                d_in=acts.shape[1],
-                d_sae=d_sae,
-                k=k,
-                apply_b_dec_to_input=True,
-                normalize_activations="expected_average_only_in",
-            )
-        )
-        trainer = SAETrainer(
-            cfg=SAETrainerConfig(
-                total_training_samples=updates * batch_size,
-                train_batch_size_samples=batch_size,
-                lr=learning_rate,
-                lr_end=learning_rate / 10,
-                lr_warm_up_steps=min(100, updates // 10),
-                lr_decay_steps=updates // 5,
-                dead_feature_window=max(50, updates // 5),
-                n_batches_for_norm_estimate=_NORM_BATCHES,
-                logger=LoggingConfig(log_to_wandb=False),
-            ),
-            sae=sae,
-            data_provider=_batches(acts, batch_size, seed, updates, progress),
-        )
-        trained = trainer.fit()
-    trained.cfg.metadata.hook_name = address.name
-    return trained.eval()
+    settings = with_options(settings, options)
+    batches = batches_of(store, address, rows, settings.batch_size, settings.seed, by_step=settings.by_step)
+    sae = fit(batches, settings, checkpoint=checkpoint, progress=progress)
+    sae.cfg.metadata.hook_name = address.name
+    sae.cfg.metadata.model_name = store.meta["reasoner"]["name"]
+    sae.cfg.metadata.weights = store.meta["reasoner"]["weights"]
+    return sae
 
 
-def _batches(
-    acts: Float32[np.ndarray, "rows d"], size: int, seed: int, updates: int, progress: Progress | None
-) -> Iterator[torch.Tensor]:
+def with_options(settings: SAESettings | None, options: dict[str, Any]) -> SAESettings:
+    """`settings` with `options` on top; a `UsageError` that names what does not fit."""
+    try:
+        return SAESettings(**{**(settings.model_dump() if settings else {}), **options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"SAE settings{': ' + where if where else ''}: {said}.") from None
+
+
+def fit(
+    batches: Batches, settings: SAESettings, *, checkpoint: Path | None = None, progress: Progress | None = None
+) -> SAE:
+    """An SAE of what `batches` serves, by SAELens's trainer; see `train_sae`."""
     import torch
 
-    rng = np.random.default_rng(seed)
-    served = 0
-    while True:
-        order = rng.permutation(len(acts))
-        for start in range(0, len(order) - size + 1, size):
-            served += 1
-            if progress:
-                progress(min(max(served - _NORM_BATCHES, 0), updates), updates)
-            yield torch.from_numpy(acts[order[start : start + size]])
+    updates = max(1, settings.samples // batches.size)
+    with torch.random.fork_rng(devices=[]), silent():
+        torch.manual_seed(settings.seed)
+        trainer = _trainer(batches, settings, updates, checkpoint, progress)
+        if checkpoint is not None:
+            _resume(trainer, batches, settings, checkpoint)
+        trained = inference(trainer.fit())
+    if checkpoint is not None:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return trained
 
 
-def save_sae(sae: SAE, folder: Path | str) -> None:
-    """Write an SAE in SAELens's own format."""
-    with _silent():
-        sae.save_inference_model(str(folder))
-
-
-def load_sae(folder: Path | str) -> SAE:
-    """An SAE from a folder in SAELens's format."""
+def inference(trained: Any) -> SAE:
+    """What SAELens would load again after saving `trained`: BatchTopK and Matryoshka become JumpReLU."""
     from sae_lens import SAE
 
-    if not (Path(folder) / "cfg.json").exists():
-        raise StoreError(f"no SAE at {folder}: a SAELens folder holds cfg.json and sae_weights.safetensors.")
-    with _silent():
-        return SAE.load_from_disk(str(folder)).eval()
+    state = trained.state_dict()
+    trained.process_state_dict_for_saving_inference(state)
+    sae = SAE.from_dict(trained.cfg.get_inference_sae_cfg_dict())
+    sae.process_state_dict_for_loading(state)
+    sae.load_state_dict(state)
+    return sae.eval()
 
 
-def explained_variance(sae: SAE, acts: Float32[np.ndarray, "rows d"]) -> float:
-    """1 minus the residual sum of squares over the total sum of squares about the mean."""
+def _trainer(
+    batches: Batches, settings: SAESettings, updates: int, checkpoint: Path | None, progress: Progress | None
+) -> Any:
+    from sae_lens import LoggingConfig, SAETrainer
+    from sae_lens.config import SAETrainerConfig
+
+    fast = settings.fast and settings.kind == "topk"
+    kind: Any = SAETrainer
+    if fast:
+        from interp.sae.fast import FastTrainer as kind  # noqa: N813
+    width = next(batches).shape[1]
+    batches.served = 0
+    config = SAETrainerConfig(
+        total_training_samples=updates * batches.size,
+        train_batch_size_samples=batches.size,
+        lr=settings.learning_rate,
+        lr_end=settings.learning_rate / 10,
+        lr_warm_up_steps=min(100, updates // 10),
+        lr_decay_steps=updates // 5,
+        dead_feature_window=max(50, updates // 5),
+        n_batches_for_norm_estimate=_NORM_BATCHES,
+        n_checkpoints=_CHECKPOINTS if checkpoint else 0,
+        checkpoint_path=str(checkpoint) if checkpoint else None,
+        logger=LoggingConfig(log_to_wandb=False),
+    )
+    return kind(
+        cfg=config,
+        sae=_training_sae(settings, width, fast),
+        data_provider=_reporting(batches, updates, progress),
+        save_checkpoint_fn=_committing(settings) if checkpoint else None,
+    )
+
+
+def _training_sae(settings: SAESettings, d_in: int, fast: bool) -> Any:
+    import sae_lens
+
+    common: dict[str, Any] = {
+        "d_in": d_in,
+        "d_sae": settings.d_sae,
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "covariance_whitening" if settings.whiten else "expected_average_only_in",
+    }
+    if settings.kind == "jumprelu":
+        # The quadratic loss aims at a number of active features, as the other kinds do (Gemma Scope 2).
+        return sae_lens.JumpReLUTrainingSAE(
+            sae_lens.JumpReLUTrainingSAEConfig(
+                **common, jumprelu_sparsity_loss_mode="quadratic", target_l0=settings.k, jumprelu_bandwidth=0.2
+            )
+        )
+    common |= {"k": settings.k, "aux_loss_coefficient": settings.dead_loss}
+    if fast:
+        from interp.sae.fast import FastTopKTrainingSAE, FastTopKTrainingSAEConfig
+
+        return FastTopKTrainingSAE(FastTopKTrainingSAEConfig(**common))
+    if settings.kind == "topk":
+        return sae_lens.TopKTrainingSAE(sae_lens.TopKTrainingSAEConfig(**common))
+    if settings.kind == "batchtopk":
+        return sae_lens.BatchTopKTrainingSAE(sae_lens.BatchTopKTrainingSAEConfig(**common))
+    return sae_lens.MatryoshkaBatchTopKTrainingSAE(
+        sae_lens.MatryoshkaBatchTopKTrainingSAEConfig(**common, matryoshka_widths=settings.widths)
+    )
+
+
+def _reporting(batches: Batches, updates: int, progress: Progress | None) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        if progress:
+            progress(min(max(batches.served - _NORM_BATCHES, 0), updates), updates)
+        yield batch
+
+
+def _committing(settings: SAESettings) -> Callable[..., None]:
+    """Mark a checkpoint as whole and let the older ones go."""
+
+    def keep(checkpoint_path: Path | None) -> None:
+        assert checkpoint_path is not None
+        commit(checkpoint_path / _WHOLE, settings.model_dump_json().encode())
+        for other in checkpoint_path.parent.iterdir():
+            if other != checkpoint_path:
+                shutil.rmtree(other)
+
+    return keep
+
+
+def _resume(trainer: Any, batches: Batches, settings: SAESettings, folder: Path) -> None:
     import torch
 
-    with torch.no_grad():
-        rebuilt = sae(torch.from_numpy(acts)).numpy()
-    return float(1 - ((acts - rebuilt) ** 2).sum() / ((acts - acts.mean(0)) ** 2).sum())
+    whole = [path for path in folder.glob("*") if (path / _WHOLE).exists()] if folder.exists() else []
+    if not whole:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    latest = max(whole, key=lambda path: int(path.name))
+    try:
+        theirs = SAESettings.model_validate_json((latest / _WHOLE).read_text())
+    except ValidationError as error:
+        raise StoreError(
+            f"{latest} is not a readable checkpoint ({error.error_count()} faults). Remove {folder}."
+        ) from None
+    if theirs != settings:
+        differ = [name for name in SAESettings.model_fields if getattr(theirs, name) != getattr(settings, name)]
+        raise StoreError(
+            f"{folder} holds a training with another {', '.join(differ)}. Give the same settings to go on with it, "
+            "or choose another --out."
+        )
+    try:
+        trainer.sae.load_weights_from_checkpoint(latest)
+        trainer.load_trainer_state(latest)
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, torch.serialization.pickle.UnpicklingError) as error:
+        raise StoreError(f"{latest} is damaged ({type(error).__name__}). Remove {folder} and train again.") from None
+    # SAELens counts a step only after its checkpoint.
+    trainer.n_training_steps = trainer.n_training_samples // batches.size
+    trainer.checkpoint_thresholds = [at for at in trainer.checkpoint_thresholds if at >= trainer.n_training_samples]
+    batches.skip(_NORM_BATCHES + trainer.n_training_steps)
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """SAELens prints bars of its own; ours are enough."""
     logger = logging.getLogger("sae_lens")
     level = logger.level
