@@ -41,7 +41,8 @@ class FastTopKTrainingSAE(TopKTrainingSAE):
 
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         """`feature_acts` of what it returns is a `Codes`, which the trainer below counts."""
-        sae_in = self.process_sae_in(step_input.sae_in) + self.b_dec.detach() * self.cfg.apply_b_dec_to_input
+        centred = self.process_sae_in(step_input.sae_in).detach()
+        sae_in = centred + self.b_dec.detach() * self.cfg.apply_b_dec_to_input
         indices = self.select(sae_in)
         sae_out, values = _SparseTopK.apply(
             sae_in, self.W_enc, self.b_enc, self.W_dec, self.b_dec, indices, self.cfg.apply_b_dec_to_input

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 REFERENCE = "reference.safetensors"
 _REFERENCE_ROWS = 32
 _CLOSE = 1e-4  # of the largest reference value
-_EXPLAINS = 0.0  # an SAE that explains less than the mean does is not one of these activations
 
 
 @dataclass(frozen=True)
@@ -170,9 +169,14 @@ def _fits(sae: SAE, store: Store, address: Address | str | None) -> list[Check]:
         from interp.sae.quality import explained_variance
 
         explains = explained_variance(sae, acts)
-        verdict: Literal["pass", "fail"] = "pass" if explains > _EXPLAINS else "fail"
-        said = f"it explains {explains:.2f} of the variance at {place}" + (
-            "." if verdict == "pass" else ", less than their mean does; it belongs to other activations."
-        )
-        checks.append(Check("explains", verdict, said))
+        told = sae.cfg.metadata.explained_variance
+        said = f"it explains {explains:.2f} of the variance at {place}"
+        if explains <= 0 and (told is None or told > 0):
+            checks.append(
+                Check("explains", "fail", f"{said}, less than their mean does; it belongs to other activations.")
+            )
+        elif told is not None and explains < told / 2:
+            checks.append(Check("explains", "warn", f"{said}, but {told:.2f} where it was trained."))
+        else:
+            checks.append(Check("explains", "pass", f"{said}."))
     return checks

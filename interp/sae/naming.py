@@ -108,7 +108,8 @@ def enrichment(said: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """For each column the chance of at least so many hits if firing had nothing to do with the concept (Fisher)."""
     n = len(said)
     hits = (said & truth).sum(axis=0)
-    return np.asarray(hypergeom.sf(hits - 1, n, truth.sum(axis=0), said.sum(axis=0)))
+    # Far out the tail underflows; a p-value of exactly nothing would be a claim that no test can make.
+    return np.maximum(hypergeom.sf(hits - 1, n, truth.sum(axis=0), said.sum(axis=0)), 1e-300)
 
 
 def _correlated(features: Float32[np.ndarray, "rows features"], count: int = 5) -> list[list[dict[str, Any]]]:
@@ -136,6 +137,8 @@ def _logit_effects(sae: SAE, reasoner: Reasoner, address: Address, count: int = 
         directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-9)
         if address.norm == "pre":
             norm = getattr(reasoner.base, "ln_f", None) or getattr(reasoner.base, "norm", None)
+            if getattr(norm, "bias", None) is not None:  # a LayerNorm, which takes the mean out; an RMSNorm does not
+                directions = directions - directions.mean(dim=1, keepdim=True)
             directions = directions * norm.weight.float() if norm is not None else directions
         effect = reasoner.unembed.weight.float() @ directions.to(reasoner.device).T
     found = effect.T.cpu().numpy()

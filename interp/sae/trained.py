@@ -95,6 +95,7 @@ def train_into(
         "mask": mask.told(),
         "held_out": {"explained_variance": explained_variance(sae, held_out), **sparsity(features), "n": len(held_out)},
     }
+    sae.cfg.metadata.explained_variance = about["held_out"]["explained_variance"]  # type: ignore[index]
     save_sae(sae, out, inputs=held_out)
     # Written last: a folder without it is not finished.
     commit(out / TRAINING, (json.dumps(about, indent=2, sort_keys=True) + "\n").encode())

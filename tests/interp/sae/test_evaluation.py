@@ -1,0 +1,148 @@
+"""Splicing and the whole evaluation on a shipped organism, and the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import interp
+from interp.activations import Store
+from interp.errors import StoreError, UsageError
+from interp.models.address import Address
+from interp.sae.dictionaries import LinearDictionary
+from interp.sae.evaluate import evaluate
+from interp.sae.settings import SAESettings
+from interp.sae.splice import spliced
+from interp.sae.trained import Trained, train_into
+
+FED_BACK = Address("ln_final.hook_out")
+
+
+@pytest.fixture(scope="module")
+def trained(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
+    folder = tmp_path_factory.mktemp("sae") / "final"
+    settings = SAESettings(d_sae=48, k=4, samples=30_000, batch_size=128)
+    return folder, train_into(folder, store, FED_BACK, settings)
+
+
+def test_splicing_what_loses_nothing_changes_nothing(store: Store, coconut: interp.Reasoner) -> None:
+    """An exact dictionary is the original; one that gives the mean is the mean."""
+    acts = store.acts(FED_BACK, store.thought_rows)
+    mean = acts.mean(axis=0)
+    both = np.concatenate([np.eye(acts.shape[1]), -np.eye(acts.shape[1])]).astype(np.float32)
+    found = spliced(
+        coconut,
+        store,
+        FED_BACK,
+        store.thought_rows,
+        {"exact": LinearDictionary(both, mean), "nothing": LinearDictionary(0 * both, mean)},
+        mean,
+    ).set_index("condition")
+    assert found.loc["exact", "same_answer"] == found.loc["original", "accuracy"] == 1.0
+    assert found.loc["exact", "loss_recovered"] == pytest.approx(1, abs=1e-3)
+    assert found.loc["nothing", "loss"] == pytest.approx(found.loc["mean", "loss"], abs=1e-4)
+    assert found.loc["nothing", "accuracy"] < 0.5
+    assert (found["n"] == len(store.traces)).all()
+
+
+def test_the_loss_is_that_of_the_models_own_logits(store: Store, coconut: interp.Reasoner) -> None:
+    """Without an edit, what the model said of its own answer while thinking."""
+    rows = store.thought_rows
+    found = spliced(coconut, store, FED_BACK, rows, {}, np.zeros(store.meta["d_model"], np.float32))
+    own = [-t.logprob[t.channel.index("answer")] for t in store.traces]
+    assert found.set_index("condition").loc["original", "loss"] == pytest.approx(np.mean(own), abs=1e-5)
+
+
+def test_splicing_at_text_thoughts(tmp_path: Path) -> None:
+    text = interp.load("chain-text")
+    traces = text.think(text.task.generate(30, seed=1, split="test"))
+    store = interp.capture(text, traces, sites="blocks.0.hook_in", out=tmp_path / "s")
+    mean = store.acts("blocks.0.hook_in", store.thought_rows).mean(axis=0)
+    found = spliced(text, store, Address("blocks.0.hook_in"), store.thought_rows, {}, mean).set_index("condition")
+    assert found.loc["original", "accuracy"] == 1.0 and found.loc["mean", "accuracy"] < 0.6
+
+
+def test_splicing_refuses_another_model(store: Store, coconut: interp.Reasoner) -> None:
+    mean = np.zeros(store.meta["d_model"], np.float32)
+    with pytest.raises(StoreError, match=r"was made by chain-coconut, not by .* Load that one to splice"):
+        spliced(interp.random_init(coconut), store, FED_BACK, store.thought_rows, {}, mean)
+    with pytest.raises(UsageError, match="no rows to splice at"):
+        spliced(coconut, store, FED_BACK, store.thought_rows[:0], {}, mean)
+
+
+def test_every_baseline_stands_beside_the_sae(
+    store: Store, coconut: interp.Reasoner, trained: tuple[Path, Trained]
+) -> None:
+    _, made = trained
+    steps: list[str] = []
+    found = evaluate(
+        made.sae,
+        store,
+        reasoner=coconut,
+        settings=made.settings,
+        targets=["step_value"],
+        progress=lambda name, *_: steps.append(name),
+    )
+    table = found.measures.set_index("dictionary")
+    assert table.index.tolist() == ["sae", "random_dictionary", "pca", "random_init"] and len(steps) == 5
+    assert table.loc["sae", "explained_variance"] == pytest.approx(
+        made.told["held_out"]["explained_variance"], abs=1e-5
+    )
+    assert table.loc["sae", "ci_low"] <= table.loc["sae", "explained_variance"] <= table.loc["sae", "ci_high"]
+    assert table.loc["random_dictionary", "l0"] == pytest.approx(table.loc["sae", "l0"], abs=0.6)
+    assert table.loc[["sae", "random_dictionary", "pca"], "accuracy_ratio"].notna().all()
+    assert table.loc["sae", "f1_dense"] > table.loc["random_init", "f1_dense"] + 0.3
+    assert set(found.concepts["dictionary"]) == set(table.index) and found.notes == ()
+    alone = evaluate(made.sae, store, targets=["step_value"])
+    assert alone.splice is None and len(alone.notes) == 2
+    assert alone.measures["dictionary"].tolist() == ["sae", "random_dictionary", "pca"]
+
+
+# --- commands ---------------------------------------------------------------------------------------------
+
+
+def test_train_eval_features(cotlens: Callable, store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "sae"
+    flags = ["--d-sae", "32", "--k", "4", "--samples", "2000", "--set", "batch_size=128"]
+    made = cotlens("sae", "train", store.path, "--address", FED_BACK, "--out", out, *flags, "--json")
+    assert (
+        made.code == 0
+        and made.json["settings"]["d_sae"] == 32
+        and made.json["mask"]["channels"] == ["thought", "latent"]
+    )
+    again = cotlens("sae", "train", store.path, "--address", FED_BACK, "--out", out, *flags)
+    assert again.code == 0 and "held out: explained variance" in again.out
+    found = cotlens(
+        "sae", "eval", out, "--store", store.path, "--target", "step_value", "--out", tmp_path / "e", "--json"
+    )
+    assert found.code == 0 and [row["condition"] for row in found.json["splice"]][:2] == ["original", "mean"]
+    assert (tmp_path / "e" / "measures.parquet").exists() and (tmp_path / "e" / "splice.parquet").exists()
+    named = cotlens("sae", "features", out, "--store", store.path, "--out", tmp_path / "f", "--json")
+    assert named.code == 0 and len(named.json["features"]) == 32 and "promoted" in named.json["features"][0]
+    human = cotlens("sae", "features", out, "--store", store.path, "--no-logits", "--show", "3")
+    assert "of 32 features have a name" in human.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["train", "STORE", "--out", "OUT"], 2, "say at which --address to train; this store has blocks.0.hook_in"),
+        (["train", "STORE", "--address", "blocks.7.hook_out", "--out", "OUT"], 2, "unknown address in this store"),
+        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--channel", "thought"], 2, "no position of"),
+        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--kind", "dense"], 2, "kind"),
+        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--k", "600"], 2, "k must be at most d_sae"),
+        (["train", "NOWHERE", "--address", FED_BACK, "--out", "OUT"], 5, "no activation store at"),
+        (["eval", "NOWHERE", "--store", "STORE"], 5, "no SAE at"),
+        (["features", "NOWHERE", "--store", "STORE"], 5, "no SAE at"),
+        (["share", "STORE", "STORE", "--first-address", "blocks.9.hook_out"], 2, "unknown address in this store"),
+    ],
+)
+def test_bad_input_is_one_line(
+    cotlens: Callable, store: Store, tmp_path: Path, arguments: list, code: int, said: str
+) -> None:
+    places = {"STORE": store.path, "OUT": tmp_path / "out", "NOWHERE": tmp_path / "nowhere"}
+    found = cotlens("sae", *[places.get(each, each) for each in arguments])
+    assert found.code == code and said in found.error
