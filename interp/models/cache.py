@@ -7,6 +7,55 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+class Preallocated(DynamicLayer):
+    """The keys and values of one layer in buffers for `room` positions, doubled when that is not enough.
+
+    Hugging Face's own layer copies everything it holds for every new position.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room, self._held = room, 0
+        self._buffers: list[Tensor] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        first, last = self._held, self._held + key_states.shape[-2]
+        if not self._buffers or last > self._room:
+            self._grow(key_states, value_states, last)
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[..., first:last, :] = new
+        self._held = last
+        self.keys, self.values = (buffer[..., :last, :] for buffer in self._buffers)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self._held
+
+    def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
+        self._room = max(self._room, needed, 2 * self._held)
+        grown = [new.new_empty(*new.shape[:-2], self._room, new.shape[-1]) for new in (keys, values)]
+        for buffer, old in zip(grown, self._buffers, strict=False):
+            buffer[..., : self._held, :] = old[..., : self._held, :]
+        self._buffers = grown
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+
+def new_cache(model: Any, room: int) -> DynamicCache:
+    """An empty cache of a plain model with `room` positions in every layer that keeps all of them.
+
+    Layers that keep less (sliding windows) or something else (states) stay what the architecture makes them.
+    """
+    cache = DynamicCache(config=model.config)
+    n_layers = model.config.get_text_config().num_hidden_layers
+    made = cache.layers or [DynamicLayer() for _ in range(n_layers)]
+    cache.layers = [Preallocated(room) if type(layer) is DynamicLayer else layer for layer in made]
+    return cache
+
 
 def run_cached(base: Any, cache: Any, **inputs: Any) -> tuple[Any, Any]:
     """The output of `base` over `inputs`, and the cache that then holds them; `cache` is None at the beginning.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers.activations import NewGELUActivation
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -36,13 +37,20 @@ class Plain:
 def keep_plain(model: Any) -> Any:
     """A structural copy of a Hugging Face model that holds the very same tensors, made before it is wrapped.
 
-    It computes attention with PyTorch's fused kernels where the architecture allows them.
+    It only ever computes: attention uses PyTorch's fused kernels where the architecture allows them, dropout is gone,
+    and GPT-2's activation, which Hugging Face writes out in seven operations, is PyTorch's own of the same formula.
     """
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     twin = copy.deepcopy(model, shared).eval()
     softcapped = getattr(twin.config, "attn_logit_softcapping", None) is not None  # the fused kernels leave it out
     if getattr(twin, "_supports_sdpa", False) and not softcapped:
         twin.set_attn_implementation("sdpa")
+    for module in list(twin.modules()):
+        for name, part in list(module.named_children()):
+            if isinstance(part, torch.nn.Dropout):
+                setattr(module, name, torch.nn.Identity())
+            elif isinstance(part, NewGELUActivation):
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))
     return twin
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -39,6 +41,8 @@ class ReplayBatch:
 
 
 ReplayHook = Callable[[Float[Tensor, "batch pos d"], ReplayBatch], None]
+# What sees activations while thinking: those of the new positions, and which trace and position each cell is.
+LoopHook = Callable[[Float[Tensor, "batch new d"], Position], None]
 
 
 class Reasoner(ABC):
@@ -149,12 +153,14 @@ class Reasoner(ABC):
         seed: int = 0,
         temperature: float = 0.0,
         interventions: Sequence[Intervention] = (),
+        hooks: Mapping[str, LoopHook] | None = None,
         padding_side: str = "left",
         progress: Progress | None = None,
     ) -> TraceSet:
         """One trace for each problem, in order; greedily, or sampled at `temperature` with `seed`.
 
-        Interventions name traces by their place in `problems`. Raises `UsageError` on no problems, on
+        Interventions name traces by their place in `problems`; `hooks` see what passes each address, and are put on
+        once. Raises `UsageError` on no problems, on
         words that the tokenizer does not know, and on questions longer than the model's positions.
         """
         checked_count("batch_size", batch_size)
@@ -167,7 +173,8 @@ class Reasoner(ABC):
         prompts = [self._prompt(problem) for problem in problems]
         traces: list[Trace] = []
         where = Position()
-        with intervening(self.model, interventions, where):
+        watchers = {name: partial(_in_the_loop, hook, where) for name, hook in (hooks or {}).items()}
+        with intervening(self.model, interventions, where), self._watched(watchers, plainly=not interventions):
             for start in range(0, len(problems), batch_size):
                 batch = range(start, min(start + batch_size, len(problems)))
                 rollout = Rollout(
@@ -180,6 +187,7 @@ class Reasoner(ABC):
                     seed=seed,
                 )
                 self._think_batch(rollout, [problems[k] for k in batch])
+                rollout.settle()
                 traces += [self._trace(k, problems[k], row, seed) for k, row in zip(batch, rollout.rows, strict=True)]
                 if progress:
                     progress(len(traces), len(problems))
@@ -209,14 +217,10 @@ class Reasoner(ABC):
             return lambda activations, hook=None: action(activations, now["batch"])
 
         watchers = {name: watch(action) for name, action in hooks.items()}
-        plain = None if interventions or widths(self.model, list(hooks)) is None else plain_of(self.model)
-        seeing = (
-            self.model.hooks(fwd_hooks=list(watchers.items()))
-            if plain is None
-            else watching(self.model, plain, watchers)
-        )
-        base = self.base if plain is None else plain.base
-        with intervening(self.model, interventions, where), seeing:
+        with (
+            intervening(self.model, interventions, where),
+            self._watched(watchers, plainly=not interventions) as base,
+        ):
             for start in range(0, len(traces), batch_size):
                 batch = range(start, min(start + batch_size, len(traces)))
                 inputs, real = self._replay_inputs([traces[k] for k in batch])
@@ -233,6 +237,17 @@ class Reasoner(ABC):
                 )
                 if progress:
                     progress(batch.stop, len(traces))
+
+    @contextmanager
+    def _watched(self, watchers: Mapping[str, Callable[..., None]], *, plainly: bool) -> Iterator[Any]:
+        """Put watchers on, in the plain model where that will do, and give the model that then has to run."""
+        plain = plain_of(self.model) if plainly and widths(self.model, list(watchers)) is not None else None
+        if plain is None:
+            with self.model.hooks(fwd_hooks=list(watchers.items())):
+                yield self.base
+        else:
+            with watching(self.model, plain, watchers):
+                yield plain.base
 
     @abstractmethod
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
@@ -339,3 +354,7 @@ class Reasoner(ABC):
     def describe(self) -> dict[str, Any]:
         """What a store records about who thought: name, kind, weights and configuration."""
         return {"name": self.name, "kind": self.kind, "weights": self.weights, "config": self.config.model_dump()}
+
+
+def _in_the_loop(action: LoopHook, where: Position, activations: Tensor, hook: Any = None) -> None:
+    action(activations, where)

@@ -16,12 +16,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError
-from interp.models.cache import run_cached
+from interp.models.cache import new_cache, run_cached
+from interp.models.plain import plain_of
 from interp.reasoners.interventions import Position
 from interp.traces import Channel
 
 if TYPE_CHECKING:
     from interp.reasoners.base import Reasoner
+
+_ROOM = 64  # positions beyond the prompt that buffers have at first
+_TOGETHER = 64  # fed positions, each of a whole batch, whose entropies are computed at once
 
 
 def position_ids(taken: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
@@ -51,7 +55,7 @@ class Row:
 
 
 class Rollout:
-    """The state of one batch. `last` is each row's final-norm state at its last position, batch x d_model."""
+    """The state of one batch. Hooks on the wrapped model are put on before it is made, and stay on as long as it is."""
 
     def __init__(
         self,
@@ -66,8 +70,11 @@ class Rollout:
     ) -> None:
         if padding_side not in ("left", "right"):
             raise UsageError(f"padding_side must be 'left' or 'right', but {padding_side!r} came.")
-        self.base = reasoner.base
-        self.embed = reasoner.embed
+        # Where nothing is hooked, nothing but the plain model is needed, and it is much faster.
+        plain = plain_of(reasoner.model)
+        self.base = reasoner.base if plain is None else plain.base
+        self.embed = reasoner.embed if plain is None else plain.base.get_input_embeddings()
+        self._plain = plain is not None
         self.unembed = reasoner.unembed
         self.device = reasoner.device
         self.pad_id = reasoner.pad_id
@@ -78,11 +85,16 @@ class Rollout:
         self._seed = seed
         self.where = where
         self.where.traces = np.asarray(traces, dtype=np.int64)
-        self._cache: Any = None
-        self._mask = torch.zeros(len(prompts), 0, dtype=torch.long, device=self.device)
+        room = max(map(len, prompts)) + _ROOM
+        self._cache: Any = new_cache(self.base, room) if self._plain else None
+        self._mask = torch.zeros(len(prompts), room, dtype=torch.long, device=self.device)
+        self._columns = 0
         self._filled = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
         self._placed = torch.zeros_like(self._filled)  # position ids used so far
-        self.last: Float[Tensor, "batch d_model"] = torch.zeros(0)
+        self._every = torch.arange(len(prompts), device=self.device)
+        self._last: Float[Tensor, "batch d_model"] = torch.zeros(0)
+        self._logits: Float[Tensor, "batch vocab"] | None = None
+        self._unsettled: list[tuple[Tensor, list[tuple[Row, int]], list[int]]] = []
         self._read_prompts(prompts, padding_side)
 
     def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
@@ -103,9 +115,20 @@ class Rollout:
         self._forward(self.embed(ids), real)
 
     @property
+    def last(self) -> Float[Tensor, "batch d_model"]:
+        """Each row's final-norm state at its last position."""
+        return self._last
+
+    @last.setter
+    def last(self, states: Float[Tensor, "batch d_model"]) -> None:
+        self._last, self._logits = states, None
+
+    @property
     def logits(self) -> Float[Tensor, "batch vocab"]:
         """What each row would write next."""
-        return self.unembed(self.last).float()
+        if self._logits is None:
+            self._logits = self.unembed(self._last).float()
+        return self._logits
 
     def choose(self) -> Int[Tensor, " batch"]:
         """The next token of each row: the likeliest, or drawn at the temperature given."""
@@ -141,41 +164,72 @@ class Rollout:
         tokens were chosen from `logits` rather than forced.
         """
         active = torch.ones(len(self.rows), dtype=torch.bool, device=self.device) if active is None else active
-        log_p = torch.log_softmax(self.logits, dim=-1)
-        entropy = (-(log_p.exp() * log_p).sum(-1)).tolist()
-        chosen = log_p.gather(1, ids[:, None])[:, 0].tolist()
+        alive, tokens = active.tolist(), ids.tolist()
+        fed = None if embeds is None else embeds.detach().float().cpu().unbind(0)
+        added, members = [], []
         for k, row in enumerate(self.rows):
-            if not active[k]:
+            if not alive[k]:
                 continue
-            row.token_ids.append(int(ids[k]))
+            added.append((row, len(row.token_ids)))
+            members.append(k)
+            row.token_ids.append(tokens[k])
             row.channel.append(channel)
             row.step.append(steps[k] if steps else 0)
             row.thought.append(thought)
-            row.entropy.append(entropy[k])
-            row.logprob.append(chosen[k] if sampled else float("nan"))
-            if embeds is not None:
-                row.latents.append(embeds[k].detach().float().cpu())
+            row.entropy.append(float("nan"))
+            row.logprob.append(float("nan"))
+            if fed is not None:
+                row.latents.append(fed[k])
+        if sampled:
+            log_p = torch.log_softmax(self.logits, dim=-1)
+            entropy = (-(log_p.exp() * log_p).sum(-1)).tolist()
+            chosen = log_p.gather(1, ids[:, None])[:, 0].tolist()
+            for k, (row, at) in zip(members, added, strict=True):
+                row.entropy[at], row.logprob[at] = entropy[k], chosen[k]
+        else:
+            self._unsettled.append((self._last, added, members))
         inputs = self.embed(ids) if embeds is None else embeds
         self._forward(inputs[:, None], active[:, None], moving=channel not in self._sharing)
 
     @torch.no_grad()
+    def settle(self) -> None:
+        """Fill in the entropies of positions that were forced: they steer nothing, so they are computed together, last."""
+        waiting, self._unsettled = self._unsettled, []
+        for start in range(0, len(waiting), _TOGETHER):
+            part = waiting[start : start + _TOGETHER]
+            log_p = torch.log_softmax(
+                self.unembed(torch.cat([states[members] for states, _, members in part])).float(), -1
+            )
+            found = iter((-(log_p.exp() * log_p).sum(-1)).tolist())
+            for _, added, _ in part:
+                for row, at in added:
+                    row.entropy[at] = next(found)
+
     def _forward(
         self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"], moving: bool = True
     ) -> None:
-        order = torch.cumsum(real.long(), dim=1) - 1 + self._filled[:, None]
-        taken = real.long() * moving
+        with torch.inference_mode() if self._plain else torch.no_grad():
+            self._run(inputs, real, moving)
+
+    def _run(self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"], moving: bool) -> None:
+        there = real.long()
+        taken = there if moving else torch.zeros_like(there)
+        order = torch.cumsum(there, dim=1) - 1 + self._filled[:, None]
         places = position_ids(taken) + self._placed[:, None]
-        self._mask = torch.cat([self._mask, real.long()], dim=1)
-        self.where.positions = torch.where(real, order, torch.full_like(order, -1)).cpu().numpy()
+        first, self._columns = self._columns, self._columns + real.shape[1]
+        if self._columns > self._mask.shape[1]:
+            self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
+        self._mask[:, first : self._columns] = there
+        self.where.positions = torch.where(real, order, -1).cpu().numpy()
         out, self._cache = run_cached(
             self.base,
             self._cache,
             inputs_embeds=inputs,
-            attention_mask=self._mask,
+            attention_mask=self._mask[:, : self._columns],
             position_ids=torch.where(real, places, 0),
         )
-        self._filled = self._filled + real.sum(dim=1)
+        self._filled = self._filled + there.sum(dim=1)
         self._placed = self._placed + taken.sum(dim=1)
-        columns = torch.where(real, torch.arange(real.shape[1], device=self.device), -1).max(dim=1).values
-        newest = out.last_hidden_state[torch.arange(len(self.rows)), columns.clamp(min=0)]
-        self.last = newest if self.last.numel() == 0 else torch.where((columns >= 0)[:, None], newest, self.last)
+        columns = torch.where(real, torch.arange(real.shape[1], device=self.device), -1).amax(dim=1)
+        newest = out.last_hidden_state[self._every, columns.clamp(min=0)]
+        self.last = newest if self._last.numel() == 0 else torch.where((columns >= 0)[:, None], newest, self._last)

@@ -8,11 +8,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import interp
+from interp.activations.loop import think_and_record
+from interp.models.address import Address
+from interp.models.plain import plain_of
 from interp.organisms.catalog import recipes, shipped, weights_folder
 from interp.organisms.model import save
 from interp.organisms.train import named, train
 from interp.problems import task as make_task
 from interp.reasoners import REASONERS
+from interp.reasoners.interventions import Intervention, identity
 from interp.traces import Channel
 
 TOLERANCE = 1e-4
@@ -124,17 +128,20 @@ def test_sampled_thinking_is_the_seeds_whatever_the_batch(reasoner, problems):
     assert [t.token_ids for t in cold] == [t.token_ids for t in greedy]
 
 
-def test_attention_masks_and_positions_are_always_passed(reasoner, problems, monkeypatch):
+@pytest.mark.parametrize("which", ["plain", "wrapped"])
+def test_attention_masks_and_positions_are_always_passed(reasoner, problems, monkeypatch, which):
     calls = []
-    forward = reasoner.base.forward
+    base = plain_of(reasoner.model).base if which == "plain" else reasoner.base
+    nothing = [] if which == "plain" else [Intervention(Address("ln_final.hook_out"), np.empty((0, 2)), identity)]
+    forward = base.forward
 
     def watched(*args, **kwargs):
         calls.append((kwargs.get("attention_mask"), kwargs.get("position_ids"), kwargs["inputs_embeds"]))
         return forward(*args, **kwargs)
 
-    monkeypatch.setattr(reasoner.base, "forward", watched)
-    traces = reasoner.think(problems)
-    reasoner.replay(traces, hooks={})
+    monkeypatch.setattr(base, "forward", watched)
+    traces = reasoner.think(problems, interventions=nothing)
+    reasoner.replay(traces, hooks={}, interventions=nothing)
     assert calls
     for mask, positions, inputs in calls:
         assert mask is not None and positions is not None
@@ -290,3 +297,39 @@ def test_text_that_never_ends_is_cut_at_the_models_positions():
     traces = reasoner.think(reasoner.task.generate(8, seed=0, split="test"))
     assert max(map(len, traces)) <= reasoner.max_positions
     assert all(Channel.SPECIAL in trace.channel for trace in traces)
+
+
+def test_the_plain_loop_is_the_wrapped_loop(reasoner, problems):
+    """Nothing hooked runs the plain model with buffers of its own; an intervention on no row runs the wrapped one."""
+    plain = reasoner.think(problems, batch_size=5)
+    nothing = [Intervention(Address("ln_final.hook_out"), np.empty((0, 2)), identity)]
+    for a, b in zip(plain, reasoner.think(problems, interventions=nothing), strict=True):
+        assert a.token_ids == b.token_ids and a.channel == b.channel
+        np.testing.assert_allclose(a.entropy, b.entropy, atol=TOLERANCE)
+        np.testing.assert_allclose(a.logprob, b.logprob, atol=TOLERANCE)
+        if a.latents is not None:
+            np.testing.assert_allclose(a.latents, b.latents, atol=TOLERANCE)
+
+
+def test_what_is_recorded_while_thinking_is_what_a_replay_records(reasoner, problems):
+    """In several batches, the last one short, with padding on either side."""
+    for side, changed in (
+        ("left", ()),
+        ("right", [Intervention(Address("ln_final.hook_out"), np.empty((0, 2)), identity)]),
+    ):
+        traces, rows = think_and_record(
+            reasoner, problems, sites="resid", batch_size=5, padding_side=side, interventions=changed
+        )
+        replayed = {}
+        for address in rows:
+            found = replayed[address] = [None] * len(traces)
+
+            def keep(activations, batch, found=found):
+                for b, k in enumerate(batch.traces.tolist()):
+                    found[k] = activations[b][batch.real[b]].clone()
+
+            reasoner.replay(traces, hooks={address.name: keep})
+        for address, each in rows.items():
+            for trace, ours, theirs in zip(traces, each, replayed[address], strict=True):
+                assert len(ours) == len(trace)
+                torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.models.load import wrap
+from interp.models.plain import plain_of
 from interp.models.stop_gradient_attention import same_step, stop_gradient_attention, stopping_gradients
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task
@@ -270,13 +271,14 @@ def test_thinking_equals_an_uncached_reference(reasoner, model, tokenizer):
 def test_a_replay_passes_the_positions_of_the_loop(reasoner, monkeypatch):
     traces = reasoner.think(CHAIN.generate(4, seed=6))
     calls = []
-    forward = reasoner.base.forward
+    base = plain_of(reasoner.model).base
+    forward = base.forward
 
     def watched(*args, **kwargs):
         calls.append((kwargs["position_ids"], kwargs["attention_mask"]))
         return forward(*args, **kwargs)
 
-    monkeypatch.setattr(reasoner.base, "forward", watched)
+    monkeypatch.setattr(base, "forward", watched)
     reasoner.replay(traces, hooks={})
     ((places, mask),) = calls
     for row, trace in zip(places, traces, strict=True):
