@@ -27,6 +27,22 @@ def probes(
     emit(result, as_json, lambda: _print_measures(result))
 
 
+@app.command("sae")
+def sae(
+    repetitions: Annotated[int, typer.Option(help="interleaved rounds of training; medians are reported")] = 5,
+    organism: Annotated[str, typer.Option(help="a chain organism of continuous thoughts")] = "chain31-coconut",
+    as_json: AsJson = False,
+) -> None:
+    """SAE training beside SAELens, and single features as read-outs beside untrained dictionaries."""
+    from benchmarks.sae import bench
+    from interp.errors import checked_count
+
+    checked_count("repetitions", repetitions)
+    with Bars() as bars:
+        result = bench(repetitions, bars, organism)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
 @app.command("papers")
 def papers(
     only: Annotated[str | None, typer.Option(help="one system, such as coconut; all of them by default")] = None,

@@ -28,12 +28,13 @@ class FeatureReadout:
     """For each value the one feature that separates it best, then the value whose feature speaks loudest.
 
     Features are chosen on training rows by the area under the ROC curve, each turned into a log-odds by a
-    logistic regression on that feature alone. `chosen_` maps each value to (feature, its area).
+    logistic regression on that feature alone. `chosen_` maps each value to (feature, its area). A dictionary that is
+    there already is taken as it is.
     """
 
     def __init__(
         self,
-        dictionary: Literal["sae", "random_dictionary", "pca", "neurons"] = "sae",
+        dictionary: Literal["sae", "random_dictionary", "pca", "neurons"] | Dictionary = "sae",
         *,
         d_sae: int = 512,
         k: int = 16,
@@ -41,9 +42,10 @@ class FeatureReadout:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if dictionary not in NAMES:
+        self._given = None if isinstance(dictionary, str) else dictionary
+        if self._given is None and dictionary not in NAMES:
             raise unknown("dictionary", dictionary, NAMES)
-        self.name: Any = dictionary
+        self.name: Any = dictionary if self._given is None else "dictionary"
         self.d_sae, self.k, self.samples, self.seed = d_sae, k, samples, seed
         self.progress = progress
         self.sae_: SAE | None = None
@@ -71,6 +73,8 @@ class FeatureReadout:
         return ranked(scores, self.classes_, top_k)
 
     def _learn(self, store: Store, address: Address, rows: pd.DataFrame, acts: np.ndarray) -> Dictionary:
+        if self._given is not None:
+            return self._given
         if self.name in ("random_dictionary", "pca", "neurons"):
             k = self.k if self.name == "random_dictionary" else None
             return baseline(self.name, acts, d_sae=self.d_sae, k=k, seed=self.seed)
