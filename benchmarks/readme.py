@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.sae_answer import sae_answer
 from dashboards.runs import Run
 from interp import palette
 from interp.organisms.catalog import card, recipe, shipped
@@ -30,6 +31,8 @@ def main(run_folder: str | None = None) -> None:
         _keep(run)
     text = _fill(text, "organisms", _organisms())
     text = _fill(text, "papers", _measured("papers"))
+    if (RESULTS / "sae.json").exists():
+        text = _fill(text, "sae", f"{sae_answer()}\n\n{_measured('sae')}")
     readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"))
 
 

@@ -126,4 +126,6 @@ def _middle(readouts: Readouts, organism: str, progress: Any) -> dict[str, Any]:
             f"{beside}; tried: {every}",
         }
     }
-    return {"measures": measures, "told": {"chosen": chosen, "tried": tried, "seeds": found, "rivals": rivals}}
+    dense = readouts.chains(MIDDLE, ProbeDecoder())["step"]
+    told = {"chosen": chosen, "dense_probe": dense, "settings": TRIED, "tried": tried, "seeds": found, "rivals": rivals}
+    return {"measures": measures, "told": told}
