@@ -40,7 +40,8 @@ class Trace:
     for. `entropy` (nats) is that of the model's distribution over the token *at* the position, taken one
     position earlier; `logprob` is the log-probability of the token that was written there. Both are NaN where
     nothing was predicted, `logprob` also where the token was forced. `latents` holds the input embedding of
-    each continuous thought, thoughts x d_model, or None.
+    each continuous thought, thoughts x d_model, or None. `sentence` numbers the sentences of a visible thought from
+    1 (0 elsewhere); it is empty where the reasoner does not take its text apart.
     """
 
     id: int
@@ -58,26 +59,39 @@ class Trace:
     correct: bool
     seed: int = 0
     latents: Float32[np.ndarray, "thoughts d_model"] | None = field(default=None, hash=False, compare=False)
+    sentence: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
     @property
     def places(self) -> list[str]:
-        """A name for each position that means the same in every trace: `question end`, `thought 2`, `answer`."""
+        """A name for each position that means the same in every trace: `question end`, `thought 2`, `answer`.
+
+        The last token of a marker is `begin` or `end`, its earlier ones `begin marker` and `end marker`; the last
+        token of a sentence of a visible thought is `sentence 3`.
+        """
         last_prompt = max((k for k, c in enumerate(self.channel) if c == Channel.PROMPT), default=-1)
         markers = [k for k, c in enumerate(self.channel) if c == Channel.SPECIAL]
+        first, last = (
+            next((k for k in order if self.channel[k] in (Channel.THOUGHT, Channel.LATENT)), None)
+            for order in (range(len(self)), range(len(self) - 1, -1, -1))
+        )
         names, answers = [], 0
         for k, channel in enumerate(self.channel):
             if channel in (Channel.THOUGHT, Channel.LATENT):
-                names.append(f"thought {self.thought[k]}")
+                sentence = self.sentence[k] if self.sentence else 0
+                closes = sentence and (k == last or self.sentence[k + 1] != sentence)
+                names.append(f"sentence {sentence}" if closes else f"thought {self.thought[k]}")
             elif channel == Channel.ANSWER:
                 answers += 1
                 names.append("answer" if answers == 1 else f"answer {answers}")
             elif channel == Channel.SPECIAL:
-                # A lone marker opens the thoughts that come after it, and closes those before it.
-                opens = k == markers[0] and (len(markers) > 1 or any(self.thought[k:]))
-                names.append("begin" if opens else "end")
+                # Without thoughts the first of several markers opens and the last closes.
+                opens = k < first if first is not None else k == markers[0] and len(markers) > 1
+                nxt = k + 1
+                inner = nxt in markers and (first is not None and (nxt < first) == opens)
+                names.append(("begin" if opens else "end") + (" marker" if inner else ""))
             else:
                 names.append("question end" if k == last_prompt else "question")
         return names
@@ -139,6 +153,7 @@ class TraceSet(Sequence[Trace]):
                 "answer": [trace.answer for trace in self],
                 "correct": [trace.correct for trace in self],
                 "seed": [trace.seed for trace in self],
+                "sentence": [trace.sentence for trace in self],
                 "latents": [None if trace.latents is None else trace.latents.ravel() for trace in self],
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
@@ -187,6 +202,7 @@ def _trace_from_row(row: dict) -> Trace:
     n_latents = int(row.pop("n_latents"))
     latents = row.pop("latents")
     columns: dict[str, Any] = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
+    columns["sentence"] = list(map(int, row.pop("sentence", ())))
     return Trace(
         **columns,
         **{**row, "problem": Problem.from_json(row["problem"])},
@@ -194,7 +210,8 @@ def _trace_from_row(row: dict) -> Trace:
     )
 
 
-_COLUMNS = {each.name for each in fields(Trace)} | {"n_latents"}
+# Files written before thoughts were taken apart have no column of sentences.
+_COLUMNS = {each.name for each in fields(Trace)} - {"sentence"} | {"n_latents"}
 _LISTS = {
     "token_ids": int,
     "tokens": str,

@@ -363,7 +363,9 @@ def test_ctrl_c_while_thinking_leaves_no_half_a_file(start: Callable, tmp_path: 
     process.stderr.readline()
     code, stdout, stderr = interrupt_when(lambda: True, process)
     assert code == 130 and "Traceback" not in stdout + stderr and stderr.count("error:") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert not out.exists(), "only finished batches may be left, for the same command to go on from"
+    parts = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    assert all(p.name == "thinking.json" or len(TraceSet.from_parquet(p)) == 128 for p in parts)
 
 
 def test_a_killed_demo_leaves_a_folder_that_is_not_taken_for_a_run(

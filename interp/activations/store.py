@@ -212,8 +212,8 @@ class Store:
 
 def place_key(place: str) -> tuple[int, int]:
     kind, _, number = place.rpartition(" ") if place[-1].isdigit() else (place, "", "0")
-    order = {"question": 0, "question end": 1, "begin": 2, "thought": 3, "end": 4, "answer": 5}
-    return order.get(kind, 9), int(number)
+    order = ("question", "question end", "begin marker", "begin", "thought", "sentence", "end marker", "end", "answer")
+    return order.index(kind) if kind in order else len(order), int(number)
 
 
 def traces_hash(traces: TraceSet) -> str:

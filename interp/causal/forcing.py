@@ -113,7 +113,7 @@ class _Given(TextReasoner):
 
     def _read(self, rollout: Rollout, problems: Sequence[Problem]) -> list[list[int]]:
         """Feed each row its given thought, after the begin marker."""
-        self._mark(rollout, self.config.begin)
+        self._begin(rollout)
         given = [self._thoughts[k] for k in rollout.where.traces.tolist()]
         ending = len(self._ids(self.config.end)) if self.config.end else 0
         for thought, room, problem in zip(given, rollout.room.tolist(), problems, strict=True):

@@ -1,4 +1,4 @@
-"""`cotlens doctor`: is this machine ready?"""
+"""`cotlens doctor`: is this machine ready, and what is known about a model?"""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from interp.commands.models import AllowPickle, Base, Device, Dtype, HowItThinks
 from interp.console import AsJson, emit, new_app
 from interp.errors import CotlensError
 
-app = new_app("Check versions, threads, device and disk.", single=True)
+app = new_app("Check versions, threads, device and disk; or say what loading a model finds out.", single=True)
 
 # What works together: sae-lens needs transformer-lens 3, and 4 makes it fail on import.
 WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -28,8 +31,22 @@ WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Say of each thing that this project needs whether it is fine (exit code 1 if one is not)."""
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="a model to load and report on")] = None,
+    reasoner: HowItThinks = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    base: Base = None,
+    allow_pickle: AllowPickle = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say of each thing that this project needs whether it is fine (exit code 1 if one is not).
+
+    With a model: how it thinks, its prompt, its markers and stops, and how each of them is known.
+    """
+    if model is not None:
+        _model(model, reasoner, as_json, device=device, dtype=dtype, base=base, allow_pickle=allow_pickle)
+        return
     checks = [_python(), *map(_package, WANTED), _together(), _threads(), _device(), _disk()]
     ok = all(check["ok"] for check in checks)
 
@@ -40,6 +57,23 @@ def doctor(as_json: AsJson = False) -> None:
     emit({"ok": ok, "checks": checks}, as_json, human)
     if not ok:
         raise CotlensError("some checks failed; see the lines marked FAIL.")
+
+
+def _model(model: str, reasoner: str | None, as_json: bool, **options: Any) -> None:
+    from interp.commands.models import given
+    from interp.loading import load
+
+    found = load(model, reasoner=given(reasoner), **options)
+    findings = [vars(each) for each in found.loaded.findings]
+
+    def human() -> None:
+        print(f"{found.name}: thinks as {found.kind!r}")
+        for each in findings:
+            note = f" ({each['note']})" if each["note"] else ""
+            print(f"{each['how']:<10}  {each['what']:<18} {each['value']}{note}")
+
+    said = {"model": found.name, "kind": found.kind, "config": found.config.model_dump(), "findings": findings}
+    emit(said, as_json, human)
 
 
 def _check(what: str, ok: bool, found: Any) -> dict[str, Any]:

@@ -1,38 +1,98 @@
-"""`cotlens think`: traces of a reasoner on generated problems."""
+"""`cotlens think`: traces of a reasoner on generated problems, or on the user's own questions."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from interp.commands.models import AllowPickle, Base, Device, Dtype, HowItThinks, load_said
 from interp.console import AsJson, Bars, emit, new_app
-from interp.errors import UsageError
+from interp.errors import PartialError, UsageError
 
 app = new_app("Let a reasoner think about problems and keep its traces.", single=True)
+_SHOWN = 5
 
 
 @app.command()
 def think(
     model: Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write")],
+    out: Annotated[
+        Path, typer.Option(help="Parquet file to write; finished batches wait beside it until all are there")
+    ],
     task: Annotated[str | None, typer.Option(help="as chain:n=500,seed=7; the reasoner's own task by default")] = None,
+    questions: Annotated[Path | None, typer.Option(help="JSONL file, a question and its answer to a line")] = None,
     batch_size: Annotated[int, typer.Option()] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="sample from the likeliest tokens that hold this probability")] = 1.0,
+    seed: Annotated[int, typer.Option(help="of the sampling")] = 0,
+    max_thought_tokens: Annotated[int | None, typer.Option(help="budget of a thought; then it is closed")] = None,
+    max_answer_tokens: Annotated[int | None, typer.Option(help="longest answer")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="token before which, or text after which, an answer ends")
+    ] = None,
+    reasoner: HowItThinks = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    base: Base = None,
+    allow_pickle: AllowPickle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Think about held-out problems and write the traces."""
-    from interp.loading import load
+    """Think and write the traces. Cut off, it goes on after the last finished batch when it is run again.
+
+    Of a question file, lines that cannot be used are named and the others thought about (exit code 3).
+    """
+    from interp.thinking import think_to_file
 
     if out.exists():
         raise UsageError(f"{out} exists already; choose another --out, or remove it.")
-    reasoner = load(model)
-    problems = problems_of(task or reasoner.task.spec)
-    with Bars() as bars, bars.stage(f"{reasoner.name} thinks") as report:
-        traces = reasoner.think(problems, batch_size=batch_size, progress=report)
-    traces.to_parquet(out)
-    result = {"reasoner": reasoner.name, "traces": len(traces), "accuracy": traces.accuracy, "out": str(out)}
+    if task is not None and questions is not None:
+        raise UsageError("give --task or --questions, not both.")
+    found, left_out = _questions(questions) if questions is not None else (None, [])
+    thinker = load_said(model, reasoner, device=device, dtype=dtype, base=base, allow_pickle=allow_pickle)
+    changes: dict[str, Any] = {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if stop:
+        changes["stops"] = (*thinker.config.stops, *stop)
+    thinker = thinker.but(**changes) if changes else thinker
+    problems = problems_of(task or thinker.task.spec) if found is None else found
+    if found is not None:
+        refused = {problem.id: thinker.refusal(problem) for problem in problems}
+        left_out += [f"line {p.meta['line']}: {refused[p.id]}" for p in problems if refused[p.id]]
+        problems = [problem for problem in problems if not refused[problem.id]]
+        if not problems:
+            raise UsageError(
+                f"{questions} has no question that can be thought about; {left_out[0] if left_out else ''}"
+            )
+    with Bars() as bars, bars.stage(f"{thinker.name} thinks") as report:
+        traces = think_to_file(
+            thinker,
+            problems,
+            out,
+            batch_size=batch_size,
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+            progress=report,
+        )
+    result = {"reasoner": thinker.name, "traces": len(traces), "accuracy": traces.accuracy, "out": str(out)}
+    if found is not None:
+        result["left_out"] = left_out
     emit(result, as_json, lambda: print(f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"))
+    if left_out:
+        more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        said = "; ".join(left_out[:_SHOWN])
+        raise PartialError(f"{len(left_out)} lines of {questions} were left out, the others are in {out}: {said}{more}")
+
+
+def _questions(path: Path) -> tuple[list, list[str]]:
+    """The problems of a JSONL file, and what is wrong with its other lines."""
+    from interp.problems.questions import QuestionsTask, read_questions
+
+    QuestionsTask(path)
+    problems, broken = read_questions(path)
+    return problems, [str(line) for line in broken]
 
 
 def problems_of(spec: str) -> list:

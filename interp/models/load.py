@@ -1,4 +1,4 @@
-"""Loading a language model from a folder or a hub id, wrapped with TransformerLens."""
+"""Wrapping a Hugging Face model with TransformerLens, and telling models apart by their weights."""
 
 from __future__ import annotations
 
@@ -7,52 +7,16 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from interp.errors import StoreError, UsageError
 from interp.models.plain import attach, keep_plain
 
 if TYPE_CHECKING:
     import torch
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerBase
-
-
-def load_bridge(
-    spec: str | Path,
-    *,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    prepare: Callable[[Any], Any] | None = None,
-) -> tuple[TransformerBridge, PreTrainedTokenizerBase, str]:
-    """A model, its tokenizer and the hash of its weights, from a Hugging Face folder or hub id.
-
-    fp16 organisms are computed in fp32; pass `dtype` for anything else. Attention is eager, so that logits
-    equal the reference implementation's. `prepare` changes the Hugging Face model before it is wrapped. Raises `UsageError` when there is no such model and `StoreError`
-    when its files cannot be read.
-    """
-    folder = Path(spec)
-    if not folder.exists() and (str(spec).startswith((".", "/", "~")) or "/" not in str(spec)):
-        raise UsageError(f"{str(spec)!r} is neither a shipped organism nor a folder. See `cotlens organisms ls`.")
-    with quiet():
-        import torch
-        from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(spec)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                spec, dtype=dtype or torch.float32, attn_implementation="eager"
-            )
-        except (OSError, ValueError, SafetensorError) as error:
-            first = str(error).strip().splitlines()[0]
-            kind = StoreError if folder.exists() else UsageError
-            raise kind(f"cannot load a model from {str(spec)!r}: {first}") from None
-        weights = weights_hash(model)
-        model = prepare(model) if prepare else model
-        return wrap(model.to(device or _best_device()), tokenizer), tokenizer, weights
 
 
 def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
@@ -69,6 +33,9 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
     for module in bridge.modules():
         if hasattr(module, "_update_kv_cache"):
             module.register_forward_pre_hook(_cache_by_its_old_name, with_kwargs=True)
+        for name in ("hook_rot_q", "hook_rot_k"):
+            if hasattr(module, name):
+                getattr(module, name).register_forward_hook(partial(_in_dtype, model.dtype))
     bridge.eval().requires_grad_(False)
     return bridge
 
@@ -79,6 +46,11 @@ def _cache_by_its_old_name(module: Any, args: tuple[Any, ...], kwargs: dict[str,
     if kwargs.get("cache") is not None:
         kwargs.setdefault("past_key_values", kwargs["cache"])
     return args, kwargs
+
+
+def _in_dtype(dtype: torch.dtype, module: Any, args: tuple[Any, ...], output: Any) -> Any:
+    """OLMo 2 rotates in float32 and then goes back to the model's dtype; TransformerLens 3.9 leaves out the way back."""
+    return output.to(dtype)
 
 
 def weights_hash(model: Any) -> str:
@@ -93,12 +65,6 @@ def weights_hash(model: Any) -> str:
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     items = sorted(tokenizer.get_vocab().items())
     return hashlib.sha256(repr(items).encode()).hexdigest()[:16]
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextlib.contextmanager

@@ -14,13 +14,16 @@ FILE_NAME = "projection.safetensors"
 
 
 class Projection(nn.Module):
-    """Two linear layers with a GELU between them, then a layer norm; d_model to d_model through `hidden`."""
+    """Two linear layers with a GELU between them, then a layer norm; d_model to d_model through `hidden`.
 
-    def __init__(self, d_model: int, hidden: int) -> None:
+    CODI can be trained without the layer norm (`norm=False`).
+    """
+
+    def __init__(self, d_model: int, hidden: int, *, norm: bool = True) -> None:
         super().__init__()
         self.inner = nn.Linear(d_model, hidden)
         self.outer = nn.Linear(hidden, d_model)
-        self.norm = nn.LayerNorm(d_model)
+        self.norm = nn.LayerNorm(d_model) if norm else nn.Identity()
 
     def forward(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         return self.norm(self.outer(nn.functional.gelu(self.inner(states))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,12 +18,17 @@ from torch import Tensor
 from interp.errors import UsageError, checked_count
 from interp.models.plain import plain_of, watching, widths
 from interp.models.projection import Projection
+from interp.models.report import Loaded
+from interp.models.unembedding import Unembedding
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task, checked_seed
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.interventions import Intervention, Position, intervening
 from interp.reasoners.lessons import Lesson, LessonBatch, next_token_loss
+from interp.reasoners.prompts import prompt_ids, unknown_id
 from interp.reasoners.rollout import Rollout, Row, position_ids
+from interp.reasoners.sampling import Stops, checked_sampling
+from interp.reasoners.segmentation import segmented
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -76,10 +82,15 @@ class Reasoner(ABC):
         hf: Any = model.original_model
         self.base: Any = hf.base_model
         self.embed: Any = hf.get_input_embeddings()
-        self.unembed: Any = hf.get_output_embeddings()
+        self.unembed = Unembedding(hf)
         self.device = next(hf.parameters()).device
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.max_positions: int | None = getattr(hf.config, "max_position_embeddings", None)
+        # Padding is masked, so where there is no token for it any will do.
+        self.pad_id: int = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+        shape = hf.config.get_text_config()
+        self.max_positions: int | None = getattr(shape, "max_position_embeddings", None)
+        # How many columns attention reaches back in a model with sliding windows.
+        self.window: int | None = getattr(shape, "sliding_window", None)
+        self.loaded = Loaded()
 
     # --- how it is made and taught; a new way of thinking says here what differs ---
 
@@ -140,10 +151,34 @@ class Reasoner(ABC):
         return make_task(self.config.task)
 
     def token_id(self, token: str) -> int:
-        found = self.tokenizer.convert_tokens_to_ids(token)
-        if found is None or found == self.tokenizer.unk_token_id:
+        found = self._single(token)
+        if found is None:
             raise UsageError(f"{self.name}'s tokenizer has no token {token!r}, which its reasoner.json names.")
         return found
+
+    def _single(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, or None where there is none of this name."""
+        found = self.tokenizer.convert_tokens_to_ids(token)
+        unknown = found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token
+        return None if found is None or unknown else found
+
+    @cached_property
+    def stops(self) -> Stops:
+        """What ends an answer: the end-of-sequence token, and the config's `stops`."""
+        named = {text: self._single(text) for text in self.config.stops}
+        eos = [self.token_id(self.config.eos)] if self.config.eos else []
+        ids = [*eos, *(found for found in named.values() if found is not None)]
+        return Stops(self.tokenizer, ids, [text for text, found in named.items() if found is None])
+
+    def but(self, **changes: Any) -> Reasoner:
+        """This reasoner with some fields of its config changed, on the same model: `but(max_thought_tokens=500)`.
+
+        Raises `UsageError` on fields and values that `reasoner.json` could not have either.
+        """
+        changed = copy.copy(self)
+        changed.config = ReasonerConfig.parse({**self.config.model_dump(), **changes}, "the change")
+        vars(changed).pop("stops", None)
+        return changed
 
     def think(
         self,
@@ -152,46 +187,81 @@ class Reasoner(ABC):
         batch_size: int = 64,
         seed: int = 0,
         temperature: float = 0.0,
+        top_p: float = 1.0,
         interventions: Sequence[Intervention] = (),
         hooks: Mapping[str, LoopHook] | None = None,
         padding_side: str = "left",
         progress: Progress | None = None,
     ) -> TraceSet:
-        """One trace for each problem, in order; greedily, or sampled at `temperature` with `seed`.
+        """One trace for each problem, in order; greedily, or sampled at `temperature` and `top_p` with `seed`.
 
-        Interventions name traces by their place in `problems`; `hooks` see what passes each address, and are put on
-        once. Raises `UsageError` on no problems, on
+        Interventions name traces by their place in `problems`; `hooks` see what passes each address. Raises `UsageError` on no problems, on
         words that the tokenizer does not know, and on questions longer than the model's positions.
+        """
+        problems = list(problems)
+        traces: list[Trace] = []
+        for batch in self.thinking(
+            problems,
+            batch_size=batch_size,
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+            interventions=interventions,
+            hooks=hooks,
+            padding_side=padding_side,
+        ):
+            traces += batch
+            if progress:
+                progress(len(traces), len(problems))
+        return TraceSet(traces)
+
+    def thinking(
+        self,
+        problems: Sequence[Problem],
+        *,
+        start: int = 0,
+        batch_size: int = 64,
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        interventions: Sequence[Intervention] = (),
+        hooks: Mapping[str, LoopHook] | None = None,
+        padding_side: str = "left",
+    ) -> Iterator[list[Trace]]:
+        """What `think` returns, batch after batch, from problem number `start` on.
+
+        A trace depends on its number and the seed and not on where its batch began, so thinking that was cut
+        off goes on as if it had not been.
         """
         checked_count("batch_size", batch_size)
         checked_seed(seed)
-        if not 0 <= temperature < float("inf"):
-            raise UsageError(f"temperature must be 0 (greedy) or more, but {temperature} came.")
-        problems = list(problems)
+        checked_sampling(temperature, top_p)
         if not problems:
             raise UsageError("there are no problems to think about; generate at least one.")
-        prompts = [self._prompt(problem) for problem in problems]
-        traces: list[Trace] = []
+        prompts = [self._prompt(problem) for problem in problems[start:]]
+        if padding_side == "right" and self.window is not None and len(set(map(len, prompts))) > 1:
+            raise UsageError(
+                f"{self.name} attends to windows of {self.window} columns, in which padding after a prompt would take "
+                "the place of text; pad on the left."
+            )
         where = Position()
         watchers = {name: partial(_in_the_loop, hook, where) for name, hook in (hooks or {}).items()}
-        with intervening(self.model, interventions, where), self._watched(watchers, plainly=not interventions):
-            for start in range(0, len(problems), batch_size):
-                batch = range(start, min(start + batch_size, len(problems)))
+        for first in range(start, len(problems), batch_size):
+            batch = range(first, min(first + batch_size, len(problems)))
+            with intervening(self.model, interventions, where), self._watched(watchers, plainly=not interventions):
                 rollout = Rollout(
                     self,
-                    [prompts[k] for k in batch],
+                    [prompts[k - start] for k in batch],
                     batch,
                     where=where,
                     padding_side=padding_side,
                     temperature=temperature,
+                    top_p=top_p,
                     seed=seed,
                 )
                 self._think_batch(rollout, [problems[k] for k in batch])
                 rollout.settle()
-                traces += [self._trace(k, problems[k], row, seed) for k, row in zip(batch, rollout.rows, strict=True)]
-                if progress:
-                    progress(len(traces), len(problems))
-        return TraceSet(traces)
+            yield [self._trace(k, problems[k], row, seed) for k, row in zip(batch, rollout.rows, strict=True)]
 
     @torch.no_grad()
     def replay(
@@ -253,14 +323,22 @@ class Reasoner(ABC):
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         """Take a rollout that has read its prompts to the end of the answers."""
 
+    def refusal(self, problem: Problem) -> str | None:
+        """Why this reasoner cannot think about a problem, or None where it can."""
+        try:
+            self._prompt(problem)
+        except UsageError as error:
+            return str(error)
+        return None
+
     def _prompt(self, problem: Problem) -> list[int]:
-        ids = self.tokenizer(problem.question, add_special_tokens=False)["input_ids"]
+        ids = prompt_ids(self.tokenizer, self.config, problem.question) if problem.question.strip() else []
         if not ids:
             raise UsageError(f"problem {problem.id} has an empty question.")
-        if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in ids:
+        if unknown_id(self.tokenizer) is not None and unknown_id(self.tokenizer) in ids:
             word = next((w for w in problem.question.split() if self._is_unknown(w)), problem.question)
             raise UsageError(
-                f"{self.name} does not know {word!r} in the question {problem.question!r}. "
+                f"{self.name} does not know {word!r} in the question {problem.question[:200]!r}. "
                 f"It was made for task {self.config.task!r}."
             )
         room = (self.max_positions or 10**9) - len(ids) - self.config.n_thoughts(problem.n_steps) - 3
@@ -279,13 +357,19 @@ class Reasoner(ABC):
             ids = torch.full((len(rollout.rows),), token, device=self.device)
             rollout.feed(channel=Channel.SPECIAL, ids=ids, active=active)
 
+    def check_markers(self) -> None:
+        """Raises `UsageError` where the tokenizer cannot write a marker or a stop of the config."""
+        for marker in filter(None, (self.config.begin, self.config.end)):
+            self._ids(marker)
+        _ = self.stops
+
     def _ids(self, marker: str) -> list[int]:
         """The tokens of a marker: one of its own, or the several that the tokenizer makes of it."""
-        single = self.tokenizer.convert_tokens_to_ids(marker)
-        if single is not None and single != self.tokenizer.unk_token_id:
+        single = self._single(marker)
+        if single is not None:
             return [single]
         ids = self.tokenizer(marker, add_special_tokens=False)["input_ids"]
-        if not ids or self.tokenizer.unk_token_id in ids:
+        if not ids or unknown_id(self.tokenizer) in ids:
             raise UsageError(f"{self.name}'s tokenizer cannot write {marker!r}, which its reasoner.json names.")
         return ids
 
@@ -293,23 +377,31 @@ class Reasoner(ABC):
         return torch.full((len(rollout.rows),), self.token_id(token), device=self.device)
 
     def _answer(self, rollout: Rollout) -> None:
-        """Write the answer until the end-of-sequence token."""
-        eos = self.token_id(self.config.eos)
+        """Write the answer until the end-of-sequence token, or whatever else ends it."""
         writing = torch.ones(len(rollout.rows), dtype=torch.bool, device=self.device)
+        answers: list[list[int]] = [[] for _ in rollout.rows]
         for _ in range(self.config.max_answer_tokens):
             ids = rollout.choose()
-            writing = writing & (ids != eos) & (rollout.room > 0)
+            going = [
+                int(i) not in self.stops.ids and not self.stops.after(a) for i, a in zip(ids, answers, strict=True)
+            ]
+            writing = writing & torch.tensor(going, device=self.device) & (rollout.room > 0)
             if not writing.any():
                 return
             rollout.feed(channel=Channel.ANSWER, ids=ids, active=writing, sampled=True)
+            for answer, token, on in zip(answers, ids.tolist(), writing.tolist(), strict=True):
+                answer += [token] if on else []
 
     def _trace(self, k: int, problem: Problem, row: Row, seed: int) -> Trace:
         tokens = self.tokenizer.convert_ids_to_tokens(row.token_ids)
+        # A model may have more rows in its embedding than its tokenizer has tokens.
+        tokens = [f"<{i}>" if t is None else t for i, t in zip(row.token_ids, tokens, strict=True)]
         written = [t for t, c in zip(row.token_ids, row.channel, strict=True) if c == Channel.THOUGHT]
         answered = [t for t, c in zip(row.token_ids, row.channel, strict=True) if c == Channel.ANSWER]
         thoughts = self.tokenizer.decode(written) if written else ""
         answer = self.tokenizer.decode(answered).strip() if answered else ""
         text = f"{thoughts} {answer}".strip()
+        step, sentence = segmented(self.tokenizer, row, problem) if self.config.steps == "text" else (row.step, [])
         correct = bool(answer) and make_task(problem.task).verify(problem, text).answer
         return Trace(
             id=k,
@@ -318,7 +410,7 @@ class Reasoner(ABC):
             token_ids=row.token_ids,
             tokens=tokens,
             channel=[str(c) for c in row.channel],
-            step=row.step,
+            step=step,
             thought=row.thought,
             entropy=row.entropy,
             logprob=row.logprob,
@@ -327,6 +419,7 @@ class Reasoner(ABC):
             correct=correct,
             seed=seed,
             latents=torch.stack(row.latents).numpy() if row.latents else None,
+            sentence=sentence,
         )
 
     def _replay_inputs(self, traces: Sequence[Trace]) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -22,7 +22,16 @@ class ReasonerConfig(BaseModel):
     task: str | None = Field(None, description="the task that it was made for, as `chain:order=shuffled`")
     begin: str | None = Field(BEGIN, description="token after the question, before the first thought")
     end: str | None = Field(END, description="token after the last thought; the answer follows it")
-    eos: str = Field(EOS, description="token after the answer")
+    eos: str = Field(EOS, description="token after the answer; empty where the model has none")
+    stops: tuple[str, ...] = Field((), description="further tokens before which an answer ends, or texts after which")
+    prompt: str = Field("{question}", description="template around {question}, or `chat` for the model's chat template")
+    system: str | None = Field(None, description="system message of the chat template")
+    chat_options: dict[str, Any] = Field({}, description="options of the chat template, as {'enable_thinking': true}")
+    bos: bool = Field(False, description="whether the tokenizer's beginning-of-sequence token comes first")
+    steps: Literal["count", "text"] = Field(
+        "count",
+        description="steps of a visible thought: by number of tokens (or `separator`), or from what the text says",
+    )
     pause: str = Field(PAUSE, description="token that a `pause` reasoner thinks with")
     latent: str = Field(LATENT, description="placeholder that marks a continuous thought among token ids")
     thoughts_per_step: int = Field(1, ge=1, description="thoughts for each gold step of a problem")
@@ -51,6 +60,13 @@ class ReasonerConfig(BaseModel):
         if kind not in REASONERS:
             raise ValueError(str(unknown("kind of reasoner", kind, REASONERS)))
         return kind
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_place(cls, prompt: str) -> str:
+        if prompt != "chat" and "{question}" not in prompt:
+            raise ValueError(f"it must be `chat` or hold {{question}}, but {prompt!r} came")
+        return prompt
 
     def n_thoughts(self, n_steps: int) -> int:
         return self.thoughts_per_step * n_steps if self.thoughts is None else self.thoughts

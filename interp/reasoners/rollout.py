@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from interp.errors import UsageError
 from interp.models.cache import new_cache, run_cached
 from interp.models.plain import plain_of
 from interp.reasoners.interventions import Position
+from interp.reasoners.sampling import draw
 from interp.traces import Channel
 
 if TYPE_CHECKING:
@@ -54,6 +55,16 @@ class Row:
         self.channel[-n:], self.step[-n:], self.thought[-n:] = [channel] * n, [0] * n, [0] * n
 
 
+class Cell(NamedTuple):
+    """One position of one row: its token, what it is for, and whether the model chose it."""
+
+    token: int
+    channel: Channel
+    step: int = 0
+    thought: int = 0
+    sampled: bool = False
+
+
 class Rollout:
     """The state of one batch. Hooks on the wrapped model are put on before it is made, and stay on as long as it is."""
 
@@ -66,6 +77,7 @@ class Rollout:
         where: Position,
         padding_side: str = "left",
         temperature: float = 0.0,
+        top_p: float = 1.0,
         seed: int = 0,
     ) -> None:
         if padding_side not in ("left", "right"):
@@ -82,6 +94,7 @@ class Rollout:
         self._sharing = reasoner.shares_position
         self.rows = [Row() for _ in prompts]
         self._temperature = temperature
+        self._top_p = top_p
         self._seed = seed
         self.where = where
         self.where.traces = np.asarray(traces, dtype=np.int64)
@@ -134,12 +147,10 @@ class Rollout:
         """The next token of each row: the likeliest, or drawn at the temperature given."""
         if not self._temperature:
             return self.logits.argmax(-1)
-        p = torch.softmax(self.logits.double() / self._temperature, dim=-1).cumsum(-1)
         # Each draw is its trace's and its position's own, so that it does not depend on the batch.
         places = zip(self.where.traces.tolist(), (len(row.token_ids) for row in self.rows), strict=True)
         draws = [np.random.default_rng([self._seed, *place]).random() for place in places]
-        drawn = torch.tensor(draws, dtype=torch.float64, device=self.device)
-        return torch.searchsorted(p, (drawn * p[:, -1])[:, None])[:, 0].clamp(max=p.shape[1] - 1)
+        return draw(self.logits, self._temperature, self._top_p, draws)
 
     @property
     def room(self) -> Int[Tensor, " batch"]:
@@ -205,6 +216,26 @@ class Rollout:
                 for row, at in added:
                     row.entropy[at] = next(found)
 
+    @torch.no_grad()
+    def feed_rows(self, cells: Sequence[Cell | None]) -> None:
+        """Append to each row its own cell, whatever channel that is in, and run the model; None is a row at rest."""
+        log_p = torch.log_softmax(self.logits, dim=-1)
+        entropy = (-(log_p.exp() * log_p).sum(-1)).tolist()
+        ids = torch.tensor([cell.token if cell else self.pad_id for cell in cells], device=self.device)
+        chosen = log_p.gather(1, ids[:, None])[:, 0].tolist()
+        for k, (row, cell) in enumerate(zip(self.rows, cells, strict=True)):
+            if cell is None:
+                continue
+            row.token_ids.append(cell.token)
+            row.channel.append(cell.channel)
+            row.step.append(cell.step)
+            row.thought.append(cell.thought)
+            row.entropy.append(entropy[k])
+            row.logprob.append(chosen[k] if cell.sampled else float("nan"))
+        active = torch.tensor([cell is not None for cell in cells], device=self.device)
+        self._forward(self.embed(ids)[:, None], active[:, None])
+
+    @torch.no_grad()
     def _forward(
         self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"], moving: bool = True
     ) -> None:

@@ -1,0 +1,123 @@
+"""Small models of many architectures as Hugging Face folders, each built once from its own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SENTENCES = [
+    "What is two plus two? Let us think. So the answer is 4.",
+    "First add 3 and 5, which gives 8. Then take 2 away: 6 is left!",
+    "Tom has 12 apples and eats 7 of them. How many apples are left?",
+]
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>"]
+_COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+_COMMON |= {"max_position_embeddings": 192, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_GROUPED = {**_COMMON, "num_key_value_heads": 2}
+_WIDE = {**_GROUPED, "head_dim": 8}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 192, "bos_token_id": 1, "eos_token_id": 2},
+    "llama": _GROUPED,
+    "qwen2": _GROUPED,
+    "qwen3": _WIDE,
+    "gemma2": {**_WIDE, "sliding_window": 16, "final_logit_softcapping": 2.0},
+    "gemma3_text": {**_WIDE, "sliding_window": 16},
+    "mistral": {**_GROUPED, "sliding_window": 16},
+    "phi3": _GROUPED,
+    "gpt_neox": _COMMON,
+    "olmo2": _GROUPED,
+    "qwen3_moe": {**_WIDE, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "gpt_oss": {**_WIDE, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16},
+}
+
+
+def byte_tokenizer(*, pad: bool, bos: bool, chat: str | None, special: list[str]) -> Any:
+    """A byte-level BPE tokenizer that was trained here; with `bos` it puts that token first itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(SENTENCES * 10, trainer)
+    if bos:
+        backend.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    named = {"eos_token": "<eos>"} | ({"pad_token": "<pad>"} if pad else {}) | ({"bos_token": "<bos>"} if bos else {})
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **named)
+    tokenizer.chat_template = chat
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A folder with a small model of an architecture and a tokenizer; asked for twice, it is the same folder."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from interp.models.load import quiet
+
+    made: dict[Any, Path] = {}
+
+    def folder(
+        architecture: str,
+        *,
+        pad: bool = True,
+        bos: bool = True,
+        chat: str | None = None,
+        special: tuple[str, ...] = ("<think>", "</think>"),
+    ) -> Path:
+        key = (architecture, pad, bos, chat, special)
+        if key in made:
+            return made[key]
+        tokenizer = byte_tokenizer(pad=pad, bos=bos, chat=chat, special=[*SPECIAL, *special])
+        config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **ARCHITECTURES[architecture])
+        config._attn_implementation = "eager"
+        with quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            model = AutoModelForCausalLM.from_config(config)
+            for name, value in model.named_parameters():
+                if "norm" in name or "ln_" in name:
+                    value.data += 0.3 * torch.randn_like(
+                        value
+                    )  # a norm with unit weights would hide which side it is on
+                elif value.ndim > 1:
+                    torch.nn.init.normal_(value, std=0.15)
+            made[key] = tmp_path_factory.mktemp(architecture) / "model"
+            model.save_pretrained(made[key])
+            tokenizer.save_pretrained(made[key])
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def asked() -> Callable[..., list]:
+    """Problems of the user's own: questions of different lengths."""
+    from interp.problems.base import Problem, Step, structure_hash
+
+    def problems(n: int = 8) -> list[Problem]:
+        words = " and so on" * n
+        return [
+            Problem(
+                id=str(k),
+                task="questions:path=q.jsonl",
+                question=f"What is {k} plus {k}{words[: 5 * k]}?",
+                answer=str(2 * k),
+                steps=(Step(f"{k} + {k}", str(2 * k)),),
+                structure=structure_hash("asked", k),
+                split="test",
+                readable="",
+            )
+            for k in range(n)
+        ]
+
+    return problems
