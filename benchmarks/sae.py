@@ -19,7 +19,7 @@ from interp.stats import grouped_mean_interval
 from probes.decoder import ProbeDecoder
 
 PROBLEMS = 6000
-_AT_THE_BEST_SITE = {"d_sae": 256, "k": 4, "samples": 400_000}
+_AT_THE_BEST_SITE = ("plain TopK", "longer", "in between")
 _SEEDS = (0, 1, 2)
 
 
@@ -46,9 +46,12 @@ def bench(repetitions: int, bars: Bars, organism: str = "chain31-coconut") -> di
 
 def _best_site(readouts: Readouts, reasoner: Any, organism: str) -> dict[str, Any]:
     site, dense = readouts.best_site()
-    saes = [readouts.train(site, seed, **_AT_THE_BEST_SITE) for seed in _SEEDS]
-    rivals, untrained = readouts.rivals(site, _AT_THE_BEST_SITE)
-    found = [readouts.f1(site, sae) for sae in saes]
+    tried = {name: readouts.train(site, **TRIED[name]) for name in _AT_THE_BEST_SITE}
+    scores = {name: readouts.f1(site, sae) for name, sae in tried.items()}
+    chosen = max(scores, key=lambda name: scores[name]["validation"])
+    saes = [tried[chosen], *(readouts.train(site, seed, **TRIED[chosen]) for seed in _SEEDS[1:])]
+    rivals, untrained = readouts.rivals(site, TRIED[chosen])
+    found = [scores[chosen], *(readouts.f1(site, sae) for sae in saes[1:])]
     first = saes[0]
     decoders: dict[str, Any] = {"sae": FeatureReadout(first), "probe": ProbeDecoder()}
     decoders |= {kind: FeatureReadout(each) for kind, each in untrained.items()}
@@ -90,9 +93,14 @@ def _best_site(readouts: Readouts, reasoner: Any, organism: str) -> dict[str, An
             f"{spliced['sae']['loss_recovered']:.3f}",
         },
     }
-    told = {"site": site.name, "settings": _AT_THE_BEST_SITE, "sae": found, "rivals": rivals, "spliced": spliced} | {
-        "chains": chains
-    }
+    told = {
+        "site": site.name,
+        "settings": TRIED[chosen],
+        "tried": scores,
+        "sae": found,
+        "rivals": rivals,
+        "spliced": spliced,
+    } | {"chains": chains}
     return {"measures": measures, "told": told}
 
 

@@ -32,12 +32,12 @@ def sae_answer() -> str:
         f"({chains['sae']['step']:.1%} of single steps; a dense probe reads {chains['probe']['chain']:.1%} of the chains, "
         f"the thoughts of another problem give {chains['sae']['chain_other_problem']:.1%}), and with the SAE in the "
         f"latent loop {ratio:.1%} of the answers stay right. What it learned beyond having many directions is the "
-        f"difference to untrained dictionaries: {palette.label(read)} reads {chains[read]['chain']:.1%} of the chains, and "
+        f"difference to untrained dictionaries: the best of them ({palette.label(read)}) reads {chains[read]['chain']:.1%} of the chains, and "
         f"the best single feature for a value has a median F1 of {_mean(best['sae']):.2f} against {rivals[top]['f1']:.2f} "
         f"({palette.label(top)}). At the middle layer, where a thought's value is mixed with the operation and the next "
         f"value, it is much harder: {f1:.2f} against {rival['f1']:.2f}, though a dense probe still reads {middle['dense_probe']:.1%} of the values there. "
         f"A plain TopK SAE gets {plain['f1']:.2f} there, the settings that validation prefers ({middle['chosen']}) "
-        f"{chosen['f1']:.2f}. So: yes where the model itself passes the value on, only in part where it computes with it."
+        f"{chosen['f1']:.2f}. So: largely, where the model passes the value on; only in part where it computes with it."
     )
     return f"{paragraph}\n\n{_table(kept)}"
 

@@ -31,7 +31,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "sparser": {"d_sae": 512, "k": 4, "samples": 600_000},
     "smaller": {"d_sae": 128, "k": 4, "samples": 600_000},
     "in between": {"d_sae": 256, "k": 4, "samples": 600_000},
-    "in between, longer": {"d_sae": 256, "k": 4, "samples": 1_500_000},
+    "longer still": {"d_sae": 512, "k": 16, "samples": 1_500_000},
     "BatchTopK": {"d_sae": 256, "k": 4, "samples": 600_000, "kind": "batchtopk"},
     "Matryoshka": {"d_sae": 256, "k": 4, "samples": 600_000, "kind": "matryoshka"},
     "JumpReLU": {"d_sae": 256, "k": 4, "samples": 600_000, "kind": "jumprelu"},

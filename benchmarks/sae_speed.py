@@ -38,6 +38,12 @@ def speed(repetitions: int, progress: Callable[[int, int], None] | None = None) 
                 "default": _trainer(sae_lens.SAETrainer, plain(sae_lens.TopKTrainingSAEConfig(**common)), pool),
                 "best": _trainer(sae_lens.SAETrainer, plain(sae_lens.TopKTrainingSAEConfig(**common, **best)), pool),
                 "ours": _trainer(FastTrainer, FastTopKTrainingSAE(FastTopKTrainingSAEConfig(**common)), pool),
+                # SAELens's best setting chooses features by another rule, so it is met with that rule.
+                "ours as best": _trainer(
+                    FastTrainer,
+                    FastTopKTrainingSAE(FastTopKTrainingSAEConfig(**common, rescale_acts_by_decoder_norm=False)),
+                    pool,
+                ),
             }
             done = [0]
             seconds = interleaved(
@@ -52,12 +58,12 @@ def speed(repetitions: int, progress: Callable[[int, int], None] | None = None) 
     said = ", ".join(f"{name} {each:,.0f}" for name, each in rate.items())
     ev = ", ".join(f"{name} {each:.4f}" for name, each in explained.items())
     steps = (repetitions + 1) * _STEPS
-    gap = max(abs(explained["ours"] - explained[name]) for name in ("default", "best"))
+    gap = max(abs(explained["ours"] - explained["default"]), abs(explained["ours as best"] - explained["best"]))
     return {
         "sae.train_over_saelens_default": ratio(seconds, "default", "ours")
         | peer
         | {"note": f"rows per second: {said}"},
-        "sae.train_over_saelens_best": ratio(seconds, "best", "ours")
+        "sae.train_over_saelens_best": ratio(seconds, "best", "ours as best")
         | peer
         | {"note": "its sparse activations, without rescaling by decoder norms"},
         "sae.explained_variance_gap": {"value": gap, "n": BATCH, "note": f"after {steps} steps: {ev}"} | peer,
@@ -102,6 +108,6 @@ def _steps(trainer: Any, done: list[int], progress: Callable[[int, int], None] |
             trainer.n_training_steps += 1
         done[0] += 1
         if progress:
-            progress(done[0], 3 * (repetitions + 1))
+            progress(done[0], 4 * (repetitions + 1))
 
     return run

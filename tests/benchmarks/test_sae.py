@@ -91,4 +91,4 @@ def test_speed_is_taken_on_equal_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert found["sae.explained_variance_gap"]["value"] < 0.02
     assert found["sae.train_over_saelens_best"]["value"] > 0 and found["sae.train_over_saelens_best"]["n"] == 1
-    assert done[-1] == (6, 6)
+    assert done[-1] == (8, 8)
