@@ -43,6 +43,36 @@ def sae(
     emit(result, as_json, lambda: _print_measures(result))
 
 
+@app.command("capture")
+def capture(
+    repetitions: Annotated[int, typer.Option(help="interleaved rounds of the large batch; medians are reported")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Recording beside a bare forward pass, other libraries and a Coconut loop, and its peak memory."""
+    from benchmarks.capture import bench
+    from interp.errors import checked_count
+
+    checked_count("repetitions", repetitions)
+    with Bars() as bars:
+        result = bench(repetitions, bars)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
+@app.command("store")
+def store(
+    repetitions: Annotated[int, typer.Option(help="interleaved rounds; medians are reported")] = 15,
+    as_json: AsJson = False,
+) -> None:
+    """Reading a store beside a raw memory map and beside what SAELens writes, and how both grow."""
+    from benchmarks.store import bench
+    from interp.errors import checked_count
+
+    checked_count("repetitions", repetitions)
+    with Bars() as bars:
+        result = bench(repetitions, bars)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
 @app.command("papers")
 def papers(
     only: Annotated[str | None, typer.Option(help="one system, such as coconut; all of them by default")] = None,

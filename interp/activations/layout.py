@@ -151,13 +151,14 @@ class MappedRows:
 
     def take_into(self, out: np.ndarray, rows: np.ndarray) -> None:
         """Write the chosen rows into `out`, n x d in float32."""
-        first = int(rows[0])
-        if rows[-1] - first == len(rows) - 1 and (len(rows) == 1 or (np.diff(rows) == 1).all()):
-            self._widen(self._rows[first : first + len(rows)], out)
+        first, last = int(rows.min()), int(rows.max())
+        if first < 0 or last >= len(self._rows):
+            raise IndexError(f"rows 0 to {len(self._rows) - 1} are there, but {first} to {last} came")
+        if last - first == len(rows) - 1 and rows[0] == first and (np.diff(rows) == 1).all():
+            self._widen(self._rows[first : last + 1], out)
         elif self._rows.dtype == np.float32:
-            if rows.min() < 0 or rows.max() >= len(self._rows):
-                raise IndexError(f"rows 0 to {len(self._rows) - 1} are there, but {rows.min()} to {rows.max()} came")
-            np.take(self._rows, rows, axis=0, out=out, mode="clip")  # other modes copy `out` first
+            # Other modes than clip copy `out` first.
+            np.take(as_things(np.asarray(self._rows)), rows, out=as_things(out), mode="clip")
         else:
             self._widen(self._rows[rows], out)
 
@@ -172,6 +173,11 @@ class MappedRows:
             np.left_shift(found, 16, out=out.view(np.uint32), dtype=np.uint32)
         else:
             np.copyto(out, found)
+
+
+def as_things(rows: np.ndarray) -> np.ndarray:
+    """Rows of a contiguous array as one thing each, n, in the same memory."""
+    return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
 
 
 def source(path: AnyPath) -> Any:

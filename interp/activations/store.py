@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -111,35 +112,39 @@ class Store:
             raise unknown("address in this store", wanted, self.addresses)
         return wanted
 
-    def acts(self, address: Address | str, rows: pd.DataFrame | None = None) -> Float32[np.ndarray, "rows d_model"]:
-        """Activations at `address` for `rows` of the index (all of them by default), in their order."""
+    def acts(
+        self, address: Address | str, rows: pd.DataFrame | np.ndarray | None = None
+    ) -> Float32[np.ndarray, "rows d_model"]:
+        """Activations at `address` for `rows` (all of them by default), in their order.
+
+        `rows` is a part of the index, or the numbers of its rows, which is faster where they are drawn at random.
+        """
         folder = self.address(address).folder
-        rows = self.index if rows is None else rows
-        shards, places = rows["shard"].to_numpy(), rows["row"].to_numpy()
-        ends = np.flatnonzero(np.diff(shards)) + 1
-        starts = np.concatenate([[0], ends, [len(rows)]]) if len(rows) else np.zeros(1, np.int64)
+        if isinstance(rows, np.ndarray):
+            shards, places = self._shard_of[rows], self._row_of[rows]
+        else:
+            rows = self.index if rows is None else rows
+            shards, places = rows["shard"].to_numpy(), rows["row"].to_numpy()
+        if not len(shards):
+            return np.empty((0, self.meta["d_model"]), np.float32)
+        order, starts = _runs(shards)
         out: np.ndarray | None = None
-        # Rows that jump between shards are read one shard after another, those in order piece by piece as they stand.
-        jumping = len(starts) - 1 > len(np.unique(shards))
-        order = np.argsort(shards, kind="stable") if jumping else None
-        if order is not None:
-            ends = np.flatnonzero(np.diff(shards[order])) + 1
-            starts = np.concatenate([[0], ends, [len(rows)]])
-        for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        for first, last in itertools.pairwise(starts.tolist()):
             here = slice(first, last) if order is None else order[first:last]
-            shard = int(shards[first if order is None else order[first]])
-            mapped = self._whole(folder, shard)
+            mapped = self._whole(folder, int(shards[first if order is None else order[first]]))
             if out is None:
-                out = np.empty((len(rows), mapped.shape[1]), np.float32)
+                out = np.empty((len(shards), mapped.shape[1]), np.float32)
+                piece = np.empty((max(1, _PIECE // mapped.shape[1]), mapped.shape[1]), np.float32)
             if isinstance(here, slice):
                 mapped.take_into(out[here], places[here])
-            else:
-                piece = np.empty((min(len(here), max(1, _PIECE // mapped.shape[1])), mapped.shape[1]), np.float32)
-                for at in range(0, len(here), len(piece)):
-                    part = here[at : at + len(piece)]
-                    mapped.take_into(piece[: len(part)], places[part])
-                    out[part] = piece[: len(part)]
-        return np.empty((0, self.meta["d_model"]), np.float32) if out is None else out
+                continue
+            for at in range(0, len(here), len(piece)):
+                part = here[at : at + len(piece)]
+                mapped.take_into(piece[: len(part)], places[part])
+                # Whole rows as single things: numpy moves them one memcpy each.
+                layout.as_things(out)[part] = layout.as_things(piece)[: len(part)]
+        assert out is not None
+        return out
 
     def trace_acts(self, trace: int) -> dict[Address, Float32[np.ndarray, "rows d_model"]]:
         """Everything kept of one trace, at every address, its rows in order. Raises `UsageError` on an unknown one."""
@@ -208,6 +213,17 @@ class Store:
             "shards": f"{len(self.committed)} of {self.index['shard'].nunique()}",
             "megabytes": round(size / 2**20, 1),
         }
+
+
+def _runs(shards: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Where the rows of one shard after another begin, and the order that brings them together; None as they stand."""
+    starts = np.flatnonzero(np.diff(shards, prepend=-1))
+    order = None
+    if len(starts) > 1 and (np.diff(shards) < 0).any():
+        small = shards.astype(np.uint16) if shards.max() < 1 << 16 else shards  # sorted by counting, much faster
+        order = np.argsort(small, kind="stable")
+        starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
+    return order, np.append(starts, len(shards))
 
 
 def place_key(place: str) -> tuple[int, int]:

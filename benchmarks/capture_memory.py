@@ -1,0 +1,43 @@
+"""Peak memory of a process that runs one batch four times, bare or captured; prints one JSON object.
+
+Run as `python -m benchmarks.capture_memory bare|capture`, so that the peak is this work's alone.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+
+import torch
+
+from benchmarks.small_model import SmallModel
+from interp.activations.record import gather
+from interp.activations.rows import index_of
+
+
+def main(what: str) -> None:
+    torch.set_num_threads(1)
+    small = SmallModel()
+    traces = small.traces(32, 128)
+    index = index_of(traces, ["prompt", "thought"], 32)
+    ids = small.ids(32, 128)
+    mask = torch.ones_like(ids)
+    reasoner = small.reasoner
+    _ = small.addresses, small.bare
+    gather(reasoner, small.traces(1, 4), small.addresses, index_of(small.traces(1, 4), ["prompt", "thought"], 1))
+    kept = 0
+    for _ in range(4):
+        if what == "capture":
+            found = gather(reasoner, traces, small.addresses, index)
+            kept = sum(rows.numel() * rows.element_size() for rows in found.values())
+            del found
+        else:
+            with torch.no_grad():
+                small.bare(input_ids=ids, attention_mask=mask, use_cache=False)
+    unit = 1 if sys.platform == "darwin" else 2**10
+    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "kept": kept}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
