@@ -100,6 +100,27 @@ def papers(
     emit(result, as_json, lambda: _print_measures(result))
 
 
+@app.command("subtext")
+def subtext(
+    organisms: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of organisms that are not shipped, each in NAME-seedN: subtext-0, -2, -4, -value, -brief-*"
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="train those that are missing: 25 of them, a minute each")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Planted bits: measured, detected without being told what, located, and closed by a paraphrase."""
+    from benchmarks.subtext import bench
+
+    with Bars() as bars:
+        result = bench(bars, organisms, full)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
 def _print_measures(result: dict[str, Any]) -> None:
     import pandas as pd
 
