@@ -123,8 +123,8 @@ class Store:
         if isinstance(rows, np.ndarray):
             shards, places = self._shard_of[rows], self._row_of[rows]
         else:
-            rows = self.index if rows is None else rows
-            shards, places = rows["shard"].to_numpy(), rows["row"].to_numpy()
+            part = self.index if rows is None else rows
+            shards, places = part["shard"].to_numpy(), part["row"].to_numpy()
         if not len(shards):
             return np.empty((0, self.meta["d_model"]), np.float32)
         order, starts = _runs(shards)
