@@ -23,7 +23,7 @@ def sae_answer() -> str:
     rival = middle["rivals"][at_middle["peer"]]
     f1 = sum(each["f1"] for each in middle["seeds"]) / len(middle["seeds"])
     plain, chosen = middle["tried"]["plain TopK"], middle["tried"][middle["chosen"]]
-    ratio = measures["sae.spliced_accuracy_ratio"]["value"]
+    spliced = best["spliced"]
     paragraph = (
         "*Couldn't sparse autoencoders learn to decode thinking tokens into something resembling the chain of thought "
         "that they encoded?* "
@@ -31,7 +31,7 @@ def sae_answer() -> str:
         f"feature a value gives back **{chains['sae']['chain']:.1%}** of held-out chains whole, every step right "
         f"({chains['sae']['step']:.1%} of single steps; a dense probe reads {chains['probe']['chain']:.1%} of the chains, "
         f"the thoughts of another problem give {chains['sae']['chain_other_problem']:.1%}), and with the SAE in the "
-        f"latent loop {ratio:.1%} of the answers stay right. What it learned beyond having many directions is the "
+        f"latent loop {spliced['sae']['accuracy']:.1%} of the answers are right ({spliced['original']['accuracy']:.1%} without). What it learned beyond having many directions is the "
         f"difference to untrained dictionaries: the best of them ({palette.label(read)}) reads {chains[read]['chain']:.1%} of the chains, and "
         f"the best single feature for a value has a median F1 of {_mean(best['sae']):.2f} against {rivals[top]['f1']:.2f} "
         f"({palette.label(top)}). At the middle layer, where a thought's value is mixed with the operation and the next "
