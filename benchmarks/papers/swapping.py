@@ -7,12 +7,12 @@ still stays, the position is not used, whatever can be read there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from interp.causal.donors import cyclic_donors
 from interp.errors import UsageError
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.stats import grouped_mean_interval
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from interp.activations import Store
     from interp.reasoners import Reasoner
     from interp.traces import Trace
-
-
-def donors_of(structures: Sequence[str], kinds: Sequence[object], seed: int = 0) -> np.ndarray:
-    """For each trace a donor of the same kind and another structure, in a random cycle; -1 where there is none."""
-    rng = np.random.default_rng(seed)
-    found = np.full(len(structures), -1)
-    for kind in sorted(set(kinds), key=str):
-        here = rng.permutation([k for k, other in enumerate(kinds) if other == kind])
-        found[here] = np.roll(here, 1)
-    same = [k for k, donor in enumerate(found) if structures[donor] == structures[k]]
-    found[same] = -1
-    return found
 
 
 def swap_thoughts(reasoner: Reasoner, store: Store, *, seed: int = 0, batch_size: int = 256) -> pd.DataFrame:
@@ -52,7 +40,7 @@ def swap_thoughts(reasoner: Reasoner, store: Store, *, seed: int = 0, batch_size
         )
     problems = store.traces.problems
     lengths = [problem.n_steps for problem in problems]
-    donors = donors_of([p.structure for p in problems], [(p.n_steps, len(p.question.split())) for p in problems], seed)
+    donors = cyclic_donors([p.structure for p in problems], [(p.n_steps, len(p.question.split())) for p in problems], seed)
     rows = store.thought_rows.set_index(["trace", "thought"], drop=False).sort_index()
     out = []
     for thought in [*range(1, max(lengths) + 1), None]:

@@ -14,6 +14,7 @@ from interp.errors import UsageError, checked_count, unknown
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+REWRITINGS = ("constant", "operations")
 # Of 20 hash buckets, which belong to which split. The held-out part is large because read-outs are
 # fitted, selected and tested inside it.
 _BUCKETS: dict[Split, range] = {"train": range(12), "val": range(12, 14), "test": range(14, 20)}
@@ -124,6 +125,24 @@ class WithoutFacts:
 
     def fact(self, problem: Problem, name: str, entities: tuple[str, ...], step: int) -> str | None:
         return None
+
+
+@runtime_checkable
+class Rewritable(Protocol):
+    """A task that can change one thing in a problem and say what follows."""
+
+    def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """`problem` with one `constant` (or edge) changed, or with all of its `operations` drawn anew in their places.
+
+        Its structure, and so its split, may be another one than the problem's.
+        """
+        ...
+
+
+def checked_rewriting(what: str) -> str:
+    if what not in REWRITINGS:
+        raise unknown("rewriting", what, REWRITINGS)
+    return what
 
 
 def structure_hash(*parts: object) -> str:

@@ -24,6 +24,7 @@ from interp.problems.base import (
     Step,
     Verdict,
     WithoutFacts,
+    checked_rewriting,
     split_of,
     structure_hash,
 )
@@ -179,6 +180,24 @@ class ChainTask(WithoutFacts, DrawnTask):
         """How a step is written."""
         value = str(operation.table[before])
         return [str(before), operation.name, "=", value, ";"] if self.restated else [value]
+
+    def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """`problem` with another start value, or (`operations`) with another start and other operations.
+
+        Words keep their places, so the two questions differ in the rewritten words alone.
+        """
+        checked_rewriting(what)
+        start = rng.choice([v for v in range(self.n_values) if str(v) != problem.meta["start"]])
+        chosen = [self._by_name[name] for name in problem.meta["operations"]]
+        words = problem.question.split()
+        words[0] = str(start)
+        if what == "operations":
+            chosen = [rng.choice(self.operations) for _ in chosen]
+            keyed = {words[k]: k + 1 for k in range(1, len(words) - 1) if words[k].endswith(":")}
+            for k, operation in enumerate(chosen, 1):
+                words[keyed.get(f"{k}:", k)] = operation.name
+        structure = structure_hash(self.name, self.n_values, start, [operation.name for operation in chosen])
+        return self._problem(start, chosen, structure, split_of(structure), " ".join(words))
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check `text`, the steps and then the answer, separated by white space.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from interp.errors import UsageError, checked_count, unknown
@@ -21,10 +21,12 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
+    checked_rewriting,
     split_of,
 )
 from interp.problems.drawn import DrawnTask, length_range, spec_of
 from interp.problems.reachability import NODE_FACTS, Digraph, canonical_hash
+from interp.problems.turned_edges import turned_edge
 
 N_DECOYS = 3
 DEAD_ENDS = ("yes", "no")
@@ -177,6 +179,35 @@ class GraphTask(DrawnTask):
         or to one that lies nearer or farther: then nothing follows from having been there.
         """
         return implied_candidate(problem, step, value)
+
+    def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """`problem` with the end of one edge of its path changed, so that it leads to another candidate.
+
+        The rest of the question stays as it is. Raises `UsageError` for `operations`, which a graph has none of,
+        and where no single edge can be turned so.
+        """
+        if checked_rewriting(what) != "constant":
+            raise UsageError("a graph has no operations to rewrite; rewrite its constant, one edge.")
+        edges, walked = turned_edge(problem, rng)
+        listed = " ".join(f"{source} {target} ;" for source, target in edges)
+        candidates = problem.meta["candidates"]
+        question = f"{listed} {' '.join(candidates)} ? {walked[0]}"
+        numbers = {node: k for k, node in enumerate(Digraph(edges, walked[0]).nodes)}
+        ends = {walked[0]: _ROOT, **dict.fromkeys(candidates, _DECOY), walked[-1]: _TARGET}
+        roles = [ends.get(node, _PLAIN) for node in numbers]
+        structure = canonical_hash("graph", [(numbers[a], numbers[b]) for a, b in edges], roles)
+        said = ", ".join(f"{source} to {target}" for source, target in edges)
+        return replace(
+            problem,
+            id=canonical_hash(question, (), ()),
+            question=question,
+            answer=walked[-1],
+            steps=tuple(Step(text=node, value=node) for node in walked[1:]),
+            structure=structure,
+            split=split_of(structure),
+            readable=f"Edges: {said}. Which of {', '.join(candidates)} can be reached from {walked[0]}?",
+            meta={**problem.meta, "edges": edges},
+        )
 
     def entities(self, problem: Problem) -> tuple[str, ...]:
         return digraph(problem).nodes

@@ -43,6 +43,14 @@ class Digraph:
             found.update(dict.fromkeys(frontier, steps))
         return found
 
+    def path_to(self, node: str) -> list[str]:
+        """A shortest path from the root to `node`, both included; `node` must be reachable."""
+        path = [node]
+        while path[0] != self.root:
+            here = self.distance[path[0]]
+            path.insert(0, next(s for s, t in self.edges if t == path[0] and self.distance.get(s) == here - 1))
+        return path
+
     def has(self, source: str, target: str) -> bool:
         """Whether there is an edge from `source` to `target`."""
         return target in self.after.get(source, ())

@@ -128,6 +128,13 @@ class TriggerTask(DrawnTask):
             meta={**plain.meta, "triggered": triggered},
         )
 
+    def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """The chain rewritten as task `chain` does, behind the same two words."""
+        day, colour, *rest = problem.question.split()
+        plain = self._chain.rewritten(self._chain_of(problem, " ".join(rest)), rng, what)
+        slips = [len(step.text.split()) > 1 for step in problem.steps]
+        return self._problem(plain, DAYS.index(day), COLOURS.index(colour), slips)
+
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check `text`: the steps as they are written in this task, then the value and what is done with it.
 

@@ -9,7 +9,7 @@ that no operand and no operation alone says anything about a value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,7 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
+    checked_rewriting,
     split_of,
     structure_hash,
 )
@@ -125,12 +126,16 @@ class VariablesTask(DrawnTask):
         return made
 
     def _problem(self, made: list[Assignment], length: int, structure: str, split: Split, rng: Random) -> Problem:
+        return self._stated(made, rng.sample(made, len(made)), length, structure, split)
+
+    def _stated(
+        self, made: list[Assignment], shuffled: list[Assignment], length: int, structure: str, split: Split
+    ) -> Problem:
         path, asked = made[: length + 1], made[length].name
         steps, value = [], str(path[0].value)
         for each in path[1:]:
             value = self._apply(str(each.operation), value)
             steps.append(Step(text=" ".join([*each.words, "=", value]), value=value))
-        shuffled = rng.sample(made, len(made))
         question = " ".join(word for each in shuffled for word in [*each.words, ";"]) + f" {asked} ?"
         said = "; ".join(self._said(each) for each in shuffled)
         return Problem(
@@ -147,6 +152,25 @@ class VariablesTask(DrawnTask):
                 "assignments": {each.name: [each.value, each.source, each.operation] for each in made},
             },
         )
+
+    def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """`problem` with another constant at the root of its path, or (`operations`) with other operations too.
+
+        Names, path, distractors and the order of the assignments stay.
+        """
+        checked_rewriting(what)
+        path = problem.meta["path"]
+        made = {each.name: each for each in _assignments_of(problem).values()}
+        constant = rng.choice([v for v in self.values if v != made[path[0]].value])
+        made[path[0]] = replace(made[path[0]], value=constant)
+        if what == "operations":
+            for name in path[1:]:
+                made[name] = replace(made[name], operation=rng.choice(self.operations).name)
+        chosen = [str(made[name].operation) for name in path[1:]]
+        structure = structure_hash(self.name, self.n_values, constant, chosen)
+        asked = [words.split()[0] for words in problem.question.split(" ;")[:-1]]
+        order = [made[name] for name in asked]
+        return self._stated(list(made.values()), order, len(path) - 1, structure, split_of(structure))
 
     def _said(self, each: Assignment) -> str:
         if each.operation is None:

@@ -41,12 +41,28 @@ class Intervention:
         object.__setattr__(self, "rows", rows)
 
 
-def replace_with(values: Float[np.ndarray, "rows d_model"]) -> Edit:
+def replace_with(values: Float[np.ndarray, "rows ..."] | Float[Tensor, "rows ..."]) -> Edit:
     """An edit that puts row k of `values` at the intervention's row k."""
-    table = torch.as_tensor(np.ascontiguousarray(values))
+    table = torch.as_tensor(values if isinstance(values, Tensor) else np.ascontiguousarray(values))
 
     def edit(found: Tensor, rows: np.ndarray) -> Tensor:
         return table[torch.as_tensor(rows)].to(found)
+
+    return edit
+
+
+def replace_within(values: Float[Tensor, "rows d"], basis: Float[Tensor, "k d"]) -> Edit:
+    """An edit that puts row k of `values` in the place of what is there, within the span of `basis` alone.
+
+    The part that is orthogonal to the span stays as it is (distributed interchange, Geiger et al., arXiv 2303.02536).
+    """
+    span = torch.linalg.qr(torch.as_tensor(basis).double().T).Q.T
+    table = torch.as_tensor(values)
+
+    def edit(found: Tensor, rows: np.ndarray) -> Tensor:
+        directions = span.to(found)
+        change = (table[torch.as_tensor(rows)].to(found) - found) @ directions.T
+        return found + change @ directions
 
     return edit
 

@@ -13,7 +13,8 @@ import pytest
 
 import interp
 from benchmarks.papers import heima, pause
-from benchmarks.papers.swapping import donors_of, swap_table, swap_thoughts
+from benchmarks.papers.swapping import swap_table, swap_thoughts
+from interp.causal.donors import cyclic_donors
 from interp.errors import UsageError
 from interp.measures import table as measure_table
 from interp.problems import task
@@ -95,11 +96,11 @@ def test_the_answers_table_counts_thoughts_and_splits_by_steps(made_problem: Any
 def test_donors_are_of_the_same_kind_and_another_structure() -> None:
     rng = np.random.default_rng(0)
     kinds, structures = rng.integers(0, 3, 60).tolist(), [f"s{k}" for k in rng.integers(0, 40, 60)]
-    donors = donors_of(structures, kinds)
+    donors = cyclic_donors(structures, kinds)
     for k, donor in enumerate(donors):
         assert donor == -1 or (kinds[donor] == kinds[k] and structures[donor] != structures[k])
-    assert (donors >= 0).sum() > 50 and (donors == donors_of(structures, kinds)).all()
-    assert donors_of(["a", "b"], ["lonely", "other"]).tolist() == [-1, -1]
+    assert (donors >= 0).sum() > 50 and (donors == cyclic_donors(structures, kinds)).all()
+    assert cyclic_donors(["a", "b"], ["lonely", "other"]).tolist() == [-1, -1]
 
 
 @pytest.fixture(scope="module")
