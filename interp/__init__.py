@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from interp.evaluation import evaluate
     from interp.loading import load, random_init
     from interp.problems import Problem, task
-    from interp.reasoners import Intervention, Reasoner
+    from interp.reasoners import Intervention, Monitor, Reasoner
     from interp.traces import Trace, TraceSet
 
 __version__ = "0.1.0"
 __all__ = [
     "Intervention",
+    "Monitor",
     "Problem",
     "ReadOuts",
     "Reasoner",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 _HOMES = {
     "Intervention": "interp.reasoners",
+    "Monitor": "interp.reasoners",
     "Problem": "interp.problems",
     "ReadOuts": "interp.decoders.evaluate",
     "Reasoner": "interp.reasoners",

@@ -30,6 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "what a chain of thought says beyond its text: measure, locate, discover, paraphrase, commitment",
     ),
     "sae": ("interp.commands.sae:app", "train sparse autoencoders on a store, evaluate them, name their features"),
+    "causal": (
+        "interp.commands.causal:app",
+        "interchange, ablate, steer, attribute, swap: is what was read also used?",
+    ),
     "report": ("dashboards.cli:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.cli:dash", "open the dashboard over a run"),
     "bench": ("benchmarks.cli:app", "take measures beside their peers"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -41,7 +42,8 @@ class Trace:
     position earlier; `logprob` is the log-probability of the token that was written there. Both are NaN where
     nothing was predicted, `logprob` also where the token was forced. `latents` holds the input embedding of
     each continuous thought, thoughts x d_model, or None. `sentence` numbers the sentences of a visible thought from
-    1 (0 elsewhere); it is empty where the reasoner does not take its text apart.
+    1 (0 elsewhere); it is empty where the reasoner does not take its text apart. `events` says where a monitor
+    stepped in (monitor, position, score, injected, text).
     """
 
     id: int
@@ -60,6 +62,7 @@ class Trace:
     seed: int = 0
     latents: Float32[np.ndarray, "thoughts d_model"] | None = field(default=None, hash=False, compare=False)
     sentence: list[int] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -155,6 +158,7 @@ class TraceSet(Sequence[Trace]):
                 "seed": [trace.seed for trace in self],
                 "sentence": [trace.sentence for trace in self],
                 "latents": [None if trace.latents is None else trace.latents.ravel() for trace in self],
+                "events": [json.dumps(trace.events) for trace in self],
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
         )
@@ -201,17 +205,19 @@ def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Tra
 def _trace_from_row(row: dict) -> Trace:
     n_latents = int(row.pop("n_latents"))
     latents = row.pop("latents")
+    events = json.loads(row.pop("events", None) or "[]")
     columns: dict[str, Any] = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
     columns["sentence"] = list(map(int, row.pop("sentence", ())))
     return Trace(
         **columns,
         **{**row, "problem": Problem.from_json(row["problem"])},
+        events=events,
         latents=None if n_latents == 0 else np.array(latents, np.float32).reshape(n_latents, -1),
     )
 
 
-# Files written before thoughts were taken apart have no column of sentences.
-_COLUMNS = {each.name for each in fields(Trace)} - {"sentence"} | {"n_latents"}
+# Files written before thoughts were taken apart have no column of sentences; before monitors, none of events.
+_COLUMNS = {each.name for each in fields(Trace)} - {"sentence", "events"} | {"n_latents"}
 _LISTS = {
     "token_ids": int,
     "tokens": str,

@@ -40,7 +40,9 @@ def swap_thoughts(reasoner: Reasoner, store: Store, *, seed: int = 0, batch_size
         )
     problems = store.traces.problems
     lengths = [problem.n_steps for problem in problems]
-    donors = cyclic_donors([p.structure for p in problems], [(p.n_steps, len(p.question.split())) for p in problems], seed)
+    donors = cyclic_donors(
+        [p.structure for p in problems], [(p.n_steps, len(p.question.split())) for p in problems], seed
+    )
     rows = store.thought_rows.set_index(["trace", "thought"], drop=False).sort_index()
     out = []
     for thought in [*range(1, max(lengths) + 1), None]:

@@ -1,0 +1,36 @@
+"""Causal tests: is what can be read also used? Names are imported when they are first used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HOMES = {
+    "DOSES": "steering",
+    "KINDS": "sites",
+    "NEEDED": "content",
+    "Directions": "steering",
+    "ablate": "ablation",
+    "content_or_compute": "content",
+    "donors_for": "donors",
+    "interchange_at": "sites",
+    "layer_map": "maps",
+    "read_values": "reading",
+    "readable_map": "usage",
+    "separated": "reading",
+    "steer": "steering",
+    "swap_each_thought": "usage",
+    "used_map": "usage",
+    "value_basis": "sites",
+    "verdict": "verdicts",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'interp.causal' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"interp.causal.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -17,7 +17,7 @@ import torch
 
 from interp.causal.donors import cyclic_donors
 from interp.causal.forcing import force, thought_ids
-from interp.causal.patching import EVERYTHING, Progress, addresses_of, position, states
+from interp.causal.patching import EVERYTHING, Progress, addresses_of, states
 from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem
@@ -170,9 +170,7 @@ class _Battery:
         if arm == "dropped":
             config = self.reasoner.config.model_copy(update={"thoughts": 0})
             r = self.reasoner
-            without = type(r)(
-                r.model, r.tokenizer, config, name=r.name, weights=r.weights, projection=r.projection
-            )
+            without = type(r)(r.model, r.tokenizer, config, name=r.name, weights=r.weights, projection=r.projection)
             return without.think(self.problems, batch_size=self.batch_size)
         rows = self._rows(arm == "question of another")
         addresses = addresses_of(self.reasoner, EVERYTHING if arm == "question of another" else self.site)

@@ -78,5 +78,3 @@ def layer_map(
 def best_cell(table: pd.DataFrame) -> pd.Series:
     """The cell where most answers follow with the fewest changed by a same-value donor."""
     return table.loc[(table["followed"] - table["same_value_changed"].fillna(0)).idxmax()]
-
-

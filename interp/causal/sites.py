@@ -14,7 +14,7 @@ the share of right answers lost to a random vector of the same length (negative)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ class SiteInterchange:
         """
         return self._frame
 
-    def rates(self, kind: str, column: str = "followed", step: int | None = None) -> dict[str, object]:
+    def rates(self, kind: str, column: str = "followed", step: int | None = None) -> dict[str, Any]:
         """Mean of `followed`, `changed` or `chance` over the swaps of a kind: value, ci (95 %, by structure), n."""
         part = self._frame[self._frame["kind"] == kind]
         part = part if step is None else part[part["step"] == step]
@@ -85,19 +85,19 @@ class SiteInterchange:
                 )
         return pd.DataFrame(out)
 
-    def contract(self) -> dict[str, dict[str, object]]:
+    def contract(self) -> dict[str, dict[str, Any]]:
         """Sufficiency, competitor (the worse of wrong site and wrong step) and matched corruption."""
         wrong = [self.rates(kind) for kind in ("wrong site", "wrong step")]
         lost = self.rates("random vector", "changed")
         corruption = {
-            "value": None if lost["value"] is None else -float(lost["value"]),  # type: ignore[arg-type]
-            "ci": None if lost["ci"] is None else [-x for x in reversed(lost["ci"])],  # type: ignore[call-overload]
+            "value": None if lost["value"] is None else -float(lost["value"]),
+            "ci": None if lost["ci"] is None else [-x for x in reversed(lost["ci"])],
             "n": lost["n"],
         }
         known = [each for each in wrong if each["value"] is not None]
         return {
             "sufficiency": self.rates("other value"),
-            "competitor": max(known, key=lambda each: each["value"]) if known else wrong[0],  # type: ignore[arg-type,return-value]
+            "competitor": max(known, key=lambda each: each["value"]) if known else wrong[0],
             "matched corruption": corruption,
         }
 
@@ -147,9 +147,7 @@ def interchange_at(
     for done, kind in enumerate(kinds_present):
         part = plan[plan["kind"] == kind]
         edit = _edit(kind, basis, seed)
-        after += swap(
-            reasoner, traces, part, donors=donors.traces, site=site, edit=edit, batch_size=batch_size
-        )
+        after += swap(reasoner, traces, part, donors=donors.traces, site=site, edit=edit, batch_size=batch_size)
         parts.append(part)
         if progress:
             progress(done + 1, len(kinds_present))

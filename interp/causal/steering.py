@@ -9,7 +9,7 @@ random direction of the same length stands beside it at every dose; the dose is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -95,7 +95,7 @@ class Steering:
         malformed, structure."""
         return self._frame
 
-    def rate(self, kind: str, column: str, dose: float | None = None, part: str = "test") -> dict[str, object]:
+    def rate(self, kind: str, column: str, dose: float | None = None, part: str = "test") -> dict[str, Any]:
         """A mean with its grouped 95 % interval, at the best dose by default."""
         f = self._frame
         here = f[(f["kind"] == kind) & (f["dose"] == (self.best if dose is None else dose)) & (f["part"] == part)]
@@ -104,11 +104,11 @@ class Steering:
         ci = grouped_mean_interval(here[column].to_numpy(float), here["structure"].to_numpy())
         return {"value": float(here[column].mean()), "ci": list(ci), "n": len(here)}
 
-    def collateral(self, dose: float | None = None) -> dict[str, object]:
+    def collateral(self, dose: float | None = None) -> dict[str, Any]:
         """The larger of: answers changed where the value was there already, and answers that are none any more."""
         found = [self.rate("already there", "changed", dose), self.rate("steer", "malformed", dose)]
         known = [each for each in found if each["value"] is not None]
-        return max(known, key=lambda each: each["value"]) if known else found[0]  # type: ignore[arg-type,return-value]
+        return max(known, key=lambda each: each["value"]) if known else found[0]
 
     def summary(self) -> pd.DataFrame:
         """Dose-response on the test problems: success, random direction, collateral, each with its interval."""
@@ -160,11 +160,15 @@ def steer(
     for name, traces in (("val", val), ("test", test)):
         plan = _plan(reasoner, traces, directions, seed)
         for dose in sorted(doses):
-            frames.append(_carried_out(reasoner, traces, plan, directions, dose, mode, seed, batch_size).assign(part=name))
+            frames.append(
+                _carried_out(reasoner, traces, plan, directions, dose, mode, seed, batch_size).assign(part=name)
+            )
             if progress:
                 progress(len(frames), total)
     frame = pd.concat(frames, ignore_index=True)
-    tried = frame[(frame["part"] == "val") & (frame["kind"] == "steer")].groupby("dose")["followed"].agg(["mean", "size"])
+    tried = (
+        frame[(frame["part"] == "val") & (frame["kind"] == "steer")].groupby("dose")["followed"].agg(["mean", "size"])
+    )
     best = first_within_error(tried["mean"].tolist(), tried["size"].tolist())
     return Steering(frame, float(tried.index[best]), mode)
 
@@ -172,7 +176,7 @@ def steer(
 def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     task = make_task(traces[0].problem.task)
-    out = []
+    out: list[tuple[Any, ...]] = []
     for k, trace in enumerate(traces):
         for step, gold in enumerate(trace.problem.steps, 1):
             at = position(trace, thought_of(step, directions.offset, reasoner.config.thoughts_per_step))

@@ -152,7 +152,9 @@ def readable_map(reasoner: Reasoner, problems: Sequence[Problem], *, seed: int =
                     for address in store.addresses:
                         probe = make_decoder("probe", None)
                         fitted = probe.fit(store, address, rows[parts.train], gold[parts.train])
-                        said = [fitted.decode(store, address, rows[p], top_k=1).texts[:, 0] for p in (parts.val, parts.test)]
+                        said = [
+                            fitted.decode(store, address, rows[p], top_k=1).texts[:, 0] for p in (parts.val, parts.test)
+                        ]
                         tried.append((float((said[0] == gold[parts.val]).mean()), address, said[1]))
                     best = first_within_error([score for score, *_ in tried], [int(parts.val.sum())] * len(tried))
                     read, n = float((tried[best][2] == gold[parts.test]).mean()), int(parts.test.sum())

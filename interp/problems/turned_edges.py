@@ -16,7 +16,9 @@ def turned_edge(problem: Problem, rng: Random) -> tuple[list[list[str]], list[st
     """
     path = [problem.meta["root"], *(step.value for step in problem.steps)]
     graph = Digraph(problem.meta["edges"], path[0])
-    options = [(step, node) for step in range(1, len(path)) for node in graph.nodes if _turns(problem, graph, step, node)]
+    options = [
+        (step, node) for step in range(1, len(path)) for node in graph.nodes if _turns(problem, graph, step, node)
+    ]
     if not options:
         raise UsageError(f"no single edge of problem {problem.id} leads elsewhere; take another problem.")
     step, node = rng.choice(options)

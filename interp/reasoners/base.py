@@ -25,6 +25,7 @@ from interp.problems.base import Problem, Task, checked_seed
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.interventions import Intervention, Position, intervening
 from interp.reasoners.lessons import Lesson, LessonBatch, next_token_loss
+from interp.reasoners.monitor import Monitor, Watch
 from interp.reasoners.prompts import prompt_ids, unknown_id
 from interp.reasoners.rollout import Rollout, Row, position_ids
 from interp.reasoners.sampling import Stops, checked_sampling
@@ -190,13 +191,16 @@ class Reasoner(ABC):
         top_p: float = 1.0,
         interventions: Sequence[Intervention] = (),
         hooks: Mapping[str, LoopHook] | None = None,
+        monitors: Sequence[Monitor] = (),
         padding_side: str = "left",
         progress: Progress | None = None,
     ) -> TraceSet:
         """One trace for each problem, in order; greedily, or sampled at `temperature` and `top_p` with `seed`.
 
-        Interventions name traces by their place in `problems`; `hooks` see what passes each address. Raises `UsageError` on no problems, on
-        words that the tokenizer does not know, and on questions longer than the model's positions.
+        Interventions name traces by their place in `problems`; monitors watch each of them and may inject a text or
+        a vector, before any intervention at the same address; `hooks` see what passes each address. Raises
+        `UsageError` on no problems, on words that the tokenizer does not know, and on questions longer than the
+        model's positions.
         """
         problems = list(problems)
         traces: list[Trace] = []
@@ -208,6 +212,7 @@ class Reasoner(ABC):
             top_p=top_p,
             interventions=interventions,
             hooks=hooks,
+            monitors=monitors,
             padding_side=padding_side,
         ):
             traces += batch
@@ -226,6 +231,7 @@ class Reasoner(ABC):
         top_p: float = 1.0,
         interventions: Sequence[Intervention] = (),
         hooks: Mapping[str, LoopHook] | None = None,
+        monitors: Sequence[Monitor] = (),
         padding_side: str = "left",
     ) -> Iterator[list[Trace]]:
         """What `think` returns, batch after batch, from problem number `start` on.
@@ -245,10 +251,15 @@ class Reasoner(ABC):
                 "the place of text; pad on the left."
             )
         where = Position()
+        watches = [Watch(monitor, self, where) for monitor in monitors]
         watchers = {name: partial(_in_the_loop, hook, where) for name, hook in (hooks or {}).items()}
+        plainly = not interventions and not watches
         for first in range(start, len(problems), batch_size):
             batch = range(first, min(first + batch_size, len(problems)))
-            with intervening(self.model, interventions, where), self._watched(watchers, plainly=not interventions):
+            with (
+                intervening(self.model, interventions, where, watches),
+                self._watched(watchers, plainly=plainly),
+            ):
                 rollout = Rollout(
                     self,
                     [prompts[k - start] for k in batch],
@@ -420,6 +431,7 @@ class Reasoner(ABC):
             seed=seed,
             latents=torch.stack(row.latents).numpy() if row.latents else None,
             sentence=sentence,
+            events=row.events,
         )
 
     def _replay_inputs(self, traces: Sequence[Trace]) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]]:

@@ -18,6 +18,9 @@ from interp.models.address import Address, resolve
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from interp.reasoners.monitor import Watch
+    from interp.reasoners.rollout import Rollout, Row
+
 # What an edit receives: the activations found, and which of the intervention's rows they belong to.
 Edit = Callable[[Float[Tensor, "found d_model"], Int[np.ndarray, " found"]], Float[Tensor, "found d_model"]]
 
@@ -84,17 +87,32 @@ def identity(found: Tensor, rows: np.ndarray) -> Tensor:
 
 
 class Position:
-    """Which (trace, position) each cell of the tensor now passing through the model is; -1 is padding."""
+    """Which (trace, position) each cell of the tensor now passing through the model is; -1 is padding.
+
+    While thinking, `rows` is what each trace of the batch holds so far, and `after` is called when a pass is done.
+    """
 
     def __init__(self) -> None:
         self.traces: Int[np.ndarray, " batch"] = np.empty(0, dtype=np.int64)
         self.positions: Int[np.ndarray, "batch pos"] = np.empty((0, 0), dtype=np.int64)
+        self.rows: list[Row] = []
+        self.after: list[Callable[[Rollout], None]] = []
 
 
 @contextlib.contextmanager
-def intervening(model: TransformerBridge, interventions: Sequence[Intervention], where: Position) -> Iterator[None]:
-    """Apply `interventions` to every forward pass inside; hooks are removed whatever happens."""
+def intervening(
+    model: TransformerBridge,
+    interventions: Sequence[Intervention],
+    where: Position,
+    watches: Sequence[Watch] = (),
+) -> Iterator[None]:
+    """Apply `interventions` and monitors to every forward pass inside; hooks are removed whatever happens."""
     hooks: list[tuple[str, Any]] = []
+    for watch in watches:
+        for name, hook in watch.hooks():
+            (address,) = resolve(model, name)
+            hooks.append((address.name, hook))
+    where.after = [watch.after for watch in watches]
     for intervention in interventions:
         (address,) = resolve(model, intervention.address.name)
         hooks.append((address.name, _hook(intervention, where)))

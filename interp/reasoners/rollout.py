@@ -45,6 +45,7 @@ class Row:
     entropy: list[float] = field(default_factory=list)
     logprob: list[float] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     def ends_with(self, ids: list[int]) -> bool:
         """Whether the last tokens of the visible thought are `ids`."""
@@ -102,6 +103,7 @@ class Rollout:
         self._cache: Any = new_cache(self.base, room) if self._plain else None
         self._mask = torch.zeros(len(prompts), room, dtype=torch.long, device=self.device)
         self._columns = 0
+        self.where.rows = self.rows
         self._filled = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
         self._placed = torch.zeros_like(self._filled)  # position ids used so far
         self._every = torch.arange(len(prompts), device=self.device)
@@ -264,3 +266,5 @@ class Rollout:
         columns = torch.where(real, torch.arange(real.shape[1], device=self.device), -1).amax(dim=1)
         newest = out.last_hidden_state[self._every, columns.clamp(min=0)]
         self.last = newest if self._last.numel() == 0 else torch.where((columns >= 0)[:, None], newest, self._last)
+        for action in self.where.after:
+            action(self)
