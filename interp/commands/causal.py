@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from interp.commands.faithfulness import faithfulness
 from interp.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Change what a model thinks while it thinks, and see whether the answer follows. Controls come with it.")
@@ -17,6 +18,8 @@ TaskOption = Annotated[
 Seed = Annotated[int, typer.Option(help="seed of donors, places and noise")]
 Batch = Annotated[int, typer.Option(help="problems thought about at once")]
 N_DEFAULT = 200
+
+app.command("faithfulness")(faithfulness)
 
 
 @app.command("interchange")

@@ -1,0 +1,244 @@
+"""Attribution graphs: which features, at which positions, made the next token what it is.
+
+MLPs are replaced by transcoders, attention patterns and norm scales are frozen, so everything between two features
+is linear: the weight of an edge is the gradient of the later feature's input with respect to what the earlier one
+writes, times what it wrote (Ameisen et al. 2025, Circuit Tracing; Dunefsky et al., arXiv 2406.11944). What the
+transcoders do not explain stays in the graph as error nodes, one for each block and position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import UsageError
+from interp.traces import Trace
+
+if TYPE_CHECKING:
+    from sae_lens import Transcoder
+
+    from interp.reasoners import Reasoner
+    from interp.reasoners.base import ReplayBatch
+
+EMBEDDING, FEATURE, ERROR, LOGIT = "embedding", "feature", "error", "logit"
+
+
+@dataclass(frozen=True)
+class AttributionGraph:
+    """`nodes`: kind, layer (-1 embeddings, n_layers logits), position, feature (or token id), activation, influence.
+
+    `edges[target, source]` is the direct linear effect of a node on another's input, in the units of its
+    pre-activation, or of the logit over the mean of all logits.
+    """
+
+    trace: Trace
+    position: int
+    nodes: pd.DataFrame
+    edges: Float[Tensor, "nodes nodes"]
+    n_layers: int
+    probability: float
+
+    @property
+    def completeness(self) -> float:
+        """The share of the logit's influence that reaches back to embeddings rather than ending in error nodes."""
+        influence = influences(self.edges, self.logits)
+        kinds = self.nodes["kind"].to_numpy()
+        ends = {kind: float(influence[torch.tensor((kinds == kind).tolist())].sum()) for kind in (EMBEDDING, ERROR)}
+        return ends[EMBEDDING] / max(sum(ends.values()), 1e-12)
+
+    @property
+    def logits(self) -> Tensor:
+        """Which nodes are logits."""
+        return torch.tensor((self.nodes["kind"] == LOGIT).tolist())
+
+
+def influences(edges: Float[Tensor, "nodes nodes"], targets: Tensor) -> Float[Tensor, " nodes"]:
+    """How much of the targets goes back to each node over all paths, with absolute weights normalised by target."""
+    weights = edges.abs()
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    total = torch.zeros(len(edges))
+    front = targets.float() / targets.sum()
+    while float(front.sum()) > 1e-6:
+        front = front @ weights
+        total += front
+    return total
+
+
+def attribute(
+    reasoner: Reasoner, trace: Trace, position: int, transcoders: Sequence[Transcoder], *, top_logits: int = 1
+) -> AttributionGraph:
+    """The graph of what `reasoner` writes after `position` of `trace`, for its likeliest tokens.
+
+    Raises `UsageError` for models other than GPT-2's kind, and for positions that the trace does not have.
+    """
+    if not 0 <= position < len(trace):
+        raise UsageError(f"position must lie between 0 and {len(trace) - 1}, but {position} came.")
+    pass_ = _Pass(reasoner, trace, position)
+    leaves, pre, logits, errors, acts = pass_.linearised(transcoders)
+    probability, chosen = torch.softmax(logits.detach(), dim=-1).topk(top_logits)
+    nodes, writes, targets = _nodes(trace, position, transcoders, acts, errors, pre, logits, chosen, leaves)
+    n = len(nodes)
+    edges = torch.zeros(n, n)
+    flat = [leaves[0], *leaves[1]]
+    slots = torch.tensor([int(layer) + 1 for layer in nodes["layer"]])
+    places = torch.tensor(nodes["position"].tolist())
+    source = torch.tensor((nodes["kind"] != LOGIT).tolist())
+    for row, target in targets:
+        gradients = torch.autograd.grad(target, flat, retain_graph=True, allow_unused=True)
+        stacked = torch.stack([torch.zeros_like(flat[0]) if g is None else g for g in gradients])
+        edges[row, source] = (stacked[slots[source], places[source]] * writes[source]).sum(dim=1)
+    graph = AttributionGraph(trace, position, nodes, edges.detach(), len(leaves[1]), float(probability[0]))
+    return AttributionGraph(
+        trace,
+        position,
+        nodes.assign(influence=influences(graph.edges, graph.logits).numpy()),
+        graph.edges,
+        graph.n_layers,
+        graph.probability,
+    )
+
+
+def prune(graph: AttributionGraph, *, node_share: float = 0.8, edge_share: float = 0.95) -> AttributionGraph:
+    """The nodes that carry `node_share` of the influence on the logits, and their edges that carry `edge_share`.
+
+    Embeddings and logits stay, so that every path keeps its ends.
+    """
+    for name, share in (("node_share", node_share), ("edge_share", edge_share)):
+        if not 0 < share <= 1:
+            raise UsageError(f"{name} must lie between 0 and 1, but {share} came.")
+    influence = torch.tensor(graph.nodes["influence"].to_numpy()).float()
+    inner = torch.tensor(graph.nodes["kind"].isin([FEATURE, ERROR]).tolist())
+    kept = _largest(influence * inner, node_share) | ~inner
+    nodes = graph.nodes[kept.tolist()].reset_index(drop=True)
+    edges = graph.edges[kept][:, kept]
+    weights = edges.abs() / edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-12)
+    targets = torch.tensor((nodes["kind"] == LOGIT).tolist()).float()
+    scores = weights * (influence[kept] + targets)[:, None]
+    edges = edges * _largest(scores.flatten(), edge_share).view_as(edges)
+    return AttributionGraph(graph.trace, graph.position, nodes, edges, graph.n_layers, graph.probability)
+
+
+def _largest(scores: Tensor, share: float) -> Tensor:
+    """The fewest entries that make up `share` of the sum."""
+    order = scores.argsort(descending=True)
+    before = scores[order].cumsum(0) - scores[order]
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    kept[order[before < share * scores.sum()]] = True
+    return kept & (scores > 0)
+
+
+def _nodes(
+    trace: Trace,
+    position: int,
+    transcoders: Sequence[Transcoder],
+    acts: list[Tensor],
+    errors: list[Tensor],
+    pre: list[Tensor],
+    logits: Tensor,
+    chosen: Tensor,
+    leaves: tuple[Tensor, list[Tensor]],
+) -> tuple[pd.DataFrame, Tensor, list[tuple[int, Tensor]]]:
+    """All nodes, what each of them writes to the residual stream, and the scalar that each target node reads."""
+    rows: list[tuple[Any, ...]] = []
+    writes: list[Tensor] = []
+    targets: list[tuple[int, Tensor]] = []
+    for place in range(position + 1):
+        rows.append((EMBEDDING, -1, place, trace.token_ids[place], 1.0))
+        writes.append(leaves[0][place].detach())
+    for layer, transcoder in enumerate(transcoders):
+        for place in range(position + 1):
+            for feature in torch.nonzero(acts[layer][place])[:, 0].tolist():
+                targets.append((len(rows), pre[layer][place, feature]))
+                rows.append((FEATURE, layer, place, feature, float(acts[layer][place, feature])))
+                writes.append(acts[layer][place, feature] * transcoder.W_dec[feature].detach())
+            rows.append((ERROR, layer, place, -1, float(errors[layer][place].norm())))
+            writes.append(errors[layer][place])
+    for token in chosen.tolist():
+        targets.append((len(rows), logits[token] - logits.mean()))
+        rows.append((LOGIT, len(transcoders), position, token, float(logits[token].detach())))
+        writes.append(torch.zeros_like(writes[0]))
+    nodes = pd.DataFrame(rows, columns=["kind", "layer", "position", "feature", "activation"])
+    return nodes, torch.stack(writes), targets
+
+
+class _Pass:
+    """One forward pass up to a position, taken apart: patterns, norm scales and MLP inputs as they were."""
+
+    def __init__(self, reasoner: Reasoner, trace: Trace, position: int) -> None:
+        base = reasoner.model.original_model
+        self.blocks: Any = getattr(getattr(base, "transformer", None), "h", None)
+        if self.blocks is None or not hasattr(base.transformer, "ln_f"):
+            raise UsageError(f"attribution graphs are for models of GPT-2's kind, but {reasoner.name} is none.")
+        self.final: Any = base.transformer.ln_f
+        self.unembed: Any = reasoner.unembed
+        self.n_heads = reasoner.model.cfg.n_heads
+        seen: dict[str, Tensor] = {}
+        n_layers = len(self.blocks)
+        names = ["blocks.0.hook_in", "ln_final.hook_in"]
+        names += [f"blocks.{k}.{hook}" for k in range(n_layers) for hook in _WATCHED]
+
+        def keep(name: str) -> Any:
+            def hook(activations: Tensor, batch: ReplayBatch) -> None:
+                seen[name] = activations[0].detach().float()
+
+            return hook
+
+        reasoner.replay([trace], hooks={name: keep(name) for name in names})
+        end = position + 1
+        self.embedded = seen["blocks.0.hook_in"][:end]
+        self.last = seen["ln_final.hook_in"][:end]
+        self.patterns = [seen[f"blocks.{k}.attn.hook_pattern"][:, :end, :end] for k in range(n_layers)]
+        self.before = [seen[f"blocks.{k}.hook_in"][:end] for k in range(n_layers)]
+        self.middle = [seen[f"blocks.{k}.ln2.hook_in"][:end] for k in range(n_layers)]
+        self.mlp_in = [seen[f"blocks.{k}.mlp.hook_in"][:end] for k in range(n_layers)]
+        self.mlp_out = [seen[f"blocks.{k}.mlp.hook_out"][:end] for k in range(n_layers)]
+
+    def linearised(
+        self, transcoders: Sequence[Transcoder]
+    ) -> tuple[tuple[Tensor, list[Tensor]], list[Tensor], Tensor, list[Tensor], list[Tensor]]:
+        """Leaves (embeddings, each block's MLP output), features' inputs, logits, errors and activations."""
+        embedded = self.embedded.clone().requires_grad_()
+        written = [out.clone().requires_grad_() for out in self.mlp_out]
+        stream, pre, errors, acts = embedded, [], [], []
+        for k, block in enumerate(self.blocks):
+            normed = _frozen_norm(stream, self.before[k], block.ln_1)
+            stream = stream + self._attention(normed, block.attn, self.patterns[k])
+            normed = _frozen_norm(stream, self.middle[k], block.ln_2)
+            transcoder = transcoders[k]
+            pre.append(normed @ transcoder.W_enc.detach() + transcoder.b_enc.detach())
+            with torch.no_grad():
+                acts.append(transcoder.encode(self.mlp_in[k]))
+                errors.append(self.mlp_out[k] - transcoder.decode(acts[-1]))
+            stream = stream + written[k]
+        state = _frozen_norm(stream[-1:], self.last[-1:], self.final)
+        return (embedded, written), pre, self.unembed(state)[0], errors, acts
+
+    def _attention(self, normed: Tensor, attention: Any, pattern: Tensor) -> Tensor:
+        d = normed.shape[-1]
+        joint: Any = _inner(attention).c_attn
+        weight, bias = _inner(joint).weight.detach(), _inner(joint).bias.detach()
+        values = (normed @ weight[:, 2 * d :] + bias[2 * d :]).unflatten(-1, (self.n_heads, -1))
+        mixed = torch.einsum("hqk,khd->qhd", pattern, values).flatten(1)
+        out: Any = _inner(_inner(attention).c_proj)
+        return mixed @ out.weight.detach() + out.bias.detach()
+
+
+_WATCHED = ("hook_in", "attn.hook_pattern", "ln2.hook_in", "mlp.hook_in", "mlp.hook_out")
+
+
+def _inner(module: Any) -> Any:
+    """The plain module behind a TransformerLens wrapper."""
+    return getattr(module, "original_component", None) or module
+
+
+def _frozen_norm(stream: Tensor, was: Tensor, norm: Any) -> Tensor:
+    """Layer norm with the scale that it had, so that it is linear in `stream`."""
+    inner = _inner(norm)
+    scale = (was.var(dim=-1, keepdim=True, unbiased=False) + inner.eps).sqrt()
+    return (stream - stream.mean(dim=-1, keepdim=True)) / scale * inner.weight.detach() + inner.bias.detach()

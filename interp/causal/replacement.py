@@ -1,0 +1,118 @@
+"""The replacement model: every MLP's output is what its transcoder makes of its input.
+
+It says how far an attribution graph over those features can be trusted: where its next token is not the model's
+own, the graph is about another model (Ameisen et al. 2025, Circuit Tracing, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.causal.patching import Progress
+from interp.sae.transcoders import active, explained, train_transcoder
+from interp.traces import Channel, Trace, TraceSet
+
+if TYPE_CHECKING:
+    from sae_lens import Transcoder
+
+    from interp.reasoners import Reasoner
+    from interp.reasoners.base import ReplayBatch
+
+
+def mlp_rows(
+    reasoner: Reasoner, traces: TraceSet, *, batch_size: int = 128
+) -> dict[int, tuple[Float[Tensor, "rows d"], Float[Tensor, "rows d"]]]:
+    """Input (after the norm) and output of every block's MLP, at every real position of `traces`."""
+    kept: dict[str, list[Tensor]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(activations: Tensor, batch: ReplayBatch) -> None:
+            kept.setdefault(name, []).append(activations[batch.real].detach().float().cpu())
+
+        return hook
+
+    n_layers = reasoner.model.cfg.n_layers
+    names = [f"blocks.{k}.mlp.hook_{side}" for k in range(n_layers) for side in ("in", "out")]
+    reasoner.replay(traces, hooks={name: keep(name) for name in names}, batch_size=batch_size)
+    joined = {name: torch.cat(parts) for name, parts in kept.items()}
+    return {k: (joined[f"blocks.{k}.mlp.hook_in"], joined[f"blocks.{k}.mlp.hook_out"]) for k in range(n_layers)}
+
+
+def transcoders_of(
+    reasoner: Reasoner, traces: TraceSet, *, seed: int = 0, progress: Progress | None = None, **options: Any
+) -> list[Transcoder]:
+    """A transcoder for the MLP of every block, trained on `traces`; `options` go to `train_transcoder`."""
+    rows = mlp_rows(reasoner, traces)
+    out = []
+    for block, (inputs, outputs) in rows.items():
+        out.append(train_transcoder(inputs, outputs, seed=seed + block, **options))
+        if progress:
+            progress(block + 1, len(rows))
+    return out
+
+
+def quality(reasoner: Reasoner, traces: TraceSet, transcoders: Sequence[Transcoder]) -> pd.DataFrame:
+    """Variance explained and mean active features of each block's transcoder, on `traces` (held out, or say so)."""
+    rows = mlp_rows(reasoner, traces)
+    return pd.DataFrame(
+        {"block": k, "explained": explained(t, *rows[k]), "active": active(t, rows[k][0]), "features": t.cfg.d_sae}
+        for k, t in enumerate(transcoders)
+    )
+
+
+def agreement(
+    reasoner: Reasoner, traces: TraceSet, transcoders: Sequence[Transcoder] | None, *, batch_size: int = 128
+) -> pd.DataFrame:
+    """Whether the replacement model's likeliest next token is the model's own, where the model writes or answers.
+
+    One row for each position that predicts a thought or an answer token, or the end: trace, position, agrees,
+    structure. With None in place of transcoders every MLP is silenced to zero, the control.
+    """
+    plain = _predicted(reasoner, traces, [], batch_size)
+    hooks = []
+    for block in range(reasoner.model.cfg.n_layers):
+        hooks += _replacing(block, None if transcoders is None else transcoders[block])
+    replaced = _predicted(reasoner, traces, hooks, batch_size)
+    out = []
+    for k, trace in enumerate(traces):
+        for place in predicting(trace):
+            agrees = bool(plain[k][place] == replaced[k][place])
+            out.append((k, place, agrees, trace.problem.structure))
+    return pd.DataFrame(out, columns=["trace", "position", "agrees", "structure"])
+
+
+def predicting(trace: Trace) -> list[int]:
+    """The positions whose next token the model chose itself: before each visible thought and answer token."""
+    return [k - 1 for k, c in enumerate(trace.channel) if c in (Channel.THOUGHT, Channel.ANSWER) and k]
+
+
+def _replacing(block: int, transcoder: Transcoder | None) -> list[tuple[str, Any]]:
+    seen: dict[str, Tensor] = {}
+
+    def look(activations: Tensor, hook: Any = None) -> None:
+        seen["in"] = activations
+
+    def put(activations: Tensor, hook: Any = None) -> Tensor:
+        return torch.zeros_like(activations) if transcoder is None else transcoder(seen["in"]).to(activations)
+
+    return [(f"blocks.{block}.mlp.hook_in", look), (f"blocks.{block}.mlp.hook_out", put)]
+
+
+def _predicted(reasoner: Reasoner, traces: TraceSet, hooks: list[tuple[str, Any]], batch_size: int) -> list[np.ndarray]:
+    found: list[np.ndarray] = [np.empty(0)] * len(traces)
+
+    def keep(state: Tensor, batch: ReplayBatch) -> None:
+        best = reasoner.unembed(state).argmax(dim=-1).cpu().numpy()
+        for b, k in enumerate(batch.traces.tolist()):
+            found[k] = best[b]
+
+    with reasoner.model.hooks(fwd_hooks=hooks):
+        reasoner.replay(traces, hooks={"ln_final.hook_out": keep}, batch_size=batch_size)
+    return found
