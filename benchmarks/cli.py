@@ -121,6 +121,33 @@ def subtext(
     emit(result, as_json, lambda: _print_measures(result))
 
 
+@app.command("causal")
+def causal(
+    organisms: Annotated[
+        Path | None, typer.Option(help="folder of organisms of another seed, each in NAME-seedN; not kept")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="the training seed of those organisms")] = 0,
+    scale: Annotated[
+        float, typer.Option(help="multiplies every sample size; anything but 1 is a trial, not kept")
+    ] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Interchange, content or compute, used maps, steering, attribution graphs, on organisms with known answers."""
+    from benchmarks.causal import bench
+    from interp.errors import UsageError, checked_count
+
+    checked_count("seed", seed, at_least=0)
+    if (seed == 0) != (organisms is None):
+        raise UsageError(
+            "the shipped organisms are of seed 0; give --organisms FOLDER and --seed N together for others."
+        )
+    if not 0 < scale <= 10:
+        raise UsageError(f"scale must lie between 0 and 10, but {scale} came.")
+    with Bars() as bars:
+        result = bench(bars, folder=organisms, seed=seed, scale=scale)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
 def _print_measures(result: dict[str, Any]) -> None:
     import pandas as pd
 
