@@ -16,8 +16,10 @@ _HOMES = {
     "content_or_compute": "content",
     "donors_for": "donors",
     "interchange_at": "sites",
+    "follow_rewrites": "following",
     "graph_json": "graph_file",
     "layer_map": "maps",
+    "over_checkpoints": "following",
     "prune": "attribution",
     "quality": "replacement",
     "read_values": "reading",
@@ -25,11 +27,15 @@ _HOMES = {
     "separated": "reading",
     "steer": "steering",
     "swap_each_thought": "usage",
+    "swap_latents": "swap",
+    "swap_summary": "swap",
+    "swap_text": "swap",
     "trace_prompts": "tracing",
     "transcoders_of": "replacement",
     "used_map": "usage",
     "value_basis": "sites",
     "verdict": "verdicts",
+    "write_graph": "graph_file",
 }
 __all__ = sorted(_HOMES)
 

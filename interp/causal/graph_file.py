@@ -10,7 +10,6 @@ from interp.causal.attribution import EMBEDDING, ERROR, FEATURE, LOGIT, Attribut
 from interp.files import commit
 
 if TYPE_CHECKING:
-
     from interp.reasoners import Reasoner
 
 

@@ -16,8 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.causal.patching import Progress
-from interp.models.address import Address
-from interp.reasoners.interventions import Intervention, identity
 from interp.sae.transcoders import active, explained, train_transcoder
 from interp.traces import Channel, Trace, TraceSet
 
@@ -115,8 +113,6 @@ def _predicted(reasoner: Reasoner, traces: TraceSet, hooks: list[tuple[str, Any]
         for b, k in enumerate(batch.traces.tolist()):
             found[k] = best[b]
 
-    # An intervention that changes nothing, because without any a replay may take a model that has no hooks.
-    bridged = [Intervention(Address("blocks.0.hook_in"), np.zeros((1, 2), dtype=int), identity)]
     with reasoner.model.hooks(fwd_hooks=hooks):
-        reasoner.replay(traces, hooks={"ln_final.hook_out": keep}, batch_size=batch_size, interventions=bridged)
+        reasoner.replay(traces, hooks={"ln_final.hook_out": keep}, batch_size=batch_size)
     return found

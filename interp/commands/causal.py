@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -193,6 +194,102 @@ def steer(
         print(f"random direction {_figure(result['random_direction'])}")
 
     emit(result, as_json, human)
+
+
+@app.command("attribute")
+def attribute(
+    model: Model,
+    task: TaskOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for one graph file a prompt, for circuit-tracer's viewer")
+    ] = None,
+    prompts: Annotated[int, typer.Option(help="held-out prompts to trace")] = 10,
+    features: Annotated[int, typer.Option(help="features of each block's transcoder")] = 512,
+    sparsity: Annotated[float, typer.Option(help="weight of the sparsity penalty")] = 1.5e-2,
+    updates: Annotated[int, typer.Option(help="updates of each transcoder")] = 800,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Attribution graphs over transcoder features; agreement of the replacement, paths tried by intervention."""
+    import interp.causal as causal
+    from interp.errors import checked_count
+
+    checked_count("prompts", prompts)
+    reasoner, problems = _asked(model, task)
+    learn_task = reasoner.task if task is None else None
+    with Bars() as bars:
+        with bars.stage(f"transcoders of {reasoner.name}") as report:
+            traces = reasoner.think(problems, batch_size=256)
+            learn, test = causal.separated(traces, int(len(traces) * 0.8))
+            if learn_task is not None:
+                learn = reasoner.think(learn_task.generate(1500, seed=seed, split="train"), batch_size=256)
+            transcoders = causal.transcoders_of(
+                reasoner, learn, seed=seed, progress=report, d_sae=features, sparsity=sparsity, updates=updates
+            )
+        with bars.stage("graphs and interventions") as report:
+            agrees = causal.agreement(reasoner, test, transcoders)
+            silenced = causal.agreement(reasoner, test, None)
+            few = type(test)(list(test)[:prompts])
+            graphs, paths = causal.trace_prompts(reasoner, few, transcoders, seed=seed, progress=report)
+    files = []
+    for row in graphs.to_dict("records") if out is not None else []:
+        graph = causal.prune(causal.attribute(reasoner, few[row["trace"]], row["position"], transcoders))
+        slug = f"{reasoner.name}-{row['trace']}".replace("/", "-")
+        path = Path(str(out)) / f"{slug}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        causal.write_graph(path, causal.graph_json(graph, reasoner, slug=slug))
+        files.append(path)
+    shares = paths.groupby("kind")["confirmed"].agg(["mean", "size"]).reset_index()
+    result = _said(
+        reasoner,
+        problems,
+        seed,
+        transcoders=_records(causal.quality(reasoner, test, transcoders)),
+        replacement_agreement={"value": agrees["agrees"].mean(), "n": len(agrees)},
+        silenced_agreement=silenced["agrees"].mean(),
+        paths=_records(shares),
+        satisfying={"hits": int(graphs["satisfying"].sum()), "prompts": len(graphs)},
+        graphs=_records(graphs),
+        files=files,
+    )
+
+    def human() -> None:
+        print_table(causal.quality(reasoner, test, transcoders))
+        print(f"next tokens as the model's own: {agrees['agrees'].mean():.3f} (n = {len(agrees)}), ", end="")
+        print(f"with every MLP silenced {silenced['agrees'].mean():.3f}")
+        print_table(shares)
+        print(f"satisfying graphs: {result['satisfying']['hits']} of {len(graphs)} prompts")
+
+    emit(result, as_json, human)
+
+
+@app.command("swap")
+def swap(
+    reader: Annotated[str, typer.Argument(help="the reasoner that reads")],
+    writer: Annotated[str, typer.Argument(help="the reasoner whose reasoning is read")],
+    task: TaskOption = None,
+    latents: Annotated[bool, typer.Option(help="latents through a ridge map, in place of the text")] = False,
+    seed: Seed = 0,
+    batch_size: Batch = 128,
+    as_json: AsJson = False,
+) -> None:
+    """One reasoner answers on another's chain of thought, or on its latents; shuffled and question-only beside it."""
+    import interp.causal as causal
+    from interp.loading import load
+
+    reading, problems = _asked(reader, task)
+    writing = load(writer)
+    with Bars() as bars, bars.stage(f"{reading.name} reads {writing.name}"):
+        if latents:
+            cut = int(len(problems) * 0.75)
+            used = {problem.structure for problem in problems[:cut]}
+            rest = [problem for problem in problems[cut:] if problem.structure not in used]
+            found = causal.swap_latents(reading, writing, problems[:cut], rest, seed=seed, batch_size=batch_size)
+        else:
+            found = causal.swap_text(reading, writing, problems, seed=seed, batch_size=batch_size)
+    table = causal.swap_summary(found)
+    result = _said(reading, problems, seed, writer=writing.name, latents=latents, arms=_records(table))
+    emit(result, as_json, lambda: print_table(table))
 
 
 def _asked(model: str, task: str | None) -> tuple[Any, list]:

@@ -29,7 +29,8 @@ def some(traces: TraceSet) -> TraceSet:
 def test_a_monitor_that_only_watches_changes_nothing(coconut: interp.Reasoner, some: TraceSet) -> None:
     watched = coconut.think(some.problems, monitors=[Monitor(FED, always, 0.5, times=99)])
     for trace, before in zip(watched, some, strict=True):
-        assert trace.token_ids == before.token_ids and np.array_equal(trace.latents, before.latents)
+        assert trace.token_ids == before.token_ids
+        np.testing.assert_allclose(trace.latents, before.latents, atol=1e-4)
         fired = [event["position"] for event in trace.events]
         assert fired == [k for k, n in enumerate(trace.thought) if n] and not any(e["injected"] for e in trace.events)
 
@@ -90,7 +91,7 @@ def test_a_vector_is_added_at_that_position_and_replays(coconut: interp.Reasoner
     pushed = coconut.think(some.problems, monitors=[monitor])
     moved = [np.abs(a.latents[1] - b.latents[1]).max() for a, b in zip(pushed, some, strict=True)]
     assert min(moved) > 1e-3 and all(
-        np.array_equal(a.latents[0], b.latents[0]) for a, b in zip(pushed, some, strict=True)
+        np.allclose(a.latents[0], b.latents[0], atol=1e-4) for a, b in zip(pushed, some, strict=True)
     )
     alone = coconut.think(some.problems, monitors=[monitor], batch_size=1)
     for a, b in zip(pushed, alone, strict=True):

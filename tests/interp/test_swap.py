@@ -1,0 +1,54 @@
+"""Two reasoners swap their reasoning; rewritten problems are followed by those that compute."""
+
+from __future__ import annotations
+
+import pytest
+
+import interp
+from interp.causal.following import follow_rewrites, over_checkpoints
+from interp.causal.swap import swap_latents, swap_summary, swap_text
+from interp.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def writer() -> interp.Reasoner:
+    return interp.load("chain-text")
+
+
+@pytest.fixture(scope="module")
+def some(writer):
+    return writer.task.generate(40, seed=60, split="test")
+
+
+def test_a_text_is_used_as_far_as_it_goes(writer, some) -> None:
+    table = swap_summary(swap_text(writer, writer, some)).set_index("arm")
+    assert table.loc["whole", "correct"] > 0.95 and (table["agrees"] == table["correct"]).all()
+    for control in ("masked", "shuffled", "question only"):
+        assert table.loc[control, "correct"] < 0.35
+    assert table.loc["first 25%", "correct"] < table.loc["whole", "correct"] - 0.3
+
+
+def test_latents_of_another_model_are_used_through_a_ridge_map(coconut, writer, some) -> None:
+    learn = list(writer.task.generate(300, seed=61, split="test"))
+    fresh = [p for p in some if p.structure not in {q.structure for q in learn}]
+    table = swap_summary(swap_latents(coconut, writer, learn, fresh)).set_index("arm")
+    assert table.loc["mapped", "correct"] > 0.8
+    for control in ("shuffled", "before thinking", "question only"):
+        assert table.loc[control, "correct"] < 0.4
+
+
+def test_what_cannot_be_swapped_is_refused(coconut, writer, some) -> None:
+    with pytest.raises(UsageError, match="writes no text"):
+        swap_text(writer, coconut, some)
+    with pytest.raises(UsageError, match="continuous thoughts, but chain-text"):
+        swap_latents(writer, coconut, some[:20], some[20:])
+    with pytest.raises(UsageError, match="share structures"):
+        swap_latents(coconut, writer, some, some)
+
+
+def test_one_constant_changed_moves_those_that_compute(coconut, some) -> None:
+    found = follow_rewrites(coconut, some)
+    assert found["followed"].mean() > 0.95 and found["moves"].mean() > 0.8
+    table = over_checkpoints({"direct": interp.load("chain-direct"), "coconut": coconut}, some).set_index("checkpoint")
+    assert table.loc["direct", "followed"] < 0.4 < 0.9 < table.loc["coconut", "followed"]
+    assert table.loc["direct", "kept"] > table.loc["coconut", "kept"] == 0
