@@ -148,6 +148,29 @@ def causal(
     emit(result, as_json, lambda: _print_measures(result))
 
 
+@app.command("decoders")
+def decoders(
+    organisms: Annotated[
+        Path | None,
+        typer.Option(help="folder of organisms of seeds 1 and 2, each in NAME-seedN; without it, seed 0 alone"),
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="one organism, as chain-coconut; nothing is kept then")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="fewer problems and the quickest decoders, as a try; nothing is kept")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every decoder on every organism with latents: exact match, controls, calibration, cost, and both lenses."""
+    from benchmarks.decoders import bench
+    from interp.errors import UsageError
+
+    if organisms is not None and not organisms.is_dir():
+        raise UsageError(f"{organisms} is no folder of organisms. Train some into it, or leave --organisms out.")
+    with Bars() as bars:
+        result = bench(bars, organisms=organisms, only=only, quick=quick)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
 def _print_measures(result: dict[str, Any]) -> None:
     import pandas as pd
 

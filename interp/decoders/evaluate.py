@@ -180,9 +180,9 @@ def decode(
         found[method] = try_sites(store, tried, make, says, seed)
         own[method] = {}
         if follows:
-            for step, there in own["probe"].items():
+            for step, there in own["probe"].items() if getattr(kind, "own_sites", True) else ():
                 own[method] |= own_sites(store, _only(found[method], step), [there.site], make, says, seed)
-        elif elsewhere and getattr(kind, "own_sites", True):
+        elif elsewhere:
             own[method] = own_sites(store, found[method], _readable(kind, elsewhere), make, says, seed)
         frame, seconds = _read(store, method, found[method], own[method], says, seed, top_k)
         frames.append(frame)

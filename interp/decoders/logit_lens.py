@@ -39,6 +39,7 @@ class LogitLens:
     @torch.no_grad()
     def logits(self, store: Store, address: Address, rows: pd.DataFrame) -> np.ndarray:
         """What the model would write if it stopped here, rows x vocabulary."""
+        refuse_other_model(store, self.reasoner, "this lens")
         states = torch.from_numpy(store.acts(address, rows)).to(self.reasoner.device)
         return unembedded(self.reasoner, states, address.norm).float().cpu().numpy()
 

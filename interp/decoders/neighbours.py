@@ -77,6 +77,7 @@ class _Nearest:
         return (acts / np.maximum(np.linalg.norm(acts, axis=1, keepdims=True), 1e-9)) @ self.vectors_.T
 
     def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+        refuse_other_model(store, self.reasoner, "this decoder")
         scores = self._cosines(store, address, rows) / self.temperature_
         return ranked(_softmax(scores), self.names_, top_k)
 

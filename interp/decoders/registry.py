@@ -18,6 +18,8 @@ DECODERS: dict[str, str] = {
     "nearest_token": "interp.decoders.neighbours:NearestToken",
     "nearest_text": "interp.decoders.neighbours:NearestText",
     "neighbours": "interp.decoders.neighbours:Neighbours",
+    "patchscope": "interp.decoders.patchscope:Patchscope",
+    "continuation": "interp.decoders.patchscope:Continuation",
     "probe": "probes.decoder:ProbeDecoder",
     "step_embedding": "probes.decoder:StepEmbeddingDecoder",
     "sae": "interp.decoders.features:FeatureReadout",
@@ -25,6 +27,7 @@ DECODERS: dict[str, str] = {
     "pca": "interp.decoders.features:FeatureReadout",
     "neurons": "interp.decoders.features:FeatureReadout",
     "verbalizer": "interp.decoders.verbalizer:Verbalizer",
+    "oracle": "interp.decoders.oracle:Oracle",
 }
 
 

@@ -103,9 +103,13 @@ def control_frame(read: ReadOuts, method: str, question_only: np.ndarray, before
     """The controls of one method, row by row of its table.
 
     Columns: question_only, before_thinking (texts), anywhere (whether the right text is said at any thinking position of
-    the problem) and anywhere_else (whether it is at those of another problem with as many).
+    the problem) and anywhere_else (whether it is at those of another problem with as many); the last two are NaN for a
+    decoder that has to be told which step it reads.
     """
     table = read.of(method)
+    controls = pd.DataFrame({"question_only": question_only, "before_thinking": before_thinking})
+    if getattr(read.fitted[method], "asks_for_step", False):
+        return controls.assign(anywhere=np.nan, anywhere_else=np.nan)
     said = read.everywhere(method, table).groupby("trace")["text"].agg(list)
     lengths = said.map(len)
     rng = np.random.default_rng(read.seed)
@@ -113,11 +117,7 @@ def control_frame(read: ReadOuts, method: str, question_only: np.ndarray, before
     for _, traces in lengths.groupby(lengths).groups.items():
         order = rng.permutation(np.asarray(traces))
         donor |= dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    return pd.DataFrame(
-        {
-            "question_only": question_only,
-            "before_thinking": before_thinking,
-            "anywhere": [g in said[t] for g, t in zip(table["gold"], table["trace"], strict=True)],
-            "anywhere_else": [g in said[donor[t]] for g, t in zip(table["gold"], table["trace"], strict=True)],
-        }
+    pairs = list(zip(table["gold"], table["trace"], strict=True))
+    return controls.assign(
+        anywhere=[g in said[t] for g, t in pairs], anywhere_else=[g in said[donor[t]] for g, t in pairs]
     )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.activations import Store
 from interp.decoders.base import Readings
-from interp.decoders.sites import other_problem
+from interp.decoders.sites import STEP_TEXT, other_problem
 from interp.decoders.writer import Words, Writer, train_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.files import commit
@@ -50,6 +50,9 @@ class Verbalizer:
     name = "verbalizer"
     # Heima reads the last hidden state, and fitting takes half a minute: other sites are left to cheaper decoders.
     reads = ("ln_final.hook_out",)
+    follows_probe = True
+    asks_for_step = True
+    says = STEP_TEXT
 
     def __init__(
         self,
@@ -130,6 +133,25 @@ class Verbalizer:
         """
         self._check(store, None)
         return [row[0] for row, _ in self._candidates(store, rows, 1, latents_of)]
+
+    def question_only(self, store: Store, read: pd.DataFrame) -> np.ndarray:
+        """What a verbalizer of the same size writes that sees the question and no latent, for each row of a table of
+        read-outs (columns trace, position, step, split, gold); it is fitted on that table's training rows."""
+        index = store.index.set_index(["trace", "position"], drop=False)
+        rows = index.loc[list(zip(read["trace"], read["position"], strict=True))].assign(step=read["step"].to_numpy())
+        train = (read["split"] == "train").to_numpy()
+        twin = Verbalizer(
+            mode="question",
+            d_model=self.d_model,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            updates=self.updates,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+        )
+        twin.fit(store, self.address_, rows[train], read["gold"].to_numpy()[train])
+        return np.array(twin.write(store, rows), dtype=object)
 
     def save(self, folder: Path | str) -> None:
         """Write the fitted verbalizer as safetensors and JSON."""

@@ -45,10 +45,16 @@ class SilentReasoner(Reasoner):
         return None
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
+        self.think_silently(rollout, problems, [self.config.n_thoughts(problem.n_steps) for problem in problems])
+        self._mark(rollout, self.config.end)
+        self._answer(rollout)
+
+    def think_silently(self, rollout: Rollout, problems: Sequence[Problem], thoughts: Sequence[int]) -> None:
+        """The begin marker and so many thoughts of each row; of how many in all, its problem says."""
         self._mark(rollout, self.config.begin)
         wanted = [self.config.n_thoughts(problem.n_steps) for problem in problems]
-        for k in range(1, max(wanted) + 1):
-            active = torch.tensor([k <= n for n in wanted], device=self.device)
+        for k in range(1, max(thoughts) + 1):
+            active = torch.tensor([k <= n for n in thoughts], device=self.device)
             rollout.feed(
                 channel=Channel.LATENT,
                 ids=self._constant(self.placeholder(self.config, k), rollout),
@@ -57,8 +63,6 @@ class SilentReasoner(Reasoner):
                 steps=[_step(k, n, problem.n_steps) for n, problem in zip(wanted, problems, strict=True)],
                 thought=k,
             )
-        self._mark(rollout, self.config.end)
-        self._answer(rollout)
 
 
 class ContinuousReasoner(SilentReasoner):

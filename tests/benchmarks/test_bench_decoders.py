@@ -1,0 +1,68 @@
+"""The decoder bench: its figures are the worst over organisms, what is missing is said, and the table is what was kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks import decoders
+from benchmarks.decoder_table import decoder_table
+from interp.measures import table
+
+
+def row(method: str, step: int, top1: float, **more: float) -> dict[str, Any]:
+    plain = {"ci_low": top1 - 0.01, "ci_high": top1 + 0.01, "chance": 0.1, "question_only": 0.1, "other_problem": 0.11}
+    return (
+        {"method": method, "step": step, "site": "in 0", "top1": top1, "n": 100, "before_thinking": 0.3, "ece": 0.01}
+        | plain
+        | more
+    )
+
+
+def organism(name: str, seed: int, worst: float) -> dict[str, Any]:
+    scores = [row("probe", 0, 0.99), row("probe", 1, 1.0), row("probe", 2, worst), row("verbalizer", 1, 0.97)]
+    return {
+        "organism": name,
+        "seed": seed,
+        "accuracy": 0.99,
+        "best": "probe",
+        "calibration": {"ece": 0.02, "confabulation": 0.01, "confabulation_ci": [0, 0.02], "coverage": 0.9, "n": 100},
+        "scores": scores,
+        "causal": [{"method": "probe", "follow_rate": 0.9}],
+        "costs": [{"method": "probe", "fit_seconds": 0.5}],
+        "lenses": [
+            {"address": "blocks.0.hook_out", "logit_lens": 2.0, "tuned_lens": 1.0},
+            {"address": "blocks.1.hook_out", "logit_lens": 0.5, "tuned_lens": 0.6},
+            {"address": "ln_final.hook_out", "logit_lens": 0.0, "tuned_lens": 0.0},
+        ],
+    }
+
+
+@pytest.fixture
+def measures() -> dict[str, dict[str, Any]]:
+    found = [organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.96), organism("graph-coconut", 0, 0.9)]
+    return decoders._measures(found, ["chain31-coconut seed 0", "variables-coconut seed 2"])
+
+
+def test_every_figure_of_the_group_is_taken(measures: dict[str, dict[str, Any]]) -> None:
+    assert set(measures) == set(table()["decoders"])
+
+
+def test_figures_are_the_worst_over_organisms_and_seeds(measures: dict[str, dict[str, Any]]) -> None:
+    assert measures["decoders.chain_exact_min"]["value"] == 0.96
+    assert measures["decoders.other_exact_min"]["value"] == 0.9
+    assert measures["decoders.control_above_chance_max"]["value"] == pytest.approx(0.01)
+    assert measures["decoders.tuned_below_logit"]["value"] == 0.5, (
+        "the last layer, where both are the model, does not count"
+    )
+
+
+def test_what_is_missing_is_said_and_not_estimated(measures: dict[str, dict[str, Any]]) -> None:
+    assert "not there: chain31-coconut seed 0" in measures["decoders.chain_exact_min"]["note"]
+    assert measures["decoders.hard_exact_min"]["value"] is None
+
+
+def test_the_table_has_a_row_for_each_decoder() -> None:
+    said = decoder_table([organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.2)])
+    assert "| probe | **0.980** (0.11) |" in said and "| verbalizer |" in said and "0.200" not in said
