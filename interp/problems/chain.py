@@ -86,20 +86,13 @@ class ChainTask(WithoutFacts, DrawnTask):
     """`chain`: `values` values (10), 2 to 5 steps, operations in order or shuffled with index keys.
 
     A question reads `4 +3 f *7 ?` in order, and `4 2: f 3: *7 1: +3 ?` shuffled. A trace's text is the
-    value after each step: `7 2 4`. With `restated=yes` each step says what it does: `4 +3 = 7 ;`. With
-    `among=6` only about six of the operations are drawn, which are not balanced: a warm-up in which small models
-    learn where to look while there are few facts to learn.
+    value after each step: `7 2 4`. With `restated=yes` each step says what it does: `4 +3 = 7 ;`.
     """
 
     name = "chain"
 
     def __init__(
-        self,
-        order: str = "in-order",
-        steps: str = "2-5",
-        values: int | str = 10,
-        restated: bool | str = False,
-        among: int | str = "all",
+        self, order: str = "in-order", steps: str = "2-5", values: int | str = 10, restated: bool | str = False
     ) -> None:
         if order not in ORDERS:
             raise unknown("order of task chain", order, ORDERS)
@@ -114,13 +107,10 @@ class ChainTask(WithoutFacts, DrawnTask):
             ("steps", str(steps), "2-5"),
             ("values", self.n_values, 10),
             ("restated", "yes" if self.restated else "no", "no"),
-            ("among", str(among), "all"),
         ]
         self.spec = spec_of("chain", options)
         self.values = tuple(str(v) for v in range(self.n_values))
         self.operations = operations(self.n_values)
-        every = 1 if among == "all" else len(self.operations) // checked_count("among of task chain", among)
-        self._drawn = self.operations[:: max(every, 1)]
         self._by_name = {operation.name: operation for operation in self.operations}
 
     def vocabulary(self) -> list[str]:
@@ -133,7 +123,7 @@ class ChainTask(WithoutFacts, DrawnTask):
         while True:
             length = n_steps or rng.randint(self.min_steps, self.max_steps)
             start = rng.randrange(self.n_values)
-            chosen = [rng.choice(self._drawn) for _ in range(length)]
+            chosen = [rng.choice(self.operations) for _ in range(length)]
             structure = structure_hash(self.name, self.n_values, start, [operation.name for operation in chosen])
             if split_of(structure) != split:
                 continue

@@ -408,11 +408,3 @@ def test_a_restated_slip_is_counted_once() -> None:
 def test_restated_must_be_yes_or_no() -> None:
     with pytest.raises(UsageError, match="restated of task chain must be yes or no, but 'maybe' came"):
         task("chain:restated=maybe")
-
-
-def test_a_warm_up_draws_among_a_few_operations():
-    few = {name for p in ChainTask(among=4).generate(200, seed=0) for name in p.meta["operations"]}
-    assert 4 <= len(few) <= 6 < len(ChainTask().operations)
-    assert ChainTask(among="4").spec == "chain:among=4" and ChainTask().spec == "chain"
-    with pytest.raises(UsageError, match="among of task chain must be a whole number of at least 1"):
-        ChainTask(among=0)
