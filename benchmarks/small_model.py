@@ -72,7 +72,10 @@ class SmallModel:
 
     def problems(self, batch: int, length: int) -> list[Problem]:
         words = [" ".join(self.tokenizer.convert_ids_to_tokens(row)) for row in self.ids(batch, length).tolist()]
-        return [Problem(f"p{k}", "chain", text, "0", (), f"p{k}", "test", text) for k, text in enumerate(words)]
+        return [
+            Problem(f"p{k}", "chain", text, "0", (), f"p{k}", "test", text, meta={"start": "0", "operations": []})
+            for k, text in enumerate(words)
+        ]
 
     def traces(self, batch: int, length: int, seed: int = 0) -> TraceSet:
         """Traces of tokens only, every position of them a visible thought, but for the first."""

@@ -32,6 +32,7 @@ class Plain:
 
     base: Any
     widths: dict[str, int | None] = field(default_factory=dict)
+    points: list[Any] = field(default_factory=list)  # the wrapped model's hook points, which take it long to list
 
 
 def keep_plain(model: Any) -> Any:
@@ -56,13 +57,13 @@ def keep_plain(model: Any) -> Any:
 
 def attach(bridge: TransformerBridge, twin: Any) -> None:
     """Keep the plain model at its wrapped one, outside its modules and its state."""
-    object.__setattr__(bridge, _PLAIN, Plain(twin.base_model))
+    object.__setattr__(bridge, _PLAIN, Plain(twin.base_model, points=list(bridge.hook_dict.values())))
 
 
 def plain_of(bridge: TransformerBridge) -> Plain | None:
     """The plain model of a wrapped one, or None where its weights were moved or changed since, or something is hooked."""
     found: Plain | None = vars(bridge).get(_PLAIN)
-    if found is None or any(point.fwd_hooks or point.bwd_hooks for point in bridge.hook_dict.values()):
+    if found is None or any(point.fwd_hooks or point.bwd_hooks for point in found.points):
         return None
     ours, theirs = next(found.base.parameters()), next(bridge.original_model.parameters())
     return found if ours.device == theirs.device and ours.dtype == theirs.dtype else None
