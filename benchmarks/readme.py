@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.decoder_table import decoder_table
 from benchmarks.sae_answer import sae_answer
 from dashboards.runs import Run
 from interp import palette
@@ -31,6 +32,9 @@ def main(run_folder: str | None = None) -> None:
         _keep(run)
     text = _fill(text, "organisms", _organisms())
     text = _fill(text, "papers", _measured("papers"))
+    if (RESULTS / "decoders.json").exists():
+        kept = json.loads((RESULTS / "decoders.json").read_text())
+        text = _fill(text, "decoders", f"{decoder_table(kept['organisms'])}\n\n{_measured('decoders')}")
     if (RESULTS / "sae.json").exists():
         text = _fill(text, "sae", f"{sae_answer()}\n\n{_measured('sae')}")
     readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"))
