@@ -15,7 +15,7 @@ import pandas as pd
 
 from interp.activations import Store
 from interp.activations.store import parquet_bytes
-from interp.causal.interchange import Interchange, interchange
+from interp.causal.interchange import interchange
 from interp.console import plain
 from interp.decoders.baselines import before_thinking, question_only
 from interp.decoders.calibration import risk_coverage
@@ -205,13 +205,8 @@ def _values(readouts: ReadOuts, method: str, edits: int) -> ReadOuts:
 
 
 def _follow(read: ReadOuts, reasoner: Reasoner, method: str) -> dict[str, Any]:
-    """Edits at every address that the method reads at, in one summary."""
-    frames = []
-    for address, part in read.table().groupby("address", sort=False):
-        site = type(read.sites[method])(read.store.address(str(address)), read.sites[method].offset)
-        there = ReadOuts(part, {method: site}, read.store, read.seed, read.fitted)
-        frames.append(interchange(reasoner, read.store.traces, there, method=method, seed=read.seed).table())
-    summary = Interchange(pd.concat(frames, ignore_index=True), method, "").summary()
+    """The rates over all steps when what `method` read is replaced where it was read."""
+    summary = interchange(reasoner, read.store.traces, read, method=method, seed=read.seed).summary()
     whole = summary[summary["step"] == 0].set_index("kind")
     nothing = float("nan")
     other = whole.loc["other value"] if "other value" in whole.index else None

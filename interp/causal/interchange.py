@@ -22,6 +22,7 @@ from interp.stats import grouped_mean_interval
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
+    from interp.activations import Store
     from interp.decoders.evaluate import ReadOuts
     from interp.reasoners import Reasoner
 
@@ -81,7 +82,7 @@ def interchange(
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> Interchange:
-    """Edit every thought of `traces` at the site where `method` read it, while the model is thinking.
+    """Edit every thought of `traces` at the address and position where `method` read it, while the model is thinking.
 
     `method` is the probe where the read-outs have one, else their first. Only problems of `split` are edited
     and give donors (None for all). Values are those that the decoder *read*, so a wrong reading counts
@@ -105,23 +106,27 @@ def interchange(
     read = read.reset_index(drop=True)
     if read.empty:
         raise UsageError(f"there are no read-outs of {method} in the {split} split to edit.")
-    site = readouts.sites[method]
     pairs = _pairs(read, traces, seed)
-    acts = _activations(readouts, method, read)
+    acts = _activations(store, read)
     edits = _edits(read, pairs, acts, seed)
     after = reasoner.think(
         [traces[t].problem for t in read["trace"].iloc[edits["row"]]],
         batch_size=batch_size,
-        interventions=[
-            Intervention(
-                site.address,
-                np.stack([np.arange(len(edits["row"])), read["position"].to_numpy()[edits["row"]]], axis=1),
-                replace_with(edits["values"]),
-            )
-        ],
+        interventions=_interventions(store, read, edits),
         progress=progress,
     )
-    return Interchange(_frame(read, traces, edits, after), method, site.label)
+    return Interchange(_frame(read, traces, edits, after), method, readouts.sites[method].label)
+
+
+def _interventions(store: Store, read: pd.DataFrame, edits: dict[str, np.ndarray]) -> list[Intervention]:
+    """One for each address that was read at: single steps may have been read elsewhere than the others."""
+    addresses, positions = (read[name].to_numpy()[edits["row"]] for name in ("address", "position"))
+    out = []
+    for address in dict.fromkeys(addresses):
+        (here,) = np.nonzero(addresses == address)
+        places = np.stack([here, positions[here]], axis=1)
+        out.append(Intervention(store.address(address), places, replace_with(edits["values"][here])))
+    return out
 
 
 def _pairs(read: pd.DataFrame, traces: TraceSet, seed: int) -> dict[str, np.ndarray]:
@@ -134,7 +139,7 @@ def _pairs(read: pd.DataFrame, traces: TraceSet, seed: int) -> dict[str, np.ndar
     steps = np.array([traces[t].problem.n_steps for t in read["trace"]])
     said, groups = read["text"].to_numpy(), read["structure"].to_numpy()
     pairs = {kind: np.full(len(read), -1) for kind in KINDS[:2]}
-    kinds = pd.Series(list(zip(read["step"], read["position"], steps, strict=True)))
+    kinds = pd.Series(list(zip(read["step"], read["position"], steps, read["address"], strict=True)))
     for members in kinds.groupby(kinds).groups.values():
         here = np.asarray(members)
         for row in here:
@@ -162,9 +167,12 @@ def _implies(oracle: Task, problem: Problem, step: int, value: str) -> tuple[boo
         return False, None
 
 
-def _activations(readouts: ReadOuts, method: str, read: pd.DataFrame) -> np.ndarray:
-    keys = read[["trace", "position"]].merge(readouts.store.index, on=["trace", "position"], how="left")
-    return readouts.store.acts(readouts.sites[method].address, keys)
+def _activations(store: Store, read: pd.DataFrame) -> np.ndarray:
+    keys = read[["trace", "position"]].merge(store.index, on=["trace", "position"], how="left")
+    out = np.empty((len(read), store.meta["d_model"]), np.float32)
+    for address, here in read.groupby("address").indices.items():
+        out[here] = store.acts(str(address), keys.iloc[here])
+    return out
 
 
 def _edits(read: pd.DataFrame, pairs: dict[str, np.ndarray], acts: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -153,3 +153,24 @@ def test_on_a_graph_a_donors_node_has_to_lead_to_one_candidate(tmp_path: Path) -
         problem = traces[row["trace"]].problem
         assert row["predicted"] == walker.task.counterfactual(problem, row["step"], row["donor_read"])
     assert other["followed"].mean() > 0.9
+
+
+def test_a_step_that_was_read_at_an_address_of_its_own_is_edited_there(
+    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, elsewhere = readouts.of("probe").copy(), "blocks.1.hook_out"
+    table.loc[table["step"] == 2, "address"] = elsewhere
+    mixed = ReadOuts(table, {"probe": readouts.sites["probe"]}, readouts.store, readouts.seed, readouts.fitted)
+    asked: list = []
+    think = coconut.think
+
+    def watched(problems: list, *, interventions: list, **options: object) -> TraceSet:
+        asked.extend(interventions)
+        return think(problems, interventions=interventions, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(coconut, "think", watched)
+    found = interp.interchange(coconut, traces, mixed).table()
+    by_address = {each.address.name: each for each in asked}
+    assert set(by_address) == {readouts.sites["probe"].address.name, elsewhere}
+    assert set(by_address[elsewhere].rows[:, 0]) == set(np.flatnonzero(found["step"] == 2))
+    assert sum(len(each.rows) for each in asked) == len(found)
