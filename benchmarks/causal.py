@@ -98,7 +98,10 @@ class _Run:
         return found
 
     def interchange(self) -> dict[str, dict[str, Any]]:
-        """Follow, same-value and wrong-site rates at the thought that carries a value, read there by a probe."""
+        """Follow, same-value and wrong-site rates at the thought that carries a value.
+
+        Donors go by the problems' own values; beside them by what a probe reads there, whose errors then count too.
+        """
         from interp import causal
 
         rows = []
@@ -107,8 +110,10 @@ class _Run:
             traces = reasoner.think(reasoner.task.generate(n, seed=SEED, split="test"), batch_size=256)
             learn, test = causal.separated(traces, self.size(N_READ))
             values, right = causal.read_values(reasoner, learn, test)
+            found = causal.interchange_at(reasoner, test, seed=SEED)
             donors = causal.donors_for(reasoner, test, values=values, seed=SEED)
-            found = causal.interchange_at(reasoner, test, values=values, donors=donors, seed=SEED)
+            kinds = ("other value", "same value")
+            by_reading = causal.interchange_at(reasoner, test, kinds=kinds, values=values, donors=donors, seed=SEED)
             wrong = [_above_chance(found.table(), kind) for kind in ("wrong site", "wrong step")]
             rows.append(
                 {
@@ -118,6 +123,8 @@ class _Run:
                     "donors": found.donors,
                     "follow": found.rates("other value"),
                     "same value changed": found.rates("same value", "changed"),
+                    "follow, by reading": by_reading.rates("other value"),
+                    "same value changed, by reading": by_reading.rates("same value", "changed"),
                     "wrong site above chance": wrong[0],
                     "wrong step above chance": wrong[1],
                     "random vector follows": found.rates("random vector"),
@@ -129,11 +136,17 @@ class _Run:
         judged = [row for row in rows if row["organism"] in CONTINUOUS]
         if not judged:
             return {}
-        note = "worst of " + ", ".join(row["organism"] for row in judged) + "; probe readings, problems answered right"
+        note = "worst of " + ", ".join(row["organism"] for row in judged) + "; problems answered right"
+        read = [(row["follow, by reading"]["value"], row["same value changed, by reading"]["value"]) for row in judged]
+        follows, changes = ([x for x in each if x is not None] for each in zip(*read, strict=True))
+        told = f"; by what a probe reads at worst {min(follows):.3f}" if follows else ""
+        told_same = f"; by what a probe reads at worst {max(changes):.3f}" if changes else ""
         sites = [(row, row[key]) for row in judged for key in ("wrong site above chance", "wrong step above chance")]
         return {
-            "causal.follow_min": _worst([(row, row["follow"]) for row in judged], min, note),
-            "causal.same_value_max": _worst([(row, row["same value changed"]) for row in judged], max, note),
+            "causal.follow_min": _worst([(row, row["follow"]) for row in judged], min, note + told),
+            "causal.same_value_max": _worst(
+                [(row, row["same value changed"]) for row in judged], max, note + told_same
+            ),
             "causal.wrong_site_max": _worst(sites, max, note + "; the worse of wrong site and wrong step"),
         }
 
