@@ -25,6 +25,7 @@ _HOMES = {
     "read_values": "reading",
     "readable_map": "usage",
     "separated": "reading",
+    "shares": "tracing",
     "steer": "steering",
     "swap_each_thought": "usage",
     "swap_latents": "swap",

@@ -22,7 +22,8 @@ from interp.causal.patching import Progress
 from interp.causal.replacement import agreement, predicting
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add
-from interp.traces import Trace, TraceSet
+from interp.stats import grouped_mean_interval
+from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder
@@ -180,7 +181,11 @@ def trace_prompts(
     )
 
 
-def describe(graph: AttributionGraph, node: int, trace: Trace) -> str:
-    """A node in words: `block 1, feature 37 at "f" (4)`."""
-    row = graph.nodes.iloc[node]
-    return f'block {int(row["layer"])}, feature {int(row["feature"])} at "{trace.tokens[int(row["position"])]}" ({int(row["position"])})'
+def shares(paths: pd.DataFrame) -> pd.DataFrame:
+    """Of the paths of `trace_prompts`: kind, confirmed, ci (95 %, by problem structure), n."""
+    out = []
+    for kind, part in paths.groupby("kind", sort=False):
+        held = part["confirmed"].to_numpy(float)
+        ci = list(grouped_mean_interval(held, part["structure"].to_numpy()))
+        out.append((kind, held.mean(), ci, len(part)))
+    return pd.DataFrame(out, columns=["kind", "confirmed", "ci", "n"])

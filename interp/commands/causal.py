@@ -239,13 +239,14 @@ def attribute(
         path.parent.mkdir(parents=True, exist_ok=True)
         causal.write_graph(path, causal.graph_json(graph, reasoner, slug=slug))
         files.append(path)
-    shares = paths.groupby("kind")["confirmed"].agg(["mean", "size"]).reset_index()
+    shares = causal.shares(paths)
+    agreed = causal.shares(agrees.assign(kind="replacement", confirmed=agrees["agrees"]))
     result = _said(
         reasoner,
         problems,
         seed,
         transcoders=_records(causal.quality(reasoner, test, transcoders)),
-        replacement_agreement={"value": agrees["agrees"].mean(), "n": len(agrees)},
+        replacement_agreement=_records(agreed)[0],
         silenced_agreement=silenced["agrees"].mean(),
         paths=_records(shares),
         satisfying={"hits": int(graphs["satisfying"].sum()), "prompts": len(graphs)},
@@ -255,8 +256,9 @@ def attribute(
 
     def human() -> None:
         print_table(causal.quality(reasoner, test, transcoders))
-        print(f"next tokens as the model's own: {agrees['agrees'].mean():.3f} (n = {len(agrees)}), ", end="")
-        print(f"with every MLP silenced {silenced['agrees'].mean():.3f}")
+        print_table(agreed)
+        print("(next tokens of the replacement that are the model's own; ", end="")
+        print(f"with every MLP silenced {silenced['agrees'].mean():.3f})")
         print_table(shares)
         print(f"satisfying graphs: {result['satisfying']['hits']} of {len(graphs)} prompts")
 
