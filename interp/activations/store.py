@@ -31,8 +31,6 @@ from interp.models.address import Address
 from interp.traces import Channel, TraceSet
 
 THINKING = (Channel.THOUGHT, Channel.LATENT)
-# Rows that are not contiguous pass through a piece of memory that stays in the processor's cache.
-_PIECE = 1 << 18
 # Behind a URL a shard is fetched whole; so many stay in memory.
 _FETCHED = 8
 _GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's alone
@@ -134,15 +132,10 @@ class Store:
             mapped = self._whole(folder, int(shards[first if order is None else order[first]]))
             if out is None:
                 out = np.empty((len(shards), mapped.shape[1]), np.float32)
-                piece = np.empty((max(1, _PIECE // mapped.shape[1]), mapped.shape[1]), np.float32)
             if isinstance(here, slice):
                 mapped.take_into(out[here], places[here])
-                continue
-            for at in range(0, len(here), len(piece)):
-                part = here[at : at + len(piece)]
-                mapped.take_into(piece[: len(part)], places[part])
-                # Whole rows as single things: numpy moves them one memcpy each.
-                layout.as_things(out)[part] = layout.as_things(piece)[: len(part)]
+            else:
+                mapped.scatter_into(out, here, places[here])
         assert out is not None
         return out
 
@@ -220,8 +213,10 @@ def _runs(shards: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     starts = np.flatnonzero(np.diff(shards, prepend=-1))
     order = None
     if len(starts) > 1 and (np.diff(shards) < 0).any():
-        small = shards.astype(np.uint16) if shards.max() < 1 << 16 else shards  # sorted by counting, much faster
-        order = np.argsort(small, kind="stable")
+        # Small numbers are sorted by counting, which is much faster.
+        most = shards.max()
+        kind = np.uint8 if most < 1 << 8 else np.uint16 if most < 1 << 16 else shards.dtype
+        order = np.argsort(shards.astype(kind), kind="stable")
         starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
     return order, np.append(starts, len(shards))
 
