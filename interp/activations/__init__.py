@@ -1,8 +1,25 @@
-"""Capture: activations of finished traces, committed shard by shard to a store on disk."""
+"""Capture: activations of finished traces, committed shard by shard to a store on disk.
 
-from interp.activations.capturing import capture, resume
-from interp.activations.given import write_given
-from interp.activations.record import record
+Reading a store takes no PyTorch, so what records is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from interp.activations.store import Store
 
-__all__ = ["Store", "capture", "record", "resume", "write_given"]
+if TYPE_CHECKING:
+    from interp.activations.capturing import capture, resume
+    from interp.activations.given import write_given
+
+__all__ = ["Store", "capture", "resume", "write_given"]
+_HOMES = {"capture": "capturing", "resume": "capturing", "write_given": "given"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'interp.activations' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"interp.activations.{_HOMES[name]}"), name)

@@ -47,7 +47,6 @@ def run(
     from interp.activations.capturing import carry_out
     from interp.activations.plan import plan
     from interp.executors import executor
-    from interp.files import place
     from interp.loading import load
     from interp.traces import TraceSet
 
@@ -64,12 +63,9 @@ def run(
         shard_size=shard_size,
     )
     said = planned.estimate()
-    fresh = not place(out).exists()
     if dry_run:
         emit({"out": out, **said}, as_json, lambda: print(_estimate(said)))
         return
-    if fresh:
-        planned.check_room(_existing(place(out)))
     with Bars() as bars, bars.stage(f"capturing {len(found)} traces, {_estimate(said)}") as report:
         store = carry_out(
             planned, out, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report
@@ -218,10 +214,3 @@ def _layers(text: str | None) -> list[int] | None:
             raise UsageError(f"--layers takes numbers and ranges, as 0,2,4 or 0-3, but {text!r} came.")
         found += range(int(first), int(last or first) + 1)
     return found
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path

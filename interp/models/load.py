@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from interp.models.plain import attach, keep_plain
-
 if TYPE_CHECKING:
     import torch
     from transformer_lens.model_bridge import TransformerBridge
@@ -26,6 +24,8 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
     """
     with quiet():
         from transformer_lens.model_bridge import TransformerBridge
+
+        from interp.models.plain import attach, keep_plain
 
         plain = keep_plain(model)
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
