@@ -129,11 +129,6 @@ def largest(dtype: str) -> float:
     return float(torch.finfo(getattr(torch, dtype)).max)
 
 
-# Numbers that are gathered at a time: rows on their way elsewhere stay in the processor's cache, and the piece is small
-# enough (under 128 KiB) for memory that was used before, not fresh pages.
-_PIECE = 3 << 13
-
-
 class MappedRows:
     """The rows of one shard file, mapped into memory (fetched whole behind a URL) and gathered with numpy."""
 
@@ -165,13 +160,11 @@ class MappedRows:
         else:
             self._things.take(rows, out=as_things(out), mode="clip")
 
-    def scatter_into(self, out: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
-        """Write the chosen rows into `out` at `places`, in pieces that stay in the cache. Raises as `take_into`."""
+    def scatter_into(self, out: np.ndarray, places: np.ndarray, rows: np.ndarray, piece: np.ndarray) -> None:
+        """Write the chosen rows into `out` at `places`, through `piece`, which has their width. Raises as `take_into`."""
         self._bounds(rows)
-        size = max(1, _PIECE // self.shape[1])
-        piece = np.empty((min(size, len(rows)), self.shape[1]), np.float32)
         # Whole rows as single things: numpy moves them one memcpy each.
-        things, buffer = as_things(out), as_things(piece)
+        things, buffer, size = as_things(out), as_things(piece), len(piece)
         for at in range(0, len(rows), size):
             here = rows[at : at + size]
             if self._things is None:
