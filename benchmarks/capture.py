@@ -183,7 +183,8 @@ def _memory() -> dict[str, Any]:
         "unit": "x",
         "peer": "transformers, bare forward pass",
         "peer_version": version("transformers"),
-        "note": f"B32xT128, {kept / 2**20:.1f} MiB kept; each in a process of its own",
+        "note": f"B32xT128, {kept / 2**20:.1f} MiB kept; each in a process of its own; the bare pass also holds the "
+        "logits of every position, which a capture never computes",
     }
 
 

@@ -34,6 +34,7 @@ _SITES: dict[str, tuple[str, ...]] = {
     # The whole residual stream once: what enters the first block, what leaves each, and the final state.
     "resid": ("blocks.0.hook_in", "blocks.*.hook_out", "ln_final.hook_out"),
 }
+_NAMES = "cotlens_hook_names"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ class Address:
         return self.name
 
 
+def remember_names(model: TransformerBridge) -> None:
+    """Keep a wrapped model's hook names at it: they no longer change, and it lists them anew every time it is asked."""
+    object.__setattr__(model, _NAMES, list(model.hook_dict))
+
+
 def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterable[int] | None = None) -> list[Address]:
     """The addresses that `sites` name, in the order of the forward pass.
 
@@ -98,7 +104,7 @@ def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterab
     shell-style pattern over hook names. `layers` keeps only those blocks. Raises `UsageError` when a site
     names nothing, or a layer is not there.
     """
-    hooks = list(model.hook_dict)
+    hooks = vars(model).get(_NAMES) or list(model.hook_dict)
     n_layers = model.cfg.n_layers
     wanted = None if layers is None else set(layers)
     if wanted is not None and not wanted <= set(range(n_layers)):

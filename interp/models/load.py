@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from interp.models.address import remember_names
+
 if TYPE_CHECKING:
     import torch
     from transformer_lens.model_bridge import TransformerBridge
@@ -30,6 +32,7 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
         plain = keep_plain(model)
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
         attach(bridge, plain)
+    remember_names(bridge)
     for module in bridge.modules():
         if hasattr(module, "_update_kv_cache"):
             module.register_forward_pre_hook(_cache_by_its_old_name, with_kwargs=True)
