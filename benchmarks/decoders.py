@@ -125,7 +125,7 @@ def measure(unit: Unit) -> dict[str, Any]:
             wide = evaluate(store, ["probe", *rest], reasoner=reasoner, causal=bool(rest), edits=300)
             return plain(_found(unit, traces.accuracy, race, wide) | _lenses(reasoner, store, bool(rest)))
     except CotlensError as error:
-        return {"organism": unit.name, "seed": unit.seed, "error": str(error)}
+        return {"organism": unit.name, "seed": unit.seed, "error": str(error).replace(unit.source, unit.label)}
 
 
 def _found(unit: Unit, accuracy: float, race: Evaluation, wide: Evaluation) -> dict[str, Any]:
