@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,12 +20,8 @@ def probes(
 ) -> None:
     """The batched solver beside scikit-learn, and false discoveries over noise."""
     from benchmarks.probes import bench
-    from interp.errors import checked_count
 
-    checked_count("repetitions", repetitions)
-    with Bars() as bars:
-        result = bench(repetitions, bars)
-    emit(result, as_json, lambda: _print_measures(result))
+    _timed(bench, repetitions, as_json)
 
 
 @app.command("sae")
@@ -35,12 +32,8 @@ def sae(
 ) -> None:
     """SAE training beside SAELens, and single features as read-outs beside untrained dictionaries."""
     from benchmarks.sae import bench
-    from interp.errors import checked_count
 
-    checked_count("repetitions", repetitions)
-    with Bars() as bars:
-        result = bench(repetitions, bars, organism)
-    emit(result, as_json, lambda: _print_measures(result))
+    _timed(bench, repetitions, as_json, organism)
 
 
 @app.command("capture")
@@ -50,12 +43,8 @@ def capture(
 ) -> None:
     """Recording beside a bare forward pass, other libraries and a Coconut loop, and its peak memory."""
     from benchmarks.capture import bench
-    from interp.errors import checked_count
 
-    checked_count("repetitions", repetitions)
-    with Bars() as bars:
-        result = bench(repetitions, bars)
-    emit(result, as_json, lambda: _print_measures(result))
+    _timed(bench, repetitions, as_json)
 
 
 @app.command("store")
@@ -65,12 +54,8 @@ def store(
 ) -> None:
     """Reading a store beside a raw memory map and beside what SAELens writes, and how both grow."""
     from benchmarks.store import bench
-    from interp.errors import checked_count
 
-    checked_count("repetitions", repetitions)
-    with Bars() as bars:
-        result = bench(repetitions, bars)
-    emit(result, as_json, lambda: _print_measures(result))
+    _timed(bench, repetitions, as_json)
 
 
 @app.command("papers")
@@ -168,6 +153,16 @@ def decoders(
         raise UsageError(f"{organisms} is no folder of organisms. Train some into it, or leave --organisms out.")
     with Bars() as bars:
         result = bench(bars, organisms=organisms, only=only, quick=quick)
+    emit(result, as_json, lambda: _print_measures(result))
+
+
+def _timed(bench: Callable[..., dict[str, Any]], repetitions: int, as_json: bool, *about: str) -> None:
+    """Run a bench of interleaved rounds and say what it measured."""
+    from interp.errors import checked_count
+
+    checked_count("repetitions", repetitions)
+    with Bars() as bars:
+        result = bench(repetitions, bars, *about)
     emit(result, as_json, lambda: _print_measures(result))
 
 
