@@ -115,9 +115,9 @@ def evaluate(
     if not methods:
         raise UsageError("no decoding method was named. Name one or more, as probe.")
     if reasoner is None:
-        from interp.loading import load
+        from interp.activations.reloading import reload
 
-        reasoner = load(store.meta["reasoner"]["name"])
+        reasoner = reload(store.meta)
     total, done = len(seeds) + int(causal) + len(others or {}), 0
 
     def tick() -> None:

@@ -85,10 +85,21 @@ def load(
         projection=projection,
     )
     made.loaded = loaded
+    # Paths in full: a store may be finished from another folder, or by a job on another node.
+    origin: dict[str, Any] = {
+        "source": _in_full(name if shipped else spec),
+        "base": None if base is None else _in_full(base),
+    }
+    origin |= {"lora_alpha": lora_alpha, "allow_pickle": allow_pickle or None}
+    made.origin = {key: value for key, value in origin.items() if value is not None}
     if probe is not None:
         _check_logits(made, probe)
         made.check_markers()
     return made
+
+
+def _in_full(spec: str | Path) -> str:
+    return str(Path(spec).resolve()) if str(spec) not in recipes() and Path(spec).exists() else str(spec)
 
 
 def _own_dtype(source: str | Path) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import QualityError, UsageError
 
@@ -32,6 +33,7 @@ Synonyms = Annotated[
 
 
 @app.command("measure")
+@loads_a_model
 def measure_command(
     model: Model,
     task: Task = None,
@@ -49,13 +51,14 @@ def measure_command(
     fail_over: Annotated[
         float | None, typer.Option(help="exit with 4 if all targets together exceed so many bits")
     ] = None,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Bits about each target in the choice of words beyond their meaning, and in latents beyond question and text."""
     from probes.subtext import measure
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, model, traces, task, n, seed, temperature)
+        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, temperature)
         wording = _wording(thought, synonyms, needed=not latents)
         with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
             found = measure(
@@ -85,6 +88,7 @@ def measure_command(
 
 
 @app.command("locate")
+@loads_a_model
 def locate_command(
     model: Model,
     task: Task = None,
@@ -94,13 +98,14 @@ def locate_command(
     temperature: Temperature = 1.0,
     target: Target = None,
     synonyms: Synonyms = None,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Which words carry it, which synonyms say what, which layers hold it; and whether knocking them out closes it."""
     from probes.locating import locate
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, model, traces, task, n, seed, temperature)
+        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, temperature)
         with bars.stage("locating"):
             found = locate(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
 
@@ -125,6 +130,7 @@ def locate_command(
 
 
 @app.command("discover")
+@loads_a_model
 def discover_command(
     model: Model,
     task: Task = None,
@@ -133,13 +139,14 @@ def discover_command(
     seed: Seed = 0,
     synonyms: Synonyms = None,
     address: Annotated[str, typer.Option(help="where the state before each word is read")] = "ln_final.hook_out",
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Without being told what about: flag words whose choice depends on hidden state."""
     from probes.discovery import discover
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, model, traces, task, n, seed, 1.0)
+        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, 1.0)
         with bars.stage("testing every word"):
             found = discover(reasoner, thought, _known(thought, synonyms), address=address, with_power=True, seed=seed)
 
@@ -160,6 +167,7 @@ def discover_command(
 
 
 @app.command("paraphrase")
+@loads_a_model
 def paraphrase_command(
     model: Model,
     task: Task = None,
@@ -169,32 +177,35 @@ def paraphrase_command(
     temperature: Temperature = 1.0,
     target: Target = None,
     synonyms: Synonyms = None,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Say the same in other words: what is left of the channel, and what of the answers."""
     from probes.subtext import paraphrase
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, model, traces, task, n, seed, temperature)
+        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, temperature)
         with bars.stage("paraphrasing"):
             table = paraphrase(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
     emit({"table": table.to_dict("records"), "seed": seed}, as_json, lambda: print_table(table))
 
 
 @app.command("commitment")
+@loads_a_model
 def commitment_command(
     model: Model,
     task: Task = None,
     traces: Traces = None,
     n: N = 400,
     seed: Seed = 0,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """When the answer is decided: forced early answers and a probe, step by step, and whether later text matters."""
     from probes.commitment import commitment
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, model, traces, task, n, seed, 0.0)
+        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, 0.0)
         with bars.stage("answering early"):
             found = commitment(reasoner, thought, seed=seed)
 
@@ -209,14 +220,20 @@ def commitment_command(
 
 
 def _thought(
-    bars: Bars, model: str, traces: Path | None, task: str | None, n: int, seed: int, temperature: float
+    bars: Bars,
+    loading: Loading,
+    model: str,
+    traces: Path | None,
+    task: str | None,
+    n: int,
+    seed: int,
+    temperature: float,
 ) -> tuple[Reasoner, TraceSet]:
     """The reasoner, and traces that it thinks now or that are read from a file."""
     from interp.commands.think import problems_of
-    from interp.loading import load
     from interp.traces import TraceSet
 
-    reasoner = load(model)
+    reasoner = loading.load(model)
     if traces is not None:
         if task is not None:
             raise UsageError("give --traces, or --task to think about now, not both.")

@@ -11,13 +11,13 @@ import numpy as np
 
 from interp.activations import layout
 from interp.activations.plan import Plan, plan
+from interp.activations.reloading import reload
 from interp.activations.shards import (
     Present,
     ShardSpec,
     capture_shard,
     commit_shard,
     present,
-    reasoner_of,
     record_shard,
 )
 from interp.activations.store import Store, parquet_bytes
@@ -76,6 +76,7 @@ def capture(
 def resume(
     store: AnyPath | str,
     *,
+    device: str | None = None,
     batch_size: int = 64,
     engine: str = "inline",
     workers: int | None = None,
@@ -84,14 +85,15 @@ def resume(
 ) -> Store:
     """Finish a store, and redo its damaged shards, from what it says of itself.
 
-    Its reasoner is loaded again by the name it was captured under. Raises as `capture` does.
+    Its reasoner is loaded again as it was captured, on the same kind of device unless another is given. Raises as
+    `capture` does.
     """
     there = Store(store)
     meta = there.meta
     if "computed" not in meta:
         raise StoreError(f"{store} does not say how it was computed; run the capture that made it again.")
     planned = plan(
-        reasoner_of(meta),
+        reload(meta, device=device or meta["computed"]["device"]),
         there.traces,
         sites=meta["addresses"],
         channels=meta["channels"],
@@ -184,13 +186,19 @@ def _open_folder(out: AnyPath, planned: Plan) -> None:
     if (out / layout.META).exists():
         there = Store(out).meta
         if there["config_hash"] == meta["config_hash"]:
+            computed = there.get("computed", meta["computed"])
+            if computed["dtype"] != meta["computed"]["dtype"]:
+                raise StoreError(
+                    f"{out} was begun in {computed['dtype']}, and its model now computes in {meta['computed']['dtype']}. "
+                    "Load it in that dtype (--model-dtype), or choose another folder."
+                )
             layout.collect_receipts(out)
             layout.mend_manifest(out)
             if is_local(out):
                 for left in filter(_is_temporary, out.rglob("*")):
                     left.unlink()
             return
-        aside = ("config_hash", "versions", "files", "computed")
+        aside = ("config_hash", "versions", "files", "computed", "origin")
         differs = [key for key in meta if key not in aside and meta[key] != there.get(key)]
         raise StoreError(
             f"{out} holds a store with another {', '.join(differs) or 'configuration'} "

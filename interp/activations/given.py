@@ -37,7 +37,7 @@ def write_given(
     """Write a store of `traces` with the activations that `acts` gives for each address by name.
 
     They are an array, rows x d_model in the order of the store's index, or a function that makes it from the index
-    (columns trace, position, channel, step, thought, place, shard). Raises `StoreError` where the folder is not
+    (columns trace, position, channel, step, thought, sentence, place, shard). Raises `StoreError` where the folder is not
     empty and `UsageError` where rows do not fit the index or each other.
     """
     if folder.exists() and any(folder.iterdir()):

@@ -133,4 +133,5 @@ def plan(
         "device": reasoner.device.type,
         "dtype": str(reasoner.embed.weight.dtype).removeprefix("torch."),
     }
+    meta["origin"] = reasoner.origin
     return Plan(reasoner, traces, tuple(addresses), index, meta, row_bytes)

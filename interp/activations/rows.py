@@ -31,7 +31,10 @@ def index_of(
     """
     columns: dict[str, list] = {
         name: []
-        for name in ("trace", "position", "token_id", "token", "channel", "step", "thought", "place", "shard", "row")
+        for name in (
+            *("trace", "position", "token_id", "token", "channel", "step", "thought", "sentence", "place"),
+            *("shard", "row"),
+        )
     }
     wanted = set(channels)
     matched: set[str] = set()
@@ -54,6 +57,7 @@ def index_of(
         columns["channel"] += [str(trace.channel[at]) for at in keep]
         columns["step"] += [trace.step[at] for at in keep]
         columns["thought"] += [trace.thought[at] for at in keep]
+        columns["sentence"] += [trace.sentence[at] for at in keep] if trace.sentence else [0] * len(keep)
         columns["place"] += [places[at] for at in keep]
         columns["shard"] += [shard] * len(keep)
         columns["row"] += range(rows_in, rows_in + len(keep))

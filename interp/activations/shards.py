@@ -19,8 +19,9 @@ from torch import Tensor
 
 from interp.activations import layout
 from interp.activations.record import gather
+from interp.activations.reloading import reload
 from interp.activations.store import Store
-from interp.errors import StoreError, UsageError
+from interp.errors import StoreError
 from interp.files import place
 from interp.models.address import Address
 from interp.traces import TraceSet
@@ -137,33 +138,7 @@ def checked(store: Store, config_hash: str) -> Store:
 @functools.lru_cache(maxsize=1)
 def _loaded(store: str, config_hash: str, device: str, computed: str) -> Reasoner:
     """The reasoner of a store, loaded once in each worker process."""
-    return reasoner_of(_meta(store, config_hash), device, computed)
-
-
-def reasoner_of(meta: dict[str, Any], device: str | None = None, computed: str | None = None) -> Reasoner:
-    """The reasoner that a store's description names, loaded again.
-
-    Raises `UsageError` where it cannot be loaded by name, and `StoreError` where its weights are others by now.
-    """
-    from interp.loading import load
-
-    said = meta["reasoner"]
-    where = meta.get("computed", {})
-    try:
-        found = load(
-            said["name"],
-            reasoner=said["config"],
-            device=device or where.get("device"),
-            dtype=getattr(torch, computed or where.get("dtype", "float32")),
-        )
-    except UsageError as error:
-        raise UsageError(
-            f"{error} The store was made by {said['name']!r}, which has to be loaded by that name for this; what exists "
-            "in one process only is captured there, with engine inline."
-        ) from None
-    if found.weights != said["weights"]:
-        raise StoreError(f"{said['name']} has other weights than the store was begun with; capture into a new folder.")
-    return found
+    return reload(_meta(store, config_hash), device=device, dtype=computed)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from interp.models.address import Address
 from interp.traces import Channel, TraceSet
 
 THINKING = (Channel.THOUGHT, Channel.LATENT)
+NO_SENTENCES = "no trace of this store was taken apart into sentences (a text reasoner with `steps: text` is)."
 # Numbers that are gathered at a time: rows on their way elsewhere stay in the processor's cache.
 _PIECE = 1 << 15
 # Behind a URL a shard is fetched whole; so many stay in memory.
@@ -61,11 +62,18 @@ class Store:
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """One row for each position: trace, position, token_id, token, channel, step, thought, place, shard, row."""
+        """One row for each position: trace, position, token_id, token, channel, step, thought, sentence, place, shard, row.
+
+        `sentence` numbers the sentences of a visible thought from 1; it is 0 elsewhere, and where a reasoner does not
+        take its text apart.
+        """
         try:
-            return pd.read_parquet(layout.source(self.path / layout.INDEX))
+            found = pd.read_parquet(layout.source(self.path / layout.INDEX))
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path / layout.INDEX} cannot be read ({error}). Capture again.") from None
+        if "sentence" not in found:  # stores that were written before there were any
+            found.insert(found.columns.get_loc("place"), "sentence", 0)
+        return found
 
     @cached_property
     def traces(self) -> TraceSet:
@@ -85,8 +93,14 @@ class Store:
         order = self.index.groupby("place", sort=False)["position"].mean()
         return sorted(order.index, key=lambda place: place_key(place))
 
-    def rows(self, *, channel: str | Sequence[str] | None = None, place: str | None = None) -> pd.DataFrame:
-        """The part of the index in these channels or at this place."""
+    def rows(
+        self,
+        *,
+        channel: str | Sequence[str] | None = None,
+        place: str | None = None,
+        sentence: int | Sequence[int] | None = None,
+    ) -> pd.DataFrame:
+        """The part of the index in these channels, at this place, and in these sentences of a visible thought."""
         found = self.index
         if channel is not None:
             wanted = [channel] if isinstance(channel, str) else list(channel)
@@ -98,6 +112,14 @@ class Store:
             if place not in set(self.index["place"]):
                 raise unknown("place in this store", place, self.places)
             found = found[found["place"] == place]
+        if sentence is not None:
+            asked = [sentence] if isinstance(sentence, int) else list(sentence)
+            last = int(self.index["sentence"].max())
+            if not all(1 <= number <= last for number in asked):
+                raise UsageError(
+                    f"sentences of this store are 1 to {last}, but {asked} came." if last else NO_SENTENCES
+                )
+            found = found[found["sentence"].isin(asked)]
         return found
 
     @property

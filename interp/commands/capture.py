@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import StoreError, UsageError, unknown
 
@@ -22,6 +23,7 @@ Format = Annotated[str, typer.Option(help="saelens or arrow")]
 
 
 @app.command("run")
+@loads_a_model
 def run(
     model: Annotated[str, typer.Argument(help="the reasoner that made the traces")],
     traces: Annotated[Path, typer.Argument(help="Parquet file of `cotlens think`")],
@@ -40,6 +42,7 @@ def run(
     engine: Engine = "inline",
     workers: Workers = None,
     threads: Threads = 1,
+    loading: Loading = AS_USUAL,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take, and write nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,13 +50,12 @@ def run(
     from interp.activations.capturing import carry_out
     from interp.activations.plan import plan
     from interp.executors import executor
-    from interp.loading import load
     from interp.traces import TraceSet
 
     executor(engine, workers)  # refuses wrong ones before the model is loaded
     found = TraceSet.from_parquet(traces)
     planned = plan(
-        load(model),
+        loading.load(model),
         found,
         sites=sites or "resid",
         layers=_layers(layers),
@@ -76,6 +78,7 @@ def run(
 @app.command("resume")
 def resume(
     store: Annotated[str, typer.Argument(help="folder or URL of a store that is not finished, or damaged")],
+    device: Annotated[str | None, typer.Option(help="as cpu or cuda:1; the kind it was begun on by default")] = None,
     batch_size: BatchSize = 64,
     engine: Engine = "inline",
     workers: Workers = None,
@@ -86,7 +89,15 @@ def resume(
     from interp.activations import resume as finish
 
     with Bars() as bars, bars.stage(f"resuming {store}") as report:
-        found = finish(store, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report)
+        found = finish(
+            store,
+            device=device,
+            batch_size=batch_size,
+            engine=engine,
+            workers=workers,
+            threads=threads,
+            progress=report,
+        )
     _captured(found, as_json)
 
 

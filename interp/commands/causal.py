@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from interp.commands.faithfulness import faithfulness
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Change what a model thinks while it thinks, and see whether the answer follows. Controls come with it.")
@@ -24,6 +25,7 @@ app.command("faithfulness")(faithfulness)
 
 
 @app.command("interchange")
+@loads_a_model
 def interchange(
     model: Model,
     task: TaskOption = None,
@@ -39,6 +41,7 @@ def interchange(
     used_map: Annotated[bool, typer.Option(help="which thought carries which step's value instead")] = False,
     seed: Seed = 0,
     batch_size: Batch = 256,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Swap a thought for a donor's: follow, same-value, wrong-site, wrong-step and random-vector rates."""
@@ -47,7 +50,7 @@ def interchange(
 
     if layer_map and used_map:
         raise UsageError("--map and --used-map are two tables; ask for one of them.")
-    reasoner, problems = _asked(model, task)
+    reasoner, problems = _asked(loading, model, task)
     with Bars() as bars, bars.stage(f"{reasoner.name} is edited") as report:
         if used_map:
             swaps = causal.swap_each_thought(reasoner, problems, source=donors, seed=seed, batch_size=batch_size)  # type: ignore[arg-type]
@@ -100,6 +103,7 @@ def interchange(
 
 
 @app.command("ablate")
+@loads_a_model
 def ablate(
     model: Model,
     task: TaskOption = None,
@@ -108,12 +112,13 @@ def ablate(
     margin: Annotated[float, typer.Option(help="the difference of accuracy that counts")] = 0.1,
     seed: Seed = 0,
     batch_size: Batch = 256,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Empty, replace, shuffle, freeze or drop thoughts; content or compute, where the sample can tell."""
     import interp.causal as causal
 
-    reasoner, problems = _asked(model, task)
+    reasoner, problems = _asked(loading, model, task)
     with Bars() as bars, bars.stage(f"{reasoner.name} without its thoughts") as report:
         battery = causal.ablate(
             reasoner,
@@ -143,6 +148,7 @@ def ablate(
 
 
 @app.command("steer")
+@loads_a_model
 def steer(
     model: Model,
     task: TaskOption = None,
@@ -152,13 +158,14 @@ def steer(
     mode: Annotated[str, typer.Option(help="add the direction, or set it (take the present value away first)")] = "set",
     seed: Seed = 0,
     batch_size: Batch = 256,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Push thoughts to a chosen value: dose-response, collateral, random directions. Dose chosen on other problems."""
     import interp.causal as causal
     from interp.errors import UsageError
 
-    reasoner, problems = _asked(model, task)
+    reasoner, problems = _asked(loading, model, task)
     with Bars() as bars, bars.stage(f"{reasoner.name} is steered") as report:
         traces = reasoner.think(problems, batch_size=batch_size)
         learn, rest = causal.separated(traces, int(len(traces) * 0.6))
@@ -197,6 +204,7 @@ def steer(
 
 
 @app.command("attribute")
+@loads_a_model
 def attribute(
     model: Model,
     task: TaskOption = None,
@@ -208,6 +216,7 @@ def attribute(
     sparsity: Annotated[float, typer.Option(help="weight of the sparsity penalty")] = 1.5e-2,
     updates: Annotated[int, typer.Option(help="updates of each transcoder")] = 800,
     seed: Seed = 0,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Attribution graphs over transcoder features; agreement of the replacement, paths tried by intervention."""
@@ -215,7 +224,7 @@ def attribute(
     from interp.errors import checked_count
 
     checked_count("prompts", prompts)
-    reasoner, problems = _asked(model, task)
+    reasoner, problems = _asked(loading, model, task)
     learn_task = reasoner.task if task is None else None
     with Bars() as bars:
         with bars.stage(f"transcoders of {reasoner.name}") as report:
@@ -266,6 +275,7 @@ def attribute(
 
 
 @app.command("swap")
+@loads_a_model
 def swap(
     reader: Annotated[str, typer.Argument(help="the reasoner that reads")],
     writer: Annotated[str, typer.Argument(help="the reasoner whose reasoning is read")],
@@ -273,14 +283,14 @@ def swap(
     latents: Annotated[bool, typer.Option(help="latents through a ridge map, in place of the text")] = False,
     seed: Seed = 0,
     batch_size: Batch = 128,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """One reasoner answers on another's chain of thought, or on its latents; shuffled and question-only beside it."""
     import interp.causal as causal
-    from interp.loading import load
 
-    reading, problems = _asked(reader, task)
-    writing = load(writer)
+    reading, problems = _asked(loading, reader, task)
+    writing = loading.load(writer)
     with Bars() as bars, bars.stage(f"{reading.name} reads {writing.name}"):
         if latents:
             cut = int(len(problems) * 0.75)
@@ -294,11 +304,10 @@ def swap(
     emit(result, as_json, lambda: print_table(table))
 
 
-def _asked(model: str, task: str | None) -> tuple[Any, list]:
+def _asked(loading: Loading, model: str, task: str | None) -> tuple[Any, list]:
     from interp.commands.think import problems_of
-    from interp.loading import load
 
-    reasoner = load(model)
+    reasoner = loading.load(model)
     spec = task or reasoner.task.spec
     if not any(part.startswith("n=") for part in spec.partition(":")[2].split(",")):
         spec += ("," if ":" in spec else ":") + f"n={N_DEFAULT}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import QualityError, UsageError, checked_count
 
@@ -20,11 +21,13 @@ Model = Annotated[str | None, typer.Option(help="the reasoner, if it is not wher
 
 
 @app.command("run")
+@loads_a_model
 def run(
     store: StorePath,
     out: Annotated[Path, typer.Option(help="Parquet file of the read-outs")],
     method: Methods = None,
     model: Model = None,
+    loading: Loading = AS_USUAL,
     seed: Annotated[int, typer.Option(help="which problems are fitted on, selected on and held out")] = 0,
     top_k: Annotated[int, typer.Option(help="how many readings are kept for each step")] = 3,
     as_json: AsJson = False,
@@ -45,7 +48,7 @@ def run(
         read = decode(
             opened,
             method or QUICK,
-            reasoner=_reasoner(model),
+            reasoner=_reasoner(opened, model, loading),
             seed=seed,
             top_k=top_k,
             progress=lambda name, done, total: report(done, total),
@@ -60,10 +63,12 @@ def run(
 
 
 @app.command("eval")
+@loads_a_model
 def evaluate_command(
     store: StorePath,
     method: Methods = None,
     model: Model = None,
+    loading: Loading = AS_USUAL,
     seeds: Annotated[int, typer.Option(help="number of problem splits")] = 1,
     other: Annotated[
         list[str] | None,
@@ -89,7 +94,7 @@ def evaluate_command(
         found = evaluate(
             opened,
             method or QUICK,
-            reasoner=_reasoner(model),
+            reasoner=_reasoner(opened, model, loading),
             seeds=range(seeds),
             causal=causal,
             others=others,
@@ -131,9 +136,6 @@ def _named(spec: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _reasoner(model: str | None) -> Any:
-    if model is None:
-        return None
-    from interp.loading import load
-
-    return load(model)
+def _reasoner(store: Any, model: str | None, loading: Loading) -> Any:
+    """None leaves it to the decoders, most of which need no model."""
+    return None if model is None and loading == AS_USUAL else loading.load_for(store, model)

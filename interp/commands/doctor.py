@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AllowPickle, Base, Device, Dtype, HowItThinks
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, emit, new_app
 from interp.errors import CotlensError
 
@@ -31,13 +31,10 @@ WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 @app.command()
+@loads_a_model
 def doctor(
     model: Annotated[str | None, typer.Argument(help="a model to load and report on")] = None,
-    reasoner: HowItThinks = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    base: Base = None,
-    allow_pickle: AllowPickle = False,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Say of each thing that this project needs whether it is fine (exit code 1 if one is not).
@@ -45,7 +42,7 @@ def doctor(
     With a model: how it thinks, its prompt, its markers and stops, and how each of them is known.
     """
     if model is not None:
-        _model(model, reasoner, as_json, device=device, dtype=dtype, base=base, allow_pickle=allow_pickle)
+        _model(model, loading, as_json)
         return
     checks = [_python(), *map(_package, WANTED), _together(), _threads(), _device(), _disk()]
     ok = all(check["ok"] for check in checks)
@@ -59,11 +56,8 @@ def doctor(
         raise CotlensError("some checks failed; see the lines marked FAIL.")
 
 
-def _model(model: str, reasoner: str | None, as_json: bool, **options: Any) -> None:
-    from interp.commands.models import given
-    from interp.loading import load
-
-    found = load(model, reasoner=given(reasoner), **options)
+def _model(model: str, loading: Loading, as_json: bool) -> None:
+    found = loading.load(model, said=False)
     findings = [vars(each) for each in found.loaded.findings]
 
     def human() -> None:

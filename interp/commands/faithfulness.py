@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, print_table
 
 
+@loads_a_model
 def faithfulness(
     model: Annotated[str, typer.Argument(help="a reasoner that thinks in text: a shipped organism, folder or hub id")],
     task: Annotated[str | None, typer.Option(help="as chain:n=500,seed=7; the reasoner's own task by default")] = None,
@@ -21,6 +23,7 @@ def faithfulness(
     anchors: Annotated[
         int, typer.Option(help="also thought anchors, of so many of the problems, 20 continuations from each step")
     ] = 0,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Early answers, mistakes, filler, paraphrases and switches of script: which answers stay what they were."""
@@ -30,10 +33,9 @@ def faithfulness(
     from interp.commands.think import problems_of
     from interp.errors import UsageError
     from interp.languages import language_switches
-    from interp.loading import load
     from interp.wording import Wording
 
-    reasoner = load(model)
+    reasoner = loading.load(model)
     problems = problems_of(task) if task else reasoner.task.generate(n, seed=seed, split="test")
     with Bars() as bars:
         with bars.stage(f"thinking about {len(problems)} problems") as progress:

@@ -2,40 +2,99 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from interp.errors import UsageError
 
 if TYPE_CHECKING:
+    from interp.activations import Store
     from interp.reasoners import Reasoner
 
-HowItThinks = Annotated[
-    str | None,
-    typer.Option(help='how the model thinks, as JSON or a file of it: {"kind": "text", "begin": "<t>", "end": "</t>"}'),
-]
-Device = Annotated[str | None, typer.Option(help="as cpu or cuda:1; CUDA where there is one by default")]
-Dtype = Annotated[str | None, typer.Option("--model-dtype", help="float32, float16 or bfloat16 to compute in")]
-Base = Annotated[str | None, typer.Option(help="the model that a bare state dict (Coconut, CODI) began as")]
-AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="read weights kept as pickle, without running code")]
+
+@dataclass(frozen=True)
+class Loading:
+    """How a command was told to load its model; the fields are the options that `loads_a_model` adds to it."""
+
+    reasoner: Annotated[
+        str | None,
+        typer.Option(
+            help='how the model thinks, as JSON or a file of it: {"kind": "text", "begin": "<t>", "end": "</t>"}'
+        ),
+    ] = None
+    device: Annotated[str | None, typer.Option(help="as cpu or cuda:1; CUDA where there is one by default")] = None
+    model_dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16 to compute in")] = None
+    base: Annotated[
+        str | None, typer.Option(help="the model that a bare state dict (Coconut, CODI) began as: a folder or a hub id")
+    ] = None
+    lora_alpha: Annotated[float | None, typer.Option(help="the scale of a state dict's low-rank adapters")] = None
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="read weights kept as pickle, without running code")
+    ] = False
+
+    def load(self, model: str, *, said: bool = True) -> Reasoner:
+        """Load a model, and say on stderr what was only assumed about it or not found out."""
+        from interp.loading import load
+
+        found = load(model, **self._options())
+        unsure = found.loaded.line()
+        if unsure and said:
+            print(f"note: {found.name}: {unsure}. All of it: cotlens doctor {model}", file=sys.stderr, flush=True)
+        return found
+
+    def load_for(self, store: Store, model: str | None = None) -> Reasoner:
+        """The model given, else the one that a store was captured from, as it was loaded then but for what was asked."""
+        from interp.activations.reloading import reload
+
+        if model is not None:
+            return self.load(model)
+        asked = {name: value for name, value in self._options().items() if value}
+        return reload(store.meta, **asked)
+
+    def _options(self) -> dict[str, Any]:
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        dtype = said.pop("model_dtype")
+        return said | {"reasoner": _config(self.reasoner), "dtype": dtype}
 
 
-def load_said(model: str, reasoner: str | None = None, **options: Any) -> Reasoner:
-    """Load a model for a command, and say on stderr what was only assumed about it or not found out."""
-    from interp.loading import load
-
-    found = load(model, reasoner=given(reasoner), **options)
-    unsure = found.loaded.line()
-    if unsure:
-        print(f"note: {found.name}: {unsure}. All of it: cotlens doctor {model}", file=sys.stderr, flush=True)
-    return found
+AS_USUAL = Loading()
 
 
-def given(reasoner: str | None) -> dict[str, Any] | None:
+def loads_a_model(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of `Loading` in place of its parameter of that type, which it gets filled in."""
+    hints = get_type_hints(command, include_extras=True)
+    options = get_type_hints(Loading, include_extras=True)
+    (given,) = (name for name, hint in hints.items() if hint is Loading)
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name == given:
+            parameters += [
+                parameter.replace(name=each.name, annotation=options[each.name], default=each.default)
+                for each in fields(Loading)
+            ]
+        else:
+            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+
+    @functools.wraps(command)
+    def run(**said: Any) -> Any:
+        loading = Loading(**{each.name: said.pop(each.name) for each in fields(Loading)})
+        return command(**said, **{given: loading})
+
+    vars(run).pop("__wrapped__")
+    vars(run)["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _config(reasoner: str | None) -> dict[str, Any] | None:
     """`--reasoner` as the fields of a config."""
     if reasoner is None:
         return None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app, print_table
-
-if TYPE_CHECKING:
-    from interp.reasoners import Reasoner
 
 app = new_app("Sparse autoencoders: train, evaluate beside baselines, name features, share one over two reasoners.")
 StoreFolder = Annotated[Path, typer.Argument(help="folder of an activation store")]
@@ -82,12 +80,14 @@ def train(
 
 
 @app.command("eval")
+@loads_a_model
 def evaluate(
     sae: SAEFolder,
     store: Annotated[Path, typer.Option(help="activation store to evaluate on")],
     address: At = None,
     sae_id: SAEId = None,
     model: Model = None,
+    loading: Loading = AS_USUAL,
     out: Annotated[Path | None, typer.Option(help="folder for the tables")] = None,
     target: Targets = None,
     splice: Annotated[bool, typer.Option(help="let the model think again with the SAE in its loop")] = True,
@@ -106,7 +106,7 @@ def evaluate(
             found.sae,
             opened,
             address,
-            reasoner=_reasoner(opened, model) if splice else None,
+            reasoner=loading.load_for(opened, model) if splice else None,
             settings=found.settings,
             targets=target or TARGETS,
             seed=found.split_seed,
@@ -135,12 +135,14 @@ def evaluate(
 
 
 @app.command("features")
+@loads_a_model
 def features(
     sae: SAEFolder,
     store: Annotated[Path, typer.Option(help="activation store to name features on")],
     address: At = None,
     sae_id: SAEId = None,
     model: Model = None,
+    loading: Loading = AS_USUAL,
     out: Annotated[Path | None, typer.Option(help="folder for features.parquet")] = None,
     target: Targets = None,
     logits: Annotated[bool, typer.Option(help="also what each feature does to the logits")] = True,
@@ -169,7 +171,7 @@ def features(
         else {"channels": THINKING}
     )
     rows, _ = select(opened, place, **mask)  # type: ignore[arg-type]
-    reasoner = _reasoner(opened, model) if logits else None
+    reasoner = loading.load_for(opened, model) if logits else None
     named = name_features(
         found.sae, opened, place, rows, reasoner=reasoner, targets=target or TARGETS, seed=found.split_seed
     )
@@ -246,12 +248,6 @@ def _open(source: str, sae_id: str | None, store: Any, address: str | None) -> A
     if sae_id is not None:
         return Trained(load_sae(source, store=store, address=address, sae_id=sae_id), None, None, 0, {})
     return open_trained(source, store, address)
-
-
-def _reasoner(store: Any, model: str | None) -> Reasoner:
-    from interp.loading import load
-
-    return load(model or store.meta["reasoner"]["name"])
 
 
 def _keep(out: Path, **tables: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AllowPickle, Base, Device, Dtype, HowItThinks, load_said
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app
 from interp.errors import PartialError, UsageError
 
@@ -16,6 +16,7 @@ _SHOWN = 5
 
 
 @app.command()
+@loads_a_model
 def think(
     model: Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")],
     out: Annotated[
@@ -32,11 +33,7 @@ def think(
     stop: Annotated[
         list[str] | None, typer.Option(help="token before which, or text after which, an answer ends")
     ] = None,
-    reasoner: HowItThinks = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    base: Base = None,
-    allow_pickle: AllowPickle = False,
+    loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Think and write the traces. Cut off, it goes on after the last finished batch when it is run again.
@@ -50,7 +47,7 @@ def think(
     if task is not None and questions is not None:
         raise UsageError("give --task or --questions, not both.")
     found, left_out = _questions(questions) if questions is not None else (None, [])
-    thinker = load_said(model, reasoner, device=device, dtype=dtype, base=base, allow_pickle=allow_pickle)
+    thinker = loading.load(model)
     changes: dict[str, Any] = {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
     changes = {name: value for name, value in changes.items() if value is not None}
     if stop:

@@ -158,9 +158,9 @@ def decode(
     probe does, if that is among the methods and comes first.
     """
     if reasoner is None and any(needs_model(method) for method in methods):
-        from interp.loading import load
+        from interp.activations.reloading import reload
 
-        reasoner = load(store.meta["reasoner"]["name"])
+        reasoner = reload(store.meta)
     common = candidates(store, addresses, offsets)
     elsewhere = candidates(store, addresses, own_offsets) if len(own_offsets) else []
     # Values of single tokens are all that most decoders say; the order keeps the probe's sites known to the slow ones.

@@ -156,7 +156,7 @@ def _merged(state: State, alpha: float | None, file: Path) -> State:
     adapted = [match.group(1) for match in map(_LORA.match, state) if match]
     if adapted and alpha is None:
         raise UsageError(
-            f"{file} holds low-rank adapters, whose scale it does not say: interp.load(..., lora_alpha=...)."
+            f"{file} holds low-rank adapters, whose scale it does not say: interp.load(..., lora_alpha=...), --lora-alpha."
         )
     for path in adapted:
         down, up = state[f"{path}.lora_A.default.weight"].float(), state[f"{path}.lora_B.default.weight"].float()

@@ -92,6 +92,7 @@ class Reasoner(ABC):
         # How many columns attention reaches back in a model with sliding windows.
         self.window: int | None = getattr(shape, "sliding_window", None)
         self.loaded = Loaded()
+        self.origin: dict[str, Any] = {}  # what `interp.load` needs to load it again
 
     # --- how it is made and taught; a new way of thinking says here what differs ---
 

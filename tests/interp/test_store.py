@@ -600,3 +600,14 @@ def test_a_store_of_ten_thoughts_sorts_them_as_numbers(
     made = write_store(tmp_path / "s", [trace], {"blocks.0.hook_out": lambda index: np.zeros((len(index), 2))})
     assert made.places[2:13] == [f"thought {k}" for k in range(1, 12)]
     assert dataclasses.is_dataclass(trace)
+
+
+def test_a_store_without_sentences_says_so_and_older_ones_can_be_read(
+    coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
+) -> None:
+    store = interp.capture(coconut, small, out=tmp_path / "s")
+    with pytest.raises(UsageError, match="no trace of this store was taken apart into sentences"):
+        store.rows(sentence=1)
+    store.index.drop(columns="sentence").to_parquet(store.path / layout.INDEX)
+    older = Store(store.path)
+    assert (older.index["sentence"] == 0).all() and older.acts("ln_final.hook_out").shape[0] == len(store.index)

@@ -67,6 +67,13 @@ def test_from_a_folder_and_a_file_of_questions_to_a_probe_sweep(
     opened = Store(store)
     assert {"thought", "special", "answer", "prompt"} == set(opened.index["channel"])
     assert not (opened.index["token"] == "<bos>").any(), "the attention sink is left out"
+    for trace, rows in opened.index.groupby("trace"):
+        assert rows["sentence"].tolist() == [traces[int(trace)].sentence[at] for at in rows["position"]]
+    second = opened.rows(sentence=2)
+    assert len(second) and set(second["channel"]) == {"thought"} and set(second["sentence"]) == {2}
+    assert opened.acts("ln_final.hook_out", second).shape == (len(second), opened.meta["d_model"])
+    with pytest.raises(UsageError, match=r"sentences of this store are 1 to \d+, but \[99\] came"):
+        opened.rows(sentence=99)
     swept = cotlens("probe", "sweep", store, "--target", "answer", "--place", "begin", "--place", "thought 1", "--json")
     assert swept.code == 0, swept.err
     assert swept.json["cells"] == 2 * len(opened.addresses) and swept.json["best"][0]["n"] > 0

@@ -1,0 +1,104 @@
+"""How a model is loaded is said once for all commands, and a store remembers it for its workers and for `resume`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import interp
+from interp.activations import Store, layout
+from interp.errors import StoreError
+from interp.models.load import quiet
+from interp.models.markers import COCONUT
+
+THINKING = json.dumps({"thoughts": 2, "max_answer_tokens": 1})
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A bare state dict kept as pickle, as Coconut's code leaves it, and the folder of the model that it began as."""
+    base = model_folder("gpt2", special=COCONUT)
+    with quiet():
+        state = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).state_dict()
+    file = tmp_path_factory.mktemp("run") / "checkpoint_3"
+    torch.save({f"base_causallm.{name}": value.clone() for name, value in state.items()}, file)
+    return file, base
+
+
+def test_a_store_remembers_how_its_model_was_loaded(
+    checkpoint: tuple[Path, Path], cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By relative paths, from pickle, in another dtype, by a worker, and finished from another folder."""
+    file, base = checkpoint
+    monkeypatch.chdir(file.parent)
+    how = ["--base", os.path.relpath(base), "--reasoner", THINKING, "--device", "cpu"]
+    model, traces, out = file.name, tmp_path / "t.parquet", tmp_path / "s"
+    questions = tmp_path / "q.jsonl"
+    questions.write_text(
+        '{"question": "What is two?", "answer": "2"}\n{"question": "And three plus 1?", "answer": "4"}\n'
+    )
+    refused = cotlens("think", model, "--questions", questions, "--out", traces, *how)
+    assert refused.code == 2 and "--allow-pickle" in refused.error
+    how += ["--allow-pickle", "--model-dtype", "bfloat16"]
+    assert cotlens("think", model, "--questions", questions, "--out", traces, *how).code == 0
+    run = ["capture", "run", model, traces, "--out", out, "--shard-size", "1", *how]
+    found = cotlens(*run, "--engine", "process", "--workers", "1")
+    assert found.code == 0, found.err
+    meta = Store(out).meta
+    assert meta["computed"] == {"device": "cpu", "dtype": "bfloat16"}
+    assert meta["origin"] == {"source": str(file), "base": str(base), "allow_pickle": True}
+    assert meta["reasoner"]["config"]["thoughts"] == 2
+    shard = out / "acts" / "hook_out" / "L1" / "00001.safetensors"
+    committed = shard.read_bytes()
+    flipped = bytearray(committed)
+    flipped[-3] ^= 1
+    shard.write_bytes(bytes(flipped))
+    monkeypatch.chdir(tmp_path)
+    assert cotlens("capture", "validate", out).code == 5
+    assert cotlens("capture", "resume", out).code == 0
+    assert shard.read_bytes() == committed
+    (out / layout.MANIFEST).unlink()
+    monkeypatch.chdir(file.parent)
+    other = cotlens(*(part if part != "bfloat16" else "float32" for part in run))
+    # Other weights, for they are rounded; where they are not, the dtype alone would be refused.
+    assert other.code == 5 and "another reasoner" in other.error
+
+
+def test_the_same_weights_in_another_dtype_do_not_finish_a_store(
+    coconut: interp.Reasoner, traces: interp.TraceSet, tmp_path: Path
+) -> None:
+    store = interp.capture(coconut, traces[:2], out=tmp_path / "s")
+    meta = store.meta | {"computed": {"device": "cpu", "dtype": "bfloat16"}}
+    (store.path / layout.META).write_text(json.dumps(meta))
+    with pytest.raises(StoreError, match=r"begun in bfloat16.*computes in float32.*--model-dtype"):
+        interp.capture(coconut, traces[:2], out=tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("think",), ("doctor",), ("capture", "run"), ("decode", "run"), ("decode", "eval"), ("sae", "eval")),
+        *(("sae", "features"), ("causal", "interchange"), ("causal", "ablate"), ("causal", "steer")),
+        *(("causal", "attribute"), ("causal", "swap"), ("causal", "faithfulness"), ("subtext", "measure")),
+        *(("subtext", "locate"), ("subtext", "discover"), ("subtext", "paraphrase"), ("subtext", "commitment")),
+    ],
+    ids=" ".join,
+)
+def test_every_command_that_loads_a_model_can_be_told_how(command: tuple[str, ...], cotlens: Callable) -> None:
+    found = cotlens(*command, "--help")
+    options = ("--reasoner", "--device", "--model-dtype", "--base", "--lora-alpha", "--allow-pickle")
+    assert found.code == 0 and all(f" {option} " in found.out for option in options)
+
+
+def test_a_device_that_is_not_there_is_refused_wherever_it_is_asked_for(
+    cotlens: Callable, store: Store, tmp_path: Path
+) -> None:
+    for command in (("causal", "ablate", "chain-coconut"), ("decode", "run", store.path, "--out", tmp_path / "r")):
+        found = cotlens(*command, "--device", "warp:9")
+        assert found.code == 2 and "device 'warp:9' cannot be used here" in found.error
