@@ -66,7 +66,9 @@ def papers(
     ] = False,
     organisms: Annotated[
         Path | None,
-        typer.Option(help="folder of organisms of another seed, each in NAME-seedN; the shipped ones by default"),
+        typer.Option(
+            help="folder of organisms that are not shipped, each in NAME-seedN, such as controls and other seeds"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="the training seed of those organisms")] = 0,
     as_json: AsJson = False,
@@ -76,10 +78,8 @@ def papers(
     from interp.errors import UsageError, checked_count
 
     checked_count("seed", seed, at_least=0)
-    if (seed == 0) != (organisms is None):
-        raise UsageError(
-            "the shipped organisms are of seed 0; give --organisms FOLDER and --seed N together for others."
-        )
+    if seed and organisms is None:
+        raise UsageError("the shipped organisms are of seed 0; give --organisms FOLDER with --seed N for others.")
     with Bars() as bars:
         result = bench(only, full, bars, folder=organisms, seed=seed)
     emit(result, as_json, lambda: _print_measures(result))

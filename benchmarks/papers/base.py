@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Section:
 
 
 class Organisms:
-    """The organisms of one training seed: the shipped ones, or those in `folder` named `NAME-seedN`."""
+    """The organisms of one training seed: those in `folder` named `NAME-seedN`, and of seed 0 also the shipped ones."""
 
     def __init__(self, folder: Path | None = None, seed: int = 0) -> None:
         self.folder, self.seed = folder, seed
@@ -53,8 +53,24 @@ class Organisms:
         if name not in self._loaded:
             from interp.loading import load
 
-            self._loaded[name] = load(name if self.folder is None else self.folder / f"{name}-seed{self.seed}")
+            trained = self.folder / f"{name}-seed{self.seed}" if self.folder else None
+            shipped = self.seed == 0 and not (trained and trained.is_dir())
+            self._loaded[name] = load(name if trained is None or shipped else trained)
         return self._loaded[name]
+
+    def other_seeds(self, names: Iterable[str]) -> list[Organisms]:
+        """Those of each further seed of which all of `names` are in the folder."""
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        found = [
+            {
+                int(seed)
+                for each in self.folder.glob(f"{name}-seed*")
+                if (seed := each.name.rpartition("-seed")[2]).isdigit()
+            }
+            for name in names
+        ]
+        return [Organisms(self.folder, seed) for seed in sorted(set.intersection(*found) - {self.seed})]
 
     def load_or_note(self, name: str, section: Section) -> Reasoner | None:
         """The reasoner, or None with a note in the section where it is not there: a missing control stops nothing."""

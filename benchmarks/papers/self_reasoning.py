@@ -236,7 +236,15 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     section.tables[
         "The hidden counter after step k, read after the first block (chance 0.2, or 0.4 given the parity)"
     ] = pd.DataFrame(reads)
-    section.notes = notes(taken, groups)
+    section.notes = notes(taken, groups, organisms.seed)
+    for others in organisms.other_seeds(ARMS):
+        again: dict[str, Taken] = {}
+        for name, arm in ARMS.items():
+            reasoner = others.load(name)
+            again[arm] = predictions(reasoner, _gold(reasoner, n, "test"))
+        section.tables[f"Accuracy on the same tokens, training seed {others.seed}"] = _by_arm(again, "right")
+        section.tables[f"Loss (nats) on the same tokens, training seed {others.seed}"] = _by_arm(again, "loss")
+        section.notes += notes(again, groups, others.seed)
     return section
 
 
@@ -249,7 +257,7 @@ def _by_arm(taken: dict[str, Taken], which: str) -> pd.DataFrame:
     return pd.DataFrame([each.row(arm, which) for arm, each in taken.items()])
 
 
-def notes(taken: dict[str, Taken], groups: np.ndarray) -> list[str]:
+def notes(taken: dict[str, Taken], groups: np.ndarray, seed: int) -> list[str]:
     """The stopped gradients against each other arm: the mean loss over all steps, paired by problem."""
     stopped, *others = taken
     said = []
@@ -258,7 +266,7 @@ def notes(taken: dict[str, Taken], groups: np.ndarray) -> list[str]:
         low, high = grouped_mean_interval(gap, groups)
         verdict = "worse" if low > 0 else "better" if high < 0 else "no different"
         said.append(
-            f"Stopped gradients are {verdict} than {other} on this seed: mean loss over +1 to "
+            f"Stopped gradients are {verdict} than {other} on seed {seed}: mean loss over +1 to "
             f"+{taken[other].loss.shape[1] - 1} differs by {gap.mean():+.4f} nats [{low:+.4f}, {high:+.4f}]."
         )
     return said

@@ -114,10 +114,15 @@ def test_cells_are_safe_in_a_table() -> None:
 def test_organisms_of_another_seed_are_looked_for_by_name_and_seed(tmp_path: Path) -> None:
     with pytest.raises((StoreError, UsageError), match="chain-text-seed1"):
         Organisms(tmp_path, 1).load("chain-text")
-    shipped = Organisms()
+    shipped = Organisms(tmp_path)
     assert shipped.load("chain-text") is shipped.load("chain-text")
+    for name in ("a-seed0", "a-seed1", "a-seed2", "b-seed1", "b-seed2", "b-seedx"):
+        (tmp_path / name).mkdir()
+    assert [each.seed for each in shipped.other_seeds(["a", "b"])] == [1, 2]
+    assert [each.seed for each in Organisms(tmp_path, 2).other_seeds(["a"])] == [0, 1]
+    assert Organisms().other_seeds(["a"]) == []
 
 
 def test_seed_and_folder_are_given_together(cotlens) -> None:
     done = cotlens("bench", "papers", "--seed", "1")
-    assert done.code == 2 and "give --organisms FOLDER and --seed N together" in done.err
+    assert done.code == 2 and "give --organisms FOLDER with --seed N" in done.err

@@ -112,6 +112,6 @@ def test_notes_say_which_way_it_came_out_and_no_more():
         "better": Taken(right, base - 0.1 + 0.01 * rng.standard_normal(base.shape)),
         "alike": Taken(right, base + 0.01 * rng.standard_normal(base.shape)),
     }
-    said = notes(taken, np.arange(400))
+    said = notes(taken, np.arange(400), 2)
     assert "are better than worse" in said[0] and "are worse than better" in said[1]
     assert "are no different than alike" in said[2]
