@@ -27,12 +27,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decode": ("interp.commands.decode:app", "read thoughts with any decoder, and score them all in one table"),
     "subtext": (
         "probes.subtext_cli:app",
-        "what a chain of thought says beyond its text: measure, locate, discover, paraphrase, commitment",
+        "what a chain of thought says beyond its text: measure, locate, discover, commitment, foresight, uncertainty",
     ),
     "sae": ("interp.commands.sae:app", "train sparse autoencoders on a store, evaluate them, name their features"),
     "causal": (
         "interp.commands.causal:app",
-        "interchange, ablate, steer, attribute, swap: is what was read also used?",
+        "interchange, ablate, steer, monitor, attribute, swap, follow: is what was read also used?",
     ),
     "report": ("dashboards.cli:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.cli:dash", "open the dashboard over a run"),

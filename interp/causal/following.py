@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from interp.causal.patching import Progress
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Rewritable
@@ -54,16 +56,40 @@ def follow_rewrites(
 
 
 def over_checkpoints(
-    reasoners: Mapping[str, Reasoner], problems: Sequence[Problem], *, seed: int = 0, batch_size: int = 256
+    reasoners: Mapping[str, Reasoner],
+    problems: Sequence[Problem],
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """The same rewrites put to each checkpoint: checkpoint, followed, followed_ci, kept, right_before, n (moving ones)."""
+    """The same rewrites put to each checkpoint; one row for each.
+
+    Of the rewrites that move the right answer (`n`): `followed`, with its grouped 95 % interval; `shuffled`, how often
+    the answer is what another problem's rewrite asks for, which is what luck gives; `kept`, how often the old answer
+    stayed. Of those that leave it as it was: `needless`, how often the answer moved all the same, NaN where there are
+    none. `right_before` is the share of unchanged problems that are answered right.
+    """
     out = []
     for name, reasoner in reasoners.items():
         found = follow_rewrites(reasoner, problems, seed=seed, batch_size=batch_size)
-        moving = found[found["moves"]]
-        ci = grouped_mean_interval(moving["followed"].to_numpy(float), moving["structure"].to_numpy())
-        row = {"checkpoint": name, "followed": moving["followed"].mean(), "followed_ci": list(ci)}
+        moving, still = found[found["moves"]], found[~found["moves"]]
+        if moving.empty:
+            raise UsageError(f"none of {len(found)} rewrites moves the right answer. Take more problems.")
+        ci = grouped_mean_interval(moving["followed"].to_numpy(float), moving["structure"].to_numpy(), seed=seed)
+        others = np.random.default_rng(seed).permutation(moving["expected"].to_numpy())
         out.append(
-            row | {"kept": moving["kept"].mean(), "right_before": found["right_before"].mean(), "n": len(moving)}
+            {
+                "checkpoint": name,
+                "followed": moving["followed"].mean(),
+                "followed_ci": list(ci),
+                "shuffled": float((moving["after"].to_numpy() == others).mean()),
+                "kept": moving["kept"].mean(),
+                "needless": (still["after"] != still["before"]).mean() if len(still) else float("nan"),
+                "right_before": found["right_before"].mean(),
+                "n": len(moving),
+            }
         )
+        if progress:
+            progress(len(out), len(reasoners))
     return pd.DataFrame(out)

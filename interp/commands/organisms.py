@@ -53,6 +53,9 @@ def train(
     seed: Annotated[int, typer.Option(help="seed of the weights and the data")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder to write; organisms/NAME-seedN by default")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
+    keep_every: Annotated[
+        int | None, typer.Option(help="also keep the reasoner after every so many updates, in OUT/checkpoints")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train an organism from its recipe and measure it (minutes on one core). Run again, it resumes."""
@@ -70,7 +73,7 @@ def train(
                 stages[stage] = shown.enter_context(bars.stage(f"{name}: {stage}"))
             stages[stage](done, total)
 
-        written = train_organism(name, seed, folder, progress, device=device)
+        written = train_organism(name, seed, folder, progress, device=device, keep_every=keep_every)
 
     def human() -> None:
         low, high = written["ci"]

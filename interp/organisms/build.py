@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.errors import QualityError, StoreError
+from interp.errors import QualityError, StoreError, UsageError, checked_count
 from interp.files import commit, explained
 from interp.organisms.catalog import CARD_NAME, HERE, Recipe, card, recipe
 from interp.organisms.checkpoint import FILE_NAME as CHECKPOINT
@@ -27,9 +27,17 @@ EXAM_SEED = 2026
 
 
 def train_organism(
-    name: str, seed: int, out: Path, progress: Progress | None = None, *, device: str = "cpu"
+    name: str,
+    seed: int,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    device: str = "cpu",
+    keep_every: int | None = None,
 ) -> dict[str, Any]:
     """Train organism `name` from `seed` into the folder `out`, and return its card.
+
+    With `keep_every` the reasoner after every so many updates stays in `out`/checkpoints (see `train`).
 
     Run again after it was cut off, it goes on from its last checkpoint, to the same weights. An organism that
     starts from another takes the shipped one where that was made with the same seed, or the one in
@@ -37,6 +45,8 @@ def train_organism(
     """
     made = recipe(name)
     checked_seed(seed)
+    if keep_every is not None and checked_count("keep_every", keep_every) and made.trainer:
+        raise UsageError(f"{name} is trained by {made.trainer}, which keeps no checkpoints; leave keep_every out.")
     with explained(f"opening {out}"):
         if out.exists() and any(out.iterdir()) and not (out / CHECKPOINT).exists():
             raise StoreError(f"{out} is not empty; choose another --out, or remove it.")
@@ -44,7 +54,7 @@ def train_organism(
     if made.trainer:
         named(made.trainer)(made, seed, out, progress)
     else:
-        model = _trained(made, seed, progress, out, device)
+        model = _trained(made, seed, progress, out, device, keep_every)
         with explained(f"writing {out}"):
             save(model, made, out)
     return examined(made, seed, out)
@@ -90,9 +100,16 @@ def examine(made: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str,
     return measure(reasoner, n or made.exam_size)
 
 
-def _trained(made: Recipe, seed: int, progress: Progress | None, out: Path, device: str = "cpu") -> Any:
+def _trained(
+    made: Recipe,
+    seed: int,
+    progress: Progress | None,
+    out: Path,
+    device: str = "cpu",
+    keep_every: int | None = None,
+) -> Any:
     initial = initial_of(made, seed, out, progress, device)
-    return train(made, seed, initial=initial, progress=progress, folder=out, device=device)
+    return train(made, seed, initial=initial, progress=progress, folder=out, device=device, keep_every=keep_every)
 
 
 def initial_of(made: Recipe, seed: int, out: Path, progress: Progress | None = None, device: str = "cpu") -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import CotlensError
+from interp.files import explained
 from interp.models.projection import Projection
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task as make_task
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
     from interp.organisms.catalog import Recipe
+
+KEPT = "checkpoints"  # the folder, within an organism's, of its earlier states
 
 
 def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerFast:
@@ -108,3 +112,14 @@ def save(model: Any, recipe: Recipe, folder: Path) -> None:
         kept.half().save_pretrained(folder)
         tokenizer_of(recipe).save_pretrained(folder)
     recipe.reasoner().save(folder)
+
+
+def keep_reasoner(model: Any, recipe: Recipe, folder: Path, updates: int) -> None:
+    """The reasoner as it is after so many updates, whole or not at all, in `folder`/checkpoints/update-000300."""
+    kept = folder / KEPT / f"update-{updates:06d}"
+    half = kept.with_name(f".{kept.name}")
+    shutil.rmtree(half, ignore_errors=True)
+    with explained(f"writing {kept}"):
+        save(model, recipe, half)
+        shutil.rmtree(kept, ignore_errors=True)
+        half.rename(kept)

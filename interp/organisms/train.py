@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from interp.errors import CotlensError
+from interp.errors import CotlensError, UsageError, checked_count
 from interp.organisms import checkpoint
 from interp.organisms.batches import problem_batches
 from interp.organisms.catalog import Recipe, Stage
 from interp.organisms.checkpoint import Standing
-from interp.organisms.model import new_model, tokenizer_of, with_projection
+from interp.organisms.model import keep_reasoner, new_model, tokenizer_of, with_projection
 from interp.organisms.optimizers import optimizers
 from interp.problems import task as make_task
 from interp.problems.base import Problem
@@ -45,20 +45,33 @@ def train(
     progress: Progress | None = None,
     folder: Path | None = None,
     device: str = "cpu",
+    keep_every: int | None = None,
 ) -> Any:
     """Train `recipe` from `seed`, starting from the model `initial` where the recipe builds on another organism.
 
     With a `folder`, checkpoints are kept there and a training that was cut off goes on from the last one, to
-    the same weights. Returns the model in fp32. Raises `CotlensError` when the loss is no longer a finite number.
+    the same weights. With `keep_every` the reasoner as it is before the first update, after every so many and after the
+    last stays there too, as `checkpoints/update-000300` for `interp.load`; updates count over all stages. Returns
+    the model in fp32. Raises `CotlensError` when the loss is no longer a finite number.
     """
-    return _Training(recipe, seed, initial, progress, folder, device).run()
+    if keep_every is not None and folder is None:
+        raise UsageError("keep_every needs a folder to keep checkpoints in.")
+    return _Training(recipe, seed, initial, progress, folder, device, keep_every).run()
 
 
 class _Training:
     def __init__(
-        self, recipe: Recipe, seed: int, initial: Any, progress: Progress | None, folder: Path | None, device: str
+        self,
+        recipe: Recipe,
+        seed: int,
+        initial: Any,
+        progress: Progress | None,
+        folder: Path | None,
+        device: str,
+        keep_every: int | None,
     ) -> None:
         self.recipe, self.seed, self.progress, self.folder = recipe, seed, progress, folder
+        self.keep_every = keep_every if keep_every is None else checked_count("keep_every", keep_every)
         self.kind, self.config = REASONERS[recipe.kind], recipe.reasoner()
         self.tokenizer = tokenizer_of(recipe)
         self.device = torch.device(device)
@@ -89,6 +102,9 @@ class _Training:
         if self._saved:
             checkpoint.restore_optimizers(steppers, self._saved)
             self._saved = {}
+        done = sum(each.updates for each in earlier)
+        if done + standing.update == 0:
+            self._stay(0, steppers)
         for update in range(standing.update, stage.updates):
             for each in steppers:
                 each.param_groups[0]["lr"] = stage.learning_rate * _schedule(update, stage.updates)
@@ -106,6 +122,7 @@ class _Training:
             standing.update = update + 1
             if self.folder and standing.update % checkpoint.EVERY == 0 and standing.update < stage.updates:
                 self._keep(steppers)
+            self._stay(done + standing.update, steppers)
         standing.stage, standing.update, standing.mean_loss = number + 1, 0, None
 
     def _reasoners_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
@@ -140,6 +157,16 @@ class _Training:
         self.standing.losses.append((stage.name, update, value))
         if self.progress:
             self.progress(stage.name, update + 1, stage.updates, mean)
+
+    def _stay(self, updates: int, steppers: list[torch.optim.Optimizer]) -> None:
+        """Keep the reasoner as it is now, where it was asked for after so many updates."""
+        if self.folder is None or not self.keep_every:
+            return
+        last = updates == sum(stage.updates for stage in self.recipe.stages)
+        if updates % self.keep_every == 0 or last:
+            # Of the two that which says whose training it is comes first.
+            self._keep(steppers)
+            keep_reasoner(self.model, self.recipe, self.folder, updates)
 
     def _keep(self, steppers: list[torch.optim.Optimizer]) -> None:
         assert self.folder is not None

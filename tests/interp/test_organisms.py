@@ -438,6 +438,29 @@ def test_a_trained_organism_loads_as_a_reasoner_and_has_a_card(quick: Recipe, tm
     assert bytes_of[0] == bytes_of[1] != bytes_of[2]
 
 
+def test_checkpoints_that_stay_are_reasoners_and_change_nothing(
+    quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = build.train_organism("tiny", 0, tmp_path / "plain")
+    with pytest.raises(Cut):
+        build.train_organism("tiny", 0, tmp_path / "kept", cut_after(2), keep_every=1)
+    (tmp_path / "kept" / "checkpoints" / ".update-000003").mkdir()  # one that was being written
+    kept = build.train_organism("tiny", 0, tmp_path / "kept", keep_every=3)
+    assert kept["weights"] == card["weights"]
+    there = sorted(path.name for path in (tmp_path / "kept" / "checkpoints").iterdir())
+    assert there == ["update-000000", "update-000001", "update-000003", "update-000004"]
+    weights = [interp.load(tmp_path / "kept" / "checkpoints" / name).weights for name in there]
+    assert len(set(weights)) == len(weights) and weights[-1] == card["weights"]
+    with pytest.raises(UsageError, match="keep_every must be a whole number of at least 1, but 0 came"):
+        build.train_organism("tiny", 0, tmp_path / "none", keep_every=0)
+    with pytest.raises(UsageError, match="keep_every needs a folder"):
+        training.train(tiny(), 0, keep_every=2)
+    monkeypatch.setattr(build, "recipe", lambda name: quick.model_copy(update={"trainer": "some:trainer"}))
+    with pytest.raises(UsageError, match="is trained by some:trainer, which keeps no checkpoints"):
+        build.train_organism("tiny", 0, tmp_path / "own", keep_every=2)
+    assert not (tmp_path / "none").exists() and not (tmp_path / "own").exists()
+
+
 def test_training_into_a_folder_that_is_not_empty_is_refused(quick: Recipe, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(StoreError, match=r"is not empty; choose another --out"):

@@ -8,6 +8,7 @@ import interp
 from interp.causal.following import follow_rewrites, over_checkpoints
 from interp.causal.swap import swap_latents, swap_summary, swap_text
 from interp.errors import UsageError
+from interp.organisms.catalog import weights_folder
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,21 @@ def test_one_constant_changed_moves_those_that_compute(coconut, some) -> None:
     table = over_checkpoints({"direct": interp.load("chain-direct"), "coconut": coconut}, some).set_index("checkpoint")
     assert table.loc["direct", "followed"] < 0.4 < 0.9 < table.loc["coconut", "followed"]
     assert table.loc["direct", "kept"] > table.loc["coconut", "kept"] == 0
+    assert (table["shuffled"] < 0.4).all() and (table["n"] > 20).all()
+
+
+def test_following_as_a_command_over_folders_of_checkpoints(cotlens, tmp_path) -> None:
+    (tmp_path / "kept").mkdir()
+    for name, source in (("update-000010", "chain-direct"), ("update-000020", "chain-text")):
+        (tmp_path / "kept" / name).symlink_to(weights_folder(source))
+    said = cotlens(
+        "causal", "follow", "chain-text", "--task", "chain:n=40", "--checkpoints", tmp_path / "kept", "--json"
+    ).json
+    rows = {row["checkpoint"]: row for row in said["checkpoints"]}
+    assert list(rows) == ["update-000010", "update-000020", "chain-text"] and said["n"] == 40
+    assert rows["update-000010"]["followed"] < 0.4 < 0.9 < rows["update-000020"]["followed"]
+    assert rows["update-000020"]["followed_ci"][0] > rows["update-000020"]["shuffled"]
+    ended = cotlens("causal", "follow", "chain-text", "--checkpoints", tmp_path)
+    assert ended.code == 5 and "is no model and holds none" in ended.error
+    ended = cotlens("causal", "follow", "maze-correct", "--task", "maze:n=5")
+    assert ended.code == 2 and "cannot rewrite its problems" in ended.error
