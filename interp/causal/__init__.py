@@ -27,6 +27,7 @@ _HOMES = {
     "separated": "reading",
     "shares": "tracing",
     "steer": "steering",
+    "supervise": "supervision",
     "swap_each_thought": "usage",
     "swap_latents": "swap",
     "swap_summary": "swap",

@@ -11,6 +11,7 @@ from interp.commands.attribute import attribute
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
 from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.monitor import monitor
 from interp.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Change what a model thinks while it thinks, and see whether the answer follows. Controls come with it.")
@@ -18,6 +19,7 @@ app = new_app("Change what a model thinks while it thinks, and see whether the a
 app.command("faithfulness")(faithfulness)
 app.command("attribute")(attribute)
 app.command("follow")(follow)
+app.command("monitor")(monitor)
 
 
 @app.command("interchange")

@@ -7,7 +7,7 @@ in every reasoner and in batches: each trace is watched on its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,9 @@ class Monitor:
     """Watch `address`, and where `score` is above `threshold` inject `text` or `vector`, at most `times` in a trace.
 
     Without either it only logs. `vector` (d_model) is added at `at`, `address` by default, at the position that was
-    watched; `at` must not lie before `address`, which has been computed by then. Raises `UsageError` where both or
-    an impossible `at` are given.
+    watched; `at` must not lie before `address`, which has been computed by then. With `only` it watches no other
+    positions than those that a trace's number (its place among the problems) maps to. Raises `UsageError` where both
+    or an impossible `at` are given.
     """
 
     address: Address
@@ -46,6 +47,7 @@ class Monitor:
     at: Address | None = None
     times: int = 1
     channels: Sequence[str] = THINKING
+    only: Mapping[int, Collection[int]] | None = field(default=None, compare=False)
     name: str = "monitor"
 
     def __post_init__(self) -> None:
@@ -117,7 +119,7 @@ class Watch:
         cells = []
         for b, row in enumerate(self.where.rows):
             for column, place in enumerate(self.where.positions[b].tolist()):
-                if 0 <= place < len(row.channel) and row.channel[place] in self.monitor.channels:
+                if 0 <= place < len(row.channel) and self._watched(b, place):
                     cells.append((b, column, place))
         self._cells = []
         if not cells:
@@ -136,6 +138,12 @@ class Watch:
                 self._cells.append((b, column))
             elif self._ids:
                 self._pending[b] = place
+
+    def _watched(self, b: int, place: int) -> bool:
+        only = self.monitor.only
+        if self.where.rows[b].channel[place] not in self.monitor.channels:
+            return False
+        return only is None or place in only.get(int(self.where.traces[b]), ())
 
     def _push(self, activations: Tensor, hook: Any = None) -> Tensor | None:
         if not self._cells:

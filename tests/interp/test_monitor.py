@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import interp
+from interp.causal import supervise
 from interp.causal.patching import position, states
-from interp.errors import UsageError
+from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.reasoners.monitor import Monitor
 from interp.traces import TraceSet
@@ -133,3 +134,96 @@ def test_what_cannot_be_is_refused(coconut: interp.Reasoner, some: TraceSet) -> 
         Monitor(FINAL, always, 0.5, text=" ")
     with pytest.raises(UsageError, match="does not know every word"):
         coconut.think(some.problems, monitors=[Monitor(FINAL, always, 0.5, text="abracadabra")])
+
+
+# --- judged, and as a command -------------------------------------------------------------------------------
+
+
+def test_a_monitor_may_watch_chosen_positions_alone(coconut: interp.Reasoner, some: TraceSet) -> None:
+    at = position(some[3], "thought 2")
+    seen = coconut.think(some.problems, monitors=[Monitor(FED, always, 0.5, times=9, only={3: [at]})], batch_size=7)
+    assert [[event["position"] for event in trace.events] for trace in seen] == [
+        [at] if k == 3 else [] for k in range(len(some))
+    ]
+
+
+def test_supervision_stands_beside_the_same_problems_and_its_controls(coconut: interp.Reasoner) -> None:
+    """A push that erases the thought changes answers; the same problems without it, and where it never fires, do not."""
+    problems = coconut.task.generate(60, seed=9, split="test")
+    vector = np.random.default_rng(0).normal(size=128).astype(np.float32) * 50
+    found = supervise(coconut, problems, Monitor(FED, always, 0.5, vector=vector), places=["thought 2"])
+    table = found.table.set_index("arm")
+    assert list(table.index) == ["monitor", "other content", "other place"]
+    assert (table["n_fired"] == 60).all() and (table["injected"] == 60).all()
+    assert table.loc["monitor", "changed"] > 0.5 and found.undisturbed.accuracy > 0.95
+    places = [trace.places[event["position"]] for trace in found.traces for event in trace.events]
+    assert set(places) == {"thought 2"}
+    assert found.beyond["other content"]["n"] == 60 and "stepping in changed" in found.says
+    never = supervise(coconut, problems, Monitor(FED, always, 2.0, vector=vector))
+    assert list(never.table["arm"]) == ["monitor"] and "never fired" in never.says
+    few = supervise(coconut, problems[:4], Monitor(FED, always, 0.5, text="7"))
+    assert "cannot be compared over 4 problems" in few.says
+    with pytest.raises(UsageError, match=r"nothing to watch at thought 9. Places of these thoughts: thought 1, "):
+        supervise(coconut, problems[:4], Monitor(FED, always, 0.5), places=["thought 9"])
+
+
+@pytest.fixture(scope="module")
+def kept(store, tmp_path_factory):  # type: ignore[no-untyped-def]
+    """A probe of the value at thought 1, kept in a folder."""
+    from probes import LogisticProbe
+    from probes.saved import save_probe
+
+    rows = store.index[store.index["place"] == "thought 1"]
+    gold = [store.traces[t].problem.steps[0].value for t in rows["trace"]]
+    probe = LogisticProbe().fit(store.acts(FINAL, rows), gold)
+    folder = tmp_path_factory.mktemp("probe") / "value"
+    save_probe(probe, folder, address=FINAL, store=store)
+    return folder
+
+
+def test_a_kept_probe_watches_from_the_command_line(cotlens, kept, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    asked = ["causal", "monitor", "chain-coconut", "--watch", kept, "--says", "3", "--task", "chain:n=80,seed=8"]
+    logged = cotlens(*asked, "--place", "thought 1", "--out", tmp_path / "t.parquet", "--json").json
+    (arm,) = logged["arms"]
+    assert arm["injected"] == 0 and arm["changed"] == 0.0 and arm["n_fired"] > 2
+    traces = TraceSet.from_parquet(tmp_path / "t.parquet")
+    fired = np.array([bool(trace.events) for trace in traces])
+    true = np.array([trace.problem.steps[0].value == "3" for trace in traces])
+    assert true.mean() < 0.3 and true[fired].mean() > 0.8
+    np.save(tmp_path / "v.npy", np.ones(128))
+    pushed = cotlens(*asked, "--inject-vector", tmp_path / "v.npy", "--dose", "30", "--json").json
+    assert [arm["arm"] for arm in pushed["arms"]] == ["monitor", "other content", "other place"]
+    for more, said in (
+        (["--out", tmp_path / "t.parquet"], "exists already"),
+        (["--inject-text", "7", "--inject-vector", tmp_path / "v.npy"], "a text or a vector, not both"),
+        (["--inject-vector", tmp_path / "t.parquet"], "cannot be read as a .npy file"),
+        (["--says", "x"], "unknown class of the probe"),
+    ):
+        ended = cotlens(*asked, *more)
+        assert ended.code == 2 and said in ended.error
+    ended = cotlens("causal", "monitor", "chain-text", "--watch", kept, "--says", "3")
+    assert ended.code == 5 and "Fit one to this model, or say --transfer" in ended.error
+    ended = cotlens("causal", "monitor", "chain-coconut", "--watch", f"{tmp_path / 'no'}:3")
+    assert ended.code == 5 and "no SAE at" in ended.error
+
+
+def test_a_feature_of_a_kept_sae_watches_too(coconut: interp.Reasoner, some: TraceSet, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from sae_lens import StandardSAE, StandardSAEConfig
+
+    from interp.commands.monitor import watcher
+    from interp.sae.load import save_sae
+
+    sae = StandardSAE(StandardSAEConfig(d_in=128, d_sae=8))
+    sae.cfg.metadata.hook_name, sae.cfg.metadata.weights = FINAL.name, coconut.weights
+    save_sae(sae, tmp_path / "sae")
+    watching = watcher(coconut, f"{tmp_path / 'sae'}:2", None, None, False, {"times": 9})
+    seen = coconut.think(some.problems, monitors=[watching])
+    at = {(k, p): trace for k, trace in enumerate(some) for p, n in enumerate(trace.thought) if n}
+    acts = states(coconut, some, FINAL, np.array(list(at)))
+    expected = {cell for cell, active in zip(at, (sae.encode(acts)[:, 2] > 1e-4).tolist(), strict=True) if active}
+    found = {(k, e["position"]) for k, trace in enumerate(seen) for e in trace.events if e["score"] > 1e-4}
+    assert found == expected and 0 < len(found) < len(at)
+    with pytest.raises(UsageError, match="features 0 to 7, but 8 came"):
+        watcher(coconut, f"{tmp_path / 'sae'}:8", None, None, False, {})
+    with pytest.raises(StoreError, match=r"was trained on weights .* say --transfer"):
+        watcher(interp.load("chain-text"), f"{tmp_path / 'sae'}:2", None, None, False, {})
