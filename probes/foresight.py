@@ -2,7 +2,7 @@
 do think more?
 
 A reasoner that is about to slip may show it before a word of the slip is written (2504.05419 reports AUROC above 0.7
-and a quarter of the tokens saved). Two readers stand beside the latents: one of the visible text, and one that knows
+and a quarter of the tokens saved). Beside the latents stand a reader of the visible words and one that knows
 only how difficult the problem is, which alone explains a good part of who fails.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from interp.errors import UsageError
 from interp.problems import task as make_task
@@ -27,6 +28,7 @@ from probes.wording import token_columns
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
+VISIBLE = ("question and text", "difficulty")
 _FEWEST_WRONG = 20
 _LOST = 0.02  # of the right traces, how many stopping early may cost
 
@@ -60,14 +62,30 @@ def moments(traces: Sequence[Trace]) -> list[Moment]:
     return found
 
 
-def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> pd.DataFrame:
-    """One row for each reader (latents, visible text, difficulty, nothing): AUROC with its interval, calibration error,
-    and what stopping would save.
+@dataclass(frozen=True)
+class Foresight:
+    """`readers` is the table of `foresight`, `lead` by how much the latents' AUROC exceeds that of the best reader of
+    what is visible, with its interval (the same problems resampled for both), `says` the verdict."""
+
+    readers: pd.DataFrame
+    lead: dict[str, Any]
+    says: str
+
+
+def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresight:
+    """Whether the next step is about to be wrong, told by readers that were fitted to other problem structures.
+
+    One row for each: the latents (every block's output and the final state at the last word before the step), question
+    and text up to there, difficulty (number of steps, which one is next, length of the question), the entropy of the
+    model's own next word, latents of another moment of as many steps, the same latents of an untrained twin, and
+    nothing. Columns: AUROC with its interval, calibration error, and what stopping would save.
 
     `saved` is the share of all thought tokens that are not written when a trace is stopped at the first alarm, at a
     threshold, set on other problems, that stops at most 2 % of the traces whose steps are all right, and is at least
     one half; `lost` is the share of those that are stopped here. Raises `UsageError` where fewer than 20 steps are wrong or right.
     """
+    from interp.loading import random_init
+
     at = moments(traces)
     wrong = np.array([each.wrong for each in at])
     if min(wrong.sum(), (~wrong).sum()) < _FEWEST_WRONG:
@@ -76,15 +94,19 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> pd.Data
             "Use more traces, harder problems, or sample at a higher temperature."
         )
     groups = np.array([traces[each.trace].problem.structure for each in at])
+    own = _states(reasoner, traces, at)
     readers = {
-        "latents": _states(reasoner, traces, at),
-        "visible text": token_columns([_text(traces[each.trace], each.position) for each in at]),
+        "latents": own,
+        "question and text": token_columns([_text(traces[each.trace], each.position) for each in at]),
         "difficulty": token_columns([_difficulty(traces[each.trace].problem, each.step) for each in at]),
+        "next word's entropy": np.array([[_entropy(traces[each.trace], each.position)] for each in at], np.float32),
+        "another moment's latents": own[_others(at, seed)],
+        "untrained twin": _states(random_init(reasoner), traces, at),
         "nothing": np.empty((len(at), 0), np.float32),
     }
+    chances = {name: alarm(inputs, wrong, groups, seed) for name, inputs in readers.items()}
     rows = []
-    for name, inputs in readers.items():
-        chance = alarm(inputs, wrong, groups, seed)
+    for name, chance in chances.items():
         said = np.stack([1 - chance, chance], axis=1)
         classes = np.array([False, True])
         found = scores(wrong, classes, said, ("auroc", "ece"))
@@ -94,7 +116,43 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> pd.Data
             {"reader": name, "auroc": found["auroc"], "ci_low": low, "ci_high": high, "ece": found["ece"], **saved}
             | {"n": len(at), "wrong": int(wrong.sum())}
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    best = str(table[table["reader"].isin(VISIBLE)].set_index("reader")["auroc"].idxmax())
+    lead = {"over": best, **auroc_lead(wrong, chances["latents"], chances[best], groups, seed=seed)}
+    return Foresight(table, lead, _says(lead))
+
+
+def auroc_lead(
+    wrong: np.ndarray, ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, *, seed: int = 0, draws: int = 1000
+) -> dict[str, Any]:
+    """AUROC of one alarm minus another's on the same rows, with a 95 % interval over whole groups drawn for both."""
+    of_group = np.unique(groups, return_inverse=True)[1]
+    n = int(of_group.max()) + 1
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    areas = [
+        np.array([_area(wrong, ranks, weights) for weights in [np.ones(len(wrong)), *times[:, of_group]]])
+        for ranks in (np.unique(each, return_inverse=True)[1] for each in (ours, theirs))
+    ]
+    gaps = areas[0] - areas[1]
+    low, high = np.nanquantile(gaps[1:], [0.025, 0.975])
+    return {"value": float(gaps[0]), "ci": [float(low), float(high)], "n": len(wrong)}
+
+
+def _area(wrong: np.ndarray, ranks: np.ndarray, weights: np.ndarray) -> float:
+    """AUROC of weighted rows: the share of (wrong, right) pairs in which the wrong one ranks higher; ties count half."""
+    bad, good = (np.bincount(ranks, weights * part, minlength=int(ranks.max()) + 1) for part in (wrong, ~wrong))
+    pairs = bad.sum() * good.sum()
+    return float(bad @ (np.cumsum(good) - good / 2) / pairs) if pairs else float("nan")
+
+
+def _says(lead: dict[str, Any]) -> str:
+    low, high = lead["ci"]
+    told = f"AUROC {lead['value']:+.3f} [{low:.3f}, {high:.3f}] over {lead['over']}"
+    if low > 0:
+        return f"the latents tell of slips beyond what is visible: {told}."
+    if high < 0:
+        return f"what is visible tells more of slips than the latents do: {told}."
+    return f"no verdict on whether the latents tell more than what is visible: {told}."
 
 
 def alarm(inputs: Features, wrong: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -154,7 +212,23 @@ def _states(reasoner: Reasoner, traces: TraceSet, at: Sequence[Moment]) -> Featu
 
 
 def _text(trace: Trace, position: int) -> list[str]:
-    return [t for k, t in enumerate(trace.tokens) if k <= position and trace.channel[k] == Channel.THOUGHT]
+    said = (Channel.PROMPT, Channel.THOUGHT)
+    return [t for k, t in enumerate(trace.tokens) if k <= position and trace.channel[k] in said]
+
+
+def _entropy(trace: Trace, position: int) -> float:
+    """Of the model's distribution over the word that comes next, in nats; 0 where nothing was predicted there."""
+    after = trace.entropy[position + 1] if position + 1 < len(trace) else float("nan")
+    return after if after == after else 0.0
+
+
+def _others(at: Sequence[Moment], seed: int) -> np.ndarray:
+    """For each moment another one after as many steps."""
+    steps, order = np.array([each.step for each in at]), np.arange(len(at))
+    for step in np.unique(steps):
+        here = np.random.default_rng(seed).permutation(np.flatnonzero(steps == step))
+        order[here] = np.roll(here, 1)
+    return order
 
 
 def _difficulty(problem: Problem, step: int) -> list[str]:
@@ -191,3 +265,44 @@ def adaptive_compute(sets: Mapping[str, Sequence[Trace]]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def compute_summary(sets: Mapping[str, Sequence[Trace]], *, seed: int = 0, draws: int = 1000) -> pd.DataFrame:
+    """One row for each set: does who has more to do think more?
+
+    `correlation` is Spearman's between thoughts used and operations needed, `beyond_length` the same with the length of
+    the question taken out of both (NaN where all questions of a set with as many words need as many operations),
+    each with an interval over whole structures; `shuffled` is the correlation with the operations of another problem.
+    """
+    rows = []
+    for name, traces in sets.items():
+        used = np.array([sum(c in (Channel.THOUGHT, Channel.LATENT) for c in trace.channel) for trace in traces], float)
+        needed = np.array([trace.problem.n_steps for trace in traces], float)
+        length = np.array([len(trace.problem.question.split()) for trace in traces])
+        groups = np.unique([trace.problem.structure for trace in traces], return_inverse=True)[1]
+        n = int(groups.max()) + 1
+        times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)[:, groups]
+        whole = [rankdata(used), rankdata(needed)]
+        within = [_within(each, length) for each in whole]
+        row: dict[str, Any] = {"set": name}
+        for column, (a, b) in (("correlation", whole), ("beyond_length", within)):
+            spread = np.array([_correlation(a, b, each) for each in times])
+            low, high = np.nanquantile(spread, [0.025, 0.975]) if np.isfinite(spread).any() else (np.nan, np.nan)
+            row |= {column: _correlation(a, b, np.ones(len(a))), f"{column}_ci": [float(low), float(high)]}
+        shuffled = np.random.default_rng(seed).permutation(whole[1])
+        right = np.mean([trace.correct for trace in traces])
+        row |= {"shuffled": _correlation(whole[0], shuffled, np.ones(len(used))), "accuracy": right, "n": len(used)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _within(values: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """`values` less the mean of their kind."""
+    codes = np.unique(kinds, return_inverse=True)[1]
+    return values - (np.bincount(codes, values) / np.bincount(codes))[codes]
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> float:
+    a, b = a - np.average(a, weights=weights), b - np.average(b, weights=weights)
+    scale = np.sqrt((weights @ a**2) * (weights @ b**2))
+    return float(weights @ (a * b) / scale) if scale > 1e-9 else float("nan")

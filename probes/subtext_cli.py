@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from interp.commands.models import AS_USUAL, Loading, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import QualityError, UsageError
+from probes.asking import Model, N, Seed, Synonyms, Target, Task, Temperature, Traces, thought_about
+from probes.foresight_cli import compute_command, foresight_command, uncertainty_command
 
 if TYPE_CHECKING:
-    from interp.reasoners import Reasoner
     from interp.traces import TraceSet
     from interp.wording import Wording
 
 app = new_app(
     "Information in a chain of thought that its text does not carry: how much, where, and whether it matters."
 )
-
-Model = Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")]
-Task = Annotated[str | None, typer.Option(help="as subtext:n=500,seed=7; the reasoner's own task by default")]
-Traces = Annotated[Path | None, typer.Option(help="Parquet file of traces of this model, instead of thinking now")]
-N = Annotated[int, typer.Option(help="held-out problems to think about")]
-Seed = Annotated[int, typer.Option(help="of the problems, of sampling and of the splits")]
-Temperature = Annotated[float, typer.Option(help="1 samples, as choices of words must be; 0 is greedy")]
-Target = Annotated[list[str] | None, typer.Option(help="repeatable, as hint:2 or answer; the task's facts by default")]
-Synonyms = Annotated[
-    Path | None, typer.Option(help="JSON file, a list of lists of words that mean the same; the task's own by default")
-]
+app.command("foresight")(foresight_command)
+app.command("compute")(compute_command)
+app.command("uncertainty")(uncertainty_command)
 
 
 @app.command("measure")
@@ -58,7 +51,7 @@ def measure_command(
     from probes.subtext import measure
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, temperature)
+        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
         wording = _wording(thought, synonyms, needed=not latents)
         with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
             found = measure(
@@ -105,7 +98,7 @@ def locate_command(
     from probes.locating import locate
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, temperature)
+        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
         with bars.stage("locating"):
             found = locate(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
 
@@ -146,7 +139,7 @@ def discover_command(
     from probes.discovery import discover
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, 1.0)
+        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, 1.0)
         with bars.stage("testing every word"):
             found = discover(reasoner, thought, _known(thought, synonyms), address=address, with_power=True, seed=seed)
 
@@ -184,7 +177,7 @@ def paraphrase_command(
     from probes.subtext import paraphrase
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, temperature)
+        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
         with bars.stage("paraphrasing"):
             table = paraphrase(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
     emit({"table": table.to_dict("records"), "seed": seed}, as_json, lambda: print_table(table))
@@ -205,7 +198,7 @@ def commitment_command(
     from probes.commitment import commitment
 
     with Bars() as bars:
-        reasoner, thought = _thought(bars, loading, model, traces, task, n, seed, 0.0)
+        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, 0.0)
         with bars.stage("answering early"):
             found = commitment(reasoner, thought, seed=seed)
 
@@ -217,33 +210,6 @@ def commitment_command(
 
     result = {"steps": found.steps.to_dict("records"), "decided": found.decided.to_dict("records"), "says": found.says}
     emit(result | {"n": len(thought), "seed": seed}, as_json, human)
-
-
-def _thought(
-    bars: Bars,
-    loading: Loading,
-    model: str,
-    traces: Path | None,
-    task: str | None,
-    n: int,
-    seed: int,
-    temperature: float,
-) -> tuple[Reasoner, TraceSet]:
-    """The reasoner, and traces that it thinks now or that are read from a file."""
-    from interp.commands.think import problems_of
-    from interp.traces import TraceSet
-
-    reasoner = loading.load(model)
-    if traces is not None:
-        if task is not None:
-            raise UsageError("give --traces, or --task to think about now, not both.")
-        found = TraceSet.from_parquet(traces)
-        if not len(found):
-            raise UsageError(f"{traces} holds no traces.")
-        return reasoner, found
-    problems: list[Any] = problems_of(task) if task else reasoner.task.generate(n, seed=seed, split="test")
-    with bars.stage(f"thinking about {len(problems)} problems") as progress:
-        return reasoner, reasoner.think(problems, batch_size=256, temperature=temperature, seed=seed, progress=progress)
 
 
 def _wording(traces: TraceSet, synonyms: Path | None, *, needed: bool) -> Wording | None:

@@ -139,6 +139,19 @@ class Rewritable(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsPosterior(Protocol):
+    """A task that says what can be known after some steps about where they led."""
+
+    values: tuple[str, ...]
+    name: str
+
+    def posterior(self, problem: Problem, step: int) -> Mapping[str, float]:
+        """The probability of each value after `step` steps (from 1), for one who knows the question and no more; empty
+        where it is not defined."""
+        ...
+
+
 def checked_rewriting(what: str) -> str:
     if what not in REWRITINGS:
         raise unknown("rewriting", what, REWRITINGS)

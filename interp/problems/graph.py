@@ -180,6 +180,11 @@ class GraphTask(DrawnTask):
         """
         return implied_candidate(problem, step, value)
 
+    def posterior(self, problem: Problem, step: int) -> dict[str, float]:
+        """Every node at distance `step` from the root alike: where one may be who does not know which way is right."""
+        frontier = [node for node, distance in digraph(problem).distance.items() if distance == step]
+        return dict.fromkeys(frontier, 1 / len(frontier)) if frontier else {}
+
     def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
         """`problem` with the end of one edge of its path changed, so that it leads to another candidate.
 

@@ -1,0 +1,116 @@
+"""`cotlens subtext foresight`, `compute` and `uncertainty`: slips before they are written, how much is thought, how unsure."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.console import AsJson, Bars, emit, print_table
+from probes.asking import Model, N, Seed, Task, Temperature, Traces, thought_about
+
+
+@loads_a_model
+def foresight_command(
+    model: Model,
+    task: Task = None,
+    traces: Traces = None,
+    n: N = 1000,
+    seed: Seed = 0,
+    temperature: Temperature = 0.0,
+    loading: Loading = AS_USUAL,
+    as_json: AsJson = False,
+) -> None:
+    """Is the next step about to be wrong? Latents beside the visible words, difficulty and the next word's entropy."""
+    from probes.foresight import foresight
+
+    with Bars() as bars:
+        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
+        with bars.stage("reading the moments before each step"):
+            found = foresight(reasoner, thought, seed=seed)
+
+    def human() -> None:
+        print_table(found.readers)
+        print(
+            "\nsaved: thought words not written if traces stop at the first alarm; lost: right traces stopped; thresholds "
+            f"from other problems\n{found.says}"
+        )
+
+    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": seed, "temperature": temperature}
+    emit({"readers": found.readers.to_dict("records"), "lead": found.lead, "says": found.says, **about}, as_json, human)
+
+
+@loads_a_model
+def compute_command(
+    model: Model,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="also these, as chain:steps=6-8; repeatable; the reasoner's own task always comes first"),
+    ] = None,
+    n: N = 400,
+    seed: Seed = 0,
+    temperature: Temperature = 0.0,
+    loading: Loading = AS_USUAL,
+    as_json: AsJson = False,
+) -> None:
+    """Thoughts used against operations needed, on the own task and, with --task, out of distribution."""
+    from interp.commands.think import problems_of
+    from interp.reasoners.text import TextReasoner
+    from probes.foresight import adaptive_compute, compute_summary
+
+    with Bars() as bars:
+        reasoner, own = thought_about(bars, loading, model, None, None, n, seed, temperature)
+        sets = {f"{reasoner.task.spec} (own)": own}
+        for spec in task or []:
+            sized = spec if "n=" in spec else f"{spec}{',' if ':' in spec else ':'}n={n},seed={seed}"
+            with bars.stage(f"thinking about {spec}") as progress:
+                sets[spec] = reasoner.think(
+                    problems_of(sized), batch_size=256, temperature=temperature, seed=seed, progress=progress
+                )
+    table, summary = adaptive_compute(sets), compute_summary(sets, seed=seed)
+    chosen = isinstance(reasoner, TextReasoner)
+    note = (
+        "how much it thinks is its own choice."
+        if chosen
+        else f"how much a {reasoner.kind} reasoner thinks is given to it with the problem, so nothing here is its choice."
+    )
+
+    def human() -> None:
+        print_table(table)
+        print()
+        print_table(summary)
+        print(f"\n{note}")
+
+    result = {"by_operations": table.to_dict("records"), "sets": summary.to_dict("records"), "note": note}
+    emit(result | {"chosen": chosen, "seed": seed, "temperature": temperature}, as_json, human)
+
+
+@loads_a_model
+def uncertainty_command(
+    model: Model,
+    task: Task = None,
+    traces: Traces = None,
+    n: N = 500,
+    seed: Seed = 0,
+    loading: Loading = AS_USUAL,
+    as_json: AsJson = False,
+) -> None:
+    """Entropy of the true posterior that the latents hold and the words do not, on tasks that know it (graph)."""
+    from probes.uncertainty import uncertainty
+
+    with Bars() as bars:
+        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, 0.0)
+        with bars.stage("reading how unsure it is"):
+            found = uncertainty(reasoner, thought, seed=seed)
+
+    def human() -> None:
+        print("share of the entropy's variance within places that is predicted on other structures")
+        print_table(found.readers)
+        print("\nposteriors decoded, beside the true ones (bits)")
+        print_table(found.decoded)
+        print(f"\n{found.says}")
+
+    tables = {name: getattr(found, name).to_dict("records") for name in ("readers", "decoded", "places")}
+    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": seed}
+    emit({**tables, "lead": found.lead, "says": found.says, **about}, as_json, human)
