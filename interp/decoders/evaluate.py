@@ -17,6 +17,8 @@ import pandas as pd
 
 from interp.activations import Store
 from interp.decoders.base import Decoder
+from interp.decoders.chance import blind_guess, offered
+from interp.decoders.confidence import calibrated
 from interp.decoders.registry import decoder_class, is_dictionary, make_decoder, needs_model
 from interp.decoders.sites import (
     OFFSETS,
@@ -78,8 +80,9 @@ class ReadOuts:
     def table(self) -> pd.DataFrame:
         """One row for each (method, trace, step).
 
-        Columns: method, trace, step, position, address, split, gold, text (top-1), confidence, right, top_k, scores,
-        other_problem (the text read from another problem's latents).
+        Columns: method, trace, step, position, address, split, structure, gold, text (top-1), right, top_k, scores (the
+        decoder's own, of `top_k`), confidence (the probability of being right that validation read-outs give it), offers
+        (see `interp.decoders.chance`), other_problem (the text read from another problem's latents).
         """
         return self._frame
 
@@ -113,7 +116,7 @@ def pooled_scores(readouts: Sequence[ReadOuts]) -> pd.DataFrame:
     """Held-out scores over several splits of the same store; a problem counts once, however often it was tested.
 
     Columns: method, step, site (that of the first split), top1, ci_low, ci_high, topk, other_problem, chance
-    (the most frequent value), n (read-outs scored).
+    (the best blind guess), n (read-outs scored).
     """
     frame = pd.concat([each.table() for each in readouts], ignore_index=True)
     out = []
@@ -129,7 +132,7 @@ def pooled_scores(readouts: Sequence[ReadOuts]) -> pd.DataFrame:
                 "ci_high": high,
                 "topk": np.mean([gold in top for gold, top in zip(part["gold"], part["top_k"], strict=True)]),
                 "other_problem": (part["other_problem"] == part["gold"]).mean(),
-                "chance": part["gold"].value_counts(normalize=True).max(),
+                "chance": blind_guess(part["gold"], part["offers"]),
                 "n": len(part),
             }
         )
@@ -246,13 +249,13 @@ def _read(
                     "structure": groups,
                     "gold": gold,
                     "text": readings.texts[:, 0],
-                    "confidence": readings.scores[:, 0],
                     "right": readings.texts[:, 0] == gold,
                     "top_k": list(readings.texts),
                     "scores": list(np.asarray(readings.scores, np.float64)),
+                    "offers": offered(store, rows["trace"].tolist(), gold.tolist()),
                     "other_problem": readings.texts[swapped, 0],
                 }
             )
         )
     frame = pd.concat(parts).sort_values(["trace", "step"], ignore_index=True)
-    return frame, 1000 * seconds / len(frame)
+    return frame.assign(confidence=calibrated(store, frame)), 1000 * seconds / len(frame)

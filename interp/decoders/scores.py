@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from interp.decoders.calibration import abstaining, area_under_risk, calibration_error, certain_and_wrong, threshold_for
+from interp.decoders.chance import blind_guess, majority
 from interp.decoders.evaluate import ReadOuts
 from interp.decoders.text_scores import bleu, rouge_l, token_f1
 from interp.stats import grouped_mean_interval
@@ -28,8 +29,9 @@ def score_table(
 
     `controls` holds for each of `readouts` the controls of each method (`control_frame`). Columns:
     method, step, site;
-    top1, ci_low, ci_high: exact match at the matched position; chance: the most frequent value;
-    topk, topk_chance: among the `k` likeliest; its chance is the k most frequent values;
+    top1, ci_low, ci_high: exact match at the matched position; majority: the most frequent value's share; chance: the
+    best blind guess, that value or a word of those that the question offers (`interp.decoders.chance`);
+    topk, topk_chance: among the `k` likeliest; its chance is that of k blind guesses;
     any_position, any_position_chance: said at any thinking position; its chance is what another problem's positions say;
     token_f1, bleu, rouge_l: closeness of the text;
     question_only, other_problem, before_thinking: the three controls' exact match;
@@ -64,14 +66,15 @@ def _scored(part: pd.DataFrame, thresholds: Mapping[Any, float]) -> dict[str, An
     low, high = grouped_mean_interval(right, part["structure"].to_numpy())
     answered = part["confidence"].to_numpy() - part["seed"].map(thresholds).to_numpy() >= 0
     selected = abstaining(answered.astype(float), right, 1.0)
-    chances = _chances(part)
+    most, chance, several = _chances(part)
     return {
         "top1": right.mean(),
         "ci_low": low,
         "ci_high": high,
-        "chance": chances[0],
+        "majority": most,
+        "chance": chance,
         "topk": np.mean([each in list(top) for each, top in zip(gold, part["top_k"], strict=True)]),
-        "topk_chance": chances[1],
+        "topk_chance": several,
         "any_position": part["anywhere"].mean(),
         "any_position_chance": part["anywhere_else"].mean(),
         "token_f1": token_f1(text, gold).mean(),
@@ -89,14 +92,15 @@ def _scored(part: pd.DataFrame, thresholds: Mapping[Any, float]) -> dict[str, An
     }
 
 
-def _chances(part: pd.DataFrame) -> tuple[float, float]:
-    """The share of the most frequent value, and of the k most frequent, for each step and then over all rows."""
-    first, several = 0.0, 0.0
+def _chances(part: pd.DataFrame) -> tuple[float, float, float]:
+    """The most frequent value, the best blind guess and k of them, for each step and then over all rows."""
+    found, weights = [], []
     for _, of_step in part.groupby("step"):
-        shares = of_step["gold"].value_counts()
-        first += shares.iloc[0]
-        several += shares.iloc[: len(of_step["top_k"].iloc[0])].sum()
-    return first / len(part), several / len(part)
+        gold, offers, k = of_step["gold"], of_step["offers"].tolist(), len(of_step["top_k"].iloc[0])
+        found.append([majority(gold), blind_guess(gold, offers), blind_guess(gold, offers, k)])
+        weights.append(len(of_step))
+    most, chance, several = np.average(found, axis=0, weights=weights)
+    return float(most), float(chance), float(several)
 
 
 def control_frame(read: ReadOuts, method: str, question_only: np.ndarray, before_thinking: np.ndarray) -> pd.DataFrame:

@@ -152,6 +152,15 @@ class KnowsPosterior(Protocol):
         ...
 
 
+@runtime_checkable
+class Offering(Protocol):
+    """A task whose questions name the words among which the value of a step has to be."""
+
+    def offers(self, problem: Problem) -> tuple[tuple[str, ...], ...]:
+        """Sets of words, one for each way of guessing a step's value from the question without following it."""
+        ...
+
+
 def checked_rewriting(what: str) -> str:
     if what not in REWRITINGS:
         raise unknown("rewriting", what, REWRITINGS)

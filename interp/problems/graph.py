@@ -185,6 +185,16 @@ class GraphTask(DrawnTask):
         frontier = [node for node, distance in digraph(problem).distance.items() if distance == step]
         return dict.fromkeys(frontier, 1 / len(frontier)) if frontier else {}
 
+    def offers(self, problem: Problem) -> tuple[tuple[str, ...], ...]:
+        """The candidates, one of which is the last step, and the other nodes with edges into and out of them.
+
+        A guess among the first is right in one of four last steps, a guess among the second in about one of five
+        earlier ones, without any edge being followed to the next.
+        """
+        candidates = tuple(problem.meta["candidates"])
+        sources, targets = ({edge[end] for edge in problem.meta["edges"]} for end in (0, 1))
+        return candidates, tuple(sorted(sources & targets))
+
     def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
         """`problem` with the end of one edge of its path changed, so that it leads to another candidate.
 
