@@ -25,9 +25,7 @@ def offered(store: Store, traces: Sequence[int], gold: Sequence[str]) -> list[tu
     if not isinstance(task, Offering):
         return [()] * len(gold)
     sets = {t: task.offers(store.traces[t].problem) for t in set(traces)}
-    return [
-        tuple(len(each) if right in each else 0 for each in sets[t]) for t, right in zip(traces, gold, strict=True)
-    ]
+    return [tuple(len(each) if right in each else 0 for each in sets[t]) for t, right in zip(traces, gold, strict=True)]
 
 
 def majority(gold: pd.Series, k: int = 1) -> float:

@@ -91,6 +91,16 @@ class ReadOuts:
             raise unknown("decoding method in these read-outs", method, self.sites)
         return self._frame[self._frame["method"] == method]
 
+    @property
+    def taught(self) -> np.ndarray:
+        """The structures that decoders were fitted on."""
+        return self._frame.loc[self._frame["split"] == "train", "structure"].unique()
+
+    @property
+    def seen(self) -> np.ndarray:
+        """The structures that decoders were fitted or selected on."""
+        return self._frame.loc[self._frame["split"] != "test", "structure"].unique()
+
     def scores(self) -> pd.DataFrame:
         """Held-out top-1 by method and step, with grouped 95 % intervals, the other-problem control and chance."""
         return pooled_scores([self])

@@ -107,21 +107,22 @@ def control_frame(read: ReadOuts, method: str, question_only: np.ndarray, before
     """The controls of one method, row by row of its table.
 
     Columns: question_only, before_thinking (texts), anywhere (whether the right text is said at any thinking position of
-    the problem) and anywhere_else (whether it is at those of another problem with as many); the last two are NaN for a
-    decoder that has to be told which step it reads.
+    the problem) and anywhere_else (whether it is at those of another problem with as many); the last two are NaN outside
+    the test split, and for a decoder that has to be told which step it reads.
     """
-    table = read.of(method)
+    table = read.of(method).reset_index(drop=True)
     controls = pd.DataFrame({"question_only": question_only, "before_thinking": before_thinking})
     if getattr(read.fitted[method], "asks_for_step", False):
         return controls.assign(anywhere=np.nan, anywhere_else=np.nan)
-    said = read.everywhere(method, table).groupby("trace")["text"].agg(list)
+    # Only test read-outs are scored, so only their traces are read at every position.
+    test = table[table["split"] == "test"]
+    said = read.everywhere(method, test).groupby("trace")["text"].agg(list)
     lengths = said.map(len)
     rng = np.random.default_rng(read.seed)
     donor: dict[Any, Any] = {}
     for _, traces in lengths.groupby(lengths).groups.items():
         order = rng.permutation(np.asarray(traces))
         donor |= dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    pairs = list(zip(table["gold"], table["trace"], strict=True))
-    return controls.assign(
-        anywhere=[g in said[t] for g, t in pairs], anywhere_else=[g in said[donor[t]] for g, t in pairs]
-    )
+    pairs = list(zip(test["gold"], test["trace"], strict=True))
+    found = {"anywhere": [g in said[t] for g, t in pairs], "anywhere_else": [g in said[donor[t]] for g, t in pairs]}
+    return controls.join(pd.DataFrame(found, index=test.index, dtype=float))

@@ -231,9 +231,9 @@ def test_search_over_shuffled_readings_finds_little(store: Store) -> None:
 def test_a_lens_cannot_be_taken_to_another_model(store: Store, coconut: interp.Reasoner, tmp_path: Path) -> None:
     twin = interp.random_init(coconut)
     other = interp.capture(twin, twin.think([t.problem for t in store.traces]), out=tmp_path / "twin")
-    moved = transfer(decode(store, ["probe", "logit_lens"], reasoner=coconut), other).set_index("method")
-    assert moved.loc["probe", "top1"] < 0.4
-    assert "made by another model" in moved.loc["logit_lens", "note"]
+    moved = transfer(decode(store, ["probe", "logit_lens"], reasoner=coconut), other).set_index(["method", "alignment"])
+    assert moved.loc[("probe", "none"), "top1"] < 0.4
+    assert "made by another model" in moved.loc[("logit_lens", "none"), "note"]
 
 
 # --- calibration ------------------------------------------------------------------------------------------

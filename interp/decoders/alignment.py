@@ -1,0 +1,88 @@
+"""Linear maps between the latents of two reasoners, fitted on steps of problems that both of them thought about.
+
+Two trainings of one recipe hold the same values in other directions, so a decoder of one says nothing of the other until
+its space is found in it: by a rotation and a scale (orthogonal Procrustes, Schönemann 1966, as in Smith et al., arXiv
+1702.03859) or by any linear map (ridge regression, as in Bansal et al., arXiv 2106.07682).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from interp.activations import Store
+from interp.decoders.sites import other_problem
+from interp.errors import StoreError, UsageError, unknown
+from interp.models.address import Address
+
+Kind = Literal["orthogonal", "ridge"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Fewer steps than this say little about a whole space.
+FEWEST = 50
+_STRENGTHS = tuple(np.logspace(-2, 4, 7))
+
+Latents = Float[np.ndarray, "rows _"]
+Map = Callable[[Latents], Latents]
+
+
+def fit_map(kind: Kind, theirs: Latents, ours: Latents) -> Map:
+    """The map that brings `theirs` nearest to `ours`, row by row. Raises `UsageError` on too few rows, or on widths that
+    no rotation joins."""
+    if kind not in KINDS:
+        raise unknown("alignment", kind, KINDS)
+    if len(theirs) < FEWEST:
+        raise UsageError(
+            f"{len(theirs)} steps are shared with the other store, too few to align it (at least {FEWEST})."
+        )
+    if kind == "ridge":
+        from sklearn.linear_model import RidgeCV
+
+        fitted = RidgeCV(_STRENGTHS, cv=3).fit(theirs, ours)
+        return lambda x: fitted.predict(x).astype(np.float32)
+    if theirs.shape[1] != ours.shape[1]:
+        raise UsageError(f"a rotation joins equal widths, but {theirs.shape[1]} and {ours.shape[1]} came. Use ridge.")
+    from scipy.linalg import orthogonal_procrustes
+
+    here, there = ours.mean(axis=0), theirs.mean(axis=0)
+    rotation, total = orthogonal_procrustes(theirs - there, ours - here)
+    scale = total / max(float(((theirs - there) ** 2).sum()), 1e-12)
+    return lambda x: ((x - there) @ rotation * scale + here).astype(np.float32)
+
+
+def shared_steps(
+    home: tuple[Store, pd.DataFrame], other: tuple[Store, pd.DataFrame]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of both that stand for the same step of the same problem, in one order. `read_step` says the step."""
+
+    def keyed(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
+        ids = [store.traces[t].problem.id for t in rows["trace"]]
+        keys = pd.DataFrame({"problem": ids, "read_step": rows["read_step"].to_numpy(), "at": range(len(rows))})
+        return keys.drop_duplicates(["problem", "read_step"])
+
+    both = keyed(*home).merge(keyed(*other), on=["problem", "read_step"], suffixes=("_home", "_other"))
+    return home[1].iloc[both["at_home"]], other[1].iloc[both["at_other"]]
+
+
+def mismatched(rows: pd.DataFrame, groups: np.ndarray, seed: int) -> pd.DataFrame:
+    """For each row one of another problem at the same step: what a map makes of pairs that have nothing in common."""
+    return rows.iloc[other_problem(rows["read_step"].to_numpy(), groups, np.zeros(len(rows), int), seed)]
+
+
+class Brought(Store):
+    """Another store whose activations at one address are carried into the home store's space, and pass for the home
+    model's. Every other address is refused."""
+
+    def __init__(self, other: Store, home: Store, address: Address, carry: Map) -> None:
+        super().__init__(other.path)
+        self.meta = {**self.meta, "reasoner": home.meta["reasoner"], "d_model": home.meta["d_model"]}
+        self._at, self._carry = address, carry
+
+    def acts(self, address: Address | str, rows: pd.DataFrame | np.ndarray | None = None) -> np.ndarray:
+        if self.address(address) != self._at:
+            raise StoreError(f"a map was fitted at {self._at}, but {address} came. Fit one there.")
+        found = super().acts(address, rows)
+        return self._carry(found) if len(found) else np.empty((0, self.meta["d_model"]), np.float32)
