@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
 from types import MappingProxyType
@@ -182,6 +182,19 @@ def checked_split(split: str) -> Split:
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     return split  # type: ignore[return-value]
+
+
+def checked_step(problem: Problem, step: int) -> int:
+    if not 1 <= step <= problem.n_steps:
+        raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
+    return step
+
+
+def checked_edit(problem: Problem, step: int, value: str, values: Sequence[str]) -> None:
+    """Raise `UsageError` unless the problem has step `step` (from 1) and its task the value that is to be put there."""
+    checked_step(problem, step)
+    if value not in values:
+        raise unknown(f"value of task {problem.task.partition(':')[0]}", value, values)
 
 
 def checked_seed(seed: int) -> int:

@@ -24,6 +24,7 @@ from interp.problems.base import (
     Step,
     Verdict,
     WithoutFacts,
+    checked_edit,
     checked_rewriting,
     split_of,
     structure_hash,
@@ -214,10 +215,7 @@ class ChainTask(WithoutFacts, DrawnTask):
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """The answer if step `step` (from 1) had reached `value` and the later steps were applied to it."""
-        if not 1 <= step <= problem.n_steps:
-            raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
-        if value not in self.values:
-            raise unknown("value of task chain", value, self.values)
+        checked_edit(problem, step, value, self.values)
         reached = int(value)
         for name in problem.meta["operations"][step:]:
             reached = self._by_name[name].table[reached]

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from interp.errors import UsageError, checked_count, unknown
+from interp.errors import UsageError, checked_count
 from interp.problems.base import (
     Problem,
     Split,
     Step,
     Verdict,
     WithoutFacts,
+    checked_edit,
     split_of,
     structure_hash,
 )
@@ -103,10 +104,7 @@ class CounterTask(WithoutFacts, DrawnTask):
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """The answer if the counter had stood at `value` after step `step` (from 1)."""
-        if not 1 <= step <= problem.n_steps:
-            raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
-        if value not in self.values:
-            raise unknown("value of task counter", value, self.values)
+        checked_edit(problem, step, value, self.values)
         return str((int(value) + sum(problem.meta["added"][step:])) % self.n_values)
 
 

@@ -22,6 +22,7 @@ from interp.problems.base import (
     Step,
     Verdict,
     checked_rewriting,
+    checked_step,
     split_of,
 )
 from interp.problems.drawn import DrawnTask, length_range, spec_of
@@ -237,8 +238,7 @@ def implied_candidate(problem: Problem, step: int, node: str) -> str:
 
     Raises `UsageError` where there is no such one, and on a step or node that the problem does not have.
     """
-    if not 1 <= step <= problem.n_steps:
-        raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
+    checked_step(problem, step)
     graph = digraph(problem)
     if node not in graph.nodes:
         raise unknown(f"node of problem {problem.id}", node, sorted(graph.nodes))

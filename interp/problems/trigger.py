@@ -20,6 +20,7 @@ from interp.problems.base import (
     Verdict,
     checked_seed,
     checked_split,
+    checked_step,
     distinct,
     stream_rng,
     structure_hash,
@@ -181,8 +182,7 @@ class TriggerTask(DrawnTask):
                 if value not in (INNOCENT, TRIGGERED):
                     raise unknown("intent of task trigger", value, (INNOCENT, TRIGGERED))
                 return f"{result} {value}"
-            if not 1 <= step <= problem.n_steps:
-                raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
+            checked_step(problem, step)
             problem, step = self._chain_of(problem, problem.question), step - 1
         return f"{self._chain.counterfactual(problem, step, value)} {intent}"
 

@@ -20,6 +20,7 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
+    checked_edit,
     checked_rewriting,
     split_of,
     structure_hash,
@@ -212,10 +213,7 @@ class VariablesTask(DrawnTask):
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """The answer if step `step` (from 1) had reached `value` and the later steps were applied to it."""
-        if not 1 <= step <= problem.n_steps:
-            raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
-        if value not in self.values:
-            raise unknown("value of task variables", value, self.values)
+        checked_edit(problem, step, value, self.values)
         assignments = _assignments_of(problem)
         for name in problem.meta["path"][step + 1 :]:
             value = self._apply(str(assignments[name].operation), value)

@@ -19,6 +19,7 @@ from interp.problems.base import (
     Split,
     Step,
     Verdict,
+    checked_edit,
     checked_split,
     split_of,
     structure_hash,
@@ -175,10 +176,7 @@ class IGSMTask(DrawnTask):
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """The answer if gold step `step` (from 1) had reached `value` and the later steps were computed from it."""
-        if not 1 <= step <= problem.n_steps:
-            raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
-        if value not in self.values:
-            raise unknown("value of task igsm", value, self.values)
+        checked_edit(problem, step, value, self.values)
         definitions, replaced = definitions_of(problem), problem.meta["order"][step - 1]
         return str(evaluate(definitions, self.mod, {replaced: int(value)})[problem.meta["asked"]])
 
