@@ -28,7 +28,8 @@ from probes.wording import token_columns
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
-VISIBLE = ("question and text", "difficulty")
+VISIBLE = ("question and text", "difficulty", "text and difficulty")
+BOTH = "latents and difficulty"
 _FEWEST_WRONG = 20
 _LOST = 0.02  # of the right traces, how many stopping early may cost
 
@@ -64,8 +65,8 @@ def moments(traces: Sequence[Trace]) -> list[Moment]:
 
 @dataclass(frozen=True)
 class Foresight:
-    """`readers` is the table of `foresight`, `lead` by how much the latents' AUROC exceeds that of the best reader of
-    what is visible, with its interval (the same problems resampled for both), `says` the verdict."""
+    """`readers` is the table of `foresight`, `lead` by how much the AUROC of latents and difficulty exceeds that
+    of the best reader without latents, with its interval (the same problems resampled for both), `says` the verdict."""
 
     readers: pd.DataFrame
     lead: dict[str, Any]
@@ -76,7 +77,8 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
     """Whether the next step is about to be wrong, told by readers that were fitted to other problem structures.
 
     One row for each: the latents (every block's output and the final state at the last word before the step), question
-    and text up to there, difficulty (number of steps, which one is next, length of the question), the entropy of the
+    and text up to there, difficulty (number of steps, which one is next, length of the question), both together, the
+    latents beside difficulty, the entropy of the
     model's own next word, latents of another moment of as many steps, the same latents of an untrained twin, and
     nothing. Columns: AUROC with its interval, calibration error, and what stopping would save.
 
@@ -95,10 +97,14 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
         )
     groups = np.array([traces[each.trace].problem.structure for each in at])
     own = _states(reasoner, traces, at)
+    text = token_columns([_text(traces[each.trace], each.position) for each in at])
+    difficulty = token_columns([_difficulty(traces[each.trace].problem, each.step) for each in at])
     readers = {
         "latents": own,
-        "question and text": token_columns([_text(traces[each.trace], each.position) for each in at]),
-        "difficulty": token_columns([_difficulty(traces[each.trace].problem, each.step) for each in at]),
+        "question and text": text,
+        "difficulty": difficulty,
+        "text and difficulty": np.concatenate([text, difficulty], axis=1),
+        BOTH: np.concatenate([difficulty, own], axis=1),
         "next word's entropy": np.array([[_entropy(traces[each.trace], each.position)] for each in at], np.float32),
         "another moment's latents": own[_others(at, seed)],
         "untrained twin": _states(random_init(reasoner), traces, at),
@@ -118,7 +124,7 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
         )
     table = pd.DataFrame(rows)
     best = str(table[table["reader"].isin(VISIBLE)].set_index("reader")["auroc"].idxmax())
-    lead = {"over": best, **auroc_lead(wrong, chances["latents"], chances[best], groups, seed=seed)}
+    lead = {"over": best, **auroc_lead(wrong, chances[BOTH], chances[best], groups, seed=seed)}
     return Foresight(table, lead, _says(lead))
 
 

@@ -109,8 +109,10 @@ def uncertainty_command(
         print_table(found.readers)
         print("\nposteriors decoded, beside the true ones (bits)")
         print_table(found.decoded)
+        print("\nthe same shares, thought by thought")
+        print_table(found.by_thought)
         print(f"\n{found.says}")
 
-    tables = {name: getattr(found, name).to_dict("records") for name in ("readers", "decoded", "places")}
+    tables = {name: getattr(found, name).to_dict("records") for name in ("readers", "decoded", "by_thought", "places")}
     about = {"n": len(thought), "accuracy": thought.accuracy, "seed": seed}
     emit({**tables, "lead": found.lead, "says": found.says, **about}, as_json, human)

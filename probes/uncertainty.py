@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,9 @@ from probes.wording import token_columns
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
+LATENTS, COUNTED, BOTH = "latents", "words counted, and difficulty", "words counted, difficulty and latents"
+VISIBLE = ("question and text", COUNTED, "difficulty")
+NOTHING = "place alone"
 ADDRESS = "ln_final.hook_out"
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 _FEWEST = 100  # rows below which nothing is said
@@ -41,13 +44,15 @@ class Uncertainty:
     """`readers`: for each input the share of the entropy's variance within places that it predicts on other structures.
 
     `decoded`: for each way to decode the posterior, how its entropy goes with the true one. `lead` is by how much the
-    latents' share exceeds the best of the other readers. `places` says how often which entropy occurs where.
+    share rises when the best reader of what is visible is given the latents as well. `places` says, for each thought
+    and true entropy, how often it occurs; `by_thought` the shares of latents and of what is visible, thought by thought.
     """
 
     readers: pd.DataFrame
     decoded: pd.DataFrame
     places: pd.DataFrame
-    lead: dict[str, object]
+    by_thought: pd.DataFrame
+    lead: dict[str, Any]
     says: str
 
 
@@ -81,29 +86,49 @@ def uncertainty(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Uncer
     from interp.loading import random_init
 
     rows = _rows(traces)
-    states = _states(reasoner, traces, rows)
     difficulty = token_columns([_difficulty(traces[t]) for t in rows.trace])
+    counted = np.concatenate([_counts(traces, rows), difficulty], axis=1)
+    states = _states(reasoner, traces, rows)
+    own = _with_entropy(reasoner, states, rows.values)
+    twin = random_init(reasoner)
     inputs: dict[str, Features] = {
-        "latents": states,
+        LATENTS: own,
         "question and text": token_columns(_words(traces, rows)),
-        "words counted, and difficulty": np.concatenate([_counts(traces, rows), difficulty], axis=1),
+        COUNTED: counted,
         "difficulty": difficulty,
-        "another problem's latents": states[_others(rows, seed)],
-        "untrained twin": _states(random_init(reasoner), traces, rows),
+        BOTH: np.concatenate([counted, own], axis=1),
+        "another problem's latents": own[_others(rows, seed)],
+        "untrained twin": _with_entropy(twin, _states(twin, traces, rows), rows.values),
     }
     errors = {name: _errors(x, rows, seed) for name, x in inputs.items()}
-    errors["place alone"] = _errors(np.empty((len(rows.trace), 0)), rows, seed)
+    errors[NOTHING] = _errors(np.empty((len(rows.trace), 0)), rows, seed)
     readers = pd.DataFrame(
         [
-            {"reader": name, **_explained(each, errors["place alone"], rows, seed), "features": _width(inputs, name)}
+            {"reader": name, **_explained(each, errors[NOTHING], rows, seed), "features": _width(inputs, name)}
             for name, each in errors.items()
         ]
     )
-    best = str(readers[readers["reader"] != "latents"].set_index("reader")["r2"].idxmax())
-    lead = {"over": best, **_explained(errors["latents"], errors[best], rows, seed, errors["place alone"])}
+    best = str(readers[readers["reader"].isin(VISIBLE)].set_index("reader")["r2"].idxmax())
+    lead = {"over": best, **_explained(errors[BOTH], errors[best], rows, seed, errors[NOTHING])}
     table = pd.DataFrame({"thought": rows.thought, "bits": rows.bits.round(3)})
     places = table.value_counts().rename("n").reset_index().sort_values(["thought", "bits"], ignore_index=True)
-    return Uncertainty(readers, _decoded(reasoner, states, rows, seed), places, lead, _says(readers, lead))
+    decoded = _decoded(reasoner, states, rows, seed)
+    return Uncertainty(readers, decoded, places, _by_thought(errors, rows), lead, _says(readers, lead))
+
+
+def _by_thought(errors: dict[str, np.ndarray], rows: _Rows) -> pd.DataFrame:
+    out = []
+    for thought in np.unique(rows.thought):
+        here = rows.thought == thought
+        whole = errors[NOTHING][here].sum()
+        shares = {name: float(1 - errors[name][here].sum() / whole) for name in (LATENTS, *VISIBLE, BOTH)}
+        out.append({"thought": int(thought), **shares, "n": int(here.sum())})
+    return pd.DataFrame(out)
+
+
+def _with_entropy(reasoner: Reasoner, states: Features, values: Sequence[str]) -> Features:
+    """The states, and beside them the entropy of what the model's own unembedding makes of them."""
+    return np.concatenate([states, entropy(_unembedded(reasoner, states, values))[:, None].astype(np.float32)], axis=1)
 
 
 def _rows(traces: TraceSet) -> _Rows:
@@ -298,14 +323,13 @@ def _beside_truth(p: np.ndarray, rows: _Rows, drawn: np.ndarray, seed: int) -> d
     }
 
 
-def _says(readers: pd.DataFrame, lead: dict[str, object]) -> str:
+def _says(readers: pd.DataFrame, lead: dict[str, Any]) -> str:
     r2 = readers.set_index("reader")["r2"]
-    low, high = float(lead["ci_low"]), float(lead["ci_high"])  # type: ignore[arg-type]
-    told = f"{lead['r2']:+.3f} [{low:.3f}, {high:.3f}] of its variance within places over {lead['over']}"
+    low, high = lead["ci_low"], lead["ci_high"]
+    told = (
+        f"{r2[LATENTS]:.3f} of its variance within places by themselves, {r2[lead['over']]:.3f} is told by "
+        f"{lead['over']!r}, and the latents add {lead['r2']:+.3f} [{low:.3f}, {high:.3f}] to that"
+    )
     if low > 0:
-        return (
-            f"the latents hold the width of the true posterior beyond every other reader: {r2['latents']:.3f}, {told}."
-        )
-    if high < 0:
-        return f"the latents hold less of the width of the true posterior than {lead['over']}: {r2['latents']:.3f}, {told}."
-    return f"no verdict: {r2['latents']:.3f}, {told}; this sample cannot tell them apart."
+        return f"the latents hold more of the true posterior's width than what is visible tells: {told}."
+    return f"no sign that the latents hold more of the true posterior's width than what is visible tells: {told}."

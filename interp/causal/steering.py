@@ -34,29 +34,35 @@ KINDS = ("steer", "already there", "random direction")
 Mode = Literal["add", "set"]
 
 
-class Directions:
-    """The mean states of values at one site, for each step apart: a thought also holds which step it is.
+Place = tuple[int, int]  # a step, and how many its problem has
 
-    `means` maps a step to values x d, in the order of `values`.
+
+class Directions:
+    """The mean states of values at one site, for each step and number of steps apart: a thought also holds which step
+    it is and how many are left, and where that is written on top of the value, directions of other places mislead.
+
+    `means` maps (step, steps of the problem) to values x d, in the order of `values`.
     """
 
-    def __init__(self, values: list[str], means: dict[int, Float[Tensor, "values d"]], site: str, offset: int) -> None:
+    def __init__(
+        self, values: list[str], means: dict[Place, Float[Tensor, "values d"]], site: str, offset: int
+    ) -> None:
         self.values, self.means, self.site, self.offset = values, means, site, offset
-        self.centres = {step: each.mean(dim=0) for step, each in means.items()}
+        self.centres = {place: each.mean(dim=0) for place, each in means.items()}
 
-    def of(self, value: str, step: int) -> Float[Tensor, " d"]:
-        """The direction of `value` at `step`, from the mean over all values."""
+    def of(self, value: str, place: Place) -> Float[Tensor, " d"]:
+        """The direction of `value` at `place`, from the mean over all values."""
         if value not in self.values:
             raise unknown("value with a steering direction", value, self.values)
-        if step not in self.means:
-            raise unknown("step with steering directions", step, self.means)
-        return self.means[step][self.values.index(value)] - self.centres[step]
+        if place not in self.means:
+            raise unknown("(step, steps) with steering directions", place, self.means)
+        return self.means[place][self.values.index(value)] - self.centres[place]
 
     @classmethod
     def fit(cls, reasoner: Reasoner, traces: TraceSet, *, site: str = INPUT, offset: int = 0) -> Directions:
         """Means over the thoughts of rightly answered `traces`.
 
-        Kept are the steps at which most values occur, and the values that occur at each of them. Raises
+        Kept are the places at which most values occur, and the values that occur at each of them. Raises
         `UsageError` where fewer than two do.
         """
         (address,) = addresses_of(reasoner, site)
@@ -66,11 +72,13 @@ class Directions:
                 at = position(trace, thought_of(step, offset, reasoner.config.thoughts_per_step))
                 if trace.correct and at is not None:
                     rows.append((k, at))
-                    said.append((step, gold.value))
-        seen = {step: {value for s, value in said if s == step} for step, _ in said}
+                    said.append(((step, trace.problem.n_steps), gold.value))
+        seen: dict[Place, set[str]] = {}
+        for place, value in said:
+            seen.setdefault(place, set()).add(value)
         most = max(map(len, seen.values()), default=0)
-        steps = sorted(step for step, values in seen.items() if len(values) > most / 2)
-        values = sorted(set.intersection(*(seen[step] for step in steps))) if steps else []
+        places = sorted(place for place, values in seen.items() if len(values) > most / 2)
+        values = sorted(set.intersection(*(seen[place] for place in places))) if places else []
         if len(values) < 2:
             raise UsageError(
                 f"steering {reasoner.name} needs thoughts of at least two values at offset {offset}, but {len(values)} "
@@ -78,8 +86,8 @@ class Directions:
             )
         acts = states(reasoner, traces, address, np.array(rows))
         means = {
-            step: torch.stack([acts[[key == (step, value) for key in said]].mean(dim=0) for value in values])
-            for step in steps
+            place: torch.stack([acts[[key == (place, value) for key in said]].mean(dim=0) for value in values])
+            for place in places
         }
         return cls(values, means, site, offset)
 
@@ -91,7 +99,7 @@ class Steering:
         self._frame, self.best, self.mode = frame, best, mode
 
     def table(self) -> pd.DataFrame:
-        """One row for each edit: part, dose, kind, trace, step, value, target, answer_after, followed, changed,
+        """One row for each edit: part, dose, kind, trace, step, steps, value, target, answer_after, followed, changed,
         malformed, structure."""
         return self._frame
 
@@ -180,17 +188,19 @@ def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: in
     for k, trace in enumerate(traces):
         for step, gold in enumerate(trace.problem.steps, 1):
             at = position(trace, thought_of(step, directions.offset, reasoner.config.thoughts_per_step))
-            if not trace.correct or at is None or step not in directions.means or gold.value not in directions.values:
+            steps = trace.problem.n_steps
+            known = (step, steps) in directions.means and gold.value in directions.values
+            if not trace.correct or at is None or not known:
                 continue
             told = {value: implied(task, trace.problem, step, value) for value in directions.values}
             options = [v for v, answer in told.items() if answer not in (None, trace.answer)]
-            shared = (k, step, at, gold.value, trace.problem.structure)
+            shared = (k, step, steps, at, gold.value, trace.problem.structure)
             out.append((*shared, "already there", gold.value, trace.answer))
             if options:
                 target = str(rng.choice(options))
                 out.append((*shared, "steer", target, told[target]))
                 out.append((*shared, "random direction", target, told[target]))
-    columns = ["trace", "step", "position", "value", "structure", "kind", "target", "predicted"]
+    columns = ["trace", "step", "steps", "position", "value", "structure", "kind", "target", "predicted"]
     plan = pd.DataFrame(out, columns=columns)
     if not (plan["kind"] == "steer").any():
         raise UsageError(f"no thought of {reasoner.name} can be steered: none of {len(traces)} answers would change.")
@@ -208,14 +218,15 @@ def _carried_out(
     batch_size: int,
 ) -> pd.DataFrame:
     (address,) = addresses_of(reasoner, directions.site)
-    towards = torch.stack([directions.of(*key) for key in zip(plan["target"], plan["step"], strict=True)])
+    places = list(zip(plan["step"].tolist(), plan["steps"].tolist(), strict=True))
+    towards = torch.stack([directions.of(*key) for key in zip(plan["target"], places, strict=True)])
     noise = torch.randn(towards.shape, generator=torch.Generator().manual_seed(seed))
     noise *= towards.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
     random = torch.tensor((plan["kind"] == "random direction").tolist())
     pushed = torch.where(random[:, None], noise, towards) * dose
     rows = np.stack([np.arange(len(plan)), plan["position"].to_numpy()], axis=1)
     problems = [traces[t].problem for t in plan["trace"]]
-    edit = _setting(directions, plan["step"].to_numpy(), pushed) if mode == "set" else _adding(pushed)
+    edit = _setting(directions, places, pushed) if mode == "set" else _adding(pushed)
     after = reasoner.think(problems, batch_size=batch_size, interventions=[Intervention(address, rows, edit)])
     said = [trace.answer for trace in after]
     before = [traces[t].answer for t in plan["trace"]]
@@ -238,17 +249,17 @@ def _adding(pushed: Tensor) -> Edit:
     return edit
 
 
-def _setting(directions: Directions, steps: np.ndarray, pushed: Tensor) -> Edit:
-    spans: dict[int, Tensor] = {}
-    for step, means in directions.means.items():
-        _, scales, basis = torch.linalg.svd(means - directions.centres[step], full_matrices=False)
-        spans[step] = basis[scales > 1e-6 * scales[0]]
+def _setting(directions: Directions, places: Sequence[Place], pushed: Tensor) -> Edit:
+    spans: dict[Place, Tensor] = {}
+    for place, means in directions.means.items():
+        _, scales, basis = torch.linalg.svd(means - directions.centres[place], full_matrices=False)
+        spans[place] = basis[scales > 1e-6 * scales[0]]
 
     def edit(found: Tensor, rows: np.ndarray) -> Tensor:
         out = found + pushed[torch.as_tensor(rows)].to(found)
-        for step, span in spans.items():
-            here = torch.as_tensor(steps[rows] == step)
-            off = (found[here] - directions.centres[step].to(found)) @ span.to(found).T
+        for place, span in spans.items():
+            here = torch.tensor([places[row] == place for row in rows.tolist()])
+            off = (found[here] - directions.centres[place].to(found)) @ span.to(found).T
             out[here] -= off @ span.to(found)
         return out
 

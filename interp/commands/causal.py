@@ -164,7 +164,11 @@ def steer(
     reasoner, problems = asked(loading, model, task)
     with Bars() as bars, bars.stage(f"{reasoner.name} is steered") as report:
         traces = reasoner.think(problems, batch_size=batch_size)
-        learn, rest = causal.separated(traces, int(len(traces) * 0.6))
+        if task is None:  # directions of every step of every length want more problems than edits do
+            learn = reasoner.think(reasoner.task.generate(1000, seed=seed, split="train"), batch_size=batch_size)
+            rest = traces
+        else:
+            learn, rest = causal.separated(traces, int(len(traces) * 0.6))
         val, test = causal.separated(rest, len(rest) // 3)
         if not len(val) or not len(test):
             raise UsageError(f"{len(traces)} problems are too few to fit, choose a dose and test; ask for more.")
