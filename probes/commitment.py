@@ -286,7 +286,9 @@ def steady_problems(n: int, seed: int) -> list[Problem]:
     return list(found.values())
 
 
-def commitment_exact(n: int = 560, seed: int = 0, within: int = 1, model: str = "chain-recurrent") -> dict[str, Any]:
+def commitment_exact(
+    n: int = 560, seed: int = 0, within: int = 1, model: str | Reasoner = "chain-recurrent"
+) -> dict[str, Any]:
     """How often the step of decision is found within `within` of the truth, in the form of a measure.
 
     `chain-recurrent` has been taught to hold the value after step k at iteration k, and the answer once it is reached;
@@ -295,7 +297,7 @@ def commitment_exact(n: int = 560, seed: int = 0, within: int = 1, model: str = 
     """
     from interp.loading import load
 
-    reasoner, problems = load(model), steady_problems(n, seed)
+    reasoner, problems = load(model) if isinstance(model, str) else model, steady_problems(n, seed)
     traces = reasoner.think(problems, batch_size=256)
     truth = np.array([steady_from(problem) for problem in problems])
     answers = forced_answers(reasoner, traces)
@@ -311,7 +313,7 @@ def commitment_exact(n: int = 560, seed: int = 0, within: int = 1, model: str = 
         "ci": [low, high],
         "n": n,
         "note": (
-            f"{model}, {n} held-out problems with operations that change nothing at the end; exactly right "
+            f"{reasoner.name}, {n} held-out problems with operations that change nothing at the end; exactly right "
             f"{(found == truth).mean():.3f}; always the last step {(np.abs(last - truth) <= within).mean():.3f}, shuffled "
             f"among problems {(np.abs(shuffled - truth) <= within).mean():.3f}; answers right {traces.accuracy:.3f}"
         ),
