@@ -47,6 +47,7 @@ class LoopRecorder:
 
     def _hook(self, address: Address) -> Callable[[Any, Position], None]:
         leading = address == self.addresses[0]
+        buffers, filled = self._buffers, self._filled
 
         def hook(activations: Tensor, where: Position) -> None:
             if leading:
@@ -55,12 +56,13 @@ class LoopRecorder:
                     self._traces = where.traces
                 self._cells.append(where.positions)
             found = activations if activations.ndim == 3 else activations.flatten(2)
-            first, last = self._filled[address], self._filled[address] + found.shape[1]
-            buffer = self._buffers.get(address)
-            if buffer is None or len(buffer) < len(found) or buffer.shape[1] < last:
-                buffer = self._grow(address, found, last)
-            buffer[: len(found), first:last] = found
-            self._filled[address] = last
+            rows, new, _ = found.shape
+            first, buffer = filled[address], buffers.get(address)
+            if buffer is None or buffer.shape[0] < rows or buffer.shape[1] < first + new:
+                buffer = self._grow(address, found, first + new)
+            # Views by `narrow` cost a fraction of those by index, and this runs at every address of every pass.
+            buffer.narrow(0, 0, rows).narrow(1, first, new).copy_(found)
+            filled[address] = first + new
 
         return hook
 
@@ -83,7 +85,7 @@ class LoopRecorder:
                     columns = columns[np.argsort(positions[b, columns], kind="stable")]
                     self.rows[address][trace] = buffer[b, torch.from_numpy(columns).to(buffer.device)].cpu()
         self._cells, self._traces = [], None
-        self._filled = dict.fromkeys(self.addresses, 0)
+        self._filled.update(dict.fromkeys(self.addresses, 0))
 
 
 def think_and_record(

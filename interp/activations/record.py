@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
+from interp.activations.host_copies import HostCopies
 from interp.models.address import Address
 from interp.traces import TraceSet
 
@@ -45,85 +46,56 @@ def gather(
 ) -> dict[Address, Float[Tensor, "rows d"]]:
     """The same as tensors on the host in `dtype`; the rows of a trace stand together in `index`, in order.
 
-    Nothing but these rows is ever kept. From a GPU they are copied into pinned memory on a stream of their own
-    while the next batch runs.
+    Nothing but these rows is ever kept (`HostCopies` brings them from a GPU while the next batch runs).
     """
     rows = _Rows(index, len(traces), reasoner.device)
-    copies = _Copies(reasoner.device)
+    copies = HostCopies(reasoner.device)
     buffers: dict[Address, Tensor] = {}
 
     def keeper(address: Address) -> Callable[[Any, ReplayBatch], None]:
         def hook(activations: Any, batch: ReplayBatch) -> None:
-            first, last, cells = rows.of(batch)
-            if first == last:
-                return
-            found = activations.detach()
-            found = found.flatten(2) if found.ndim > 3 else found
-            if address not in buffers:
-                buffers[address] = copies.empty(len(index), found.shape[-1], dtype)
-            copies.take(found.reshape(-1, found.shape[-1]), cells, buffers[address][first:last])
+            if batch is not rows.batch:
+                rows.come_to(batch)
+                copies.next_batch()
+            if rows.count:
+                found = activations.detach()
+                found = found.flatten(2).flatten(0, 1) if found.ndim > 3 else found.flatten(0, 1)
+                buffer = buffers.get(address)
+                if buffer is None:
+                    buffer = buffers[address] = copies.empty(rows.total, found.shape[-1], dtype)
+                copies.take(found, rows.cells, buffer.narrow(0, rows.first, rows.count))
 
         return hook
 
     longest = max((len(trace) for trace in traces), default=1)
     batch_size = max(1, min(batch_size, BATCH_POSITIONS // longest))
-    reasoner.replay(traces, hooks={address.name: keeper(address) for address in addresses}, batch_size=batch_size)
-    copies.finish()
+    with torch.inference_mode():
+        reasoner.replay(traces, hooks={address.name: keeper(address) for address in addresses}, batch_size=batch_size)
+        copies.finish()
     return buffers
 
 
 class _Rows:
-    """Which rows of a buffer a batch fills, and which cells of the batch they are."""
+    """Which rows of a buffer a batch fills, `first` and how many, and which of its cells they are.
+
+    `cells` are flat, or None where every cell is kept in its order.
+    """
 
     def __init__(self, index: pd.DataFrame, n_traces: int, device: torch.device) -> None:
         self._position = index["position"].to_numpy()
         self._trace = index["trace"].to_numpy()
+        self.total = len(index)
         self._bounds = np.searchsorted(self._trace, np.arange(n_traces + 1))
         self._device = device
-        self._batch: ReplayBatch | None = None
-        self._found: tuple[int, int, Int[Tensor, " rows"] | None] = (0, 0, None)
+        self.batch: ReplayBatch | None = None
+        self.first = self.count = 0
+        self.cells: Int[Tensor, " rows"] | None = None
 
-    def of(self, batch: ReplayBatch) -> tuple[int, int, Int[Tensor, " rows"] | None]:
-        """The first row, the last + 1, and the flat cells, or None where every cell is kept in its order."""
-        if batch is not self._batch:
-            n, width = batch.real.shape
-            start = int(batch.traces[0])
-            first, last = int(self._bounds[start]), int(self._bounds[start + n])
-            flat = (self._trace[first:last] - start) * width + self._position[first:last]
-            whole = last - first == n * width and bool((flat == np.arange(n * width)).all())
-            cells = None if whole else torch.from_numpy(flat).to(self._device)
-            self._batch, self._found = batch, (first, last, cells)
-        return self._found
-
-
-class _Copies:
-    """Copies from the model's device to buffers on the host, beside the next computation where it is a GPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._stream: Any = torch.cuda.Stream(device) if self._cuda else None
-
-    def empty(self, rows: int, width: int, dtype: torch.dtype) -> Tensor:
-        return torch.empty(rows, width, dtype=dtype, pin_memory=self._cuda)
-
-    def take(self, source: Float[Tensor, "cells d"], cells: Tensor | None, target: Float[Tensor, "rows d"]) -> None:
-        if not self._cuda:
-            if cells is None:
-                target.copy_(source)
-            elif source.dtype == target.dtype:
-                torch.index_select(source, 0, cells, out=target)
-            else:
-                target.copy_(source[cells])
-            return
-        # Cast and gathered on the device, so that the copy is one piece and truly asynchronous.
-        found = (source if cells is None else source.index_select(0, cells)).to(target.dtype)
-        if cells is None and found.data_ptr() == source.data_ptr():
-            found = found.clone()  # the model may write over its own activations
-        self._stream.wait_stream(torch.cuda.current_stream(source.device))
-        with torch.cuda.stream(self._stream):
-            target.copy_(found, non_blocking=True)
-        found.record_stream(self._stream)
-
-    def finish(self) -> None:
-        if self._cuda:
-            self._stream.synchronize()
+    def come_to(self, batch: ReplayBatch) -> None:
+        n, width = batch.real.shape
+        start = int(batch.traces[0])
+        first, last = int(self._bounds[start]), int(self._bounds[start + n])
+        flat = (self._trace[first:last] - start) * width + self._position[first:last]
+        whole = last - first == n * width and bool((flat == np.arange(n * width)).all())
+        self.cells = None if whole else torch.from_numpy(flat).to(self._device)
+        self.batch, self.first, self.count = batch, first, last - first

@@ -7,12 +7,14 @@ real tensor would be worse than an error.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from interp.errors import UsageError, unknown
+from interp.models.hook_points import hook_points
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -34,7 +36,6 @@ _SITES: dict[str, tuple[str, ...]] = {
     # The whole residual stream once: what enters the first block, what leaves each, and the final state.
     "resid": ("blocks.0.hook_in", "blocks.*.hook_out", "ln_final.hook_out"),
 }
-_NAMES = "cotlens_hook_names"
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,6 @@ class Address:
         return self.name
 
 
-def remember_names(model: TransformerBridge) -> None:
-    """Keep a wrapped model's hook names at it: they no longer change, and it lists them anew every time it is asked."""
-    object.__setattr__(model, _NAMES, list(model.hook_dict))
-
-
 def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterable[int] | None = None) -> list[Address]:
     """The addresses that `sites` name, in the order of the forward pass.
 
@@ -104,7 +100,7 @@ def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterab
     shell-style pattern over hook names. `layers` keeps only those blocks. Raises `UsageError` when a site
     names nothing, or a layer is not there.
     """
-    hooks = vars(model).get(_NAMES) or list(model.hook_dict)
+    hooks = hook_points(model).names
     n_layers = model.cfg.n_layers
     wanted = None if layers is None else set(layers)
     if wanted is not None and not wanted <= set(range(n_layers)):
@@ -112,7 +108,7 @@ def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterab
     found: dict[str, Address] = {}
     for site in [sites] if isinstance(sites, str) else sites:
         patterns = _SITES.get(site, (str(Address(site)),))
-        names = [name for pattern in patterns for name in hooks if _matches(name, pattern)]
+        names = [name for pattern in patterns for name in _matching(hooks, pattern)]
         if not names:
             raise unknown("address", site, [*_SITES, *hooks])
         for name in names:
@@ -122,7 +118,9 @@ def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterab
     return sorted(found.values(), key=lambda address: (address.depth, address.name))
 
 
-def _matches(name: str, pattern: str) -> bool:
+@functools.lru_cache(maxsize=256)
+def _matching(names: tuple[str, ...], pattern: str) -> list[str]:
     """Shell-style matching in which `*` stays between two dots."""
-    parts, wanted = name.split("."), pattern.split(".")
-    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    wanted = pattern.split(".")
+    split = ((name, name.split(".")) for name in names)
+    return [n for n, parts in split if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))]

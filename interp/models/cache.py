@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+# How many layers a model has, where all of them keep every position: to ask its configuration takes long.
+_uniform: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 class Preallocated(DynamicLayer):
@@ -24,13 +28,15 @@ class Preallocated(DynamicLayer):
         self._buffers: list[Tensor] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        first, last = self._held, self._held + key_states.shape[-2]
+        new = key_states.shape[-2]
+        first, last = self._held, self._held + new
         if not self._buffers or last > self._room:
             self._grow(key_states, value_states, last)
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[..., first:last, :] = new
+        keys, values = self._buffers
+        keys.narrow(-2, first, new).copy_(key_states)
+        values.narrow(-2, first, new).copy_(value_states)
         self._held = last
-        self.keys, self.values = (buffer[..., :last, :] for buffer in self._buffers)
+        self.keys, self.values = keys.narrow(-2, 0, last), values.narrow(-2, 0, last)
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
@@ -50,10 +56,16 @@ def new_cache(model: Any, room: int) -> DynamicCache:
 
     Layers that keep less (sliding windows) or something else (states) stay what the architecture makes them.
     """
-    cache = DynamicCache(config=model.config)
-    n_layers = model.config.get_text_config().num_hidden_layers
-    made = cache.layers or [DynamicLayer() for _ in range(n_layers)]
-    cache.layers = [Preallocated(room) if type(layer) is DynamicLayer else layer for layer in made]
+    n_layers = _uniform.get(model)
+    if n_layers is None:
+        cache = DynamicCache(config=model.config)
+        made = cache.layers or [DynamicLayer() for _ in range(model.config.get_text_config().num_hidden_layers)]
+        if all(type(layer) is DynamicLayer for layer in made):
+            _uniform[model] = len(made)
+        cache.layers = [Preallocated(room) if type(layer) is DynamicLayer else layer for layer in made]
+        return cache
+    cache = DynamicCache()
+    cache.layers = [Preallocated(room) for _ in range(n_layers)]
     return cache
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from interp.models.address import remember_names
+from interp.models.hook_points import remember
 
 if TYPE_CHECKING:
     import torch
@@ -32,13 +32,13 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
         plain = keep_plain(model)
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
         attach(bridge, plain)
-    remember_names(bridge)
     for module in bridge.modules():
         if hasattr(module, "_update_kv_cache"):
             module.register_forward_pre_hook(_cache_by_its_old_name, with_kwargs=True)
         for name in ("hook_rot_q", "hook_rot_k"):
             if hasattr(module, name):
                 getattr(module, name).register_forward_hook(partial(_in_dtype, model.dtype))
+    remember(bridge)
     bridge.eval().requires_grad_(False)
     return bridge
 

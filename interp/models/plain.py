@@ -18,6 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
+
+from interp.models.hook_points import hook_points
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -28,18 +31,22 @@ Watcher = Callable[[Float[Tensor, "batch pos d"]], None]
 
 @dataclass
 class Plain:
-    """`base` is the plain model without its unembedding; `widths` are the addresses known to mean the same in it."""
+    """`base` is the plain model without its unembedding; `widths` are the addresses known to mean the same in it.
+
+    `modules` are the modules, and their sides, that addresses name.
+    """
 
     base: Any
     widths: dict[str, int | None] = field(default_factory=dict)
-    points: list[Any] = field(default_factory=list)  # the wrapped model's hook points, which take it long to list
+    modules: dict[str, tuple[Any, str]] = field(default_factory=dict)
 
 
 def keep_plain(model: Any) -> Any:
     """A structural copy of a Hugging Face model that holds the very same tensors, made before it is wrapped.
 
     It only ever computes: attention uses PyTorch's fused kernels where the architecture allows them, dropout is gone,
-    and GPT-2's activation, which Hugging Face writes out in seven operations, is PyTorch's own of the same formula.
+    and what Hugging Face writes out in several operations for GPT-2 is PyTorch's own of the same formula: its
+    activation, and its linear maps, whose weights are stored the other way round.
     """
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     twin = copy.deepcopy(model, shared).eval()
@@ -52,33 +59,51 @@ def keep_plain(model: Any) -> Any:
                 setattr(module, name, torch.nn.Identity())
             elif isinstance(part, NewGELUActivation):
                 setattr(module, name, torch.nn.GELU(approximate="tanh"))
+            elif type(part) is Conv1D:
+                setattr(module, name, _Linear(part.weight, part.bias))
     return twin
+
+
+class _Linear(torch.nn.Module):
+    """A linear map over weights that are stored inputs x outputs."""
+
+    def __init__(self, weight: torch.nn.Parameter, bias: torch.nn.Parameter) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.nn.functional.linear(inputs, self.weight.T, self.bias)
 
 
 def attach(bridge: TransformerBridge, twin: Any) -> None:
     """Keep the plain model at its wrapped one, outside its modules and its state."""
-    object.__setattr__(bridge, _PLAIN, Plain(twin.base_model, points=list(bridge.hook_dict.values())))
+    object.__setattr__(bridge, _PLAIN, Plain(twin.base_model))
 
 
 def plain_of(bridge: TransformerBridge) -> Plain | None:
     """The plain model of a wrapped one, or None where its weights were moved or changed since, or something is hooked."""
     found: Plain | None = vars(bridge).get(_PLAIN)
-    if found is None or any(point.fwd_hooks or point.bwd_hooks for point in found.points):
+    if found is None or hook_points(bridge).hooked:
         return None
-    ours, theirs = next(found.base.parameters()), next(bridge.original_model.parameters())
+    ours, theirs = (model.get_input_embeddings().weight for model in (found.base, bridge.original_model))
     return found if ours.device == theirs.device and ours.dtype == theirs.dtype else None
 
 
-def widths(bridge: TransformerBridge, names: Sequence[str]) -> dict[str, int] | None:
-    """How many numbers each address holds at a position, or None unless all mean the same in the plain model."""
+def plain_for(bridge: TransformerBridge, names: Sequence[str]) -> Plain | None:
+    """The plain model, where it can run now and every one of these addresses means the same in it."""
     plain = plain_of(bridge)
     if plain is None:
         return None
     unknown = [name for name in names if name not in plain.widths]
     if unknown:
         plain.widths |= _compared(bridge, plain, unknown)
-    known = {name: width for name in names if (width := plain.widths[name]) is not None}
-    return known if len(known) == len(set(names)) else None
+    return plain if all(plain.widths[name] is not None for name in names) else None
+
+
+def widths(bridge: TransformerBridge, names: Sequence[str]) -> dict[str, int] | None:
+    """How many numbers each address holds at a position, or None unless all mean the same in the plain model."""
+    plain = plain_for(bridge, names)
+    return None if plain is None else {name: width for name in names if (width := plain.widths[name]) is not None}
 
 
 @contextlib.contextmanager
@@ -87,7 +112,7 @@ def watching(bridge: TransformerBridge, plain: Plain, watchers: Mapping[str, Wat
     handles = []
     try:
         for name, watcher in watchers.items():
-            module, side = _module(bridge, plain.base, name)
+            module, side = _module(bridge, plain, name)
             if side == "in":
                 handles.append(module.register_forward_pre_hook(_entering(watcher), with_kwargs=True))
             else:
@@ -112,8 +137,10 @@ def _leaving(watcher: Watcher) -> Callable[..., None]:
     return hook
 
 
-def _module(bridge: TransformerBridge, base: Any, name: str) -> tuple[Any, str]:
+def _module(bridge: TransformerBridge, plain: Plain, name: str) -> tuple[Any, str]:
     """The plain module whose input or output an address names. Raises `LookupError` where there is none."""
+    if name in plain.modules:
+        return plain.modules[name]
     component, _, point = name.rpartition(".")
     if point not in ("hook_in", "hook_out"):
         raise LookupError(name)
@@ -121,9 +148,11 @@ def _module(bridge: TransformerBridge, base: Any, name: str) -> tuple[Any, str]:
         path = bridge.adapter.translate_transformer_lens_path(component)
         # Paths start at the whole model, and `base` is the part of it below the unembedding.
         prefix = f"{bridge.original_model.base_model_prefix}."
-        return base.get_submodule(path.removeprefix(prefix)), point.removeprefix("hook_")
+        found = plain.base.get_submodule(path.removeprefix(prefix)), point.removeprefix("hook_")
     except (ValueError, AttributeError) as error:
         raise LookupError(name) from error
+    plain.modules[name] = found
+    return found
 
 
 @torch.no_grad()
@@ -151,7 +180,7 @@ def _compared(bridge: TransformerBridge, plain: Plain, names: Sequence[str]) -> 
     there = []
     for name in names:
         with contextlib.suppress(LookupError):
-            _module(bridge, plain.base, name)
+            _module(bridge, plain, name)
             there.append(name)
     with bridge.hooks(fwd_hooks=[(name, noting("bridge", name)) for name in there]):
         wrapped.base_model(**inputs)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
-from interp.models.plain import plain_of, watching, widths
+from interp.models.plain import plain_for, watching
 from interp.models.projection import Projection
 from interp.models.report import Loaded
 from interp.models.unembedding import Unembedding
@@ -27,7 +27,7 @@ from interp.reasoners.interventions import Intervention, Position, intervening
 from interp.reasoners.lessons import Lesson, LessonBatch, next_token_loss
 from interp.reasoners.monitor import Monitor, Watch
 from interp.reasoners.prompts import prompt_ids, unknown_id
-from interp.reasoners.rollout import Rollout, Row, position_ids
+from interp.reasoners.rollout import Rollout, Row
 from interp.reasoners.sampling import Stops, checked_sampling
 from interp.reasoners.segmentation import segmented
 from interp.traces import Channel, Trace, TraceSet
@@ -92,6 +92,7 @@ class Reasoner(ABC):
         # How many columns attention reaches back in a model with sliding windows.
         self.window: int | None = getattr(shape, "sliding_window", None)
         self.loaded = Loaded()
+        self._known: dict[str, int | None] = {}
         self.origin: dict[str, Any] = {}  # what `interp.load` needs to load it again
 
     # --- how it is made and taught; a new way of thinking says here what differs ---
@@ -160,9 +161,11 @@ class Reasoner(ABC):
 
     def _single(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None where there is none of this name."""
-        found = self.tokenizer.convert_tokens_to_ids(token)
-        unknown = found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token
-        return None if found is None or unknown else found
+        if token not in self._known:  # asked at every thought
+            found = self.tokenizer.convert_tokens_to_ids(token)
+            unknown = found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token
+            self._known[token] = None if found is None or unknown else found
+        return self._known[token]
 
     @cached_property
     def stops(self) -> Stops:
@@ -259,10 +262,11 @@ class Reasoner(ABC):
             batch = range(first, min(first + batch_size, len(problems)))
             with (
                 intervening(self.model, interventions, where, watches),
-                self._watched(watchers, plainly=plainly),
+                self._watched(watchers, plainly=plainly) as base,
             ):
                 rollout = Rollout(
                     self,
+                    base,
                     [prompts[k - start] for k in batch],
                     batch,
                     where=where,
@@ -305,16 +309,16 @@ class Reasoner(ABC):
         ):
             for start in range(0, len(traces), batch_size):
                 batch = range(start, min(start + batch_size, len(traces)))
-                inputs, real = self._replay_inputs([traces[k] for k in batch])
-                places = self._places([traces[k] for k in batch], real)
-                order = torch.cumsum(real.long(), dim=1) - 1
-                where.traces = now_traces = np.asarray(batch, dtype=np.int64)
-                where.positions = torch.where(real, order, -1).cpu().numpy()
-                now["batch"] = ReplayBatch(now_traces, real)
+                part = [traces[k] for k in batch]
+                real = np.arange(max(map(len, part))) < np.array([[len(trace)] for trace in part])
+                where.traces = np.asarray(batch, dtype=np.int64)
+                where.positions = np.where(real, np.arange(real.shape[1]), -1)
+                there = torch.from_numpy(real).to(self.device)
+                now["batch"] = ReplayBatch(where.traces, there)
                 base(
-                    inputs_embeds=inputs,
-                    attention_mask=real.long(),
-                    position_ids=places,
+                    inputs_embeds=self._replay_inputs(part, real),
+                    attention_mask=there.long(),
+                    position_ids=torch.from_numpy(self._places(part, real)).to(self.device),
                     use_cache=False,
                 )
                 if progress:
@@ -323,7 +327,7 @@ class Reasoner(ABC):
     @contextmanager
     def _watched(self, watchers: Mapping[str, Callable[..., None]], *, plainly: bool) -> Iterator[Any]:
         """Put watchers on, in the plain model where that will do, and give the model that then has to run."""
-        plain = plain_of(self.model) if plainly and widths(self.model, list(watchers)) is not None else None
+        plain = plain_for(self.model, list(watchers)) if plainly else None
         if plain is None:
             with self.model.hooks(fwd_hooks=list(watchers.items())):
                 yield self.base
@@ -435,27 +439,25 @@ class Reasoner(ABC):
             events=row.events,
         )
 
-    def _replay_inputs(self, traces: Sequence[Trace]) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]]:
-        width = max(map(len, traces))
-        ids = torch.full((len(traces), width), self.pad_id)
-        real = torch.zeros(len(traces), width, dtype=torch.bool)
-        for k, trace in enumerate(traces):
-            ids[k, : len(trace)] = torch.tensor(trace.token_ids)
-            real[k, : len(trace)] = True
-        inputs = self.embed(ids.to(self.device)).clone()
+    def _replay_inputs(
+        self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """What was fed at every cell of a replayed batch: embeddings, and continuous thoughts as they were thought."""
+        ids = np.full(real.shape, self.pad_id)
+        ids[real] = np.concatenate([trace.token_ids for trace in traces])
+        inputs = self.embed(torch.from_numpy(ids).to(self.device))
         for k, trace in enumerate(traces):
             if trace.latents is not None:
                 at = [c for c, channel in enumerate(trace.channel) if channel == Channel.LATENT]
                 inputs[k, at] = torch.as_tensor(trace.latents).to(inputs)
-        return inputs, real.to(self.device)
+        return inputs
 
-    def _places(self, traces: Sequence[Trace], real: Bool[Tensor, "b t"]) -> Int[Tensor, "b t"]:
-        """The position id of every cell of a replayed batch, as it was while thinking."""
-        taken = real.long()
-        for k, trace in enumerate(traces):
-            sharing = [c for c, channel in enumerate(trace.channel) if channel in self.shares_position]
-            taken[k, sharing] = 0
-        return torch.where(real, position_ids(taken), 0)
+    def _places(self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]) -> Int[np.ndarray, "batch pos"]:
+        """The position id of every cell of a replayed batch, as it was while thinking: how many before it took one."""
+        taken = real.copy()
+        for k, trace in enumerate(traces if self.shares_position else ()):
+            taken[k, [c for c, channel in enumerate(trace.channel) if channel in self.shares_position]] = False
+        return np.where(real, np.cumsum(taken, axis=1) - taken, 0)
 
     def describe(self) -> dict[str, Any]:
         """What a store records about who thought: name, kind, weights and configuration."""

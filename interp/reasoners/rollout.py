@@ -17,7 +17,6 @@ from torch import Tensor
 
 from interp.errors import UsageError
 from interp.models.cache import new_cache, run_cached
-from interp.models.plain import plain_of
 from interp.reasoners.interventions import Position
 from interp.reasoners.sampling import draw
 from interp.traces import Channel
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 
 _ROOM = 64  # positions beyond the prompt that buffers have at first
 _TOGETHER = 64  # fed positions, each of a whole batch, whose entropies are computed at once
-
-
-def position_ids(taken: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-    """The position id of each cell: how many cells before it take one of their own."""
-    return torch.cumsum(taken, dim=1) - taken
 
 
 @dataclass
@@ -67,11 +61,15 @@ class Cell(NamedTuple):
 
 
 class Rollout:
-    """The state of one batch. Hooks on the wrapped model are put on before it is made, and stay on as long as it is."""
+    """The state of one batch; `base` is the model that runs, wrapped or plain, with its hooks on as long as this is used.
+
+    What is where is counted on the host, so that a pass never waits for the device.
+    """
 
     def __init__(
         self,
         reasoner: Reasoner,
+        base: Any,
         prompts: Sequence[list[int]],
         traces: Sequence[int],
         *,
@@ -83,11 +81,10 @@ class Rollout:
     ) -> None:
         if padding_side not in ("left", "right"):
             raise UsageError(f"padding_side must be 'left' or 'right', but {padding_side!r} came.")
-        # Where nothing is hooked, nothing but the plain model is needed, and it is much faster.
-        plain = plain_of(reasoner.model)
-        self.base = reasoner.base if plain is None else plain.base
-        self.embed = reasoner.embed if plain is None else plain.base.get_input_embeddings()
-        self._plain = plain is not None
+        # The plain model where nothing is to be changed, which is much faster; else the wrapped one.
+        self.base = base
+        self._plain = base is not reasoner.base
+        self.embed = base.get_input_embeddings() if self._plain else reasoner.embed
         self.unembed = reasoner.unembed
         self.device = reasoner.device
         self.pad_id = reasoner.pad_id
@@ -104,9 +101,10 @@ class Rollout:
         self._mask = torch.zeros(len(prompts), room, dtype=torch.long, device=self.device)
         self._columns = 0
         self.where.rows = self.rows
-        self._filled = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
-        self._placed = torch.zeros_like(self._filled)  # position ids used so far
+        self._filled = np.zeros(len(prompts), np.int64)
+        self._placed = np.zeros_like(self._filled)  # position ids used so far
         self._every = torch.arange(len(prompts), device=self.device)
+        self._everyone = np.ones((len(prompts), 1), bool)
         self._last: Float[Tensor, "batch d_model"] = torch.zeros(0)
         self._logits: Float[Tensor, "batch vocab"] | None = None
         self._unsettled: list[tuple[Tensor, list[tuple[Row, int]], list[int]]] = []
@@ -114,12 +112,11 @@ class Rollout:
 
     def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
         width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self.pad_id, device=self.device)
-        real = torch.zeros(len(prompts), width, dtype=torch.bool, device=self.device)
+        ids = np.full((len(prompts), width), self.pad_id)
+        real = np.zeros((len(prompts), width), bool)
         for k, prompt in enumerate(prompts):
             span = slice(width - len(prompt), width) if padding_side == "left" else slice(0, len(prompt))
-            ids[k, span] = torch.tensor(prompt, device=self.device)
-            real[k, span] = True
+            ids[k, span], real[k, span] = prompt, True
             row = self.rows[k]
             row.token_ids += prompt
             row.channel += [Channel.PROMPT] * len(prompt)
@@ -127,7 +124,7 @@ class Rollout:
             row.thought += [0] * len(prompt)
             row.entropy += [float("nan")] * len(prompt)
             row.logprob += [float("nan")] * len(prompt)
-        self._forward(self.embed(ids), real)
+        self._forward(self.embed(torch.from_numpy(ids).to(self.device)), real)
 
     @property
     def last(self) -> Float[Tensor, "batch d_model"]:
@@ -157,7 +154,7 @@ class Rollout:
     @property
     def room(self) -> Int[Tensor, " batch"]:
         """How many more positions each row can take."""
-        return self._max_positions - self._placed
+        return torch.from_numpy(self._max_positions - self._placed).to(self.device)
 
     @torch.no_grad()
     def feed(
@@ -176,8 +173,8 @@ class Rollout:
         `embeds` takes the place of the tokens' embeddings for continuous thoughts; `sampled` says that the
         tokens were chosen from `logits` rather than forced.
         """
-        active = torch.ones(len(self.rows), dtype=torch.bool, device=self.device) if active is None else active
-        alive, tokens = active.tolist(), ids.tolist()
+        real = self._everyone if active is None else active.cpu().numpy()[:, None]
+        alive, tokens = real[:, 0].tolist(), ids.tolist()
         fed = None if embeds is None else embeds.detach().float().cpu().unbind(0)
         added, members = [], []
         for k, row in enumerate(self.rows):
@@ -202,7 +199,7 @@ class Rollout:
         else:
             self._unsettled.append((self._last, added, members))
         inputs = self.embed(ids) if embeds is None else embeds
-        self._forward(inputs[:, None], active[:, None], moving=channel not in self._sharing)
+        self._forward(inputs[:, None], real, moving=channel not in self._sharing)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -234,37 +231,43 @@ class Rollout:
             row.thought.append(cell.thought)
             row.entropy.append(entropy[k])
             row.logprob.append(chosen[k] if cell.sampled else float("nan"))
-        active = torch.tensor([cell is not None for cell in cells], device=self.device)
-        self._forward(self.embed(ids)[:, None], active[:, None])
+        self._forward(self.embed(ids)[:, None], np.array([[cell is not None] for cell in cells]))
 
-    @torch.no_grad()
     def _forward(
-        self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"], moving: bool = True
+        self, inputs: Float[Tensor, "batch new d_model"], real: Bool[np.ndarray, "batch new"], moving: bool = True
     ) -> None:
         with torch.inference_mode() if self._plain else torch.no_grad():
             self._run(inputs, real, moving)
 
-    def _run(self, inputs: Float[Tensor, "batch new d_model"], real: Bool[Tensor, "batch new"], moving: bool) -> None:
-        there = real.long()
-        taken = there if moving else torch.zeros_like(there)
-        order = torch.cumsum(there, dim=1) - 1 + self._filled[:, None]
-        places = position_ids(taken) + self._placed[:, None]
-        first, self._columns = self._columns, self._columns + real.shape[1]
+    def _run(
+        self, inputs: Float[Tensor, "batch new d_model"], real: Bool[np.ndarray, "batch new"], moving: bool
+    ) -> None:
+        there, new = real.sum(axis=1), real.shape[1]
+        everywhere = bool(real.all())
+        before = np.cumsum(real, axis=1) - real  # real cells to the left
+        places = before + self._placed[:, None] if moving else np.broadcast_to(self._placed[:, None], real.shape)
+        self.where.positions = np.where(real, before + self._filled[:, None], -1)
+        first, self._columns = self._columns, self._columns + new
         if self._columns > self._mask.shape[1]:
             self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
-        self._mask[:, first : self._columns] = there
-        self.where.positions = torch.where(real, order, -1).cpu().numpy()
+        self._mask[:, first : self._columns] = 1 if everywhere else torch.from_numpy(real).to(self._mask)
         out, self._cache = run_cached(
             self.base,
             self._cache,
             inputs_embeds=inputs,
             attention_mask=self._mask[:, : self._columns],
-            position_ids=torch.where(real, places, 0),
+            position_ids=torch.from_numpy(np.where(real, places, 0)).to(self.device),
         )
-        self._filled = self._filled + there.sum(dim=1)
-        self._placed = self._placed + taken.sum(dim=1)
-        columns = torch.where(real, torch.arange(real.shape[1], device=self.device), -1).amax(dim=1)
-        newest = out.last_hidden_state[self._every, columns.clamp(min=0)]
-        self.last = newest if self._last.numel() == 0 else torch.where((columns >= 0)[:, None], newest, self._last)
+        self._filled = self._filled + there
+        if moving:
+            self._placed = self._placed + there
+        states = out.last_hidden_state
+        if everywhere:
+            self.last = states[:, -1]
+        else:
+            columns = torch.from_numpy(new - 1 - real[:, ::-1].argmax(axis=1)).to(self.device)
+            newest = states[self._every, columns]
+            some = torch.from_numpy(there > 0).to(self.device)
+            self.last = newest if self._last.numel() == 0 else torch.where(some[:, None], newest, self._last)
         for action in self.where.after:
             action(self)

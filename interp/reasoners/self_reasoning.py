@@ -28,7 +28,7 @@ from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.lessons import Lesson, LessonBatch, next_token_loss
-from interp.reasoners.rollout import Rollout, position_ids
+from interp.reasoners.rollout import Rollout
 from interp.traces import Channel
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def layout(
     columns = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     latest = torch.where(silent, -1, columns).cummax(dim=1).values
     before = torch.cat([torch.zeros_like(latest[:, :1]), latest[:, :-1]], dim=1)
-    return silent, position_ids((~silent).long()), before.clamp(min=0)
+    taken = (~silent).long()
+    return silent, torch.cumsum(taken, dim=1) - taken, before.clamp(min=0)
 
 
 def _logits(model: Any, batch: LessonBatch, config: ReasonerConfig, *, stop: bool) -> Float[Tensor, "batch pos vocab"]:
