@@ -1,6 +1,8 @@
-"""Peak memory of a process that runs one batch four times, bare or captured; prints one JSON object.
+"""Peak memory of a process that runs one batch four times, captured or not; prints one JSON object.
 
-Run as `python -m benchmarks.capture_memory bare|capture`, so that the peak is this work's alone.
+Run as `python -m benchmarks.capture_memory bare|plain|capture`, so that the peak is this work's alone. `bare` is Hugging
+Face's model and `plain` the one that capture runs, both without unembedding: logits of every position would hide what is
+kept, and so would what Hugging Face's GPT-2 writes out in several operations.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from benchmarks.small_model import SmallModel
 from interp.activations.record import gather
 from interp.activations.rows import index_of
+from interp.models.plain import plain_of
 
 
 def main(what: str) -> None:
@@ -26,6 +29,9 @@ def main(what: str) -> None:
     reasoner = small.reasoner
     _ = small.addresses, small.bare
     gather(reasoner, small.traces(1, 4), small.addresses, index_of(small.traces(1, 4), ["prompt", "thought"], 1))
+    plain = plain_of(reasoner.model)
+    assert plain is not None
+    models = {"bare": small.bare.base_model, "plain": plain.base}
     kept = 0
     for _ in range(4):
         if what == "capture":
@@ -33,8 +39,8 @@ def main(what: str) -> None:
             kept = sum(rows.numel() * rows.element_size() for rows in found.values())
             del found
         else:
-            with torch.no_grad():
-                small.bare(input_ids=ids, attention_mask=mask, use_cache=False)
+            with torch.inference_mode():
+                models[what](input_ids=ids, attention_mask=mask, use_cache=False)
     unit = 1 if sys.platform == "darwin" else 2**10
     print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "kept": kept}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from interp.console import Bars, plain
 from interp.measures import report
 
 TRACES, LENGTH, WIDTH, LAYERS, AT_ONCE = 256, 256, 256, 6, 4096
+BATCHES = 8
 CONTEXT = 256  # what SAELens's own configurations use is 128 to 1024
 
 
@@ -32,7 +34,8 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
             export(store, "saelens", folder / "saelens", addresses=["blocks.0.hook_out"], context_size=CONTEXT)
         seconds: dict[str, dict[str, list[float]]] = {}
         for what, contestants in {
-            "random": _random(store, maps, folder / "saelens"),
+            "random": _random(store, maps),
+            "SAELens": _saelens(store, folder / "saelens"),
             "sequential": _sequential(store, maps),
             "trace": _trace(store, maps),
         }.items():
@@ -49,17 +52,20 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         | raw
         | {"note": f"{LENGTH} positions x {LAYERS} layers, 64 traces after another"}
     )
-    taken["store.random_over_saelens"] = ratio(seconds["random"], "saelens", "ours") | {
-        "peer": "sae-lens cached activations, read by datasets in its torch format",
+    contexts, same = (ratio(seconds["SAELens"], peer, "ours")["value"] for peer in ("contexts", "same rows"))
+    taken["store.random_over_saelens"] = ratio(seconds["SAELens"], "SAELens", "ours") | {
+        "peer": "sae-lens ActivationsStore over its cached activations, at its own defaults",
         "peer_version": version("sae-lens"),
-        "note": f"{AT_ONCE} rows; there in {AT_ONCE // CONTEXT} random contexts, for it cannot read single rows",
+        "note": f"{BATCHES} shuffled batches of {AT_ONCE} rows; there from a mixing buffer, here any rows of the store. As many "
+        f"rows in {AT_ONCE // CONTEXT} whole random contexts, not shuffled, {contexts:.1f} x; the very same rows, in "
+        f"the contexts that hold them, {same:.1f} x",
     }
     with bars.stage("growth with the size of stores") as progress:
         grown = grow(progress)
     keep_figure(grown)
     growth = {
         "rows": grown.to_dict("records"),
-        "spread": {c: spread(grown, c) for c in ("write", "random", "sequential")},
+        "spread": {c: spread(grown, c) for c in ("write", "random over memmap", "sequential over memmap")},
     }
     return keep("store", plain(report("store", taken)), growth=plain(growth))
 
@@ -78,24 +84,70 @@ def _written(folder: Path) -> tuple[Store, list[np.memmap]]:
     return store, maps
 
 
-def _random(store: Store, maps: list[np.memmap], saelens: Path) -> dict[str, Callable[[], Any]]:
+def _random(store: Store, maps: list[np.memmap]) -> dict[str, Callable[[], Any]]:
     """Random rows of one address, others in every call."""
+    draws = _draws(len(store.index))
+    return {"memmap": lambda: maps[0][next(draws)], "ours": lambda: store.acts("blocks.0.hook_out", next(draws))}
+
+
+def _saelens(store: Store, folder: Path) -> dict[str, Callable[[], Any]]:
+    """Shuffled batches of one address, several at a time, for SAELens's reader fills its buffer now and then."""
     from datasets import load_from_disk
 
-    dataset = load_from_disk(str(saelens))
-    dataset.set_format("torch", columns=["blocks.0.hook_out"])
+    hook = "blocks.0.hook_out"
+    dataset = load_from_disk(str(folder))
+    dataset.set_format("torch", columns=[hook])
     draws, rng = _draws(len(store.index)), np.random.default_rng(3)
+    reader = _saelens_reader(folder, hook)
+
+    def contexts() -> torch.Tensor:
+        """Whole contexts, which is all that the format can give: as many rows, of fewer places."""
+        return dataset[rng.permutation(len(dataset))[: AT_ONCE // CONTEXT]][hook]
+
+    def same_rows() -> torch.Tensor:
+        """Rows drawn as ours are, by way of the contexts that hold them."""
+        rows = next(draws)
+        wanted, which = np.unique(rows // CONTEXT, return_inverse=True)
+        return dataset[wanted][hook][which, rows % CONTEXT]
 
     def theirs() -> torch.Tensor:
-        """Whole contexts, which is all that the format can give: as many rows, of fewer places."""
-        contexts = np.unique(next(draws) // CONTEXT)
-        return dataset[rng.permutation(contexts)[: AT_ONCE // CONTEXT]]["blocks.0.hook_out"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says when it begins anew
+            return reader.next_batch()
 
-    return {
-        "memmap": lambda: maps[0][next(draws)],
-        "ours": lambda: store.acts("blocks.0.hook_out", next(draws)),
-        "saelens": theirs,
-    }
+    each = {"ours": lambda: store.acts(hook, next(draws)), "SAELens": theirs}
+    each |= {"contexts": contexts, "same rows": same_rows}
+
+    def several(read: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: [read() for _ in range(BATCHES)]
+
+    return {name: several(read) for name, read in each.items()}
+
+
+def _saelens_reader(folder: Path, hook: str) -> Any:
+    """SAELens's own reader of shuffled batches, with the buffer that its training configurations have by default."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sae_lens.training.activations_store import ActivationsStore
+
+        return ActivationsStore(
+            model=torch.nn.Identity(),  # type: ignore[arg-type]
+            dataset=None,  # type: ignore[arg-type]
+            cached_activations_path=str(folder),
+            streaming=False,
+            hook_name=hook,
+            hook_head_index=None,
+            context_size=CONTEXT,
+            d_in=WIDTH,
+            n_batches_in_buffer=20,
+            total_training_tokens=10**9,
+            store_batch_size_prompts=32,
+            train_batch_size_tokens=AT_ONCE,
+            prepend_bos=False,
+            normalize_activations="none",
+            device=torch.device("cpu"),
+            dtype="float32",
+        )
 
 
 def _draws(n: int) -> Iterator[np.ndarray]:

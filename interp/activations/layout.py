@@ -163,16 +163,16 @@ class MappedRows:
     def scatter_into(self, out: np.ndarray, places: np.ndarray, rows: np.ndarray, piece: np.ndarray) -> None:
         """Write the chosen rows into `out` at `places`, through `piece`, which has their width. Raises as `take_into`."""
         self._bounds(rows)
-        # Whole rows as single things: numpy moves them one memcpy each.
+        # Whole rows as single things, so that numpy moves each with one memcpy; other modes than clip copy them first.
         things, buffer, size = as_things(out), as_things(piece), len(piece)
         for at in range(0, len(rows), size):
             here = rows[at : at + size]
+            found = buffer[: len(here)]
             if self._things is None:
                 self._widen(self._rows[here], piece[: len(here)])
             else:
-                # Other modes than clip copy the buffer first.
-                self._things.take(here, out=buffer[: len(here)], mode="clip")
-            things[places[at : at + size]] = buffer[: len(here)]
+                self._things.take(here, out=found, mode="clip")
+            things.put(places[at : at + size], found, mode="clip")
 
     def _bounds(self, rows: np.ndarray) -> tuple[int, int]:
         first, last = int(rows.min()), int(rows.max())

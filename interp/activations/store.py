@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from interp.traces import Channel, TraceSet
 THINKING = (Channel.THOUGHT, Channel.LATENT)
 NO_SENTENCES = "no trace of this store was taken apart into sentences (a text reasoner with `steps: text` is)."
 # Numbers that are gathered at a time: rows on their way elsewhere stay in the processor's cache.
-_PIECE = 1 << 15
+_PIECE = 1 << 16
 # Behind a URL a shard is fetched whole; so many stay in memory.
 _FETCHED = 8
 _GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's alone
@@ -142,25 +141,26 @@ class Store:
         `rows` is a part of the index, or the numbers of its rows, which is faster where they are drawn at random.
         """
         folder = self.address(address).folder
-        if isinstance(rows, np.ndarray):
-            shards, places = self._shard_of[rows], self._row_of[rows]
-        else:
-            part = self.index if rows is None else rows
-            shards, places = part["shard"].to_numpy(), part["row"].to_numpy()
-        if not len(shards):
+        numbers = self._numbers(rows)
+        if not len(numbers):
             return np.empty((0, self.meta["d_model"]), np.float32)
-        order, starts = _runs(shards)
+        order = None if (np.diff(numbers) >= 0).all() else np.argsort(numbers)
+        numbers = numbers if order is None else numbers[order]
+        if numbers[0] < 0 or numbers[-1] >= self._starts[-1]:
+            raise IndexError(f"rows 0 to {self._starts[-1] - 1} are there, but {numbers[0]} to {numbers[-1]} came")
         out: np.ndarray | None = None
-        for first, last in itertools.pairwise(starts.tolist()):
-            here = slice(first, last) if order is None else order[first:last]
-            mapped = self._whole(folder, int(shards[first if order is None else order[first]]))
+        cuts = np.searchsorted(numbers, self._starts)
+        for shard in np.flatnonzero(np.diff(cuts)).tolist():
+            here = slice(int(cuts[shard]), int(cuts[shard + 1]))
+            within = numbers[here] - self._starts[shard]
+            mapped = self._whole(folder, shard)
             if out is None:
-                out = np.empty((len(shards), mapped.shape[1]), np.float32)
+                out = np.empty((len(numbers), mapped.shape[1]), np.float32)
                 piece = np.empty((max(1, _PIECE // mapped.shape[1]), mapped.shape[1]), np.float32)
-            if isinstance(here, slice):
-                mapped.take_into(out[here], places[here])
+            if order is None:
+                mapped.take_into(out[here], within)
             else:
-                mapped.scatter_into(out, here, places[here], piece)
+                mapped.scatter_into(out, order[here], within, piece)
         assert out is not None
         return out
 
@@ -171,7 +171,8 @@ class Store:
         first, last = int(self._bounds[trace]), int(self._bounds[trace + 1])
         if first == last:
             return {address: np.empty((0, self.meta["d_model"]), np.float32) for address in self.addresses}
-        shard, row = int(self._shard_of[first]), int(self._row_of[first])
+        shard = int(np.searchsorted(self._starts, first, side="right")) - 1
+        row = int(first - self._starts[shard])
         return {
             address: self._whole(address.folder, shard).between(row, row + last - first) for address in self.addresses
         }
@@ -182,12 +183,22 @@ class Store:
         return np.searchsorted(self.index["trace"].to_numpy(), np.arange(self.meta["n_traces"] + 1))
 
     @cached_property
-    def _shard_of(self) -> np.ndarray:
-        return self.index["shard"].to_numpy()
+    def _starts(self) -> np.ndarray:
+        """The number of each shard's first row in the index, and of the last shard's last row + 1.
 
-    @cached_property
-    def _row_of(self) -> np.ndarray:
-        return self.index["row"].to_numpy()
+        Rows of the index stand in the order of the shards and of the rows in them, so that a few comparisons find a
+        row's shard: columns as long as the store would be fetched from memory for every row.
+        """
+        shards = self.index["shard"].to_numpy()
+        return np.searchsorted(shards, np.arange(shards[-1] + 2 if len(shards) else 1))
+
+    def _numbers(self, rows: pd.DataFrame | np.ndarray | None) -> np.ndarray:
+        """The numbers of chosen rows in the index."""
+        if rows is None:
+            return np.arange(self._starts[-1])
+        if isinstance(rows, np.ndarray):
+            return np.flatnonzero(rows) if rows.dtype == bool else rows
+        return self._starts[rows["shard"].to_numpy()] + rows["row"].to_numpy()
 
     def _whole(self, folder: str, shard: int) -> layout.MappedRows:
         """A shard of one address, open; `StoreError` where it is not finished."""
@@ -231,18 +242,6 @@ class Store:
             "shards": f"{len(self.committed)} of {self.index['shard'].nunique()}",
             "megabytes": round(size / 2**20, 1),
         }
-
-
-def _runs(shards: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Where the rows of one shard after another begin, and the order that brings them together; None as they stand."""
-    steps = np.diff(shards)
-    if (steps >= 0).all():
-        return None, np.concatenate(([0], np.flatnonzero(steps) + 1, [len(shards)]))
-    # Small numbers are sorted by counting, which is much faster.
-    most = shards.max()
-    kind = np.uint8 if most < 1 << 8 else np.uint16 if most < 1 << 16 else shards.dtype
-    counts = np.bincount(shards)
-    return np.argsort(shards.astype(kind), kind="stable"), np.append(0, np.cumsum(counts[counts > 0]))
 
 
 def place_key(place: str) -> tuple[int, int]:

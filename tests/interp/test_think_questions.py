@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,35 @@ def test_cut_off_and_run_again_it_goes_on_and_leaves_the_same_file(
     assert [t.token_ids for t in again] == [t.token_ids for t in whole]
     with pytest.raises(UsageError, match="exists already"):
         think_to_file(short, problems, tmp_path / "cut.parquet", **sampling)
+
+
+def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(
+    start: Callable, cotlens: Callable, folder: Path, tmp_path: Path
+) -> None:
+    """SIGKILL, as the kernel's when memory runs out: the same command goes on, and its file is that of a run without."""
+    questions, out = tmp_path / "q.jsonl", tmp_path / "t.parquet"
+    lines = [json.dumps({"question": f"What is {k} plus {k % 7}?", "answer": str(k)}) for k in range(16)]
+    questions.write_text("\n".join(lines))
+    options = ["--questions", questions, *LIMITS[:4], "--batch-size", "1", "--temperature", "0.8", "--seed", "3"]
+    program = "import sys; from interp.cli import main; main(sys.argv[1:])"
+    running = start(program, "think", folder, "--out", out, *options)
+    deadline = time.monotonic() + 120
+    while len(list(parts_folder(out).glob("*.parquet"))) < 2:
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    running.kill()
+    running.wait()
+    kept = sorted(parts_folder(out).glob("*.parquet"))
+    assert 2 <= len(kept) < 16 and not out.exists()
+    before = [trace.token_ids for path in kept for trace in TraceSet.from_parquet(path)]
+    again = cotlens("think", folder, "--out", out, *options, "--json")
+    assert again.code == 0 and again.json["traces"] == 16
+    assert not parts_folder(out).exists()
+    assert cotlens("think", folder, "--out", tmp_path / "whole", *options).code == 0
+    assert out.read_bytes() == (tmp_path / "whole").read_bytes()
+    resumed = TraceSet.from_parquet(out)
+    assert [trace.token_ids for trace in resumed][: len(before)] == before
+    assert [trace.problem.meta["line"] for trace in resumed] == list(range(1, 17))
 
 
 def test_sampling_is_the_seeds_whatever_the_batch_and_stays_in_the_nucleus(
