@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import decoders
+from benchmarks.decoder_figures import figures
 from benchmarks.decoder_table import decoder_table
+from benchmarks.decoder_transfer import journeys, transfer_table
 from interp.measures import table
 
 
 def row(method: str, step: int, top1: float, **more: float) -> dict[str, Any]:
-    plain = {"ci_low": top1 - 0.01, "ci_high": top1 + 0.01, "chance": 0.1, "question_only": 0.1, "other_problem": 0.11}
+    plain = {"ci_low": top1 - 0.01, "ci_high": top1 + 0.01, "chance": 0.1, "majority": 0.08}
+    plain |= {"question_only": 0.1, "other_problem": 0.11}
     return (
         {"method": method, "step": step, "site": "in 0", "top1": top1, "n": 100, "before_thinking": 0.3, "ece": 0.01}
         | plain
@@ -27,7 +30,8 @@ def organism(name: str, seed: int, worst: float) -> dict[str, Any]:
         "seed": seed,
         "accuracy": 0.99,
         "best": "probe",
-        "calibration": {"ece": 0.02, "confabulation": 0.01, "confabulation_ci": [0, 0.02], "coverage": 0.9, "n": 100},
+        "calibration": {"ece": 0.02, "confabulation": 0.01, "confabulation_ci": [0, 0.02], "coverage": 0.9, "n": 100}
+        | {"raw_ece": 0.03, "raw_confabulation": 0.02, "model_wrong": 0.5},
         "scores": scores,
         "causal": [{"method": "probe", "follow_rate": 0.9}],
         "costs": [{"method": "probe", "fit_seconds": 0.5}],
@@ -42,7 +46,7 @@ def organism(name: str, seed: int, worst: float) -> dict[str, Any]:
 @pytest.fixture
 def measures() -> dict[str, dict[str, Any]]:
     found = [organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.96), organism("graph-coconut", 0, 0.9)]
-    return decoders._measures(found, ["chain31-coconut seed 0", "variables-coconut seed 2"])
+    return figures(found, ["chain31-coconut seed 0", "variables-coconut seed 2"])
 
 
 def test_every_figure_of_the_group_is_taken(measures: dict[str, dict[str, Any]]) -> None:
@@ -66,3 +70,30 @@ def test_what_is_missing_is_said_and_not_estimated(measures: dict[str, dict[str,
 def test_the_table_has_a_row_for_each_decoder() -> None:
     said = decoder_table([organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.2)])
     assert "| probe | **0.980** (0.11) |" in said and "| verbalizer |" in said and "0.200" not in said
+
+
+def test_the_transfer_table_says_what_was_refused_and_stands_beside_its_controls() -> None:
+    read = {"method": "probe", "home": 0.99, "other_problem": 0.11, "chance": 0.1, "ci_low": 0.9, "ci_high": 1.0}
+    rows = [
+        read | {"alignment": "none", "top1": 0.08, "shuffled_map": None},
+        read | {"alignment": "ridge", "top1": 0.97, "shuffled_map": 0.12},
+        {"method": "logit_lens", "alignment": "none", "home": 0.98, "top1": None, "note": "another unembedding"},
+    ]
+    said = transfer_table(
+        [
+            {"differs": "seed", "from": "a seed 0", "to": "a seed 1", "rows": rows},
+            {"differs": "task", "from": "a", "to": "b", "error": "damaged"},
+        ]
+    )
+    assert (
+        "| probe | 0.990 | **0.080** [0.900, 1.000] | no problem in common | **0.970** [0.900, 1.000] | 0.11, 0.12, 0.10 |"
+        in said
+    )
+    assert "| logit lens | 0.980 | refused | no problem in common" in said and "not taken: damaged" in said
+
+
+def test_journeys_are_taken_where_both_ends_are(tmp_path: Path) -> None:
+    without = [each.differs for each in journeys(None)]
+    assert "training seed" not in without and "reasoner, text to latent" in without
+    (tmp_path / "chain-coconut-seed1").mkdir()
+    assert next(each.differs for each in journeys(tmp_path)) == "training seed"
