@@ -83,7 +83,8 @@ def bench(
     found: dict[int, dict[str, Any]] = {}
     with bars.stage(f"decoding the thoughts of {len(units)} organisms") as step:
         step(0, len(units) + len(taken))
-        for number, result in executor("process", workers).map(measure, [*units, *taken]):
+        work: list[Unit | Taken] = [*units, *taken]
+        for number, result in executor("process", workers).map(measure, work):
             found[number] = result
             step(len(found), len(units) + len(taken))
     results = [found[number] for number in range(len(units))]

@@ -9,6 +9,7 @@ question alone gives away the oracle cannot know, because it does not see it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,14 @@ from torch import Tensor
 
 from interp.activations import Store
 from interp.decoders.base import Readings
-from interp.decoders.writer import Words, Writer, train_writer
+from interp.decoders.low_rank import RANK, AdaptedWriter
+from interp.decoders.writer import Words, Writer, taught_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
 from interp.traces import Trace
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
 
 _BATCH = 512
 
@@ -52,7 +57,8 @@ QUESTIONS: dict[str, tuple[str, Callable[[Trace, int], str | None]]] = {
 class Oracle:
     """Answers the questions of `QUESTIONS` about a latent; behind the `Decoder` protocol it is asked for the value.
 
-    Norm-matched: every latent is scaled to the length of a standard embedding before it is injected.
+    Norm-matched: every latent is scaled to the length of a standard embedding before it is injected. With a `reasoner`
+    the oracle is that model itself, frozen, with low-rank adapters (`interp.decoders.low_rank`).
     """
 
     name = "oracle"
@@ -70,6 +76,8 @@ class Oracle:
         learning_rate: float = 2e-3,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        reasoner: Reasoner | None = None,
+        rank: int = RANK,
     ) -> None:
         for question in questions:
             if question not in QUESTIONS:
@@ -81,6 +89,7 @@ class Oracle:
         self.updates = checked_count("updates", updates)
         self.batch_size = checked_count("batch_size", batch_size)
         self.learning_rate, self.seed, self.progress = learning_rate, seed, progress
+        self.reasoner, self.rank = reasoner, checked_count("rank", rank)
         self.writer_: Writer | None = None
 
     def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None) -> Oracle:
@@ -100,23 +109,13 @@ class Oracle:
             raise UsageError(
                 "none of the oracle's questions has an answer on these rows. Choose other questions or rows."
             )
-        words = Words([w for prompt in prompts for w in prompt], [w for each in answers for w in each.split()])
         self.longest_ = max(len(each.split()) for each in answers)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.writer_ = Writer(
-                words,
-                latents.shape[1],
-                d_model=self.d_model,
-                n_layers=self.n_layers,
-                n_heads=self.n_heads,
-                positions=max(map(len, prompts)) + self.longest_ + 2,
-            )
-        train_writer(
-            self.writer_,
+        self.writer_ = taught_writer(
+            self._make,
             prompts,
             latents[at],
             answers,
+            standardise=False,  # lengths are matched instead
             updates=self.updates,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -159,9 +158,25 @@ class Oracle:
                 scores[start + k, : len(said)] = p
         return Readings(texts, scores)
 
+    def _make(self, words: Words, d_latent: int | None, positions: int) -> Writer:
+        if self.reasoner is not None:
+            return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
+        sizes = {"d_model": self.d_model, "n_layers": self.n_layers, "n_heads": self.n_heads}
+        return Writer(words, d_latent, positions=positions, **sizes)
+
     def _latents(self, store: Store, rows: pd.DataFrame) -> Tensor:
         acts = torch.from_numpy(store.acts(self.address_, rows))
         return acts / acts.norm(dim=1, keepdim=True).clamp(min=1e-6) * acts.shape[1] ** 0.5
+
+
+class AdaptedOracle(Oracle):
+    """The oracle as low-rank adapters on the reasoner's own model, not a model of its own."""
+
+    name = "adapted_oracle"
+    needs_model = True
+
+    def __init__(self, reasoner: Reasoner, **options: Any) -> None:
+        super().__init__(reasoner=reasoner, **options)
 
 
 def answers_to(store: Store, rows: pd.DataFrame, question: str) -> np.ndarray:

@@ -27,7 +27,9 @@ DECODERS: dict[str, str] = {
     "pca": "interp.decoders.features:FeatureReadout",
     "neurons": "interp.decoders.features:FeatureReadout",
     "verbalizer": "interp.decoders.verbalizer:Verbalizer",
+    "adapted_verbalizer": "interp.decoders.verbalizer:AdaptedVerbalizer",
     "oracle": "interp.decoders.oracle:Oracle",
+    "adapted_oracle": "interp.decoders.oracle:AdaptedOracle",
 }
 
 

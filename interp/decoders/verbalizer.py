@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,16 @@ from torch import Tensor
 
 from interp.activations import Store
 from interp.decoders.base import Readings
+from interp.decoders.low_rank import RANK, AdaptedWriter
 from interp.decoders.sites import STEP_TEXT, other_problem
-from interp.decoders.writer import Words, Writer, train_writer
+from interp.decoders.writer import Words, Writer, taught_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.files import commit
 from interp.models.address import Address
 from interp.targets import structures
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
 
 Mode = Literal["latent", "question", "shuffled"]
 ReadAt = Literal["token", "before"]
@@ -44,7 +48,8 @@ class Verbalizer:
     `mode` says what it is given: `latent`, the row's own; `question`, none at all; `shuffled`, that of another
     problem at the same step, in training as in use. `read_at` is the position of the latent: the row's own
     (`token`) or the one `before` it. Texts are split at white space; a word that training never showed is
-    unknown in a question and cannot be written.
+    unknown in a question and cannot be written. With a `reasoner` the writer is that model itself, frozen, with low-rank
+    adapters of rank `rank` (`interp.decoders.low_rank`), and the sizes do not count.
     """
 
     name = "verbalizer"
@@ -67,6 +72,8 @@ class Verbalizer:
         learning_rate: float = 2e-3,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        reasoner: Reasoner | None = None,
+        rank: int = RANK,
     ) -> None:
         if mode not in MODES:
             raise unknown("mode of the verbalizer", mode, MODES)
@@ -81,6 +88,7 @@ class Verbalizer:
         self.updates = checked_count("updates", updates)
         self.batch_size = checked_count("batch_size", batch_size)
         self.learning_rate, self.seed, self.progress = learning_rate, seed, progress
+        self.reasoner, self.rank = reasoner, checked_count("rank", rank)
         self.writer_: Writer | None = None
 
     def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Verbalizer:
@@ -95,17 +103,12 @@ class Verbalizer:
         prompts = _prompts(store, rows)
         latents = self._latents(store, rows)
         self.longest_ = max(len(text.split()) for text in texts)
-        words = Words([w for prompt in prompts for w in prompt], [w for text in texts for w in text.split()])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.writer_ = self._blank(words, None if latents is None else latents.shape[1], max(map(len, prompts)))
-        if latents is not None:
-            self.writer_.standardise(latents)
-        train_writer(
-            self.writer_,
+        self.writer_ = taught_writer(
+            self._make,
             prompts,
             latents,
             texts,
+            standardise=True,
             updates=self.updates,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -140,7 +143,8 @@ class Verbalizer:
         index = store.index.set_index(["trace", "position"], drop=False)
         rows = index.loc[list(zip(read["trace"], read["position"], strict=True))].assign(step=read["step"].to_numpy())
         train = (read["split"] == "train").to_numpy()
-        twin = Verbalizer(
+        given: dict[str, Any] = {} if self.reasoner is None else {"reasoner": self.reasoner, "rank": self.rank}
+        twin = type(self)(
             mode="question",
             d_model=self.d_model,
             n_layers=self.n_layers,
@@ -149,6 +153,7 @@ class Verbalizer:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             seed=self.seed,
+            **given,
         )
         twin.fit(store, self.address_, rows[train], read["gold"].to_numpy()[train])
         return np.array(twin.write(store, rows), dtype=object)
@@ -171,33 +176,44 @@ class Verbalizer:
             "longest": self.longest_,
             "heard": writer.words.heard,
             "spoken": writer.words.spoken,
+            "rank": None if self.reasoner is None else self.rank,
         }
-        state = {name: value.detach().contiguous() for name, value in writer.state_dict().items()}
+        state = writer.learned()
         commit(Path(folder) / WEIGHTS, save(state))
         commit(Path(folder) / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
     @classmethod
-    def load(cls, folder: Path | str) -> Verbalizer:
-        """A verbalizer that was saved. Raises `StoreError` when the folder holds none, or a damaged one."""
+    def load(cls, folder: Path | str, reasoner: Reasoner | None = None) -> Verbalizer:
+        """A verbalizer that was saved; one made of adapters needs the `reasoner` that it adapts.
+
+        Raises `StoreError` when the folder holds none, a damaged one, or adapters of another model.
+        """
         folder = Path(folder)
         if not (folder / DESCRIPTION).exists():
             raise StoreError(f"no verbalizer in {folder}: it has no {DESCRIPTION}. Fit one and save it there.")
         try:
             raw: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
             shape = {key: raw[key] for key in ("mode", "read_at", "d_model", "n_layers", "n_heads", "seed")}
-            made = cls(**shape)
+            adapters = raw.get("rank") is not None
+            given = {"reasoner": reasoner, "rank": raw["rank"]} if adapters and reasoner is not None else {}
+            made = Verbalizer(**shape, **given)
             made.address_, made.weights_, made.longest_ = Address(raw["address"]), raw["weights"], raw["longest"]
+            if adapters and (reasoner is None or reasoner.weights != made.weights_):
+                raise StoreError(
+                    f"{folder} holds adapters of a model, not a model. Pass the reasoner that they were fitted to."
+                )
             words = Words(raw["heard"], raw["spoken"])
-            writer = made._blank(words, raw["d_latent"] or None, raw["positions"] - made.longest_ - 1)
-            writer.load_state_dict(load((folder / WEIGHTS).read_bytes()))
+            writer = made._make(words, raw["d_latent"] or None, raw["positions"])
+            writer.load_state_dict(load((folder / WEIGHTS).read_bytes()), strict=not adapters)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0]
             raise StoreError(f"the verbalizer in {folder} cannot be read ({first}). Fit and save it again.") from None
         made.writer_ = writer.eval()
         return made
 
-    def _blank(self, words: Words, d_latent: int | None, longest_prompt: int) -> Writer:
-        positions = longest_prompt + self.longest_ + 1
+    def _make(self, words: Words, d_latent: int | None, positions: int) -> Writer:
+        if self.reasoner is not None:
+            return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
         sizes = {"d_model": self.d_model, "n_layers": self.n_layers, "n_heads": self.n_heads}
         return Writer(words, d_latent, positions=positions, **sizes)
 
@@ -246,6 +262,16 @@ class Verbalizer:
             found = writer.candidates(writer.prompt_ids(prompts[part]), given, beams=beams, longest=self.longest_)
             out += [(texts, scores.numpy()) for texts, scores in zip(*found, strict=True)]
         return out
+
+
+class AdaptedVerbalizer(Verbalizer):
+    """The verbalizer as low-rank adapters on the reasoner's own model, not a model of its own."""
+
+    name = "adapted_verbalizer"
+    needs_model = True
+
+    def __init__(self, reasoner: Reasoner, **options: Any) -> None:
+        super().__init__(reasoner=reasoner, **options)
 
 
 def rows_before(store: Store, rows: pd.DataFrame) -> pd.DataFrame:

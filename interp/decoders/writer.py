@@ -112,15 +112,32 @@ class Writer(nn.Module):
         """Logits over the word after the prompt and after each word of `text`."""
         ids = torch.cat([prompt, text], dim=1)
         last = prompt.shape[1] - 1
-        embeds = self.gpt2.wte(ids)
+        embeds = nn.functional.embedding(ids, self.table)
         if self.project is not None and latents is not None:
             at = torch.arange(ids.shape[1], device=ids.device)[None, :, None] == last
             embeds = torch.where(at, self.project((latents - self.mean) / self.scale)[:, None].to(embeds), embeds)
         real = torch.ones_like(ids)
         real[:, : last + 1] = prompt != _PAD
         order = (torch.cumsum(real, dim=1) - 1).clamp(min=0)
-        states = self.gpt2(inputs_embeds=embeds, attention_mask=real, position_ids=order).last_hidden_state
-        return states[:, last:] @ self.gpt2.wte.weight.T.to(states)
+        states = self.states(embeds, real, order)
+        return states[:, last:] @ self.unembedding.T.to(states)
+
+    @property
+    def table(self) -> Float[Tensor, "vocab d_model"]:
+        """The embeddings of all words."""
+        return self.gpt2.wte.weight
+
+    @property
+    def unembedding(self) -> Float[Tensor, "vocab d_model"]:
+        return self.table
+
+    def states(self, embeds: Tensor, real: Tensor, order: Tensor) -> Float[Tensor, "rows pos d_model"]:
+        """Final states over embeddings, a mask of what is no padding, and positions."""
+        return self.gpt2(inputs_embeds=embeds, attention_mask=real, position_ids=order).last_hidden_state
+
+    def learned(self) -> dict[str, Tensor]:
+        """The tensors that bring this writer back."""
+        return {name: value.detach().contiguous() for name, value in self.state_dict().items()}
 
     def loss(
         self, prompt: Int[Tensor, "rows prompt"], latents: Tensor | None, text: Int[Tensor, "rows text"]
@@ -164,6 +181,29 @@ class Writer(nn.Module):
         return [[self.words.text(ids) for ids in row] for row in written.tolist()], scores.exp()
 
 
+def taught_writer(
+    make: Callable[[Words, int | None, int], Writer],
+    prompts: Sequence[Sequence[str]],
+    latents: Float[Tensor, "rows d_latent"] | None,
+    texts: Sequence[str],
+    *,
+    standardise: bool,
+    seed: int,
+    **training: Any,
+) -> Writer:
+    """A writer for the words of these prompts and texts, made by `make(words, d_latent, positions)` and taught them."""
+    words = Words([w for prompt in prompts for w in prompt], [w for text in texts for w in text.split()])
+    # The latent's place, and all words of a text.
+    positions = max(map(len, prompts)) + 1 + max(len(text.split()) for text in texts)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        writer = make(words, None if latents is None else latents.shape[1], positions)
+    if standardise and latents is not None:
+        writer.standardise(latents)
+    train_writer(writer, prompts, latents, texts, seed=seed, **training)
+    return writer
+
+
 def train_writer(
     writer: Writer,
     prompts: Sequence[Sequence[str]],
@@ -179,7 +219,11 @@ def train_writer(
     """Teach `writer` to write `texts` after `prompts`, in shuffled epochs. Raises `CotlensError` when it diverges."""
     prompt, text = writer.prompt_ids(prompts), writer.text_ids(texts)
     optimizer = torch.optim.AdamW(
-        writer.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True
+        [p for p in writer.parameters() if p.requires_grad],
+        lr=learning_rate,
+        weight_decay=0.01,
+        betas=(0.9, 0.98),
+        fused=True,
     )
     draw = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.long)
