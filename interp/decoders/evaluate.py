@@ -7,7 +7,7 @@ reading the latents of another problem.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,7 @@ def decode(
     own_offsets: Sequence[int] = OWN_OFFSETS,
     seed: int = 0,
     top_k: int = 3,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> ReadOuts:
@@ -166,7 +167,8 @@ def decode(
 
     Each method is fitted on the rows of 60 % of the problem structures at each candidate site, gets the site
     where it is best on another 15 %, and is scored on the rest. A step that is plainly not there gets a site of its own
-    among `own_offsets` (none are tried where that is empty). `options` go to the dictionaries (`d_sae`, `k`, `samples`).
+    among `own_offsets` (none are tried where that is empty). `options` go to the dictionaries (`d_sae`, `k`, `samples`),
+    `settings` to decoders by name, as `{"verbalizer": {"updates": 500}}`.
     Without `reasoner` the store's own is loaded when a method needs it. A decoder that is slow to fit reads where the
     probe does, if that is among the methods and comes first.
     """
@@ -186,7 +188,7 @@ def decode(
             progress(method, number, len(methods))
         kind = decoder_class(method)
         says = getattr(kind, "says", STEP_VALUE)
-        given = {**options, "seed": seed} if is_dictionary(method) else {}
+        given = {**options, "seed": seed} if is_dictionary(method) else dict((settings or {}).get(method, {}))
         make = partial(make_decoder, method, reasoner, **given)
         follows = "probe" in found and (is_dictionary(method) or getattr(kind, "follows_probe", False))
         tried = [found["probe"].site] if follows else _readable(kind, common)
