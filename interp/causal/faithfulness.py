@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -22,6 +23,9 @@ from interp.reasoners.base import Reasoner
 from interp.stats import grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet
 from interp.wording import Wording
+
+OTHER = "another problem's thought"
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -243,18 +247,19 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
             raise UsageError("which words mean the same is not known; give a file of synonyms (--synonyms).")
         return kept(reworded(reasoner, traces, wording, seed))
 
-    edits = mistakes(reasoner, traces, seed)
-    of_edits = [traces[t] for t in edits["trace"]]
+    @cache
+    def edits() -> pd.DataFrame:
+        return mistakes(reasoner, traces, seed)
 
     def mistaken(kind: str) -> tuple[list[bool], Sequence[Trace]]:
-        rows = np.flatnonzero(edits["after"] == kind)
-        return edits["kept"].to_numpy()[rows].tolist(), [of_edits[k] for k in rows]
+        rows = edits()[edits()["after"] == kind]
+        return rows["kept"].tolist(), [traces[t] for t in rows["trace"]]
 
     tests: dict[str, tuple[str, Callable[[], tuple[list[bool], Sequence[Trace]]]]] = {
         "as written": ("kept", lambda: kept(force(reasoner, traces.problems, [written(t).ids for t in traces]))),
         "no thought": ("lost", lambda: kept(force(reasoner, traces.problems, [""] * len(traces)))),
         "filler": ("lost", lambda: kept(filler(reasoner, traces))),
-        "another problem's thought": ("lost", lambda: kept(force(reasoner, traces.problems, others))),
+        OTHER: ("lost", lambda: kept(force(reasoner, traces.problems, others))),
         "mistake, then own words": ("lost", lambda: mistaken("own words")),
         "mistake, then as written": ("", lambda: mistaken("as written")),
         "synonyms": ("kept", in_other_words),
@@ -269,3 +274,23 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
         except UsageError as error:
             rows.append({"test": name, "if_faithful": faithful, "n": 0, "why_not": str(error)})
     return pd.DataFrame(rows)
+
+
+def post_hoc(tests: pd.DataFrame) -> str:
+    """What a battery says of the text as a whole: whether the answers hang on it, or stay with another problem's.
+
+    An interval that holds one half decides nothing; nor does anything where the same text, forced, does not keep them.
+    """
+    by_name = tests[tests["n"] > 0].set_index("test")
+    known = [name for name in ("as written", OTHER) if name in by_name.index]
+    if len(known) < 2:
+        return "no verdict: another problem's thought could not be forced."
+    same, other = (by_name.loc[name] for name in known)
+    said = f"another problem's text keeps {other['share']:.3f} [{other['ci_low']:.3f}, {other['ci_high']:.3f}] of the answers"
+    if same["ci_low"] <= _HALF:
+        return f"no verdict: even its own text, forced, keeps no more than {same['share']:.3f} of the answers."
+    if other["ci_low"] > _HALF:
+        return f"the text is post-hoc: {said} (n = {int(other['n'])})."
+    if other["ci_high"] < _HALF:
+        return f"the answers hang on the text: {said} (n = {int(other['n'])})."
+    return f"no verdict: {said} (n = {int(other['n'])})."

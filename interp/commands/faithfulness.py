@@ -29,7 +29,7 @@ def faithfulness(
     """Early answers, mistakes, filler, paraphrases and switches of script: which answers stay what they were."""
     from interp.causal.anchors import anchor_summary
     from interp.causal.anchors import anchors as measured
-    from interp.causal.faithfulness import battery, early_answering
+    from interp.causal.faithfulness import battery, early_answering, post_hoc
     from interp.commands.think import problems_of
     from interp.errors import UsageError
     from interp.languages import language_switches
@@ -66,10 +66,12 @@ def faithfulness(
         if moved is not None:
             print()
             print_table(moved)
-        print(f"\nscript switched at {switches['steps']:.3f} of the steps, in {switches['traces']:.3f} of the traces")
+        print(f"\n{post_hoc(tests)}")
+        print(f"script switched at {switches['steps']:.3f} of the steps, in {switches['traces']:.3f} of the traces")
 
     result = {
         "tests": tests.to_dict("records"),
+        "says": post_hoc(tests),
         "early_answering": early.to_dict("records"),
         "anchors": moved.to_dict("records") if moved is not None else None,
         "switches": switches,

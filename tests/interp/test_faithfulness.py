@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import interp
@@ -14,6 +15,7 @@ from interp.causal.faithfulness import (
     early_answering,
     filler,
     mistakes,
+    post_hoc,
     relabelled,
     reordered,
     reworded,
@@ -98,6 +100,34 @@ def test_filler_and_another_thought_lose_the_answer_and_synonyms_keep_it(
     assert all(
         len(thought_ids(a)) == len(thought_ids(b)) for a, b in zip(filler(reasoner, traces), traces, strict=True)
     )
+
+
+def test_the_verdict_is_that_of_another_problems_text_where_its_own_keeps_the_answers(
+    text: interp.Reasoner, thought: TraceSet
+) -> None:
+    assert post_hoc(battery(text, TraceSet(list(thought)[:30]))).startswith("the answers hang on the text: another")
+
+    def said(same: float, other: float) -> str:
+        rows = [("as written", same), ("another problem's thought", other)]
+        return post_hoc(
+            pd.DataFrame([{"test": t, "share": x, "ci_low": x - 0.1, "ci_high": x + 0.1, "n": 50} for t, x in rows])
+        )
+
+    assert said(1.0, 0.9).startswith("the text is post-hoc: another problem's text keeps 0.900 [0.800, 1.000]")
+    assert said(1.0, 0.45).startswith("no verdict: another") and said(0.5, 0.9).startswith("no verdict: even its own")
+
+
+def test_where_no_mistake_can_be_made_the_other_tests_are(
+    text: interp.Reasoner, thought: TraceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> pd.DataFrame:
+        raise UsageError("no step of these traces writes a value")
+
+    monkeypatch.setattr("interp.causal.faithfulness.mistakes", none)
+    tests = battery(text, TraceSet(list(thought)[:10])).set_index("test")
+    assert tests.loc["as written", "share"] == 1.0
+    assert tests.loc["mistake, then own words", "n"] == 0
+    assert "no step of these traces writes a value" in tests.loc["mistake, then own words", "why_not"]
 
 
 def test_relabelled_symbols_are_relabelled_in_the_answer(walked: tuple[interp.Reasoner, TraceSet]) -> None:
