@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,26 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Work:
+    """How a capture is carried out; none of it changes what is captured.
+
+    Every engine writes the same bytes where `threads`, the number for each shard's mathematics, is the same; None is 1
+    for engines that work in other processes, and what this process uses inline. Raises `UsageError` on counts below 1.
+    """
+
+    batch_size: int = 64
+    engine: str = "inline"
+    workers: int | None = None
+    threads: int | None = None
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        checked_count("batch_size", self.batch_size)
+        if self.threads is not None:
+            checked_count("threads", self.threads)
+
+
 def capture(
     reasoner: Reasoner,
     traces: TraceSet,
@@ -43,21 +64,17 @@ def capture(
     out: AnyPath | str,
     dtype: str = "float32",
     shard_size: int = 256,
-    batch_size: int = 64,
-    engine: str = "inline",
-    workers: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
+    **work: Any,
 ) -> Store:
     """Write the activations of `traces` at `sites` to a store in `out` (a folder or an fsspec URL), and open it.
 
-    `channels` are all but the prompt by default, `positions` narrows them further (`interp.activations.rows`).
-    Running the same capture again finishes what is missing or damaged and keeps what is there. Every engine writes
-    the same bytes where `threads`, the number for each shard's mathematics, is the same; None is 1 for engines that
-    work in other processes, and what this process uses inline. Raises `StoreError` when `out` holds a store of
-    another model or configuration, or the disk has no room; `UsageError` on unknown sites, layers, channels,
-    positions or dtypes; `PartialError` when a worker died.
+    `channels` are all but the prompt by default, `positions` narrows them further (`interp.activations.rows`). `work`
+    are the fields of `Work`: batch_size, engine, workers, threads, progress. Running the same capture again finishes
+    what is missing or damaged and keeps what is there. Raises `StoreError` when `out` holds a store of another model or
+    configuration, or the disk has no room; `UsageError` on unknown sites, layers, channels, positions or dtypes;
+    `PartialError` when a worker died.
     """
+    how = Work(**work)
     planned = plan(
         reasoner,
         traces,
@@ -68,26 +85,16 @@ def capture(
         dtype=dtype,
         shard_size=shard_size,
     )
-    return carry_out(
-        planned, out, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=progress
-    )
+    return carry_out(planned, out, how)
 
 
-def resume(
-    store: AnyPath | str,
-    *,
-    device: str | None = None,
-    batch_size: int = 64,
-    engine: str = "inline",
-    workers: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> Store:
+def resume(store: AnyPath | str, *, device: str | None = None, **work: Any) -> Store:
     """Finish a store, and redo its damaged shards, from what it says of itself.
 
-    Its reasoner is loaded again as it was captured, on the same kind of device unless another is given. Raises as
-    `capture` does.
+    Its reasoner is loaded again as it was captured, on the same kind of device unless another is given. `work` are the
+    fields of `Work`. Raises as `capture` does.
     """
+    how = Work(**work)
     there = Store(store)
     meta = there.meta
     if "computed" not in meta:
@@ -101,27 +108,13 @@ def resume(
         dtype=meta["dtype"],
         shard_size=meta["shard_size"],
     )
-    return carry_out(
-        planned, store, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=progress
-    )
+    return carry_out(planned, store, how)
 
 
-def carry_out(
-    planned: Plan,
-    out: AnyPath | str,
-    *,
-    batch_size: int = 64,
-    engine: str = "inline",
-    workers: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> Store:
+def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
     """Open or start the store of a plan in `out`, and let an engine write the shards that it lacks."""
-    out = place(out)
-    checked_count("batch_size", batch_size)
-    if threads is not None:
-        checked_count("threads", threads)
-    made = executor(engine, workers)
+    out, progress = place(out), work.progress
+    made = executor(work.engine, work.workers)
     inline = isinstance(made, Inline)
     if not inline and str(out).startswith("memory://"):
         raise UsageError(f"{out} is the memory of this process, which workers cannot reach. Use engine inline.")
@@ -140,8 +133,8 @@ def carry_out(
             shard=shard,
             first=firsts[shard],
             last=firsts[shard + 1],
-            batch_size=batch_size,
-            threads=threads if inline or threads else 1,
+            batch_size=work.batch_size,
+            threads=work.threads if inline or work.threads else 1,
             device=computed["device"],
             computed=computed["dtype"],
         )

@@ -47,7 +47,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay the traces and write what passes each site. Run it again to resume."""
-    from interp.activations.capturing import carry_out
+    from interp.activations.capturing import Work, carry_out
     from interp.activations.plan import plan
     from interp.executors import executor
     from interp.traces import TraceSet
@@ -69,9 +69,8 @@ def run(
         emit({"out": out, **said}, as_json, lambda: print(_estimate(said)))
         return
     with Bars() as bars, bars.stage(f"capturing {len(found)} traces, {_estimate(said)}") as report:
-        store = carry_out(
-            planned, out, batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report
-        )
+        work = Work(batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report)
+        store = carry_out(planned, out, work)
     _captured(store, as_json)
 
 

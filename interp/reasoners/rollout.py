@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.errors import UsageError
 from interp.models.cache import new_cache, run_cached
 from interp.reasoners.interventions import Position
 from interp.reasoners.sampling import draw
@@ -23,6 +22,7 @@ from interp.traces import Channel
 
 if TYPE_CHECKING:
     from interp.reasoners.base import Reasoner
+    from interp.reasoners.options import ThinkOptions
 
 _ROOM = 64  # positions beyond the prompt that buffers have at first
 _TOGETHER = 64  # fed positions, each of a whole batch, whose entropies are computed at once
@@ -74,13 +74,8 @@ class Rollout:
         traces: Sequence[int],
         *,
         where: Position,
-        padding_side: str = "left",
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int = 0,
+        options: ThinkOptions,
     ) -> None:
-        if padding_side not in ("left", "right"):
-            raise UsageError(f"padding_side must be 'left' or 'right', but {padding_side!r} came.")
         # The plain model where nothing is to be changed, which is much faster; else the wrapped one.
         self.base = base
         self._plain = base is not reasoner.base
@@ -91,9 +86,7 @@ class Rollout:
         self._max_positions = reasoner.max_positions or 10**9
         self._sharing = reasoner.shares_position
         self.rows = [Row() for _ in prompts]
-        self._temperature = temperature
-        self._top_p = top_p
-        self._seed = seed
+        self._options = options
         self.where = where
         self.where.traces = np.asarray(traces, dtype=np.int64)
         room = max(map(len, prompts)) + _ROOM
@@ -108,7 +101,7 @@ class Rollout:
         self._last: Float[Tensor, "batch d_model"] = torch.zeros(0)
         self._logits: Float[Tensor, "batch vocab"] | None = None
         self._unsettled: list[tuple[Tensor, list[tuple[Row, int]], list[int]]] = []
-        self._read_prompts(prompts, padding_side)
+        self._read_prompts(prompts, options.padding_side)
 
     def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
         width = max(map(len, prompts))
@@ -144,12 +137,12 @@ class Rollout:
 
     def choose(self) -> Int[Tensor, " batch"]:
         """The next token of each row: the likeliest, or drawn at the temperature given."""
-        if not self._temperature:
+        if not self._options.temperature:
             return self.logits.argmax(-1)
         # Each draw is its trace's and its position's own, so that it does not depend on the batch.
         places = zip(self.where.traces.tolist(), (len(row.token_ids) for row in self.rows), strict=True)
-        draws = [np.random.default_rng([self._seed, *place]).random() for place in places]
-        return draw(self.logits, self._temperature, self._top_p, draws)
+        draws = [np.random.default_rng([self._options.seed, *place]).random() for place in places]
+        return draw(self.logits, self._options.temperature, self._options.top_p, draws)
 
     @property
     def room(self) -> Int[Tensor, " batch"]:
