@@ -111,7 +111,7 @@ def _side_by_side(
 
         def to_disk() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                options = {"sites": "resid_post", "channels": _EVERYTHING, "shard_size": shape[0]}
+                options: dict[str, Any] = {"sites": "resid_post", "channels": _EVERYTHING, "shard_size": shape[0]}
                 capture(small.reasoner, many, out=Path(folder) / "store", **options)
 
         contestants["to disk"] = to_disk

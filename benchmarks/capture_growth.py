@@ -10,13 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.growth_figure import draw
+from benchmarks.growth_figure import figure, keep
 from benchmarks.harness import RESULTS
 from benchmarks.small_model import WIDTH, SmallModel
 from interp.activations import layout
@@ -25,6 +25,9 @@ from interp.activations.rows import index_of
 from interp.models.address import Address
 from interp.reasoners.base import ReplayBatch
 from interp.traces import TraceSet
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 TOKENS = 1 << 15
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -94,6 +97,10 @@ def _timed(handout: Any, traces: TraceSet) -> dict[str, float]:
     return seconds
 
 
+def growth_figure(grown: pd.DataFrame) -> go.Figure:
+    title = f"Recording {len(ADDRESSES)} addresses of width {WIDTH}, {TOKENS:,} tokens in traces of growing length: cost of a token"
+    return figure(grown, "tokens", ("whole", *_PARTS), title)
+
+
 def keep_figure(grown: pd.DataFrame) -> None:
-    title = f"{len(ADDRESSES)} addresses of width {WIDTH}: cost for each token, {TOKENS:,} tokens in traces of growing length"
-    draw(grown, "tokens", ("whole", *_PARTS), title, "microseconds for each token", RESULTS / "capture-growth.html")
+    keep(growth_figure(grown), RESULTS / "capture-growth.html")

@@ -11,16 +11,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.growth_figure import draw, relative_spread
+from benchmarks.growth_figure import figure, keep, relative_spread
 from benchmarks.harness import RESULTS, interleaved, ratio
 from interp.activations import write_given
 from interp.problems.base import Problem
 from interp.traces import Trace, TraceSet
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 ROWS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 LENGTH, WIDTH, AT_ONCE = 1000, 64, 4096
@@ -102,6 +105,10 @@ def spread(grown: pd.DataFrame, column: str) -> float:
     return relative_spread(grown[column])
 
 
+def growth_figure(grown: pd.DataFrame) -> go.Figure:
+    title = f"A store of width {WIDTH} as it grows, warm: cost of a row, {AT_ONCE} random rows at once"
+    return figure(grown, "rows", PARTS, title, logarithmic=True)
+
+
 def keep_figure(grown: pd.DataFrame) -> None:
-    title = f"A store of width {WIDTH} as it grows, {AT_ONCE} random rows at once"
-    draw(grown, "rows", PARTS, title, "microseconds for each row", RESULTS / "store-growth.html", logarithmic=True)
+    keep(growth_figure(grown), RESULTS / "store-growth.html")

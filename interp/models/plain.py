@@ -85,7 +85,8 @@ def plain_of(bridge: TransformerBridge) -> Plain | None:
     found: Plain | None = vars(bridge).get(_PLAIN)
     if found is None or hook_points(bridge).hooked:
         return None
-    ours, theirs = (model.get_input_embeddings().weight for model in (found.base, bridge.original_model))
+    wrapped: Any = bridge.original_model
+    ours, theirs = (model.get_input_embeddings().weight for model in (found.base, wrapped))
     return found if ours.device == theirs.device and ours.dtype == theirs.dtype else None
 
 
