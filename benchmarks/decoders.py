@@ -135,11 +135,11 @@ def _organism(unit: Unit) -> dict[str, Any]:
             race = timed("race", lambda: evaluate(store, RACE, reasoner=reasoner, seeds=SPLITS, causal=False))
             rest = [method for method in unit.methods if method not in RACE]
             updates = SHORT if ORGANISMS[unit.name] != "other" else LONG
-            settings = {"verbalizer": {"updates": updates}}
+            settings = {"verbalizer": {"updates": updates}, "oracle": {"updates": LONG}}
             # The probe comes along because slow decoders read where it does.
             wide = (
                 timed(
-                    "rest", lambda: evaluate(store, ["probe", *rest], reasoner=reasoner, edits=200, settings=settings)
+                    "rest", lambda: evaluate(store, ["probe", *rest], reasoner=reasoner, edits=120, settings=settings)
                 )
                 if rest
                 else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.decoder_table import decoder_table
+from benchmarks.decoder_transfer import transfer_table
 from benchmarks.sae_answer import sae_answer
 from dashboards.runs import Run
 from interp import palette
@@ -35,6 +36,8 @@ def main(run_folder: str | None = None) -> None:
     if (RESULTS / "decoders.json").exists():
         kept = json.loads((RESULTS / "decoders.json").read_text())
         text = _fill(text, "decoders", f"{decoder_table(kept['organisms'])}\n\n{_measured('decoders')}")
+        page = ROOT / "docs" / "decoders.md"
+        page.write_text(_fill(page.read_text(), "transfer", transfer_table(kept.get("transfer", []))))
     if (RESULTS / "sae.json").exists():
         text = _fill(text, "sae", f"{sae_answer()}\n\n{_measured('sae')}")
     readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"))
@@ -125,7 +128,7 @@ def _fill(text: str, name: str, content: str) -> str:
     """Put `content` between a pair of markers; raises when they are not there."""
     pattern = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"README.md has no markers for {name!r}.")
+        raise SystemExit(f"the page has no markers for {name!r}.")
     return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
 
 

@@ -43,6 +43,28 @@ def test_bleu_is_nltks(found: list[tuple[str, str]]) -> None:
     assert bleu(written, gold) == pytest.approx(theirs if theirs > 1e-50 else 0.0, abs=1e-9)
 
 
+@given(long_pairs)
+@settings(max_examples=100, deadline=None)
+def test_bleu_is_sacrebleus(found: list[tuple[str, str]]) -> None:
+    from sacrebleu.metrics import BLEU
+
+    written, gold = [a for a, _ in found], [b for _, b in found]
+    order = min(4, max(len(text.split()) for text in gold))
+    theirs = BLEU(tokenize="none", smooth_method="none", max_ngram_order=order, force=True)
+    assert bleu(written, gold) == pytest.approx(theirs.corpus_score(written, [gold]).score / 100, abs=1e-9)
+
+
+@given(pairs)
+@settings(max_examples=100, deadline=None)
+def test_rouge_l_is_rouge_scores(found: list[tuple[str, str]]) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    theirs = RougeScorer(["rougeL"])
+    written, gold = [a for a, _ in found], [b for _, b in found]
+    expected = [theirs.score(b, a)["rougeL"].fmeasure for a, b in found]
+    np.testing.assert_allclose(rouge_l(written, gold), expected)
+
+
 @given(pairs)
 @settings(max_examples=100, deadline=None)
 def test_rouge_l_is_the_f1_of_the_longest_common_subsequence(found: list[tuple[str, str]]) -> None:
