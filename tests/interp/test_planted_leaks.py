@@ -1,0 +1,96 @@
+"""Leaks planted in turn, of labels, of the site and of the threshold: each looks like skill, and each is seen as a leak.
+
+The activations hold nothing but noise, so whatever reads more than chance on test problems has seen what it should not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from interp.activations import Store
+from interp.decoders import sites
+from interp.decoders.calibration import abstaining, threshold_for
+from interp.decoders.evaluate import decode
+from interp.problems import task
+from interp.splits import grouped_split
+from interp.targets import structures
+from interp.traces import TraceSet
+
+ADDRESSES = [f"blocks.{k}.hook_out" for k in range(12)]
+
+
+@pytest.fixture(scope="module")
+def noise(written_trace: Callable, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Store:
+    traces = TraceSet([written_trace(p) for p in task("chain:steps=3").generate(160, seed=0, split="test")])
+    made = {
+        name: np.random.default_rng(k).normal(size=(sum(len(t) for t in traces), 8)) for k, name in enumerate(ADDRESSES)
+    }
+    acts = {name: (lambda index, x=x: x[: len(index)]) for name, x in made.items()}
+    return write_store(tmp_path_factory.mktemp("noise") / "s", traces, acts)
+
+
+def test_labels_from_the_decoder_under_test_look_perfect_and_the_problems_own_do_not(
+    noise: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = decode(noise, ["probe"], offsets=[0], own_offsets=[])
+    assert honest.scores()["top1"].max() < 0.3
+    said = honest.of("probe").set_index(["trace", "step"])["text"]
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            sites,
+            "labels",
+            lambda store, rows, target: said.loc[list(zip(rows["trace"], rows["step"], strict=True))].to_numpy(object),
+        )
+        leaked = decode(noise, ["probe"], offsets=[0], own_offsets=[]).of("probe")
+    assert leaked.loc[leaked["split"] == "test", "right"].mean() > 0.45, "its own words come back to it"
+    truth = [noise.traces[t].problem.steps[s - 1].value for t, s in zip(leaked["trace"], leaked["step"], strict=True)]
+    assert (leaked["gold"] != truth).mean() > 0.5
+    again = honest.of("probe")
+    truth = [noise.traces[t].problem.steps[s - 1].value for t, s in zip(again["trace"], again["step"], strict=True)]
+    assert again["gold"].tolist() == truth, "gold is the problem's, whatever was read"
+
+
+def test_a_site_chosen_on_test_problems_looks_better_than_one_chosen_on_validation(noise: Store) -> None:
+    by_site = {
+        name: decode(noise, ["probe"], addresses=[name], offsets=[0], own_offsets=[]).of("probe") for name in ADDRESSES
+    }
+    share = {name: table.groupby("split")["right"].mean() for name, table in by_site.items()}
+    leaked = max(each["test"] for each in share.values())
+    found = decode(noise, ["probe"], offsets=[0], own_offsets=[])
+    chosen = found.sites["probe"].address.name
+    honest = found.scores()
+    honest_share = float(np.average(honest["top1"], weights=honest["n"]))
+    assert honest_share == pytest.approx(share[chosen]["test"]), "the score is that of the site that validation chose"
+    assert leaked > honest_share + 0.01
+    # Test labels dealt out anew move the best site on test problems, and leave the chosen one where it is.
+    rng = np.random.default_rng(5)
+    dealt = {
+        name: (
+            table.loc[table["split"] == "test", "text"] == rng.permutation(table.loc[table["split"] == "test", "gold"])
+        ).mean()
+        for name, table in by_site.items()
+    }
+    assert max(dealt, key=dealt.__getitem__) != max(share, key=lambda name: share[name]["test"])
+
+
+def test_a_threshold_chosen_on_test_labels_looks_better_than_one_of_validation(noise: Store) -> None:
+    table = decode(noise, ["probe"], addresses=ADDRESSES[:1], offsets=[0], own_offsets=[]).of("probe")
+    val, test = (table[table["split"] == part] for part in ("val", "test"))
+    confidence, right = test["confidence"].to_numpy(), test["right"].to_numpy(bool)
+    honest = abstaining(confidence, right, threshold_for(val["confidence"].to_numpy(), 0.9))
+    leaked = min((abstaining(confidence, right, t)["confabulation"] for t in np.unique(confidence)), default=1.0)
+    assert honest["confabulation"] > 0.7, "nothing can be known here"
+    assert leaked < honest["confabulation"] - 0.05
+    # Of other test labels the evaluation answers the same read-outs: what is answered does not hang on them.
+    turned = abstaining(confidence, ~right, threshold_for(val["confidence"].to_numpy(), 0.9))
+    assert turned["coverage"] == honest["coverage"] and turned["confabulation"] < 0.3
+
+
+def test_a_structure_in_two_parts_is_a_leak_that_the_split_rules_out(noise: Store) -> None:
+    groups = structures(noise, noise.index)
+    split = grouped_split(groups, 0)
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not set(groups[getattr(split, one)]) & set(groups[getattr(split, other)])
