@@ -18,12 +18,14 @@ from transformers.pytorch_utils import Conv1D
 
 from interp.decoders.writer import EOS, Words, Writer
 from interp.errors import UsageError, checked_count
-from interp.models.plain import plain_of
+from interp.models.plain import TransposedLinear, plain_of
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 RANK = 16
+# Linear maps whose weights are stored inputs x outputs.
+_TRANSPOSED = (Conv1D, TransposedLinear)
 
 
 class LowRank(nn.Module):
@@ -32,7 +34,7 @@ class LowRank(nn.Module):
     def __init__(self, base: Any, rank: int) -> None:
         super().__init__()
         weight = base.weight
-        wide, out = weight.shape if isinstance(base, Conv1D) else weight.shape[::-1]
+        wide, out = weight.shape if isinstance(base, _TRANSPOSED) else weight.shape[::-1]
         self.base = base
         self.down = nn.Parameter(torch.randn(wide, rank, device=weight.device) / math.sqrt(wide))
         self.up = nn.Parameter(torch.zeros(rank, out, device=weight.device))
@@ -50,7 +52,7 @@ def adapt(model: Any, rank: int) -> Any:
         (module, name, part)
         for module in list(adapted.modules())
         for name, part in module.named_children()
-        if isinstance(part, (Conv1D, nn.Linear))
+        if isinstance(part, (*_TRANSPOSED, nn.Linear))
     ]
     if not found:
         raise UsageError(f"{type(model).__name__} has no linear layers to adapt. Use a separate writer.")

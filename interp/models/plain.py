@@ -60,11 +60,11 @@ def keep_plain(model: Any) -> Any:
             elif isinstance(part, NewGELUActivation):
                 setattr(module, name, torch.nn.GELU(approximate="tanh"))
             elif type(part) is Conv1D:
-                setattr(module, name, _Linear(part.weight, part.bias))
+                setattr(module, name, TransposedLinear(part.weight, part.bias))
     return twin
 
 
-class _Linear(torch.nn.Module):
+class TransposedLinear(torch.nn.Module):
     """A linear map over weights that are stored inputs x outputs."""
 
     def __init__(self, weight: torch.nn.Parameter, bias: torch.nn.Parameter) -> None:
