@@ -107,7 +107,7 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
 
 def commitment(run: Run) -> dict[str, dict[str, Any]]:
     """As the commitment function of subtext measures it."""
-    from probes.commitment import commitment_exact
+    from probes.steady import commitment_exact
 
     rows = []
     for label, _, seed, reasoner in run.each([COMMITS]):

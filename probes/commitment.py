@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -101,13 +100,14 @@ def commitment(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Commit
     lengths = np.array([len(each) - 1 for each in answers])
     final = np.array([trace.answer for trace in traces])
     groups = np.array([trace.problem.structure for trace in traces])
-    flips = _flips(reasoner, traces, seed)
-    by_trace = np.zeros(len(traces), int)
+    by_trace = np.array(
+        [decided_at(np.array([[a == last for a in each]]))[0] for each, last in zip(answers, final, strict=True)]
+    )
+    flips = _flips(reasoner, traces, by_trace, seed)
     steps, decided = [], []
     for n in np.unique(lengths):
         here = np.flatnonzero(lengths == n)
         agrees = np.array([[a == final[t] for a in answers[t]] for t in here])
-        by_trace[here] = decided_at(agrees)
         read = _read(reasoner, [traces[t] for t in here], final[here], groups[here], int(n), seed)
         for k in range(n + 1):
             low, high = grouped_mean_interval(agrees[:, k], groups[here], seed=seed)
@@ -164,7 +164,7 @@ def _says(flips: pd.DataFrame, by_trace: np.ndarray, groups: np.ndarray, seed: i
         )
     held = groups[after["trace"].to_numpy()]
     low, high = grouped_mean_interval(after["flip"].to_numpy(), held, seed=seed)
-    said = f"changing a step after the decision moves {after['flip'].mean():.3f} [{low:.3f}, {high:.3f}] of the answers"
+    said = f"changing what comes after the decision moves {after['flip'].mean():.3f} [{low:.3f}, {high:.3f}] of the answers"
     if high < _POST_HOC:
         return f"what comes after the decision is post-hoc: {said} (n = {len(after)})."
     if low > _USED:
@@ -172,8 +172,12 @@ def _says(flips: pd.DataFrame, by_trace: np.ndarray, groups: np.ndarray, seed: i
     return f"no clear verdict: {said} (n = {len(after)})."
 
 
-def _flips(reasoner: Reasoner, traces: TraceSet, seed: int) -> pd.DataFrame:
-    """Every step changed once: trace, step, steps, and whether the answer moved; empty where steps cannot be changed."""
+def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:
+    """Every step changed once: trace, step, steps, and whether the answer moved; empty where steps cannot be changed.
+
+    In a text whose steps hold no value that could be mistaken, the text from the deciding step on, and from the one
+    after it on, is another problem's.
+    """
     from interp.causal.faithfulness import mistakes
     from interp.reasoners.recurrent import RecurrentReasoner
     from interp.reasoners.text import TextReasoner
@@ -182,12 +186,33 @@ def _flips(reasoner: Reasoner, traces: TraceSet, seed: int) -> pd.DataFrame:
         try:
             made = mistakes(reasoner, traces, seed)
         except UsageError:
-            return pd.DataFrame()
+            return _foreign_ends(reasoner, traces, by_trace, seed)
         made = made[made["after"] == "own words"]
         return made.assign(flip=~made["kept"])[["trace", "step", "steps", "flip"]]
     if isinstance(reasoner, RecurrentReasoner):
         return _exchanged_states(reasoner, traces, seed)
     return pd.DataFrame()
+
+
+def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:
+    """Each text with another problem's from the deciding step on, and from the one after it on, forced as it stands."""
+    from interp.causal.faithfulness import written
+    from interp.causal.forcing import force
+
+    texts, rng = [written(trace) for trace in traces], np.random.default_rng(seed)
+    rows, thoughts = [], []
+    for t, text in enumerate(texts):
+        for step in (by_trace[t], by_trace[t] + 1):
+            others = [k for k, other in enumerate(texts) if k != t and len(other.steps) >= step]
+            if 1 <= step <= len(text.steps) and others:
+                donor = texts[int(rng.choice(others))]
+                rows.append({"trace": t, "step": int(step), "steps": len(text.steps)})
+                thoughts.append([*text.first(step - 1), *donor.ids[len(donor.first(step - 1)) :]])
+    if not rows:
+        return pd.DataFrame()
+    after = force(reasoner, [traces[row["trace"]].problem for row in rows], thoughts, batch_size=256)
+    flips = [found.answer != traces[row["trace"]].answer for row, found in zip(rows, after, strict=True)]
+    return pd.DataFrame(rows).assign(flip=flips)
 
 
 def _exchanged_states(reasoner: RecurrentReasoner, traces: TraceSet, seed: int) -> pd.DataFrame:
@@ -248,73 +273,3 @@ def _end_of_step(trace: Trace, k: int) -> int:
     if not k:
         return max(p for p, channel in enumerate(trace.channel) if channel == Channel.PROMPT)
     return max(p for p, step in enumerate(trace.step) if step <= k and trace.thought[p])
-
-
-def steady_from(problem: Problem) -> int:
-    """The first step from which on a problem's value is its answer; operations that change nothing come after it."""
-    values = [step.value for step in problem.steps]
-    last = len(values)
-    while last > 1 and values[last - 2] == problem.answer:
-        last -= 1
-    return last
-
-
-def steady_problems(n: int, seed: int) -> list[Problem]:
-    """Held-out chains whose answer stands from a known step on: every (number of steps, step) from 2 to 5 equally often.
-
-    Every value is left as it is by two of the operations, so the last ones can be chosen to change nothing. No word of
-    the question says which.
-    """
-    from interp.problems.chain import ChainTask
-
-    task, rng = ChainTask(), Random(f"steady|{seed}")
-    kinds = [(steps, k) for steps in range(task.min_steps, task.max_steps + 1) for k in range(1, steps + 1)]
-    found: dict[str, Problem] = {}
-    while len(found) < n:
-        steps, steady = kinds[len(found) % len(kinds)]
-        start = value = rng.randrange(task.n_values)
-        names = []
-        for k in range(1, steps + 1):
-            moving = k <= steady
-            usable = [each for each in task.operations if (each.table[value] != value) == moving]
-            chosen = rng.choice(usable)
-            names.append(chosen.name)
-            value = chosen.table[value]
-        problem = task.problem(start, names)
-        if problem.split == "test":
-            found.setdefault(problem.id, problem)
-    return list(found.values())
-
-
-def commitment_exact(
-    n: int = 560, seed: int = 0, within: int = 1, model: str | Reasoner = "chain-recurrent"
-) -> dict[str, Any]:
-    """How often the step of decision is found within `within` of the truth, in the form of a measure.
-
-    `chain-recurrent` has been taught to hold the value after step k at iteration k, and the answer once it is reached;
-    the problems are those of `steady_problems`, so the truth is `steady_from`. Beside it stand always naming the last
-    step, and the same on step numbers shuffled among problems.
-    """
-    from interp.loading import load
-
-    reasoner, problems = load(model) if isinstance(model, str) else model, steady_problems(n, seed)
-    traces = reasoner.think(problems, batch_size=256)
-    truth = np.array([steady_from(problem) for problem in problems])
-    answers = forced_answers(reasoner, traces)
-    agrees = np.array([[a == trace.answer for a in each] for each, trace in zip(answers, traces, strict=True)])
-    found = decided_at(agrees)
-    groups = np.array([problem.structure for problem in problems])
-    near = np.abs(found - truth) <= within
-    last = np.array([problem.n_steps for problem in problems])
-    low, high = grouped_mean_interval(near, groups, seed=seed)
-    shuffled = np.random.default_rng(seed).permutation(found)
-    return {
-        "value": float(near.mean()),
-        "ci": [low, high],
-        "n": n,
-        "note": (
-            f"{reasoner.name}, {n} held-out problems with operations that change nothing at the end; exactly right "
-            f"{(found == truth).mean():.3f}; always the last step {(np.abs(last - truth) <= within).mean():.3f}, shuffled "
-            f"among problems {(np.abs(shuffled - truth) <= within).mean():.3f}; answers right {traces.accuracy:.3f}"
-        ),
-    }

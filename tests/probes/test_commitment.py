@@ -8,7 +8,8 @@ import pytest
 import interp
 from interp.errors import UsageError
 from interp.problems import task
-from probes.commitment import commitment, commitment_exact, decided_at, forced_answers, steady_from, steady_problems
+from probes.commitment import _foreign_ends, commitment, decided_at, forced_answers
+from probes.steady import commitment_exact, steady_from, steady_problems
 
 
 def test_decided_at_the_first_step_of_lasting_agreement() -> None:
@@ -56,3 +57,14 @@ def test_who_thinks_in_no_steps_is_refused() -> None:
     traces = direct.think(direct.task.generate(20, seed=1, split="test"))
     with pytest.raises(UsageError, match=r"has no steps of thinking|cannot be made to answer early"):
         commitment(direct, traces)
+
+
+def test_where_no_value_can_be_mistaken_the_rest_of_another_text_takes_its_place() -> None:
+    """Decided at the last step of a text that is used: another problem's there moves the answer, and nothing comes after."""
+    reasoner = interp.load("chain-text")
+    traces = reasoner.think(reasoner.task.generate(40, seed=8, split="test"))
+    last = np.array([max(trace.step) for trace in traces])
+    ends = _foreign_ends(reasoner, traces, last, seed=0)
+    assert (ends["step"] == ends["steps"]).all() and ends["flip"].mean() > 0.7
+    early = _foreign_ends(reasoner, traces, np.ones(40, int), seed=0)
+    assert set(early["step"]) == {1, 2} and early["flip"].mean() > 0.7
