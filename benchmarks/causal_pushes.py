@@ -109,10 +109,10 @@ def commitment(run: Run) -> dict[str, dict[str, Any]]:
     """As the commitment function of subtext measures it."""
     from probes.steady import commitment_exact
 
-    rows = []
+    rows: list[tuple[Any, dict[str, Any]]] = []
     for label, _, seed, reasoner in run.each([COMMITS]):
         found = commitment_exact(n=run.size(560, seed), seed=SEED, model=reasoner)
         rows.append(({"organism": label}, {key: found.get(key) for key in ("value", "ci", "n", "note")}))
     if not rows:
         return {}
-    return {"causal.commitment_exact": worst(rows, min, rows[0][1]["note"])}
+    return {"causal.commitment_exact": worst(rows, min, str(rows[0][1]["note"]))}
