@@ -16,16 +16,25 @@ ORGANISMS = {
     "graph-coconut": "other",
     "variables-coconut": "other",
 }
+# Answers right below which an organism does not solve its task: its thoughts need not hold what they are asked for.
+SOLVED = 0.9
 # Says each step's text from the question and the latent, so its own question-only twin stands beside it.
 VERBALIZER = "verbalizer"
 
 
 def figures(results: Sequence[dict[str, Any]], missing: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The group's figures, each the worst over the organisms that were measured."""
-    whole = [each for each in results if "error" not in each]
+    """The group's figures, each the worst over the organisms that were measured and solve their task."""
+    there = [each for each in results if "error" not in each]
+    whole = [each for each in there if each["accuracy"] >= SOLVED]
     absent = [
         *missing,
         *(f"{each['organism']} seed {each['seed']} ({each['error']})" for each in results if "error" in each),
+        *(
+            f"{each['organism']} seed {each['seed']} (left out, it does not solve its task: answers right "
+            f"{each['accuracy']:.3f})"
+            for each in there
+            if each["accuracy"] < SOLVED
+        ),
     ]
     taken = {}
     for figure, group in (("chain_exact_min", "chain"), ("other_exact_min", "other"), ("hard_exact_min", "hard")):
@@ -44,7 +53,7 @@ def _steps(each: dict[str, Any], method: str) -> list[dict[str, Any]]:
 
 def _exact(results: Sequence[dict[str, Any]], absent: Sequence[str]) -> dict[str, Any]:
     if not results:
-        return {"value": None, "note": f"not there: {', '.join(absent)}"}
+        return {"value": None, "note": f"not measured: {', '.join(absent)}"}
     worst = [(min(_steps(each, each["best"]), key=lambda row: row["top1"]), each) for each in results]
     cell, _ = min(worst, key=lambda pair: pair[0]["top1"])
     said = "; ".join(
@@ -52,7 +61,7 @@ def _exact(results: Sequence[dict[str, Any]], absent: Sequence[str]) -> dict[str
         f"answers right {each['accuracy']:.3f})"
         for row, each in worst
     )
-    gone = f"; not there: {', '.join(absent)}" if absent else ""
+    gone = f"; not measured: {', '.join(absent)}" if absent else ""
     return {"value": cell["top1"], "ci": [cell["ci_low"], cell["ci_high"]], "n": cell["n"], "note": said + gone}
 
 

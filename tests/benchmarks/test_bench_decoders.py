@@ -53,6 +53,15 @@ def test_every_figure_of_the_group_is_taken(measures: dict[str, dict[str, Any]])
     assert set(measures) == set(table()["decoders"])
 
 
+def test_an_organism_that_does_not_solve_its_task_is_left_out_and_named() -> None:
+    lost = organism("chain-coconut", 1, 0.1) | {"accuracy": 0.42}
+    lost["calibration"] = lost["calibration"] | {"ece": 0.5, "confabulation": 0.5}
+    found = figures([organism("chain-coconut", 0, 0.98), lost], [])
+    assert found["decoders.chain_exact_min"]["value"] == 0.98
+    assert "chain-coconut seed 1 (left out" in found["decoders.chain_exact_min"]["note"]
+    assert found["decoders.ece"]["value"] == 0.02 and found["decoders.confabulation_at_90"]["value"] == 0.01
+
+
 def test_figures_are_the_worst_over_organisms_and_seeds(measures: dict[str, dict[str, Any]]) -> None:
     assert measures["decoders.chain_exact_min"]["value"] == 0.96
     assert measures["decoders.other_exact_min"]["value"] == 0.9
@@ -63,7 +72,7 @@ def test_figures_are_the_worst_over_organisms_and_seeds(measures: dict[str, dict
 
 
 def test_what_is_missing_is_said_and_not_estimated(measures: dict[str, dict[str, Any]]) -> None:
-    assert "not there: chain31-coconut seed 0" in measures["decoders.chain_exact_min"]["note"]
+    assert "not measured: chain31-coconut seed 0" in measures["decoders.chain_exact_min"]["note"]
     assert measures["decoders.hard_exact_min"]["value"] is None
 
 
