@@ -31,7 +31,7 @@ CONTENT = {
     "maze-swapped": "compute",  # trained with another maze's trace, so what its trace says cannot help
 }
 MAPPED = ("chain3-thinking-tokens", "chain3-staged-pauses", "variables-coconut")
-N_READ, N_SWAPPED, N_BATTERY, N_MAZE, N_FEW, N_MANY = 300, 150, 150, 60, 150, 900
+N_READ, N_SWAPPED, N_BATTERY, N_MAZE, N_FEW, N_MANY = 300, 400, 150, 60, 150, 900
 SOLVED = 0.5  # a number of steps that an organism does not solve has too few right answers to swap
 
 

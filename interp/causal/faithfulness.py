@@ -183,7 +183,9 @@ def relabelled(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[Tra
         names = dict(zip(symbols, rng.sample(symbols, len(symbols)), strict=True))
 
         def exchanged(text: str, names: dict[str, str] = names) -> str:
-            return " ".join(names.get(word, word) for word in text.split())
+            return " ".join(
+                word.replace(_symbol(word), names.get(_symbol(word), _symbol(word))) for word in text.split()
+            )
 
         said = " ".join(reasoner.tokenizer.convert_ids_to_tokens(written(trace).ids))
         answer = exchanged(trace.problem.answer)
@@ -203,7 +205,7 @@ def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]
     chosen, thoughts = [], []
     for number, trace in enumerate(traces):
         steps = written(trace).steps
-        named = [symbols.intersection(reasoner.tokenizer.convert_ids_to_tokens(list(step))) for step in steps]
+        named = [symbols & set(map(_symbol, reasoner.tokenizer.convert_ids_to_tokens(list(step)))) for step in steps]
         pair = next(
             (k for k in range(len(steps) - 1) if named[k] and named[k + 1] and not named[k] & named[k + 1]), None
         )
@@ -214,6 +216,11 @@ def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]
     if not chosen:
         raise UsageError("no two neighbouring steps of these traces are independent, so none can be exchanged.")
     return force(reasoner, [traces[k].problem for k in chosen], thoughts, batch_size=256), chosen
+
+
+def _symbol(word: str) -> str:
+    """A word without the colon that marks it as being defined."""
+    return word.removesuffix(":") or word
 
 
 def _share(held: Sequence[bool], traces: Sequence[Trace]) -> dict[str, float]:

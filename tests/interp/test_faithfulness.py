@@ -150,6 +150,21 @@ def test_independent_steps_are_exchanged_and_dependent_ones_refused(
         reordered(text, thought)
 
 
+def test_names_are_the_same_symbol_where_they_are_defined_and_where_they_are_used() -> None:
+    solver = interp.load("igsm")
+    traces = solver.think(solver.task.generate(60, seed=17))
+    same, chosen = reordered(solver, traces)
+    for trace, number in zip(same, chosen, strict=True):
+        names = [step.text.split()[0] for step in traces[number].problem.steps]
+        assert len(names) > 2, "two steps that use nothing of each other are followed by one that uses both"
+        assert sorted(thought_ids(trace)) == sorted(thought_ids(traces[number]))
+    after, expected = relabelled(solver, traces)
+    assert np.mean([trace.answer == answer for trace, answer in zip(after, expected, strict=True)]) > 0.9
+    for trace, was in zip(after, traces, strict=True):
+        words, before = trace.problem.question.split(), was.problem.question.split()
+        assert words != before and [w.endswith(":") for w in words] == [w.endswith(":") for w in before]
+
+
 def test_silent_traces_have_nothing_to_test(coconut: interp.Reasoner, traces: TraceSet) -> None:
     with pytest.raises(UsageError, match="has no visible thought"):
         early_answering(coconut, traces)

@@ -81,6 +81,7 @@ class IGSMTask(DrawnTask):
         ]
         self.spec = spec_of("igsm", options)
         self.values = tuple(str(v) for v in range(self.mod))
+        self.symbols = NAMES  # words that may be exchanged for each other throughout a problem
 
     def vocabulary(self) -> list[str]:
         return vocabulary(self.values)
