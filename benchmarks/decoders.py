@@ -89,12 +89,16 @@ def bench(
         for number, result in executor("process", workers).map(measure, work):
             found[number] = result
             step(len(found), len(units) + len(taken))
-    results = [found[number] for number in range(len(units))]
+    results = sorted((found[number] for number in range(len(units))), key=_place)
     measures = report("decoders", figures(results, missing))
     more = {"organisms": results, "missing": missing, "seconds": time.perf_counter() - began}
     if quick or only:
         return {"schema_version": 1, "name": "decoders", "measures": measures, **more}
     return keep("decoders", measures, **more, transfer=[found[len(units) + k] for k in range(len(taken))])
+
+
+def _place(result: dict[str, Any]) -> tuple[int, int]:
+    return result["seed"], list(ORGANISMS).index(result["organism"])
 
 
 def _units(folder: Path | None, only: str | None, quick: bool) -> tuple[list[Unit], list[str]]:
