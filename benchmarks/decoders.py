@@ -39,7 +39,9 @@ TRAINING_SEEDS = (0, 1, 2)
 RACE = ("probe", "logit_lens", "neighbours")
 MORE = ("tuned_lens", "nearest_token", "nearest_text", "step_embedding", "continuation", "sae", "oracle", "verbalizer")
 # So that the bench stays within its ten minutes: where questions are long, each update takes several times as long.
-SHORT, LONG = 700, 300
+UPDATES, ORACLE_UPDATES = 700, 300
+# A graph's nodes are said after few; texts of four words over five thoughts take long.
+VERBALIZED = {"graph-coconut": 300, "variables-coconut": 1500}
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,10 @@ def _organism(unit: Unit) -> dict[str, Any]:
             store = timed("capture", lambda: interp.capture(reasoner, traces, channels=["latent", "special"], out=out))
             race = timed("race", lambda: evaluate(store, RACE, reasoner=reasoner, seeds=SPLITS, causal=False))
             rest = [method for method in unit.methods if method not in RACE]
-            updates = SHORT if ORGANISMS[unit.name] != "other" else LONG
-            settings = {"verbalizer": {"updates": updates}, "oracle": {"updates": LONG}}
+            settings = {
+                "verbalizer": {"updates": VERBALIZED.get(unit.name, UPDATES)},
+                "oracle": {"updates": ORACLE_UPDATES},
+            }
             # The probe comes along because slow decoders read where it does.
             wide = (
                 timed(
