@@ -50,9 +50,16 @@ class Taken:
                     channels = ["latent", "thought", "special"]
                     stores.append(interp.capture(reasoner, traces, channels=channels, out=Path(folder) / name))
                 read = decode(stores[0], METHODS, reasoner=home, samples=60_000)
-                return plain(told | {"rows": transfer(read, stores[1]).to_dict("records")})
+                rows = plain(transfer(read, stores[1]).to_dict("records"))
+                return told | {"rows": [row | {"note": self._by_name(row["note"])} for row in rows]}
         except CotlensError as error:
-            return told | {"error": str(error).replace(self.sources[0], "").replace(self.sources[1], "")}
+            return told | {"error": self._by_name(str(error))}
+
+    def _by_name(self, said: str) -> str:
+        """What is kept names organisms, not the folders of this machine."""
+        for source, name in zip(self.sources, self.names, strict=True):
+            said = said.replace(source, name) if Path(source).is_dir() else said
+        return said
 
 
 def journeys(folder: Path | None) -> list[Taken]:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.decoder_figures import figures
 from benchmarks.decoder_table import decoder_table
-from benchmarks.decoder_transfer import journeys, transfer_table
+from benchmarks.decoder_transfer import Taken, journeys, transfer_table
 from interp.measures import table
 
 
@@ -51,6 +51,13 @@ def measures() -> dict[str, dict[str, Any]]:
 
 def test_every_figure_of_the_group_is_taken(measures: dict[str, dict[str, Any]]) -> None:
     assert set(measures) == set(table()["decoders"])
+
+
+def test_what_is_kept_names_organisms_and_not_folders(tmp_path: Path) -> None:
+    taken = Taken("seed", ("a seed 0", "a seed 1"), ("chain-coconut", str(tmp_path)))
+    assert taken._by_name(f"chain-coconut's lens, made by another model ({tmp_path})") == (
+        "chain-coconut's lens, made by another model (a seed 1)"
+    )
 
 
 def test_an_organism_that_does_not_solve_its_task_is_left_out_and_named() -> None:
