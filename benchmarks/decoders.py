@@ -38,7 +38,7 @@ SEED, N, SPLITS = 71, 2500, (0, 1)
 TRAINING_SEEDS = (0, 1, 2)
 RACE = ("probe", "logit_lens", "neighbours")
 MORE = ("tuned_lens", "nearest_token", "nearest_text", "step_embedding", "continuation", "sae", "oracle", "verbalizer")
-# So that the bench stays within its ten minutes: where questions are long, each update takes several times as long.
+# So that the bench stays within a quarter of an hour on two cores: where questions are long, each update takes several times as long.
 UPDATES, ORACLE_UPDATES = 700, 300
 # A graph's nodes are said after few; texts of four words over five thoughts take long.
 VERBALIZED = {"graph-coconut": 300, "variables-coconut": 1500}
