@@ -66,14 +66,15 @@ def journeys(folder: Path | None) -> list[Taken]:
     """Those of `JOURNEYS` whose organisms are there: shipped, or in `folder` as NAME-seedN."""
     found = []
     for differs, one, other in JOURNEYS:
-        places = [_place(folder, *end) for end in (one, other)]
+        places = [source_of(folder, *end) for end in (one, other)]
         if all(places):
             names = (f"{one[0]} seed {one[1]}", f"{other[0]} seed {other[1]}")
             found.append(Taken(differs, names, (str(places[0]), str(places[1]))))
     return found
 
 
-def _place(folder: Path | None, name: str, seed: int) -> str | None:
+def source_of(folder: Path | None, name: str, seed: int) -> str | None:
+    """What loads the organism `name` of a training seed: a shipped one, or NAME-seedN in `folder`; None if neither is."""
     from interp.organisms.catalog import shipped
 
     if seed == 0 and name in shipped():

@@ -19,7 +19,7 @@ import pandas as pd
 
 import interp
 from benchmarks.decoder_figures import ORGANISMS, figures
-from benchmarks.decoder_transfer import Taken, journeys
+from benchmarks.decoder_transfer import Taken, journeys, source_of
 from benchmarks.harness import keep
 from interp.console import Bars, plain
 from interp.decoders.calibration import abstaining, calibration_error, threshold_for
@@ -29,7 +29,6 @@ from interp.errors import CotlensError, UsageError, unknown
 from interp.evaluation import Evaluation, evaluate
 from interp.executors import executor
 from interp.measures import report
-from interp.organisms.catalog import shipped
 from interp.splits import grouped_split
 from interp.stats import grouped_mean_interval
 from interp.targets import structures
@@ -46,17 +45,13 @@ VERBALIZED = {"graph-coconut": 300, "variables-coconut": 1500}
 
 @dataclass(frozen=True)
 class Unit:
-    """One organism of one training seed; `folder` holds those that are not shipped."""
+    """One organism of one training seed, and what loads it."""
 
     name: str
     seed: int
-    folder: str | None
+    source: str
     methods: tuple[str, ...]
     n: int
-
-    @property
-    def source(self) -> str:
-        return self.name if self.folder is None else str(Path(self.folder) / f"{self.name}-seed{self.seed}")
 
     @property
     def label(self) -> str:
@@ -108,12 +103,12 @@ def _units(folder: Path | None, only: str | None, quick: bool) -> tuple[list[Uni
     units, missing = [], []
     for seed in TRAINING_SEEDS:
         for name in [only] if only else reversed(ORGANISMS):
-            there = name in shipped() if seed == 0 else folder is not None and (folder / f"{name}-seed{seed}").is_dir()
-            if there:
-                methods = RACE if seed or quick else (*RACE, *MORE)
-                units.append(Unit(name, seed, None if seed == 0 else str(folder), methods, 600 if quick else N))
-            else:
+            source = source_of(folder, name, seed)
+            if source is None:
                 missing.append(f"{name} seed {seed}")
+                continue
+            methods = RACE if seed or quick else (*RACE, *MORE)
+            units.append(Unit(name, seed, source, methods, 600 if quick else N))
     return units, missing
 
 

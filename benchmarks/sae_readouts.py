@@ -17,7 +17,7 @@ from interp.sae.quality import explained_variance, sparsity
 from interp.sae.single_features import choose, f1_scores
 from interp.sae.splice import spliced
 from interp.splits import grouped_split
-from interp.stats import first_within_error, grouped_mean_interval
+from interp.stats import drawn_groups, first_within_error, grouped_mean_interval
 from interp.targets import structures
 from probes.decoder import ProbeDecoder
 
@@ -144,12 +144,10 @@ class Readouts:
 
 def _interval(said: np.ndarray, holds: np.ndarray, groups: np.ndarray, draws: int = 300) -> tuple[float, float]:
     """A 95 % interval of the median F1, resampling whole structures."""
-    members = np.unique(groups, return_inverse=True)[1]
-    n = int(members.max()) + 1
-    counts = np.zeros((3, n, said.shape[1]))
+    members, drawn = drawn_groups(groups, draws, seed=0)
+    counts = np.zeros((3, drawn.shape[1], said.shape[1]))
     for count, each in zip(counts, (said & holds, said, holds), strict=True):
         np.add.at(count, members, each)
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
     hits, claimed, there = (drawn @ count for count in counts)
     low, high = np.quantile(np.median(2 * hits / np.maximum(claimed + there, 1), axis=1), [0.025, 0.975])
     return float(low), float(high)

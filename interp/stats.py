@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import betainc, gammainc
 
 
@@ -47,6 +47,15 @@ def grouped_mean_interval(
     means = ((drawn @ kinds[:, :n_seeds]) * times).sum(axis=1)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def drawn_groups(
+    groups: np.ndarray, draws: int, seed: int
+) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, "draws groups"]]:
+    """For a bootstrap over whole groups: the number of each row's group, and how often each group is drawn."""
+    of_group = np.unique(groups, return_inverse=True)[1]
+    n = int(of_group.max()) + 1
+    return of_group, np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
 
 
 def matches_p_value(predicted: np.ndarray, gold: np.ndarray) -> float:

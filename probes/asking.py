@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.traces import TraceSet
 
-Model = Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")]
 Task = Annotated[str | None, typer.Option(help="as subtext:n=500,seed=7; the reasoner's own task by default")]
 Traces = Annotated[Path | None, typer.Option(help="Parquet file of traces of this model, instead of thinking now")]
 N = Annotated[int, typer.Option(help="held-out problems to think about")]

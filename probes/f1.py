@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from interp.stats import drawn_groups
+
 
 def macro_f1(gold: np.ndarray, read: np.ndarray) -> float:
     """The mean over the labels in `gold` of each label's F1; a label that is never read counts 0."""
@@ -22,10 +24,7 @@ def f1_interval(
     seed: int = 0,
 ) -> tuple[float, float]:
     """A percentile bootstrap interval of macro-F1, or of its lead over the predictions `against`, over groups."""
-    _, codes = np.unique(groups, return_inverse=True)
-    counts = np.random.default_rng(seed).multinomial(
-        codes.max() + 1, np.full(codes.max() + 1, 1 / (codes.max() + 1)), draws
-    )
+    codes, counts = drawn_groups(groups, draws, seed)
     scores = _resampled(gold, read, codes, counts)
     if against is not None:
         scores = scores - _resampled(gold, against, codes, counts)

@@ -19,9 +19,10 @@ from scipy.stats import rankdata
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Problem
-from interp.stats import grouped_mean_interval
+from interp.stats import drawn_groups, grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet
 from probes.information import Features, class_costs, folds
+from probes.latents import another_row, states_of_rows, words_until
 from probes.metrics import bootstrap_interval, scores
 from probes.wording import token_columns
 
@@ -97,7 +98,7 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
         )
     groups = np.array([traces[each.trace].problem.structure for each in at])
     own = _states(reasoner, traces, at)
-    text = token_columns([_text(traces[each.trace], each.position) for each in at])
+    text = token_columns([words_until(traces[each.trace], each.position) for each in at])
     difficulty = token_columns([_difficulty(traces[each.trace].problem, each.step) for each in at])
     readers = {
         "latents": own,
@@ -106,7 +107,7 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
         "text and difficulty": np.concatenate([text, difficulty], axis=1),
         BOTH: np.concatenate([difficulty, own], axis=1),
         "next word's entropy": np.array([[_entropy(traces[each.trace], each.position)] for each in at], np.float32),
-        "another moment's latents": own[_others(at, seed)],
+        "another moment's latents": own[another_row(np.array([each.step for each in at]), seed)],
         "untrained twin": _states(random_init(reasoner), traces, at),
         "nothing": np.empty((len(at), 0), np.float32),
     }
@@ -132,9 +133,7 @@ def auroc_lead(
     wrong: np.ndarray, ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, *, seed: int = 0, draws: int = 1000
 ) -> dict[str, Any]:
     """AUROC of one alarm minus another's on the same rows, with a 95 % interval over whole groups drawn for both."""
-    of_group = np.unique(groups, return_inverse=True)[1]
-    n = int(of_group.max()) + 1
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    of_group, times = drawn_groups(groups, draws, seed)
     areas = [
         np.array([_area(wrong, ranks, weights) for weights in [np.ones(len(wrong)), *times[:, of_group]]])
         for ranks in (np.unique(each, return_inverse=True)[1] for each in (ours, theirs))
@@ -203,38 +202,14 @@ def _thoughts(trace: Trace, before: int) -> int:
 
 
 def _states(reasoner: Reasoner, traces: TraceSet, at: Sequence[Moment]) -> Features:
-    from probes.latents import states
-
-    out: np.ndarray | None = None
-    for step in sorted({each.step for each in at}):
-        rows = [row for row, each in enumerate(at) if each.step == step]
-        positions = np.full(len(traces), -1)
-        positions[[at[row].trace for row in rows]] = [at[row].position for row in rows]
-        acts = np.concatenate(list(states(reasoner, traces, positions).values()), axis=1)
-        out = np.zeros((len(at), acts.shape[1]), np.float32) if out is None else out
-        out[rows] = acts[[at[row].trace for row in rows]]
-    assert out is not None
-    return out
-
-
-def _text(trace: Trace, position: int) -> list[str]:
-    said = (Channel.PROMPT, Channel.THOUGHT)
-    return [t for k, t in enumerate(trace.tokens) if k <= position and trace.channel[k] in said]
+    trace, position, step = np.array([(each.trace, each.position, each.step) for each in at]).T
+    return states_of_rows(reasoner, traces, trace, position, step)
 
 
 def _entropy(trace: Trace, position: int) -> float:
     """Of the model's distribution over the word that comes next, in nats; 0 where nothing was predicted there."""
     after = trace.entropy[position + 1] if position + 1 < len(trace) else float("nan")
     return after if after == after else 0.0
-
-
-def _others(at: Sequence[Moment], seed: int) -> np.ndarray:
-    """For each moment another one after as many steps."""
-    steps, order = np.array([each.step for each in at]), np.arange(len(at))
-    for step in np.unique(steps):
-        here = np.random.default_rng(seed).permutation(np.flatnonzero(steps == step))
-        order[here] = np.roll(here, 1)
-    return order
 
 
 def _difficulty(problem: Problem, step: int) -> list[str]:
@@ -285,9 +260,8 @@ def compute_summary(sets: Mapping[str, Sequence[Trace]], *, seed: int = 0, draws
         used = np.array([sum(c in (Channel.THOUGHT, Channel.LATENT) for c in trace.channel) for trace in traces], float)
         needed = np.array([trace.problem.n_steps for trace in traces], float)
         length = np.array([len(trace.problem.question.split()) for trace in traces])
-        groups = np.unique([trace.problem.structure for trace in traces], return_inverse=True)[1]
-        n = int(groups.max()) + 1
-        times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)[:, groups]
+        of_group, drawn = drawn_groups(np.array([trace.problem.structure for trace in traces]), draws, seed)
+        times = drawn[:, of_group]
         whole = [rankdata(used), rankdata(needed)]
         within = [_within(each, length) for each in whole]
         row: dict[str, Any] = {"set": name}

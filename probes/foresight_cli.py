@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
 from interp.console import AsJson, Bars, emit, print_table
-from probes.asking import Model, N, Seed, Task, Temperature, Traces, thought_about
+from probes.asking import N, Seed, Task, Temperature, Traces, thought_about
 
 
 @loads_a_model
@@ -63,10 +63,9 @@ def compute_command(
         reasoner, own = thought_about(bars, loading, model, None, None, n, seed, temperature)
         sets = {f"{reasoner.task.spec} (own)": own}
         for spec in task or []:
-            sized = spec if "n=" in spec else f"{spec}{',' if ':' in spec else ':'}n={n},seed={seed}"
             with bars.stage(f"thinking about {spec}") as progress:
                 sets[spec] = reasoner.think(
-                    problems_of(sized), batch_size=256, temperature=temperature, seed=seed, progress=progress
+                    problems_of(spec, n, seed), batch_size=256, temperature=temperature, seed=seed, progress=progress
                 )
     table, summary = adaptive_compute(sets), compute_summary(sets, seed=seed)
     chosen = isinstance(reasoner, TextReasoner)

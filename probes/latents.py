@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from interp.errors import UsageError
 from interp.models.address import resolve
@@ -39,6 +39,36 @@ def states(
     return {name: found[name] for name in names}
 
 
+def states_of_rows(
+    reasoner: Reasoner,
+    traces: Sequence[Trace],
+    trace: np.ndarray,
+    position: np.ndarray,
+    kind: np.ndarray,
+    addresses: Sequence[str] | None = None,
+) -> Features:
+    """The activations at rows of (trace, position), all addresses beside each other; a trace has one row of a kind."""
+    out: np.ndarray | None = None
+    for each in np.unique(kind):
+        here = np.flatnonzero(kind == each)
+        at = np.full(len(traces), -1)
+        at[trace[here]] = position[here]
+        acts = np.concatenate(list(states(reasoner, traces, at, addresses).values()), axis=1)
+        out = np.zeros((len(kind), acts.shape[1]), np.float32) if out is None else out
+        out[here] = acts[trace[here]]
+    assert out is not None
+    return out
+
+
+def another_row(kind: np.ndarray, seed: int) -> Int[np.ndarray, " rows"]:
+    """For each row the number of another one of its kind: whose latents take its own ones' place in a control."""
+    order = np.arange(len(kind))
+    for each in np.unique(kind):
+        shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(kind == each))
+        order[shuffled] = np.roll(shuffled, 1)
+    return order
+
+
 def addresses_of(reasoner: Reasoner, addresses: Sequence[str] | None) -> list[str]:
     asked = list(addresses) if addresses else ["resid_post", "final"]
     return [address.name for address in resolve(reasoner.model, asked)]
@@ -64,12 +94,13 @@ def beside_text(
     from interp.loading import random_init
 
     at = place_positions(traces, place)
-    words = token_columns([_up_to(trace, position) for trace, position in zip(traces, at, strict=True)])
+    words = token_columns([words_until(trace, position) for trace, position in zip(traces, at, strict=True)])
     own = np.concatenate(list(states(reasoner, traces, at, addresses).values()), axis=1)
     twin = np.concatenate(list(states(random_init(reasoner), traces, at, addresses).values()), axis=1)
     return [words, np.concatenate([words, twin], axis=1)], own
 
 
-def _up_to(trace: Trace, position: int) -> list[str]:
+def words_until(trace: Trace, position: int) -> list[str]:
+    """The words of question and thought up to and with a position."""
     said = (Channel.PROMPT, Channel.THOUGHT)
     return [token for k, token in enumerate(trace.tokens) if k <= position and trace.channel[k] in said]

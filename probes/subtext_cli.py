@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import QualityError, UsageError
-from probes.asking import Model, N, Seed, Synonyms, Target, Task, Temperature, Traces, thought_about
+from probes.asking import N, Seed, Synonyms, Target, Task, Temperature, Traces, thought_about
 from probes.foresight_cli import compute_command, foresight_command, uncertainty_command
 
 if TYPE_CHECKING:

@@ -22,8 +22,10 @@ from jaxtyping import Float, Int
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import KnowsPosterior
-from interp.traces import Channel, Trace, TraceSet
+from interp.stats import drawn_groups
+from interp.traces import Trace, TraceSet
 from probes.information import FOLDS, Features, class_costs, folds
+from probes.latents import another_row, states_of_rows, words_until
 from probes.metrics import ece
 from probes.wording import token_columns
 
@@ -97,7 +99,7 @@ def uncertainty(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Uncer
         COUNTED: counted,
         "difficulty": difficulty,
         BOTH: np.concatenate([counted, own], axis=1),
-        "another problem's latents": own[_others(rows, seed)],
+        "another problem's latents": own[another_row(rows.thought, seed)],
         "untrained twin": _with_entropy(twin, _states(twin, traces, rows), rows.values),
     }
     errors = {name: _errors(x, rows, seed) for name, x in inputs.items()}
@@ -170,26 +172,11 @@ def _rows(traces: TraceSet) -> _Rows:
 
 def _states(reasoner: Reasoner, traces: TraceSet, rows: _Rows) -> Features:
     """The final-norm state one position before each thought: what a continuous reasoner feeds back, any other writes from."""
-    from probes.latents import states
-
-    out: np.ndarray | None = None
-    for thought in np.unique(rows.thought):
-        here = np.flatnonzero(rows.thought == thought)
-        at = np.full(len(traces), -1)
-        at[rows.trace[here]] = rows.position[here]
-        acts = states(reasoner, traces, at, [ADDRESS])[ADDRESS]
-        out = np.zeros((len(rows.trace), acts.shape[1]), np.float32) if out is None else out
-        out[here] = acts[rows.trace[here]]
-    assert out is not None
-    return out
+    return states_of_rows(reasoner, traces, rows.trace, rows.position, rows.thought, [ADDRESS])
 
 
 def _words(traces: TraceSet, rows: _Rows) -> list[list[str]]:
-    said = (Channel.PROMPT, Channel.THOUGHT)
-    return [
-        [word for k, word in enumerate(traces[t].tokens) if k <= at and traces[t].channel[k] in said]
-        for t, at in zip(rows.trace, rows.position, strict=True)
-    ]
+    return [words_until(traces[t], at) for t, at in zip(rows.trace, rows.position, strict=True)]
 
 
 def _counts(traces: TraceSet, rows: _Rows) -> Features:
@@ -208,16 +195,6 @@ def _counts(traces: TraceSet, rows: _Rows) -> Features:
 
 def _difficulty(trace: Trace) -> list[str]:
     return [f"{trace.problem.n_steps} steps", f"{len(trace.problem.question.split())} words"]
-
-
-def _others(rows: _Rows, seed: int) -> Int[np.ndarray, " rows"]:
-    """For each row that of another problem at the same thought."""
-    order = np.arange(len(rows.trace))
-    for thought in np.unique(rows.thought):
-        here = np.flatnonzero(rows.thought == thought)
-        shuffled = np.random.default_rng(seed).permutation(here)
-        order[shuffled] = np.roll(shuffled, 1)
-    return order
 
 
 def _errors(inputs: Features, rows: _Rows, seed: int) -> Float[np.ndarray, " rows"]:
@@ -252,12 +229,9 @@ def _explained(
     errors: np.ndarray, beside: np.ndarray, rows: _Rows, seed: int, whole: np.ndarray | None = None
 ) -> dict[str, float]:
     """The share of the variance that `errors` leave out compared with `beside`, with a grouped 95 % interval."""
-    of_group = np.unique(rows.groups, return_inverse=True)[1]
-    n = int(of_group.max()) + 1
-    parts = np.stack(
-        [np.bincount(of_group, each, minlength=n) for each in (beside - errors, beside if whole is None else whole)]
-    )
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_DRAWS) @ parts.T
+    of_group, times = drawn_groups(rows.groups, _DRAWS, seed)
+    parts = np.stack([np.bincount(of_group, each) for each in (beside - errors, beside if whole is None else whole)])
+    drawn = times @ parts.T
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
     return {
         "r2": float(parts[0].sum() / parts[1].sum()),
@@ -283,7 +257,7 @@ def _decoded(reasoner: Reasoner, states: Features, rows: _Rows, seed: int) -> pd
     out = []
     for name, p in decoders.items():
         p = p / p.sum(axis=1, keepdims=True)
-        for what, order in (("", np.arange(len(p))), (", another problem's", _others(rows, seed))):
+        for what, order in (("", np.arange(len(p))), (", another problem's", another_row(rows.thought, seed))):
             out.append({"decoder": name + what, **_beside_truth(p[order], rows, drawn, seed)})
     return pd.DataFrame(out)
 
@@ -302,11 +276,10 @@ def _beside_truth(p: np.ndarray, rows: _Rows, drawn: np.ndarray, seed: int) -> d
     said, true = entropy(p), rows.bits
     means = [np.array([x[rows.thought == k].mean() for k in rows.thought]) for x in (said, true)]
     a, b = said - means[0], true - means[1]
-    of_group = np.unique(rows.groups, return_inverse=True)[1]
-    n = int(of_group.max()) + 1
-    sums = np.stack([np.bincount(of_group, each, minlength=n) for each in (a * b, a * a, b * b)], axis=1)
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_DRAWS) @ sums
-    low, high = np.quantile(times[:, 0] / np.sqrt(times[:, 1] * times[:, 2]), [0.025, 0.975])
+    of_group, times = drawn_groups(rows.groups, _DRAWS, seed)
+    sums = np.stack([np.bincount(of_group, each) for each in (a * b, a * a, b * b)], axis=1)
+    drawn_sums = times @ sums
+    low, high = np.quantile(drawn_sums[:, 0] / np.sqrt(drawn_sums[:, 1] * drawn_sums[:, 2]), [0.025, 0.975])
     whole = sums.sum(axis=0)
     divergence = np.sum(
         rows.posterior * np.log2(np.where(rows.posterior > 0, rows.posterior, 1) / np.maximum(p, 1e-12)), axis=1

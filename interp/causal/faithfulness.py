@@ -181,11 +181,10 @@ def relabelled(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[Tra
     problems, thoughts, expected = [], [], []
     for trace in traces:
         names = dict(zip(symbols, rng.sample(symbols, len(symbols)), strict=True))
+        names |= {f"{one}:": f"{other}:" for one, other in names.items()}  # where a name is being defined
 
         def exchanged(text: str, names: dict[str, str] = names) -> str:
-            return " ".join(
-                word.replace(_symbol(word), names.get(_symbol(word), _symbol(word))) for word in text.split()
-            )
+            return " ".join(names.get(word, word) for word in text.split())
 
         said = " ".join(reasoner.tokenizer.convert_ids_to_tokens(written(trace).ids))
         answer = exchanged(trace.problem.answer)
@@ -205,7 +204,10 @@ def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]
     chosen, thoughts = [], []
     for number, trace in enumerate(traces):
         steps = written(trace).steps
-        named = [symbols & set(map(_symbol, reasoner.tokenizer.convert_ids_to_tokens(list(step)))) for step in steps]
+        named = [
+            {word.removesuffix(":") for word in reasoner.tokenizer.convert_ids_to_tokens(list(step))} & symbols
+            for step in steps
+        ]
         pair = next(
             (k for k in range(len(steps) - 1) if named[k] and named[k + 1] and not named[k] & named[k + 1]), None
         )
@@ -216,11 +218,6 @@ def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]
     if not chosen:
         raise UsageError("no two neighbouring steps of these traces are independent, so none can be exchanged.")
     return force(reasoner, [traces[k].problem for k in chosen], thoughts, batch_size=256), chosen
-
-
-def _symbol(word: str) -> str:
-    """A word without the colon that marks it as being defined."""
-    return word.removesuffix(":") or word
 
 
 def _share(held: Sequence[bool], traces: Sequence[Trace]) -> dict[str, float]:

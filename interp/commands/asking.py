@@ -8,7 +8,6 @@ import typer
 
 from interp.commands.models import Loading
 
-Model = Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")]
 TaskOption = Annotated[
     str | None, typer.Option("--task", help="as chain:n=300,seed=7; the reasoner's own task, n=200, by default")
 ]
@@ -22,10 +21,7 @@ def asked(loading: Loading, model: str, task: str | None) -> tuple[Any, list]:
     from interp.commands.think import problems_of
 
     reasoner = loading.load(model)
-    spec = task or reasoner.task.spec
-    if not any(part.startswith("n=") for part in spec.partition(":")[2].split(",")):
-        spec += ("," if ":" in spec else ":") + f"n={N_DEFAULT}"
-    return reasoner, problems_of(spec)
+    return reasoner, problems_of(task or reasoner.task.spec, n=N_DEFAULT)
 
 
 def said(reasoner: Any, problems: list, seed: int, **more: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.asking import Model, Seed, TaskOption, asked, records, said
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.asking import Seed, TaskOption, asked, records, said
+from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
 from interp.console import AsJson, Bars, emit, print_table
 
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.asking import Batch, Model, Seed, TaskOption, asked, figure, interval, records, said
+from interp.commands.asking import Batch, Seed, TaskOption, asked, figure, interval, records, said
 from interp.commands.attribute import attribute
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
 from interp.commands.monitor import monitor
 from interp.console import AsJson, Bars, emit, new_app, print_table
 

@@ -66,6 +66,7 @@ class Loading:
 
 
 AS_USUAL = Loading()
+Model = Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")]
 
 
 def loads_a_model(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.asking import Batch, Model, Seed, TaskOption, asked, records, said
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.asking import Batch, Seed, TaskOption, asked, records, said
+from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
 from interp.console import AsJson, Bars, emit, print_table
 
 if TYPE_CHECKING:

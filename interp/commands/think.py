@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
 from interp.console import AsJson, Bars, emit, new_app
 from interp.errors import PartialError, UsageError
 
@@ -18,7 +18,7 @@ _SHOWN = 5
 @app.command()
 @loads_a_model
 def think(
-    model: Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")],
+    model: Model,
     out: Annotated[
         Path, typer.Option(help="Parquet file to write; finished batches wait beside it until all are there")
     ],
@@ -92,14 +92,17 @@ def _questions(path: Path) -> tuple[list, list[str]]:
     return problems, [str(line) for line in broken]
 
 
-def problems_of(spec: str) -> list:
-    """The problems that a spec such as `chain:n=500,seed=7,split=test,order=shuffled` asks for."""
+def problems_of(spec: str, n: int = 500, seed: int = 0) -> list:
+    """The problems that a spec such as `chain:n=500,seed=7,split=test,order=shuffled` asks for.
+
+    `n` and `seed` hold where the spec says none.
+    """
     from interp.problems import parse_spec
     from interp.problems import task as make_task
 
     name, options = parse_spec(spec)
     try:
-        n, seed = int(options.pop("n", 500)), int(options.pop("seed", 0))
+        n, seed = int(options.pop("n", n)), int(options.pop("seed", seed))
     except ValueError:
         raise UsageError(f"n and seed of a task are whole numbers, but {spec!r} came.") from None
     split = options.pop("split", "test")
