@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 TWIN = "random_init"
+# Above this share of unmoved answers, replacing an activation by its mean is no test of what replaces it.
+_UNMOVED = 0.98
 Progress = Callable[[str, int, int], None]
 
 
@@ -104,10 +106,22 @@ def evaluate(
         for row in splice.to_dict("records"):
             if row["condition"] in measures:
                 measures[row["condition"]] |= {c: row[c] for c in ("accuracy_ratio", "loss_recovered", "same_answer")}
+        notes += _idle(splice, place)
     else:
         notes.append("not spliced: it takes the model.")
     table = pd.DataFrame([{"dictionary": name, **found} for name, found in measures.items()])
     return Evaluation(table, pd.concat(concepts, ignore_index=True), splice, place, mask, tuple(notes))
+
+
+def _idle(splice: pd.DataFrame, address: Address) -> list[str]:
+    """A note where losing the activation altogether costs no answers: then no dictionary can be told from another."""
+    mean = splice.set_index("condition").loc["mean"]
+    if mean["same_answer"] < _UNMOVED:
+        return []
+    return [
+        f"even the mean in place of {address.name} leaves {mean['same_answer']:.3f} of the answers as they were: the "
+        "model does not need these positions there, so splicing says nothing of the dictionary; try another address."
+    ]
 
 
 def _measured(

@@ -101,6 +101,17 @@ def test_every_baseline_stands_beside_the_sae(
     assert alone.measures["dictionary"].tolist() == ["sae", "random_dictionary", "pca"]
 
 
+def test_where_even_the_mean_moves_no_answer_splicing_is_said_to_show_nothing(tmp_path: Path) -> None:
+    """Nothing reads the last block's output at a pause: only the next block could, and there is none."""
+    reasoner = interp.load("chain-pause-as-thought")
+    traces = reasoner.think(reasoner.task.generate(60, seed=1, split="test"))
+    store = interp.capture(reasoner, traces, sites=[FED_BACK.name], out=tmp_path / "s")
+    made = train_into(tmp_path / "sae", store, FED_BACK, SAESettings(d_sae=16, k=2, samples=500, batch_size=64))
+    found = evaluate(made.sae, store, reasoner=reasoner, targets=["step_value"])
+    assert found.splice is not None and found.splice["same_answer"].eq(1.0).all()
+    assert "even the mean in place of ln_final.hook_out leaves 1.000 of the answers as they were" in found.notes[-1]
+
+
 # --- commands ---------------------------------------------------------------------------------------------
 
 
