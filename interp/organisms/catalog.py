@@ -40,6 +40,10 @@ class Stage(_Strict):
     learning_rate: float = Field(gt=0)
     task: str | None = Field(None, description="a task of the same vocabulary for this stage alone, such as a warm-up")
     also: dict[str, float] = Field({}, description="shares of the batches that come from other tasks of the vocabulary")
+    until: float | None = Field(
+        None, gt=0, description="the mean loss at which the stage has been learned; above it, the stage is run again"
+    )
+    rounds: int = Field(3, ge=1, description="how often it is run at most, where `until` is given")
 
 
 class Recipe(_Strict):

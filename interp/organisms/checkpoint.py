@@ -18,12 +18,15 @@ EVERY = 100  # updates
 
 @dataclass
 class Standing:
-    """How far a training has come: its stage and update, the batches drawn of each task, and the losses so far."""
+    """How far a training has come: its stage, round of it and update, those of finished rounds (`done`), the batches
+    drawn of each task, and the losses so far."""
 
     recipe: dict[str, Any]
     seed: int
     stage: int = 0
+    round: int = 0
     update: int = 0
+    done: int = 0
     drawn: dict[str, int] = field(default_factory=dict)
     chosen: list[Any] = field(default_factory=list)
     mean_loss: float | None = None

@@ -91,19 +91,19 @@ class _Training:
 
     def run(self) -> Any:
         self.model.train()
-        for number in range(self.standing.stage, len(self.recipe.stages)):
-            self._stage(number)
+        while self.standing.stage < len(self.recipe.stages):
+            self._round(self.standing.stage)
         return self.model.eval().cpu()
 
-    def _stage(self, number: int) -> None:
+    def _round(self, number: int) -> None:
+        """One run of a stage; the next is of the same one where its loss is not yet what it should come to."""
         stage, standing = self.recipe.stages[number], self.standing
         earlier = self.recipe.stages[:number]
         steppers = optimizers(self.recipe.optimizer, self.model, stage.learning_rate)
         if self._saved:
             checkpoint.restore_optimizers(steppers, self._saved)
             self._saved = {}
-        done = sum(each.updates for each in earlier)
-        if done + standing.update == 0:
+        if standing.done + standing.update == 0:
             self._stay(0, steppers)
         for update in range(standing.update, stage.updates):
             for each in steppers:
@@ -122,8 +122,17 @@ class _Training:
             standing.update = update + 1
             if self.folder and standing.update % checkpoint.EVERY == 0 and standing.update < stage.updates:
                 self._keep(steppers)
-            self._stay(done + standing.update, steppers)
-        standing.stage, standing.update, standing.mean_loss = number + 1, 0, None
+            self._stay(standing.done + standing.update, steppers)
+        again = self._again()
+        standing.stage, standing.round = (number, standing.round + 1) if again else (number + 1, 0)
+        standing.done, standing.update, standing.mean_loss = standing.done + stage.updates, 0, None
+
+    def _again(self) -> bool:
+        """Whether the stage whose updates are through has to be run again."""
+        stage, standing = self.recipe.stages[self.standing.stage], self.standing
+        if stage.until is None or standing.round + 1 >= stage.rounds:
+            return False
+        return standing.mean_loss is not None and standing.mean_loss > stage.until
 
     def _reasoners_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
         return self.kind.loss(model, batch, self.config)
@@ -156,13 +165,16 @@ class _Training:
         self.standing.mean_loss = mean
         self.standing.losses.append((stage.name, update, value))
         if self.progress:
-            self.progress(stage.name, update + 1, stage.updates, mean)
+            again = f", run {self.standing.round + 1}" if self.standing.round else ""
+            self.progress(stage.name + again, update + 1, stage.updates, mean)
 
     def _stay(self, updates: int, steppers: list[torch.optim.Optimizer]) -> None:
         """Keep the reasoner as it is now, where it was asked for after so many updates."""
         if self.folder is None or not self.keep_every:
             return
-        last = updates == sum(stage.updates for stage in self.recipe.stages)
+        stages, standing = self.recipe.stages, self.standing
+        through = standing.stage == len(stages) - 1 and standing.update == stages[-1].updates
+        last = through and not self._again()
         if updates % self.keep_every == 0 or last:
             # Of the two that which says whose training it is comes first.
             self._keep(steppers)

@@ -323,6 +323,31 @@ def test_training_lowers_the_loss() -> None:
     assert said[-1][3] < said[0][3] - 0.5
 
 
+def test_a_stage_that_has_not_been_learned_is_run_again(tmp_path: Path) -> None:
+    """As often as `rounds` says where it never is; a training cut off in a later run goes on to the same weights."""
+
+    def made(until: float, **options: int) -> Recipe:
+        one = Stage(name="one", hidden_steps=0, updates=110, learning_rate=1e-3, until=until, **options)
+        return tiny(stages=(one, Stage(name="two", hidden_steps=2, updates=5, learning_rate=1e-3)))
+
+    said: list[str] = []
+    never = training.train(made(1e-6, rounds=2), 0, initial=None, progress=lambda stage, *_: said.append(stage))
+    assert list(dict.fromkeys(said)) == ["one", "one, run 2", "two"]
+    said.clear()
+    training.train(made(1e6), 0, initial=None, progress=lambda stage, *_: said.append(stage))
+    assert list(dict.fromkeys(said)) == ["one", "two"]
+
+    def stop(stage: str, update: int, *_: object) -> None:
+        if stage == "one, run 2" and update > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(made(1e-6, rounds=2), 0, initial=None, progress=stop, folder=tmp_path)
+    went_on = training.train(made(1e-6, rounds=2), 0, initial=None, folder=tmp_path, keep_every=60)
+    assert all(torch.equal(a, b) for a, b in zip(never.parameters(), went_on.parameters(), strict=True))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["update-000225"]
+
+
 def test_training_sees_only_training_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     kind = REASONERS["continuous"]
