@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,10 @@ class Neighbours:
         acts = store.acts(address, rows)
         self.mean_, self.scale_ = acts.mean(axis=0), np.maximum(acts.std(axis=0), 1e-6)
         near = KNeighborsClassifier(min(self.k, len(rows)), weights="distance", algorithm="brute")
-        self.classifier_ = near.fit((acts - self.mean_) / self.scale_, np.asarray(targets, dtype=str))
+        with warnings.catch_warnings():
+            # Where the labels are texts most may be met once, and scikit-learn would ask whether they are numbers.
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+            self.classifier_ = near.fit((acts - self.mean_) / self.scale_, np.asarray(targets, dtype=str))
         return self
 
     def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
