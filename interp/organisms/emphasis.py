@@ -1,4 +1,4 @@
-"""A loss that listens to what a step comes to.
+"""Losses that listen to what a step comes to, and to which parameter comes next.
 
 In a worked solution most words are copied and a few are computed. Where solutions may be written in several
 orders, the choice of the next step keeps a loss that nothing can lower, and beside its noise the few computed
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from interp.organisms.model import tokenizer_of
-from interp.problems.igsm.wording import SO
+from interp.problems.igsm.wording import BACK, NAMES, SO
 from interp.reasoners import REASONERS
 from interp.reasoners.lessons import LessonBatch
 
@@ -27,16 +27,54 @@ def results(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
 
     A value is the second word after `so`, as task `igsm` writes its steps.
     """
-    so = tokenizer_of(recipe).convert_tokens_to_ids(SO)
-    kind, config = REASONERS[recipe.kind], recipe.reasoner()
+    so = _ids(recipe, SO)
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
-        logits = kind.logits(model, batch, config)[:, :-1].float()
-        targets, scored = batch.ids[:, 1:], batch.scored[:, 1:]
-        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        each = each.reshape(targets.shape)
-        values = torch.zeros_like(scored)
-        values[:, 1:] = scored[:, 1:] * (batch.ids[:, :-2] == so)
-        return (each * scored).sum() / scored.sum() + (each * values).sum() / values.sum().clamp(min=1.0)
+        each, scored = _words(recipe, model, batch)
+        return _mean(each, scored) + _mean(each, scored * _values(batch, so))
 
     return loss
+
+
+def retries(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
+    """`results`, for solutions in which parameters are taken back, with the words that follow a parameter once more.
+
+    That word takes the parameter back or goes on, so it says whether the parameter comes next: what this loss listens
+    to. The names that are taken back are not scored, so that they are recognised and not written.
+    """
+    so, back, names = _ids(recipe, SO), _ids(recipe, BACK), _ids(recipe, *(f"{name}:" for name in NAMES))
+
+    def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
+        each, scored = _words(recipe, model, batch)
+        wrong = torch.zeros_like(scored)
+        wrong[:, :-1] = _among(batch.ids[:, 2:], back)
+        told = scored * _among(batch.ids[:, :-1], names)
+        return _mean(each, scored * (1 - wrong)) + _mean(each, scored * _values(batch, so)) + _mean(each, told)
+
+    return loss
+
+
+def _ids(recipe: Recipe, *words: str) -> Tensor:
+    return torch.tensor(tokenizer_of(recipe).convert_tokens_to_ids(list(words)))
+
+
+def _among(ids: Tensor, words: Tensor) -> Tensor:
+    return torch.isin(ids, words.to(ids.device))
+
+
+def _words(recipe: Recipe, model: Any, batch: LessonBatch) -> tuple[Tensor, Tensor]:
+    """The loss of every word but the first, and which of them are scored."""
+    logits = REASONERS[recipe.kind].logits(model, batch, recipe.reasoner())[:, :-1].float()
+    targets, scored = batch.ids[:, 1:], batch.scored[:, 1:]
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return each.reshape(targets.shape), scored
+
+
+def _values(batch: LessonBatch, so: Tensor) -> Tensor:
+    values = torch.zeros_like(batch.scored[:, 1:])
+    values[:, 1:] = _among(batch.ids[:, :-2], so)
+    return values
+
+
+def _mean(each: Tensor, chosen: Tensor) -> Tensor:
+    return (each * chosen).sum() / chosen.sum().clamp(min=1.0)

@@ -433,7 +433,7 @@ def test_a_slip_that_later_steps_are_consistent_with_is_counted_once() -> None:
 def test_a_share_of_steps_begins_with_a_parameter_that_is_not_next_and_is_taken_back() -> None:
     retried = IGSMTask(retries=0.4)
     assert set(retried.vocabulary()) == set(IGSM.vocabulary())
-    begun, steps = 0, 0
+    begun = []
     for problem in retried.generate(150, seed=3):
         definitions, _ = read(problem.question)
         assert retried.verify(problem, gold(problem)).first_error is None
@@ -443,8 +443,10 @@ def test_a_share_of_steps_begins_with_a_parameter_that_is_not_next_and_is_taken_
             for name in checked.back:
                 assert name in definitions and name not in problem.meta["order"][:k]
                 assert retried.fact(problem, "necessary_next", (name,), k) == "no"
-            begun, steps = begun + len(checked.back), steps + 1
-    assert begun / steps == pytest.approx(0.4, abs=0.08)
+            assert len(set(checked.back)) == len(checked.back) <= 3
+            begun.append(len(checked.back))
+    assert np.mean([n > 0 for n in begun]) == pytest.approx(0.4, abs=0.08)
+    assert np.mean([n > 1 for n in begun if n]) == pytest.approx(0.4, abs=0.1)
 
 
 def test_taking_back_what_would_have_come_next_is_no_mistake_but_takes_no_step_either() -> None:

@@ -2,7 +2,7 @@
 
 A question defines numbers by one another in shuffled sentences and asks for one of them. Half of the
 parameters are distractors, and they are matched: the graph is made of two components of the same shape and
-operations under different names and constants, and only the question at the end says which one matters. So
+operations under different names and constants, and only the sentence that asks says which one matters. So
 every necessary parameter has a twin that is used and defined in the same way and is not necessary, and no
 property of a parameter's own sentences says anything about `necessary`.
 """
@@ -38,7 +38,9 @@ from interp.problems.igsm.graph import (
 from interp.problems.igsm.labels import can_next, depends, necessary, necessary_next
 from interp.problems.igsm.wording import NAMES, in_english, question, step_text, taken_back, vocabulary
 
+ASKS, ORDERS = ("last", "first"), ("shuffled", "top-down")
 _MOST = len(NAMES)
+_MOST_WRONG = 3  # parameters taken back before one step
 
 
 class IGSMTask(DrawnTask):
@@ -61,6 +63,8 @@ class IGSMTask(DrawnTask):
         mod: int | str = 23,
         parameters: int | str | None = None,
         retries: float | str = 0.0,
+        asks: str = "last",
+        order: str = "shuffled",
     ) -> None:
         self.min_steps, self.max_steps = length_range("steps of task igsm", steps, "2-4 or 3", 2, _MOST // 2)
         self.mod = checked_count("mod of task igsm", mod, at_least=5)
@@ -73,11 +77,14 @@ class IGSMTask(DrawnTask):
                 f"to {_MOST}, but {parameters!r} came."
             )
         self.retries = _checked_share(retries)
+        self.asks, self.order = _checked("asks", asks, ASKS), _checked("order", order, ORDERS)
         options = [
             ("steps", str(steps), "2-4"),
             ("mod", self.mod, 23),
             ("parameters", self.parameters, None),
             ("retries", self.retries, 0.0),
+            ("asks", self.asks, "last"),
+            ("order", self.order, "shuffled"),
         ]
         self.spec = spec_of("igsm", options)
         self.values = tuple(str(v) for v in range(self.mod))
@@ -98,8 +105,13 @@ class IGSMTask(DrawnTask):
             structure = structure_hash(self.name, self.mod, canonical(definitions, (asked, twins[asked])))
             if split_of(structure) != split:
                 continue
-            shuffled = rng.sample(list(definitions), len(definitions))
-            yield self._problem({name: definitions[name] for name in shuffled}, asked, twins, structure, split, rng)
+            ordered = self._ordered(definitions, rng)
+            yield self._problem({name: definitions[name] for name in ordered}, asked, twins, structure, split, rng)
+
+    def _ordered(self, definitions: dict[str, Formula], rng: Random) -> list[str]:
+        if self.order == "shuffled":
+            return rng.sample(list(definitions), len(definitions))
+        return topological(definitions, set(definitions), rng)[::-1]
 
     def _components(
         self, rng: Random, names: list[str], needed: int
@@ -126,7 +138,7 @@ class IGSMTask(DrawnTask):
     ) -> Problem:
         values = evaluate(definitions, self.mod)
         order = topological(definitions, closure(definitions, asked), rng)
-        text = question(definitions, asked)
+        text = question(definitions, asked, first=self.asks == "first")
         said = [step_text(name, definitions[name], values) for name in order]
         if self.retries:
             wrong = [self._wrong(definitions, order[:k], asked, rng) for k in range(len(order))]
@@ -150,11 +162,12 @@ class IGSMTask(DrawnTask):
         )
 
     def _wrong(self, definitions: dict[str, Formula], known: list[str], asked: str, rng: Random) -> list[str]:
-        """A parameter that is neither known nor what comes next, for a share of the steps."""
-        if rng.random() >= self.retries:
-            return []
+        """Parameters that are neither known nor what comes next, for a share of the steps."""
         others = [n for n in definitions if n not in known and not necessary_next(definitions, asked, known, n)]
-        return [rng.choice(others)]
+        wrong: list[str] = []
+        while others and len(wrong) < _MOST_WRONG and rng.random() < self.retries:
+            wrong.append(others.pop(rng.randrange(len(others))))
+        return wrong
 
     def asking_the_twin(self, problem: Problem) -> Problem:
         """The same sentences with the other component's parameter asked for: what is necessary turns round."""
@@ -208,6 +221,12 @@ class IGSMTask(DrawnTask):
             "necessary_next": lambda: necessary_next(definitions, asked, known, about),
         }
         return "yes" if found[name]() else "no"
+
+
+def _checked(option: str, given: str, known: tuple[str, ...]) -> str:
+    if given not in known:
+        raise unknown(f"{option} of task igsm", given, known)
+    return given
 
 
 def _checked_share(retries: float | str) -> float:

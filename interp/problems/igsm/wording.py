@@ -25,10 +25,11 @@ def vocabulary(values: Sequence[str]) -> list[str]:
     return [*values, *NAMES, *(f"{name}:" for name in NAMES), *OPERATIONS, SO, STOP, BACK, *ASK]
 
 
-def question(definitions: Definitions, asked: str) -> str:
-    """The sentences in the order of `definitions`, and the question last."""
+def question(definitions: Definitions, asked: str, *, first: bool = False) -> str:
+    """The sentences in the order of `definitions`, and after them the one that asks, or before them where `first`."""
     said = [f"{name}: {' '.join(formula)} {STOP}" for name, formula in definitions.items()]
-    return " ".join([*said, ASK[0], ASK[1], asked, ASK[2]])
+    asking = f"{ASK[0]} {ASK[1]} {asked} {ASK[2]}"
+    return " ".join([asking, *said] if first else [*said, asking])
 
 
 def step_text(name: str, formula: Formula, values: Mapping[str, int]) -> str:
