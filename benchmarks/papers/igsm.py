@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SEED = 53
 NAME = "igsm"
-HARDER = "igsm:steps=5-6"
+HARDER = "5-6"  # steps, more than were trained on
 N_ANSWERS, N_NECESSARY, N_OTHER, N_HARDER = 1000, 1200, 400, 400
 FULL_ANSWERS, FULL_NECESSARY, FULL_OTHER, FULL_HARDER = 4000, 5000, 2500, 2000
 READ_BEFORE = ("necessary", "can_next", "necessary_next")
@@ -60,8 +60,8 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
 
     reasoner = organisms.load(NAME)
     untrained = {"random_init": _random(reasoner), "start": started(reasoner)}
-    traces = _thought(reasoner, reasoner.config.task or NAME, FULL_ANSWERS if full else N_ANSWERS, SEED)
-    harder = _thought(reasoner, HARDER, FULL_HARDER if full else N_HARDER, SEED + 1)
+    traces = _thought(reasoner, FULL_ANSWERS if full else N_ANSWERS, SEED)
+    harder = _thought(reasoner, FULL_HARDER if full else N_HARDER, SEED + 1, steps=HARDER)
     step()
     found: dict[str, VProbed] = {}
     about = traces_for_probing(reasoner, full)
@@ -90,13 +90,15 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     return section
 
 
-def _thought(reasoner: Reasoner, spec: str, n: int, seed: int) -> TraceSet:
-    return reasoner.think(task(spec).generate(n, seed=seed, split="test"), batch_size=256)
+def _thought(reasoner: Reasoner, n: int, seed: int, **options: str) -> TraceSet:
+    """Traces of held-out problems of the organism's own task, or of it with other options."""
+    made = task(reasoner.config.task or NAME, **options)
+    return reasoner.think(made.generate(n, seed=seed, split="test"), batch_size=256)
 
 
 def traces_for_probing(reasoner: Reasoner, full: bool) -> TraceSet:
     """Traces of held-out problems of the organism's own task; the V-probes split them by structure."""
-    return _thought(reasoner, reasoner.config.task or NAME, FULL_NECESSARY if full else N_NECESSARY, SEED + 2)
+    return _thought(reasoner, FULL_NECESSARY if full else N_NECESSARY, SEED + 2)
 
 
 def _random(reasoner: Reasoner) -> Reasoner:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.organisms.catalog import Recipe
-from interp.organisms.emphasis import results
+from interp.organisms.emphasis import results, retries
 from interp.organisms.model import new_model, tokenizer_of
 from interp.problems import task
 from interp.reasoners import REASONERS
@@ -58,3 +58,26 @@ def test_a_batch_without_values_costs_its_words_alone(batch: LessonBatch) -> Non
     bare = LessonBatch(torch.where(batch.ids == so, 0, batch.ids), batch.scored, 0, 0, batch.extra)
     plain = REASONERS["text"].loss(model, bare, RECIPE.reasoner())
     assert float(results(RECIPE)(model, bare, 0.0)) == pytest.approx(float(plain))
+
+
+def test_names_taken_back_are_not_scored_and_what_follows_a_parameter_counts_twice(batch: LessonBatch) -> None:
+    model = new_model(RECIPE, len(TOKENIZER), 0)
+    log_p = torch.log_softmax(model(input_ids=batch.ids).logits, dim=-1)
+    written, values, told, wrong = [], [], [], 0
+    for row in range(len(batch.ids)):
+        words = TOKENIZER.convert_ids_to_tokens(batch.ids[row].tolist())
+        for k in range(1, len(words)):
+            if not batch.scored[row, k]:
+                continue
+            lost = -float(log_p[row, k - 1, batch.ids[row, k]].detach())
+            if words[k + 1 : k + 2] == ["back"]:
+                wrong += 1
+            else:
+                written.append(lost)
+            if words[k - 2] == "so":
+                values.append(lost)
+            if words[k - 1].endswith(":"):
+                told.append(lost)
+    assert wrong > 5
+    expected = sum(sum(each) / len(each) for each in (written, values, told))
+    assert float(retries(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(expected, rel=1e-4)

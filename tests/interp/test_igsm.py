@@ -20,12 +20,16 @@ from interp.problems.igsm.graph import COMMUTES, canonical, draw_component
 IGSM = IGSMTask()
 WIDE = IGSMTask(steps="2-5", parameters=14)
 SIGNS = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
-PROBLEMS = [*IGSM.generate(120, seed=1), *WIDE.generate(120, seed=2)]
+DOWN = IGSMTask(steps="2-5", parameters=12, asks="first", order="top-down")
+PROBLEMS = [*IGSM.generate(120, seed=1), *WIDE.generate(120, seed=2), *DOWN.generate(120, seed=3)]
+TASKS = {made.spec: made for made in (IGSM, WIDE, DOWN)}
 
 
 def read(question: str) -> tuple[dict[str, list[str]], str]:
     """A question's definitions and what it asks for, from its words alone."""
-    *sentences, asked = question.split(" . ")
+    sentences = re.split(r" \. | (?<=\? )", question.removesuffix(" ."))
+    asked = next(each for each in sentences if each.endswith("?"))
+    sentences.remove(asked)
     found = {words[0].rstrip(":"): words[1:] for words in map(str.split, sentences)}
     how, many, name, mark = asked.split()
     assert (how, many, mark) == ("how", "many", "?")
@@ -146,6 +150,8 @@ def test_steps_parameters_and_mod_are_what_was_asked_for() -> None:
         ("igsm:steps=2,parameters=5", "an even number from 4"),
         ("igsm:retries=2", "retries of task igsm must lie between 0 and 1, but '2' came"),
         ("igsm:retries=some", "must lie between 0 and 1, but 'some' came"),
+        ("igsm:asks=frist", "unknown asks of task igsm 'frist'. Did you mean 'first'? Known: last, first."),
+        ("igsm:order=bottom-up", "unknown order of task igsm 'bottom-up'"),
         ("igsm:depth=3", "unknown option of task igsm 'depth'"),
     ],
 )
@@ -155,11 +161,51 @@ def test_wrong_options_are_refused(spec: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["igsm", "igsm:steps=2-5", "igsm:mod=11", "igsm:steps=3,parameters=10", "igsm:retries=0.5"]
+    "spec",
+    [
+        "igsm",
+        "igsm:steps=2-5",
+        "igsm:mod=11",
+        "igsm:steps=3,parameters=10",
+        "igsm:retries=0.5,asks=first,order=top-down",
+    ],
 )
 def test_the_spec_names_the_task(spec: str) -> None:
     assert task(spec).spec == spec
     assert task(spec).generate(3, seed=0, split="test")[0].task == spec
+
+
+# Where it is asked, and in which order
+
+
+def test_the_question_is_asked_last_or_first() -> None:
+    for made, at in ((IGSM, -4), (IGSMTask(asks="first"), 0)):
+        for problem in made.generate(30, seed=5):
+            assert problem.question.split()[at:][:4] == ["how", "many", problem.meta["asked"], "?"]
+
+
+def test_top_down_every_parameter_is_defined_after_all_that_use_it() -> None:
+    for problem in IGSMTask(steps="2-5", parameters=14, order="top-down").generate(100, seed=5):
+        definitions, _ = read(problem.question)
+        for at, name in enumerate(definitions):
+            assert not set(operands(definitions[name])) & set(list(definitions)[:at])
+
+
+def test_top_down_either_component_comes_first_equally_often() -> None:
+    first = []
+    for problem in DOWN.generate(1000, seed=6):
+        at = list(read(problem.question)[0]).index
+        twins = problem.meta["twins"]
+        first.append([at(name) < at(twins[name]) for name in problem.meta["order"]])
+    assert np.mean([before[-1] for before in first]) == pytest.approx(0.5, abs=0.05), "of asked parameters"
+    assert np.mean(np.concatenate(first)) == pytest.approx(0.5, abs=0.05)
+
+
+def test_where_it_is_asked_belongs_to_no_structure() -> None:
+    """The same graph drawn for one form and the other falls into the same split."""
+    last, first = (next(IGSMTask(asks=asks).draws(Random(8), "train", n_steps=3)) for asks in ("last", "first"))
+    assert last.structure == first.structure and last.question != first.question
+    assert sorted(last.question.split()) == sorted(first.question.split())
 
 
 # Structures
@@ -253,8 +299,8 @@ def test_every_parameter_has_a_twin_in_the_other_component_that_looks_the_same()
 
 def test_asking_for_the_twin_turns_what_is_necessary_round_and_leaves_the_sentences() -> None:
     for problem in PROBLEMS:
-        other = (IGSM if problem.task == "igsm" else WIDE).asking_the_twin(problem)
-        assert other.question.split(" how ")[0] == problem.question.split(" how ")[0]
+        other = TASKS[problem.task].asking_the_twin(problem)
+        assert list(read(other.question)[0].items()) == list(read(problem.question)[0].items())
         assert (other.structure, other.split) == (problem.structure, problem.split)
         assert other.answer != problem.answer
         assert IGSM.verify(other, gold(other)).first_error is None
@@ -264,8 +310,15 @@ def test_asking_for_the_twin_turns_what_is_necessary_round_and_leaves_the_senten
             assert IGSM.fact(problem, "necessary", (name,), 0) == flipped
 
 
+def where(problem: Problem, name: str) -> list[int]:
+    """Where a parameter is defined in its question, and where it is mentioned first and last."""
+    words = problem.question.split()
+    mentioned = [k for k, word in enumerate(words) if word.rstrip(":") == name]
+    return [words.index(f"{name}:"), mentioned[0], mentioned[-1]]
+
+
 def held_out_f1(problems: list[Problem], *, only_matched: bool) -> float:
-    """Macro-F1 of a logistic regression from surface features and a bag of the question's words to `necessary`."""
+    """Macro-F1 of a logistic regression from surface features, places and a bag of words to `necessary`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
 
@@ -281,7 +334,9 @@ def held_out_f1(problems: list[Problem], *, only_matched: bool) -> float:
             if name in (asked, twins[asked]) or (only_matched and not {name, twins[name]} & needed):
                 continue
             own = np.eye(len(words))[words[name]]
-            rows.append(np.concatenate([[k >= first], surface(problem, name), bag, own]))
+            places = where(problem, name)
+            before_twin = [here < there for here, there in zip(places, where(problem, twins[name]), strict=True)]
+            rows.append(np.concatenate([[k >= first], surface(problem, name), places, before_twin, bag, own]))
             labels.append(name in needed)
     x, y = np.array(rows), np.array(labels)
     test = x[:, 0] == 1
@@ -290,8 +345,9 @@ def held_out_f1(problems: list[Problem], *, only_matched: bool) -> float:
     return float(f1_score(y[test], fit.predict(x[test, 1:]), average="macro"))
 
 
-def test_a_bag_of_features_is_at_chance_for_necessary() -> None:
-    assert held_out_f1(IGSM.generate(1200, seed=11, split="train"), only_matched=True) == pytest.approx(0.5, abs=0.04)
+@pytest.mark.parametrize("made", [IGSM, IGSMTask(asks="first", order="top-down")], ids=lambda made: made.spec)
+def test_a_bag_of_features_is_at_chance_for_necessary(made: IGSMTask) -> None:
+    assert held_out_f1(made.generate(1200, seed=11, split="train"), only_matched=True) == pytest.approx(0.5, abs=0.04)
 
 
 def test_the_same_baseline_reads_what_is_necessary_where_distractors_are_not_matched() -> None:
@@ -315,7 +371,7 @@ def test_surface_features_have_names_and_describe_the_sentences() -> None:
 
 def test_labels_agree_with_brute_force() -> None:
     for problem in PROBLEMS[::3]:
-        made = IGSM if problem.task == "igsm" else WIDE
+        made = TASKS[problem.task]
         definitions, asked = read(problem.question)
         paths = reaches(definitions)
         order = [step.text.split(":")[0] for step in problem.steps]
