@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.papers.page import page
 from interp import measures
 from interp.console import Bars, plain
 from interp.errors import StoreError, unknown
+from interp.executors import executor
 from interp.files import commit
 
 # In the order of the table; each module has `measure(progress, full, organisms)`.
@@ -33,32 +35,67 @@ SYSTEMS = {
     "concealed": "Alignment faking",
     "recurrent": "Recurrent depth",
 }
+# These are begun first, so that no worker is left alone with one at the end.
+_SLOW = ("igsm", "maze", "heima", "lcm", "recurrent")
 
 
-def bench(only: str | None, full: bool, bars: Bars, *, folder: Path | None = None, seed: int = 0) -> dict[str, Any]:
-    """Measure all systems, or one, on the shipped organisms (or those of `seed` in `folder`), and keep the result."""
+@dataclass(frozen=True)
+class Work:
+    """One system to measure, on the organisms of one training seed."""
+
+    name: str
+    full: bool
+    folder: Path | None
+    seed: int
+
+
+def bench(
+    only: str | None,
+    full: bool,
+    bars: Bars,
+    *,
+    folder: Path | None = None,
+    seed: int = 0,
+    engine: str = "process",
+) -> dict[str, Any]:
+    """Measure all systems, or one, on the shipped organisms (or those of `seed` in `folder`), and keep the result.
+
+    Systems are measured in processes of their own, as many at a time as there are cores; one alone is measured here.
+    What is done is kept at once, so that a run cut off loses only what was under way.
+    """
     if only is not None and only not in SYSTEMS:
         raise unknown("system", only, SYSTEMS)
+    names = [only] if only else sorted(SYSTEMS, key=lambda name: name not in _SLOW)
+    work = [Work(name, full, folder, seed) for name in names]
     kept = _kept()
-    for name in [only] if only else SYSTEMS:
-        started = time.perf_counter()
-        with bars.stage(f"{SYSTEMS[name]}{f', seed {seed}' if seed else ''}") as report:
-            section = _measured(name, report, full, Organisms(folder, seed))
-        said = _told(section) | {"seconds": round(time.perf_counter() - started, 1), "full": full}
-        before = kept.get(name, {})
-        if seed:
-            kept[name] = before | {"seeds": before.get("seeds", {}) | {str(seed): said["measures"]}}
+    with bars.stage(f"{SYSTEMS[only] if only else 'the systems'}{f', seed {seed}' if seed else ''}") as step:
+        if only:
+            told = ((number, measured(each, step)) for number, each in enumerate(work))
         else:
-            kept[name] = said | {"seeds": before.get("seeds", {})}
-    return _write({name: kept[name] for name in SYSTEMS if name in kept})
+            step(0, len(work))
+            told = executor(engine).map(measured, work)
+        for done, (number, said) in enumerate(told, 1):
+            name = names[number]
+            before = kept.get(name, {})
+            if seed:
+                kept[name] = before | {"seeds": before.get("seeds", {}) | {str(seed): said["measures"]}}
+            else:
+                kept[name] = said | {"seeds": before.get("seeds", {})}
+            result = _write({name: kept[name] for name in SYSTEMS if name in kept})
+            if not only:
+                step(done, len(work))
+    return result
 
 
-def _measured(name: str, report: Progress, full: bool, organisms: Organisms) -> Section:
-    """A system's section; where an organism is missing, one that says so in place of figures."""
+def measured(work: Work, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    """A system's section as plain values; where an organism is missing, one that says so in place of figures."""
+    started = time.perf_counter()
     try:
-        return importlib.import_module(f"benchmarks.papers.{name}").measure(report, full, organisms)
+        module = importlib.import_module(f"benchmarks.papers.{work.name}")
+        section = module.measure(progress, work.full, Organisms(work.folder, work.seed))
     except StoreError as error:
-        return Section(name, SYSTEMS[name], notes=[f"not measured: {error}"])
+        section = Section(work.name, SYSTEMS[work.name], notes=[f"not measured: {error}"])
+    return _told(section) | {"seconds": round(time.perf_counter() - started, 1), "full": work.full}
 
 
 def _write(systems: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def values(result: dict) -> dict[str, float]:
 
 
 def test_every_system_is_measured_and_every_measure_of_the_group_is_listed(systems: list, tmp_path: Path) -> None:
-    result = table.bench(None, False, Bars())
+    result = table.bench(None, False, Bars(), engine="inline")
     assert systems == [("one", False, 0), ("two", False, 0)]
     assert values(result) == {"papers.heima.answer_ratio": 0.97, "papers.lcm.next_step_accuracy": 0.5}
     met = {row["id"]: row["met"] for row in result["measures"]}
@@ -64,7 +64,7 @@ def test_every_system_is_measured_and_every_measure_of_the_group_is_listed(syste
 
 
 def test_a_run_of_one_system_leaves_the_others_as_they_were(systems: list) -> None:
-    table.bench(None, False, Bars())
+    table.bench(None, False, Bars(), engine="inline")
     again = table.bench("two", True, Bars())
     assert systems[2:] == [("two", True, 0)]
     assert set(values(again)) == {"papers.heima.answer_ratio", "papers.lcm.next_step_accuracy"}
@@ -77,13 +77,13 @@ def test_a_missing_organism_is_said_in_place_of_its_figures(systems: list, tmp_p
         raise StoreError("organism 'x' has no weights. Train it.")
 
     sys.modules["benchmarks.papers.one"].measure = missing  # type: ignore[attr-defined]
-    result = table.bench(None, False, Bars())
+    result = table.bench(None, False, Bars(), engine="inline")
     assert set(values(result)) == {"papers.lcm.next_step_accuracy"}
     assert "- not measured: organism 'x' has no weights. Train it." in (tmp_path / "papers.md").read_text()
 
 
 def test_another_seeds_figures_stand_beside_the_shipped_ones(systems: list, tmp_path: Path) -> None:
-    table.bench(None, False, Bars())
+    table.bench(None, False, Bars(), engine="inline")
     result = table.bench("one", False, Bars(), folder=tmp_path, seed=2)
     row = next(row for row in result["measures"] if row["id"] == "papers.heima.answer_ratio")
     assert row["value"] == 0.97 and row["other_seeds"] == {"2": pytest.approx(0.77)}
@@ -91,7 +91,7 @@ def test_another_seeds_figures_stand_beside_the_shipped_ones(systems: list, tmp_
 
 
 def test_the_page_shows_figures_controls_and_sources(systems: list, tmp_path: Path) -> None:
-    table.bench(None, False, Bars())
+    table.bench(None, False, Bars(), engine="inline")
     written = (tmp_path / "papers.md").read_text()
     for part in (
         "## System one",
