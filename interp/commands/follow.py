@@ -34,7 +34,7 @@ def follow(
     reasoner, problems = asked(loading, model, task)
     folders = [folder for given in checkpoints or [] for folder in _models_in(given)]
     with Bars() as bars, bars.stage("rewritten problems") as report:
-        models: dict[str, Reasoner] = dict(_loaded(folders, reasoner)) | {reasoner.name: reasoner}
+        models: dict[str, Reasoner] = dict(_loaded(folders, reasoner, loading)) | {reasoner.name: reasoner}
         table = causal.over_checkpoints(models, problems, seed=seed, batch_size=batch_size, progress=report)
     result = said(reasoner, problems, seed, checkpoints=records(table))
 
@@ -64,16 +64,15 @@ def _models_in(folder: Path) -> list[Path]:
     return found
 
 
-def _loaded(folders: list[Path], like: Reasoner) -> list[tuple[str, Reasoner]]:
-    """Each checkpoint under its folder's name; one that has no `reasoner.json` thinks as the model itself does."""
-    from interp.loading import load
+def _loaded(folders: list[Path], like: Reasoner, loading: Loading) -> list[tuple[str, Reasoner]]:
+    """Each checkpoint under its folder's name, loaded as the command was told to load its model.
 
+    Its own `reasoner.json` says how it thinks; one that has none thinks as the model itself does.
+    """
     names = [folder.name for folder in folders]
     told = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
+    configs = [None if (folder / "reasoner.json").exists() else like.config.model_dump() for folder in folders]
     return [
-        (
-            name,
-            load(folder, reasoner=None if (folder / "reasoner.json").exists() else like.config.model_dump()),
-        )
-        for name, folder in zip(told, folders, strict=True)
+        (name, loading.load(str(folder), said=False, reasoner=config))
+        for name, folder, config in zip(told, folders, configs, strict=True)
     ]

@@ -40,11 +40,14 @@ class Loading:
         bool, typer.Option("--allow-pickle", help="read weights kept as pickle, without running code")
     ] = False
 
-    def load(self, model: str, *, said: bool = True) -> Reasoner:
-        """Load a model, and say on stderr what was only assumed about it or not found out."""
+    def load(self, model: str, *, said: bool = True, **changes: Any) -> Reasoner:
+        """Load a model, and say on stderr what was only assumed about it or not found out.
+
+        `changes` are options of `interp.load` that differ from what the command was told.
+        """
         from interp.loading import load
 
-        found = load(model, **self._options())
+        found = load(model, **self._options() | changes)
         unsure = found.loaded.line()
         if unsure and said:
             print(f"note: {found.name}: {unsure}. All of it: cotlens doctor {model}", file=sys.stderr, flush=True)

@@ -21,6 +21,7 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from interp.models.hook_points import hook_points
+from interp.models.moving import move
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -87,7 +88,17 @@ def plain_of(bridge: TransformerBridge) -> Plain | None:
         return None
     wrapped: Any = bridge.original_model
     ours, theirs = (model.get_input_embeddings().weight for model in (found.base, wrapped))
-    return found if ours.device == theirs.device and ours.dtype == theirs.dtype else None
+    same = ours.device == theirs.device and ours.dtype == theirs.dtype
+    # `bridge.to` moves the parameters, which are shared, and the buffers of its own model alone.
+    return found if same and all(buffer.device == theirs.device for buffer in found.base.buffers()) else None
+
+
+def take_to(bridge: TransformerBridge, device: torch.device, *others: torch.nn.Module) -> None:
+    """Take a wrapped model, its plain one and `others` to a device."""
+    found: Plain | None = vars(bridge).get(_PLAIN)
+    wrapped: Any = bridge.original_model
+    move([bridge, wrapped, *([] if found is None else [found.base]), *others], device)
+    bridge.cfg.device = str(device)
 
 
 def plain_for(bridge: TransformerBridge, names: Sequence[str]) -> Plain | None:

@@ -14,8 +14,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import UsageError
-from interp.models.plain import plain_for, watching
+from interp.models.plain import plain_for, take_to, watching
 from interp.models.projection import Projection
+from interp.models.reading import choose_device
 from interp.models.report import Loaded
 from interp.models.unembedding import Unembedding
 from interp.problems import task as make_task
@@ -67,7 +68,6 @@ class Reasoner(Taught, Words, Replays, ABC):
         self.base: Any = hf.base_model
         self.embed: Any = hf.get_input_embeddings()
         self.unembed = Unembedding(hf)
-        self.device = next(hf.parameters()).device
         # Padding is masked, so where there is no token for it any will do.
         self.pad_id: int = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
         shape = hf.config.get_text_config()
@@ -77,6 +77,18 @@ class Reasoner(Taught, Words, Replays, ABC):
         self.loaded = Loaded()
         self._known: dict[str, int | None] = {}
         self.origin: dict[str, Any] = {}  # what `interp.load` needs to load it again
+
+    def to(self, device: str | torch.device) -> Reasoner:
+        """This reasoner, its model taken to another device in place: wrapped, plain and projection.
+
+        Another dtype is `interp.load(..., dtype=...)`: rounded weights are another model, with another hash. Raises
+        `UsageError` where there is no such device.
+        """
+        found = Loaded()
+        where = torch.device(choose_device(str(device), found))
+        take_to(self.model, where, *([] if self.projection is None else [self.projection]))
+        self.loaded.findings = [each for each in self.loaded.findings if each.what != "device"] + found.findings
+        return self
 
     @property
     def task(self) -> Task:

@@ -35,11 +35,15 @@ class Replays:
 
     model: Any
     embed: Any
-    device: torch.device
     pad_id: int
     # Channels whose positions take no position id of their own, but that of the next position that does.
     shares_position: ClassVar[frozenset[Channel]] = frozenset()
     _watched: Callable[..., AbstractContextManager[Any]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where it computes."""
+        return self.embed.weight.device
 
     @torch.no_grad()
     def replay(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import interp
 from interp.causal.following import follow_rewrites, over_checkpoints
@@ -67,7 +71,18 @@ def test_following_as_a_command_over_folders_of_checkpoints(cotlens, tmp_path) -
     assert list(rows) == ["update-000010", "update-000020", "chain-text"] and said["n"] == 40
     assert rows["update-000010"]["followed"] < 0.4 < 0.9 < rows["update-000020"]["followed"]
     assert rows["update-000020"]["followed_ci"][0] > rows["update-000020"]["shuffled"]
-    ended = cotlens("causal", "follow", "chain-text", "--checkpoints", tmp_path)
+    pickled = tmp_path / "pickled"
+    shutil.copytree(weights_folder("chain-text"), pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    run = ["causal", "follow", "chain-text", "--task", "chain:n=20", "--checkpoints", pickled, "--json"]
+    ended = cotlens(*run)
+    assert ended.code == 2 and "pickle" in ended.error
+    ended = cotlens(*run, "--allow-pickle")
+    assert ended.code == 0, "checkpoints are loaded as the command is told to load its model"
+    assert len(ended.json["checkpoints"]) == 2
+    (tmp_path / "nothing").mkdir()
+    ended = cotlens("causal", "follow", "chain-text", "--checkpoints", tmp_path / "nothing")
     assert ended.code == 5 and "is no model and holds none" in ended.error
     ended = cotlens("causal", "follow", "maze-correct", "--task", "maze:n=5")
     assert ended.code == 2 and "cannot rewrite its problems" in ended.error

@@ -1,0 +1,37 @@
+"""A wrapped model and its plain twin taken to another device together, still on the same tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def move(modules: Iterable[torch.nn.Module], device: torch.device) -> None:
+    """Take every parameter, buffer and plain tensor of these modules to `device`; what they share stays shared.
+
+    `torch.nn.Module.to` would move what two models share once and leave the buffers of the other behind.
+    """
+    device = torch.empty(0, device=device).device  # `cuda` becomes `cuda:0`, as tensors say it
+    moved: dict[int, Tensor] = {}
+    kept: list[Tensor] = []  # so that no id is used again while it stands in `moved`
+
+    def there(tensor: Tensor) -> Tensor:
+        if tensor.device == device:
+            return tensor
+        if id(tensor) not in moved:
+            found = tensor.detach().to(device)
+            if isinstance(tensor, torch.nn.Parameter):
+                found = torch.nn.Parameter(found, requires_grad=tensor.requires_grad)
+            moved[id(tensor)] = found
+            kept.append(tensor)
+        return moved[id(tensor)]
+
+    for module in {id(part): part for whole in modules for part in whole.modules()}.values():
+        tables: tuple[dict[str, Any], ...] = (vars(module), module._parameters, module._buffers)
+        for table in tables:
+            for name, value in table.items():
+                if isinstance(value, Tensor):
+                    table[name] = there(value)

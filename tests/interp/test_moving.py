@@ -1,0 +1,76 @@
+"""A reasoner is moved as a whole: wrapped model, plain model and projection, still on the same tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import interp
+from interp.errors import UsageError
+from interp.models.plain import plain_of
+
+HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
+
+
+def tensors(*models: torch.nn.Module) -> dict[str, torch.Tensor]:
+    found = [*(model.named_parameters() for model in models), *(model.named_buffers() for model in models)]
+    return {f"{k}.{name}": each for k, part in enumerate(found) for name, each in part}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3_text"])
+def test_nothing_is_left_behind(model_folder: Callable[..., Path], architecture: str) -> None:
+    """On the meta device every operation between two devices is refused, and none computes."""
+    reasoner = interp.load(model_folder(architecture), reasoner=HOW, device="cpu")
+    plain = plain_of(reasoner.model)
+    assert plain is not None and reasoner.device == torch.device("cpu")
+    shared = {id(each) for each in plain.base.parameters()} & {id(each) for each in reasoner.base.parameters()}
+    assert reasoner.to("meta") is reasoner and reasoner.device == torch.device("meta")
+    assert {each.device.type for each in tensors(reasoner.model, plain.base, reasoner.base).values()} == {"meta"}
+    still = {id(each) for each in plain.base.parameters()} & {id(each) for each in reasoner.base.parameters()}
+    assert len(still) == len(shared) > 5 and plain_of(reasoner.model) is plain
+    ids = torch.zeros(1, 5, dtype=torch.long, device="meta")
+    inputs = {"inputs_embeds": reasoner.embed(ids), "use_cache": False}
+    inputs["attention_mask"] = torch.zeros(1, 1, 5, 5, device="meta")  # of two dimensions, its values would be looked at
+    for base in (plain.base, reasoner.base):
+        states = base(**inputs).last_hidden_state
+        assert reasoner.unembed(states).shape == (1, 5, reasoner.embed.weight.shape[0])
+    devices = [each.value for each in reasoner.loaded.findings if each.what == "device"]
+    assert devices == ["meta"]
+
+
+def test_the_projection_comes_along(coconut: interp.Reasoner) -> None:
+    from interp.models.projection import Projection
+
+    reasoner = interp.load("chain-coconut")
+    reasoner.projection = Projection(4, 8)
+    reasoner.to("meta")
+    assert {each.device.type for each in reasoner.projection.parameters()} == {"meta"}
+    assert reasoner.but(max_answer_tokens=2).device == torch.device("meta")
+
+
+def test_where_it_already_is_nothing_changes(coconut: interp.Reasoner) -> None:
+    problems = coconut.task.generate(3, seed=0, split="test")
+    before = coconut.think(problems)
+    weight = coconut.embed.weight
+    assert coconut.to("cpu").embed.weight is weight
+    assert [trace.answer for trace in coconut.think(problems)] == [trace.answer for trace in before]
+
+
+def test_a_model_whose_buffers_were_left_behind_is_not_run(model_folder: Callable[..., Path]) -> None:
+    """Moved by hand, the shared parameters are elsewhere and the plain model's own buffers are not."""
+    reasoner = interp.load(model_folder("llama"), reasoner=HOW, device="cpu")
+    plain = plain_of(reasoner.model)
+    assert plain is not None
+    for part in plain.base.modules():
+        part._buffers = {name: None if each is None else each.to("meta") for name, each in part._buffers.items()}
+    assert plain_of(reasoner.model) is None
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    reasoner = interp.load("chain-coconut")
+    for wrong in ("warp:9", str(torch.bfloat16)):
+        with pytest.raises(UsageError, match=f"device '{wrong}' cannot be used here"):
+            reasoner.to(wrong)
