@@ -35,7 +35,7 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         seconds: dict[str, dict[str, list[float]]] = {}
         for what, contestants in {
             "random": _random(store, maps),
-            "SAELens": _saelens(store, folder / "saelens"),
+            "SAELens": {name: _several(read) for name, read in _saelens(store, folder / "saelens").items()},
             "sequential": _sequential(store, maps),
             "trace": _trace(store, maps),
         }.items():
@@ -56,8 +56,8 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     taken["store.random_over_saelens"] = ratio(seconds["SAELens"], "SAELens", "ours") | {
         "peer": "sae-lens ActivationsStore over its cached activations, at its own defaults",
         "peer_version": version("sae-lens"),
-        "note": f"{BATCHES} shuffled batches of {AT_ONCE} rows; there from a mixing buffer, here any rows of the store. As many "
-        f"rows in {AT_ONCE // CONTEXT} whole random contexts, not shuffled, {contexts:.1f} x; the very same rows, in "
+        "note": f"{BATCHES} shuffled batches of {AT_ONCE} rows; there from a mixing buffer, here any rows of the store, "
+        f"into one array. As many rows in {AT_ONCE // CONTEXT} whole random contexts, not shuffled, {contexts:.1f} x; the very same rows, in "
         f"the contexts that hold them, {same:.1f} x",
     }
     with bars.stage("growth with the size of stores") as progress:
@@ -91,7 +91,7 @@ def _random(store: Store, maps: list[np.memmap]) -> dict[str, Callable[[], Any]]
 
 
 def _saelens(store: Store, folder: Path) -> dict[str, Callable[[], Any]]:
-    """Shuffled batches of one address, several at a time, for SAELens's reader fills its buffer now and then."""
+    """Shuffled batches of one address, and what else the format can give in as many rows."""
     from datasets import load_from_disk
 
     hook = "blocks.0.hook_out"
@@ -99,6 +99,7 @@ def _saelens(store: Store, folder: Path) -> dict[str, Callable[[], Any]]:
     dataset.set_format("torch", columns=[hook])
     draws, rng = _draws(len(store.index)), np.random.default_rng(3)
     reader = _saelens_reader(folder, hook)
+    buffer = np.empty((AT_ONCE, WIDTH), np.float32)
 
     def contexts() -> torch.Tensor:
         """Whole contexts, which is all that the format can give: as many rows, of fewer places."""
@@ -115,13 +116,18 @@ def _saelens(store: Store, folder: Path) -> dict[str, Callable[[], Any]]:
             warnings.simplefilter("ignore")  # it says when it begins anew
             return reader.next_batch()
 
-    each = {"ours": lambda: store.acts(hook, next(draws)), "SAELens": theirs}
-    each |= {"contexts": contexts, "same rows": same_rows}
+    ours = {"ours": lambda: store.acts(hook, next(draws), out=buffer)}
+    return {**ours, "SAELens": theirs, "contexts": contexts, "same rows": same_rows}
 
-    def several(read: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: [read() for _ in range(BATCHES)]
 
-    return {name: several(read) for name, read in each.items()}
+def _several(read: Callable[[], Any]) -> Callable[[], None]:
+    """One batch after another, each let go as a training does; SAELens's reader fills its buffer only now and then."""
+
+    def run() -> None:
+        for _ in range(BATCHES):
+            read()
+
+    return run
 
 
 def _saelens_reader(folder: Path, hook: str) -> Any:

@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"
 RECEIPTS = "receipts"
 KEY = "acts"
+PAGE = 4096
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -108,12 +109,19 @@ def faults(root: AnyPath, record: dict[str, Any]) -> list[str]:
 
 
 def encode(rows: Any, dtype: str) -> bytes:
-    """Rows of activations, an array or a tensor on the host, as the bytes of a safetensors file."""
+    """Rows of activations, an array or a tensor on the host, as the bytes of a safetensors file.
+
+    Its header is filled up with blanks, as the format allows, so that the rows begin on a page of memory: the shards of
+    an address can then be mapped as one array (`mapping.Region`).
+    """
     import torch
-    from safetensors.torch import save
 
     rows = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
-    return save({KEY: rows.to(getattr(torch, dtype)).contiguous()})
+    content = rows.to(getattr(torch, dtype)).contiguous().view(torch.uint8).numpy()
+    told = {"dtype": DTYPES[dtype], "shape": list(rows.shape), "data_offsets": [0, content.nbytes]}
+    header = json.dumps({KEY: told}).encode()
+    header += b" " * (-(8 + len(header)) % PAGE)
+    return b"".join([len(header).to_bytes(8, "little"), header, content.data])
 
 
 def checked_dtype(dtype: str) -> str:
@@ -127,75 +135,6 @@ def largest(dtype: str) -> float:
     import torch
 
     return float(torch.finfo(getattr(torch, dtype)).max)
-
-
-class MappedRows:
-    """The rows of one shard file, mapped into memory (fetched whole behind a URL) and gathered with numpy."""
-
-    def __init__(self, path: AnyPath) -> None:
-        try:
-            with path.open("rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(size))[KEY]
-            self.shape: tuple[int, int] = tuple(header["shape"])
-            self._bf16 = header["dtype"] == "BF16"
-            kind = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}[header["dtype"]]
-            if is_local(path):
-                self._rows: np.ndarray = np.memmap(path, dtype=kind, mode="r", offset=8 + size, shape=self.shape)
-            else:
-                self._rows = np.frombuffer(path.read_bytes(), kind, offset=8 + size).reshape(self.shape)
-            self._things = as_things(np.asarray(self._rows)) if kind is np.float32 else None
-        except FileNotFoundError:
-            raise StoreError(f"{path} is missing. Capture again to redo it.") from None
-        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-            raise StoreError(f"{path} is damaged ({error}). Capture again to redo it.") from None
-
-    def take_into(self, out: np.ndarray, rows: np.ndarray) -> None:
-        """Write the chosen rows into `out`, n x d in float32. Raises `IndexError` where there is no such row."""
-        first, last = self._bounds(rows)
-        if last - first == len(rows) - 1 and rows[0] == first and (np.diff(rows) == 1).all():
-            self._widen(self._rows[first : last + 1], out)
-        elif self._things is None:
-            self._widen(self._rows[rows], out)
-        else:
-            self._things.take(rows, out=as_things(out), mode="clip")
-
-    def scatter_into(self, out: np.ndarray, places: np.ndarray, rows: np.ndarray, piece: np.ndarray) -> None:
-        """Write the chosen rows into `out` at `places`, through `piece`, which has their width. Raises as `take_into`."""
-        self._bounds(rows)
-        # Whole rows as single things, so that numpy moves each with one memcpy; other modes than clip copy them first.
-        things, buffer, size = as_things(out), as_things(piece), len(piece)
-        for at in range(0, len(rows), size):
-            here = rows[at : at + size]
-            found = buffer[: len(here)]
-            if self._things is None:
-                self._widen(self._rows[here], piece[: len(here)])
-            else:
-                self._things.take(here, out=found, mode="clip")
-            things.put(places[at : at + size], found, mode="clip")
-
-    def _bounds(self, rows: np.ndarray) -> tuple[int, int]:
-        first, last = int(rows.min()), int(rows.max())
-        if first < 0 or last >= len(self._rows):
-            raise IndexError(f"rows 0 to {len(self._rows) - 1} are there, but {first} to {last} came")
-        return first, last
-
-    def between(self, first: int, last: int) -> np.ndarray:
-        """Rows `first` to `last` - 1 in float32."""
-        out = np.empty((last - first, self.shape[1]), np.float32)
-        self._widen(self._rows[first:last], out)
-        return out
-
-    def _widen(self, found: np.ndarray, out: np.ndarray) -> None:
-        if self._bf16:
-            np.left_shift(found, 16, out=out.view(np.uint32), dtype=np.uint32)
-        else:
-            np.copyto(out, found)
-
-
-def as_things(rows: np.ndarray) -> np.ndarray:
-    """Rows of a contiguous array as one thing each, n, in the same memory."""
-    return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
 
 
 def source(path: AnyPath) -> Any:

@@ -24,6 +24,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from interp.activations import layout
+from interp.activations.mapping import MappedRows, Region, checked_out
 from interp.errors import StoreError, UsageError, unknown
 from interp.files import AnyPath, file_hash, is_local, place
 from interp.models.address import Address
@@ -31,8 +32,6 @@ from interp.traces import Channel, TraceSet
 
 THINKING = (Channel.THOUGHT, Channel.LATENT)
 NO_SENTENCES = "no trace of this store was taken apart into sentences (a text reasoner with `steps: text` is)."
-# Numbers that are gathered at a time: rows on their way elsewhere stay in the processor's cache.
-_PIECE = 1 << 16
 # Behind a URL a shard is fetched whole; so many stay in memory.
 _FETCHED = 8
 _GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's alone
@@ -57,7 +56,8 @@ class Store:
             raise StoreError(
                 f"{self.path} has schema version {version}, and this version reads {layout.SCHEMA_VERSION}. Capture again."
             )
-        self._mapped: OrderedDict[tuple[str, int], layout.MappedRows] = OrderedDict()
+        self._mapped: OrderedDict[tuple[str, int], MappedRows] = OrderedDict()
+        self._regions: dict[str, Region | None] = {}
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -134,33 +134,40 @@ class Store:
         return wanted
 
     def acts(
-        self, address: Address | str, rows: pd.DataFrame | np.ndarray | None = None
+        self,
+        address: Address | str,
+        rows: pd.DataFrame | np.ndarray | None = None,
+        *,
+        out: Float32[np.ndarray, "rows d_model"] | None = None,
     ) -> Float32[np.ndarray, "rows d_model"]:
         """Activations at `address` for `rows` (all of them by default), in their order.
 
-        `rows` is a part of the index, or the numbers of its rows, which is faster where they are drawn at random.
+        `rows` is a part of the index, or the numbers of its rows, which is faster where they are drawn at random. They
+        are written into `out` where it is given: batch after batch, asking for memory takes as long as reading. Raises
+        `UsageError` on an unknown address and an `out` of another shape, `IndexError` on rows that are not there.
         """
-        folder = self.address(address).folder
-        numbers = self._numbers(rows)
-        if not len(numbers):
+        folder, total = self.address(address).folder, int(self._starts[-1])
+        numbers = None if rows is None else self._numbers(rows)
+        count = total if numbers is None else len(numbers)
+        first, last = (0, count - 1) if numbers is None or not count else (int(numbers.min()), int(numbers.max()))
+        if count and (first < 0 or last >= total):
+            raise IndexError(f"rows 0 to {total - 1} are there, but {first} to {last} came")
+        if not count:
             return np.empty((0, self.meta["d_model"]), np.float32)
-        order = None if (np.diff(numbers) >= 0).all() else np.argsort(numbers)
-        numbers = numbers if order is None else numbers[order]
-        if numbers[0] < 0 or numbers[-1] >= self._starts[-1]:
-            raise IndexError(f"rows 0 to {self._starts[-1] - 1} are there, but {numbers[0]} to {numbers[-1]} came")
-        out: np.ndarray | None = None
-        cuts = np.searchsorted(numbers, self._starts)
-        for shard in np.flatnonzero(np.diff(cuts)).tolist():
-            here = slice(int(cuts[shard]), int(cuts[shard + 1]))
-            within = numbers[here] - self._starts[shard]
-            mapped = self._whole(folder, shard)
-            if out is None:
-                out = np.empty((len(numbers), mapped.shape[1]), np.float32)
-                piece = np.empty((max(1, _PIECE // mapped.shape[1]), mapped.shape[1]), np.float32)
-            if order is None:
-                mapped.take_into(out[here], within)
+        if numbers is not None and last - first == count - 1 and (np.diff(numbers) == 1).all():
+            numbers = None
+        region = None if numbers is None else self._region(folder)
+        if region is not None:
+            return region.take(numbers, out)
+        for shard in np.flatnonzero((self._starts[1:] > first) & (self._starts[:-1] <= last)).tolist():
+            whole, start, end = self._whole(folder, shard), int(self._starts[shard]), int(self._starts[shard + 1])
+            out = checked_out(out, count, whole.shape[1])
+            if numbers is None:
+                begin, end = max(first, start), min(last + 1, end)
+                whole.between(begin - start, end - start, out[begin - first : end - first])
             else:
-                mapped.scatter_into(out, order[here], within, piece)
+                here = (numbers >= start) & (numbers < end)
+                out[here] = whole.take(numbers[here] - start)
         assert out is not None
         return out
 
@@ -192,15 +199,23 @@ class Store:
         shards = self.index["shard"].to_numpy()
         return np.searchsorted(shards, np.arange(shards[-1] + 2 if len(shards) else 1))
 
-    def _numbers(self, rows: pd.DataFrame | np.ndarray | None) -> np.ndarray:
+    def _numbers(self, rows: pd.DataFrame | np.ndarray) -> np.ndarray:
         """The numbers of chosen rows in the index."""
-        if rows is None:
-            return np.arange(self._starts[-1])
         if isinstance(rows, np.ndarray):
             return np.flatnonzero(rows) if rows.dtype == bool else rows
         return self._starts[rows["shard"].to_numpy()] + rows["row"].to_numpy()
 
-    def _whole(self, folder: str, shard: int) -> layout.MappedRows:
+    def _region(self, folder: str) -> Region | None:
+        """All shards of an address as one, or None where they cannot be: behind a URL, not finished, damaged."""
+        if folder not in self._regions:
+            found, counts = None, np.diff(self._starts).tolist()
+            if is_local(self.path) and self.complete:
+                paths = [layout.shard_path(self.path, folder, shard) for shard in range(len(counts))]
+                found = Region.of(paths, counts)
+            self._regions[folder] = found
+        return self._regions[folder]
+
+    def _whole(self, folder: str, shard: int) -> MappedRows:
         """A shard of one address, open; `StoreError` where it is not finished."""
         key = (folder, shard)
         found = self._mapped.get(key)
@@ -209,7 +224,7 @@ class Store:
                 raise StoreError(
                     f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it."
                 )
-            found = self._mapped[key] = layout.MappedRows(layout.shard_path(self.path, folder, shard))
+            found = self._mapped[key] = MappedRows(layout.shard_path(self.path, folder, shard))
             if not is_local(self.path) and len(self._mapped) > _FETCHED:
                 self._mapped.popitem(last=False)
         return found

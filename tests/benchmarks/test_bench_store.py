@@ -33,10 +33,8 @@ def test_contestants_read_rows_of_the_same_numbers(written) -> None:
     np.testing.assert_array_equal(store.acts(HOOK, rows), maps[0][rows])
     known = {row.tobytes() for row in np.asarray(maps[0])}
     for name, read in bench._saelens(store, saelens).items():
-        batches = read()
-        assert len(batches) == bench.BATCHES, name
-        for batch in batches:
-            found = np.asarray(batch).reshape(-1, 8)
+        for _ in range(bench.BATCHES):
+            found = np.asarray(read()).reshape(-1, 8)
             assert found.shape == (512, 8) and {row.tobytes() for row in found} <= known, name
 
 

@@ -33,7 +33,9 @@ def test_nothing_is_left_behind(model_folder: Callable[..., Path], architecture:
     assert len(still) == len(shared) > 5 and plain_of(reasoner.model) is plain
     ids = torch.zeros(1, 5, dtype=torch.long, device="meta")
     inputs = {"inputs_embeds": reasoner.embed(ids), "use_cache": False}
-    inputs["attention_mask"] = torch.zeros(1, 1, 5, 5, device="meta")  # of two dimensions, its values would be looked at
+    inputs["attention_mask"] = torch.zeros(
+        1, 1, 5, 5, device="meta"
+    )  # of two dimensions, its values would be looked at
     for base in (plain.base, reasoner.base):
         states = base(**inputs).last_hidden_state
         assert reasoner.unembed(states).shape == (1, 5, reasoner.embed.weight.shape[0])
