@@ -1,7 +1,7 @@
 """Physics of language models 2.1 (arXiv 2407.20311): the six labels of the mental process, read by V-probes.
 
-An organism that solves iGSM with matched distractors, its answers and its mistakes; each label beside the majority,
-untrained models (drawn at random, and as its own training began) and a bag of features; what is known before the
+An organism that solves iGSM with matched distractors, taught by solutions in which parameters are taken back
+(arXiv 2408.16293), its answers and its mistakes; each label beside the majority, untrained models (drawn at random, and as its own training began) and a bag of features; what is known before the
 solution begins, by how far it lies from the question; and whether wrong steps were read as right beforehand.
 """
 
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from interp.traces import TraceSet
 
 SEED = 53
-NAME = "igsm"
+NAME = "igsm-retries"
+PLAIN = "igsm"  # what it starts from: the question last, definitions shuffled, nothing taken back
 HARDER = "5-6"  # steps, more than were trained on
 N_ANSWERS, N_NECESSARY, N_OTHER, N_HARDER = 1000, 1200, 400, 400
 FULL_ANSWERS, FULL_NECESSARY, FULL_OTHER, FULL_HARDER = 4000, 5000, 2500, 2000
@@ -51,7 +52,7 @@ MEASURE = "papers.igsm.necessary_above_random_init"
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     """Answers, labels, what is known when, and what stands before a mistake."""
-    total, done = len(LABELS) + 3, 0
+    total, done = len(LABELS) + 4, 0
 
     def step() -> None:
         nonlocal done
@@ -87,18 +88,56 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     section.measures = {MEASURE: _measure(found["necessary"])}
     section.notes = _notes(found, before, traces)
     step()
+    told = {NAME: (traces.accuracy, found["necessary"])}
+    if (plain := organisms.load_or_note(PLAIN, section)) is not None:
+        told[PLAIN] = _necessary_alone(plain, full)
+    section.tables["Must it be taught so? `necessary` at the end of the question"] = taught_table(told)
+    step()
     return section
 
 
 def _thought(reasoner: Reasoner, n: int, seed: int, **options: str) -> TraceSet:
     """Traces of held-out problems of the organism's own task, or of it with other options."""
-    made = task(reasoner.config.task or NAME, **options)
+    made = task(reasoner.config.task or "igsm", **options)
     return reasoner.think(made.generate(n, seed=seed, split="test"), batch_size=256)
 
 
 def traces_for_probing(reasoner: Reasoner, full: bool) -> TraceSet:
     """Traces of held-out problems of the organism's own task; the V-probes split them by structure."""
     return _thought(reasoner, FULL_NECESSARY if full else N_NECESSARY, SEED + 2)
+
+
+def _necessary_alone(reasoner: Reasoner, full: bool) -> tuple[float, VProbed]:
+    """The share of problems that another organism answers right, and its V-probe for `necessary`."""
+    traces = traces_for_probing(reasoner, full)
+    return traces.accuracy, vprobe(reasoner, items_of(traces, "necessary", SEED), controls=CONTROLS)
+
+
+def taught_table(told: dict[str, tuple[float, VProbed]]) -> pd.DataFrame:
+    """One row for each organism: its task, its answers, and what a V-probe for `necessary` adds to the best control."""
+    from interp.organisms.catalog import recipe
+
+    rows = []
+    for name, (right, probed) in told.items():
+        scores = probed.table.set_index("reader")["macro_f1"]
+        lead, (low, high), best = probed.lead([name for name in scores.index if name != "vprobe"])
+        rows.append(
+            {
+                "organism": name,
+                "trained on": "; ".join(
+                    dict.fromkeys(stage.task or recipe(name).task for stage in recipe(name).stages)
+                ),
+                "answer right": right,
+                "v-probe": scores["vprobe"],
+                "best control": best.replace("_", " "),
+                "of it": scores[best],
+                "lead": lead,
+                "lead_low": low,
+                "lead_high": high,
+                "n": len(probed.gold),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _random(reasoner: Reasoner) -> Reasoner:
@@ -108,15 +147,15 @@ def _random(reasoner: Reasoner) -> Reasoner:
 
 
 def started(reasoner: Reasoner) -> Reasoner:
-    """The organism as its training began, with its hand-made induction head and nothing learned."""
+    """The organism that it starts from as that one's training began, with its hand-made heads and nothing learned."""
     from interp.models.load import weights_hash, wrap
     from interp.organisms.catalog import recipe
     from interp.organisms.model import new_model
 
-    model = new_model(recipe(NAME), reasoner.embed.weight.shape[0], SEED).eval().to(reasoner.device)
+    model = new_model(recipe(PLAIN), reasoner.embed.weight.shape[0], SEED).eval().to(reasoner.device)
     weights = weights_hash(model)
     wrapped = wrap(model, reasoner.tokenizer)
-    return type(reasoner)(wrapped, reasoner.tokenizer, reasoner.config, name=f"{NAME} (start)", weights=weights)
+    return type(reasoner)(wrapped, reasoner.tokenizer, reasoner.config, name=f"{PLAIN} (start)", weights=weights)
 
 
 def answers_table(arms: dict[str, TraceSet]) -> pd.DataFrame:
@@ -219,6 +258,8 @@ def _notes(found: dict[str, VProbed], before: pd.DataFrame, traces: TraceSet) ->
     clear = [label for label, (_, (low, _), _) in lead.items() if low > 0]
     rows = before.set_index("the step written")
     notes = [
+        "Solutions with parameters taken back reward telling at a name whether it comes next; nothing asks for "
+        "`necessary` itself, and what is probed are solutions without any.",
         f"The organism answers {traces.accuracy:.3f} of held-out problems right.",
         "Read better than by every control (interval of the lead above 0): " + (", ".join(clear) or "none") + ".",
         "`known` asks what the text itself says, so a bag of features has it as well.",
@@ -238,6 +279,11 @@ PAPER = [
         "labels probed",
         "necessary, depends, known, value (24-way), can_next, necessary_next; V-probing with a rank-8 embedding update",
         "arXiv 2407.20311, sections 4.1 and 4.2",
+    ),
+    PaperFigure(
+        "mistakes that are taken back in training",
+        "steps that are wrong and corrected at once: higher accuracy than after as much data free of mistakes",
+        "arXiv 2408.16293, abstract",
     ),
     PaperFigure(
         "controls probed", "majority guess and a randomly initialised transformer", "arXiv 2407.20311, section 4"

@@ -254,6 +254,17 @@ def test_the_measure_is_the_lead_over_the_best_control() -> None:
     assert table.loc[0, "best control"] == "start" and table.loc[0, "lead"] == pytest.approx(0.5)
 
 
+def test_organisms_taught_otherwise_stand_side_by_side_with_what_they_were_taught() -> None:
+    gold = ["yes", "no"] * 20
+    knows, not_so = (
+        probed(gold, vprobe=gold, majority=["no"] * 40),
+        probed(gold, vprobe=gold[::-1], majority=["no"] * 40),
+    )
+    table = igsm.taught_table({igsm.NAME: (0.9, knows), igsm.PLAIN: (0.8, not_so)}).set_index("organism")
+    assert table["lead"].tolist() == [pytest.approx(0.5), pytest.approx(-0.5)]
+    assert "retries" in table.loc[igsm.NAME, "trained on"] and table.loc[igsm.PLAIN, "trained on"] == "igsm"
+
+
 def test_what_is_known_before_is_told_apart_by_distance() -> None:
     items = question_items(GOLD, "necessary", Random(0))
     gold = [item.label for item in items]

@@ -151,7 +151,7 @@ def test_independent_steps_are_exchanged_and_dependent_ones_refused(
 
 
 def test_names_are_the_same_symbol_where_they_are_defined_and_where_they_are_used() -> None:
-    solver = interp.load("igsm")
+    solver = interp.load("igsm-retries")
     traces = solver.think(solver.task.generate(60, seed=17))
     same, chosen = reordered(solver, traces)
     for trace, number in zip(same, chosen, strict=True):
