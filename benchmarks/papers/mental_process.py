@@ -1,8 +1,7 @@
 """The six labels of iGSM as questions for a V-probe, at the positions of traces that a model wrote itself.
 
 Labels are taken from what was written, so they are exact also where the model computes in another order than the
-gold solution. Distractors stay matched: a parameter is always asked about together with its twin. It is described
-by the word that begins its sentences (`owls:`), which is what the model writes when it names what it computes next.
+gold solution. Distractors stay matched: a parameter is always asked about together with its twin.
 """
 
 from __future__ import annotations
@@ -130,12 +129,7 @@ def truth(here: Reading, label: str, name: str) -> str:
 
 def _item(here: Reading, names: tuple[str, ...], label: str) -> Item:
     features = np.concatenate([surface(here.problem, name, here.known) for name in names])
-    return Item(here.trace, here.at, tuple(f"{name}:" for name in names), label, features)
-
-
-def parameters(item: Item) -> tuple[str, ...]:
-    """The parameters that a question is about."""
-    return tuple(word.removesuffix(":") for word in item.about)
+    return Item(here.trace, here.at, names, label, features)
 
 
 def items_of(traces: Sequence[Trace], label: str, seed: int) -> list[Item]:
@@ -148,15 +142,15 @@ def references(items: Sequence[Item]) -> np.ndarray:
     """For each item about `necessary`: the fewest references from the asked parameter to it, or to its twin."""
     found = []
     for item in items:
-        problem, (name,) = item.trace.problem, parameters(item)
+        problem = item.trace.problem
         far = distances(definitions_of(problem), problem.meta["asked"])
-        found.append(next(far[n] for n in (name, problem.meta["twins"][name]) if n in far))
+        found.append(next(far[n] for n in (item.about[0], problem.meta["twins"][item.about[0]]) if n in far))
     return np.array(found)
 
 
 def constants(items: Sequence[Item]) -> np.ndarray:
     """For each item: whether its parameter is given as a number, so that it could be computed at once."""
-    return np.array([len(definitions_of(item.trace.problem)[parameters(item)[0]]) == 1 for item in items])
+    return np.array([len(definitions_of(item.trace.problem)[item.about[0]]) == 1 for item in items])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from benchmarks.papers.mental_process import (
     decisions,
     errors_table,
     items_of,
-    parameters,
     question_items,
     readings,
     references,
@@ -104,7 +103,7 @@ def test_necessary_is_asked_of_every_necessary_parameter_but_the_asked_one_and_o
     by_problem: dict[str, dict[str, str]] = {}
     for item in items:
         assert item.at == sentence_ends(item.trace)[0]
-        by_problem.setdefault(item.trace.problem.id, {})[parameters(item)[0]] = item.label
+        by_problem.setdefault(item.trace.problem.id, {})[item.about[0]] = item.label
     for problem in PROBLEMS:
         found, twins, asked = by_problem[problem.id], problem.meta["twins"], problem.meta["asked"]
         needed = set(problem.meta["order"]) - {asked}
@@ -116,11 +115,11 @@ def test_necessary_is_asked_of_every_necessary_parameter_but_the_asked_one_and_o
 def test_dependence_is_asked_with_its_matched_negative() -> None:
     items = question_items(GOLD, "depends", Random(0))
     for yes, no in zip(items[::2], items[1::2], strict=True):
-        (a, b), twins = parameters(yes), yes.trace.problem.meta["twins"]
-        assert parameters(no) == (a, twins[b]) and no.about == (f"{a}:", f"{twins[b]}:")
+        (a, b), twins = yes.about, yes.trace.problem.meta["twins"]
+        assert no.about == (a, twins[b])
         assert (yes.label, no.label) == ("yes", "no")
         assert TASK.fact(yes.trace.problem, "depends", (a, b), 0) == "yes"
-        assert TASK.fact(no.trace.problem, "depends", parameters(no), 0) == "no"
+        assert TASK.fact(no.trace.problem, "depends", no.about, 0) == "no"
 
 
 @pytest.mark.parametrize("label", STEP_LABELS)
@@ -129,7 +128,7 @@ def test_labels_along_a_gold_solution_are_the_tasks_own_facts(label: str) -> Non
     assert len({item.label for item in items}) >= 2
     for item in items:
         step = sentence_ends(item.trace).index(item.at)
-        assert item.label == TASK.fact(item.trace.problem, label, parameters(item), step)
+        assert item.label == TASK.fact(item.trace.problem, label, item.about, step)
 
 
 def test_labels_hold_for_the_order_that_was_written() -> None:
@@ -139,7 +138,7 @@ def test_labels_hold_for_the_order_that_was_written() -> None:
         if any(step.error for step in steps_of(swapped)):
             continue
         items = items_of([swapped] * 4, "known", seed=2)
-        after_one = {parameters(item)[0]: item.label for item in items if item.at == sentence_ends(swapped)[1]}
+        after_one = {item.about[0]: item.label for item in items if item.at == sentence_ends(swapped)[1]}
         assert after_one.get(problem.meta["order"][1], "yes") == "yes"
         assert after_one.get(problem.meta["order"][0], "no") == "no"
         return
@@ -150,7 +149,7 @@ def test_labels_hold_for_the_order_that_was_written() -> None:
 def test_at_every_position_a_parameter_is_asked_about_together_with_its_twin(label: str) -> None:
     asked: dict[tuple[int, int], list[str]] = {}
     for item in items_of(GOLD, label, seed=1):
-        asked.setdefault((id(item.trace), item.at), []).append(parameters(item)[0])
+        asked.setdefault((id(item.trace), item.at), []).append(item.about[0])
     for trace in GOLD:
         twins = trace.problem.meta["twins"]
         for end in sentence_ends(trace)[:-1]:
@@ -171,8 +170,8 @@ def test_items_know_how_far_they_lie_from_the_question_and_whether_they_are_numb
     for item, n, number in zip(items, far, given, strict=True):
         definitions = {s.split(":")[0]: s.split()[1:] for s in item.trace.problem.meta["definitions"]}
         roots = (item.trace.problem.meta["asked"], item.trace.problem.meta["twins"][item.trace.problem.meta["asked"]])
-        assert (n == 1) == any(parameters(item)[0] in definitions[root] for root in roots)
-        assert number == (len(definitions[parameters(item)[0]]) == 1)
+        assert (n == 1) == any(item.about[0] in definitions[root] for root in roots)
+        assert number == (len(definitions[item.about[0]]) == 1)
     assert far.max() >= 2
 
 
@@ -201,7 +200,7 @@ def test_a_decision_is_asked_about_before_it_is_written_and_its_labels_are_true(
     for label, expected in {"necessary": "no", "can_next": "yes", "necessary_next": "no"}.items():
         right, mistake = decision_items(made, label)
         assert right.label == "yes" and right.at == sentence_ends(right.trace)[0]
-        assert mistake.label == expected and parameters(mistake) == (name,)
+        assert mistake.label == expected and mistake.about == (name,)
         assert mistake.at == sentence_ends(mistake.trace)[1]
 
 
