@@ -34,12 +34,22 @@ Watcher = Callable[[Float[Tensor, "batch pos d"]], None]
 class Plain:
     """`base` is the plain model without its unembedding; `widths` are the addresses known to mean the same in it.
 
-    `modules` are the modules, and their sides, that addresses name.
+    `modules` are the modules, and their sides, that addresses name; `buffers` are those of all its modules that have any.
     """
 
     base: Any
+    buffers: list[dict[str, Any]] = field(init=False)
     widths: dict[str, int | None] = field(default_factory=dict)
     modules: dict[str, tuple[Any, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.buffers = [module._buffers for module in self.base.modules() if module._buffers]
+
+    @property
+    def together(self) -> bool:
+        """Whether its buffers are where its parameters are, which `bridge.to` moves, for they are shared."""
+        device = self.base.get_input_embeddings().weight.device
+        return all(each is None or each.device == device for some in self.buffers for each in some.values())
 
 
 def keep_plain(model: Any) -> Any:
@@ -88,9 +98,7 @@ def plain_of(bridge: TransformerBridge) -> Plain | None:
         return None
     wrapped: Any = bridge.original_model
     ours, theirs = (model.get_input_embeddings().weight for model in (found.base, wrapped))
-    same = ours.device == theirs.device and ours.dtype == theirs.dtype
-    # `bridge.to` moves the parameters, which are shared, and the buffers of its own model alone.
-    return found if same and all(buffer.device == theirs.device for buffer in found.base.buffers()) else None
+    return found if ours.device == theirs.device and ours.dtype == theirs.dtype and found.together else None
 
 
 def take_to(bridge: TransformerBridge, device: torch.device, *others: torch.nn.Module) -> None:

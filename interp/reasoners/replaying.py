@@ -34,6 +34,7 @@ class Replays:
     """The part of a reasoner that runs what was thought again."""
 
     model: Any
+    base: Any
     embed: Any
     pad_id: int
     # Channels whose positions take no position id of their own, but that of the next position that does.
@@ -73,6 +74,7 @@ class Replays:
             intervening(self.model, interventions, where),
             self._watched(watchers, plainly=not interventions) as base,
         ):
+            embed = self.embed if base is self.base else base.get_input_embeddings()
             for start in range(0, len(traces), batch_size):
                 batch = range(start, min(start + batch_size, len(traces)))
                 part = [traces[k] for k in batch]
@@ -82,7 +84,7 @@ class Replays:
                 there = torch.from_numpy(real).to(self.device)
                 now["batch"] = ReplayBatch(where.traces, there)
                 base(
-                    inputs_embeds=self._replay_inputs(part, real),
+                    inputs_embeds=self._replay_inputs(part, real, embed),
                     attention_mask=there.long(),
                     position_ids=torch.from_numpy(self._places(part, real)).to(self.device),
                     use_cache=False,
@@ -91,12 +93,12 @@ class Replays:
                     progress(batch.stop, len(traces))
 
     def _replay_inputs(
-        self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]
+        self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"], embed: Any
     ) -> Float[Tensor, "batch pos d_model"]:
         """What was fed at every cell of a replayed batch: embeddings, and continuous thoughts as they were thought."""
         ids = np.full(real.shape, self.pad_id)
         ids[real] = np.concatenate([trace.token_ids for trace in traces])
-        inputs = self.embed(torch.from_numpy(ids).to(self.device))
+        inputs = embed(torch.from_numpy(ids).to(self.device))
         for k, trace in enumerate(traces):
             if trace.latents is not None:
                 at = [c for c, channel in enumerate(trace.channel) if channel == Channel.LATENT]

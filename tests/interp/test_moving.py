@@ -67,7 +67,7 @@ def test_a_model_whose_buffers_were_left_behind_is_not_run(model_folder: Callabl
     plain = plain_of(reasoner.model)
     assert plain is not None
     for part in plain.base.modules():
-        part._buffers = {name: None if each is None else each.to("meta") for name, each in part._buffers.items()}
+        part._buffers |= {name: each.to("meta") for name, each in part._buffers.items()}
     assert plain_of(reasoner.model) is None
 
 
