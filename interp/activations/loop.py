@@ -61,7 +61,8 @@ class LoopRecorder:
             if buffer is None or buffer.shape[0] < rows or buffer.shape[1] < first + new:
                 buffer = self._grow(address, found, first + new)
             # Views by `narrow` cost a fraction of those by index, and this runs at every address of every pass.
-            buffer.narrow(0, 0, rows).narrow(1, first, new).copy_(found)
+            there = buffer.narrow(1, first, new)
+            (there if len(there) == rows else there.narrow(0, 0, rows)).copy_(found)
             filled[address] = first + new
 
         return hook

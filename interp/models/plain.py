@@ -72,6 +72,8 @@ def keep_plain(model: Any) -> Any:
                 setattr(module, name, torch.nn.GELU(approximate="tanh"))
             elif type(part) is Conv1D:
                 setattr(module, name, TransposedLinear(part.weight, part.bias))
+            elif type(part) is torch.nn.LayerNorm:
+                setattr(module, name, LayerNorm(part))
     return twin
 
 
@@ -83,7 +85,22 @@ class TransposedLinear(torch.nn.Module):
         self.weight, self.bias = weight, bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return torch.nn.functional.linear(inputs, self.weight.T, self.bias)
+        held = self._parameters  # a module looks for its attributes elsewhere first
+        return torch.nn.functional.linear(inputs, held["weight"].T, held["bias"])
+
+
+class LayerNorm(torch.nn.Module):
+    """`torch.nn.LayerNorm` on the parameters of another one, without what it asks on its way, for one position as long."""
+
+    def __init__(self, norm: torch.nn.LayerNorm) -> None:
+        super().__init__()
+        self.register_parameter("weight", norm.weight)
+        self.register_parameter("bias", norm.bias)
+        self._shape, self._eps = list(norm.normalized_shape), norm.eps
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        held = self._parameters
+        return torch.layer_norm(inputs, self._shape, held["weight"], held["bias"], self._eps)
 
 
 def attach(bridge: TransformerBridge, twin: Any) -> None:

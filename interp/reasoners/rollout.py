@@ -235,11 +235,18 @@ class Rollout:
     def _run(
         self, inputs: Float[Tensor, "batch new d_model"], real: Bool[np.ndarray, "batch new"], moving: bool
     ) -> None:
-        there, new = real.sum(axis=1), real.shape[1]
-        everywhere = bool(real.all())
-        before = np.cumsum(real, axis=1) - real  # real cells to the left
-        places = before + self._placed[:, None] if moving else np.broadcast_to(self._placed[:, None], real.shape)
-        self.where.positions = np.where(real, before + self._filled[:, None], -1)
+        new = real.shape[1]
+        everywhere = real is self._everyone or bool(real.all())
+        if real is self._everyone:  # most passes of a loop: nothing to count
+            there: Any = 1
+            positions, places = self._filled[:, None], self._placed[:, None]
+        else:
+            there = real.sum(axis=1)
+            before = np.cumsum(real, axis=1) - real  # real cells to the left
+            positions = np.where(real, before + self._filled[:, None], -1)
+            moved = before + self._placed[:, None] if moving else self._placed[:, None]
+            places = np.where(real, moved, 0)
+        self.where.positions = positions
         first, self._columns = self._columns, self._columns + new
         if self._columns > self._mask.shape[1]:
             self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
@@ -249,7 +256,7 @@ class Rollout:
             self._cache,
             inputs_embeds=inputs,
             attention_mask=self._mask[:, : self._columns],
-            position_ids=torch.from_numpy(np.where(real, places, 0)).to(self.device),
+            position_ids=torch.from_numpy(places).to(self.device),
         )
         self._filled = self._filled + there
         if moving:
