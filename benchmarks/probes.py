@@ -90,7 +90,7 @@ class _NoiseStore(interp.Store):
         super().__init__(path)
         self._seed = seed
 
-    def acts(self, address: Any, rows: Any = None) -> np.ndarray:
+    def acts(self, address: Any, rows: Any = None, *, out: Any = None) -> np.ndarray:
         rows = self.index if rows is None else rows
         rng = np.random.default_rng([self._seed, self.addresses.index(self.address(address))])
         table = rng.normal(size=(len(self.traces), 64, 64)).astype(np.float32)  # traces x positions x width

@@ -143,7 +143,7 @@ class Store:
         """Activations at `address` for `rows` (all of them by default), in their order.
 
         `rows` is a part of the index, or the numbers of its rows, which is faster where they are drawn at random. They
-        are written into `out` where it is given: batch after batch, asking for memory takes as long as reading. Raises
+        are written into `out` where it is given: batch after batch, asking for memory is a good part of the time. Raises
         `UsageError` on an unknown address and an `out` of another shape, `IndexError` on rows that are not there.
         """
         folder, total = self.address(address).folder, int(self._starts[-1])
@@ -156,8 +156,7 @@ class Store:
             return np.empty((0, self.meta["d_model"]), np.float32)
         if numbers is not None and last - first == count - 1 and (np.diff(numbers) == 1).all():
             numbers = None
-        region = None if numbers is None else self._region(folder)
-        if region is not None:
+        if numbers is not None and (region := self._region(folder)) is not None:
             return region.take(numbers, out)
         for shard in np.flatnonzero((self._starts[1:] > first) & (self._starts[:-1] <= last)).tolist():
             whole, start, end = self._whole(folder, shard), int(self._starts[shard]), int(self._starts[shard + 1])

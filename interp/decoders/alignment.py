@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from interp.activations import Store
+from interp.activations.mapping import checked_out
 from interp.decoders.sites import other_problem
 from interp.errors import StoreError, UsageError, unknown
 from interp.models.address import Address
@@ -81,8 +82,18 @@ class Brought(Store):
         self.meta = {**self.meta, "reasoner": home.meta["reasoner"], "d_model": home.meta["d_model"]}
         self._at, self._carry = address, carry
 
-    def acts(self, address: Address | str, rows: pd.DataFrame | np.ndarray | None = None) -> np.ndarray:
+    def acts(
+        self,
+        address: Address | str,
+        rows: pd.DataFrame | np.ndarray | None = None,
+        *,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         if self.address(address) != self._at:
             raise StoreError(f"a map was fitted at {self._at}, but {address} came. Fit one there.")
         found = super().acts(address, rows)
-        return self._carry(found) if len(found) else np.empty((0, self.meta["d_model"]), np.float32)
+        carried = self._carry(found) if len(found) else np.empty((0, self.meta["d_model"]), np.float32)
+        if out is None:
+            return carried
+        checked_out(out, *carried.shape)[:] = carried
+        return out

@@ -85,7 +85,7 @@ class TransposedLinear(torch.nn.Module):
         self.weight, self.bias = weight, bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        held = self._parameters  # a module looks for its attributes elsewhere first
+        held: Any = self._parameters  # a module looks for its attributes elsewhere first
         return torch.nn.functional.linear(inputs, held["weight"].T, held["bias"])
 
 
@@ -99,7 +99,7 @@ class LayerNorm(torch.nn.Module):
         self._shape, self._eps = list(norm.normalized_shape), norm.eps
 
     def forward(self, inputs: Tensor) -> Tensor:
-        held = self._parameters
+        held: Any = self._parameters
         return torch.layer_norm(inputs, self._shape, held["weight"], held["bias"], self._eps)
 
 
