@@ -94,4 +94,5 @@ class _NoiseStore(interp.Store):
         rows = self.index if rows is None else rows
         rng = np.random.default_rng([self._seed, self.addresses.index(self.address(address))])
         table = rng.normal(size=(len(self.traces), 64, 64)).astype(np.float32)  # traces x positions x width
-        return table[rows["trace"].to_numpy(), rows["position"].to_numpy()]
+        found = table[rows["trace"].to_numpy(), rows["position"].to_numpy()]
+        return found if out is None else np.take(found, np.arange(len(found)), axis=0, out=out)
