@@ -45,8 +45,9 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """What the shards will take on disk, but for their headers."""
-        return len(self.index) * self.row_bytes
+        """What the shards will take on disk, each file's header page included."""
+        files = self.index["shard"].nunique() * len(self.addresses)
+        return len(self.index) * self.row_bytes + files * layout.PAGE
 
     @property
     def shard_bytes(self) -> int:
