@@ -20,6 +20,7 @@ from benchmarks.growth_figure import figure, keep
 from benchmarks.harness import RESULTS
 from benchmarks.small_model import WIDTH, SmallModel
 from interp.activations import layout
+from interp.activations.mapping import MappedRows
 from interp.activations.record import gather
 from interp.activations.rows import index_of
 from interp.models.address import Address
@@ -92,7 +93,7 @@ def _timed(handout: Any, traces: TraceSet) -> dict[str, float]:
             layout.commit(path, layout.encode(rows, "float32"))
         lap("write")
         for path in paths:
-            layout.MappedRows(path).between(0, len(index))
+            MappedRows(path).between(0, len(index))
         lap("read")
     return seconds
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def bench(
     work = [Work(name, full, folder, seed) for name in names]
     kept = _kept()
     with bars.stage(f"{SYSTEMS[only] if only else 'the systems'}{f', seed {seed}' if seed else ''}") as step:
+        told: Iterator[tuple[int, dict[str, Any]]]
         if only:
             told = ((number, measured(each, step)) for number, each in enumerate(work))
         else:

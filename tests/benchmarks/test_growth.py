@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import growth
+from benchmarks import capture_growth, growth
 from benchmarks.contests import labelled
 
 
@@ -61,3 +61,10 @@ def test_labels_follow_the_rows() -> None:
     reached = np.linalg.lstsq(x - x.mean(axis=0), y - y.mean(axis=0), rcond=None)[0]
     agreement = ((x - x.mean(axis=0)) @ reached > 0) == (y > y.mean(axis=0))
     assert agreement.mean() > 0.7
+
+
+def test_growth_with_the_length_of_traces_has_a_row_for_each_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_growth, "TOKENS", 64)
+    monkeypatch.setattr(capture_growth, "LENGTHS", (16, 32))
+    grown = capture_growth.grow(lambda done, total: None, repetitions=1)
+    assert grown["tokens"].tolist() == [16, 32] and (grown[["index", "record", "write", "read"]] > 0).all(axis=None)
