@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from interp.errors import CotlensError
+from interp.errors import CotlensError, StoreError
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -55,6 +55,11 @@ class Organisms:
 
             trained = self.folder / f"{name}-seed{self.seed}" if self.folder else None
             shipped = self.seed == 0 and not (trained and trained.is_dir())
+            if trained is not None and not shipped and not trained.is_dir():
+                raise StoreError(
+                    f"{trained.name} is not in the folder of organisms. Train it: `cotlens organisms train {name} "
+                    f"--seed {self.seed} --out FOLDER/{trained.name}`."
+                )
             self._loaded[name] = load(name if trained is None or shipped else trained)
         return self._loaded[name]
 

@@ -174,7 +174,7 @@ def swapped(reasoner: RecurrentReasoner, problems: dict[int, list[Problem]]) -> 
             follows = np.array([trace.answer == wanted for trace, wanted in zip(after, implied, strict=True)])
             for kind, chosen in (("other value", kept & ~same), ("same value", kept & same)):
                 low, high = grouped_mean_interval(follows[chosen], groups[chosen])
-                share = float(follows[chosen].mean())
+                share = float(follows[chosen].mean()) if chosen.any() else float("nan")
                 rows.append(
                     {
                         "after iteration": k,
