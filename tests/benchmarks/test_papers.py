@@ -112,7 +112,7 @@ def test_cells_are_safe_in_a_table() -> None:
 
 
 def test_organisms_of_another_seed_are_looked_for_by_name_and_seed(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="chain-text-seed1 is not in the folder of organisms. Train it: `cotlens"):
+    with pytest.raises(StoreError, match=r"chain-text-seed1 is not in the folder of organisms\. Train it: `cotlens"):
         Organisms(tmp_path, 1).load("chain-text")
     shipped = Organisms(tmp_path)
     assert shipped.load("chain-text") is shipped.load("chain-text")
