@@ -148,25 +148,33 @@ class Store:
         """
         folder, total = self.address(address).folder, int(self._starts[-1])
         numbers = None if rows is None else self._numbers(rows)
-        count = total if numbers is None else len(numbers)
-        first, last = (0, count - 1) if numbers is None or not count else (int(numbers.min()), int(numbers.max()))
-        if count and (first < 0 or last >= total):
-            raise IndexError(f"rows 0 to {total - 1} are there, but {first} to {last} came")
-        if not count:
+        if not (total if numbers is None else len(numbers)):
             return np.empty((0, self.meta["d_model"]), np.float32)
-        if numbers is not None and last - first == count - 1 and (np.diff(numbers) == 1).all():
-            numbers = None
-        if numbers is not None and (region := self._region(folder)) is not None:
-            return region.take(numbers, out)
-        for shard in np.flatnonzero((self._starts[1:] > first) & (self._starts[:-1] <= last)).tolist():
-            whole, start, end = self._whole(folder, shard), int(self._starts[shard]), int(self._starts[shard + 1])
-            out = checked_out(out, count, whole.shape[1])
-            if numbers is None:
-                begin, end = max(first, start), min(last + 1, end)
-                whole.between(begin - start, end - start, out[begin - first : end - first])
-            else:
-                here = (numbers >= start) & (numbers < end)
-                out[here] = whole.take(numbers[here] - start)
+        first, last = (0, total - 1) if numbers is None else (int(numbers.min()), int(numbers.max()))
+        if first < 0 or last >= total:
+            raise IndexError(f"rows 0 to {total - 1} are there, but {first} to {last} came")
+        if numbers is None or (last - first == len(numbers) - 1 and (np.diff(numbers) == 1).all()):
+            return self._between(folder, first, last + 1, out)
+        region = self._region(folder)
+        return self._picked(folder, numbers, out) if region is None else region.take(numbers, out)
+
+    def _between(self, folder: str, first: int, end: int, out: np.ndarray | None) -> np.ndarray:
+        """Rows `first` to `end` - 1 of one address, shard by shard."""
+        for shard in np.flatnonzero((self._starts[1:] > first) & (self._starts[:-1] < end)).tolist():
+            whole, start = self._whole(folder, shard), int(self._starts[shard])
+            out = checked_out(out, end - first, whole.shape[1])
+            here = slice(max(first, start), min(end, int(self._starts[shard + 1])))
+            whole.between(here.start - start, here.stop - start, out[here.start - first : here.stop - first])
+        assert out is not None
+        return out
+
+    def _picked(self, folder: str, numbers: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        """Rows of these numbers, shard by shard, where an address's shards are not one region."""
+        of_shard = np.searchsorted(self._starts, numbers, side="right") - 1
+        for shard in np.unique(of_shard).tolist():
+            whole, here = self._whole(folder, shard), of_shard == shard
+            out = checked_out(out, len(numbers), whole.shape[1])
+            out[here] = whole.take(numbers[here] - self._starts[shard])
         assert out is not None
         return out
 
