@@ -43,10 +43,13 @@ class VProbed:
     read: dict[str, np.ndarray]
     notes: dict[str, Any]
 
-    def lead(self, over: Sequence[str]) -> tuple[float, tuple[float, float], str]:
-        """By how much the probe's macro-F1 exceeds that of the best of some controls, with an interval, and which it is."""
+    def lead(self, over: Sequence[str] | None = None) -> tuple[float, tuple[float, float], str]:
+        """By how much the probe's macro-F1 exceeds that of the best control, with an interval, and which control it is.
+
+        `over` are the controls to be beaten, all of them by default.
+        """
         scores = self.table.set_index("reader")["macro_f1"]
-        best = max(over, key=lambda name: scores[name])
+        best = max(over or scores.index.drop("vprobe"), key=lambda name: scores[name])
         interval = f1_interval(self.gold, self.read["vprobe"], self.groups, against=self.read[best])
         return float(scores["vprobe"] - scores[best]), interval, best
 

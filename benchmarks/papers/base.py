@@ -53,14 +53,16 @@ class Organisms:
         if name not in self._loaded:
             from interp.loading import load
 
-            trained = self.folder / f"{name}-seed{self.seed}" if self.folder else None
-            shipped = self.seed == 0 and not (trained and trained.is_dir())
-            if trained is not None and not shipped and not trained.is_dir():
+            of_seed = f"{name}-seed{self.seed}"
+            if self.folder is not None and (self.folder / of_seed).is_dir():
+                self._loaded[name] = load(self.folder / of_seed)
+            elif self.seed == 0:
+                self._loaded[name] = load(name)
+            else:
                 raise StoreError(
-                    f"{trained.name} is not in the folder of organisms. Train it: `cotlens organisms train {name} "
-                    f"--seed {self.seed} --out FOLDER/{trained.name}`."
+                    f"{of_seed} is not in the folder of organisms. Train it: `cotlens organisms train {name} "
+                    f"--seed {self.seed} --out FOLDER/{of_seed}`."
                 )
-            self._loaded[name] = load(name if trained is None or shipped else trained)
         return self._loaded[name]
 
     def other_seeds(self, names: Iterable[str]) -> list[Organisms]:

@@ -1,8 +1,9 @@
 """Physics of language models 2.1 (arXiv 2407.20311): the six labels of the mental process, read by V-probes.
 
 An organism that solves iGSM with matched distractors, taught by solutions in which parameters are taken back
-(arXiv 2408.16293), its answers and its mistakes; each label beside the majority, untrained models (drawn at random, and as its own training began) and a bag of features; what is known before the
-solution begins, by how far it lies from the question; and whether wrong steps were read as right beforehand.
+(arXiv 2408.16293), its answers and its mistakes; each label beside the majority, untrained models (drawn at random,
+and as training began) and a bag of features; what is known before the solution begins, by how far it lies from the
+question; and whether wrong steps were read as right beforehand.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def taught_table(told: dict[str, tuple[float, VProbed]]) -> pd.DataFrame:
     rows = []
     for name, (right, probed) in told.items():
         scores = probed.table.set_index("reader")["macro_f1"]
-        lead, (low, high), best = probed.lead([name for name in scores.index if name != "vprobe"])
+        lead, (low, high), best = probed.lead()
         rows.append(
             {
                 "organism": name,
@@ -194,15 +195,14 @@ def labels_table(found: dict[str, VProbed]) -> pd.DataFrame:
     rows = []
     for label, probed in found.items():
         scores = probed.table.set_index("reader")
-        controls = [name for name in scores.index if name != "vprobe"]
-        lead, (low, high), best = probed.lead(controls)
+        lead, (low, high), best = probed.lead()
         rows.append(
             {
                 "label": label,
                 "v-probe": scores.loc["vprobe", "macro_f1"],
                 "ci_low": scores.loc["vprobe", "ci_low"],
                 "ci_high": scores.loc["vprobe", "ci_high"],
-                **{name.replace("_", " "): scores.loc[name, "macro_f1"] for name in controls},
+                **{name.replace("_", " "): scores.loc[name, "macro_f1"] for name in scores.index.drop("vprobe")},
                 "lead": lead,
                 "lead_low": low,
                 "lead_high": high,
@@ -254,7 +254,7 @@ def _measure(probed: VProbed) -> dict[str, Any]:
 
 
 def _notes(found: dict[str, VProbed], before: pd.DataFrame, traces: TraceSet) -> list[str]:
-    lead = {label: probed.lead([c for c in probed.read if c != "vprobe"]) for label, probed in found.items()}
+    lead = {label: probed.lead() for label, probed in found.items()}
     clear = [label for label, (_, (low, _), _) in lead.items() if low > 0]
     rows = before.set_index("the step written")
     notes = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,9 @@ def bench(
     work = [Work(name, full, folder, seed) for name in names]
     kept = _kept()
     with bars.stage(f"{SYSTEMS[only] if only else 'the systems'}{f', seed {seed}' if seed else ''}") as step:
-        told: Iterator[tuple[int, dict[str, Any]]]
+        told: Iterable[tuple[int, dict[str, Any]]]
         if only:
-            told = ((number, measured(each, step)) for number, each in enumerate(work))
+            told = [(0, measured(work[0], step))]
         else:
             step(0, len(work))
             told = executor(engine).map(measured, work)
@@ -84,8 +84,7 @@ def bench(
             else:
                 kept[name] = said | {"seeds": before.get("seeds", {})}
             result = _write({name: kept[name] for name in SYSTEMS if name in kept})
-            if not only:
-                step(done, len(work))
+            step(done, len(work))
     return result
 
 

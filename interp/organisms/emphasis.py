@@ -27,10 +27,10 @@ def results(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
 
     A value is the second word after `so`, as task `igsm` writes its steps.
     """
-    so = _ids(recipe, SO)
+    so, words = _ids(recipe, SO), _words(recipe)
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
-        each, scored = _words(recipe, model, batch)
+        each, scored = words(model, batch)
         return _mean(each, scored) + _mean(each, scored * _values(batch, so))
 
     return loss
@@ -43,9 +43,10 @@ def retries(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
     to. The names that are taken back are not scored, so that they are recognised and not written.
     """
     so, back, names = _ids(recipe, SO), _ids(recipe, BACK), _ids(recipe, *(f"{name}:" for name in NAMES))
+    words = _words(recipe)
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
-        each, scored = _words(recipe, model, batch)
+        each, scored = words(model, batch)
         wrong = torch.zeros_like(scored)
         wrong[:, :-1] = _among(batch.ids[:, 2:], back)
         told = scored * _among(batch.ids[:, :-1], names)
@@ -62,12 +63,17 @@ def _among(ids: Tensor, words: Tensor) -> Tensor:
     return torch.isin(ids, words.to(ids.device))
 
 
-def _words(recipe: Recipe, model: Any, batch: LessonBatch) -> tuple[Tensor, Tensor]:
-    """The loss of every word but the first, and which of them are scored."""
-    logits = REASONERS[recipe.kind].logits(model, batch, recipe.reasoner())[:, :-1].float()
-    targets, scored = batch.ids[:, 1:], batch.scored[:, 1:]
-    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    return each.reshape(targets.shape), scored
+def _words(recipe: Recipe) -> Callable[[Any, LessonBatch], tuple[Tensor, Tensor]]:
+    """What gives the loss of every word of a batch but the first, and which of them are scored."""
+    kind, config = REASONERS[recipe.kind], recipe.reasoner()
+
+    def words(model: Any, batch: LessonBatch) -> tuple[Tensor, Tensor]:
+        logits = kind.logits(model, batch, config)[:, :-1].float()
+        targets, scored = batch.ids[:, 1:], batch.scored[:, 1:]
+        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return each.reshape(targets.shape), scored
+
+    return words
 
 
 def _values(batch: LessonBatch, so: Tensor) -> Tensor:
