@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from interp.class_names import classes_by_name
 from interp.errors import UsageError
 
 # Problems of at most this many numbers are solved in float64 when they come in it; it costs nothing there.
@@ -46,7 +47,8 @@ class Probe(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=dtype, ensure_min_samples=2, ensure_all_finite=False)  # noqa: N806
         refuse_unfinished(X)
-        check_classification_targets(y)
+        with classes_by_name(y):
+            check_classification_targets(y)
         weights = None
         if sample_weight is not None:
             weights = checked_weights(_check_sample_weight(sample_weight, X, dtype=np.float64, force_float_dtype=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 
 from interp.activations import Store
+from interp.class_names import classes_by_name
 from interp.decoders.base import Readings, ranked
 from interp.decoders.logit_lens import refuse_other_model
 from interp.decoders.sites import STEP_TEXT
@@ -42,10 +42,9 @@ class Neighbours:
         acts = store.acts(address, rows)
         self.mean_, self.scale_ = acts.mean(axis=0), np.maximum(acts.std(axis=0), 1e-6)
         near = KNeighborsClassifier(min(self.k, len(rows)), weights="distance", algorithm="brute")
-        with warnings.catch_warnings():
-            # Where the labels are texts most may be met once, and scikit-learn would ask whether they are numbers.
-            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
-            self.classifier_ = near.fit((acts - self.mean_) / self.scale_, np.asarray(targets, dtype=str))
+        names = np.asarray(targets, dtype=str)
+        with classes_by_name(names):
+            self.classifier_ = near.fit((acts - self.mean_) / self.scale_, names)
         return self
 
     def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
