@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -12,6 +14,25 @@ def fast_bfloat16(like: Tensor) -> bool:
     """Whether products of bfloat16 matrices are faster than those of float32 where `like` lies."""
     import torch
 
-    if like.dtype != torch.float32:
-        return False
-    return like.is_cuda or any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return like.dtype == torch.float32 and _multiplies_bfloat16(like.device)
+
+
+def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Training's precision on `device`: matrix products in bfloat16 over float32 weights, where that is the faster.
+
+    A processor without instructions for it emulates bfloat16, at a fraction of its speed in float32 (1/38 for
+    4096 x 256 by 256 x 1024 on one with AVX2 alone), so there everything stays float32.
+    """
+    import torch
+
+    if _multiplies_bfloat16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    import torch
+
+    if device.type != "cpu":
+        return device.type == "cuda"
+    return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))

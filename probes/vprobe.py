@@ -3,7 +3,7 @@
 The text is cut off at a position and `[START] description [END]` is appended. The model is frozen; trained are a
 linear head on the state at [END] and a low-rank update of the input embeddings, which also tells the two new
 tokens apart. So unlike a probe of one position, it can ask one model about any parameter of any problem.
-Training multiplies matrices in bf16, as the organisms' own does; what is read is read in fp32.
+Training multiplies matrices in bf16 where the machine has it, as the organisms' own does; what is read is read in fp32.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
+from interp.hardware import mixed_precision
 from interp.problems.base import checked_seed
 from probes.f1 import macro_f1
 from probes.packing import Batch, Item, batches
@@ -134,7 +135,7 @@ class VProbe:
         losses = []
         for number in order:
             batch = packed[number]
-            with torch.autocast(self._table.device.type, torch.bfloat16):
+            with mixed_precision(self._table.device):
                 logits = self.head_(self._states(batch))
             loss = torch.nn.functional.cross_entropy(logits.float(), gold[batch.items], weights)
             optimizer.zero_grad(set_to_none=True)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import CotlensError
+from interp.hardware import mixed_precision
 
 PAD, EOS, UNKNOWN, THOUGHT = "<pad>", "<eos>", "<unk>", "<thought>"
 SPECIAL = (PAD, EOS, UNKNOWN, THOUGHT)
@@ -218,6 +219,7 @@ def train_writer(
 ) -> None:
     """Teach `writer` to write `texts` after `prompts`, in shuffled epochs. Raises `CotlensError` when it diverges."""
     prompt, text = writer.prompt_ids(prompts), writer.text_ids(texts)
+    device = next(writer.parameters()).device
     optimizer = torch.optim.AdamW(
         [p for p in writer.parameters() if p.requires_grad],
         lr=learning_rate,
@@ -233,7 +235,7 @@ def train_writer(
             order = torch.randperm(len(prompt), generator=draw)
         rows, order = order[:batch_size], order[batch_size:]
         optimizer.param_groups[0]["lr"] = learning_rate * _schedule(update, updates)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(device):
             loss = writer.loss(*_trimmed(prompt[rows], None if latents is None else latents[rows], text[rows]))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -3,8 +3,8 @@
 The curriculum is Coconut's (arXiv 2412.06769, section 3): at stage k the first k steps of the text are
 replaced by thoughts, the loss covers what is still text, and the optimizer starts anew. What a thought is,
 and so what a training sequence looks like, is said by the reasoner (`Reasoner.lesson`, `Reasoner.logits`).
-Recipes are in `recipes/`; the tricks behind them (bf16 matrix products over fp32 weights, ReLU, small
-sinusoidal positions, one number of steps in a batch) are what made them learn on one CPU core.
+Recipes are in `recipes/`; the tricks behind them (bf16 matrix products over fp32 weights where the machine
+has them, ReLU, small sinusoidal positions, one number of steps in a batch) are what made them learn on one CPU core.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from interp.errors import CotlensError, UsageError, checked_count
+from interp.hardware import mixed_precision
 from interp.organisms import checkpoint
 from interp.organisms.batches import problem_batches
 from interp.organisms.catalog import Recipe, Stage
@@ -110,7 +111,7 @@ class _Training:
                 each.param_groups[0]["lr"] = stage.learning_rate * _schedule(update, stage.updates)
             again = earlier and self._choose.random() < self.recipe.replay
             batch = self._batch(self._choose.choice(earlier) if again else stage)
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with mixed_precision(self.device):
                 loss = self.loss(self.model, batch, update / stage.updates)
             self.model.zero_grad(set_to_none=True)
             loss.backward()
