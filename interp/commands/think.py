@@ -80,7 +80,10 @@ def think(
     if left_out:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         said = "; ".join(left_out[:_SHOWN])
-        raise PartialError(f"{len(left_out)} lines of {questions} were left out, the others are in {out}: {said}{more}")
+        raise PartialError(
+            f"{len(left_out)} lines of {questions} were left out, the others are in {out}: {said}{more}. "
+            "Mended lines can be thought about on their own: a file of just these, and another --out."
+        )
 
 
 def _questions(path: Path) -> tuple[list, list[str]]:

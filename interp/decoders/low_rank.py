@@ -18,7 +18,8 @@ from transformers.pytorch_utils import Conv1D
 
 from interp.decoders.writer import EOS, Words, Writer
 from interp.errors import UsageError, checked_count
-from interp.models.plain import TransposedLinear, plain_of
+from interp.models.plain import plain_of
+from interp.models.twin import TransposedLinear
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

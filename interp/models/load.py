@@ -27,9 +27,10 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
     with quiet():
         from transformer_lens.model_bridge import TransformerBridge
 
-        from interp.models.plain import attach, keep_plain
+        from interp.models.plain import attach
+        from interp.models.twin import twin_of
 
-        plain = keep_plain(model)
+        plain = twin_of(model)
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
         attach(bridge, plain)
     for module in bridge.modules():

@@ -9,7 +9,7 @@ on the first use of an address both models run on a few tokens, and an address t
 from __future__ import annotations
 
 import contextlib
-import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers.activations import NewGELUActivation
-from transformers.pytorch_utils import Conv1D
 
 from interp.models.hook_points import hook_points
 from interp.models.moving import move
@@ -30,17 +28,23 @@ _PLAIN = "cotlens_plain"
 Watcher = Callable[[Float[Tensor, "batch pos d"]], None]
 
 
+class SeenEnough(Exception):  # noqa: N818 (no error, as StopIteration is none)
+    """Ends a pass in which everything that was to be watched has passed: what lies above need not be computed."""
+
+
 @dataclass
 class Plain:
     """`base` is the plain model without its unembedding; `widths` are the addresses known to mean the same in it.
 
-    `modules` are the modules, and their sides, that addresses name; `buffers` are those of all its modules that have any.
+    `modules` are the modules, and their sides, that addresses name; `buffers` are those of all its modules that have any;
+    `single` are the addresses that one pass comes by once.
     """
 
     base: Any
     buffers: list[dict[str, Any]] = field(init=False)
     widths: dict[str, int | None] = field(default_factory=dict)
     modules: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    single: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.buffers = [module._buffers for module in self.base.modules() if module._buffers]
@@ -50,57 +54,6 @@ class Plain:
         """Whether its buffers are where its parameters are, which `bridge.to` moves, for they are shared."""
         device = self.base.get_input_embeddings().weight.device
         return all(each is None or each.device == device for some in self.buffers for each in some.values())
-
-
-def keep_plain(model: Any) -> Any:
-    """A structural copy of a Hugging Face model that holds the very same tensors, made before it is wrapped.
-
-    It only ever computes: attention uses PyTorch's fused kernels where the architecture allows them, dropout is gone,
-    and what Hugging Face writes out in several operations for GPT-2 is PyTorch's own of the same formula: its
-    activation, and its linear maps, whose weights are stored the other way round.
-    """
-    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    twin = copy.deepcopy(model, shared).eval()
-    softcapped = getattr(twin.config, "attn_logit_softcapping", None) is not None  # the fused kernels leave it out
-    if getattr(twin, "_supports_sdpa", False) and not softcapped:
-        twin.set_attn_implementation("sdpa")
-    for module in list(twin.modules()):
-        for name, part in list(module.named_children()):
-            if isinstance(part, torch.nn.Dropout):
-                setattr(module, name, torch.nn.Identity())
-            elif isinstance(part, NewGELUActivation):
-                setattr(module, name, torch.nn.GELU(approximate="tanh"))
-            elif type(part) is Conv1D:
-                setattr(module, name, TransposedLinear(part.weight, part.bias))
-            elif type(part) is torch.nn.LayerNorm:
-                setattr(module, name, LayerNorm(part))
-    return twin
-
-
-class TransposedLinear(torch.nn.Module):
-    """A linear map over weights that are stored inputs x outputs."""
-
-    def __init__(self, weight: torch.nn.Parameter, bias: torch.nn.Parameter) -> None:
-        super().__init__()
-        self.weight, self.bias = weight, bias
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        held: Any = self._parameters  # a module looks for its attributes elsewhere first
-        return torch.nn.functional.linear(inputs, held["weight"].T, held["bias"])
-
-
-class LayerNorm(torch.nn.Module):
-    """`torch.nn.LayerNorm` on the parameters of another one, without what it asks on its way, for one position as long."""
-
-    def __init__(self, norm: torch.nn.LayerNorm) -> None:
-        super().__init__()
-        self.register_parameter("weight", norm.weight)
-        self.register_parameter("bias", norm.bias)
-        self._shape, self._eps = list(norm.normalized_shape), norm.eps
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        held: Any = self._parameters
-        return torch.layer_norm(inputs, self._shape, held["weight"], held["bias"], self._eps)
 
 
 def attach(bridge: TransformerBridge, twin: Any) -> None:
@@ -144,32 +97,54 @@ def widths(bridge: TransformerBridge, names: Sequence[str]) -> dict[str, int] | 
 
 
 @contextlib.contextmanager
-def watching(bridge: TransformerBridge, plain: Plain, watchers: Mapping[str, Watcher]) -> Iterator[None]:
-    """Show each watcher what passes its address in the plain model; hooks are removed whatever happens."""
+def watching(
+    bridge: TransformerBridge, plain: Plain, watchers: Mapping[str, Watcher], *, whole: bool = True
+) -> Iterator[None]:
+    """Show each watcher what passes its address in the plain model; hooks are removed whatever happens.
+
+    A pass that need not be `whole` ends with `SeenEnough` once it has come by every address, where it comes by each
+    of them once.
+    """
     handles = []
+    waiting = _Waiting(0 if whole or not plain.single.issuperset(watchers) else len(watchers))
     try:
         for name, watcher in watchers.items():
             module, side = _module(bridge, plain, name)
             if side == "in":
-                handles.append(module.register_forward_pre_hook(_entering(watcher), with_kwargs=True))
+                handles.append(module.register_forward_pre_hook(_entering(watcher, waiting), with_kwargs=True))
             else:
-                handles.append(module.register_forward_hook(_leaving(watcher)))
+                handles.append(module.register_forward_hook(_leaving(watcher, waiting)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _entering(watcher: Watcher) -> Callable[..., None]:
+class _Waiting:
+    """How many addresses a pass has still to come by; counted anew in each, and 0 for no end before its own."""
+
+    def __init__(self, all_of_them: int) -> None:
+        self._all = self._left = all_of_them
+
+    def one_came(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._left = self._all
+            raise SeenEnough
+
+
+def _entering(watcher: Watcher, waiting: _Waiting) -> Callable[..., None]:
     def hook(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         watcher(args[0] if args else kwargs["hidden_states"])
+        waiting.one_came()
 
     return hook
 
 
-def _leaving(watcher: Watcher) -> Callable[..., None]:
+def _leaving(watcher: Watcher, waiting: _Waiting) -> Callable[..., None]:
     def hook(module: Any, args: tuple, output: Any) -> None:
         watcher(output if isinstance(output, Tensor) else output[0])
+        waiting.one_came()
 
     return hook
 
@@ -197,6 +172,7 @@ def _compared(bridge: TransformerBridge, plain: Plain, names: Sequence[str]) -> 
     """Both models on a few tokens with padding: the width of each address that is the same in both, else None."""
     wrapped: Any = bridge.original_model
     seen: dict[str, dict[str, Tensor]] = {"plain": {}, "bridge": {}}
+    came: Counter[str] = Counter()
     weight = wrapped.get_input_embeddings().weight
     ids = torch.arange(10, device=weight.device).view(2, 5) * 7919 % weight.shape[0]
     mask = torch.ones_like(ids)
@@ -211,6 +187,7 @@ def _compared(bridge: TransformerBridge, plain: Plain, names: Sequence[str]) -> 
     def noting(where: str, name: str) -> Watcher:
         def note(found: Any, hook: Any = None) -> None:
             seen[where][name] = found.detach().float()
+            came[name] += where == "plain"
 
         return note
 
@@ -223,6 +200,7 @@ def _compared(bridge: TransformerBridge, plain: Plain, names: Sequence[str]) -> 
         wrapped.base_model(**inputs)
     with watching(bridge, plain, {name: noting("plain", name) for name in there}):
         plain.base(**inputs)
+    plain.single |= {name for name in there if came[name] == 1}
     tolerance = 1e-4 if weight.dtype == torch.float32 else 5e-2
     found: dict[str, int | None] = dict.fromkeys(names)
     for name in there:

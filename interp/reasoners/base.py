@@ -153,14 +153,19 @@ class Reasoner(Taught, Words, Replays, ABC):
             yield [self._trace(k, problems[k], row, asked.seed) for k, row in zip(batch, rollout.rows, strict=True)]
 
     @contextmanager
-    def _watched(self, watchers: Mapping[str, Callable[..., None]], *, plainly: bool) -> Iterator[Any]:
-        """Put watchers on, in the plain model where that will do, and give the model that then has to run."""
+    def _watched(
+        self, watchers: Mapping[str, Callable[..., None]], *, plainly: bool, whole: bool = True
+    ) -> Iterator[Any]:
+        """Put watchers on, in the plain model where that will do, and give the model that then has to run.
+
+        Passes that need not be `whole` may end with `SeenEnough`.
+        """
         plain = plain_for(self.model, list(watchers)) if plainly else None
         if plain is None:
             with self.model.hooks(fwd_hooks=list(watchers.items())):
                 yield self.base
         else:
-            with watching(self.model, plain, watchers):
+            with watching(self.model, plain, watchers, whole=whole):
                 yield plain.base
 
     @abstractmethod

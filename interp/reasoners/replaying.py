@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import checked_count
+from interp.models.plain import SeenEnough
 from interp.reasoners.interventions import Intervention, Position, intervening
 from interp.traces import Channel, Trace
 
@@ -60,7 +61,8 @@ class Replays:
 
         Continuous thoughts are fed as they were thought, so an intervention changes what comes after it in
         the same pass but not which thoughts are fed. Interventions name traces by their place in `traces`.
-        Where nothing is changed and every hook names a module's input or output, the plain model runs.
+        Where nothing is changed and every hook names a module's input or output, the plain model runs, and
+        only as far up as the last of them.
         """
         checked_count("batch_size", batch_size)
         where = Position()
@@ -72,7 +74,7 @@ class Replays:
         watchers = {name: watch(action) for name, action in hooks.items()}
         with (
             intervening(self.model, interventions, where),
-            self._watched(watchers, plainly=not interventions) as base,
+            self._watched(watchers, plainly=not interventions, whole=False) as base,
         ):
             embed = self.embed if base is self.base else base.get_input_embeddings()
             for start in range(0, len(traces), batch_size):
@@ -83,12 +85,13 @@ class Replays:
                 where.positions = np.where(real, np.arange(real.shape[1]), -1)
                 there = torch.from_numpy(real).to(self.device)
                 now["batch"] = ReplayBatch(where.traces, there)
-                base(
-                    inputs_embeds=self._replay_inputs(part, real, embed),
-                    attention_mask=there.long(),
-                    position_ids=torch.from_numpy(self._places(part, real)).to(self.device),
-                    use_cache=False,
-                )
+                with suppress(SeenEnough):
+                    base(
+                        inputs_embeds=self._replay_inputs(part, real, embed),
+                        attention_mask=there.long(),
+                        position_ids=torch.from_numpy(self._places(part, real)).to(self.device),
+                        use_cache=False,
+                    )
                 if progress:
                     progress(batch.stop, len(traces))
 
