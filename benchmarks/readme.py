@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.decoder_table import decoder_table
 from benchmarks.decoder_transfer import transfer_table
+from benchmarks.papers.page import other_seeds
 from benchmarks.sae_answer import sae_answer
 from dashboards.runs import Run
 from interp import palette
@@ -98,6 +99,8 @@ def _measured(name: str) -> str:
         said = (
             "not measured" if value is None else f"**{value:.3g}**" + (f" {_ci(each['ci'])}" if each.get("ci") else "")
         )
+        if seeds := other_seeds(each):
+            said += f"; other training seeds {seeds}"
         lines.append(f"| {each['says']} | {said} | {each['op']} {each['target']:g} | {each.get('note') or ''} |")
     return "\n".join(lines)
 

@@ -16,6 +16,11 @@ def table() -> dict[str, dict[str, dict[str, Any]]]:
     return tomllib.loads((files("benchmarks") / "measures.toml").read_text())
 
 
+def meets(rule: dict[str, Any], value: float) -> bool:
+    """Whether a value does what a measure's `op` and `target` ask."""
+    return bool(_OPS[rule["op"]](value, rule["target"]))
+
+
 def report(group: str, taken: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Every measure of `group` in order. `taken` maps ids to what was measured (`value`, and `ci`, `n`, `note`, …).
 
@@ -31,6 +36,6 @@ def report(group: str, taken: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
         row = {"value": None, "ci": None, "n": None, "unit": "", "peer": None, "peer_version": None, "note": ""}
         row |= taken.get(name, {"note": "not measured in this run"})
         value = row["value"]
-        met = None if value is None else bool(_OPS[rule["op"]](value, rule["target"]))
+        met = None if value is None else meets(rule, value)
         rows.append({"id": name, **row, "op": rule["op"], "target": rule["target"], "met": met, "says": rule["says"]})
     return rows

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from interp.measures import meets
+
 
 def page(result: dict[str, Any]) -> str:
     """The whole page: the measures with their targets, then each system with its tables and the paper's figures."""
@@ -34,7 +36,6 @@ def _system(said: dict[str, Any]) -> str:
 def _measures(rows: list[dict[str, Any]]) -> str:
     out = []
     for row in rows:
-        seeds = row.get("other_seeds") or {}
         verdict = {True: "met", False: "short", None: "not measured"}[row["met"]]
         out.append(
             {
@@ -44,11 +45,17 @@ def _measures(rows: list[dict[str, Any]]) -> str:
                 "95 %": row["ci"],
                 "target": f"{row['op']} {row['target']}",
                 "": verdict,
-                "other seeds": ", ".join(_cell(value) for value in seeds.values()) or None,
+                "other seeds": other_seeds(row) or None,
                 "beside it": row["note"] or None,
             }
         )
     return markdown(out)
+
+
+def other_seeds(row: dict[str, Any]) -> str:
+    """A measure's values at the training seeds that do not ship, and which of them fall short of its target."""
+    values = (row.get("other_seeds") or {}).values()
+    return ", ".join(_cell(value) + ("" if meets(row, value) else " (short)") for value in values)
 
 
 def markdown(records: list[dict[str, Any]]) -> str:
