@@ -33,7 +33,15 @@ def report(group: str, taken: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
             raise unknown(f"measure of group {group}", name, wanted)
     rows = []
     for name, rule in wanted.items():
-        row = {"value": None, "ci": None, "n": None, "unit": "", "peer": None, "peer_version": None, "note": ""}
+        row: dict[str, Any] = {
+            "value": None,
+            "ci": None,
+            "n": None,
+            "unit": "",
+            "peer": None,
+            "peer_version": None,
+            "note": "",
+        }
         row |= taken.get(name, {"note": "not measured in this run"})
         value = row["value"]
         met = None if value is None else meets(rule, value)

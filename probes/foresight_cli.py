@@ -6,19 +6,16 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, print_table
-from probes.asking import N, Seed, Task, Temperature, Traces, thought_about
+from probes.asking import Asked, N, Sampled, Seed, Temperature
 
 
-@loads_a_model
+@with_options
 def foresight_command(
     model: Model,
-    task: Task = None,
-    traces: Traces = None,
-    n: N = 1000,
-    seed: Seed = 0,
-    temperature: Temperature = 0.0,
+    asked: Sampled = Sampled(temperature=0.0),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -26,9 +23,9 @@ def foresight_command(
     from probes.foresight import foresight
 
     with Bars() as bars:
-        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
+        reasoner, thought = asked.thought(bars, loading, model, temperature=asked.temperature)
         with bars.stage("reading the moments before each step"):
-            found = foresight(reasoner, thought, seed=seed)
+            found = foresight(reasoner, thought, seed=asked.seed)
 
     def human() -> None:
         print_table(found.readers)
@@ -37,11 +34,11 @@ def foresight_command(
             f"from other problems\n{found.says}"
         )
 
-    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": seed, "temperature": temperature}
+    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": asked.seed, "temperature": asked.temperature}
     emit({"readers": found.readers.to_dict("records"), "lead": found.lead, "says": found.says, **about}, as_json, human)
 
 
-@loads_a_model
+@with_options
 def compute_command(
     model: Model,
     task: Annotated[
@@ -60,7 +57,7 @@ def compute_command(
     from probes.foresight import adaptive_compute, compute_summary
 
     with Bars() as bars:
-        reasoner, own = thought_about(bars, loading, model, None, None, n, seed, temperature)
+        reasoner, own = Asked(n=n, seed=seed).thought(bars, loading, model, temperature=temperature)
         sets = {f"{reasoner.task.spec} (own)": own}
         for spec in task or []:
             with bars.stage(f"thinking about {spec}") as progress:
@@ -85,13 +82,10 @@ def compute_command(
     emit(result | {"chosen": chosen, "seed": seed, "temperature": temperature}, as_json, human)
 
 
-@loads_a_model
+@with_options
 def uncertainty_command(
     model: Model,
-    task: Task = None,
-    traces: Traces = None,
-    n: N = 500,
-    seed: Seed = 0,
+    asked: Asked = Asked(n=500),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -99,9 +93,9 @@ def uncertainty_command(
     from probes.uncertainty import uncertainty
 
     with Bars() as bars:
-        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, 0.0)
+        reasoner, thought = asked.thought(bars, loading, model, temperature=0.0)
         with bars.stage("reading how unsure it is"):
-            found = uncertainty(reasoner, thought, seed=seed)
+            found = uncertainty(reasoner, thought, seed=asked.seed)
 
     def human() -> None:
         print("share of the entropy's variance within places that is predicted on other structures")
@@ -113,5 +107,5 @@ def uncertainty_command(
         print(f"\n{found.says}")
 
     tables = {name: getattr(found, name).to_dict("records") for name in ("readers", "decoded", "by_thought", "places")}
-    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": seed}
+    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": asked.seed}
     emit({**tables, "lead": found.lead, "says": found.says, **about}, as_json, human)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import QualityError, UsageError
-from probes.asking import N, Seed, Synonyms, Target, Task, Temperature, Traces, thought_about
+from probes.asking import Asked, Sampled, Synonyms, Target
 from probes.foresight_cli import compute_command, foresight_command, uncertainty_command
 
 if TYPE_CHECKING:
@@ -26,14 +27,10 @@ app.command("uncertainty")(uncertainty_command)
 
 
 @app.command("measure")
-@loads_a_model
+@with_options
 def measure_command(
     model: Model,
-    task: Task = None,
-    traces: Traces = None,
-    n: N = 1000,
-    seed: Seed = 0,
-    temperature: Temperature = 1.0,
+    asked: Sampled = Sampled(),
     target: Target = None,
     synonyms: Synonyms = None,
     latents: Annotated[
@@ -51,7 +48,7 @@ def measure_command(
     from probes.subtext import measure
 
     with Bars() as bars:
-        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
+        reasoner, thought = asked.thought(bars, loading, model, temperature=asked.temperature)
         wording = _wording(thought, synonyms, needed=not latents)
         with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
             found = measure(
@@ -62,7 +59,7 @@ def measure_command(
                 places=latents or (),
                 addresses=address,
                 with_power=power,
-                seed=seed,
+                seed=asked.seed,
             )
 
     def human() -> None:
@@ -81,14 +78,10 @@ def measure_command(
 
 
 @app.command("locate")
-@loads_a_model
+@with_options
 def locate_command(
     model: Model,
-    task: Task = None,
-    traces: Traces = None,
-    n: N = 1000,
-    seed: Seed = 0,
-    temperature: Temperature = 1.0,
+    asked: Sampled = Sampled(),
     target: Target = None,
     synonyms: Synonyms = None,
     loading: Loading = AS_USUAL,
@@ -98,9 +91,9 @@ def locate_command(
     from probes.locating import locate
 
     with Bars() as bars:
-        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
+        reasoner, thought = asked.thought(bars, loading, model, temperature=asked.temperature)
         with bars.stage("locating"):
-            found = locate(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
+            found = locate(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=asked.seed)
 
     def human() -> None:
         print(f"carrying words: {', '.join(map(str, found.places)) or 'none'} (q < 0.01)")
@@ -116,20 +109,17 @@ def locate_command(
 
     result = {name: getattr(found, name).to_dict("records") for name in ("cells", "synonyms", "layers")}
     emit(
-        {"places": found.places, "knock_out": found.knock_out, "n": len(thought), "seed": seed, **result},
+        {"places": found.places, "knock_out": found.knock_out, "n": len(thought), "seed": asked.seed, **result},
         as_json,
         human,
     )
 
 
 @app.command("discover")
-@loads_a_model
+@with_options
 def discover_command(
     model: Model,
-    task: Task = None,
-    traces: Traces = None,
-    n: N = 1000,
-    seed: Seed = 0,
+    asked: Asked = Asked(),
     synonyms: Synonyms = None,
     address: Annotated[str, typer.Option(help="where the state before each word is read")] = "ln_final.hook_out",
     loading: Loading = AS_USUAL,
@@ -139,9 +129,11 @@ def discover_command(
     from probes.discovery import discover
 
     with Bars() as bars:
-        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, 1.0)
+        reasoner, thought = asked.thought(bars, loading, model, temperature=1.0)
         with bars.stage("testing every word"):
-            found = discover(reasoner, thought, _known(thought, synonyms), address=address, with_power=True, seed=seed)
+            found = discover(
+                reasoner, thought, _known(thought, synonyms), address=address, with_power=True, seed=asked.seed
+            )
 
     def human() -> None:
         print_table(found.words)
@@ -160,14 +152,10 @@ def discover_command(
 
 
 @app.command("paraphrase")
-@loads_a_model
+@with_options
 def paraphrase_command(
     model: Model,
-    task: Task = None,
-    traces: Traces = None,
-    n: N = 1000,
-    seed: Seed = 0,
-    temperature: Temperature = 1.0,
+    asked: Sampled = Sampled(),
     target: Target = None,
     synonyms: Synonyms = None,
     loading: Loading = AS_USUAL,
@@ -177,20 +165,17 @@ def paraphrase_command(
     from probes.subtext import paraphrase
 
     with Bars() as bars:
-        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, temperature)
+        reasoner, thought = asked.thought(bars, loading, model, temperature=asked.temperature)
         with bars.stage("paraphrasing"):
-            table = paraphrase(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=seed)
-    emit({"table": table.to_dict("records"), "seed": seed}, as_json, lambda: print_table(table))
+            table = paraphrase(thought, _known(thought, synonyms), target, reasoner=reasoner, seed=asked.seed)
+    emit({"table": table.to_dict("records"), "seed": asked.seed}, as_json, lambda: print_table(table))
 
 
 @app.command("commitment")
-@loads_a_model
+@with_options
 def commitment_command(
     model: Model,
-    task: Task = None,
-    traces: Traces = None,
-    n: N = 400,
-    seed: Seed = 0,
+    asked: Asked = Asked(n=400),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -198,9 +183,9 @@ def commitment_command(
     from probes.commitment import commitment
 
     with Bars() as bars:
-        reasoner, thought = thought_about(bars, loading, model, traces, task, n, seed, 0.0)
+        reasoner, thought = asked.thought(bars, loading, model, temperature=0.0)
         with bars.stage("answering early"):
-            found = commitment(reasoner, thought, seed=seed)
+            found = commitment(reasoner, thought, seed=asked.seed)
 
     def human() -> None:
         print_table(found.steps)
@@ -209,7 +194,7 @@ def commitment_command(
         print(f"\n{found.says}")
 
     result = {"steps": found.steps.to_dict("records"), "decided": found.decided.to_dict("records"), "says": found.says}
-    emit(result | {"n": len(thought), "seed": seed}, as_json, human)
+    emit(result | {"n": len(thought), "seed": asked.seed}, as_json, human)
 
 
 def _wording(traces: TraceSet, synonyms: Path | None, *, needed: bool) -> Wording | None:

@@ -36,13 +36,16 @@ def traces_file(traces: TraceSet, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]])
 def test_help_is_instant(arguments: list[str]) -> None:
-    best = float("inf")
+    """Beside Python importing Typer and nothing more: under 0.3 s where that takes 0.15 s."""
+    best = dict.fromkeys(("typer", "ours"), float("inf"))
     for _ in range(5):
-        started = time.perf_counter()
-        ended = run("-m", "interp.cli", *arguments)
-        best = min(best, time.perf_counter() - started)
-        assert ended.returncode == 0 and "usage" in ended.stdout.lower() and ended.stderr == ""
-    assert best < 0.3, f"{best:.2f} s"
+        for who, command in (("typer", ("-c", "import typer")), ("ours", ("-m", "interp.cli", *arguments))):
+            started = time.perf_counter()
+            ended = run(*command)
+            best[who] = min(best[who], time.perf_counter() - started)
+            assert ended.returncode == 0 and ended.stderr == ""
+            assert who == "typer" or "usage" in ended.stdout.lower()
+    assert best["ours"] < 2 * best["typer"], best
 
 
 HEAVY = ("torch", "transformers", "transformer_lens", "sae_lens", "pandas", "numpy", "sklearn", "plotly", "streamlit")

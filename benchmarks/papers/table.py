@@ -80,7 +80,9 @@ def bench(
             name = names[number]
             before = kept.get(name, {})
             if seed:
-                kept[name] = before | {"seeds": before.get("seeds", {}) | {str(seed): said["measures"]}}
+                seeds = before.get("seeds", {})
+                seeds[str(seed)] = seeds.get(str(seed), {}) | said["measures"]
+                kept[name] = before | {"seeds": {number: seeds[number] for number in sorted(seeds, key=int)}}
             else:
                 kept[name] = said | {"seeds": before.get("seeds", {})}
             result = _write({name: kept[name] for name in SYSTEMS if name in kept})

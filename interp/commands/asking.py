@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from interp.commands.models import Loading
 
-TaskOption = Annotated[
-    str | None, typer.Option("--task", help="as chain:n=300,seed=7; the reasoner's own task, n=200, by default")
-]
-Seed = Annotated[int, typer.Option(help="seed of donors, places and noise")]
-Batch = Annotated[int, typer.Option(help="problems thought about at once")]
 N_DEFAULT = 200
 
 
-def asked(loading: Loading, model: str, task: str | None) -> tuple[Any, list]:
-    """The reasoner, and the problems of `task`: 200 of its own where nothing else is said."""
-    from interp.commands.think import problems_of
+@dataclass(frozen=True)
+class Asked:
+    """The problems that a command asks about, and the seed of what it draws; the fields are its options."""
 
-    reasoner = loading.load(model)
-    return reasoner, problems_of(task or reasoner.task.spec, n=N_DEFAULT)
+    task: Annotated[
+        str | None, typer.Option(help="as chain:n=300,seed=7; the reasoner's own task, n=200, by default")
+    ] = None
+    seed: Annotated[int, typer.Option(help="seed of donors, places and noise")] = 0
+
+    def of(self, loading: Loading, model: str) -> tuple[Any, list]:
+        """The reasoner, and the problems: 200 of its own task where nothing else is said."""
+        from interp.commands.think import problems_of
+
+        reasoner = loading.load(model)
+        return reasoner, problems_of(self.task or reasoner.task.spec, n=N_DEFAULT)
+
+
+@dataclass(frozen=True)
+class Batched(Asked):
+    """The same, where the command also says how many are thought about at once."""
+
+    batch_size: Annotated[int, typer.Option(help="problems thought about at once")] = 256
 
 
 def said(reasoner: Any, problems: list, seed: int, **more: Any) -> dict[str, Any]:

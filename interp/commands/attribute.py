@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.asking import Seed, TaskOption, asked, records, said
-from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
+from interp.commands.asking import Asked, records, said
+from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, print_table
 
 
-@loads_a_model
+@with_options
 def attribute(
     model: Model,
-    task: TaskOption = None,
+    asked: Asked = Asked(),
     out: Annotated[
         Path | None, typer.Option(help="folder for one graph file a prompt, for circuit-tracer's viewer")
     ] = None,
@@ -23,7 +24,6 @@ def attribute(
     features: Annotated[int, typer.Option(help="features of each block's transcoder")] = 512,
     sparsity: Annotated[float, typer.Option(help="weight of the sparsity penalty")] = 1.5e-2,
     updates: Annotated[int, typer.Option(help="updates of each transcoder")] = 800,
-    seed: Seed = 0,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -32,22 +32,22 @@ def attribute(
     from interp.errors import checked_count
 
     checked_count("prompts", prompts)
-    reasoner, problems = asked(loading, model, task)
-    learn_task = reasoner.task if task is None else None
+    reasoner, problems = asked.of(loading, model)
+    learn_task = reasoner.task if asked.task is None else None
     with Bars() as bars:
         with bars.stage(f"transcoders of {reasoner.name}") as report:
             traces = reasoner.think(problems, batch_size=256)
             learn, test = causal.separated(traces, int(len(traces) * 0.8))
             if learn_task is not None:
-                learn = reasoner.think(learn_task.generate(1500, seed=seed, split="train"), batch_size=256)
+                learn = reasoner.think(learn_task.generate(1500, seed=asked.seed, split="train"), batch_size=256)
             transcoders = causal.transcoders_of(
-                reasoner, learn, seed=seed, progress=report, d_sae=features, sparsity=sparsity, updates=updates
+                reasoner, learn, seed=asked.seed, progress=report, d_sae=features, sparsity=sparsity, updates=updates
             )
         with bars.stage("graphs and interventions") as report:
             agrees = causal.agreement(reasoner, test, transcoders)
             silenced = causal.agreement(reasoner, test, None)
             few = type(test)(list(test)[:prompts])
-            graphs, paths = causal.trace_prompts(reasoner, few, transcoders, seed=seed, progress=report)
+            graphs, paths = causal.trace_prompts(reasoner, few, transcoders, seed=asked.seed, progress=report)
     files = []
     for row in graphs.to_dict("records") if out is not None else []:
         graph = causal.prune(causal.attribute(reasoner, few[row["trace"]], row["position"], transcoders))
@@ -61,7 +61,7 @@ def attribute(
     result = said(
         reasoner,
         problems,
-        seed,
+        asked.seed,
         transcoders=records(causal.quality(reasoner, test, transcoders)),
         replacement_agreement=records(agreed)[0],
         silenced_agreement=silenced["agrees"].mean(),

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import StoreError, UsageError, unknown
 
@@ -23,7 +24,7 @@ Format = Annotated[str, typer.Option(help="saelens or arrow")]
 
 
 @app.command("run")
-@loads_a_model
+@with_options
 def run(
     model: Annotated[str, typer.Argument(help="the reasoner that made the traces")],
     traces: Annotated[Path, typer.Argument(help="Parquet file of `cotlens think`")],

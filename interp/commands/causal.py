@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.asking import Batch, Seed, TaskOption, asked, figure, interval, records, said
+from interp.commands.asking import Batched, figure, interval, records, said
 from interp.commands.attribute import attribute
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
-from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.monitor import monitor
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Change what a model thinks while it thinks, and see whether the answer follows. Controls come with it.")
@@ -23,10 +24,10 @@ app.command("monitor")(monitor)
 
 
 @app.command("interchange")
-@loads_a_model
+@with_options
 def interchange(
     model: Model,
-    task: TaskOption = None,
+    asked: Batched = Batched(),
     site: Annotated[
         str, typer.Option(help="hook name, `everything` or `cache` (keys and values)")
     ] = "blocks.0.hook_in",
@@ -37,8 +38,6 @@ def interchange(
     subspace: Annotated[bool, typer.Option(help="swap only within the span of the values' mean states")] = False,
     layer_map: Annotated[bool, typer.Option("--map", help="every address and offsets -1, 0, 1 instead")] = False,
     used_map: Annotated[bool, typer.Option(help="which thought carries which step's value instead")] = False,
-    seed: Seed = 0,
-    batch_size: Batch = 256,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -48,17 +47,19 @@ def interchange(
 
     if layer_map and used_map:
         raise UsageError("--map and --used-map are two tables; ask for one of them.")
-    reasoner, problems = asked(loading, model, task)
+    reasoner, problems = asked.of(loading, model)
     with Bars() as bars, bars.stage(f"{reasoner.name} is edited") as report:
         if used_map:
-            swaps = causal.swap_each_thought(reasoner, problems, source=donors, seed=seed, batch_size=batch_size)  # type: ignore[arg-type]
+            swaps = causal.swap_each_thought(
+                reasoner, problems, source=donors, seed=asked.seed, batch_size=asked.batch_size
+            )  # type: ignore[arg-type]
             table = causal.used_map(swaps)
-            emit(said(reasoner, problems, seed, cells=records(table)), as_json, lambda: print_table(table))
+            emit(said(reasoner, problems, asked.seed, cells=records(table)), as_json, lambda: print_table(table))
             return
-        traces = reasoner.think(problems, batch_size=batch_size)
+        traces = reasoner.think(problems, batch_size=asked.batch_size)
         if layer_map:
-            table = causal.layer_map(reasoner, traces, seed=seed, batch_size=batch_size, progress=report)
-            emit(said(reasoner, problems, seed, cells=records(table)), as_json, lambda: print_table(table))
+            table = causal.layer_map(reasoner, traces, seed=asked.seed, batch_size=asked.batch_size, progress=report)
+            emit(said(reasoner, problems, asked.seed, cells=records(table)), as_json, lambda: print_table(table))
             return
         learn, kept = causal.separated(traces, len(traces) // 2) if read or subspace else (traces, traces)
         values, right = causal.read_values(reasoner, learn, kept, site=site, offset=offset) if read else (None, None)
@@ -68,11 +69,11 @@ def interchange(
             site=site,
             offset=offset,
             kinds=kind or [*causal.KINDS, *(["random subspace"] if subspace else [])],
-            donors=causal.donors_for(reasoner, kept, source=donors, seed=seed, values=values),  # type: ignore[arg-type]
+            donors=causal.donors_for(reasoner, kept, source=donors, seed=asked.seed, values=values),  # type: ignore[arg-type]
             values=values,
             basis=causal.value_basis(reasoner, learn, site=site, offset=offset) if subspace else None,
-            seed=seed,
-            batch_size=batch_size,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
             progress=report,
         )
     verdict, why = causal.verdict(found)
@@ -80,7 +81,7 @@ def interchange(
     result = said(
         reasoner,
         problems,
-        seed,
+        asked.seed,
         site=site,
         offset=offset,
         donors=found.donors,
@@ -101,36 +102,34 @@ def interchange(
 
 
 @app.command("ablate")
-@loads_a_model
+@with_options
 def ablate(
     model: Model,
-    task: TaskOption = None,
+    asked: Batched = Batched(),
     arm: Annotated[list[str] | None, typer.Option(help="arm of the battery; repeatable; all by default")] = None,
     frozen_after: Annotated[int, typer.Option(help="the thought that the frozen arm keeps")] = 1,
     margin: Annotated[float, typer.Option(help="the difference of accuracy that counts")] = 0.1,
-    seed: Seed = 0,
-    batch_size: Batch = 256,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Empty, replace, shuffle, freeze or drop thoughts; content or compute, where the sample can tell."""
     import interp.causal as causal
 
-    reasoner, problems = asked(loading, model, task)
+    reasoner, problems = asked.of(loading, model)
     with Bars() as bars, bars.stage(f"{reasoner.name} without its thoughts") as report:
         battery = causal.ablate(
             reasoner,
             problems,
             arms=arm,
             frozen_after=frozen_after,
-            seed=seed,
-            batch_size=batch_size,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
             progress=report,
         )
     table = battery.summary()
     complete = set(causal.NEEDED) <= set(table["arm"])
     content = causal.content_or_compute(battery, margin=margin) if complete else None
-    result = said(reasoner, problems, seed, site=battery.site, arms=records(table))
+    result = said(reasoner, problems, asked.seed, site=battery.site, arms=records(table))
     result["content"] = None if content is None else content.__dict__
 
     def human() -> None:
@@ -144,16 +143,14 @@ def ablate(
 
 
 @app.command("steer")
-@loads_a_model
+@with_options
 def steer(
     model: Model,
-    task: TaskOption = None,
+    asked: Batched = Batched(),
     site: Annotated[str, typer.Option(help="hook name at which to push")] = "blocks.0.hook_in",
     offset: Annotated[int, typer.Option(help="thoughts after the step's own (0)")] = 0,
     dose: Annotated[list[float] | None, typer.Option(help="multiple of the direction; repeatable")] = None,
     mode: Annotated[str, typer.Option(help="add the direction, or set it (take the present value away first)")] = "set",
-    seed: Seed = 0,
-    batch_size: Batch = 256,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -161,11 +158,13 @@ def steer(
     import interp.causal as causal
     from interp.errors import UsageError
 
-    reasoner, problems = asked(loading, model, task)
+    reasoner, problems = asked.of(loading, model)
     with Bars() as bars, bars.stage(f"{reasoner.name} is steered") as report:
-        traces = reasoner.think(problems, batch_size=batch_size)
-        if task is None:  # directions of every step of every length want more problems than edits do
-            learn = reasoner.think(reasoner.task.generate(1000, seed=seed, split="train"), batch_size=batch_size)
+        traces = reasoner.think(problems, batch_size=asked.batch_size)
+        if asked.task is None:  # directions of every step of every length want more problems than edits do
+            learn = reasoner.think(
+                reasoner.task.generate(1000, seed=asked.seed, split="train"), batch_size=asked.batch_size
+            )
             rest = traces
         else:
             learn, rest = causal.separated(traces, int(len(traces) * 0.6))
@@ -180,12 +179,12 @@ def steer(
             directions,
             doses=dose or causal.DOSES,
             mode=mode,  # type: ignore[arg-type]
-            seed=seed,
-            batch_size=batch_size,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
             progress=report,
         )
     table = found.summary()
-    result = said(reasoner, problems, seed, site=site, offset=offset, mode=mode, doses=records(table))
+    result = said(reasoner, problems, asked.seed, site=site, offset=offset, mode=mode, doses=records(table))
     result |= {
         "best": found.best,
         "success": found.rate("steer", "followed"),
@@ -202,30 +201,30 @@ def steer(
 
 
 @app.command("swap")
-@loads_a_model
+@with_options
 def swap(
     reader: Annotated[str, typer.Argument(help="the reasoner that reads")],
     writer: Annotated[str, typer.Argument(help="the reasoner whose reasoning is read")],
-    task: TaskOption = None,
+    asked: Batched = Batched(batch_size=128),
     latents: Annotated[bool, typer.Option(help="latents through a ridge map, in place of the text")] = False,
-    seed: Seed = 0,
-    batch_size: Batch = 128,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """One reasoner answers on another's chain of thought, or on its latents; shuffled and question-only beside it."""
     import interp.causal as causal
 
-    reading, problems = asked(loading, reader, task)
+    reading, problems = asked.of(loading, reader)
     writing = loading.load(writer)
     with Bars() as bars, bars.stage(f"{reading.name} reads {writing.name}"):
         if latents:
             cut = int(len(problems) * 0.75)
             used = {problem.structure for problem in problems[:cut]}
             rest = [problem for problem in problems[cut:] if problem.structure not in used]
-            found = causal.swap_latents(reading, writing, problems[:cut], rest, seed=seed, batch_size=batch_size)
+            found = causal.swap_latents(
+                reading, writing, problems[:cut], rest, seed=asked.seed, batch_size=asked.batch_size
+            )
         else:
-            found = causal.swap_text(reading, writing, problems, seed=seed, batch_size=batch_size)
+            found = causal.swap_text(reading, writing, problems, seed=asked.seed, batch_size=asked.batch_size)
     table = causal.swap_summary(found)
-    result = said(reading, problems, seed, writer=writing.name, latents=latents, arms=records(table))
+    result = said(reading, problems, asked.seed, writer=writing.name, latents=latents, arms=records(table))
     emit(result, as_json, lambda: print_table(table))

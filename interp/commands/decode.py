@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import QualityError, UsageError, checked_count
 
@@ -21,7 +22,7 @@ Model = Annotated[str | None, typer.Option(help="the reasoner, if it is not wher
 
 
 @app.command("run")
-@loads_a_model
+@with_options
 def run(
     store: StorePath,
     out: Annotated[Path, typer.Option(help="Parquet file of the read-outs")],
@@ -63,7 +64,7 @@ def run(
 
 
 @app.command("eval")
-@loads_a_model
+@with_options
 def evaluate_command(
     store: StorePath,
     method: Methods = None,

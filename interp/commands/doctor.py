@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading
+from interp.commands.options import with_options
 from interp.console import AsJson, emit, new_app
 from interp.errors import CotlensError
 
@@ -31,7 +32,7 @@ WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 @app.command()
-@loads_a_model
+@with_options
 def doctor(
     model: Annotated[str | None, typer.Argument(help="a model to load and report on")] = None,
     loading: Loading = AS_USUAL,

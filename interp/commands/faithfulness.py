@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, print_table
 
 
-@loads_a_model
+@with_options
 def faithfulness(
     model: Annotated[str, typer.Argument(help="a reasoner that thinks in text: a shipped organism, folder or hub id")],
     task: Annotated[str | None, typer.Option(help="as chain:n=500,seed=7; the reasoner's own task by default")] = None,

@@ -7,36 +7,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interp.commands.asking import Batch, Seed, TaskOption, asked, records, said
-from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
+from interp.commands.asking import Batched, records, said
+from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, print_table
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 
-@loads_a_model
+@with_options
 def follow(
     model: Model,
-    task: TaskOption = None,
+    asked: Batched = Batched(),
     checkpoints: Annotated[
         list[Path] | None,
         typer.Option(help="folder of a model, or of checkpoints (`organisms train --keep-every`); repeatable"),
     ] = None,
-    seed: Seed = 0,
-    batch_size: Batch = 256,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Change one constant, or one edge, of each problem: does the answer follow? Also over a training's checkpoints."""
     import interp.causal as causal
 
-    reasoner, problems = asked(loading, model, task)
+    reasoner, problems = asked.of(loading, model)
     folders = [folder for given in checkpoints or [] for folder in _models_in(given)]
     with Bars() as bars, bars.stage("rewritten problems") as report:
         models: dict[str, Reasoner] = dict(_loaded(folders, reasoner, loading)) | {reasoner.name: reasoner}
-        table = causal.over_checkpoints(models, problems, seed=seed, batch_size=batch_size, progress=report)
-    result = said(reasoner, problems, seed, checkpoints=records(table))
+        table = causal.over_checkpoints(models, problems, seed=asked.seed, batch_size=asked.batch_size, progress=report)
+    result = said(reasoner, problems, asked.seed, checkpoints=records(table))
 
     def human() -> None:
         print_table(table)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loading:
-    """How a command was told to load its model; the fields are the options that `loads_a_model` adds to it."""
+    """How a command was told to load its model; the fields are the options that `with_options` gives it."""
 
     reasoner: Annotated[
         str | None,
@@ -70,32 +67,6 @@ class Loading:
 
 AS_USUAL = Loading()
 Model = Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")]
-
-
-def loads_a_model(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of `Loading` in place of its parameter of that type, which it gets filled in."""
-    hints = get_type_hints(command, include_extras=True)
-    options = get_type_hints(Loading, include_extras=True)
-    (given,) = (name for name, hint in hints.items() if hint is Loading)
-    parameters = []
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.name == given:
-            parameters += [
-                parameter.replace(name=each.name, annotation=options[each.name], default=each.default)
-                for each in fields(Loading)
-            ]
-        else:
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
-
-    @functools.wraps(command)
-    def run(**said: Any) -> Any:
-        loading = Loading(**{each.name: said.pop(each.name) for each in fields(Loading)})
-        return command(**said, **{given: loading})
-
-    vars(run).pop("__wrapped__")
-    vars(run)["__signature__"] = inspect.Signature(parameters)
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
 
 
 def _config(reasoner: str | None) -> dict[str, Any] | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.asking import Batch, Seed, TaskOption, asked, records, said
-from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
+from interp.commands.asking import Batched, records, said
+from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, print_table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LOAD_PROBE = "probes.saved:load_probe"
 
 
-@loads_a_model
+@with_options
 def monitor(
     model: Model,
     watch: Annotated[
@@ -44,10 +45,8 @@ def monitor(
     times: Annotated[int, typer.Option(help="how often it may step into one trace")] = 1,
     transfer: Annotated[bool, typer.Option("--transfer", help="a probe or SAE of another model is meant")] = False,
     out: Annotated[Path | None, typer.Option(help="Parquet file of the watched traces, with what was done")] = None,
-    task: TaskOption = None,
+    asked: Batched = Batched(),
     temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.0,
-    seed: Seed = 0,
-    batch_size: Batch = 256,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -61,7 +60,7 @@ def monitor(
 
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already; choose another --out, or remove it.")
-    reasoner, problems = asked(loading, model, task)
+    reasoner, problems = asked.of(loading, model)
     injected = None if inject_vector is None else _vector(inject_vector, reasoner, dose)
     options = {"text": inject_text, "vector": injected, "times": times, "at": None if at is None else _at(reasoner, at)}
     watching = watcher(reasoner, watch, threshold, says, transfer, options)
@@ -71,8 +70,8 @@ def monitor(
             problems,
             watching,
             places=place or (),
-            seed=seed,
-            batch_size=batch_size,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
             temperature=temperature,
             progress=report,
         )
@@ -81,7 +80,7 @@ def monitor(
     result = said(
         reasoner,
         problems,
-        seed,
+        asked.seed,
         watch=watch,
         address=watching.address.name,
         threshold=watching.threshold,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, loads_a_model
+from interp.commands.models import AS_USUAL, Loading
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Sparse autoencoders: train, evaluate beside baselines, name features, share one over two reasoners.")
@@ -80,7 +81,7 @@ def train(
 
 
 @app.command("eval")
-@loads_a_model
+@with_options
 def evaluate(
     sae: SAEFolder,
     store: Annotated[Path, typer.Option(help="activation store to evaluate on")],
@@ -135,7 +136,7 @@ def evaluate(
 
 
 @app.command("features")
-@loads_a_model
+@with_options
 def features(
     sae: SAEFolder,
     store: Annotated[Path, typer.Option(help="activation store to name features on")],

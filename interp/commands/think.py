@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, Model, loads_a_model
+from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.options import with_options
 from interp.console import AsJson, Bars, emit, new_app
 from interp.errors import PartialError, UsageError
 
@@ -16,7 +17,7 @@ _SHOWN = 5
 
 
 @app.command()
-@loads_a_model
+@with_options
 def think(
     model: Model,
     out: Annotated[

@@ -90,6 +90,20 @@ def test_another_seeds_figures_stand_beside_the_shipped_ones(systems: list, tmp_
     assert table.bench("one", False, Bars())["systems"]["one"]["seeds"].keys() == {"2"}
 
 
+def test_what_a_seed_had_stays_where_some_of_its_organisms_are_measured_later(
+    systems: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.bench(None, False, Bars(), engine="inline")
+    table.bench("one", False, Bars(), folder=tmp_path, seed=2)
+    later = Section("one", "System one", measures={"papers.coconut.graph_accuracy": {"value": 0.9}})
+    monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", lambda *asked: later)
+    table.bench("one", False, Bars(), folder=tmp_path, seed=10)
+    result = table.bench("one", False, Bars(), folder=tmp_path, seed=2)
+    kept = result["systems"]["one"]["seeds"]
+    assert list(kept) == ["2", "10"]
+    assert set(kept["2"]) == {"papers.heima.answer_ratio", "papers.coconut.graph_accuracy"}
+
+
 def test_the_page_shows_figures_controls_and_sources(systems: list, tmp_path: Path) -> None:
     table.bench(None, False, Bars(), engine="inline")
     written = (tmp_path / "papers.md").read_text()
