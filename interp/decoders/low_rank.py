@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from interp.decoders.writer import EOS, Words, Writer
 from interp.errors import UsageError, checked_count
+from interp.hardware import training_attention
 from interp.models.plain import plain_of
 from interp.models.twin import TransposedLinear
 
@@ -48,7 +49,7 @@ def adapt(model: Any, rank: int) -> Any:
     """A frozen copy of a plain model with an adapter at every linear layer of its blocks."""
     adapted = copy.deepcopy(model).requires_grad_(False)
     if hasattr(adapted, "set_attn_implementation"):
-        adapted.set_attn_implementation("eager")  # the fused kernel's backward in bfloat16 is many times slower on CPUs
+        adapted.set_attn_implementation(training_attention(adapted.device))
     found = [
         (module, name, part)
         for module in list(adapted.modules())

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import CotlensError
-from interp.hardware import mixed_precision
+from interp.hardware import mixed_precision, training_attention
 
 PAD, EOS, UNKNOWN, THOUGHT = "<pad>", "<eos>", "<unk>", "<thought>"
 SPECIAL = (PAD, EOS, UNKNOWN, THOUGHT)
@@ -74,7 +74,7 @@ class Writer(nn.Module):
             attn_pdrop=0.0,
             bos_token_id=None,
             eos_token_id=_EOS,
-            attn_implementation="eager",
+            attn_implementation=training_attention(torch.device("cpu")),
         )
         self.gpt2 = GPT2Model(config)
         self.project = None if d_latent is None else nn.Linear(d_latent, d_model)

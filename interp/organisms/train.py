@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from interp.errors import CotlensError, UsageError, checked_count
-from interp.hardware import mixed_precision
+from interp.hardware import mixed_precision, training_attention
 from interp.organisms import checkpoint
 from interp.organisms.batches import problem_batches
 from interp.organisms.catalog import Recipe, Stage
@@ -84,6 +84,7 @@ class _Training:
         if self._saved:
             checkpoint.restore(self.model, self._saved)
         self.model.to(self.device)
+        self.model.set_attn_implementation(training_attention(self.device))
         self._choose = random.Random(f"stages|{recipe.name}|{seed}")
         if self.standing.chosen:
             version, state, gauss = self.standing.chosen

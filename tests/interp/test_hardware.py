@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interp.hardware import fast_bfloat16, mixed_precision
+from interp.hardware import fast_bfloat16, mixed_precision, training_attention
 
 
 def _product(device: str) -> torch.dtype:
@@ -34,3 +34,11 @@ def test_a_gpu_is_not_asked_what_the_processor_can_do(
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     monkeypatch.setattr(torch, "autocast", lambda *asked: torch.no_grad())
     assert isinstance(mixed_precision(torch.device(device)), torch.no_grad) is rough
+
+
+def test_attention_is_fused_but_where_its_backward_pass_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert training_attention(torch.device("cpu")) == "sdpa"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert training_attention(torch.device("cpu")) == "eager"
+    assert training_attention(torch.device("cuda")) == "sdpa"

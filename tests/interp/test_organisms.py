@@ -315,6 +315,19 @@ def test_training_twice_from_one_seed_gives_the_same_weights(kind: str) -> None:
     assert any(not torch.equal(one[name], fresh[name]) for name in one), "nothing was trained"
 
 
+@pytest.mark.parametrize("kind", ["continuous", "text"])
+def test_whatever_the_processor_is_good_at_the_losses_are_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 products with attention written out, and float32 ones with the fused kernel: equal but for rounding."""
+    losses: dict[bool, list[float]] = {}
+    for has_bfloat16 in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has_bfloat16: {"avx512_bf16": has})
+        said: list[float] = []
+        training.train(tiny(kind, updates=21), 0, progress=lambda *told, said=said: said.append(told[3]))
+        losses[has_bfloat16] = said
+    assert len(losses[True]) > 2 and losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.02)
+
+
 def test_training_lowers_the_loss() -> None:
     said: list[tuple[str, int, int, float]] = []
     made = tiny("text", updates=150, stages=(Stage(name="text", hidden_steps=0, updates=150, learning_rate=3e-3),))
