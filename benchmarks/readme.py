@@ -23,6 +23,7 @@ from interp.organisms.catalog import card, recipe, shipped
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+_LONGEST = 400  # characters of a note: room for every control
 
 
 def main(run_folder: str | None = None) -> None:
@@ -101,8 +102,18 @@ def _measured(name: str) -> str:
         )
         if seeds := other_seeds(each):
             said += f"; other training seeds {seeds}"
-        lines.append(f"| {each['says']} | {said} | {each['op']} {each['target']:g} | {each.get('note') or ''} |")
+        note = _short(each.get("note") or "", f"benchmarks/results/{name}.json")
+        lines.append(f"| {each['says']} | {said} | {each['op']} {each['target']:g} | {note} |")
     return "\n".join(lines)
+
+
+def _short(note: str, where: str) -> str:
+    """A note that fits a cell: of a long one its first parts, what was left out, and where the rest is."""
+    if len(note) <= _LONGEST:
+        return note
+    measured, left_out, why = note.partition("not measured: ")
+    end = max(measured.rfind(between, 0, _LONGEST) for between in ("; ", ". "))
+    return f"{measured[: end if end > 0 else _LONGEST]} … ([all of it]({where})){'; ' + left_out + why if left_out else ''}"
 
 
 def _growth() -> str:
