@@ -82,7 +82,7 @@ def papers(
         raise UsageError("the shipped organisms are of seed 0; give --organisms FOLDER with --seed N for others.")
     with Bars() as bars:
         result = bench(only, full, bars, folder=organisms, seed=seed)
-    emit(result, as_json, lambda: _print_measures(result))
+    emit(result, as_json, lambda: print_measures(result))
 
 
 @app.command("subtext")
@@ -103,7 +103,7 @@ def subtext(
 
     with Bars() as bars:
         result = bench(bars, organisms, full)
-    emit(result, as_json, lambda: _print_measures(result))
+    emit(result, as_json, lambda: print_measures(result))
 
 
 @app.command("causal")
@@ -132,7 +132,7 @@ def causal(
         raise UsageError(f"scale must lie between 0 and 10, but {scale} came.")
     with Bars() as bars:
         result = bench(bars, folder=organisms, scale=scale)
-    emit(result, as_json, lambda: _print_measures(result))
+    emit(result, as_json, lambda: print_measures(result))
 
 
 @app.command("decoders")
@@ -155,7 +155,7 @@ def decoders(
         raise UsageError(f"{organisms} is no folder of organisms. Train some into it, or leave --organisms out.")
     with Bars() as bars:
         result = bench(bars, organisms=organisms, only=only, quick=quick)
-    emit(result, as_json, lambda: _print_measures(result))
+    emit(result, as_json, lambda: print_measures(result))
 
 
 def _timed(bench: Callable[..., dict[str, Any]], repetitions: int, as_json: bool, *about: str) -> None:
@@ -165,10 +165,26 @@ def _timed(bench: Callable[..., dict[str, Any]], repetitions: int, as_json: bool
     checked_count("repetitions", repetitions)
     with Bars() as bars:
         result = bench(repetitions, bars, *about)
-    emit(result, as_json, lambda: _print_measures(result))
+    emit(result, as_json, lambda: print_measures(result))
 
 
-def _print_measures(result: dict[str, Any]) -> None:
+def print_measures(result: dict[str, Any]) -> None:
+    """The measures as a table, and under it, wrapped, what stands beside each."""
+    import shutil
+    import textwrap
+
     import pandas as pd
 
-    print_table(pd.DataFrame(result["measures"])[["id", "value", "ci", "op", "target", "met", "peer", "note"]])
+    from benchmarks.shown import cell, shown
+
+    measures = result["measures"]
+    table = pd.DataFrame([{name: cell(value) for name, value in shown(row).items()} for row in measures])
+    seeds = [] if any(row.get("other_seeds") for row in measures) else ["other seeds"]
+    print_table(table.drop(columns=["what", "beside it", *seeds]))
+    width = min(shutil.get_terminal_size((120, 24)).columns, 120)
+    for row in measures:
+        peer = f"beside {row['peer']} {row['peer_version'] or ''}".strip() if row["peer"] else ""
+        said = "; ".join(part for part in (peer, row["note"]) if part)
+        if said:
+            print(f"\n{row['id']}")
+            print(textwrap.fill(said, width, initial_indent="  ", subsequent_indent="  "))

@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.decoder_table import decoder_table
 from benchmarks.decoder_transfer import transfer_table
-from benchmarks.papers.page import other_seeds
 from benchmarks.sae_answer import sae_answer
+from benchmarks.shown import other_seeds
 from dashboards.runs import Run
 from interp import palette
 from interp.organisms.catalog import card, recipe, shipped

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import harness
 from benchmarks.papers import table
 from benchmarks.papers.base import Organisms, PaperFigure, Section
-from benchmarks.papers.page import markdown, other_seeds, page
+from benchmarks.papers.page import markdown, page
 from interp.console import Bars
 from interp.errors import StoreError, UsageError
 
@@ -116,13 +116,6 @@ def test_the_page_shows_figures_controls_and_sources(systems: list, tmp_path: Pa
     ):
         assert part in written
     assert "`papers.lcm.next_step_accuracy`" in written and "| short |" in written and "not measured" in written
-
-
-def test_a_seed_that_falls_short_is_said_where_the_others_stand() -> None:
-    row = {"op": ">=", "target": 0.15, "other_seeds": {"1": 0.0082, "2": 0.2}}
-    assert other_seeds(row) == "0.008 (short), 0.2"
-    assert other_seeds({"op": "<=", "target": 0.5, "other_seeds": {"1": 0.5}}) == "0.5"
-    assert other_seeds({"op": "<=", "target": 0.5}) == ""
 
 
 def test_cells_are_safe_in_a_table() -> None:
