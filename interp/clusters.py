@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from interp.errors import CotlensError, PartialError, UsageError, checked_count, unknown
 from interp.executors import cores, died_worker
+from interp.slurm_queue import Queue
 
 S = TypeVar("S")
 R = TypeVar("R")
+_POLL = 2.0  # seconds between two looks at the jobs of SLURM
 
 
 class Ray:
@@ -90,7 +94,10 @@ class Ray:
                 ray.init(num_cpus=self.workers, include_dashboard=False, runtime_env=environment, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             first = str(error).strip().splitlines()[0]
-            raise UsageError(f"Ray could not be reached{f' at {address}' if address else ''}: {first}") from None
+            raise UsageError(
+                f"Ray could not be reached{f' at {address}' if address else ''}: {first}. A cluster that asks for a token "
+                "wants RAY_AUTH_MODE=token in the environment, and the token in ~/.ray/auth_token."
+            ) from None
 
 
 class Slurm:
@@ -113,6 +120,7 @@ class Slurm:
         if not specs:
             return
         submitit = _module("submitit", "slurm")
+        logging.getLogger("submitit").setLevel(logging.ERROR)  # at every look it warns where there is no accounting
         settings = dict(self._settings)
         folder = Path(settings.pop("folder", ".cotlens/slurm")).absolute()
         cluster = settings.pop("cluster", None) or ("slurm" if shutil.which("sbatch") else "local")
@@ -127,8 +135,11 @@ class Slurm:
         waiting = dict(zip(jobs, shares, strict=True))
         died = []
         try:
-            for job in submitit.helpers.as_completed(list(jobs)):
+            for job in _ended(jobs, Queue([job.job_id for job in jobs]) if cluster == "slurm" else None):
                 share = waiting.pop(job)
+                if not job.done():
+                    died.append(job.job_id)
+                    continue
                 try:
                     outcomes = job.result()
                 except submitit.core.utils.UncompletedJobError:
@@ -148,6 +159,18 @@ class Slurm:
                 f"jobs ended before their work did ({', '.join(died)}; logs in {folder}): killed, out of memory, or out "
                 "of time. What was finished is kept: run the same command again."
             )
+
+
+def _ended(jobs: Sequence[Any], queue: Queue | None) -> Iterator[Any]:
+    """Jobs as they end, also those that are neither in SLURM's queue nor known to its accounting, and left no result."""
+    going = list(jobs)
+    while going:
+        for job in list(going):
+            if job.done() or (queue is not None and queue.lost(job.job_id)):
+                going.remove(job)
+                yield job
+        if going:
+            time.sleep(_POLL)
 
 
 def guarded(function: Callable[[S], R], spec: S) -> tuple[str, Any]:
