@@ -22,7 +22,7 @@ from interp.slurm_queue import Queue
 
 S = TypeVar("S")
 R = TypeVar("R")
-_POLL = 2.0  # seconds between two looks at the jobs of SLURM
+_POLL = 2.0  # seconds between two looks at submitit's local jobs
 
 
 class Ray:
@@ -170,7 +170,8 @@ def _ended(jobs: Sequence[Any], queue: Queue | None) -> Iterator[Any]:
                 going.remove(job)
                 yield job
         if going:
-            time.sleep(_POLL)
+            # Each look touches the jobs' folder, which on a cluster is many machines' file system.
+            time.sleep(_POLL if queue is None else queue.every)
 
 
 def guarded(function: Callable[[S], R], spec: S) -> tuple[str, Any]:

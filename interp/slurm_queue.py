@@ -11,11 +11,14 @@ _GRACE = 30.0  # seconds in which what a job left behind may still have to reach
 
 
 class Queue:
-    """The queue as it was at the last look; `ids` are those of jobs or of an array's tasks, as 123 or 123_4."""
+    """The queue as it was at the last look, at most one every `every` seconds.
+
+    `ids` are those of jobs or of an array's tasks, as 123 or 123_4.
+    """
 
     def __init__(self, ids: Sequence[str], every: float = _EVERY, grace: float = _GRACE) -> None:
         self._asked = ",".join(sorted({each.partition("_")[0] for each in ids}))
-        self._every, self._grace = every, grace
+        self.every, self._grace = every, grace
         self._looked = -float("inf")
         self._there: set[str] | None = None
         self._missing: dict[str, float] = {}
@@ -23,7 +26,7 @@ class Queue:
     def lost(self, job_id: str) -> bool:
         """Whether the queue has not had this job for so long that what it did must be all that it will do."""
         now = time.monotonic()
-        if now - self._looked >= self._every:
+        if now - self._looked >= self.every:
             self._looked, self._there = now, self._look()
         if self._there is None or job_id in self._there:
             self._missing.pop(job_id, None)

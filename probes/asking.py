@@ -49,9 +49,8 @@ class Asked:
             if not len(found):
                 raise UsageError(f"{self.traces} holds no traces.")
             return reasoner, found
-        own = self.task is None
         problems: list[Any] = (
-            reasoner.task.generate(self.n, seed=self.seed, split="test") if own else problems_of(str(self.task))
+            problems_of(self.task) if self.task else reasoner.task.generate(self.n, seed=self.seed, split="test")
         )
         with bars.stage(f"thinking about {len(problems)} problems") as progress:
             return reasoner, reasoner.think(

@@ -106,45 +106,48 @@ def watching(
     of them once.
     """
     handles = []
-    waiting = _Waiting(0 if whole or not plain.single.issuperset(watchers) else len(watchers))
+    if not whole and plain.single.issuperset(watchers):
+        watchers = _ending(watchers)
     try:
         for name, watcher in watchers.items():
             module, side = _module(bridge, plain, name)
             if side == "in":
-                handles.append(module.register_forward_pre_hook(_entering(watcher, waiting), with_kwargs=True))
+                handles.append(module.register_forward_pre_hook(_entering(watcher), with_kwargs=True))
             else:
-                handles.append(module.register_forward_hook(_leaving(watcher, waiting)))
+                handles.append(module.register_forward_hook(_leaving(watcher)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-class _Waiting:
-    """How many addresses a pass has still to come by; counted anew in each, and 0 for no end before its own."""
+def _ending(watchers: Mapping[str, Watcher]) -> dict[str, Watcher]:
+    """The same watchers, of which the last that a pass comes by ends it."""
+    came: set[str] = set()
 
-    def __init__(self, all_of_them: int) -> None:
-        self._all = self._left = all_of_them
+    def of(name: str, watcher: Watcher) -> Watcher:
+        def watch(found: Tensor) -> None:
+            watcher(found)
+            came.add(name)
+            if len(came) == len(watchers):
+                came.clear()
+                raise SeenEnough
 
-    def one_came(self) -> None:
-        self._left -= 1
-        if not self._left:
-            self._left = self._all
-            raise SeenEnough
+        return watch
+
+    return {name: of(name, watcher) for name, watcher in watchers.items()}
 
 
-def _entering(watcher: Watcher, waiting: _Waiting) -> Callable[..., None]:
+def _entering(watcher: Watcher) -> Callable[..., None]:
     def hook(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         watcher(args[0] if args else kwargs["hidden_states"])
-        waiting.one_came()
 
     return hook
 
 
-def _leaving(watcher: Watcher, waiting: _Waiting) -> Callable[..., None]:
+def _leaving(watcher: Watcher) -> Callable[..., None]:
     def hook(module: Any, args: tuple, output: Any) -> None:
         watcher(output if isinstance(output, Tensor) else output[0])
-        waiting.one_came()
 
     return hook
 

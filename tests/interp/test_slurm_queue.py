@@ -54,8 +54,7 @@ def test_without_squeue_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     assert not Queue(["7_0"], every=0, grace=0).lost("7_0")
 
 
-def test_a_lost_job_ends_and_the_others_are_waited_for(squeue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "_POLL", 0.01)
+def test_a_lost_job_ends_and_the_others_are_waited_for(squeue: Path) -> None:
     squeue.write_text("7_1\n")
     looks = iter(range(100))
     lost = SimpleNamespace(job_id="7_0", done=lambda: False)
