@@ -6,30 +6,19 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.capture_growth import grow, keep_figure
-from benchmarks.capture_peers import INSTALL, PEERS, there
+from benchmarks.capture_peers import INSTALL, PEERS
+from benchmarks.capture_runs import BATCHES, LARGE, SMALL, loops, side_by_side
 from benchmarks.growth_figure import relative_spread
 from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.small_model import SmallModel
-from interp.activations import capture
-from interp.activations.loop import think_and_record
-from interp.activations.record import gather
-from interp.activations.rows import index_of
 from interp.console import Bars, plain
 from interp.measures import report
-from interp.models.cache import run_cached
-
-LARGE, SMALL = (32, 128), (1, 16)
-_BATCHES = 4  # of one store, so that writing one and computing the next can overlap
-_EVERYTHING = ["prompt", "thought"]
 
 
 def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
@@ -47,18 +36,18 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     taken: dict[str, dict[str, Any]] = {}
     seconds: dict[str, dict[str, float]] = {}
     with bars.stage("all layers, B32 x T128"):
-        found, why_not = _side_by_side(small, LARGE, repetitions, store=True)
+        found, why_not = side_by_side(small, LARGE, repetitions, store=True)
         seconds["B32xT128"] = {name: statistics.median(each) for name, each in found.items()}
     bare = {"peer": "transformers, bare forward pass", "peer_version": version("transformers")}
     taken["capture.memory_over_bare"] = ratio(found, "ours", "bare") | bare
     in_blocks = ratio(found, "to disk", "bare")
-    each = {key: in_blocks[key] / _BATCHES if key == "value" else in_blocks[key] for key in in_blocks}
-    each["ci"] = [end / _BATCHES for end in in_blocks["ci"]]
-    taken["capture.disk_over_bare"] = each | bare | {"note": f"a whole capture of {_BATCHES} batches, float32, fsynced"}
+    each = {key: in_blocks[key] / BATCHES if key == "value" else in_blocks[key] for key in in_blocks}
+    each["ci"] = [end / BATCHES for end in in_blocks["ci"]]
+    taken["capture.disk_over_bare"] = each | bare | {"note": f"a whole capture of {BATCHES} batches, float32, fsynced"}
     lens = {"peer": "transformer-lens run_with_cache", "peer_version": version("transformer-lens")}
     taken["capture.transformer_lens_ratio"] = ratio(found, "TransformerLens run_with_cache", "ours") | lens
     with bars.stage("all layers, B1 x T16"):
-        found, _ = _side_by_side(small, SMALL, 10 * repetitions, store=False)
+        found, _ = side_by_side(small, SMALL, 10 * repetitions, store=False)
         seconds["B1xT16"] = {name: statistics.median(each) for name, each in found.items()}
     taken["capture.transformer_lens_ratio_small"] = ratio(found, "TransformerLens run_with_cache", "ours") | lens
     if "nnsight" in found:
@@ -69,7 +58,7 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     cached = {"peer": "transformers with a key-value cache, no capture", "peer_version": version("transformers")}
     for name, batch, rounds in (("b1", 1, 4 * repetitions), ("b32", 32, repetitions)):
         with bars.stage(f"a Coconut loop, B={batch}"):
-            found = interleaved(_loops(small, batch), rounds)
+            found = interleaved(loops(small, batch), rounds)
             seconds[f"loop B={batch}"] = {name: statistics.median(each) for name, each in found.items()}
         harder = statistics.median(a / b for a, b in zip(found["ours"], found["bare, no unembedding"], strict=True))
         note = f"16 question tokens, {small.thoughts} thoughts, 1 answer token; over a loop that skips the unembedding {harder:.2f}"
@@ -85,89 +74,6 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     }
     growth = {"rows": grown.to_dict("records"), "spread": relative_spread(grown["whole"])}
     return keep("capture", plain(report("capture", taken)), seconds=plain(seconds), peers=peers, growth=plain(growth))
-
-
-def _side_by_side(
-    small: SmallModel, shape: tuple[int, int], repetitions: int, *, store: bool
-) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Seconds of a bare pass, of ours in memory (and to disk), and of every peer that runs here."""
-    ids = small.ids(*shape)
-    mask = torch.ones_like(ids)
-    traces = small.traces(*shape)
-    index = index_of(traces, _EVERYTHING, shape[0])
-    runs, why_not = there(small, ids)
-
-    @torch.no_grad()
-    def bare() -> Any:
-        return small.bare(input_ids=ids, attention_mask=mask, use_cache=False).logits
-
-    contestants: dict[str, Callable[[], Any]] = {
-        "bare": bare,
-        "ours": lambda: gather(small.reasoner, traces, small.addresses, index),
-        **runs,
-    }
-    if store:
-        many = small.traces(shape[0] * _BATCHES, shape[1])
-
-        def to_disk() -> None:
-            with tempfile.TemporaryDirectory() as folder:
-                options: dict[str, Any] = {"sites": "resid_post", "channels": _EVERYTHING, "shard_size": shape[0]}
-                capture(small.reasoner, many, out=Path(folder) / "store", **options)
-
-        contestants["to disk"] = to_disk
-    return interleaved(contestants, repetitions), why_not
-
-
-def _loops(small: SmallModel, batch: int) -> dict[str, Callable[[], Any]]:
-    """The same thoughts three times: by Hugging Face's own means, the same without unembedding thoughts, and ours."""
-    length, thoughts = 16, small.thoughts
-    ids = small.ids(batch, length)
-    problems = small.problems(batch, length)
-    scale = small.reasoner.config.latent_scale
-    head, base = small.bare, small.bare.base_model
-
-    @torch.no_grad()
-    def plainly() -> torch.Tensor:
-        mask = torch.ones_like(ids)
-        out, cache = run_cached(head, None, input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        for k in range(thoughts):
-            mask = torch.cat([mask, mask[:, :1]], dim=1)
-            out, cache = run_cached(
-                head,
-                cache,
-                inputs_embeds=out.hidden_states[-1][:, -1:] * scale,
-                attention_mask=mask,
-                position_ids=torch.full((batch, 1), length + k),
-                output_hidden_states=True,
-            )
-        mask = torch.cat([mask, mask[:, :1]], dim=1)
-        places = torch.full((batch, 1), length + thoughts)
-        answer = out.logits[:, -1:].argmax(-1)
-        return run_cached(head, cache, input_ids=answer, attention_mask=mask, position_ids=places)[0].logits
-
-    @torch.no_grad()
-    def without_unembedding() -> torch.Tensor:
-        mask = torch.ones_like(ids)
-        out, cache = run_cached(base, None, input_ids=ids, attention_mask=mask)
-        for k in range(thoughts):
-            mask = torch.cat([mask, mask[:, :1]], dim=1)
-            out, cache = run_cached(
-                base,
-                cache,
-                inputs_embeds=out.last_hidden_state[:, -1:] * scale,
-                attention_mask=mask,
-                position_ids=torch.full((batch, 1), length + k),
-            )
-        mask = torch.cat([mask, mask[:, :1]], dim=1)
-        places = torch.full((batch, 1), length + thoughts)
-        answer = head.lm_head(out.last_hidden_state[:, -1:]).argmax(-1)
-        return run_cached(base, cache, input_ids=answer, attention_mask=mask, position_ids=places)[0].last_hidden_state
-
-    return {
-        "bare": plainly,
-        "bare, no unembedding": without_unembedding,
-        "ours": lambda: think_and_record(small.reasoner, problems, sites="resid_post"),
-    }
 
 
 def _memory() -> dict[str, Any]:

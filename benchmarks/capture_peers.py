@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.small_model import LAYERS, SmallModel
+from benchmarks.small_model import SmallModel
 
 Run = Callable[[], Any]
 INSTALL = "not installed: pip install 'cotlens[peers]'"
@@ -48,7 +48,7 @@ def nnsight(small: SmallModel, ids: torch.Tensor) -> Run:
     def run() -> Any:
         with torch.no_grad(), model.trace(input_ids=ids, attention_mask=mask, use_cache=False):
             kept = library.save([])
-            for block in model.transformer.h:
+            for block in small.blocks(model):
                 kept.append(block.output)
         return kept
 
@@ -59,8 +59,8 @@ def interp_engine(small: SmallModel, ids: torch.Tensor) -> Run:
     """Its eager backend's `capture`."""
     import interp_engine as library
 
-    model = library.EagerModel("local/small", hf_model=small.fresh(), tokenizer=small.tokenizer, device="cpu")
-    points = [library.Address("resid_post", layer) for layer in range(LAYERS)]
+    model = library.EagerModel("local/small", hf_model=small.fresh(), tokenizer=small.tokenizer, device=small.device)
+    points = [library.Address("resid_post", layer) for layer in range(small.layers)]
 
     @torch.no_grad()
     def run() -> Any:

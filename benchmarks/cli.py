@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,12 +40,18 @@ def sae(
 @app.command("capture")
 def capture(
     repetitions: Annotated[int, typer.Option(help="interleaved rounds of the large batch; medians are reported")] = 7,
+    device: Annotated[str, typer.Option(help="cpu, or cuda, where a large model is timed too")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Recording beside a bare forward pass, other libraries and a Coconut loop, and its peak memory."""
-    from benchmarks.capture import bench
+    from benchmarks import capture, capture_device
+    from interp.models.reading import choose_device
+    from interp.models.report import Loaded
 
-    _timed(bench, repetitions, as_json)
+    if choose_device(device, Loaded()) == "cpu":
+        _timed(capture.bench, repetitions, as_json)
+    else:
+        _timed(partial(capture_device.bench, device), repetitions, as_json)
 
 
 @app.command("store")
@@ -177,6 +184,8 @@ def print_measures(result: dict[str, Any]) -> None:
 
     from benchmarks.shown import cell, shown
 
+    if "table" in result:
+        print_table(pd.DataFrame(result["table"]))
     measures = result["measures"]
     table = pd.DataFrame([{name: cell(value) for name, value in shown(row).items()} for row in measures])
     seeds = [] if any(row.get("other_seeds") for row in measures) else ["other seeds"]

@@ -17,16 +17,21 @@ RESULTS = Path(__file__).parent / "results"
 SCHEMA_VERSION = 1
 
 
-def interleaved(contestants: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
+def interleaved(
+    contestants: dict[str, Callable[[], Any]], repetitions: int, wait: Callable[[], Any] | None = None
+) -> dict[str, list[float]]:
     """Seconds of each contestant in each round; they take turns, so that a slow minute hits them all.
 
-    One round before the first is not counted.
+    One round before the first is not counted. `wait` returns when what was started has been done, for contestants
+    that leave work to a GPU.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(repetitions + 1):
         for name, run in contestants.items():
             started = time.perf_counter()
             run()
+            if wait:
+                wait()
             if round_:
                 seconds[name].append(time.perf_counter() - started)
     return seconds

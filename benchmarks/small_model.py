@@ -6,9 +6,10 @@ it look several times faster than a forward pass that has one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -28,6 +29,9 @@ class SmallModel:
     """The same weights four times over, each loaded as its own library loads it."""
 
     thoughts: int = 8
+    device: str = "cpu"
+    layers: ClassVar[int] = LAYERS
+    kept: ClassVar[torch.dtype] = torch.float32
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -48,7 +52,16 @@ class SmallModel:
                 bos_token_id=0,
                 eos_token_id=0,
             )
-            return GPT2LMHeadModel(config).eval().requires_grad_(False)
+            return GPT2LMHeadModel(config).eval().requires_grad_(False).to(self.device)
+
+    @property
+    def wait(self) -> Callable[[], None] | None:
+        """What waits for the device's work, where a call returns before it is done."""
+        return torch.cuda.synchronize if torch.device(self.device).type == "cuda" else None
+
+    def blocks(self, model: Any) -> Any:
+        """The blocks of such a bare model, or of what another library made of it."""
+        return model.transformer.h
 
     @cached_property
     def bare(self) -> Any:
@@ -68,7 +81,7 @@ class SmallModel:
 
     def ids(self, batch: int, length: int, seed: int = 0) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.randint(7, WORDS, (batch, length), generator=generator)
+        return torch.randint(7, WORDS, (batch, length), generator=generator).to(self.device)
 
     def problems(self, batch: int, length: int) -> list[Problem]:
         words = [" ".join(self.tokenizer.convert_ids_to_tokens(row)) for row in self.ids(batch, length).tolist()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from interp.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ def reload(meta: dict[str, Any], **changes: Any) -> Reasoner:
     try:
         found = load(source, **options)
     except UsageError as error:
+        if str(options.get("device", "")).startswith("cuda") and not torch.cuda.is_available():
+            raise UsageError(
+                f"{error} The store was begun on one: go on where one is, or with --device cpu, which rounds otherwise. A job of "
+                "an engine sees one where it asks for it: --engine slurm:gpus_per_node=1, --engine ray:num_gpus=1."
+            ) from None
         raise UsageError(
             f"{error} The store was made by {said['name']!r}, which has to be loaded by that name for this; what exists "
             "in one process only is captured there, with engine inline."

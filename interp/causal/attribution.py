@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError
+from interp.models.moving import on
 from interp.traces import Trace
 
 if TYPE_CHECKING:
@@ -79,21 +80,22 @@ def attribute(
     """
     if not 0 <= position < len(trace):
         raise UsageError(f"position must lie between 0 and {len(trace) - 1}, but {position} came.")
-    pass_ = _Pass(reasoner, trace, position)
+    pass_, device = _Pass(reasoner, trace, position), reasoner.device
+    transcoders = [on(each, device) for each in transcoders]
     leaves, pre, logits, errors, acts = pass_.linearised(transcoders)
     probability, chosen = torch.softmax(logits.detach(), dim=-1).topk(top_logits)
     nodes, writes, targets = _nodes(trace, position, transcoders, acts, errors, pre, logits, chosen, leaves)
     n = len(nodes)
-    edges = torch.zeros(n, n)
+    edges = torch.zeros(n, n, device=device)
     flat = [leaves[0], *leaves[1]]
-    slots = torch.tensor([int(layer) + 1 for layer in nodes["layer"]])
-    places = torch.tensor(nodes["position"].tolist())
-    source = torch.tensor((nodes["kind"] != LOGIT).tolist())
+    slots = torch.tensor([int(layer) + 1 for layer in nodes["layer"]], device=device)
+    places = torch.tensor(nodes["position"].tolist(), device=device)
+    source = torch.tensor((nodes["kind"] != LOGIT).tolist(), device=device)
     for row, target in targets:
         gradients = torch.autograd.grad(target, flat, retain_graph=True, allow_unused=True)
         stacked = torch.stack([torch.zeros_like(flat[0]) if g is None else g for g in gradients])
         edges[row, source] = (stacked[slots[source], places[source]] * writes[source]).sum(dim=1)
-    graph = AttributionGraph(trace, position, nodes, edges.detach(), len(leaves[1]), float(probability[0]))
+    graph = AttributionGraph(trace, position, nodes, edges.detach().cpu(), len(leaves[1]), float(probability[0]))
     return AttributionGraph(
         trace,
         position,

@@ -123,12 +123,10 @@ class _Given(TextReasoner):
                     f"{self.name} has {self.max_positions} positions."
                 )
         for k in range(max(map(len, given), default=0)):
-            here = torch.tensor([k < len(thought) for thought in given], device=self.device)
+            here = torch.tensor([k < len(thought) for thought in given])
             ids = torch.tensor([thought[k] if k < len(thought) else self.pad_id for thought in given])
             steps = [min(k // self.config.thoughts_per_step + 1, problem.n_steps) for problem in problems]
-            rollout.feed(
-                channel=Channel.THOUGHT, ids=ids.to(self.device), active=here, steps=steps, thought=k + 1, sampled=False
-            )
+            rollout.feed(channel=Channel.THOUGHT, ids=ids, active=here, steps=steps, thought=k + 1, sampled=False)
         return given
 
 

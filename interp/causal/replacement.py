@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.causal.patching import Progress
+from interp.models.moving import on
 from interp.sae.transcoders import active, explained, train_transcoder
 from interp.traces import Channel, Trace, TraceSet
 
@@ -78,7 +79,7 @@ def agreement(
     plain = _predicted(reasoner, traces, [], batch_size)
     hooks = []
     for block in range(reasoner.model.cfg.n_layers):
-        hooks += _replacing(block, None if transcoders is None else transcoders[block])
+        hooks += _replacing(block, None if transcoders is None else on(transcoders[block], reasoner.device))
     replaced = _predicted(reasoner, traces, hooks, batch_size)
     out = []
     for k, trace in enumerate(traces):

@@ -38,7 +38,7 @@ class LowRank(nn.Module):
         weight = base.weight
         wide, out = weight.shape if isinstance(base, _TRANSPOSED) else weight.shape[::-1]
         self.base = base
-        self.down = nn.Parameter(torch.randn(wide, rank, device=weight.device) / math.sqrt(wide))
+        self.down = nn.Parameter(torch.randn(wide, rank).to(weight.device) / math.sqrt(wide))
         self.up = nn.Parameter(torch.zeros(rank, out, device=weight.device))
 
     def forward(self, x: Float[Tensor, "*rows wide"]) -> Float[Tensor, "*rows out"]:
@@ -94,7 +94,7 @@ class AdaptedWriter(Writer):
         self.register_buffer("known", (held >= 0)[:, None], persistent=False)
         self.register_buffer("heard", table[held.clamp(min=0)], persistent=False)
         self.register_buffer("spoken", unembedding[held.clamp(min=0)], persistent=False)
-        self.new = nn.Parameter(table.std() * torch.randn_like(self.heard))
+        self.new = nn.Parameter(table.std() * torch.randn(self.heard.shape).to(table))
         self.project = None if d_latent is None else nn.Linear(d_latent, table.shape[1])
         self.register_buffer("mean", torch.zeros(d_latent or 0))
         self.register_buffer("scale", torch.ones(d_latent or 0))
@@ -103,6 +103,7 @@ class AdaptedWriter(Writer):
                 # As long as an embedding: norm-matched injection to begin with.
                 self.project.weight.normal_(0, float(table.std()) / math.sqrt(d_latent or 1))
                 self.project.bias.zero_()
+        self.to(table.device)
 
     @property
     def table(self) -> Float[Tensor, "vocab d_model"]:

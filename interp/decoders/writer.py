@@ -87,6 +87,10 @@ class Writer(nn.Module):
                 self.project.weight.normal_(0, 0.1 / math.sqrt(d_latent or 1))
                 self.project.bias.zero_()
 
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
     def standardise(self, latents: Float[Tensor, "rows d_latent"]) -> None:
         """Take mean and spread of each latent dimension from training rows."""
         self.mean.copy_(latents.mean(dim=0))
@@ -96,13 +100,13 @@ class Writer(nn.Module):
         """Prompts as ids with the placeholder at their end, padded on the left."""
         rows = [[*self.words.ids(prompt), _THOUGHT] for prompt in prompts]
         width = max(map(len, rows))
-        return torch.tensor([[_PAD] * (width - len(row)) + row for row in rows])
+        return torch.tensor([[_PAD] * (width - len(row)) + row for row in rows], device=self.device)
 
     def text_ids(self, texts: Sequence[str]) -> Int[Tensor, "rows text"]:
         """Texts as ids with their end marked, padded on the right."""
         rows = [[*self.words.ids(text.split()), _EOS] for text in texts]
         width = max(map(len, rows))
-        return torch.tensor([row + [_PAD] * (width - len(row)) for row in rows])
+        return torch.tensor([row + [_PAD] * (width - len(row)) for row in rows], device=self.device)
 
     def forward(
         self,
@@ -157,8 +161,12 @@ class Writer(nn.Module):
         beams: int,
         longest: int,
     ) -> tuple[list[list[str]], Float[Tensor, "rows beams"]]:
-        """The best texts of each row by beam search, best first, with their probabilities; one beam is greedy."""
+        """The best texts of each row by beam search, best first, with their probabilities; one beam is greedy.
+
+        `latents` may lie on another device than the writer; the probabilities are on the CPU.
+        """
         n, silent = len(prompt), self.words.silent
+        latents = None if latents is None else latents.to(self.device)
         written = torch.zeros(n, 1, 0, dtype=torch.long, device=prompt.device)
         scores = torch.zeros(n, 1, device=prompt.device)
         ended = torch.zeros(n, 1, dtype=torch.bool, device=prompt.device)
@@ -179,7 +187,7 @@ class Writer(nn.Module):
             ended = ended.gather(1, came) | (word == _EOS)
             if ended.all():
                 break
-        return [[self.words.text(ids) for ids in row] for row in written.tolist()], scores.exp()
+        return [[self.words.text(ids) for ids in row] for row in written.tolist()], scores.exp().cpu()
 
 
 def taught_writer(
@@ -219,7 +227,8 @@ def train_writer(
 ) -> None:
     """Teach `writer` to write `texts` after `prompts`, in shuffled epochs. Raises `CotlensError` when it diverges."""
     prompt, text = writer.prompt_ids(prompts), writer.text_ids(texts)
-    device = next(writer.parameters()).device
+    device = writer.device
+    latents = None if latents is None else latents.to(device)
     optimizer = torch.optim.AdamW(
         [p for p in writer.parameters() if p.requires_grad],
         lr=learning_rate,

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+_Module = TypeVar("_Module", bound=torch.nn.Module)
+
+
+def on(module: _Module, device: torch.device) -> _Module:
+    """`module` where its parameters already lie on `device`, else a copy of it there: the caller's own stays."""
+    if all(value.device == device for value in module.parameters()):
+        return module
+    return copy.deepcopy(module).to(device)
 
 
 def move(modules: Iterable[torch.nn.Module], device: torch.device) -> None:

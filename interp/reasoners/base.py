@@ -14,7 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import UsageError
-from interp.models.plain import plain_for, take_to, watching
+from interp.models.cache import masks_by_key
+from interp.models.plain import plain_for, plain_of, take_to, watching
 from interp.models.projection import Projection
 from interp.models.reading import choose_device
 from interp.models.report import Loaded
@@ -141,13 +142,23 @@ class Reasoner(Taught, Words, Replays, ABC):
         watches = [Watch(monitor, self, where) for monitor in asked.monitors]
         watchers = {name: partial(_in_the_loop, hook, where) for name, hook in (asked.hooks or {}).items()}
         plainly = not asked.interventions and not watches
+        plain = plain_of(self.model) if plainly else None
+        by_key = plain is not None and masks_by_key(plain.base)  # which is tried, so not while anything is watched
         for first in range(start, len(problems), asked.batch_size):
             batch = range(first, min(first + asked.batch_size, len(problems)))
             with (
                 intervening(self.model, asked.interventions, where, watches),
                 self._watched(watchers, plainly=plainly) as base,
             ):
-                rollout = Rollout(self, base, [prompts[k - start] for k in batch], batch, where=where, options=asked)
+                rollout = Rollout(
+                    self,
+                    base,
+                    [prompts[k - start] for k in batch],
+                    batch,
+                    where=where,
+                    options=asked,
+                    by_key=by_key,
+                )
                 self._think_batch(rollout, [problems[k] for k in batch])
                 rollout.settle()
             yield [self._trace(k, problems[k], row, asked.seed) for k, row in zip(batch, rollout.rows, strict=True)]
@@ -175,22 +186,22 @@ class Reasoner(Taught, Words, Replays, ABC):
     def _mark(self, rollout: Rollout, marker: str | None, active: Tensor | None = None) -> None:
         """Force a marker, where the reasoner has one."""
         for token in self._ids(marker) if marker is not None and (active is None or active.any()) else []:
-            ids = torch.full((len(rollout.rows),), token, device=self.device)
+            ids = torch.full((len(rollout.rows),), token)
             rollout.feed(channel=Channel.SPECIAL, ids=ids, active=active)
 
     def _constant(self, token: str, rollout: Rollout) -> Int[Tensor, " batch"]:
-        return torch.full((len(rollout.rows),), self.token_id(token), device=self.device)
+        return torch.full((len(rollout.rows),), self.token_id(token))
 
     def _answer(self, rollout: Rollout) -> None:
         """Write the answer until the end-of-sequence token, or whatever else ends it."""
-        writing = torch.ones(len(rollout.rows), dtype=torch.bool, device=self.device)
+        writing = torch.ones(len(rollout.rows), dtype=torch.bool)
         answers: list[list[int]] = [[] for _ in rollout.rows]
         for _ in range(self.config.max_answer_tokens):
             ids = rollout.choose()
             going = [
-                int(i) not in self.stops.ids and not self.stops.after(a) for i, a in zip(ids, answers, strict=True)
+                i not in self.stops.ids and not self.stops.after(a) for i, a in zip(ids.tolist(), answers, strict=True)
             ]
-            writing = writing & torch.tensor(going, device=self.device) & (rollout.room > 0)
+            writing = writing & torch.tensor(going) & (rollout.room > 0)
             if not writing.any():
                 return
             rollout.feed(channel=Channel.ANSWER, ids=ids, active=writing, sampled=True)

@@ -36,10 +36,10 @@ def break_off(
     def write_on(rollout: Rollout, batch: Sequence[Problem]) -> None:
         given.think_silently(rollout, batch, [thoughts[k] for k in rollout.where.traces.tolist()])
         stops = [given.token_id(each) for each in (given.config.end, given.config.eos) if each]
-        writing = torch.ones(len(batch), dtype=torch.bool, device=given.device)
+        writing = torch.ones(len(batch), dtype=torch.bool)
         for number in range(words):
             ids = rollout.choose()
-            writing = writing & ~torch.isin(ids, torch.tensor(stops, device=ids.device)) & (rollout.room > 0)
+            writing = writing & ~torch.isin(ids, torch.tensor(stops)) & (rollout.room > 0)
             if not writing.any():
                 return
             rollout.feed(channel=Channel.THOUGHT, ids=ids, active=writing, thought=number + 1, sampled=True)

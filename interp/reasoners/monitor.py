@@ -77,8 +77,10 @@ class Monitor:
 
     @classmethod
     def on_feature(cls, address: Address, sae: Any, feature: int, threshold: float, **options: Any) -> Monitor:
-        """A feature of a sparse autoencoder: the score is its activation."""
-        return cls(address, lambda found: sae.encode(found.float())[:, feature], threshold, **options)
+        """A feature of a sparse autoencoder, which may lie on another device than the model: the score is its activation."""
+        return cls(
+            address, lambda found: sae.encode(found.float().to(sae.W_enc.device))[:, feature], threshold, **options
+        )
 
     def interventions(self, traces: Sequence[Trace]) -> list[Intervention]:
         """The vectors that were injected, as interventions on a replay of `traces`."""
@@ -161,7 +163,7 @@ class Watch:
         rows = {b: place for b, place in pending.items() if int(room[b]) > len(self._ids) + 2}
         if not rows:
             return
-        active = torch.zeros(len(rollout.rows), dtype=torch.bool, device=rollout.device)
+        active = torch.zeros(len(rollout.rows), dtype=torch.bool)
         active[list(rows)] = True
         steps, thoughts = [0] * len(rollout.rows), [0] * len(rollout.rows)
         for b, place in rows.items():
@@ -169,7 +171,7 @@ class Watch:
             steps[b], thoughts[b] = row.step[place], row.thought[place]
             row.events[-1] |= {"injected": True, "text": self.monitor.text}
         for token in self._ids:
-            ids = torch.full((len(rollout.rows),), token, device=rollout.device)
+            ids = torch.full((len(rollout.rows),), token)
             before = [len(row.thought) for row in rollout.rows]
             rollout.feed(channel=Channel.THOUGHT, ids=ids, active=active, steps=steps)
             for b in rows:

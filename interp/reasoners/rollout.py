@@ -63,7 +63,8 @@ class Cell(NamedTuple):
 class Rollout:
     """The state of one batch; `base` is the model that runs, wrapped or plain, with its hooks on as long as this is used.
 
-    What is where is counted on the host, so that a pass never waits for the device.
+    What is where is counted on the host, where `room`, tokens and `active` rows are said too, so that a pass never
+    waits for the device; what `choose` gives is waited for. `by_key` says that the plain model `masks_by_key`.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Rollout:
         *,
         where: Position,
         options: ThinkOptions,
+        by_key: bool = False,
     ) -> None:
         # The plain model where nothing is to be changed, which is much faster; else the wrapped one.
         self.base = base
@@ -91,7 +93,8 @@ class Rollout:
         self.where.traces = np.asarray(traces, dtype=np.int64)
         room = max(map(len, prompts)) + _ROOM
         self._cache: Any = new_cache(self.base, room) if self._plain else None
-        self._mask = torch.zeros(len(prompts), room, dtype=torch.long, device=self.device)
+        self._by_key = self._plain and by_key
+        self._mask = torch.zeros(len(prompts), room, dtype=torch.bool, device=self.device)
         self._columns = 0
         self.where.rows = self.rows
         self._filled = np.zeros(len(prompts), np.int64)
@@ -101,6 +104,8 @@ class Rollout:
         self._last: Float[Tensor, "batch d_model"] = torch.zeros(0)
         self._logits: Float[Tensor, "batch vocab"] | None = None
         self._unsettled: list[tuple[Tensor, list[tuple[Row, int]], list[int]]] = []
+        self._measured: list[tuple[Tensor, list[tuple[Row, int, int, bool]]]] = []
+        self._fed: list[tuple[Tensor, list[tuple[Row, int]]]] = []
         self._read_prompts(prompts, options.padding_side)
 
     def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
@@ -136,18 +141,22 @@ class Rollout:
         return self._logits
 
     def choose(self) -> Int[Tensor, " batch"]:
-        """The next token of each row: the likeliest, or drawn at the temperature given."""
+        """The next token of each row, on the host: the likeliest, or drawn at the temperature given."""
         if not self._options.temperature:
-            return self.logits.argmax(-1)
+            return self.logits.argmax(-1).cpu()
         # Each draw is its trace's and its position's own, so that it does not depend on the batch.
         places = zip(self.where.traces.tolist(), (len(row.token_ids) for row in self.rows), strict=True)
         draws = [np.random.default_rng([self._options.seed, *place]).random() for place in places]
-        return draw(self.logits, self._options.temperature, self._options.top_p, draws)
+        return draw(self.logits, self._options.temperature, self._options.top_p, draws).cpu()
 
     @property
     def room(self) -> Int[Tensor, " batch"]:
         """How many more positions each row can take."""
-        return torch.from_numpy(self._max_positions - self._placed).to(self.device)
+        return torch.from_numpy(self._max_positions - self._placed)
+
+    def _there(self, found: Tensor) -> Tensor:
+        """A small tensor of the host's on the model's device, without waiting for what runs there."""
+        return found.to(self.device, non_blocking=True)
 
     @torch.no_grad()
     def feed(
@@ -166,9 +175,8 @@ class Rollout:
         `embeds` takes the place of the tokens' embeddings for continuous thoughts; `sampled` says that the
         tokens were chosen from `logits` rather than forced.
         """
-        real = self._everyone if active is None else active.cpu().numpy()[:, None]
+        real = self._everyone if active is None else active.numpy()[:, None]
         alive, tokens = real[:, 0].tolist(), ids.tolist()
-        fed = None if embeds is None else embeds.detach().float().cpu().unbind(0)
         added, members = [], []
         for k, row in enumerate(self.rows):
             if not alive[k]:
@@ -181,22 +189,43 @@ class Rollout:
             row.thought.append(thought)
             row.entropy.append(float("nan"))
             row.logprob.append(float("nan"))
-            if fed is not None:
-                row.latents.append(fed[k])
+        there = self._there(ids)
         if sampled:
-            log_p = torch.log_softmax(self.logits, dim=-1)
-            entropy = (-(log_p.exp() * log_p).sum(-1)).tolist()
-            chosen = log_p.gather(1, ids[:, None])[:, 0].tolist()
-            for k, (row, at) in zip(members, added, strict=True):
-                row.entropy[at], row.logprob[at] = entropy[k], chosen[k]
+            self._measure(there, [(row, at, k, True) for k, (row, at) in zip(members, added, strict=True)])
         else:
             self._unsettled.append((self._last, added, members))
-        inputs = self.embed(ids) if embeds is None else embeds
+        if embeds is not None:
+            self._fed.append((embeds.detach(), [(row, k) for k, (row, _) in zip(members, added, strict=True)]))
+        inputs = self.embed(there) if embeds is None else embeds
         self._forward(inputs[:, None], real, moving=channel not in self._sharing)
+
+    def _measure(self, ids: Int[Tensor, " batch"], cells: list[tuple[Row, int, int, bool]]) -> None:
+        """Of what is written next: the entropy, and the probability of these tokens, for the cells (row, position, batch
+        row, whether the token was sampled)."""
+        log_p = torch.log_softmax(self.logits, dim=-1)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        self._measured.append((torch.stack([entropy, log_p.gather(1, ids[:, None])[:, 0]]), cells))
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Fill in the entropies of positions that were forced: they steer nothing, so they are computed together, last."""
+        """Bring thoughts and measures to the host. Entropies of positions that were forced are computed here, together.
+
+        None of them steers anything, and the loop would wait for each.
+        """
+        fed, self._fed = self._fed, []
+        for values, (_, rows) in zip(
+            torch.stack([each for each, _ in fed]).float().cpu() if fed else (), fed, strict=True
+        ):
+            for row, k in rows:
+                row.latents.append(values[k])
+        measured, self._measured = self._measured, []
+        for (entropy, chosen), (_, cells) in zip(
+            torch.stack([each for each, _ in measured]).tolist() if measured else (), measured, strict=True
+        ):
+            for row, at, k, sampled in cells:
+                row.entropy[at] = entropy[k]
+                if sampled:
+                    row.logprob[at] = chosen[k]
         waiting, self._unsettled = self._unsettled, []
         for start in range(0, len(waiting), _TOGETHER):
             part = waiting[start : start + _TOGETHER]
@@ -211,10 +240,8 @@ class Rollout:
     @torch.no_grad()
     def feed_rows(self, cells: Sequence[Cell | None]) -> None:
         """Append to each row its own cell, whatever channel that is in, and run the model; None is a row at rest."""
-        log_p = torch.log_softmax(self.logits, dim=-1)
-        entropy = (-(log_p.exp() * log_p).sum(-1)).tolist()
-        ids = torch.tensor([cell.token if cell else self.pad_id for cell in cells], device=self.device)
-        chosen = log_p.gather(1, ids[:, None])[:, 0].tolist()
+        ids = self._there(torch.tensor([cell.token if cell else self.pad_id for cell in cells]))
+        measured = []
         for k, (row, cell) in enumerate(zip(self.rows, cells, strict=True)):
             if cell is None:
                 continue
@@ -222,8 +249,10 @@ class Rollout:
             row.channel.append(cell.channel)
             row.step.append(cell.step)
             row.thought.append(cell.thought)
-            row.entropy.append(entropy[k])
-            row.logprob.append(chosen[k] if cell.sampled else float("nan"))
+            row.entropy.append(float("nan"))
+            row.logprob.append(float("nan"))
+            measured.append((row, len(row.token_ids) - 1, k, cell.sampled))
+        self._measure(ids, measured)
         self._forward(self.embed(ids)[:, None], np.array([[cell is not None] for cell in cells]))
 
     def _forward(
@@ -250,13 +279,14 @@ class Rollout:
         first, self._columns = self._columns, self._columns + new
         if self._columns > self._mask.shape[1]:
             self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
-        self._mask[:, first : self._columns] = 1 if everywhere else torch.from_numpy(real).to(self._mask)
+        self._mask[:, first : self._columns] = 1 if everywhere else self._there(torch.from_numpy(real))
+        mask = self._mask.narrow(1, 0, self._columns)
         out, self._cache = run_cached(
             self.base,
             self._cache,
             inputs_embeds=inputs,
-            attention_mask=self._mask[:, : self._columns],
-            position_ids=torch.from_numpy(places).to(self.device),
+            attention_mask=mask[:, None, None] if self._by_key and new == 1 else mask,
+            position_ids=self._there(torch.from_numpy(places)),
         )
         self._filled = self._filled + there
         if moving:
@@ -265,9 +295,9 @@ class Rollout:
         if everywhere:
             self.last = states[:, -1]
         else:
-            columns = torch.from_numpy(new - 1 - real[:, ::-1].argmax(axis=1)).to(self.device)
+            columns = self._there(torch.from_numpy(new - 1 - real[:, ::-1].argmax(axis=1)))
             newest = states[self._every, columns]
-            some = torch.from_numpy(there > 0).to(self.device)
+            some = self._there(torch.from_numpy(there > 0))
             self.last = newest if self._last.numel() == 0 else torch.where(some[:, None], newest, self._last)
         for action in self.where.after:
             action(self)

@@ -67,12 +67,12 @@ class SelfReasoner(Reasoner):
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         self._mark(rollout, self.config.begin)
         stops = {self.token_id(token) for token in (self.config.end, self.config.eos) if token}
-        open_ = torch.ones(len(problems), dtype=torch.bool, device=self.device)
+        open_ = torch.ones(len(problems), dtype=torch.bool)
         each = self.config.reasoning_tokens + 1
         for k in range(1, self.config.max_thought_tokens + 2):
             steps = [min(k, problem.n_steps) for problem in problems]
             ids = self._reason(rollout, open_, steps, (k - 1) * each)
-            going = torch.tensor([int(i) not in stops for i in ids], device=self.device)
+            going = torch.tensor([i not in stops for i in ids.tolist()])
             going &= (rollout.room > self.config.max_answer_tokens + 1) & (k <= self.config.max_thought_tokens)
             self._mark(rollout, self.config.end, open_ & ~going)
             open_ &= going

@@ -54,7 +54,7 @@ class SilentReasoner(Reasoner):
         self._mark(rollout, self.config.begin)
         wanted = [self.config.n_thoughts(problem.n_steps) for problem in problems]
         for k in range(1, max(thoughts) + 1):
-            active = None if k <= min(thoughts) else torch.tensor([k <= n for n in thoughts], device=self.device)
+            active = None if k <= min(thoughts) else torch.tensor([k <= n for n in thoughts])
             rollout.feed(
                 channel=Channel.LATENT,
                 ids=self._constant(self.placeholder(self.config, k), rollout),

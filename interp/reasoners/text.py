@@ -36,7 +36,7 @@ class TextReasoner(Reasoner):
         for row, n in zip(rollout.rows, before, strict=True):
             if n:
                 row.relabel(n, Channel.SPECIAL)
-        self._mark(rollout, self.config.begin, torch.tensor([not n for n in before], device=self.device))
+        self._mark(rollout, self.config.begin, torch.tensor([not n for n in before]))
 
     def _write(self, rollout: Rollout, problems: Sequence[Problem], given: Sequence[Sequence[int]] = ()) -> None:
         """Write thoughts after those `given` (token ids, equally many for each row, fed already), then the answer."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 import interp
-from interp.models.cache import run_cached
+from interp.models.cache import masks_by_key, run_cached
+from interp.models.plain import plain_of
 
 
 class Named(torch.nn.Module):
@@ -28,3 +33,36 @@ def test_thinking_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reasoner.think(reasoner.task.generate(2, seed=0, split="test"), temperature=1.0)
+
+
+HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "can"), [("gpt2", True), ("llama", True), ("qwen3", True), ("gemma3_text", False)]
+)
+def test_one_mask_for_all_layers_only_where_all_see_as_far(
+    model_folder: Callable[..., Path], architecture: str, can: bool
+) -> None:
+    plain = plain_of(interp.load(model_folder(architecture), reasoner=HOW).model)
+    assert plain is not None and masks_by_key(plain.base) is can
+
+
+def test_a_model_that_reads_such_a_mask_otherwise_is_given_the_usual_one(model_folder: Callable[..., Path]) -> None:
+    plain = plain_of(interp.load(model_folder("gpt2"), reasoner=HOW).model)
+    assert plain is not None
+    forward = plain.base.forward
+    for other in (lambda mask: ~mask, lambda mask: mask[:, 0, 0, 0, 0]):
+
+        def changed(*, attention_mask: Any, other: Any = other, **inputs: Any) -> Any:
+            four = attention_mask.ndim == 4
+            return forward(attention_mask=other(attention_mask) if four else attention_mask, **inputs)
+
+        type_ = type("Other", (torch.nn.Module,), {})
+        model = type_()
+        model.config, model.get_input_embeddings, model.forward = (
+            plain.base.config,
+            plain.base.get_input_embeddings,
+            changed,
+        )
+        assert not masks_by_key(model)

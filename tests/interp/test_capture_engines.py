@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import interp
 from interp.activations import Store, layout, resume
@@ -53,6 +54,8 @@ def test_every_engine_writes_the_same_bytes(
     coconut: interp.Reasoner, small: TraceSet, whole: Store, tmp_path: Path, engine: str
 ) -> None:
     settings = f"slurm:cluster=local,folder={tmp_path / 'jobs'}" if engine == "slurm" else engine
+    if engine == "slurm" and coconut.device.type == "cuda":
+        settings += ",gpus_per_node=1"
     found = interp.capture(coconut, small, out=tmp_path / "s", shard_size=2, engine=settings, workers=1)
     assert folder_bytes(found.path) == folder_bytes(whole.path)
 
@@ -178,6 +181,19 @@ def test_what_exists_in_one_process_only_is_not_given_to_workers(
     with pytest.raises(UsageError, match="engine inline"):
         (tmp_path / "s" / layout.MANIFEST).unlink()
         resume(tmp_path / "s")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_what_was_begun_on_a_gpu_says_how_to_go_on_without_one(
+    coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
+) -> None:
+    store = interp.capture(coconut, small, out=tmp_path / "s", shard_size=2)
+    (tmp_path / "s" / layout.MANIFEST).unlink()
+    path = tmp_path / "s" / layout.META
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    with pytest.raises(UsageError, match=r"--device cpu.*slurm:gpus_per_node=1, --engine ray:num_gpus=1"):
+        resume(tmp_path / "s")
+    assert resume(tmp_path / "s", device="cpu").complete and store.path == tmp_path / "s"
 
 
 def test_resume_refuses_other_weights(

@@ -32,7 +32,7 @@ def found(coconut: interp.Reasoner, some: TraceSet) -> SiteInterchange:
 def test_states_are_what_the_loop_fed(coconut: interp.Reasoner, some: TraceSet) -> None:
     rows = [(k, position(trace, "thought 2")) for k, trace in enumerate(some)]
     kept = states(coconut, some, Address(INPUT), np.array(rows), batch_size=13)
-    places = coconut.model.original_model.transformer.wpe.weight
+    places = coconut.model.original_model.transformer.wpe.weight.cpu()
     for (k, at), state in zip(rows, kept, strict=True):
         torch.testing.assert_close(state, torch.tensor(some[k].latents[1]) + places[at].float(), atol=1e-5, rtol=0)
 
@@ -110,7 +110,7 @@ def test_an_edit_while_thinking_is_the_same_on_replay(coconut: interp.Reasoner, 
     for k, trace in enumerate(after):
         second = position(trace, "thought 2")
         fed = seen[k][second - 1] * coconut.config.latent_scale
-        torch.testing.assert_close(fed, torch.tensor(trace.latents[1]), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(fed.cpu(), torch.tensor(trace.latents[1]), atol=1e-4, rtol=1e-4)
     moved = [float(np.abs(a.latents - b.latents).max()) for a, b in zip(after, some, strict=True)]
     assert np.median(moved) > 1e-3, "the edit must bite, or this test says nothing"
 

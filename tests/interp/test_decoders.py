@@ -106,9 +106,9 @@ def test_before_the_end_the_lens_is_not_the_model(
 
 
 def test_the_final_norm_is_applied_once_and_exactly(store: Store, coconut: interp.Reasoner) -> None:
-    states = torch.from_numpy(store.acts("ln_final.hook_out"))
+    states = torch.from_numpy(store.acts("ln_final.hook_out")).to(coconut.device)
     found = LogitLens(coconut).logits(store, Address("ln_final.hook_out"), store.index)
-    np.testing.assert_array_equal(found, coconut.unembed(states).detach().numpy())
+    np.testing.assert_array_equal(found, coconut.unembed(states).detach().cpu().numpy())
 
 
 def test_the_lens_refuses_another_models_store(store: Store, coconut: interp.Reasoner) -> None:

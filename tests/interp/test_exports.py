@@ -159,10 +159,10 @@ def as_vllm_writes(reasoner: interp.Reasoner, traces: TraceSet, folder: Path, *,
         before: list[torch.Tensor] = []
         handle = plain.transformer.ln_f.register_forward_pre_hook(lambda m, a, seen=before: seen.append(a[0]))
         with torch.no_grad():
-            out = plain(input_ids=torch.tensor([trace.token_ids]), output_hidden_states=True)
+            out = plain(input_ids=torch.tensor([trace.token_ids], device=reasoner.device), output_hidden_states=True)
         handle.remove()
         states = [*out.hidden_states[:-1], before[0]]
-        stacked = torch.stack([states[layer][0] for layer in LAYERS], dim=0 if layers_first else 1).contiguous()
+        stacked = torch.stack([states[layer][0] for layer in LAYERS], dim=0 if layers_first else 1).cpu().contiguous()
         save_file(
             {"token_ids": torch.tensor(trace.token_ids), "hidden_states": stacked},
             folder / f"{trace.id:03d}.safetensors",

@@ -101,7 +101,7 @@ def test_replay_sees_the_edit_where_it_was_made(reasoner, traces):
         interventions=[Intervention(Address("blocks.1.hook_out"), rows, replace_with(values))],
     )
     for row, (k, p) in enumerate(rows):
-        torch.testing.assert_close(seen[k][p], torch.tensor(values[row]))
+        torch.testing.assert_close(seen[k][p].cpu(), torch.tensor(values[row]))
 
 
 def test_hooks_are_removed_after_an_exception(reasoner, problems, traces):

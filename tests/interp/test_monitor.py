@@ -106,7 +106,7 @@ def test_a_vector_is_added_at_that_position_and_replays(coconut: interp.Reasoner
     coconut.replay(pushed, hooks={FINAL.name: keep}, interventions=monitor.interventions(pushed))
     for k, trace in enumerate(pushed):
         fed = seen[k][position(trace, "thought 2") - 1] * coconut.config.latent_scale
-        torch.testing.assert_close(fed, torch.tensor(trace.latents[1]), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(fed.cpu(), torch.tensor(trace.latents[1]), atol=1e-4, rtol=1e-4)
 
 
 def test_events_are_kept_in_the_file(coconut: interp.Reasoner, some: TraceSet, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -10,6 +10,7 @@ import torch
 
 import interp
 from interp.errors import UsageError
+from interp.models.moving import on
 from interp.models.plain import plain_of
 
 HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
@@ -57,8 +58,24 @@ def test_where_it_already_is_nothing_changes(coconut: interp.Reasoner) -> None:
     problems = coconut.task.generate(3, seed=0, split="test")
     before = coconut.think(problems)
     weight = coconut.embed.weight
-    assert coconut.to("cpu").embed.weight is weight
+    assert coconut.to(coconut.device).embed.weight is weight
     assert [trace.answer for trace in coconut.think(problems)] == [trace.answer for trace in before]
+
+
+def test_a_module_elsewhere_is_copied_and_the_callers_stays() -> None:
+    module = torch.nn.Linear(2, 3)
+    assert on(module, torch.device("cpu")) is module
+    there = on(module, torch.device("meta"))
+    assert there.weight.device.type == "meta" and module.weight.device.type == "cpu"
+
+
+def test_a_writer_takes_everything_to_where_it_lies(coconut: interp.Reasoner) -> None:
+    from interp.decoders.low_rank import AdaptedWriter
+    from interp.decoders.writer import Words
+
+    writer = AdaptedWriter(Words(["what"], ["1", "2"]), 8, coconut, positions=6).to("meta")
+    assert writer.device == torch.device("meta")
+    assert {each.device.type for each in (writer.prompt_ids([["what"]]), writer.text_ids(["1", "2"]))} == {"meta"}
 
 
 def test_a_model_whose_buffers_were_left_behind_is_not_run(model_folder: Callable[..., Path]) -> None:

@@ -253,14 +253,14 @@ def test_a_projection_of_the_thoughts_is_trained_kept_and_used(tmp_path: Path) -
     build.save(model, made, tmp_path)
     loaded = interp.load(tmp_path)
     trace = loaded.think(task("chain:steps=2").generate(1, seed=0))[0]
-    question = torch.tensor([trace.token_ids[: trace.channel.index("latent")]])
+    question = torch.tensor([trace.token_ids[: trace.channel.index("latent")]], device=loaded.device)
     with torch.no_grad():
         state = loaded.base(inputs_embeds=loaded.embed(question)).last_hidden_state[0, -1]
         inner = torch.nn.functional.gelu(loaded.projection.inner(state))
         expected = torch.nn.functional.layer_norm(
             loaded.projection.outer(inner), (16,), loaded.projection.norm.weight, loaded.projection.norm.bias
         )
-    torch.testing.assert_close(torch.tensor(trace.latents[0]), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.tensor(trace.latents[0]), expected.cpu(), atol=1e-5, rtol=1e-4)
     (tmp_path / "projection.safetensors").unlink()
     with pytest.raises(StoreError, match=r"should hold projection\.safetensors, a projection of 16 through 8"):
         interp.load(tmp_path)

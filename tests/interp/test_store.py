@@ -126,10 +126,10 @@ def test_what_is_stored_is_what_transformer_lens_caches(tmp_path: Path) -> None:
     store = interp.capture(reasoner, traces, sites=names, out=tmp_path / "s", channels=["prompt", "thought", "answer"])
     assert len(store.addresses) > 12
     for trace in traces:
-        _, cache = reasoner.model.run_with_cache(torch.tensor([trace.token_ids]))
+        _, cache = reasoner.model.run_with_cache(torch.tensor([trace.token_ids], device=reasoner.device))
         rows = store.index[store.index["trace"] == trace.id]
         for address in store.addresses:
-            cached = cache[address.name][0].flatten(1).numpy()
+            cached = cache[address.name][0].flatten(1).cpu().numpy()
             np.testing.assert_allclose(
                 store.acts(address, rows), cached[rows["position"].to_numpy()], atol=1e-4, err_msg=str(address)
             )
