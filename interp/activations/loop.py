@@ -80,11 +80,13 @@ class LoopRecorder:
         """Sort the finished batch's columns into rows of traces, on the host."""
         if self._traces is not None and self._cells:
             positions = np.concatenate(self._cells, axis=1)
+            n, width = positions.shape
             for address, buffer in self._buffers.items():
+                held = buffer[:n, :width].cpu()  # at once: from a GPU every copy takes as long as a small pass
                 for b, trace in enumerate(self._traces.tolist()):
                     columns = np.flatnonzero(positions[b] >= 0)
                     columns = columns[np.argsort(positions[b, columns], kind="stable")]
-                    self.rows[address][trace] = buffer[b, torch.from_numpy(columns).to(buffer.device)].cpu()
+                    self.rows[address][trace] = held[b, torch.from_numpy(columns)]
         self._cells, self._traces = [], None
         self._filled.update(dict.fromkeys(self.addresses, 0))
 

@@ -97,5 +97,5 @@ class _Rows:
         first, last = int(self._bounds[start]), int(self._bounds[start + n])
         flat = (self._trace[first:last] - start) * width + self._position[first:last]
         whole = last - first == n * width and bool((flat == np.arange(n * width)).all())
-        self.cells = None if whole else torch.from_numpy(flat).to(self._device)
+        self.cells = None if whole else torch.from_numpy(flat).to(self._device, non_blocking=True)
         self.batch, self.first, self.count = batch, first, last - first

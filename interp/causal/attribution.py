@@ -205,6 +205,7 @@ class _Pass:
         self, transcoders: Sequence[Transcoder]
     ) -> tuple[tuple[Tensor, list[Tensor]], list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         """Leaves (embeddings, each block's MLP output), features' inputs, logits, errors and activations."""
+        transcoders = [on(each, self.embedded.device) for each in transcoders]
         embedded = self.embedded.clone().requires_grad_()
         written = [out.clone().requires_grad_() for out in self.mlp_out]
         stream, pre, errors, acts = embedded, [], [], []

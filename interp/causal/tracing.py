@@ -81,7 +81,9 @@ def confirm(
         node = graph.nodes.iloc[source]
         write = -float(node["activation"]) * transcoders[int(node["layer"])].W_dec[int(node["feature"])].detach()
         where = np.array([[k, int(node["position"])]])
-        edits.append(Intervention(Address(f"blocks.{int(node['layer'])}.mlp.hook_out"), where, add(write.numpy())))
+        edits.append(
+            Intervention(Address(f"blocks.{int(node['layer'])}.mlp.hook_out"), where, add(write.cpu().numpy()))
+        )
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -99,7 +101,7 @@ def confirm(
     out = []
     for k, (source, target) in enumerate(pairs):
         node = graph.nodes.iloc[target]
-        reads = transcoders[int(node["layer"])].W_enc[:, int(node["feature"])].detach()
+        reads = transcoders[int(node["layer"])].W_enc[:, int(node["feature"])].detach().to(reasoner.device)
         inputs = seen[f"blocks.{int(node['layer'])}.mlp.hook_in"][:, int(node["position"])] @ reads
         predicted, measured = -float(graph.edges[target, source]), float(inputs[k] - inputs[-1])
         logit, moved = -float(effects[source]), float(told[k] - told[-1])

@@ -83,13 +83,13 @@ class Replays:
                 real = np.arange(max(map(len, part))) < np.array([[len(trace)] for trace in part])
                 where.traces = np.asarray(batch, dtype=np.int64)
                 where.positions = np.where(real, np.arange(real.shape[1]), -1)
-                there = torch.from_numpy(real).to(self.device)
+                there = self._there(real)
                 now["batch"] = ReplayBatch(where.traces, there)
                 with suppress(SeenEnough):
                     base(
                         inputs_embeds=self._replay_inputs(part, real, embed),
                         attention_mask=there.long(),
-                        position_ids=torch.from_numpy(self._places(part, real)).to(self.device),
+                        position_ids=self._there(self._places(part, real)),
                         use_cache=False,
                     )
                 if progress:
@@ -101,12 +101,17 @@ class Replays:
         """What was fed at every cell of a replayed batch: embeddings, and continuous thoughts as they were thought."""
         ids = np.full(real.shape, self.pad_id)
         ids[real] = np.concatenate([trace.token_ids for trace in traces])
-        inputs = embed(torch.from_numpy(ids).to(self.device))
-        for k, trace in enumerate(traces):
-            if trace.latents is not None:
-                at = [c for c, channel in enumerate(trace.channel) if channel == Channel.LATENT]
-                inputs[k, at] = torch.as_tensor(trace.latents).to(inputs)
+        inputs = embed(self._there(ids))
+        fed = [(k, trace) for k, trace in enumerate(traces) if trace.latents is not None and len(trace.latents)]
+        if fed:
+            cells = [(k, c) for k, trace in fed for c, each in enumerate(trace.channel) if each == Channel.LATENT]
+            rows, columns = self._there(np.array(cells).T)
+            inputs[rows, columns] = self._there(np.concatenate([trace.latents for _, trace in fed])).to(inputs.dtype)
         return inputs
+
+    def _there(self, found: np.ndarray) -> Tensor:
+        """What was counted on the host, on the model's device, without waiting for what runs there."""
+        return torch.from_numpy(found).to(self.device, non_blocking=True)
 
     def _places(self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]) -> Int[np.ndarray, "batch pos"]:
         """The position id of every cell of a replayed batch, as it was while thinking: how many before it took one."""

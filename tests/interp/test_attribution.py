@@ -74,7 +74,10 @@ def test_edges_into_a_node_add_up_to_what_it_reads(writer, written, transcoders,
     token = int(graph.nodes["feature"].iloc[target])
     goal = logits[token] - logits.mean()
     gradients = torch.autograd.grad(goal, [leaves[0], *leaves[1]])
-    written_out = [leaves[0].detach(), *(e + a @ t.W_dec for e, a, t in zip(errors, acts, transcoders, strict=True))]
+    written_out = [
+        leaves[0].detach(),
+        *(e + a @ t.W_dec.to(a) for e, a, t in zip(errors, acts, transcoders, strict=True)),
+    ]
     expected = sum(float((g * w).sum()) for g, w in zip(gradients, written_out, strict=True))
     assert float(edges.sum()) == pytest.approx(expected, abs=1e-3)
 

@@ -54,7 +54,7 @@ def test_an_adapted_model_is_at_first_the_model_and_the_model_never_changes(
     plain = plain_of(coconut.model)
     assert plain is not None
     fresh = adapt(plain.base, 4)
-    ids = torch.arange(6)[None]
+    ids = torch.arange(6, device=coconut.device)[None]
     torch.testing.assert_close(fresh(ids).last_hidden_state, plain.base(ids).last_hidden_state)
     assert not any(isinstance(part, LowRank) for part in plain.base.modules())
     taught = dict(verbalizer.writer_.model.named_parameters())  # type: ignore[union-attr]
