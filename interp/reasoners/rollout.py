@@ -208,24 +208,23 @@ class Rollout:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Bring thoughts and measures to the host. Entropies of positions that were forced are computed here, together.
-
-        None of them steers anything, and the loop would wait for each.
-        """
+        """Bring thoughts and measures to the host, at the end: none steers anything, and the loop would wait for each."""
         fed, self._fed = self._fed, []
-        for values, (_, rows) in zip(
-            torch.stack([each for each, _ in fed]).float().cpu() if fed else (), fed, strict=True
-        ):
+        thoughts = torch.stack([embeds for embeds, _ in fed]).float().cpu() if fed else ()
+        for values, (_, rows) in zip(thoughts, fed, strict=True):
             for row, k in rows:
                 row.latents.append(values[k])
         measured, self._measured = self._measured, []
-        for (entropy, chosen), (_, cells) in zip(
-            torch.stack([each for each, _ in measured]).tolist() if measured else (), measured, strict=True
-        ):
+        measures = torch.stack([values for values, _ in measured]).tolist() if measured else ()
+        for (entropy, logprob), (_, cells) in zip(measures, measured, strict=True):
             for row, at, k, sampled in cells:
                 row.entropy[at] = entropy[k]
                 if sampled:
-                    row.logprob[at] = chosen[k]
+                    row.logprob[at] = logprob[k]
+        self._settle_forced()
+
+    def _settle_forced(self) -> None:
+        """Fill in the entropies of positions that were forced, which are computed here, many together."""
         waiting, self._unsettled = self._unsettled, []
         for start in range(0, len(waiting), _TOGETHER):
             part = waiting[start : start + _TOGETHER]
