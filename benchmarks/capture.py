@@ -7,14 +7,16 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from benchmarks.capture_growth import grow, keep_figure
-from benchmarks.capture_peers import INSTALL, PEERS
-from benchmarks.capture_runs import BATCHES, LARGE, SMALL, loops, side_by_side
+from benchmarks.capture_peers import INSTALL, told
+from benchmarks.capture_runs import LARGE, SMALL, batch_to_disk, loops, side_by_side
 from benchmarks.growth_figure import relative_spread
 from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.small_model import SmallModel
@@ -22,7 +24,7 @@ from interp.console import Bars, plain
 from interp.measures import report
 
 # What is freed goes back to the system at once, or the holes in glibc's heap would be measured.
-_GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
+_GIVEN_BACK = MappingProxyType({"MALLOC_MMAP_THRESHOLD_": str(2**17)})
 
 
 def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
@@ -44,10 +46,7 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         seconds["B32xT128"] = {name: statistics.median(each) for name, each in found.items()}
     bare = {"peer": "transformers, bare forward pass", "peer_version": version("transformers")}
     taken["capture.memory_over_bare"] = ratio(found, "ours", "bare") | bare
-    in_blocks = ratio(found, "to disk", "bare")
-    each = {key: in_blocks[key] / BATCHES if key == "value" else in_blocks[key] for key in in_blocks}
-    each["ci"] = [end / BATCHES for end in in_blocks["ci"]]
-    taken["capture.disk_over_bare"] = each | bare | {"note": f"a whole capture of {BATCHES} batches, float32, fsynced"}
+    taken["capture.disk_over_bare"] = batch_to_disk(found) | bare
     lens = {"peer": "transformer-lens run_with_cache", "peer_version": version("transformer-lens")}
     taken["capture.transformer_lens_ratio"] = ratio(found, "TransformerLens run_with_cache", "ours") | lens
     with bars.stage("all layers, B1 x T16"):
@@ -72,19 +71,17 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     with bars.stage("growth with the length of traces") as progress:
         grown = grow(progress)
     keep_figure(grown)
-    peers = {
-        name: {"version": None if name in why_not else version(package), "note": why_not.get(name, "")}
-        for name, (package, _) in PEERS.items()
-    }
     growth = {"rows": grown.to_dict("records"), "spread": relative_spread(grown["whole"])}
-    return keep("capture", plain(report("capture", taken)), seconds=plain(seconds), peers=peers, growth=plain(growth))
+    return keep(
+        "capture", plain(report("capture", taken)), seconds=plain(seconds), peers=told(why_not), growth=plain(growth)
+    )
 
 
 def _memory() -> dict[str, Any]:
     """Peak memory of a process that captures one batch, less that of one that only infers, over the bytes kept."""
-    peaks = {what: sorted(_peak(what) for _ in range(3)) for what in ("bare", "plain", "capture")}
-    kept = json.loads(_measured("capture"))["kept"]
-    heap = (int(json.loads(_measured(what, {}))["peak"]) for what in ("capture", "plain"))
+    peaks = {what: sorted(_measured(what)["peak"] for _ in range(3)) for what in ("bare", "plain", "capture")}
+    kept = _measured("capture")["kept"]
+    heap = _measured("capture", {})["peak"] - _measured("plain", {})["peak"]
     above = {
         what: [(a - b) / kept for a, b in zip(peaks["capture"], peaks[what], strict=True)] for what in ("bare", "plain")
     }
@@ -97,15 +94,11 @@ def _memory() -> dict[str, Any]:
         "peer_version": version("transformers"),
         "note": f"B32xT128, {kept / 2**20:.1f} MiB kept; each in a process of its own; above Hugging Face's own forward "
         f"pass without unembedding {statistics.median(above['bare']):.2f}; memory freed is given back, as glibc's own heap "
-        f"does not always ({(next(heap) - next(heap)) / kept:.2f})",
+        f"does not always ({heap / kept:.2f})",
     }
 
 
-def _peak(what: str) -> int:
-    return int(json.loads(_measured(what))["peak"])
-
-
-def _measured(what: str, settings: dict[str, str] | None = None) -> str:
+def _measured(what: str, settings: Mapping[str, str] = _GIVEN_BACK) -> dict[str, int]:
     command = [sys.executable, "-m", "benchmarks.capture_memory", what]
-    environment = os.environ | (_GIVEN_BACK if settings is None else settings)
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | settings)
+    return json.loads(done.stdout)

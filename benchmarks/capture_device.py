@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from benchmarks.capture_peers import PEERS
-from benchmarks.capture_runs import BATCHES, EVERYTHING, LARGE, SMALL, loops, side_by_side
+from benchmarks.capture_peers import PEERS, told
+from benchmarks.capture_runs import BATCHES, EVERYTHING, LARGE, SMALL, batch_to_disk, loops, side_by_side
 from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.small_model import POSITIONS, WORDS, SmallModel
 from interp.activations.record import gather
@@ -61,17 +61,15 @@ def bench(device: str, repetitions: int, bars: Bars) -> dict[str, Any]:
     why_not: dict[str, str] = {}
 
     def contest(model: SmallModel, shape: tuple[int, int], rounds: int, *, store: bool) -> dict[str, list[float]]:
-        nonlocal why_not
         with bars.stage(f"{_called(model)}, B{shape[0]} x T{shape[1]}"):
-            found, why_not = side_by_side(model, shape, rounds, store=store)
+            found, missing = side_by_side(model, shape, rounds, store=store)
+        why_not.update(missing)
         rows.extend(_rows(_called(model), f"B{shape[0]}xT{shape[1]}", found))
         return found
 
     found = contest(small, LARGE, repetitions, store=True)
     taken["capture.memory_over_bare"] = ratio(found, "ours", "bare") | _TRANSFORMERS
-    whole = ratio(found, "to disk", "bare")
-    whole |= {"value": whole["value"] / BATCHES, "ci": [end / BATCHES for end in whole["ci"]]}
-    taken["capture.disk_over_bare"] = whole | _TRANSFORMERS | {"note": f"a whole capture of {BATCHES} batches"}
+    taken["capture.disk_over_bare"] = batch_to_disk(found) | _TRANSFORMERS
     _against(taken, "capture.transformer_lens_ratio", found, "TransformerLens run_with_cache")
     found = contest(small, SMALL, 10 * repetitions, store=False)
     _against(taken, "capture.transformer_lens_ratio_small", found, "TransformerLens run_with_cache")
@@ -84,16 +82,10 @@ def bench(device: str, repetitions: int, bars: Bars) -> dict[str, Any]:
     contest(large, LARGE, repetitions, store=True)
     contest(large, SMALL, repetitions, store=False)
     with bars.stage("device memory"):
-        if small.wait:
-            taken["capture.peak_memory_ratio"] = _device_memory(small, LARGE)
-            memory = {_called(model): _device_memory(model, LARGE) for model in (small, large)}
-        else:
-            memory = {}
-    peers = {
-        name: {"version": version(package) if name not in why_not else None, "note": why_not.get(name, "")}
-        for name, (package, _) in PEERS.items()
-    }
-    more = {"device": _named(device), "table": plain(rows), "device_memory": plain(memory), "peers": peers}
+        memory = {_called(model): _device_memory(model, LARGE) for model in (small, large) if model.wait}
+    if memory:
+        taken["capture.peak_memory_ratio"] = memory[_called(small)]
+    more = {"device": _named(device), "table": plain(rows), "device_memory": plain(memory), "peers": told(why_not)}
     return keep(f"capture-{torch.device(device).type}", plain(report("capture", taken)), **more)
 
 

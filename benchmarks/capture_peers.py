@@ -95,3 +95,11 @@ def there(small: SmallModel, ids: torch.Tensor) -> tuple[dict[str, Run], dict[st
             continue
         runs[name] = run
     return runs, why_not
+
+
+def told(why_not: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Of every peer the version that ran, or why it did not."""
+    return {
+        name: {"version": None if name in why_not else version(package), "note": why_not.get(name, "")}
+        for name, (package, _) in PEERS.items()
+    }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.capture_peers import there
-from benchmarks.harness import interleaved
+from benchmarks.harness import interleaved, ratio
 from benchmarks.small_model import SmallModel
 from interp.activations import capture
 from interp.activations.loop import think_and_record
@@ -56,6 +56,13 @@ def side_by_side(
 
         contestants["to disk"] = to_disk
     return interleaved(contestants, repetitions, small.wait), why_not
+
+
+def batch_to_disk(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """What a batch of a whole capture to a store takes, over a bare pass."""
+    found = ratio(seconds, "to disk", "bare")
+    note = f"a whole capture of {BATCHES} batches, float32, fsynced"
+    return found | {"value": found["value"] / BATCHES, "ci": [end / BATCHES for end in found["ci"]], "note": note}
 
 
 def loops(small: SmallModel, batch: int) -> dict[str, Callable[[], Any]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.activations.host_copies import HostCopies
 from interp.models.address import Address
+from interp.models.moving import sent
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -97,5 +98,5 @@ class _Rows:
         first, last = int(self._bounds[start]), int(self._bounds[start + n])
         flat = (self._trace[first:last] - start) * width + self._position[first:last]
         whole = last - first == n * width and bool((flat == np.arange(n * width)).all())
-        self.cells = None if whole else torch.from_numpy(flat).to(self._device, non_blocking=True)
+        self.cells = None if whole else sent(flat, self._device)
         self.batch, self.first, self.count = batch, first, last - first

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from interp.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +17,8 @@ def reload(meta: dict[str, Any], **changes: Any) -> Reasoner:
     choose. `changes` are options of `interp.load` that differ this time. Raises `UsageError` where it cannot be loaded, and `StoreError` where its
     weights are others by now.
     """
+    import torch
+
     from interp.loading import load
 
     said, computed = meta["reasoner"], meta.get("computed", {})

@@ -93,22 +93,19 @@ def _same_by_key(model: Any) -> bool:
     mask = torch.ones(2, 4, dtype=torch.bool, device=table.device)
     mask[0, 0] = False
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    states = []
-    for newest in (mask, mask[:, None, None]):
-        cache = None
-        try:
-            for span, masked in ((slice(0, 3), mask[:, :3]), (slice(3, 4), newest)):
-                out, cache = run_cached(
-                    model,
-                    new_cache(model, 8) if cache is None else cache,
-                    inputs_embeds=embeds[:, span],
-                    attention_mask=masked,
-                    position_ids=places[:, span],
-                )
-        except (RuntimeError, ValueError, TypeError, IndexError):
-            return False
-        states.append(out.last_hidden_state)
-    return torch.equal(*states)
+
+    def newest(masked: Tensor) -> Tensor:
+        before = {"inputs_embeds": embeds[:, :3], "attention_mask": mask[:, :3], "position_ids": places[:, :3]}
+        _, cache = run_cached(model, new_cache(model, 8), **before)
+        out, _ = run_cached(
+            model, cache, inputs_embeds=embeds[:, 3:], attention_mask=masked, position_ids=places[:, 3:]
+        )
+        return out.last_hidden_state
+
+    try:
+        return torch.equal(newest(mask), newest(mask[:, None, None]))
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
 
 
 def run_cached(base: Any, cache: Any, **inputs: Any) -> tuple[Any, Any]:

@@ -6,10 +6,16 @@ import copy
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
+
+
+def sent(found: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """What was counted on the host, on `device`, without waiting for what runs there."""
+    return torch.as_tensor(found).to(device, non_blocking=True)
 
 
 def on(module: _Module, device: torch.device) -> _Module:

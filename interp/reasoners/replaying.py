@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import checked_count
+from interp.models.moving import sent
 from interp.models.plain import SeenEnough
 from interp.reasoners.interventions import Intervention, Position, intervening
 from interp.traces import Channel, Trace
@@ -83,13 +84,13 @@ class Replays:
                 real = np.arange(max(map(len, part))) < np.array([[len(trace)] for trace in part])
                 where.traces = np.asarray(batch, dtype=np.int64)
                 where.positions = np.where(real, np.arange(real.shape[1]), -1)
-                there = self._there(real)
+                there = sent(real, self.device)
                 now["batch"] = ReplayBatch(where.traces, there)
                 with suppress(SeenEnough):
                     base(
                         inputs_embeds=self._replay_inputs(part, real, embed),
                         attention_mask=there.long(),
-                        position_ids=self._there(self._places(part, real)),
+                        position_ids=sent(self._places(part, real), self.device),
                         use_cache=False,
                     )
                 if progress:
@@ -101,17 +102,15 @@ class Replays:
         """What was fed at every cell of a replayed batch: embeddings, and continuous thoughts as they were thought."""
         ids = np.full(real.shape, self.pad_id)
         ids[real] = np.concatenate([trace.token_ids for trace in traces])
-        inputs = embed(self._there(ids))
+        inputs = embed(sent(ids, self.device))
         fed = [(k, trace) for k, trace in enumerate(traces) if trace.latents is not None and len(trace.latents)]
         if fed:
             cells = [(k, c) for k, trace in fed for c, each in enumerate(trace.channel) if each == Channel.LATENT]
-            rows, columns = self._there(np.array(cells).T)
-            inputs[rows, columns] = self._there(np.concatenate([trace.latents for _, trace in fed])).to(inputs.dtype)
+            rows, columns = sent(np.array(cells).T, self.device)
+            inputs[rows, columns] = sent(np.concatenate([trace.latents for _, trace in fed]), self.device).to(
+                inputs.dtype
+            )
         return inputs
-
-    def _there(self, found: np.ndarray) -> Tensor:
-        """What was counted on the host, on the model's device, without waiting for what runs there."""
-        return torch.from_numpy(found).to(self.device, non_blocking=True)
 
     def _places(self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]) -> Int[np.ndarray, "batch pos"]:
         """The position id of every cell of a replayed batch, as it was while thinking: how many before it took one."""

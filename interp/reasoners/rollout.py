@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.models.cache import new_cache, run_cached
+from interp.models.moving import sent
 from interp.reasoners.interventions import Position
 from interp.reasoners.sampling import draw
 from interp.traces import Channel
@@ -154,10 +155,6 @@ class Rollout:
         """How many more positions each row can take."""
         return torch.from_numpy(self._max_positions - self._placed)
 
-    def _there(self, found: Tensor) -> Tensor:
-        """A small tensor of the host's on the model's device, without waiting for what runs there."""
-        return found.to(self.device, non_blocking=True)
-
     @torch.no_grad()
     def feed(
         self,
@@ -189,7 +186,7 @@ class Rollout:
             row.thought.append(thought)
             row.entropy.append(float("nan"))
             row.logprob.append(float("nan"))
-        there = self._there(ids)
+        there = sent(ids, self.device)
         if sampled:
             self._measure(there, [(row, at, k, True) for k, (row, at) in zip(members, added, strict=True)])
         else:
@@ -239,7 +236,7 @@ class Rollout:
     @torch.no_grad()
     def feed_rows(self, cells: Sequence[Cell | None]) -> None:
         """Append to each row its own cell, whatever channel that is in, and run the model; None is a row at rest."""
-        ids = self._there(torch.tensor([cell.token if cell else self.pad_id for cell in cells]))
+        ids = sent(np.array([cell.token if cell else self.pad_id for cell in cells]), self.device)
         measured = []
         for k, (row, cell) in enumerate(zip(self.rows, cells, strict=True)):
             if cell is None:
@@ -278,14 +275,14 @@ class Rollout:
         first, self._columns = self._columns, self._columns + new
         if self._columns > self._mask.shape[1]:
             self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
-        self._mask[:, first : self._columns] = 1 if everywhere else self._there(torch.from_numpy(real))
+        self._mask[:, first : self._columns] = 1 if everywhere else sent(real, self.device)
         mask = self._mask.narrow(1, 0, self._columns)
         out, self._cache = run_cached(
             self.base,
             self._cache,
             inputs_embeds=inputs,
             attention_mask=mask[:, None, None] if self._by_key and new == 1 else mask,
-            position_ids=self._there(torch.from_numpy(places)),
+            position_ids=sent(places, self.device),
         )
         self._filled = self._filled + there
         if moving:
@@ -294,9 +291,9 @@ class Rollout:
         if everywhere:
             self.last = states[:, -1]
         else:
-            columns = self._there(torch.from_numpy(new - 1 - real[:, ::-1].argmax(axis=1)))
+            columns = sent(new - 1 - real[:, ::-1].argmax(axis=1), self.device)
             newest = states[self._every, columns]
-            some = self._there(torch.from_numpy(there > 0))
+            some = sent(there > 0, self.device)
             self.last = newest if self._last.numel() == 0 else torch.where(some[:, None], newest, self._last)
         for action in self.where.after:
             action(self)
