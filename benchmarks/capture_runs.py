@@ -31,6 +31,7 @@ def side_by_side(
     mask = torch.ones_like(ids)
     traces = small.traces(*shape)
     index = index_of(traces, EVERYTHING, shape[0])
+    rows = {name: index[name].to_numpy() for name in ("trace", "position")}
     runs, why_not = there(small, ids)
 
     @torch.no_grad()
@@ -39,7 +40,7 @@ def side_by_side(
 
     contestants: dict[str, Callable[[], Any]] = {
         "bare": bare,
-        "ours": lambda: gather(small.reasoner, traces, small.addresses, index, dtype=small.kept),
+        "ours": lambda: gather(small.reasoner, traces, small.addresses, rows, dtype=small.kept),
         **runs,
     }
     if small.wait:

@@ -26,10 +26,10 @@ class HostCopies:
         self._stream: Any = torch.cuda.Stream(device) if self._cuda else None
         self._batches: deque[Any] = deque()
 
-    def empty(self, rows: int, width: int, dtype: torch.dtype) -> Float[Tensor, "rows width"]:
-        """A buffer on the host, pinned where copies into it come from a GPU."""
-        with torch.inference_mode(False):  # it outlives the pass that fills it
-            return torch.empty(rows, width, dtype=dtype, pin_memory=self._cuda)
+    def empty(self, count: int, rows: int, width: int, dtype: torch.dtype) -> list[Float[Tensor, "rows width"]]:
+        """Buffers on the host, pinned where copies into them come from a GPU."""
+        with torch.inference_mode(False):  # they outlive the pass that fills them
+            return [torch.empty(rows, width, dtype=dtype, pin_memory=self._cuda) for _ in range(count)]
 
     def next_batch(self) -> None:
         """Say that another batch begins; waits while more than two before it are still on their way."""

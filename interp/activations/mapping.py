@@ -8,10 +8,12 @@ import math
 import mmap
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int
 
 from interp.activations.layout import KEY
@@ -19,8 +21,6 @@ from interp.errors import StoreError, UsageError
 from interp.files import AnyPath, is_local
 
 _KINDS = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-# Numbers that are gathered at a time where they are widened: they stay in the processor's cache on their way.
-_PIECE = 1 << 16
 
 
 class Shard(NamedTuple):
@@ -81,7 +81,7 @@ class MappedRows:
 
 
 class Region:
-    """All shards of an address mapped into one stretch of addresses, so that any rows are one `take` of numpy's.
+    """All shards of an address mapped into one stretch of addresses, so that any rows are one call.
 
     Shard by shard, rows drawn at random have to be sorted out and put into their places again, which takes longer than
     copying them. Files are mapped over parts of one reserved stretch, at distances that are whole numbers of rows.
@@ -97,7 +97,7 @@ class Region:
             _map_over(stretch.ctypes.data + start, shard)
         begin = starts[0] + shards[0].offset
         count = (len(stretch) - begin) // row
-        self._things = stretch[begin : begin + count * row].view(np.dtype((np.void, row)))
+        self._rows = _tensor(stretch[begin : begin + count * row], self._dtype).reshape(count, self._width)
         lengths = [shard.shape[0] for shard in shards]
         self._firsts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         places = [(start + shard.offset - begin) // row for shard, start in zip(shards, starts, strict=False)]
@@ -124,16 +124,12 @@ class Region:
         if len(self._firsts) > 1:
             rows = rows + self._shifts[np.searchsorted(self._firsts, rows, side="right") - 1]
         out = checked_out(out, len(rows), self._width)
-        # Other modes than clip copy what they read first. As things, whole rows are moved by one memcpy each.
+        # PyTorch's, for it copies rows on all threads that it may use; numpy's `take` on one.
+        there, wanted = torch.from_numpy(out), torch.from_numpy(np.ascontiguousarray(rows, np.int64))
         if self._dtype == "F32":
-            self._things.take(rows, out=_as_things(out), mode="clip")
-            return out
-        size = max(1, _PIECE // self._width)
-        piece = np.empty((size, self._width), _KINDS[self._dtype])
-        for at in range(0, len(rows), size):
-            part = rows[at : at + size]
-            self._things.take(part, out=_as_things(piece[: len(part)]), mode="clip")
-            _widen(piece[: len(part)], self._dtype, out[at : at + size])
+            torch.index_select(self._rows, 0, wanted, out=there)
+        else:
+            there.copy_(torch.index_select(self._rows, 0, wanted))
         return out
 
 
@@ -187,6 +183,9 @@ def _widen(found: np.ndarray, dtype: str, out: np.ndarray) -> None:
         np.copyto(out, found)
 
 
-def _as_things(rows: np.ndarray) -> np.ndarray:
-    """Rows of a contiguous array as one thing each, n, in the same memory."""
-    return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+def _tensor(found: np.ndarray, dtype: str) -> torch.Tensor:
+    """The same memory, which is only to be read, as a tensor."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")
+        numbers = torch.from_numpy(found.view(_KINDS[dtype]))
+    return numbers.view(torch.bfloat16) if dtype == "BF16" else numbers

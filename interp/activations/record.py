@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,18 +40,29 @@ def gather(
     reasoner: Reasoner,
     traces: TraceSet,
     addresses: Sequence[Address],
-    index: pd.DataFrame,
+    index: pd.DataFrame | Mapping[str, Int[np.ndarray, " rows"]],
     *,
     batch_size: int = 64,
     dtype: torch.dtype = torch.float32,
 ) -> dict[Address, Float[Tensor, "rows d"]]:
     """The same as tensors on the host in `dtype`; the rows of a trace stand together in `index`, in order.
 
+    Of `index` only `trace` and `position` are read. Two arrays of these names spare a short pass what a table costs.
+
     Nothing but these rows is ever kept (`HostCopies` brings them from a GPU while the next batch runs).
     """
     rows = _Rows(index, len(traces), reasoner.device)
     copies = HostCopies(reasoner.device)
     buffers: dict[Address, Tensor] = {}
+    spare: dict[tuple[str, int], list[Tensor]] = {}
+
+    def new(address: Address, width: int) -> Tensor:
+        """A buffer; those for the same hook of other layers are made with the first."""
+        made = spare.setdefault((address.hook, width), [])
+        if not made:
+            alike = sum(each.hook == address.hook for each in addresses if each not in buffers)
+            made += copies.empty(alike, rows.total, width, dtype)
+        return made.pop()
 
     def keeper(address: Address) -> Callable[[Any, ReplayBatch], None]:
         def hook(activations: Any, batch: ReplayBatch) -> None:
@@ -63,7 +74,7 @@ def gather(
                 found = found.flatten(2).flatten(0, 1) if found.ndim > 3 else found.flatten(0, 1)
                 buffer = buffers.get(address)
                 if buffer is None:
-                    buffer = buffers[address] = copies.empty(rows.total, found.shape[-1], dtype)
+                    buffer = buffers[address] = new(address, found.shape[-1])
                 copies.take(found, rows.cells, buffer.narrow(0, rows.first, rows.count))
 
         return hook
@@ -82,10 +93,10 @@ class _Rows:
     `cells` are flat, or None where every cell is kept in its order.
     """
 
-    def __init__(self, index: pd.DataFrame, n_traces: int, device: torch.device) -> None:
-        self._position = index["position"].to_numpy()
-        self._trace = index["trace"].to_numpy()
-        self.total = len(index)
+    def __init__(self, index: pd.DataFrame | Mapping[str, np.ndarray], n_traces: int, device: torch.device) -> None:
+        self._position = np.asarray(index["position"])
+        self._trace = np.asarray(index["trace"])
+        self.total = len(self._trace)
         self._bounds = np.searchsorted(self._trace, np.arange(n_traces + 1))
         self._device = device
         self.batch: ReplayBatch | None = None

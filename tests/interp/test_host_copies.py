@@ -21,7 +21,7 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 def copied(copies: HostCopies, batches: list[tuple[torch.Tensor, Any]], dtype: torch.dtype) -> torch.Tensor:
     """What arrives of some batches whose memory is written over as soon as they were taken, as a model may do."""
     counts = [len(source) if cells is None else len(cells) for source, cells in batches]
-    buffer = copies.empty(sum(counts), batches[0][0].shape[1], dtype)
+    (buffer,) = copies.empty(1, sum(counts), batches[0][0].shape[1], dtype)
     first = 0
     for (source, cells), count in zip(batches, counts, strict=True):
         copies.next_batch()
@@ -73,7 +73,7 @@ def _manifest(store: interp.activations.Store) -> list[str]:
 def test_pinned_copies_behind_the_computation_give_the_cpus_bytes(dtype: torch.dtype) -> None:
     device = torch.device("cuda")
     copies = HostCopies(device)
-    assert copies.empty(2, 2, dtype).is_pinned()
+    assert all(buffer.is_pinned() for buffer in copies.empty(2, 2, 2, dtype))
     assert torch.equal(copied(copies, made(device), dtype), copied(HostCopies(CPU), made(CPU), dtype))
 
 
