@@ -72,7 +72,8 @@ def new_cache(model: Any, room: int) -> DynamicCache:
 
 
 def masks_by_key(model: Any) -> bool:
-    """Whether a mask of batch x 1 x 1 x keys does the same for one new position as the usual one of batch x positions.
+    """Whether a mask of batch x 1 x 1 x keys does the same for one new position as the usual one of batch x positions,
+    and none at all where every position is seen.
 
     It is handed through to attention as it is. Of the usual one Hugging Face asks first whether anything is masked at
     all, in every pass, for which a GPU has to be waited for. Tried once for each plain model, on a few numbers; never
@@ -90,21 +91,21 @@ def _same_by_key(model: Any) -> bool:
         return False
     table = model.get_input_embeddings().weight
     embeds = table[torch.arange(8, device=table.device).view(2, 4) * 7919 % len(table)]
-    mask = torch.ones(2, 4, dtype=torch.bool, device=table.device)
-    mask[0, 0] = False
-    places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    every = torch.ones(2, 4, dtype=torch.bool, device=table.device)
+    some = every.clone()
+    some[0, 0] = False
 
-    def newest(masked: Tensor) -> Tensor:
-        before = {"inputs_embeds": embeds[:, :3], "attention_mask": mask[:, :3], "position_ids": places[:, :3]}
+    def newest(seen: Tensor, given: Tensor | None) -> Tensor:
+        places = (seen.cumsum(dim=1) - 1).clamp(min=0)
+        before = {"inputs_embeds": embeds[:, :3], "attention_mask": seen[:, :3], "position_ids": places[:, :3]}
         _, cache = run_cached(model, new_cache(model, 8), **before)
-        out, _ = run_cached(
-            model, cache, inputs_embeds=embeds[:, 3:], attention_mask=masked, position_ids=places[:, 3:]
-        )
+        out, _ = run_cached(model, cache, inputs_embeds=embeds[:, 3:], attention_mask=given, position_ids=places[:, 3:])
         return out.last_hidden_state
 
     try:
-        return torch.equal(newest(mask), newest(mask[:, None, None]))
-    except (RuntimeError, ValueError, TypeError, IndexError):
+        by_key = torch.equal(newest(some, some), newest(some, some[:, None, None]))
+        return by_key and torch.equal(newest(every, every), newest(every, None))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
 
 

@@ -27,7 +27,7 @@ from interp.reasoners.interventions import Position, intervening
 from interp.reasoners.monitor import Watch
 from interp.reasoners.options import LoopHook, ThinkOptions
 from interp.reasoners.replaying import Progress, ReplayBatch, ReplayHook, Replays
-from interp.reasoners.rollout import Rollout, Row
+from interp.reasoners.rollout import ROOM, Rollout, Row
 from interp.reasoners.segmentation import segmented
 from interp.reasoners.teaching import Taught
 from interp.reasoners.words import Words
@@ -157,6 +157,7 @@ class Reasoner(Taught, Words, Replays, ABC):
                     batch,
                     where=where,
                     options=asked,
+                    ahead=self._ahead([problems[k] for k in batch]),
                     by_key=by_key,
                 )
                 self._think_batch(rollout, [problems[k] for k in batch])
@@ -178,6 +179,13 @@ class Reasoner(Taught, Words, Replays, ABC):
         else:
             with watching(self.model, plain, watchers, whole=whole):
                 yield plain.base
+
+    def _ahead(self, problems: Sequence[Problem]) -> int:
+        """How many positions these problems will probably take beyond their prompts: buffers are made for as many.
+
+        They grow where more come. Where they are much too large, attention takes longer over what lies so far apart.
+        """
+        return ROOM
 
     @abstractmethod
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:

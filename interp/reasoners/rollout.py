@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from interp.reasoners.base import Reasoner
     from interp.reasoners.options import ThinkOptions
 
-_ROOM = 64  # positions beyond the prompt that buffers have at first
+ROOM = 64  # positions beyond the prompt that buffers have at first, where nothing is known of what will be thought
 _TOGETHER = 64  # fed positions, each of a whole batch, whose entropies are computed at once
 
 
@@ -65,7 +65,8 @@ class Rollout:
     """The state of one batch; `base` is the model that runs, wrapped or plain, with its hooks on as long as this is used.
 
     What is where is counted on the host, where `room`, tokens and `active` rows are said too, so that a pass never
-    waits for the device; what `choose` gives is waited for. `by_key` says that the plain model `masks_by_key`.
+    waits for the device; what `choose` gives is waited for. `ahead` is how many positions will probably come after the
+    longest prompt, `by_key` says that the plain model `masks_by_key`.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Rollout:
         *,
         where: Position,
         options: ThinkOptions,
+        ahead: int = ROOM,
         by_key: bool = False,
     ) -> None:
         # The plain model where nothing is to be changed, which is much faster; else the wrapped one.
@@ -92,10 +94,11 @@ class Rollout:
         self._options = options
         self.where = where
         self.where.traces = np.asarray(traces, dtype=np.int64)
-        room = max(map(len, prompts)) + _ROOM
+        room = max(map(len, prompts)) + ahead
         self._cache: Any = new_cache(self.base, room) if self._plain else None
         self._by_key = self._plain and by_key
         self._mask = torch.zeros(len(prompts), room, dtype=torch.bool, device=self.device)
+        self._gaps = False  # whether anything is masked
         self._columns = 0
         self.where.rows = self.rows
         self._filled = np.zeros(len(prompts), np.int64)
@@ -276,12 +279,15 @@ class Rollout:
         if self._columns > self._mask.shape[1]:
             self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
         self._mask[:, first : self._columns] = 1 if everywhere else sent(real, self.device)
-        mask = self._mask.narrow(1, 0, self._columns)
+        self._gaps = self._gaps or not everywhere
+        mask: Tensor | None = self._mask.narrow(1, 0, self._columns)
+        if self._by_key and new == 1:
+            mask = mask[:, None, None] if self._gaps else None
         out, self._cache = run_cached(
             self.base,
             self._cache,
             inputs_embeds=inputs,
-            attention_mask=mask[:, None, None] if self._by_key and new == 1 else mask,
+            attention_mask=mask,
             position_ids=sent(places, self.device),
         )
         self._filled = self._filled + there

@@ -23,7 +23,7 @@ from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.lessons import LessonBatch
-from interp.reasoners.rollout import Rollout
+from interp.reasoners.rollout import ROOM, Rollout
 from interp.traces import Channel
 
 
@@ -43,6 +43,13 @@ class SilentReasoner(Reasoner):
     def _thought(self, rollout: Rollout) -> Float[Tensor, "batch d_model"] | None:
         """The embedding to feed, or None to feed the placeholder's own."""
         return None
+
+    def _ahead(self, problems: Sequence[Problem]) -> int:
+        thoughts = max(self.config.n_thoughts(problem.n_steps) for problem in problems)
+        markers = [
+            id for marker in (self.config.begin, self.config.end) if marker is not None for id in self._ids(marker)
+        ]
+        return thoughts + len(markers) + min(ROOM, self.config.max_answer_tokens)
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         self.think_silently(rollout, problems, [self.config.n_thoughts(problem.n_steps) for problem in problems])

@@ -52,11 +52,14 @@ def test_a_model_that_reads_such_a_mask_otherwise_is_given_the_usual_one(model_f
     plain = plain_of(interp.load(model_folder("gpt2"), reasoner=HOW).model)
     assert plain is not None
     forward = plain.base.forward
-    for other in (lambda mask: ~mask, lambda mask: mask[:, 0, 0, 0, 0]):
+
+    def by_key(other: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda mask: other(mask) if mask is not None and mask.ndim == 4 else mask
+
+    for other in (by_key(lambda mask: ~mask), by_key(lambda mask: mask[:, 0, 0, 0, 0]), lambda mask: mask.bool()):
 
         def changed(*, attention_mask: Any, other: Any = other, **inputs: Any) -> Any:
-            four = attention_mask.ndim == 4
-            return forward(attention_mask=other(attention_mask) if four else attention_mask, **inputs)
+            return forward(attention_mask=other(attention_mask), **inputs)
 
         type_ = type("Other", (torch.nn.Module,), {})
         model = type_()
