@@ -59,7 +59,7 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     else:
         taken["capture.nnsight_ratio_small"] = {"peer": "nnsight", "note": why_not.get("nnsight", INSTALL)}
     cached = {"peer": "transformers with a key-value cache, no capture", "peer_version": version("transformers")}
-    for name, batch, rounds in (("b1", 1, 4 * repetitions), ("b32", 32, repetitions)):
+    for name, batch, rounds in (("b1", 1, 4 * repetitions), ("b32", 32, 3 * repetitions)):
         with bars.stage(f"a Coconut loop, B={batch}"):
             found = interleaved(loops(small, batch), rounds)
             seconds[f"loop B={batch}"] = {name: statistics.median(each) for name, each in found.items()}

@@ -182,7 +182,7 @@ def print_measures(result: dict[str, Any]) -> None:
 
     import pandas as pd
 
-    from benchmarks.shown import cell, shown
+    from benchmarks.shown import cell, peer_of, shown
 
     if "table" in result:
         print_table(pd.DataFrame(result["table"]))
@@ -192,8 +192,8 @@ def print_measures(result: dict[str, Any]) -> None:
     print_table(table.drop(columns=["what", "beside it", *seeds]))
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
     for row in measures:
-        peer = f"beside {row['peer']} {row['peer_version'] or ''}".strip() if row["peer"] else ""
-        said = "; ".join(part for part in (peer, row["note"]) if part)
+        peer = peer_of(row)
+        said = "; ".join(part for part in (f"beside {peer}" if peer else "", row["note"]) if part)
         if said:
             print(f"\n{row['id']}")
             print(textwrap.fill(said, width, initial_indent="  ", subsequent_indent="  "))

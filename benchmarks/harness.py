@@ -1,15 +1,18 @@
-"""Side-by-side timing: everything in one process, repetitions interleaved, medians and their spread reported."""
+"""Side-by-side timing: everything in one process, repetitions interleaved, medians and their intervals reported."""
 
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import quantile_test
 
 from interp.files import commit
 
@@ -38,15 +41,21 @@ def interleaved(
 
 
 def ratio(seconds: dict[str, list[float]], peer: str, ours: str) -> dict[str, Any]:
-    """Peer time over ours, round by round: the median, and the range as its interval."""
+    """Peer time over ours, round by round: the median and its 95 % interval."""
     rounds = [a / b for a, b in zip(seconds[peer], seconds[ours], strict=True)]
     return {
         "value": statistics.median(rounds),
-        "ci": [min(rounds), max(rounds)],
+        "ci": median_interval(rounds),
         "n": len(rounds),
         "unit": "x",
         "seconds": {name: statistics.median(each) for name, each in seconds.items()},
     }
+
+
+def median_interval(values: Sequence[float]) -> list[float]:
+    """The 95 % interval of a median by order statistics, whatever the distribution; of fewer than six the whole range."""
+    ends = quantile_test(values, p=0.5).confidence_interval(0.95)
+    return [min(values), max(values)] if math.isnan(ends.low + ends.high) else [float(ends.low), float(ends.high)]
 
 
 def keep(name: str, measures: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Write measured figures where people look: `python -m benchmarks.readme [RUN]`.
 
-Fills the marked parts of README.md from the organisms' cards and from `benchmarks/results/`, so that no figure in the
+Fills the marked parts of README.md and of pages in docs/ from the organisms' cards and from `benchmarks/results/`, so that no figure in the
 README was typed by hand. With a demo's run folder, its measures are first kept in `benchmarks/results/demo.json`.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.decoder_table import decoder_table
 from benchmarks.decoder_transfer import transfer_table
 from benchmarks.sae_answer import sae_answer
-from benchmarks.shown import other_seeds
+from benchmarks.shown import other_seeds, peer_of
 from dashboards.runs import Run
 from interp import palette
 from interp.organisms.catalog import card, recipe, shipped
@@ -42,6 +42,9 @@ def main(run_folder: str | None = None) -> None:
         page.write_text(_fill(page.read_text(), "transfer", transfer_table(kept.get("transfer", []))))
     if (RESULTS / "sae.json").exists():
         text = _fill(text, "sae", f"{sae_answer()}\n\n{_measured('sae')}")
+    page = ROOT / "docs" / "capture.md"
+    contests = [_measured(name, peers=True) for name in ("capture", "store")]
+    page.write_text(_fill(page.read_text(), "contests", "\n\n".join(contests)))
     readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"))
 
 
@@ -92,8 +95,8 @@ def _figures(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measured(name: str) -> str:
-    """The measures of one bench as it kept them, with what it says beside them."""
+def _measured(name: str, *, peers: bool = False) -> str:
+    """The measures of one bench as it kept them, with what it says beside them, and their peers where these are wanted."""
     lines = ["| figure | measured | target | beside it |", "|---|---|---|---|"]
     for each in json.loads((RESULTS / f"{name}.json").read_text())["measures"]:
         value = each["value"]
@@ -103,6 +106,7 @@ def _measured(name: str) -> str:
         if seeds := other_seeds(each):
             said += f"; other training seeds {seeds}"
         note = _short(each.get("note") or "", f"benchmarks/results/{name}.json")
+        note = "; ".join(part for part in (peer_of(each) if peers else "", note) if part)
         lines.append(f"| {each['says']} | {said} | {each['op']} {each['target']:g} | {note} |")
     return "\n".join(lines)
 

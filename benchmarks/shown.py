@@ -29,6 +29,11 @@ def other_seeds(row: dict[str, Any]) -> str:
     return ", ".join(cell(value) + ("" if meets(row, value) else " (short)") for value in values)
 
 
+def peer_of(row: dict[str, Any]) -> str:
+    """What a measure was taken beside, with its version."""
+    return f"{row['peer']} {row['peer_version'] or ''}".strip() if row["peer"] else ""
+
+
 def cell(value: Any) -> str:
     """What a cell of a table says: numbers with three decimals, small ones with two digits, nothing as a dash."""
     if value is None:
