@@ -280,9 +280,10 @@ class Rollout:
             self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
         self._mask[:, first : self._columns] = 1 if everywhere else sent(real, self.device)
         self._gaps = self._gaps or not everywhere
-        mask: Tensor | None = self._mask.narrow(1, 0, self._columns)
+        seen = self._mask.narrow(1, 0, self._columns)
+        mask: Tensor | None = seen
         if self._by_key and new == 1:
-            mask = mask[:, None, None] if self._gaps else None
+            mask = seen[:, None, None] if self._gaps else None
         out, self._cache = run_cached(
             self.base,
             self._cache,
