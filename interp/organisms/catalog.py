@@ -44,6 +44,9 @@ class Stage(_Strict):
         None, gt=0, description="the mean loss at which the stage has been learned; above it, the stage is run again"
     )
     rounds: int = Field(3, ge=1, description="how often it is run at most, where `until` is given")
+    loss: str | None = Field(
+        None, description="module:function that takes the place of the recipe's loss in this stage"
+    )
 
 
 class Recipe(_Strict):

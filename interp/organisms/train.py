@@ -101,6 +101,7 @@ class _Training:
         """One run of a stage; the next is of the same one where its loss is not yet what it should come to."""
         stage, standing = self.recipe.stages[number], self.standing
         earlier = self.recipe.stages[:number]
+        of_stage = _own_loss(stage.loss, self.recipe) or self.loss
         steppers = optimizers(self.recipe.optimizer, self.model, stage.learning_rate)
         if self._saved:
             checkpoint.restore_optimizers(steppers, self._saved)
@@ -113,7 +114,7 @@ class _Training:
             again = earlier and self._choose.random() < self.recipe.replay
             batch = self._batch(self._choose.choice(earlier) if again else stage)
             with mixed_precision(self.device):
-                loss = self.loss(self.model, batch, update / stage.updates)
+                loss = of_stage(self.model, batch, update / stage.updates)
             self.model.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.organisms.catalog import Recipe
-from interp.organisms.emphasis import results, retries
+from interp.organisms.emphasis import results, retries, telling
 from interp.organisms.model import new_model, tokenizer_of
 from interp.problems import task
 from interp.reasoners import REASONERS
@@ -79,5 +79,6 @@ def test_names_taken_back_are_not_scored_and_what_follows_a_parameter_counts_twi
             if words[k - 1].endswith(":"):
                 told.append(lost)
     assert wrong > 5
-    expected = sum(sum(each) / len(each) for each in (written, values, told))
-    assert float(retries(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(expected, rel=1e-4)
+    writing, telling_ = sum(sum(each) / len(each) for each in (written, values)), sum(told) / len(told)
+    assert float(retries(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(writing + telling_, rel=1e-4)
+    assert float(telling(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(writing + 4 * telling_, rel=1e-4)
