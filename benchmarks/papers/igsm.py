@@ -116,18 +116,17 @@ def _necessary_alone(reasoner: Reasoner, full: bool) -> tuple[float, VProbed]:
 
 def taught_table(told: dict[str, tuple[float, VProbed]]) -> pd.DataFrame:
     """One row for each organism: its task, its answers, and what a V-probe for `necessary` adds to the best control."""
-    from interp.organisms.catalog import recipe
+    from interp.organisms.catalog import card, recipe, shipped
 
     rows = []
     for name, (right, probed) in told.items():
+        made = card(name)["recipe"] if name in shipped() else recipe(name).told()
         scores = probed.table.set_index("reader")["macro_f1"]
         lead, (low, high), best = probed.lead()
         rows.append(
             {
                 "organism": name,
-                "trained on": "; ".join(
-                    dict.fromkeys(stage.task or recipe(name).task for stage in recipe(name).stages)
-                ),
+                "trained on": "; ".join(dict.fromkeys(stage.get("task", made["task"]) for stage in made["stages"])),
                 "answer right": right,
                 "v-probe": scores["vprobe"],
                 "best control": best.replace("_", " "),
