@@ -10,15 +10,17 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int
 
 from interp.activations.layout import KEY
 from interp.errors import StoreError, UsageError
 from interp.files import AnyPath, is_local
+
+if TYPE_CHECKING:
+    import torch
 
 _KINDS = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
@@ -123,6 +125,8 @@ class Region:
         """Rows by their number over all shards, which has to be one that is there; in `out` where it is given."""
         if len(self._firsts) > 1:
             rows = rows + self._shifts[np.searchsorted(self._firsts, rows, side="right") - 1]
+        import torch
+
         out = checked_out(out, len(rows), self._width)
         # PyTorch's, for it copies rows on all threads that it may use; numpy's `take` on one.
         there, wanted = torch.from_numpy(out), torch.from_numpy(np.ascontiguousarray(rows, np.int64))
@@ -185,6 +189,8 @@ def _widen(found: np.ndarray, dtype: str, out: np.ndarray) -> None:
 
 def _tensor(found: np.ndarray, dtype: str) -> torch.Tensor:
     """The same memory, which is only to be read, as a tensor."""
+    import torch  # here, for who only looks at a store, as the dashboard does, has no need of it
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")
         numbers = torch.from_numpy(found.view(_KINDS[dtype]))

@@ -80,9 +80,10 @@ def think(
     emit(result, as_json, lambda: print(f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"))
     if left_out:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
-        said = "; ".join(left_out[:_SHOWN])
+        said = "; ".join(each.rstrip(".") for each in left_out[:_SHOWN])
+        lines = "1 line" if len(left_out) == 1 else f"{len(left_out)} lines"
         raise PartialError(
-            f"{len(left_out)} lines of {questions} were left out, the others are in {out}: {said}{more}. "
+            f"{lines} of {questions} left out, the others are in {out}: {said}{more}. "
             "Mended lines can be thought about on their own: a file of just these, and another --out."
         )
 

@@ -53,6 +53,7 @@ def test_from_a_folder_and_a_file_of_questions_to_a_probe_sweep(
     assert found.json["traces"] == 61 and len(found.json["left_out"]) == 3
     for said in ("line 21: it is not JSON", "line 22: its question is empty", "line 63: the question 'why why"):
         assert said in found.error
+    assert "3 lines of " in found.error and ".. Mended" not in found.error
     assert len(found.error) < 1500 and "\x1b" not in found.err + found.out
     traces = TraceSet.from_parquet(out)
     assert traces[-1].problem.question.startswith("bell \x07") and not parts_folder(out).exists()
