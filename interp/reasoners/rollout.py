@@ -126,7 +126,7 @@ class Rollout:
             row.thought += [0] * len(prompt)
             row.entropy += [float("nan")] * len(prompt)
             row.logprob += [float("nan")] * len(prompt)
-        self._forward(self.embed(torch.from_numpy(ids).to(self.device)), real)
+        self._forward(self.embed(sent(ids, self.device)), real)
 
     @property
     def last(self) -> Float[Tensor, "batch d_model"]:

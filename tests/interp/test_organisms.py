@@ -79,12 +79,16 @@ def test_a_shipped_folder_is_whole_and_small(name: str) -> None:
     assert {entry["dtype"] for key, entry in headers_of(folder) if key != "__metadata__"} == {"F16"}
 
 
+# Stages that were added behind the last one after the shipped weights had been made without.
+ADDED_SINCE = {"igsm-retries": ("told",)}
+
+
 def as_then(told: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without what it has come to say about when a stage is run again, and without stages that were added
-    behind the last one: weights may be older than either."""
+    """A recipe without what it has come to say about when a stage is run again, and without the stages added since:
+    weights may be older than either."""
     since = [{"until", "rounds"} - set(stage) for stage in then["stages"]]
-    stages = [{k: v for k, v in a.items() if k not in new} for a, new in zip(told["stages"], since, strict=False)]
-    return told | {"stages": stages}
+    kept = [stage for stage in told["stages"] if stage["name"] not in ADDED_SINCE.get(told["name"], ())]
+    return told | {"stages": [{k: v for k, v in a.items() if k not in new} for a, new in zip(kept, since, strict=True)]}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
