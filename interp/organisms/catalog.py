@@ -77,6 +77,9 @@ class Recipe(_Strict):
     trainer: str | None = Field(None, description="module:function that takes the place of the curriculum loop")
     examiner: str | None = Field(None, description="module:function that takes the place of the accuracy exam")
     exam_size: int = Field(2000, ge=100, description="held-out problems of the exam")
+    stored: Literal["float16", "float8_e4m3fn"] = Field(
+        "float16", description="how the matrices are written; 8 bits for controls, of which more then fit the package"
+    )
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     def reasoner(self) -> ReasonerConfig:

@@ -100,7 +100,11 @@ def with_projection(model: Any, recipe: Recipe) -> Any:
 
 
 def save(model: Any, recipe: Recipe, folder: Path) -> None:
-    """Write a Hugging Face folder (fp16 safetensors, tokenizer) with its `reasoner.json`."""
+    """Write a Hugging Face folder (safetensors, tokenizer) with its `reasoner.json`.
+
+    Weights are kept in fp16, and the matrices of a recipe with `stored = "float8_e4m3fn"` in 8 bits (4 of exponent, 3
+    of mantissa: arXiv 2209.05433). Transformers reads either in any dtype, in fp16 where none is asked for.
+    """
     from interp.models.load import quiet
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,8 +112,13 @@ def save(model: Any, recipe: Recipe, folder: Path) -> None:
     if hasattr(kept, "thought_projection"):
         kept.thought_projection.save(folder)
         del kept.thought_projection
+    for each in kept.parameters():
+        each.data = each.data.to(getattr(torch, recipe.stored) if each.ndim == 2 else torch.float16)
     with quiet():
-        kept.half().save_pretrained(folder)
+        kept.save_pretrained(folder)
+        # What is written there is the dtype of the files, in which nothing can be computed where that is of 8 bits.
+        kept.config.dtype = "float16"
+        kept.config.save_pretrained(folder)
         tokenizer_of(recipe).save_pretrained(folder)
     recipe.reasoner().save(folder)
 

@@ -17,7 +17,7 @@ from interp.errors import CotlensError, QualityError, StoreError, UsageError
 from interp.organisms import build, catalog, checkpoint
 from interp.organisms import train as training
 from interp.organisms.catalog import Recipe, Shape, Stage, recipe, recipes, weights_folder
-from interp.organisms.model import new_model, tokenizer_of
+from interp.organisms.model import new_model, save, tokenizer_of
 from interp.problems import task
 from interp.reasoners import REASONERS
 from interp.reasoners.lessons import Lesson, collate, next_token_loss
@@ -76,7 +76,8 @@ def test_a_shipped_folder_is_whole_and_small(name: str) -> None:
     assert {"card.json", "config.json", "reasoner.json", "model.safetensors", "tokenizer.json"} <= there
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5 * 2**20
     assert not (folder / checkpoint.FILE_NAME).exists()
-    assert {entry["dtype"] for key, entry in headers_of(folder) if key != "__metadata__"} == {"F16"}
+    kept = {entry["dtype"] for key, entry in headers_of(folder) if key != "__metadata__"}
+    assert kept == ({"F16"} if recipe(name).stored == "float16" else {"F16", "F8_E4M3"})
 
 
 # Stages that were added behind the last one after the shipped weights had been made without.
@@ -103,6 +104,26 @@ def test_a_card_describes_the_weights_and_the_recipe(name: str) -> None:
     # TransformerLens adds views of its own, so the parameters are counted in the files.
     shapes = [e["shape"] for key, e in headers_of(weights_folder(name)) if key != "__metadata__"]
     assert sum(math.prod(shape) for shape in shapes) == card["parameters"]
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_matrices_kept_in_8_bits_are_read_as_any_others(tmp_path: Path, dtype: torch.dtype | None) -> None:
+    from transformers import AutoModelForCausalLM
+
+    made = tiny(stored="float8_e4m3fn")
+    model = new_model(made, len(tokenizer_of(made)), seed=0)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    save(model, made, tmp_path / "small")
+    save(model, made.model_copy(update={"stored": "float16"}), tmp_path / "large")
+    sizes = [(tmp_path / each / "model.safetensors").stat().st_size for each in ("small", "large")]
+    assert sizes[0] < 0.8 * sizes[1]  # of so small a model; the header is most of the rest
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "small", **({"dtype": dtype} if dtype else {}))
+    assert {value.dtype for value in read.parameters()} == {dtype or torch.float16}
+    for name, value in read.named_parameters():
+        torch.testing.assert_close(before[name], model.get_parameter(name), rtol=0, atol=0)
+        # Three bits of mantissa, and steps of 2^-9 below 2^-6; vectors stay in fp16.
+        near = {"rtol": 2**-4, "atol": 2**-10} if value.ndim == 2 else {"rtol": 2**-11, "atol": 2**-14}
+        torch.testing.assert_close(value.float(), before[name], **near)
 
 
 def test_no_two_organisms_have_the_same_weights() -> None:
