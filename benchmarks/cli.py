@@ -89,7 +89,17 @@ def papers(
         raise UsageError("the shipped organisms are of seed 0; give --organisms FOLDER with --seed N for others.")
     with Bars() as bars:
         result = bench(only, full, bars, folder=organisms, seed=seed)
-    emit(result, as_json, lambda: print_measures(result))
+
+    def show() -> None:
+        print_measures(result)
+        if result["missing"]:
+            print(
+                f"\nnot measured, for they are not shipped: {', '.join(result['missing'])}.\n"
+                f"Train them with `cotlens organisms train NAME --seed {seed} --out FOLDER/NAME-seed{seed}`, and give "
+                "--organisms FOLDER."
+            )
+
+    emit(result, as_json, show)
 
 
 @app.command("subtext")

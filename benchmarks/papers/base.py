@@ -42,28 +42,38 @@ class Section:
 
 
 class Organisms:
-    """The organisms of one training seed: those in `folder` named `NAME-seedN`, and of seed 0 also the shipped ones."""
+    """The organisms of one training seed: those in `folder` named `NAME-seedN`, and of seed 0 also the shipped ones.
+
+    `missing` are those that were asked for and are not there.
+    """
 
     def __init__(self, folder: Path | None = None, seed: int = 0) -> None:
         self.folder, self.seed = folder, seed
+        self.missing: list[str] = []
         self._loaded: dict[str, Reasoner] = {}
 
     def load(self, name: str) -> Reasoner:
         """The reasoner called `name`, loaded once."""
         if name not in self._loaded:
-            from interp.loading import load
-
-            of_seed = f"{name}-seed{self.seed}"
-            if self.folder is not None and (self.folder / of_seed).is_dir():
-                self._loaded[name] = load(self.folder / of_seed)
-            elif self.seed == 0:
-                self._loaded[name] = load(name)
-            else:
-                raise StoreError(
-                    f"{of_seed} is not in the folder of organisms. Train it: `cotlens organisms train {name} "
-                    f"--seed {self.seed} --out FOLDER/{of_seed}`."
-                )
+            try:
+                self._loaded[name] = self._read(name)
+            except StoreError:
+                self.missing.append(name)
+                raise
         return self._loaded[name]
+
+    def _read(self, name: str) -> Reasoner:
+        from interp.loading import load
+
+        of_seed = f"{name}-seed{self.seed}"
+        if self.folder is not None and (self.folder / of_seed).is_dir():
+            return load(self.folder / of_seed)
+        if self.seed == 0:
+            return load(name)
+        raise StoreError(
+            f"{of_seed} is not in the folder of organisms. Train it: `cotlens organisms train {name} "
+            f"--seed {self.seed} --out FOLDER/{of_seed}`."
+        )
 
     def other_seeds(self, names: Iterable[str]) -> list[Organisms]:
         """Those of each further seed of which all of `names` are in the folder."""

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.earlier import OF_SEED
 from interp.problems.base import Problem
 from interp.stats import grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet
@@ -30,6 +31,7 @@ ARMS = {
     "self-reasoning-pause": "pauses",
     "self-reasoning-none": "no extra tokens",
 }
+GAPS = "Stopped gradients against the others: the mean loss over all steps (below 0: better)"
 PAPER = [
     PaperFigure(
         "loss with reasoning tokens against without",
@@ -236,15 +238,17 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     section.tables[
         "The hidden counter after step k, read after the first block (chance 0.2, or 0.4 given the parity)"
     ] = pd.DataFrame(reads)
-    section.notes = notes(taken, groups, organisms.seed)
+    section.tables[GAPS] = gaps(taken, groups)
+    section.notes = notes(section.tables[GAPS])
     for others in organisms.other_seeds(ARMS):
         again: dict[str, Taken] = {}
         for name, arm in ARMS.items():
             reasoner = others.load(name)
             again[arm] = predictions(reasoner, _gold(reasoner, n, "test"))
-        section.tables[f"Accuracy on the same tokens, training seed {others.seed}"] = _by_arm(again, "right")
-        section.tables[f"Loss (nats) on the same tokens, training seed {others.seed}"] = _by_arm(again, "loss")
-        section.notes += notes(again, groups, others.seed)
+        of_seed = f"{OF_SEED}{others.seed}"
+        section.tables[f"Accuracy on the same tokens{of_seed}"] = _by_arm(again, "right")
+        section.tables[f"Loss (nats) on the same tokens{of_seed}"] = _by_arm(again, "loss")
+        section.tables[f"{GAPS}{of_seed}"] = gaps(again, groups)
     return section
 
 
@@ -257,16 +261,22 @@ def _by_arm(taken: dict[str, Taken], which: str) -> pd.DataFrame:
     return pd.DataFrame([each.row(arm, which) for arm, each in taken.items()])
 
 
-def notes(taken: dict[str, Taken], groups: np.ndarray, seed: int) -> list[str]:
+def gaps(taken: dict[str, Taken], groups: np.ndarray) -> pd.DataFrame:
     """The stopped gradients against each other arm: the mean loss over all steps, paired by problem."""
     stopped, *others = taken
-    said = []
+    rows = []
     for other in others:
         gap = (taken[stopped].loss[:, :-1] - taken[other].loss[:, :-1]).mean(1)
         low, high = grouped_mean_interval(gap, groups)
         verdict = "worse" if low > 0 else "better" if high < 0 else "no different"
-        said.append(
-            f"Stopped gradients are {verdict} than {other} on seed {seed}: mean loss over +1 to "
-            f"+{taken[other].loss.shape[1] - 1} differs by {gap.mean():+.4f} nats [{low:+.4f}, {high:+.4f}]."
-        )
-    return said
+        rows.append({"than": other, "it is": verdict, "nats": float(gap.mean()), "95 %": [low, high]})
+    return pd.DataFrame(rows)
+
+
+def notes(found: pd.DataFrame) -> list[str]:
+    """Which way it came out, one line for each other arm."""
+    return [
+        f"Stopped gradients are {row['it is']} than {row['than']}: the mean loss over all steps differs by "
+        f"{row['nats']:+.4f} nats [{row['95 %'][0]:+.4f}, {row['95 %'][1]:+.4f}]."
+        for row in found.to_dict("records")
+    ]

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.harness import RESULTS, keep
 from benchmarks.papers.base import Organisms, Progress, Section
+from benchmarks.papers.earlier import with_earlier
 from benchmarks.papers.page import page
 from interp import measures
 from interp.console import Bars, plain
@@ -36,8 +37,8 @@ SYSTEMS = {
     "concealed": "Alignment faking",
     "recurrent": "Recurrent depth",
 }
-# These are begun first, so that no worker is left alone with one at the end.
-_SLOW = ("igsm", "maze", "heima", "lcm", "recurrent")
+# These are begun first, in this order, so that no worker is left alone with one at the end.
+_LONGEST = ("igsm", "heima", "maze", "recurrent", "self_reasoning", "coconut")
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,14 @@ def bench(
     """Measure all systems, or one, on the shipped organisms (or those of `seed` in `folder`), and keep the result.
 
     Systems are measured in processes of their own, as many at a time as there are cores; one alone is measured here.
-    What is done is kept at once, so that a run cut off loses only what was under way.
+    What is done is kept at once, so that a run cut off loses only what was under way; what was measured before of
+    organisms that are not here stays (see `earlier`). `missing` of the result names them.
     """
     if only is not None and only not in SYSTEMS:
         raise unknown("system", only, SYSTEMS)
-    names = [only] if only else sorted(SYSTEMS, key=lambda name: name not in _SLOW)
+    names = [only] if only else sorted(SYSTEMS, key=lambda name: [*_LONGEST, *SYSTEMS].index(name))
     work = [Work(name, full, folder, seed) for name in names]
-    kept = _kept()
+    kept, missing = _kept(), []
     with bars.stage(f"{SYSTEMS[only] if only else 'the systems'}{f', seed {seed}' if seed else ''}") as step:
         told: Iterable[tuple[int, dict[str, Any]]]
         if only:
@@ -79,26 +81,29 @@ def bench(
         for done, (number, said) in enumerate(told, 1):
             name = names[number]
             before = kept.get(name, {})
+            gone = said.pop("missing")
+            missing += gone
             if seed:
                 seeds = before.get("seeds", {})
                 seeds[str(seed)] = seeds.get(str(seed), {}) | said["measures"]
                 kept[name] = before | {"seeds": {number: seeds[number] for number in sorted(seeds, key=int)}}
             else:
-                kept[name] = said | {"seeds": before.get("seeds", {})}
+                kept[name] = with_earlier(said, before, gone) | {"seeds": before.get("seeds", {})}
             result = _write({name: kept[name] for name in SYSTEMS if name in kept})
             step(done, len(work))
-    return result
+    return result | {"missing": sorted(set(missing))}
 
 
 def measured(work: Work, progress: Progress = lambda done, total: None) -> dict[str, Any]:
     """A system's section as plain values; where an organism is missing, one that says so in place of figures."""
-    started = time.perf_counter()
+    started, organisms = time.perf_counter(), Organisms(work.folder, work.seed)
     try:
         module = importlib.import_module(f"benchmarks.papers.{work.name}")
-        section = module.measure(progress, work.full, Organisms(work.folder, work.seed))
+        section = module.measure(progress, work.full, organisms)
     except StoreError as error:
         section = Section(work.name, SYSTEMS[work.name], notes=[f"not measured: {error}"])
-    return _told(section) | {"seconds": round(time.perf_counter() - started, 1), "full": work.full}
+    seconds = round(time.perf_counter() - started, 1)
+    return _told(section) | {"seconds": seconds, "full": work.full, "missing": organisms.missing}
 
 
 def _write(systems: dict[str, Any]) -> dict[str, Any]:

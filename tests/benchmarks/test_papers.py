@@ -72,14 +72,39 @@ def test_a_run_of_one_system_leaves_the_others_as_they_were(systems: list) -> No
         table.bench("tow", False, Bars())
 
 
-def test_a_missing_organism_is_said_in_place_of_its_figures(systems: list, tmp_path: Path) -> None:
-    def missing(*_: object) -> Section:
-        raise StoreError("organism 'x' has no weights. Train it.")
+def without_organism(progress: object, full: bool, organisms: Organisms) -> Section:
+    organisms.load("graph-direct")
+    raise AssertionError("graph-direct is not shipped")
 
-    sys.modules["benchmarks.papers.one"].measure = missing  # type: ignore[attr-defined]
+
+def test_a_missing_organism_is_said_in_place_of_its_figures(
+    systems: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", without_organism)
     result = table.bench(None, False, Bars(), engine="inline")
-    assert set(values(result)) == {"papers.lcm.next_step_accuracy"}
-    assert "- not measured: organism 'x' has no weights. Train it." in (tmp_path / "papers.md").read_text()
+    assert set(values(result)) == {"papers.lcm.next_step_accuracy"} and result["missing"] == ["graph-direct"]
+    assert "- not measured: organism 'graph-direct' is not shipped." in (tmp_path / "papers.md").read_text()
+
+
+def test_what_was_measured_before_stays_where_the_organisms_are_missing_now(
+    systems: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = table.bench(None, False, Bars(), engine="inline")
+    monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", without_organism)
+    again = table.bench("one", False, Bars())
+    assert again["systems"] == before["systems"] and again["missing"] == ["graph-direct"]
+    again = table.bench("one", False, Bars(), folder=tmp_path, seed=1)
+    assert again["systems"]["one"] == before["systems"]["one"] | {"seeds": {"1": {}}}
+    assert "missing" not in json.loads((tmp_path / "papers.json").read_text())
+
+
+def test_the_command_says_which_organisms_were_missing(
+    systems: list, monkeypatch: pytest.MonkeyPatch, cotlens
+) -> None:
+    monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", without_organism)
+    said = cotlens("bench", "papers", "--only", "one")
+    assert "not measured, for they are not shipped: graph-direct." in said.out
+    assert "--seed 0 --out FOLDER/NAME-seed0`" in said.out
 
 
 def test_another_seeds_figures_stand_beside_the_shipped_ones(systems: list, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from benchmarks.papers.self_reasoning import Taken, gold_trace, notes, predictions, reading_columns
+from benchmarks.papers.self_reasoning import Taken, gaps, gold_trace, notes, predictions, reading_columns
 from interp.models.load import wrap
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task
@@ -112,6 +112,6 @@ def test_notes_say_which_way_it_came_out_and_no_more():
         "better": Taken(right, base - 0.1 + 0.01 * rng.standard_normal(base.shape)),
         "alike": Taken(right, base + 0.01 * rng.standard_normal(base.shape)),
     }
-    said = notes(taken, np.arange(400), 2)
+    said = notes(gaps(taken, np.arange(400)))
     assert "are better than worse" in said[0] and "are worse than better" in said[1]
     assert "are no different than alike" in said[2]

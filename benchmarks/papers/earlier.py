@@ -1,0 +1,39 @@
+"""What stays of an earlier run where a later one lacks some of its organisms.
+
+Not all organisms are shipped. Whoever measures the shipped ones again should not lose what was measured of the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+OF_SEED = ", training seed "  # within the caption of a table of another training seed
+NOTE = "Rows of organisms that were not here are of an earlier run."
+
+
+def with_earlier(said: dict[str, Any], before: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+    """`said` with what only `before` has: tables of other training seeds and, of organisms that are `missing`, rows.
+
+    A row is known by its first two columns. A section with no tables at all gives way to the earlier one.
+    """
+    if not before.get("tables"):
+        return said
+    if not said["tables"]:
+        return {key: value for key, value in before.items() if key != "seeds"}
+    tables, notes = dict(said["tables"]), list(said["notes"])
+    for caption, rows in before["tables"].items():
+        if caption not in tables and OF_SEED in caption:
+            tables[caption] = rows
+        elif caption in tables and missing:
+            here = {_key(row) for row in tables[caption]}
+            gone = [row for row in rows if _key(row) not in here]
+            order = [_key(row) for row in rows]
+            tables[caption] = sorted(
+                [*tables[caption], *gone], key=lambda row: order.index(_key(row)) if _key(row) in order else len(order)
+            )
+            notes += [NOTE] if gone and NOTE not in notes else []
+    return said | {"tables": tables, "notes": notes}
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(value) for value in list(row.values())[:2])

@@ -1,0 +1,47 @@
+"""What a later run with fewer organisms leaves of an earlier one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.papers.earlier import NOTE, OF_SEED, with_earlier
+
+
+def section(arms: dict[str, float], **more: Any) -> dict[str, Any]:
+    rows = [{"task": "graph", "arm": arm, "accuracy": value} for arm, value in arms.items()]
+    return {"tables": {"right": rows}, "notes": ["said"], **more}
+
+
+BEFORE = section({"text": 0.9, "direct": 0.2, "Coconut": 0.8}, seeds={"1": {}})
+
+
+def test_rows_of_missing_organisms_stay_where_they_stood() -> None:
+    found = with_earlier(section({"Coconut": 1.0, "text": 0.7, "new": 0.5}), BEFORE, ["graph-direct"])
+    assert [(row["arm"], row["accuracy"]) for row in found["tables"]["right"]] == [
+        ("text", 0.7),
+        ("direct", 0.2),
+        ("Coconut", 1.0),
+        ("new", 0.5),
+    ]
+    assert found["notes"] == ["said", NOTE]
+    assert with_earlier(found, BEFORE, ["graph-direct"]) == found
+
+
+def test_a_run_with_all_organisms_takes_the_place_of_the_earlier_one() -> None:
+    later = section({"text": 0.7})
+    assert with_earlier(later, BEFORE, []) == later
+    assert with_earlier(later, {}, ["graph-direct"]) == later
+
+
+def test_tables_of_other_training_seeds_stay_until_measured_again() -> None:
+    caption = f"right{OF_SEED}1"
+    before = {"tables": {caption: [{"arm": "text"}], "renamed since": []}, "notes": []}
+    assert set(with_earlier(section({"text": 1.0}), before, [])["tables"]) == {"right", caption}
+    later = {"tables": {caption: [{"arm": "direct"}]}, "notes": []}
+    assert with_earlier(later, before, [])["tables"] == later["tables"]
+
+
+def test_nothing_measured_leaves_everything() -> None:
+    nothing = {"tables": {}, "notes": ["not measured: no organism"]}
+    assert with_earlier(nothing, BEFORE, ["graph-direct"]) == {k: v for k, v in BEFORE.items() if k != "seeds"}
+    assert with_earlier(nothing, {"seeds": {}}, ["graph-direct"]) == nothing
