@@ -98,9 +98,7 @@ def test_what_was_measured_before_stays_where_the_organisms_are_missing_now(
     assert "missing" not in json.loads((tmp_path / "papers.json").read_text())
 
 
-def test_the_command_says_which_organisms_were_missing(
-    systems: list, monkeypatch: pytest.MonkeyPatch, cotlens
-) -> None:
+def test_the_command_says_which_organisms_were_missing(systems: list, monkeypatch: pytest.MonkeyPatch, cotlens) -> None:
     monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", without_organism)
     said = cotlens("bench", "papers", "--only", "one")
     assert "not measured, for they are not shipped: graph-direct." in said.out
