@@ -9,7 +9,7 @@ Training multiplies matrices in bf16 where the machine has it, as the organisms'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
-from interp.hardware import mixed_precision
+from interp.hardware import mixed_precision, training_attention
+from interp.models.plain import plain_of
 from interp.problems.base import checked_seed
 from probes.f1 import macro_f1
 from probes.packing import Batch, Item, batches
@@ -156,7 +157,7 @@ class VProbe:
             inputs = inputs.masked_scatter(batch.silent[..., None], batch.latents.to(inputs))
         barred = torch.zeros(batch.mask.shape, dtype=inputs.dtype, device=inputs.device)
         barred = barred.masked_fill(~batch.mask, torch.finfo(inputs.dtype).min)
-        out = self._reasoner.base(
+        out = _body(self._reasoner)(
             inputs_embeds=inputs, attention_mask=barred, position_ids=batch.positions, use_cache=False
         )
         return out.last_hidden_state[batch.ends]
@@ -167,3 +168,9 @@ class VProbe:
         for batch in packed:
             read[batch.items] = self.classes_[self.head_(self._states(batch)).argmax(dim=1).cpu().numpy()]
         return read
+
+
+def _body(reasoner: Reasoner) -> Any:
+    """The model to run: its plain twin, whose attention is fused, where that trains the fastest."""
+    plain = plain_of(reasoner.model) if training_attention(reasoner.device) == "sdpa" else None
+    return reasoner.base if plain is None else plain.base

@@ -70,8 +70,10 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     for label in LABELS:
         few = FULL_OTHER if full else N_OTHER
         items = items_of(about if label == "necessary" else about[:few], label, SEED)
-        controls = (*CONTROLS, "shuffled_labels") if label == "necessary" else CONTROLS
-        found[label] = vprobe(reasoner, items, controls=controls, untrained=untrained)
+        controls, models = CONTROLS, {"random_init": untrained["random_init"]}
+        if label == "necessary":
+            controls, models = (*CONTROLS, "shuffled_labels"), untrained
+        found[label] = vprobe(reasoner, items, controls=controls, untrained=models)
         if label == "necessary":
             necessary_items = [items[k] for k in found[label].test]
         step()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from interp.errors import UsageError
 from interp.problems.base import Problem
@@ -122,11 +121,12 @@ class _Given(TextReasoner):
                     f"a thought of {len(thought)} tokens leaves no room for the answer to {problem.question[:60]!r}: "
                     f"{self.name} has {self.max_positions} positions."
                 )
-        for k in range(max(map(len, given), default=0)):
-            here = torch.tensor([k < len(thought) for thought in given])
-            ids = torch.tensor([thought[k] if k < len(thought) else self.pad_id for thought in given])
-            steps = [min(k // self.config.thoughts_per_step + 1, problem.n_steps) for problem in problems]
-            rollout.feed(channel=Channel.THOUGHT, ids=ids, active=here, steps=steps, thought=k + 1, sampled=False)
+        each = self.config.thoughts_per_step
+        steps = [
+            [min(k // each + 1, problem.n_steps) for k in range(len(thought))]
+            for thought, problem in zip(given, problems, strict=True)
+        ]
+        rollout.feed_texts(given, channel=Channel.THOUGHT, steps=steps)
         return given
 
 

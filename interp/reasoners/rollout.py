@@ -199,6 +199,33 @@ class Rollout:
         inputs = self.embed(there) if embeds is None else embeds
         self._forward(inputs[:, None], real, moving=channel not in self._sharing)
 
+    @torch.no_grad()
+    def feed_texts(self, texts: Sequence[Sequence[int]], *, channel: Channel, steps: Sequence[Sequence[int]]) -> None:
+        """Append to each row the whole text that is given for it, and run the model over all of them at once.
+
+        As `feed` for one position after the other, `thought` counted from 1, in a single pass.
+        """
+        width = max(map(len, texts), default=0)
+        if not width:
+            return
+        ids = np.full((len(texts), width), self.pad_id)
+        real = np.zeros((len(texts), width), bool)
+        starts = [len(row.token_ids) for row in self.rows]
+        for k, (row, text) in enumerate(zip(self.rows, texts, strict=True)):
+            ids[k, : len(text)], real[k, : len(text)] = text, True
+            row.token_ids += text
+            row.channel += [channel] * len(text)
+            row.step += steps[k]
+            row.thought += range(1, len(text) + 1)
+            row.entropy += [float("nan")] * len(text)
+            row.logprob += [float("nan")] * len(text)
+        before = self._last
+        states = self._forward(self.embed(sent(ids, self.device)), real)
+        for column in range(width):
+            members = np.flatnonzero(real[:, column]).tolist()
+            added = [(self.rows[k], starts[k] + column) for k in members]
+            self._unsettled.append((states[:, column - 1] if column else before, added, members))
+
     def _measure(self, ids: Int[Tensor, " batch"], cells: list[tuple[Row, int, int, bool]]) -> None:
         """Of what is written next: the entropy, and the probability of these tokens, for the cells (row, position, batch
         row, whether the token was sampled)."""
@@ -256,13 +283,13 @@ class Rollout:
 
     def _forward(
         self, inputs: Float[Tensor, "batch new d_model"], real: Bool[np.ndarray, "batch new"], moving: bool = True
-    ) -> None:
+    ) -> Float[Tensor, "batch new d_model"]:
         with torch.inference_mode() if self._plain else torch.no_grad():
-            self._run(inputs, real, moving)
+            return self._run(inputs, real, moving)
 
     def _run(
         self, inputs: Float[Tensor, "batch new d_model"], real: Bool[np.ndarray, "batch new"], moving: bool
-    ) -> None:
+    ) -> Float[Tensor, "batch new d_model"]:
         new = real.shape[1]
         everywhere = real is self._everyone or bool(real.all())
         if real is self._everyone:  # most passes of a loop: nothing to count
@@ -304,3 +331,4 @@ class Rollout:
             self.last = newest if self._last.numel() == 0 else torch.where(some[:, None], newest, self._last)
         for action in self.where.after:
             action(self)
+        return states

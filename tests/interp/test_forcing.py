@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 import interp
@@ -34,6 +35,7 @@ def test_its_own_thought_brings_its_own_trace_back(text: interp.Reasoner, proble
             again.answer,
         )
         assert own.text == again.text and own.correct == again.correct
+        np.testing.assert_allclose(own.entropy, again.entropy, atol=1e-4)
 
 
 def test_text_and_token_ids_are_the_same_thought(text: interp.Reasoner, problems: list[Problem]) -> None:
