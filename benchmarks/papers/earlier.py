@@ -5,6 +5,7 @@ Not all organisms are shipped. Whoever measures the shipped ones again should no
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 OF_SEED = ", training seed "  # within the caption of a table of another training seed
@@ -14,7 +15,7 @@ NOTE = "Rows of organisms that were not here are of an earlier run."
 def with_earlier(said: dict[str, Any], before: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     """`said` with what only `before` has: tables of other training seeds and, of organisms that are `missing`, rows.
 
-    A row is known by its first two columns. A section with no tables at all gives way to the earlier one.
+    A row is known by the words in its first two columns, up to the first number. A section with no tables at all gives way to the earlier one.
     """
     if not before.get("tables"):
         return said
@@ -36,4 +37,4 @@ def with_earlier(said: dict[str, Any], before: dict[str, Any], missing: list[str
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(value) for value in list(row.values())[:2])
+    return tuple(takewhile(lambda value: isinstance(value, str), list(row.values())[:2]))

@@ -27,6 +27,11 @@ def test_rows_of_missing_organisms_stay_where_they_stood() -> None:
     assert with_earlier(found, BEFORE, ["graph-direct"]) == found
 
 
+def test_a_figure_in_the_second_column_does_not_tell_rows_apart() -> None:
+    before, later = ({"tables": {"labels": [{"label": "known", "f1": f1}]}, "notes": []} for f1 in (0.5, 0.6))
+    assert with_earlier(later, before, ["igsm"]) == later
+
+
 def test_a_run_with_all_organisms_takes_the_place_of_the_earlier_one() -> None:
     later = section({"text": 0.7})
     assert with_earlier(later, BEFORE, []) == later
