@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from interp.reasoners.options import ThinkOptions
 
 ROOM = 64  # positions beyond the prompt that buffers have at first, where nothing is known of what will be thought
+_AT_ONCE = 256  # positions of a text in one pass, so that its mask stays small beside the model
 _TOGETHER = 64  # fed positions, each of a whole batch, whose entropies are computed at once
 
 
@@ -201,13 +202,11 @@ class Rollout:
 
     @torch.no_grad()
     def feed_texts(self, texts: Sequence[Sequence[int]], *, channel: Channel, steps: Sequence[Sequence[int]]) -> None:
-        """Append to each row the whole text that is given for it, and run the model over all of them at once.
+        """Append to each row the whole text that is given for it, and run the model over many positions at once.
 
-        As `feed` for one position after the other, `thought` counted from 1, in a single pass.
+        As `feed` for one position after the other, with `thought` counted from 1.
         """
-        width = max(map(len, texts), default=0)
-        if not width:
-            return
+        width = max(map(len, texts))
         ids = np.full((len(texts), width), self.pad_id)
         real = np.zeros((len(texts), width), bool)
         starts = [len(row.token_ids) for row in self.rows]
@@ -219,12 +218,13 @@ class Rollout:
             row.thought += range(1, len(text) + 1)
             row.entropy += [float("nan")] * len(text)
             row.logprob += [float("nan")] * len(text)
-        before = self._last
-        states = self._forward(self.embed(sent(ids, self.device)), real)
-        for column in range(width):
-            members = np.flatnonzero(real[:, column]).tolist()
-            added = [(self.rows[k], starts[k] + column) for k in members]
-            self._unsettled.append((states[:, column - 1] if column else before, added, members))
+        for first in range(0, width, _AT_ONCE):
+            here, before = real[:, first : first + _AT_ONCE], self._last
+            states = self._forward(self.embed(sent(ids[:, first : first + _AT_ONCE], self.device)), here)
+            for column in range(here.shape[1]):
+                members = np.flatnonzero(here[:, column]).tolist()
+                added = [(self.rows[k], starts[k] + first + column) for k in members]
+                self._unsettled.append((states[:, column - 1] if column else before, added, members))
 
     def _measure(self, ids: Int[Tensor, " batch"], cells: list[tuple[Row, int, int, bool]]) -> None:
         """Of what is written next: the entropy, and the probability of these tokens, for the cells (row, position, batch

@@ -11,6 +11,7 @@ import interp
 from interp.causal.forcing import force, gold_thought, resume, thought_ids
 from interp.errors import UsageError
 from interp.problems.base import Problem
+from interp.reasoners import rollout
 from interp.traces import Channel
 
 
@@ -36,6 +37,24 @@ def test_its_own_thought_brings_its_own_trace_back(text: interp.Reasoner, proble
         )
         assert own.text == again.text and own.correct == again.correct
         np.testing.assert_allclose(own.entropy, again.entropy, atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_a_thought_may_be_read_in_parts(
+    text: interp.Reasoner, problems: list[Problem], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thoughts = [gold_thought(problem) for problem in problems]
+    whole = force(text, problems, thoughts)
+    monkeypatch.setattr(rollout, "_AT_ONCE", at_once)
+    for one, other in zip(whole, force(text, problems, thoughts), strict=True):
+        assert (one.token_ids, one.channel, one.step, one.thought) == (
+            other.token_ids,
+            other.channel,
+            other.step,
+            other.thought,
+        )
+        np.testing.assert_allclose(one.entropy, other.entropy, atol=1e-4)
+        np.testing.assert_allclose(one.logprob, other.logprob, atol=1e-4)
 
 
 def test_text_and_token_ids_are_the_same_thought(text: interp.Reasoner, problems: list[Problem]) -> None:
