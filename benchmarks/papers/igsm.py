@@ -70,12 +70,12 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     for label in LABELS:
         few = FULL_OTHER if full else N_OTHER
         items = items_of(about if label == "necessary" else about[:few], label, SEED)
-        controls, models = CONTROLS, {"random_init": untrained["random_init"]}
         if label == "necessary":
-            controls, models = (*CONTROLS, "shuffled_labels"), untrained
-        found[label] = vprobe(reasoner, items, controls=controls, untrained=models)
-        if label == "necessary":
+            found[label] = vprobe(reasoner, items, controls=(*CONTROLS, "shuffled_labels"), untrained=untrained)
             necessary_items = [items[k] for k in found[label].test]
+        else:
+            drawn = {"random_init": untrained["random_init"]}
+            found[label] = vprobe(reasoner, items, controls=CONTROLS, untrained=drawn)
         step()
     before = before_mistakes(reasoner, about, harder)
     step()
