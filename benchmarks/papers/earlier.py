@@ -15,7 +15,8 @@ NOTE = "Rows of organisms that were not here are of an earlier run."
 def with_earlier(said: dict[str, Any], before: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     """`said` with what only `before` has: tables of other training seeds and, of organisms that are `missing`, rows.
 
-    A row is known by the words in its first two columns, up to the first number. A section with no tables at all gives way to the earlier one.
+    A row is known by the words in its first two columns, up to the first number. A section with no tables at all gives
+    way to the earlier one.
     """
     if not before.get("tables"):
         return said
@@ -26,14 +27,17 @@ def with_earlier(said: dict[str, Any], before: dict[str, Any], missing: list[str
         if caption not in tables and OF_SEED in caption:
             tables[caption] = rows
         elif caption in tables and missing:
-            here = {_key(row) for row in tables[caption]}
-            gone = [row for row in rows if _key(row) not in here]
-            order = [_key(row) for row in rows]
-            tables[caption] = sorted(
-                [*tables[caption], *gone], key=lambda row: order.index(_key(row)) if _key(row) in order else len(order)
-            )
-            notes += [NOTE] if gone and NOTE not in notes else []
+            tables[caption] = _together(tables[caption], rows)
+            if len(tables[caption]) > len(said["tables"][caption]) and NOTE not in notes:
+                notes.append(NOTE)
     return said | {"tables": tables, "notes": notes}
+
+
+def _together(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These rows and those that are only in `earlier`, in the order of that."""
+    here = set(map(_key, rows))
+    order = list(dict.fromkeys(map(_key, [*earlier, *rows])))
+    return sorted([*rows, *(row for row in earlier if _key(row) not in here)], key=lambda row: order.index(_key(row)))
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

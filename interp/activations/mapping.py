@@ -123,10 +123,10 @@ class Region:
 
     def take(self, rows: Int[np.ndarray, " n"], out: np.ndarray | None = None) -> Float32[np.ndarray, "n d"]:
         """Rows by their number over all shards, which has to be one that is there; in `out` where it is given."""
-        if len(self._firsts) > 1:
-            rows = rows + self._shifts[np.searchsorted(self._firsts, rows, side="right") - 1]
         import torch
 
+        if len(self._firsts) > 1:
+            rows = rows + self._shifts[np.searchsorted(self._firsts, rows, side="right") - 1]
         out = checked_out(out, len(rows), self._width)
         # PyTorch's, for it copies rows on all threads that it may use; numpy's `take` on one.
         there, wanted = torch.from_numpy(out), torch.from_numpy(np.ascontiguousarray(rows, np.int64))

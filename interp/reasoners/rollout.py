@@ -6,7 +6,7 @@ that is not active gets a masked padding column, so batched thinking equals thin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +42,16 @@ class Row:
     logprob: list[float] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+
+    def extend(self, tokens: Sequence[int], channel: Channel, steps: Sequence[int], thoughts: Iterable[int]) -> None:
+        """Append several positions, of which nothing was measured yet."""
+        unknown = [float("nan")] * len(tokens)
+        self.token_ids += tokens
+        self.channel += [channel] * len(tokens)
+        self.step += steps
+        self.thought += thoughts
+        self.entropy += unknown
+        self.logprob += unknown
 
     def ends_with(self, ids: list[int]) -> bool:
         """Whether the last tokens of the visible thought are `ids`."""
@@ -114,20 +124,22 @@ class Rollout:
         self._read_prompts(prompts, options.padding_side)
 
     def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
-        width = max(map(len, prompts))
-        ids = np.full((len(prompts), width), self.pad_id)
-        real = np.zeros((len(prompts), width), bool)
-        for k, prompt in enumerate(prompts):
-            span = slice(width - len(prompt), width) if padding_side == "left" else slice(0, len(prompt))
-            ids[k, span], real[k, span] = prompt, True
-            row = self.rows[k]
-            row.token_ids += prompt
-            row.channel += [Channel.PROMPT] * len(prompt)
-            row.step += [0] * len(prompt)
-            row.thought += [0] * len(prompt)
-            row.entropy += [float("nan")] * len(prompt)
-            row.logprob += [float("nan")] * len(prompt)
+        ids, real = self._padded(prompts, left=padding_side == "left")
+        for row, prompt in zip(self.rows, prompts, strict=True):
+            row.extend(prompt, Channel.PROMPT, [0] * len(prompt), [0] * len(prompt))
         self._forward(self.embed(sent(ids, self.device)), real)
+
+    def _padded(
+        self, texts: Sequence[Sequence[int]], left: bool = False
+    ) -> tuple[Int[np.ndarray, "batch width"], Bool[np.ndarray, "batch width"]]:
+        """Texts as rows of one width, padded on the right or on the left, and which cells are theirs."""
+        width = max(map(len, texts))
+        ids = np.full((len(texts), width), self.pad_id)
+        real = np.zeros((len(texts), width), bool)
+        for k, text in enumerate(texts):
+            span = slice(width - len(text), width) if left else slice(0, len(text))
+            ids[k, span], real[k, span] = text, True
+        return ids, real
 
     @property
     def last(self) -> Float[Tensor, "batch d_model"]:
@@ -206,19 +218,11 @@ class Rollout:
 
         As `feed` for one position after the other, with `thought` counted from 1.
         """
-        width = max(map(len, texts))
-        ids = np.full((len(texts), width), self.pad_id)
-        real = np.zeros((len(texts), width), bool)
+        ids, real = self._padded(texts)
         starts = [len(row.token_ids) for row in self.rows]
-        for k, (row, text) in enumerate(zip(self.rows, texts, strict=True)):
-            ids[k, : len(text)], real[k, : len(text)] = text, True
-            row.token_ids += text
-            row.channel += [channel] * len(text)
-            row.step += steps[k]
-            row.thought += range(1, len(text) + 1)
-            row.entropy += [float("nan")] * len(text)
-            row.logprob += [float("nan")] * len(text)
-        for first in range(0, width, _AT_ONCE):
+        for row, text, numbers in zip(self.rows, texts, steps, strict=True):
+            row.extend(text, channel, numbers, range(1, len(text) + 1))
+        for first in range(0, ids.shape[1], _AT_ONCE):
             here, before = real[:, first : first + _AT_ONCE], self._last
             states = self._forward(self.embed(sent(ids[:, first : first + _AT_ONCE], self.device)), here)
             for column in range(here.shape[1]):
