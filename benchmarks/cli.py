@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Take measures, side by side with peers in one process, and keep them under benchmarks/results/.")
 
@@ -20,7 +20,7 @@ def probes(
     as_json: AsJson = False,
 ) -> None:
     """The batched solver beside scikit-learn, and false discoveries over noise."""
-    from benchmarks.probes import bench
+    from benchmarks.probes.figures import bench
 
     _timed(bench, repetitions, as_json)
 
@@ -32,7 +32,7 @@ def sae(
     as_json: AsJson = False,
 ) -> None:
     """SAE training beside SAELens, and single features as read-outs beside untrained dictionaries."""
-    from benchmarks.sae import bench
+    from benchmarks.sae.figures import bench
 
     _timed(bench, repetitions, as_json, organism)
 
@@ -44,7 +44,8 @@ def capture(
     as_json: AsJson = False,
 ) -> None:
     """Recording beside a bare forward pass, other libraries and a Coconut loop, and its peak memory."""
-    from benchmarks import capture, capture_device
+    from benchmarks.capture import contest as capture
+    from benchmarks.capture import device as capture_device
     from interp.models.reading import choose_device
     from interp.models.report import Loaded
 
@@ -60,7 +61,7 @@ def store(
     as_json: AsJson = False,
 ) -> None:
     """Reading a store beside a raw memory map and beside what SAELens writes, and how both grow."""
-    from benchmarks.store import bench
+    from benchmarks.store.contest import bench
 
     _timed(bench, repetitions, as_json)
 
@@ -140,7 +141,7 @@ def causal(
 
     Of an organism that is there in several training seeds the worst counts.
     """
-    from benchmarks.causal import bench
+    from benchmarks.causal.figures import bench
     from interp.errors import UsageError
 
     if organisms is not None and not organisms.is_dir():
@@ -165,7 +166,7 @@ def decoders(
     as_json: AsJson = False,
 ) -> None:
     """Every decoder on every organism with latents: exact match, controls, calibration, cost, and both lenses."""
-    from benchmarks.decoders import bench
+    from benchmarks.decoders.figures import bench
     from interp.errors import UsageError
 
     if organisms is not None and not organisms.is_dir():

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp import palette
-from interp.files import commit
+from interp.runtime import palette
+from interp.runtime.files import commit
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

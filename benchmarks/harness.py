@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import quantile_test
 
-from interp.files import commit
+from interp.runtime.files import commit
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMA_VERSION = 1

@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.decoder_table import decoder_table
-from benchmarks.decoder_transfer import transfer_table
-from benchmarks.sae_answer import sae_answer
+from benchmarks.decoders.table import decoder_table
+from benchmarks.decoders.transfer import transfer_table
+from benchmarks.sae.answer import sae_answer
 from benchmarks.shown import other_seeds, peer_of
 from dashboards.runs import Run
-from interp import palette
 from interp.organisms.catalog import card, recipe, shipped
+from interp.runtime import palette
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from interp.measures import meets
+from interp.statistics.measures import meets
 
 VERDICTS = {True: "met", False: "short", None: "not measured"}
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
-    """One measure, as `interp.measures.report` gives it, under the headings that tables have."""
+    """One measure, as `interp.statistics.measures.report` gives it, under the headings that tables have."""
     return {
         "measure": row["id"],
         "what": row["says"],

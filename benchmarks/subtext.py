@@ -12,14 +12,14 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.harness import keep
-from interp.console import Bars, plain
 from interp.errors import UsageError
-from interp.measures import report
-from interp.stats import grouped_mean_interval
-from interp.wording import Wording
-from probes.discovery import discover
-from probes.locating import locate
-from probes.subtext import labels_of, measure, paraphrase
+from interp.runtime.console import Bars, plain
+from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.measures import report
+from interp.text.wording import Wording
+from probes.subtext.discover import discover
+from probes.subtext.locate import locate
+from probes.subtext.measure import labels_of, measure, paraphrase
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -42,9 +42,9 @@ class Cache:
 
     def load(self, name: str, seed: int) -> Reasoner | None:
         """The organism, or None where it is neither shipped nor there."""
-        from interp.loading import load
-        from interp.organisms.build import train_organism
+        from interp.loading.load import load
         from interp.organisms.catalog import shipped
+        from interp.organisms.training.build import train_organism
 
         if seed == 0 and name in shipped():
             return load(name)

@@ -12,13 +12,13 @@ from typing import Any
 
 import interp
 from dashboards.study import Study, accuracy_of, interchange_figures, require_thoughts, step_figures, study
-from interp.console import Bars, plain
 from interp.errors import StoreError, UsageError, checked_count
-from interp.files import commit, explained
-from interp.measures import report as measures_report
 from interp.organisms.catalog import recipe
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
+from interp.runtime.console import Bars, plain
+from interp.runtime.files import commit, explained
+from interp.statistics.measures import report as measures_report
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1

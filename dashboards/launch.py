@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from dashboards.runs import Run, newest_run
-from interp import palette
 from interp.errors import UsageError
+from interp.runtime import palette
 
 HOST = "127.0.0.1"
 RUN_VARIABLE = "COTLENS_RUN"

@@ -9,8 +9,8 @@ import pandas as pd
 
 from dashboards import charts
 from dashboards.runs import Run
-from interp import palette
-from interp.files import commit
+from interp.runtime import palette
+from interp.runtime.files import commit
 
 SHOWN = 40
 

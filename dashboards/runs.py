@@ -12,7 +12,7 @@ import pandas as pd
 from interp.activations import Store
 from interp.errors import StoreError
 from interp.traces import TraceSet
-from probes.results import Sweep
+from probes.sweeps.results import Sweep
 
 RUN_FILE = "run.json"
 

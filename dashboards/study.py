@@ -21,19 +21,19 @@ import pandas as pd
 import interp
 import probes
 from interp.activations.store import parquet_bytes
-from interp.decoders.evaluate import pooled_scores
+from interp.activations.targets import structures
+from interp.decoders.evaluation.read_outs import pooled_scores
 from interp.errors import UsageError
-from interp.files import commit
-from interp.splits import grouped_split
-from interp.stats import grouped_mean_interval
-from interp.targets import structures
+from interp.runtime.files import commit
+from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from interp.causal.interchange import Interchange
-    from interp.console import Bars
-    from interp.decoders.evaluate import ReadOuts
+    from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.problems import Problem
     from interp.reasoners import Reasoner
+    from interp.runtime.console import Bars
 
 DICTIONARIES = ("sae", "random_dictionary", "pca", "neurons")
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from interp.activations import Store, capture
+    from interp.causal.evaluation import evaluate
     from interp.causal.interchange import interchange
-    from interp.decoders.evaluate import ReadOuts, decode
-    from interp.evaluation import evaluate
-    from interp.loading import load, random_init
+    from interp.decoders.evaluation.read_outs import ReadOuts, decode
+    from interp.loading.load import load, random_init
     from interp.problems import Problem, task
     from interp.reasoners import Intervention, Monitor, Reasoner
     from interp.traces import Trace, TraceSet
@@ -39,17 +39,17 @@ _HOMES = {
     "Intervention": "interp.reasoners",
     "Monitor": "interp.reasoners",
     "Problem": "interp.problems",
-    "ReadOuts": "interp.decoders.evaluate",
+    "ReadOuts": "interp.decoders.evaluation.read_outs",
     "Reasoner": "interp.reasoners",
     "Store": "interp.activations.store",
     "Trace": "interp.traces",
     "TraceSet": "interp.traces",
     "capture": "interp.activations.capturing",
-    "decode": "interp.decoders.evaluate",
-    "evaluate": "interp.evaluation",
+    "decode": "interp.decoders.evaluation.read_outs",
+    "evaluate": "interp.causal.evaluation",
     "interchange": "interp.causal.interchange",
-    "load": "interp.loading",
-    "random_init": "interp.loading",
+    "load": "interp.loading.load",
+    "random_init": "interp.loading.load",
     "task": "interp.problems",
 }
 

@@ -15,8 +15,8 @@ import pandas as pd
 from jaxtyping import Float32
 
 from interp.errors import StoreError
-from interp.files import commit, place
 from interp.problems.base import Problem
+from interp.runtime.files import commit, place
 
 SCHEMA_VERSION = 1
 GROUP = 256  # traces in a row group, so that a part of a file can be read alone

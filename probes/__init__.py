@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from probes.attention import AttentionProbe
-    from probes.estimators import LogisticProbe, RidgeProbe
-    from probes.generative import LDAProbe, MassMeanProbe
-    from probes.mlp import MLPProbe
-    from probes.results import Sweep
-    from probes.saved import SavedProbe, load_probe, save_probe
-    from probes.step_embedding import StepEmbeddingProbe
-    from probes.sweeping import sweep
+    from probes.estimators.attention import AttentionProbe
+    from probes.estimators.class_means import LDAProbe, MassMeanProbe
+    from probes.estimators.linear import LogisticProbe, RidgeProbe
+    from probes.estimators.mlp import MLPProbe
+    from probes.estimators.saved import SavedProbe, load_probe, save_probe
+    from probes.estimators.step_embedding import StepEmbeddingProbe
+    from probes.sweeps.results import Sweep
+    from probes.sweeps.run import sweep
 
 __all__ = [
     "AttentionProbe",
@@ -29,18 +29,18 @@ __all__ = [
     "sweep",
 ]
 _HOMES = {
-    "AttentionProbe": "probes.attention",
-    "LDAProbe": "probes.generative",
-    "LogisticProbe": "probes.estimators",
-    "MLPProbe": "probes.mlp",
-    "MassMeanProbe": "probes.generative",
-    "RidgeProbe": "probes.estimators",
-    "SavedProbe": "probes.saved",
-    "StepEmbeddingProbe": "probes.step_embedding",
-    "Sweep": "probes.results",
-    "load_probe": "probes.saved",
-    "save_probe": "probes.saved",
-    "sweep": "probes.sweeping",
+    "AttentionProbe": "probes.estimators.attention",
+    "LDAProbe": "probes.estimators.class_means",
+    "LogisticProbe": "probes.estimators.linear",
+    "MLPProbe": "probes.estimators.mlp",
+    "MassMeanProbe": "probes.estimators.class_means",
+    "RidgeProbe": "probes.estimators.linear",
+    "SavedProbe": "probes.estimators.saved",
+    "StepEmbeddingProbe": "probes.estimators.step_embedding",
+    "Sweep": "probes.sweeps.results",
+    "load_probe": "probes.estimators.saved",
+    "save_probe": "probes.estimators.saved",
+    "sweep": "probes.sweeps.run",
 }
 
 

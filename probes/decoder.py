@@ -9,8 +9,8 @@ from interp.activations import Store
 from interp.decoders.base import Readings, ranked
 from interp.decoders.sites import STEP_TEXT
 from interp.models.address import Address
-from probes.estimators import RidgeProbe
-from probes.step_embedding import StepEmbeddingProbe
+from probes.estimators.linear import RidgeProbe
+from probes.estimators.step_embedding import StepEmbeddingProbe
 
 
 class ProbeDecoder:

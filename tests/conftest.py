@@ -148,7 +148,7 @@ def _no_constant(name: str) -> None:
 @pytest.fixture
 def cotlens(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Run one command in this process and say how it ended."""
-    from interp.cli import main
+    from cotlens.cli import main
 
     def run(*arguments: object) -> Ended:
         capsys.readouterr()

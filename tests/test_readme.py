@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from interp.cli import COMMANDS
+from cotlens.cli import COMMANDS
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

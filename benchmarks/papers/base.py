@@ -28,7 +28,7 @@ class PaperFigure:
 
 @dataclass
 class Section:
-    """One system: tables by caption, measures by id (as `interp.measures.report` takes them), the paper's figures.
+    """One system: tables by caption, measures by id (as `interp.statistics.measures.report` takes them), the paper's figures.
 
     `notes` say what the numbers above them show; they are written from the numbers, not beforehand.
     """
@@ -63,7 +63,7 @@ class Organisms:
         return self._loaded[name]
 
     def _read(self, name: str) -> Reasoner:
-        from interp.loading import load
+        from interp.loading.load import load
 
         of_seed = f"{name}-seed{self.seed}"
         if self.folder is not None and (self.folder / of_seed).is_dir():

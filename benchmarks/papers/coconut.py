@@ -20,7 +20,7 @@ from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from benchmarks.papers.opaque import Opaque, examine
 from interp.problems import task as make_task
 from interp.problems.base import Problem
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

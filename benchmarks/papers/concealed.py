@@ -16,8 +16,8 @@ import pandas as pd
 
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from benchmarks.papers.detection import Detection, Parts, bag_of_words, detect
-from interp.splits import grouped_split
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -80,7 +80,7 @@ def _behaved(traces: TraceSet, same: np.ndarray) -> dict[str, Any]:
 
 def _recall_table(reasoner: Reasoner, traces: TraceSet, done: Any) -> pd.DataFrame:
     """One row for each thought: the probe on the organism, on an untrained one, and the controls without a model."""
-    from interp.loading import random_init
+    from interp.loading.load import random_init
 
     states = thought_states(reasoner, traces)
     done(1)

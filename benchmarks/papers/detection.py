@@ -83,7 +83,7 @@ def detect(
 def _scores(rows: np.ndarray, positive: np.ndarray, train: np.ndarray, strength: float) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
 
-    from probes.estimators import LogisticProbe
+    from probes.estimators.linear import LogisticProbe
 
     with warnings.catch_warnings():
         # Where the classes separate, the weights only grow; the ranking, which is all that counts here, is settled.

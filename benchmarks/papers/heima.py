@@ -18,9 +18,9 @@ import pandas as pd
 
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from benchmarks.papers.swapping import swap_table, swap_thoughts
-from interp.decoders.interpretation import interpretation_scores, interpretations
-from interp.decoders.text_scores import exact_matches
-from interp.stats import grouped_mean_interval
+from interp.decoders.evaluation.interpretation import interpretation_scores, interpretations
+from interp.decoders.evaluation.text_scores import exact_matches
+from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem

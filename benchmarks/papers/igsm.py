@@ -28,12 +28,12 @@ from benchmarks.papers.mental_process import (
     steps_of,
 )
 from interp.problems import task
-from interp.splits import grouped_split
-from interp.stats import grouped_mean_interval
-from probes.f1 import f1_interval, macro_f1
-from probes.packing import Item
-from probes.vprobe import VProbe
-from probes.vprobing import VProbed, vprobe
+from interp.statistics.f1 import f1_interval, macro_f1
+from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.splits import grouped_split
+from probes.vprobe.controls import VProbed, vprobe
+from probes.vprobe.fit import VProbe
+from probes.vprobe.packing import Item
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -143,7 +143,7 @@ def taught_table(told: dict[str, tuple[float, VProbed]]) -> pd.DataFrame:
 
 
 def _random(reasoner: Reasoner) -> Reasoner:
-    from interp.loading import random_init
+    from interp.loading.load import random_init
 
     return random_init(reasoner, SEED)
 
@@ -152,7 +152,7 @@ def started(reasoner: Reasoner) -> Reasoner:
     """The organism that it starts from as that one's training began, with its hand-made heads and nothing learned."""
     from interp.models.load import weights_hash, wrap
     from interp.organisms.catalog import recipe
-    from interp.organisms.model import new_model
+    from interp.organisms.training.model import new_model
 
     model = new_model(recipe(PLAIN), reasoner.embed.weight.shape[0], SEED).eval().to(reasoner.device)
     weights = weights_hash(model)

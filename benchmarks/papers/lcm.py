@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from benchmarks.papers.detection import bag_of_words
 from interp.decoders.sites import other_problem
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
     from interp.models.concepts import StepAutoencoder
@@ -118,7 +118,7 @@ def _controls(
     reasoner: Reasoner, thought: TraceSet, gold: Tensor, next_step: Tensor, steps: pd.DataFrame
 ) -> dict[str, Tensor]:
     """Predictions of another problem, predictions after another problem's steps, and an untrained predictor's."""
-    from interp.loading import random_init
+    from interp.loading.load import random_init
 
     lengths = np.array([trace.problem.n_steps for trace in thought])[steps["problem"]]
     key = steps["step"].to_numpy() + 10 * lengths
@@ -174,7 +174,7 @@ def accuracy(right: dict[str, np.ndarray], steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reconstruction(reasoner: Reasoner, autoencoder: StepAutoencoder) -> pd.DataFrame:
-    from interp.organisms.concepts import step_texts
+    from interp.organisms.training.concepts import step_texts
 
     out = []
     for split, said in (("train", "texts that it was trained on"), ("test", "texts that it was not")):

@@ -22,7 +22,7 @@ from interp.problems.base import Problem
 from interp.problems.maze import MazeTask
 from interp.problems.maze.validate import TRACE_ERRORS
 from interp.problems.maze.walk import WALK_ERRORS
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Trace
 
 if TYPE_CHECKING:

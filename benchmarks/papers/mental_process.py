@@ -20,7 +20,7 @@ from interp.problems.igsm.graph import closure, distances
 from interp.problems.igsm.labels import can_next, necessary, necessary_next
 from interp.problems.igsm.wording import STOP
 from interp.traces import Channel, Trace
-from probes.packing import Item
+from probes.vprobe.packing import Item
 
 # As the paper asks them: two labels of the question itself, four that change with every sentence of the solution.
 LABELS = ("necessary", "depends", "known", "value", "can_next", "necessary_next")

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 import interp
+from interp.activations.targets import structures
 from interp.decoders.logit_lens import LogitLens
-from interp.splits import grouped_split
-from interp.stats import grouped_mean_interval
-from interp.targets import structures
+from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from interp.activations import Store

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

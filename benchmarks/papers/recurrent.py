@@ -16,7 +16,7 @@ import pandas as pd
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from interp.problems import task as make_task
 from interp.problems.base import Problem
-from interp.stats import first_within_error, grouped_mean_interval
+from interp.statistics.intervals import first_within_error, grouped_mean_interval
 from interp.traces import Channel, Trace
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def decoded(reasoner: RecurrentReasoner, untrained: RecurrentReasoner, n: int) -
 
     Probes are fitted on the validation split. The site is given by the question, so nothing is selected.
     """
-    from probes.estimators import RidgeProbe
+    from probes.estimators.linear import RidgeProbe
 
     fit, held = (_mixed(problems_of(reasoner, n, split)) for split in ("val", "test"))
     ours = [states(reasoner, reasoner.think(each, batch_size=300)) for each in (fit, held)]
@@ -199,7 +199,7 @@ def _donors(n_steps: Sequence[int]) -> np.ndarray:
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     """Accuracy against iterations, per-iteration decoding, and interchange of states."""
-    from interp.loading import random_init
+    from interp.loading.load import random_init
     from interp.reasoners.recurrent import RecurrentReasoner
 
     n = N_FULL if full else N

@@ -17,7 +17,7 @@ import pandas as pd
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from benchmarks.papers.earlier import OF_SEED
 from interp.problems.base import Problem
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def compute(name: str) -> dict[str, Any]:
 
 def read_value(reasoner: Reasoner, untrained: Reasoner, fit: TraceSet, held: TraceSet) -> list[dict[str, Any]]:
     """The hidden counter after step k, read by a probe after the first block where step k is, held out."""
-    from probes.estimators import RidgeProbe
+    from probes.estimators.linear import RidgeProbe
 
     rows = []
     channels = [c for c in (Channel.THOUGHT, Channel.LATENT) if c in held[0].channel]
@@ -209,7 +209,7 @@ def swapped(reasoner: Reasoner, traces: TraceSet, channel: Channel) -> Taken:
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     """Accuracy and loss at +1 to +8 for the four arms, what their tokens hold, and whether that is used."""
-    from interp.loading import random_init
+    from interp.loading.load import random_init
 
     n = N_FULL if full else N
     section = Section("self_reasoning", "Self-reasoning tokens: trained by the future alone", paper=PAPER)

@@ -94,7 +94,7 @@ def share_below(value: float, others: Float[np.ndarray, " n"]) -> float:
 
 def table(frames: dict[str, pd.DataFrame], kinds: Sequence[str] = KINDS) -> pd.DataFrame:
     """AUROC against unreachable nodes by model, kind and thought (0 is all thoughts), with grouped 95 % intervals."""
-    from interp.stats import grouped_mean_interval
+    from interp.statistics.intervals import grouped_mean_interval
 
     rows = []
     for model, frame in frames.items():
@@ -124,7 +124,7 @@ def gain(
 
     The same nodes of the same problems are compared pair by pair, whole structures resampled.
     """
-    from interp.stats import grouped_mean_interval
+    from interp.statistics.intervals import grouped_mean_interval
 
     def of(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["kind"] == kind]

@@ -15,7 +15,7 @@ import pandas as pd
 from interp.causal.donors import cyclic_donors
 from interp.errors import UsageError
 from interp.reasoners.interventions import Intervention, replace_with
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
     from interp.activations import Store

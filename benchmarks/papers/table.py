@@ -18,11 +18,11 @@ from benchmarks.harness import RESULTS, keep
 from benchmarks.papers.base import Organisms, Progress, Section
 from benchmarks.papers.earlier import with_earlier
 from benchmarks.papers.page import page
-from interp import measures
-from interp.console import Bars, plain
 from interp.errors import StoreError, unknown
-from interp.executors import executor
-from interp.files import commit
+from interp.runtime.console import Bars, plain
+from interp.runtime.engines import executor
+from interp.runtime.files import commit
+from interp.statistics import measures
 
 # In the order of the table; each module has `measure(progress, full, organisms)`.
 SYSTEMS = {

@@ -1,6 +1,6 @@
 """Tracing thoughts: an organism whose circuit is known, and whether looking for it finds it.
 
-The graph organisms start from an induction head set by hand (`interp/organisms/initial.py`): head 0 of block 0
+The graph organisms start from an induction head set by hand (`interp/organisms/training/initial.py`): head 0 of block 0
 copies the previous token into a slot of each position, head 0 of block 1 looks there for the current node and
 copies what stands after it. Attribution graphs are other work; here attention patterns and knock-outs, which know
 nothing of that, have to point at these two heads.
@@ -19,7 +19,7 @@ import torch
 from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
 from interp.reasoners import Reasoner
 from interp.reasoners.base import ReplayBatch
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet
 
 COPIER, MATCHER = (0, 0), (1, 0)  # (block, head) of the induction head's two halves

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dashboards.runs import Run
 from dashboards.views.shared import number
-from interp import palette
+from interp.runtime import palette
 from interp.traces import Trace
 
 _STYLE = f"""<style>

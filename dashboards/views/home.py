@@ -14,9 +14,9 @@ from dashboards.views import shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
 from dashboards.views.shared import as_text, interval, number
 from dashboards.views.url import View
-from interp import palette
 from interp.activations import Store
 from interp.errors import CotlensError
+from interp.runtime import palette
 
 
 def show(latents_page: Any = None) -> None:

@@ -13,7 +13,7 @@ from dashboards.views import shared
 from dashboards.views.cards import percent, question_html, reads_of, thoughts_html
 from dashboards.views.shared import as_text, cut
 from dashboards.views.url import View, go
-from interp import palette
+from interp.runtime import palette
 
 ANY = "any"
 _FILTERS = ("steps", "failures", "search")

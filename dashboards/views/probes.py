@@ -12,9 +12,9 @@ from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
-from interp import palette
 from interp.activations.store import place_key
-from probes.figures import layer_curve
+from interp.runtime import palette
+from probes.sweeps.figures import layer_curve
 
 
 def show() -> None:

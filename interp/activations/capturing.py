@@ -23,8 +23,8 @@ from interp.activations.shards import (
 )
 from interp.activations.store import Store, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count
-from interp.executors import Inline, executor
-from interp.files import AnyPath, is_local, place
+from interp.runtime.engines import Inline, executor
+from interp.runtime.files import AnyPath, is_local, place
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from interp.errors import StoreError, UsageError
-from interp.files import AnyPath, commit, explained, file_hash, is_local
 from interp.models.address import Address
+from interp.runtime.files import AnyPath, commit, explained, file_hash, is_local
 
 SCHEMA_VERSION = 1
 META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"

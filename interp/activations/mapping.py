@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int
 
 from interp.activations.layout import KEY
 from interp.errors import StoreError, UsageError
-from interp.files import AnyPath, is_local
+from interp.runtime.files import AnyPath, is_local
 
 if TYPE_CHECKING:
     import torch

@@ -19,7 +19,7 @@ def reload(meta: dict[str, Any], **changes: Any) -> Reasoner:
     """
     import torch
 
-    from interp.loading import load
+    from interp.loading.load import load
 
     said, computed = meta["reasoner"], meta.get("computed", {})
     options: dict[str, Any] = {"reasoner": said["config"] or None, "dtype": computed.get("dtype")}

@@ -22,8 +22,8 @@ from interp.activations.record import gather
 from interp.activations.reloading import reload
 from interp.activations.store import Store
 from interp.errors import StoreError
-from interp.files import place
 from interp.models.address import Address
+from interp.runtime.files import place
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from jaxtyping import Float32
 from interp.activations import layout
 from interp.activations.mapping import MappedRows, Region, checked_out
 from interp.errors import StoreError, UsageError, unknown
-from interp.files import AnyPath, file_hash, is_local, place
 from interp.models.address import Address
+from interp.runtime.files import AnyPath, file_hash, is_local, place
 from interp.traces import Channel, TraceSet
 
 THINKING = (Channel.THOUGHT, Channel.LATENT)

@@ -23,7 +23,7 @@ from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.reasoners.text import TextReasoner
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from interp.causal.faithfulness import written
 from interp.causal.forcing import resume
 from interp.errors import checked_count
 from interp.reasoners.base import Reasoner
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
 

@@ -20,9 +20,9 @@ from interp.causal.forcing import force, resume
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.reasoners.base import Reasoner
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
+from interp.text.wording import Wording
 from interp.traces import Channel, Trace, TraceSet
-from interp.wording import Wording
 
 OTHER = "another problem's thought"
 _HALF = 0.5

@@ -17,7 +17,7 @@ from interp.causal.patching import Progress
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Rewritable
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem

@@ -18,12 +18,12 @@ from interp.errors import StoreError, UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
 from interp.reasoners.interventions import Intervention, replace_with
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.activations import Store
-    from interp.decoders.evaluate import ReadOuts
+    from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.reasoners import Reasoner
 
 KINDS = ("other value", "same value", "random")

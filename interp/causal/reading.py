@@ -33,7 +33,7 @@ def read_values(
     structure. Raises `UsageError` where they do, or where nothing can be read.
     """
     from interp.activations import capture
-    from interp.decoders.evaluate import make_decoder
+    from interp.decoders.evaluation.read_outs import make_decoder
 
     shared = {t.problem.structure for t in learn} & {t.problem.structure for t in read}
     if shared:

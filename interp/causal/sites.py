@@ -27,7 +27,7 @@ from interp.errors import UsageError
 from interp.models.address import Address
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, replace_with, replace_within
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

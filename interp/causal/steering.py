@@ -23,7 +23,7 @@ from interp.causal.sites import INPUT, thought_of
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, Intervention
-from interp.stats import first_within_error, grouped_mean_interval
+from interp.statistics.intervals import first_within_error, grouped_mean_interval
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from interp.causal.ablation import difference_interval
 from interp.causal.patching import Progress
 from interp.errors import UsageError
 from interp.reasoners.monitor import Monitor
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

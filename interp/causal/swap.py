@@ -26,7 +26,7 @@ from interp.causal.sites import INPUT, thought_of
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, replace_with
-from interp.stats import grouped_mean_interval
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from interp.causal.donors import Donors, Source, alternatives, donors_for, impli
 from interp.causal.patching import EVERYTHING, position, swap
 from interp.errors import UsageError, checked_count
 from interp.problems import task as make_task
-from interp.splits import grouped_split
-from interp.stats import first_within_error
+from interp.statistics.intervals import first_within_error
+from interp.statistics.splits import grouped_split
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def readable_map(reasoner: Reasoner, problems: Sequence[Problem], *, seed: int =
     more than the luck of the test problems would allow), n.
     """
     from interp.activations import capture
-    from interp.decoders.evaluate import make_decoder
-    from interp.targets import labels, structures
+    from interp.activations.targets import labels, structures
+    from interp.decoders.evaluation.read_outs import make_decoder
 
     traces = reasoner.think(list(problems), batch_size=256)
     out = []

@@ -9,8 +9,8 @@ import typer
 
 from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import StoreError, UsageError, unknown
+from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Record activations of traces in a store on disk.")
 
@@ -50,7 +50,7 @@ def run(
     """Replay the traces and write what passes each site. Run it again to resume."""
     from interp.activations.capturing import Work, carry_out
     from interp.activations.plan import plan
-    from interp.executors import executor
+    from interp.runtime.engines import executor
     from interp.traces import TraceSet
 
     executor(engine, workers)  # refuses wrong ones before the model is loaded

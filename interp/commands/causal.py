@@ -13,7 +13,7 @@ from interp.commands.follow import follow
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.monitor import monitor
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Change what a model thinks while it thinks, and see whether the answer follows. Controls come with it.")
 

@@ -9,8 +9,8 @@ import typer
 
 from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, new_app, print_table
 from interp.errors import QualityError, UsageError, checked_count
+from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Read the thoughts of a store, and score every decoder beside its controls.")
 StorePath = Annotated[Path, typer.Argument(help="folder of an activation store")]
@@ -36,9 +36,9 @@ def run(
     """Read the value of every step of every trace, and write what was read."""
     from interp.activations import Store
     from interp.activations.store import parquet_bytes
-    from interp.decoders.evaluate import decode
-    from interp.evaluation import QUICK
-    from interp.files import commit
+    from interp.causal.evaluation import QUICK
+    from interp.decoders.evaluation.read_outs import decode
+    from interp.runtime.files import commit
 
     checked_count("top_k", top_k)
     checked_count("seed", seed, at_least=0)
@@ -86,7 +86,7 @@ def evaluate_command(
 ) -> None:
     """One table of all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
     from interp.activations import Store
-    from interp.evaluation import QUICK, evaluate
+    from interp.causal.evaluation import QUICK, evaluate
 
     checked_count("seeds", seeds)
     others = {name: Store(path) for name, path in map(_named, other or [])}

@@ -13,8 +13,8 @@ import typer
 
 from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
-from interp.console import AsJson, emit, new_app
 from interp.errors import CotlensError
+from interp.runtime.console import AsJson, emit, new_app
 
 app = new_app("Check versions, threads, device and disk; or say what loading a model finds out.", single=True)
 

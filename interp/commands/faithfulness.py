@@ -9,7 +9,7 @@ import typer
 
 from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, print_table
+from interp.runtime.console import AsJson, Bars, emit, print_table
 
 
 @with_options
@@ -33,8 +33,8 @@ def faithfulness(
     from interp.causal.faithfulness import battery, early_answering, post_hoc
     from interp.commands.think import problems_of
     from interp.errors import UsageError
-    from interp.languages import language_switches
-    from interp.wording import Wording
+    from interp.text.languages import language_switches
+    from interp.text.wording import Wording
 
     reasoner = loading.load(model)
     problems = problems_of(task) if task else reasoner.task.generate(n, seed=seed, split="test")

@@ -10,7 +10,7 @@ import typer
 from interp.commands.asking import Batched, records, said
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, print_table
+from interp.runtime.console import AsJson, Bars, emit, print_table
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

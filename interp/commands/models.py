@@ -42,7 +42,7 @@ class Loading:
 
         `changes` are options of `interp.load` that differ from what the command was told.
         """
-        from interp.loading import load
+        from interp.loading.load import load
 
         found = load(model, **self._options() | changes)
         unsure = found.loaded.line()

@@ -11,7 +11,7 @@ import typer
 from interp.commands.asking import Batched, records, said
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, print_table
+from interp.runtime.console import AsJson, Bars, emit, print_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from interp.reasoners.monitor import Monitor
 
 # A name and not an import: kept probes belong to a package above this one.
-_LOAD_PROBE = "probes.saved:load_probe"
+_LOAD_PROBE = "probes.estimators.saved:load_probe"
 
 
 @with_options

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from interp.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("List, train and check the organisms: small models whose way of thinking is exactly known.")
 
@@ -61,7 +61,7 @@ def train(
     """Train an organism from its recipe and measure it (minutes on one core). Run again, it resumes."""
     import torch
 
-    from interp.organisms.build import train_organism
+    from interp.organisms.training.build import train_organism
 
     torch.set_num_threads(1)
     folder = out or Path("organisms") / f"{name}-seed{seed}"
@@ -92,8 +92,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Measure the shipped organisms again and compare them with their cards (exit code 4 if one differs)."""
-    from interp.organisms.build import check_organism, require_ok
     from interp.organisms.catalog import shipped
+    from interp.organisms.training.build import check_organism, require_ok
 
     names = [name] if name else shipped()
     with Bars() as bars, bars.stage("checking organisms") as report:

@@ -9,7 +9,7 @@ import typer
 
 from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Sparse autoencoders: train, evaluate beside baselines, name features, share one over two reasoners.")
 StoreFolder = Annotated[Path, typer.Argument(help="folder of an activation store")]
@@ -45,7 +45,7 @@ def train(
     """Train a sparse autoencoder on the thoughts of a store. Run it again to go on after an interruption."""
     from interp.activations import Store
     from interp.activations.store import THINKING
-    from interp.config import resolve
+    from interp.runtime.config import resolve
     from interp.sae.settings import SAESettings
     from interp.sae.trained import train_into
 
@@ -208,7 +208,7 @@ def share(
 ) -> None:
     """One dictionary over two reasoners' thoughts on the same problems, and which features mean the same in both."""
     from interp.activations import Store
-    from interp.config import resolve
+    from interp.runtime.config import resolve
     from interp.sae.load import save_sae
     from interp.sae.settings import SAESettings
     from interp.sae.shared import share as run
@@ -253,7 +253,7 @@ def _open(source: str, sae_id: str | None, store: Any, address: str | None) -> A
 
 def _keep(out: Path, **tables: Any) -> None:
     from interp.activations.store import parquet_bytes
-    from interp.files import commit
+    from interp.runtime.files import commit
 
     for name, table in tables.items():
         if table is not None:

@@ -9,8 +9,8 @@ import typer
 
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
-from interp.console import AsJson, Bars, emit, new_app
 from interp.errors import PartialError, UsageError
+from interp.runtime.console import AsJson, Bars, emit, new_app
 
 app = new_app("Let a reasoner think about problems and keep its traces.", single=True)
 _SHOWN = 5
@@ -41,7 +41,7 @@ def think(
 
     Of a question file, lines that cannot be used are named and the others thought about (exit code 3).
     """
-    from interp.thinking import think_to_file
+    from interp.reasoners.resumable import think_to_file
 
     if out.exists():
         raise UsageError(f"{out} exists already; choose another --out, or remove it.")

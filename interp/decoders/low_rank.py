@@ -18,9 +18,9 @@ from transformers.pytorch_utils import Conv1D
 
 from interp.decoders.writer import EOS, Words, Writer
 from interp.errors import UsageError, checked_count
-from interp.hardware import training_attention
 from interp.models.plain import plain_of
 from interp.models.twin import TransposedLinear
+from interp.runtime.hardware import training_attention
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

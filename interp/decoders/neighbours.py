@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 
 from interp.activations import Store
-from interp.class_names import classes_by_name
 from interp.decoders.base import Readings, ranked
 from interp.decoders.logit_lens import refuse_other_model
 from interp.decoders.sites import STEP_TEXT
 from interp.errors import UsageError, checked_count
 from interp.models.address import Address
+from interp.statistics.class_names import classes_by_name
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

@@ -18,12 +18,12 @@ import pandas as pd
 
 from interp.activations import Store
 from interp.activations.store import THINKING
+from interp.activations.targets import labels, structures
 from interp.decoders.base import Decoder
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.splits import Masks, grouped_split
-from interp.stats import first_within_error
-from interp.targets import labels, structures
+from interp.statistics.intervals import first_within_error
+from interp.statistics.splits import Masks, grouped_split
 
 # For one site that serves all steps: one position later, the step's value may be a mere leftover.
 OFFSETS = (0, -1)

@@ -23,12 +23,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from interp.activations import Store
+from interp.activations.targets import structures
 from interp.decoders.base import Readings
 from interp.decoders.logit_lens import ranked_tokens, refuse_other_model, unembedded, unembedding_hash
 from interp.errors import StoreError, UsageError, checked_count
-from interp.files import commit
 from interp.models.address import Address
-from interp.targets import structures
+from interp.runtime.files import commit
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

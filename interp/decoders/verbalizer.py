@@ -22,14 +22,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from interp.activations import Store
+from interp.activations.targets import structures
 from interp.decoders.base import Readings
 from interp.decoders.low_rank import RANK, AdaptedWriter
 from interp.decoders.sites import STEP_TEXT, other_problem
 from interp.decoders.writer import Words, Writer, taught_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
-from interp.files import commit
 from interp.models.address import Address
-from interp.targets import structures
+from interp.runtime.files import commit
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import CotlensError
-from interp.hardware import mixed_precision, training_attention
+from interp.runtime.hardware import mixed_precision, training_attention
 
 PAD, EOS, UNKNOWN, THOUGHT = "<pad>", "<eos>", "<unk>", "<thought>"
 SPECIAL = (PAD, EOS, UNKNOWN, THOUGHT)

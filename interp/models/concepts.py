@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import StoreError, UsageError
-from interp.files import commit
+from interp.runtime.files import commit
 
 WEIGHTS, DESCRIPTION = "autoencoder.safetensors", "autoencoder.json"
 

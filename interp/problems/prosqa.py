@@ -19,7 +19,6 @@ from random import Random
 from typing import Any
 
 from interp.errors import StoreError, UsageError, checked_count
-from interp.files import commit
 from interp.problems.base import (
     Problem,
     Split,
@@ -32,6 +31,7 @@ from interp.problems.base import (
 from interp.problems.graph import GraphTask, digraph, implied_candidate, node_fact
 from interp.problems.prosqa_records import KINDS, NAMES, edge_of, object_of, problem_of, sentence_of, shape_of
 from interp.problems.reachability import NODE_FACTS
+from interp.runtime.files import commit
 
 _SHOWN = 5
 

@@ -23,14 +23,14 @@ from interp.models.unembedding import Unembedding
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
 from interp.reasoners.config import ReasonerConfig
+from interp.reasoners.curriculum import Taught
 from interp.reasoners.interventions import Position, intervening
 from interp.reasoners.monitor import Watch
 from interp.reasoners.options import LoopHook, ThinkOptions
-from interp.reasoners.replaying import Progress, ReplayBatch, ReplayHook, Replays
+from interp.reasoners.replayer import Progress, ReplayBatch, ReplayHook, Replays
 from interp.reasoners.rollout import ROOM, Rollout, Row
 from interp.reasoners.segmentation import segmented
-from interp.reasoners.teaching import Taught
-from interp.reasoners.words import Words
+from interp.reasoners.vocabulary import Words
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:

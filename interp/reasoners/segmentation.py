@@ -7,7 +7,7 @@ from typing import Any
 
 from interp.problems.base import Problem
 from interp.reasoners.rollout import Row
-from interp.segments import gold_step_ends, numbers, sentence_ends, step_ends
+from interp.text.segments import gold_step_ends, numbers, sentence_ends, step_ends
 from interp.traces import Channel
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from jaxtyping import Bool
 
 from interp.activations import Store
+from interp.activations.targets import labels
 from interp.errors import UsageError
-from interp.targets import labels
 
 TARGETS = ("step_value", "next_step", "answer")
 _FEWEST = 10  # rows that have a concept, so that it can be learned and checked

@@ -13,6 +13,7 @@ import pandas as pd
 
 from interp.activations import Store, capture
 from interp.activations.store import THINKING
+from interp.activations.targets import structures
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.sae.concepts import TARGETS, concepts_of
@@ -24,9 +25,8 @@ from interp.sae.rows import SINK_FACTOR, Mask, select
 from interp.sae.settings import SAESettings
 from interp.sae.splice import spliced
 from interp.sae.train import train_sae
-from interp.splits import Masks, grouped_split
-from interp.stats import grouped_mean_interval
-from interp.targets import structures
+from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.splits import Masks, grouped_split
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -158,7 +158,7 @@ def _twin(
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The same training on a model of the same shape that never learned anything, thinking about the same problems."""
-    from interp.loading import random_init
+    from interp.loading.load import random_init
 
     fresh = random_init(reasoner)
     seen = store.traces if reasoner.kind == "text" else fresh.think(store.traces.problems, batch_size=256)

@@ -18,7 +18,7 @@ from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from torch import Tensor, nn
 
-from interp.hardware import fast_bfloat16
+from interp.runtime.hardware import fast_bfloat16
 
 
 @dataclass

@@ -15,8 +15,8 @@ from jaxtyping import Float32
 
 from interp.activations import Store
 from interp.errors import StoreError
-from interp.files import commit, explained
 from interp.models.address import Address
+from interp.runtime.files import commit, explained
 from interp.sae.train import silent
 
 if TYPE_CHECKING:

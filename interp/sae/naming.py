@@ -18,13 +18,13 @@ from jaxtyping import Float32
 from scipy.stats import hypergeom
 
 from interp.activations import Store
+from interp.activations.targets import structures
 from interp.models.address import Address
 from interp.sae.concepts import TARGETS, concepts_of
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.single_features import best_f1, f1_scores
-from interp.splits import grouped_split
-from interp.stats import q_values
-from interp.targets import structures
+from interp.statistics.intervals import q_values
+from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import Store
+from interp.activations.targets import structures
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.sae.concepts import TARGETS, concepts_of
@@ -23,9 +24,8 @@ from interp.sae.rows import Batches, select
 from interp.sae.settings import SAESettings
 from interp.sae.single_features import best_f1, f1_scores
 from interp.sae.train import Progress, fit, with_options
-from interp.splits import grouped_split
-from interp.stats import q_values
-from interp.targets import structures
+from interp.statistics.intervals import q_values
+from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float32
 
 from interp.activations import Store
+from interp.activations.targets import structures
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Edit, Intervention
 from interp.sae.dictionaries import Dictionary
-from interp.stats import grouped_mean_interval
-from interp.targets import structures
+from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Channel
 
 if TYPE_CHECKING:

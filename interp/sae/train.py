@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from interp.activations import Store
 from interp.errors import StoreError, UsageError
-from interp.files import commit
 from interp.models.address import Address
+from interp.runtime.files import commit
 from interp.sae.rows import Batches, batches_of
 from interp.sae.settings import SAESettings
 

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from interp.activations import Store
 from interp.activations.store import THINKING
+from interp.activations.targets import structures
 from interp.errors import StoreError
-from interp.files import commit
 from interp.models.address import Address
+from interp.runtime.files import commit
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.load import load_sae, save_sae
 from interp.sae.quality import explained_variance, sparsity
 from interp.sae.rows import SINK_FACTOR, Mask, select
 from interp.sae.settings import SAESettings
 from interp.sae.train import Progress, train_sae
-from interp.splits import grouped_split
-from interp.targets import structures
+from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from sae_lens import SAE

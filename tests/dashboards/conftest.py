@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.demo import run_demo
-from interp.console import Bars
+from interp.runtime.console import Bars
 
 
 @pytest.fixture(scope="session")

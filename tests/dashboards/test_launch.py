@@ -42,7 +42,7 @@ class Server:
             '[server]\naddress = "0.0.0.0"\nenableCORS = false\nbaseUrlPath = "x"\n'
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "interp.cli", "dash", str(run), "--port", str(self.port)],
+            [sys.executable, "-m", "cotlens.cli", "dash", str(run), "--port", str(self.port)],
             cwd=folder,
             env={**os.environ, "STREAMLIT_SERVER_ALLOWED_HOSTS": "*", "HOME": str(folder)},
             stdout=subprocess.PIPE,

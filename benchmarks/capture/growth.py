@@ -1,0 +1,107 @@
+"""What recording costs for each token as traces grow from 128 to 8,192 tokens, attention aside.
+
+The number of tokens is the same at every length, and a model that only hands out activations takes the place of the
+real one, so what is timed is ours: the index, gathering rows, hashing, writing with fsync, and reading them back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.capture.small_model import WIDTH, SmallModel
+from benchmarks.growth_figure import figure, keep
+from benchmarks.harness import RESULTS
+from interp.activations import layout
+from interp.activations.mapping import MappedRows
+from interp.activations.record import gather
+from interp.activations.rows import index_of
+from interp.models.address import Address
+from interp.reasoners.base import ReplayBatch
+from interp.traces import TraceSet
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+TOKENS = 1 << 15
+LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
+ADDRESSES = [Address(f"blocks.{k}.hook_out") for k in range(2)]
+_PARTS = ("index", "record", "write", "read")
+
+
+class Handout:
+    """A reasoner whose replay costs nothing: every batch's activations are one tensor, cut to size."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, largest: int) -> None:
+        self._made = torch.randn(largest, WIDTH)
+
+    def replay(self, traces: TraceSet, *, hooks: dict[str, Callable[..., None]], batch_size: int) -> None:
+        width = max(map(len, traces))
+        for start in range(0, len(traces), batch_size):
+            here = np.arange(start, min(start + batch_size, len(traces)))
+            cells = self._made[: len(here) * width].view(len(here), width, WIDTH)
+            batch = ReplayBatch(here, torch.ones(len(here), width, dtype=torch.bool))
+            for hook in hooks.values():
+                hook(cells, batch)
+
+
+def grow(progress: Callable[[int, int], None], repetitions: int = 3) -> pd.DataFrame:
+    """Microseconds for each token (the least of `repetitions`) at each length, whole and by part."""
+    small = SmallModel()
+    handout: Any = Handout(TOKENS)
+    sets = {length: small.traces(TOKENS // length, length) for length in LENGTHS}
+    best: dict[int, dict[str, float]] = {}
+    for round_ in range(repetitions + 1):
+        for number, (length, traces) in enumerate(sets.items()):
+            took = _timed(handout, traces)
+            if round_:  # the one before the first is not counted
+                so_far = best.setdefault(length, took)
+                best[length] = {part: min(so_far[part], took[part]) for part in took}
+            progress(round_ * len(sets) + number + 1, (repetitions + 1) * len(sets))
+    rows = [{"tokens": n, **{part: 1e6 * s / TOKENS for part, s in parts.items()}} for n, parts in best.items()]
+    frame = pd.DataFrame(rows)
+    frame["whole"] = frame[list(_PARTS)].sum(axis=1)
+    return frame
+
+
+def _timed(handout: Any, traces: TraceSet) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+
+    def lap(part: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        seconds[part], started = now - started, now
+
+    index = index_of(traces, ["prompt", "thought"], len(traces))
+    lap("index")
+    found = gather(handout, traces, ADDRESSES, index)
+    lap("record")
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        paths = [layout.shard_path(Path(folder), address.folder, 0) for address in found]
+        for path, rows in zip(paths, found.values(), strict=True):
+            layout.commit(path, layout.encode(rows, "float32"))
+        lap("write")
+        for path in paths:
+            MappedRows(path).between(0, len(index))
+        lap("read")
+    return seconds
+
+
+def growth_figure(grown: pd.DataFrame) -> go.Figure:
+    title = f"Recording {len(ADDRESSES)} addresses of width {WIDTH}, {TOKENS:,} tokens in traces of growing length: cost of a token"
+    return figure(grown, "tokens", ("whole", *_PARTS), title)
+
+
+def keep_figure(grown: pd.DataFrame) -> None:
+    keep(growth_figure(grown), RESULTS / "capture-growth.html")

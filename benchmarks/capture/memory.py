@@ -1,0 +1,59 @@
+"""Peak memory of a process that runs one batch four times, captured or not; prints one JSON object.
+
+Run as `python -m benchmarks.capture.memory bare|plain|capture`, so that the peak is this work's alone. `bare` is Hugging
+Face's model and `plain` the one that capture runs, both without unembedding: logits of every position would hide what is
+kept, and so would what Hugging Face's GPT-2 writes out in several operations.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.capture.small_model import SmallModel
+from interp.activations.record import gather
+from interp.activations.rows import index_of
+from interp.models.plain import plain_of
+
+
+def main(what: str) -> None:
+    torch.set_num_threads(1)
+    small = SmallModel()
+    traces = small.traces(32, 128)
+    index = index_of(traces, ["prompt", "thought"], 32)
+    ids = small.ids(32, 128)
+    mask = torch.ones_like(ids)
+    reasoner = small.reasoner
+    _ = small.addresses, small.bare
+    gather(reasoner, small.traces(1, 4), small.addresses, index_of(small.traces(1, 4), ["prompt", "thought"], 1))
+    plain = plain_of(reasoner.model)
+    assert plain is not None
+    models = {"bare": small.bare.base_model, "plain": plain.base}
+    kept = 0
+    for _ in range(4):
+        if what == "capture":
+            found = gather(reasoner, traces, small.addresses, index)
+            kept = sum(rows.numel() * rows.element_size() for rows in found.values())
+            del found
+        else:
+            with torch.inference_mode():
+                models[what](input_ids=ids, attention_mask=mask, use_cache=False)
+    print(json.dumps({"peak": _peak(), "kept": kept}))
+
+
+def _peak() -> int:
+    """The most bytes of memory that this process has held."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
+    # Linux's own `ru_maxrss` begins at what the parent held when it started this process.
+    return int(status.split("VmHWM:")[1].split()[0]) * 2**10
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,118 @@
+"""Steering, attribution graphs and commitment in `bench causal`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.causal.run import SEED, Run, mean, worst
+
+STEERED = ("chain-coconut", "concealed-trigger-coconut", "chain-coconut-hard")
+TRACED, COMMITS = "chain-text", "chain-recurrent"
+N_STEERED, N_TRACED = 500, 40
+
+
+def steering(run: Run) -> dict[str, dict[str, Any]]:
+    """Success, collateral and random directions at the dose chosen on other problems."""
+    from interp import causal
+
+    rows = []
+    for label, _, seed, reasoner in run.each(STEERED):
+        n = run.size(N_STEERED)
+        traces = reasoner.think(reasoner.task.generate(n, seed=SEED + 6, split="test"), batch_size=256)
+        learn, rest = causal.separated(traces, int(n * 0.7))
+        val, test = causal.separated(rest, len(rest) // 3)
+        directions = causal.Directions.fit(reasoner, learn)
+        for mode in ("set", "add") if seed == 0 else ("set",):
+            done = causal.steer(reasoner, val, test, directions, doses=(0.5, 1.0, 2.0, 4.0), mode=mode, seed=SEED)
+            rows.append(
+                {
+                    "organism": label,
+                    "mode": mode,
+                    "dose": done.best,
+                    "success": done.rate("steer", "followed"),
+                    "collateral": done.collateral(),
+                    "random direction": done.rate("random direction", "followed"),
+                    "doses": done.summary().to_dict("records"),
+                }
+            )
+    run.tables["steering"] = pd.DataFrame(rows)
+    sets = [row for row in rows if row["mode"] == "set"]
+    if not sets:
+        return {}
+    random = max(row["random direction"]["value"] for row in sets)
+    added = "; ".join(
+        f"added alone, {row['organism']} {row['success']['value']:.3f} (collateral {row['collateral']['value']:.3f})"
+        for row in rows
+        if row["mode"] == "add"
+    )
+    note = (
+        f"the value set at the thought, dose chosen on other problems; random direction at most {random:.3f}; {added}"
+    )
+    about = "the larger of changed where already there, malformed"
+    return {
+        "causal.steer_success": worst([(row, row["success"]) for row in sets], min, note),
+        "causal.steer_collateral": worst([(row, row["collateral"]) for row in sets], max, about),
+    }
+
+
+def graphs(run: Run) -> dict[str, dict[str, Any]]:
+    """The replacement model's agreement, and paths of attribution graphs confirmed by intervention."""
+    from interp import causal
+
+    rows, frames = [], {}
+    for label, _, seed, reasoner in run.each([TRACED]):
+        learn = reasoner.think(reasoner.task.generate(run.size(1500), seed=SEED + 7, split="train"), batch_size=256)
+        test = reasoner.think(reasoner.task.generate(run.size(300), seed=SEED + 8, split="test"), batch_size=256)
+        transcoders = causal.transcoders_of(reasoner, learn, sparsity=1.5e-2, updates=max(200, int(800 * run.scale)))
+        frames[f"transcoders, {label}"] = causal.quality(reasoner, test, transcoders)
+        agrees, silenced = (causal.agreement(reasoner, test, each) for each in (transcoders, None))
+        few = type(test)(list(test)[: run.size(N_TRACED, seed)])
+        prompts, paths = causal.trace_prompts(reasoner, few, transcoders, seed=SEED)
+        frames[f"attribution graphs, {label}"] = prompts
+        confirmed, random, logit = (paths[paths["kind"] == kind] for kind in ("path", "random", "logit"))
+        rows.append(
+            {
+                "organism": label,
+                "agreement": mean(agrees, "agrees"),
+                "every MLP silenced": silenced["agrees"].mean(),
+                "paths": mean(confirmed, "confirmed"),
+                "random features": random["confirmed"].mean(),
+                "logit": logit["confirmed"].mean(),
+                "satisfying": f"{int(prompts['satisfying'].sum())} of {len(prompts)}",
+                "completeness": prompts["completeness"].mean(),
+            }
+        )
+    if not rows:
+        return {}
+    run.tables |= {**frames, "replacement models": pd.DataFrame(rows)}
+
+    def told(column: str) -> str:
+        return ", ".join(str(row[column] if isinstance(row[column], str) else round(row[column], 3)) for row in rows)
+
+    note = (
+        f"next tokens at thoughts and answers; every MLP silenced {told('every MLP silenced')}; satisfying graphs "
+        f"{told('satisfying')} prompts; completeness {told('completeness')}"
+    )
+    said = (
+        f"the later feature moves as predicted; random features of the layer {told('random features')}; "
+        f"the logit moves as predicted after a single feature {told('logit')}"
+    )
+    return {
+        "causal.replacement_agreement": worst([(row, row["agreement"]) for row in rows], min, note),
+        "causal.paths_confirmed": worst([(row, row["paths"]) for row in rows], min, said),
+    }
+
+
+def commitment(run: Run) -> dict[str, dict[str, Any]]:
+    """As the commitment function of subtext measures it."""
+    from probes.subtext.steady import commitment_exact
+
+    rows: list[tuple[Any, dict[str, Any]]] = []
+    for label, _, seed, reasoner in run.each([COMMITS]):
+        found = commitment_exact(n=run.size(560, seed), seed=SEED, model=reasoner)
+        rows.append(({"organism": label}, {key: found.get(key) for key in ("value", "ci", "n", "note")}))
+    if not rows:
+        return {}
+    return {"causal.commitment_exact": worst(rows, min, str(rows[0][1]["note"]))}

@@ -1,0 +1,100 @@
+"""`cotlens bench probes`: the batched logistic solver beside scikit-learn, and sweeps over pure noise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+import interp
+import probes
+from benchmarks.harness import RESULTS, interleaved, keep, ratio
+from benchmarks.probes.contests import CONTESTS
+from benchmarks.probes.growth import grow, keep_figure, summary
+from benchmarks.probes.sweep import sweep_over_sklearn
+from interp.runtime.console import Bars, plain
+from interp.statistics.measures import report
+
+SWEEPS = 240
+
+
+def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
+    """Take every measure of the group `probes` that this version can take."""
+    import sklearn
+
+    peer = {"peer": "scikit-learn", "peer_version": sklearn.__version__}
+    taken: dict[str, dict[str, Any]] = {}
+    gaps: dict[str, float] = {}
+    with bars.stage("solvers side by side") as progress:
+        for number, (name, build) in enumerate(CONTESTS.items()):
+            contestants, gap = build()
+            gaps[name] = gap
+            seconds = interleaved(contestants, repetitions)
+            taken[name] = ratio(seconds, "peer", "ours") | peer | {"note": f"log-loss gap {gap:.1e}"}
+            progress(number + 1, len(CONTESTS))
+    taken["probes.logloss_gap"] = {"value": max(gaps.values()), "n": len(gaps), "note": "over the runs above"} | peer
+    with bars.stage("sweeps over noise") as progress:
+        taken["probes.noise_false_discoveries"] = _noise(progress)
+    with bars.stage("a million rows, streamed"):
+        taken["probes.stream_peak_mb"] = _streamed()
+    with bars.stage("a whole sweep") as progress:
+        taken["probes.sweep_over_sklearn"] = sweep_over_sklearn(progress)
+    with bars.stage("growth in rows, targets and width") as progress:
+        grown = grow(progress)
+    keep_figure(grown, RESULTS / "probes-growth.html")
+    growth = {"seconds": grown.to_dict("records"), "summary": summary(grown)}
+    return keep("probes", plain(report("probes", taken)), growth=plain(growth))
+
+
+def _streamed() -> dict[str, Any]:
+    """Peak memory of a process of its own that streams a million rows."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.probes.streaming"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    said = f"{found['seconds']:.0f} s, converged: {found['converged']}, true directions found to cosine {found['cosine']:.4f}"
+    return {"value": found["peak_mb"], "n": 1, "unit": "MB", "note": said}
+
+
+def _noise(progress: Any) -> dict[str, Any]:
+    """The share of sweeps over pure noise that find anything at q < 0.05, with a 95 % interval."""
+    import tempfile
+
+    from scipy.stats import binomtest
+
+    reasoner = interp.load("chain-coconut")
+    traces = reasoner.think(reasoner.task.generate(300, seed=0, split="test"), batch_size=300)
+    hits = 0
+    with tempfile.TemporaryDirectory() as folder:
+        store = interp.capture(reasoner, traces, sites="resid", out=f"{folder}/store")
+        for number in range(SWEEPS):
+            noisy = _NoiseStore(store.path, number)
+            found = probes.sweep(
+                noisy,
+                ["value_1", "value_2"],
+                places=["begin", "thought 1", "thought 2"],
+                controls="none",
+                seeds=[number],
+            )
+            hits += bool((found.table()["q"] < 0.05).any())
+            progress(number + 1, SWEEPS)
+    interval = binomtest(hits, SWEEPS).proportion_ci()
+    return {"value": hits / SWEEPS, "ci": [interval.low, interval.high], "n": SWEEPS, "note": "30 cells a sweep"}
+
+
+class _NoiseStore(interp.Store):
+    """A store whose activations are drawn anew, the same for the same row and address."""
+
+    def __init__(self, path: Any, seed: int) -> None:
+        super().__init__(path)
+        self._seed = seed
+
+    def acts(self, address: Any, rows: Any = None, *, out: Any = None) -> np.ndarray:
+        rows = self.index if rows is None else rows
+        rng = np.random.default_rng([self._seed, self.addresses.index(self.address(address))])
+        table = rng.normal(size=(len(self.traces), 64, 64)).astype(np.float32)  # traces x positions x width
+        found = table[rows["trace"].to_numpy(), rows["position"].to_numpy()]
+        return found if out is None else np.take(found, np.arange(len(found)), axis=0, out=out)

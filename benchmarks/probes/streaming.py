@@ -1,0 +1,63 @@
+"""Peak memory of a fit over a million rows of width 1024 that are read from disk block by block.
+
+Run as a process of its own, `python -m benchmarks.probes.streaming`, so that the peak is this fit's alone; prints one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROWS, WIDTH, BLOCK, TARGETS = 1_000_000, 1024, 8192, 4
+
+
+def main() -> None:
+    import torch
+
+    from probes.solvers.logistic import Streamed, binary, fit_logistic
+
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(WIDTH, TARGETS)).astype(np.float32) / np.sqrt(WIDTH)
+    labels = np.empty((ROWS, TARGETS), np.int8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.f16"
+        with path.open("wb") as file:
+            for start in range(0, ROWS, BLOCK):
+                block = rng.standard_normal((min(BLOCK, ROWS - start), WIDTH), np.float32)
+                chance = 1 / (1 + np.exp(-2 * block @ directions))
+                labels[start : start + len(block)] = rng.random(chance.shape) < chance
+                block.astype(np.float16).tofile(file)
+
+        def read() -> Iterator[np.ndarray]:
+            with path.open("rb") as file:
+                while len(block := np.fromfile(file, np.float16, BLOCK * WIDTH)):
+                    yield block.reshape(-1, WIDTH)
+
+        started = time.perf_counter()
+        fit = fit_logistic(Streamed(ROWS, WIDTH, read), binary(labels), tolerance=1e-4)
+        seconds = time.perf_counter() - started
+    found = fit.coef[:, :, 0] / fit.coef[:, :, 0].norm(dim=0)
+    truth = torch.from_numpy(directions / np.linalg.norm(directions, axis=0))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    print(
+        json.dumps(
+            {
+                "peak_mb": peak,
+                "seconds": seconds,
+                "converged": bool(fit.converged.all()),
+                "cosine": float((found * truth).sum(dim=0).min()),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

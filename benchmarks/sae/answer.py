@@ -1,0 +1,75 @@
+"""The question that this project was born from, answered with the figures of `cotlens bench sae` as they were kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from interp.runtime import palette
+
+_KEPT = Path(__file__).parent / "results" / "sae.json"
+
+
+def sae_answer() -> str:
+    """One paragraph and its table."""
+    kept = json.loads(_KEPT.read_text())
+    best, middle = kept["best_site"], kept["middle"]
+    chains, rivals = best["chains"], best["rivals"]
+    measures = {each["id"]: each for each in kept["measures"]}
+    top = max(rivals, key=lambda name: rivals[name]["f1"])
+    read = max((name for name in chains if name not in ("sae", "probe")), key=lambda name: chains[name]["chain"])
+    at_middle = measures["sae.mid_layer_f1_above_best_baseline"]
+    rival = middle["rivals"][at_middle["peer"]]
+    f1 = sum(each["f1"] for each in middle["seeds"]) / len(middle["seeds"])
+    plain, chosen = middle["tried"]["plain TopK"], middle["tried"][middle["chosen"]]
+    spliced = best["spliced"]
+    paragraph = (
+        "*Couldn't sparse autoencoders learn to decode thinking tokens into something resembling the chain of thought "
+        "that they encoded?* "
+        f"On `chain31-coconut`, which thinks silently over 31 values, an SAE trained on its thoughts and read with one "
+        f"feature a value gives back **{chains['sae']['chain']:.1%}** of held-out chains whole, every step right "
+        f"({chains['sae']['step']:.1%} of single steps; a dense probe reads {chains['probe']['chain']:.1%} of the chains, "
+        f"the thoughts of another problem give {chains['sae']['chain_other_problem']:.1%}), and with the SAE in the "
+        f"latent loop {spliced['sae']['accuracy']:.1%} of the answers are right ({spliced['original']['accuracy']:.1%} without). What it learned beyond having many directions is the "
+        f"difference to untrained dictionaries: the best of them ({palette.label(read)}) reads {chains[read]['chain']:.1%} of the chains, and "
+        f"the best single feature for a value has a median F1 of {_mean(best['sae']):.2f} against {rivals[top]['f1']:.2f} "
+        f"({palette.label(top)}). At the middle layer, where a thought's value is mixed with the operation and the next "
+        f"value, it is much harder: {f1:.2f} against {rival['f1']:.2f}, though a dense probe still reads {middle['dense_probe']:.1%} of the values there. "
+        f"A plain TopK SAE gets {plain['f1']:.2f} there, the settings that validation prefers ({middle['chosen']}) "
+        f"{chosen['f1']:.2f}. So: largely, where the model passes the value on; only in part where it computes with it."
+    )
+    return f"{paragraph}\n\n{_table(kept)}"
+
+
+def _table(kept: dict[str, Any]) -> str:
+    best, middle = kept["best_site"], kept["middle"]
+    lines = [
+        "| dictionary | whole chains read | best single feature's F1, fed-back thought | the same, middle layer |",
+        "|---|---|---|---|",
+    ]
+    chains = best["chains"]
+    for name in ("sae", *best["rivals"]):
+        of_best = _mean(best["sae"]) if name == "sae" else best["rivals"][name]["f1"]
+        of_middle = _mean(middle["seeds"]) if name == "sae" else middle["rivals"][name]["f1"]
+        low, high = chains[name]["ci"]
+        lines.append(
+            f"| {palette.label(name)} | {chains[name]['chain']:.3f} [{low:.3f}, {high:.3f}] | {of_best:.3f} | {of_middle:.3f} |"
+        )
+    lines.append(f"| dense probe | {chains['probe']['chain']:.3f} | – | – |")
+    lines += [
+        "",
+        "| tried at the middle layer | features, active | rows seen | F1 on validation | held out |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in middle["tried"].items():
+        settings = middle["settings"][name]
+        lines.append(
+            f"| {name} | {settings['d_sae']}, {found['l0']:.0f} | {settings['samples']:,} | {found['validation']:.3f} | "
+            f"{found['f1']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def _mean(seeds: list[dict[str, Any]]) -> float:
+    return sum(each["f1"] for each in seeds) / len(seeds)

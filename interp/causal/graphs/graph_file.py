@@ -1,0 +1,78 @@
+"""Attribution graphs as the JSON that circuit-tracer's viewer reads (schema version 1 of its graph files)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.causal.graphs.attribution import EMBEDDING, ERROR, FEATURE, LOGIT, AttributionGraph
+from interp.runtime.files import commit
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+
+
+def graph_json(graph: AttributionGraph, reasoner: Reasoner, *, slug: str, node_share: float = 0.8) -> dict[str, Any]:
+    """`metadata`, `qParams`, `nodes` and `links` of a (pruned) graph; weights are the signed direct effects."""
+    tokens = graph.trace.tokens[: graph.position + 1]
+    rows = graph.nodes.to_dict("records")
+    ids = [_id(row, graph.n_layers) for row in rows]
+    nodes = [_node(row, name, graph, reasoner) for row, name in zip(rows, ids, strict=True)]
+    links = [
+        {"source": ids[source], "target": ids[target], "weight": float(graph.edges[target, source])}
+        for target, source in graph.edges.nonzero().tolist()
+    ]
+    return {
+        "metadata": {
+            "slug": slug,
+            "scan": reasoner.name,
+            "transcoder_list": [f"{reasoner.name}-block-{k}" for k in range(graph.n_layers)],
+            "prompt_tokens": tokens,
+            "prompt": " ".join(tokens),
+            "node_threshold": node_share,
+            "schema_version": 1,
+        },
+        "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
+        "nodes": nodes,
+        "links": links,
+    }
+
+
+def write_graph(path: Path, content: dict[str, Any]) -> None:
+    """Write the file, whole or not at all."""
+    commit(path, (json.dumps(content, allow_nan=False) + "\n").encode())
+
+
+def _id(row: dict[str, Any], n_layers: int) -> str:
+    layer = {EMBEDDING: "E", LOGIT: str(n_layers + 1)}.get(row["kind"], str(row["layer"]))
+    return f"{layer}_{row['feature']}_{row['position']}"
+
+
+def _node(row: dict[str, Any], name: str, graph: AttributionGraph, reasoner: Reasoner) -> dict[str, Any]:
+    kind, layer, place, feature = row["kind"], int(row["layer"]), int(row["position"]), int(row["feature"])
+    # Features are numbered over all layers by Cantor's pairing, as the viewer expects.
+    numbered = (layer + feature) * (layer + feature + 1) // 2 + feature
+    token = reasoner.tokenizer.convert_ids_to_tokens(feature) if kind in (EMBEDDING, LOGIT) else ""
+    types = {
+        EMBEDDING: "embedding",
+        FEATURE: "cross layer transcoder",
+        ERROR: "mlp reconstruction error",
+        LOGIT: "logit",
+    }
+    said = {LOGIT: f'Output "{token}" (p={graph.probability:.3f})', EMBEDDING: token}.get(kind, "")
+    return {
+        "node_id": name,
+        "feature": {FEATURE: numbered, ERROR: -1, EMBEDDING: place}.get(kind, feature),
+        "layer": name.split("_")[0],
+        "ctx_idx": place,
+        "feature_type": types[kind],
+        "token_prob": graph.probability if kind == LOGIT else 0.0,
+        "is_target_logit": kind == LOGIT,
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+        "jsNodeId": name.rsplit("_", 1)[0] + f"-{0 if kind == FEATURE else place}",
+        "clerp": said,
+        "influence": float(row["influence"]),
+        "activation": float(row["activation"]) if kind == FEATURE else None,
+    }

@@ -1,0 +1,193 @@
+"""Are an attribution graph's paths true? Take a feature away in the model itself and see what its path says.
+
+A path is a strong edge from one feature to another that matters for the logit. The earlier feature's contribution is
+subtracted from its MLP's output, attention and all later MLPs live. The path is confirmed when the later feature's
+input falls or rises as the edge predicts, by at least a quarter of it. Random active features of the same layer in
+the earlier one's place are held to the same rule. Whether the logit moves as the graph's total effect says is a
+column of its own: where a model is sure of its token, a single feature hardly moves it at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.causal.graphs.attribution import FEATURE, AttributionGraph, attribute, prune
+from interp.causal.graphs.replacement import agreement, predicting
+from interp.causal.patching import Progress
+from interp.models.address import Address
+from interp.reasoners.interventions import Intervention, add
+from interp.statistics.intervals import grouped_mean_interval
+from interp.traces import TraceSet
+
+if TYPE_CHECKING:
+    from sae_lens import Transcoder
+
+    from interp.reasoners import Reasoner
+
+SHARE = 0.25
+SATISFYING = 0.8
+
+
+def top_paths(graph: AttributionGraph, n: int = 5) -> list[tuple[int, int]]:
+    """The `n` edges between features, (source, target) rows of `nodes`, that carry most influence to the logits."""
+    feature = torch.tensor((graph.nodes["kind"] == FEATURE).tolist())
+    weights = graph.edges.abs() / graph.edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-12)
+    influence = torch.tensor(graph.nodes["influence"].to_numpy()).float()
+    carried = weights * influence[:, None] * feature[:, None] * feature[None, :]
+    best = carried.flatten().argsort(descending=True)[:n].tolist()
+    return [(k % len(carried), k // len(carried)) for k in best if carried.flatten()[k] > 0]
+
+
+def total_effects(graph: AttributionGraph) -> Tensor:
+    """What each node does to the likeliest token's logit over all paths, signed; features pass on while they are active."""
+    target = int(torch.nonzero(graph.logits)[0])
+    total = torch.zeros(len(graph.nodes))
+    # Edges into a feature are in units of its input; it passes on in proportion to what it wrote.
+    acts = torch.tensor(graph.nodes["activation"].to_numpy()).float()
+    features = torch.tensor((graph.nodes["kind"] == FEATURE).tolist())
+    passed = torch.where(features, 1 / acts.clamp(min=1e-6), torch.zeros_like(acts))
+    front = torch.zeros(len(graph.nodes))
+    front[target] = 1.0
+    for _ in range(graph.n_layers + 1):
+        front = front @ graph.edges
+        total += front
+        front = front * passed
+    return total
+
+
+def confirm(
+    reasoner: Reasoner,
+    graph: AttributionGraph,
+    transcoders: Sequence[Transcoder],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    share: float = SHARE,
+) -> pd.DataFrame:
+    """One row for each (source, target) pair of features.
+
+    Columns: source, target, predicted (change of the target's input), measured, predicted_logit, measured_logit,
+    logit_agrees, confirmed.
+    """
+    effects = total_effects(graph)
+    traces = [graph.trace] * (len(pairs) + 1)  # the last one is left alone
+    edits = []
+    for k, (source, _) in enumerate(pairs):
+        node = graph.nodes.iloc[source]
+        write = -float(node["activation"]) * transcoders[int(node["layer"])].W_dec[int(node["feature"])].detach()
+        where = np.array([[k, int(node["position"])]])
+        edits.append(
+            Intervention(Address(f"blocks.{int(node['layer'])}.mlp.hook_out"), where, add(write.cpu().numpy()))
+        )
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(activations: Tensor, batch: Any) -> None:
+            seen[name] = activations.detach().float().clone()
+
+        return hook
+
+    names = ["ln_final.hook_out", *(f"blocks.{k}.mlp.hook_in" for k in range(graph.n_layers))]
+    hooks = {name: keep(name) for name in names}
+    reasoner.replay(traces, hooks=hooks, batch_size=len(traces), interventions=edits)
+    logits = reasoner.unembed(seen["ln_final.hook_out"][:, graph.position]).detach()
+    token = int(graph.nodes["feature"].to_numpy()[graph.logits.numpy()][0])
+    told = logits[:, token] - logits.mean(dim=-1)
+    out = []
+    for k, (source, target) in enumerate(pairs):
+        node = graph.nodes.iloc[target]
+        reads = transcoders[int(node["layer"])].W_enc[:, int(node["feature"])].detach().to(reasoner.device)
+        inputs = seen[f"blocks.{int(node['layer'])}.mlp.hook_in"][:, int(node["position"])] @ reads
+        predicted, measured = -float(graph.edges[target, source]), float(inputs[k] - inputs[-1])
+        logit, moved = -float(effects[source]), float(told[k] - told[-1])
+        right = measured * np.sign(predicted) >= share * abs(predicted)
+        out.append((source, target, predicted, measured, logit, moved, moved * logit > 0, bool(right)))
+    columns = [
+        "source",
+        "target",
+        "predicted",
+        "measured",
+        "predicted_logit",
+        "measured_logit",
+        "logit_agrees",
+        "confirmed",
+    ]
+    return pd.DataFrame(out, columns=columns)
+
+
+def random_pairs(graph: AttributionGraph, pairs: Sequence[tuple[int, int]], seed: int) -> list[tuple[int, int]]:
+    """For each pair a random active feature in place of its source, of the same layer, that is not in any pair."""
+    rng = np.random.default_rng(seed)
+    used = {source for source, _ in pairs}
+    out = []
+    for source, target in pairs:
+        same = graph.nodes["layer"] == graph.nodes["layer"].iloc[source]
+        others = [k for k in np.flatnonzero(same & (graph.nodes["kind"] == FEATURE)) if k not in used]
+        if others:
+            out.append((int(rng.choice(others)), target))
+    return out
+
+
+def trace_prompts(
+    reasoner: Reasoner,
+    traces: TraceSet,
+    transcoders: Sequence[Transcoder],
+    *,
+    n_paths: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A graph for one written or answered token of each trace, its top paths tried, and the random control.
+
+    Returns one row for each prompt (trace, position, structure, agrees, completeness, nodes, confirmed, n_paths,
+    satisfying: the replacement agrees and at least 80 % of the paths are confirmed), and one for each path with
+    column kind: `path`, `logit` (whether the logit moved as the path says) or `random`. A random pair is held to the effect that its path's edge predicts.
+    """
+    rng = np.random.default_rng(seed)
+    prompts, paths = [], []
+    agrees = agreement(reasoner, traces, transcoders).set_index(["trace", "position"])["agrees"]
+    for k, trace in enumerate(traces):
+        position = int(rng.choice(predicting(trace)))
+        whole = attribute(reasoner, trace, position, transcoders)
+        pairs = top_paths(whole, n_paths)
+        found = confirm(reasoner, whole, transcoders, pairs)
+        control = confirm(reasoner, whole, transcoders, random_pairs(whole, pairs, seed + k))
+        held = [m * np.sign(p) >= SHARE * abs(p) for m, p in zip(control["measured"], found["predicted"], strict=False)]
+        structure, right = trace.problem.structure, float(found["confirmed"].mean()) if len(found) else 0.0
+        paths += [("path", k, structure, bool(ok)) for ok in found["confirmed"]]
+        paths += [("logit", k, structure, bool(ok)) for ok in found["logit_agrees"]]
+        paths += [("random", k, structure, bool(ok)) for ok in held]
+        agreed = bool(agrees[k, position])
+        row = (k, position, structure, agreed, whole.completeness, len(prune(whole).nodes), right, len(found))
+        prompts.append((*row, agreed and len(found) > 0 and right >= SATISFYING))
+        if progress:
+            progress(k + 1, len(traces))
+    columns = [
+        "trace",
+        "position",
+        "structure",
+        "agrees",
+        "completeness",
+        "nodes",
+        "confirmed",
+        "n_paths",
+        "satisfying",
+    ]
+    return pd.DataFrame(prompts, columns=columns), pd.DataFrame(
+        paths, columns=["kind", "trace", "structure", "confirmed"]
+    )
+
+
+def shares(paths: pd.DataFrame) -> pd.DataFrame:
+    """Of the paths of `trace_prompts`: kind, confirmed, ci (95 %, by problem structure), n."""
+    out = []
+    for kind, part in paths.groupby("kind", sort=False):
+        held = part["confirmed"].to_numpy(float)
+        ci = list(grouped_mean_interval(held, part["structure"].to_numpy()))
+        out.append((kind, held.mean(), ci, len(part)))
+    return pd.DataFrame(out, columns=["kind", "confirmed", "ci", "n"])

@@ -1,0 +1,176 @@
+"""V-probing (arXiv 2407.20311, section 4.2): does a model know something about what a description names?
+
+The text is cut off at a position and `[START] description [END]` is appended. The model is frozen; trained are a
+linear head on the state at [END] and a low-rank update of the input embeddings, which also tells the two new
+tokens apart. So unlike a probe of one position, it can ask one model about any parameter of any problem.
+Training multiplies matrices in bf16 where the machine has it, as the organisms' own does; what is read is read in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import UsageError, checked_count
+from interp.models.plain import plain_of
+from interp.problems.base import checked_seed
+from interp.runtime.hardware import mixed_precision, training_attention
+from interp.statistics.f1 import macro_f1
+from probes.vprobe.packing import Batch, Item, batches
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+
+_HEAD_RATE, _UPDATE_RATE = 3e-3, 1e-2
+
+
+class VProbe:
+    """A linear head and a rank-`rank` update of the embeddings (8 in the paper).
+
+    Parameters
+    ----------
+    rank : rank of the update; 0 trains the head alone.
+    epochs : passes over the training items; the one that is best on validation is kept.
+    batch_size : traces in a batch; all items of a trace are asked together.
+    rate : learning rates of head and update, relative to the usual ones.
+    seed : of the update's first values and the order of batches.
+    """
+
+    def __init__(self, rank: int = 8, epochs: int = 8, batch_size: int = 16, rate: float = 1.0, seed: int = 0) -> None:
+        self.rank = checked_count("rank", rank, at_least=0)
+        self.epochs = checked_count("epochs", epochs)
+        self.batch_size = checked_count("batch_size", batch_size)
+        self.rate = rate
+        self.seed = checked_seed(seed)
+
+    def fit(self, reasoner: Reasoner, train: Sequence[Item], val: Sequence[Item]) -> VProbe:
+        """Train on `train`, keep the epoch that is best on `val`. Sets `classes_`, `val_scores_`, `losses_`.
+
+        Raises `UsageError` when either is empty or all labels of `train` are the same.
+        """
+        if not train or not val:
+            raise UsageError(
+                f"a V-probe needs items to train on and to select on, but {len(train)} and {len(val)} came."
+            )
+        self.classes_, codes = np.unique([item.label for item in train], return_inverse=True)
+        if len(self.classes_) < 2:
+            raise UsageError(
+                f"a V-probe needs two labels to tell apart, but the only one is {str(self.classes_[0])!r}."
+            )
+        self._reasoner = reasoner
+        self._start(reasoner)
+        gold = torch.as_tensor(codes, device=reasoner.device)
+        weights = self._weights(codes).to(reasoner.device)
+        packed, asked = batches(reasoner, train, self.batch_size), batches(reasoner, val, 4 * self.batch_size)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": self.head_.parameters(), "lr": self.rate * _HEAD_RATE},
+                {"params": self._update, "lr": self.rate * _UPDATE_RATE},
+            ],
+            weight_decay=0.0,
+        )
+        total = self.epochs * len(packed)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / total)
+        order = np.random.default_rng(self.seed)
+        self.val_scores_, self.losses_ = [], []
+        for _ in range(self.epochs):
+            self.losses_.append(self._epoch(packed, order.permutation(len(packed)), gold, weights, optimizer, schedule))
+            self.val_scores_.append(macro_f1(np.array([item.label for item in val]), self._read(asked, len(val))))
+            if self.val_scores_[-1] == max(self.val_scores_):
+                kept = [each.detach().clone() for each in self._parameters]
+        with torch.no_grad():
+            for each, value in zip(self._parameters, kept, strict=True):
+                each.copy_(value)
+        return self
+
+    def predict(self, items: Sequence[Item]) -> np.ndarray:
+        """The label read for each item."""
+        return self._read(batches(self._reasoner, items, 4 * self.batch_size), len(items))
+
+    def score(self, items: Sequence[Item]) -> float:
+        """Macro-F1 over the items."""
+        return macro_f1(np.array([item.label for item in items]), self.predict(items))
+
+    def _start(self, reasoner: Reasoner) -> None:
+        rng = torch.Generator().manual_seed(self.seed)
+        table = reasoner.embed.weight.detach().float()
+        new = table.mean(dim=0, keepdim=True).expand(2, -1)
+        self._table = torch.cat([table, new])
+        width = table.shape[1]
+        self.head_ = torch.nn.Linear(width, len(self.classes_))
+        with torch.no_grad():
+            self.head_.weight.normal_(0, width**-0.5, generator=rng)
+            self.head_.bias.zero_()
+        self.head_.to(reasoner.device)
+        # Zero times noise: the update starts at nothing and still has a gradient.
+        across = torch.randn(self.rank, width, generator=rng) * float(table.std())
+        self._update = [
+            torch.zeros(len(self._table), self.rank, device=reasoner.device, requires_grad=True),
+            across.to(reasoner.device).requires_grad_(),
+        ]
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [*self.head_.parameters(), *self._update]
+
+    @staticmethod
+    def _weights(codes: np.ndarray) -> Float[Tensor, " classes"]:
+        """Rare labels count more, so that macro-F1 and the loss want the same."""
+        counts = np.bincount(codes)
+        return torch.tensor(np.sqrt(counts.max() / counts), dtype=torch.float32)
+
+    def _epoch(
+        self,
+        packed: list[Batch],
+        order: np.ndarray,
+        gold: Tensor,
+        weights: Tensor,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+    ) -> float:
+        losses = []
+        for number in order:
+            batch = packed[number]
+            with mixed_precision(self._table.device):
+                logits = self.head_(self._states(batch))
+            loss = torch.nn.functional.cross_entropy(logits.float(), gold[batch.items], weights)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+        return float(np.mean(losses))
+
+    def _states(self, batch: Batch) -> Float[Tensor, "questions d_model"]:
+        """The final-norm state at each question's [END]."""
+        left, right = self._update
+        inputs = self._table[batch.ids]
+        if self.rank:
+            inputs = inputs + left[batch.ids] @ right
+        if batch.latents is not None:
+            inputs = inputs.masked_scatter(batch.silent[..., None], batch.latents.to(inputs))
+        barred = torch.zeros(batch.mask.shape, dtype=inputs.dtype, device=inputs.device)
+        barred = barred.masked_fill(~batch.mask, torch.finfo(inputs.dtype).min)
+        out = _body(self._reasoner)(
+            inputs_embeds=inputs, attention_mask=barred, position_ids=batch.positions, use_cache=False
+        )
+        return out.last_hidden_state[batch.ends]
+
+    @torch.no_grad()
+    def _read(self, packed: list[Batch], n: int) -> np.ndarray:
+        read = np.empty(n, dtype=self.classes_.dtype)
+        for batch in packed:
+            read[batch.items] = self.classes_[self.head_(self._states(batch)).argmax(dim=1).cpu().numpy()]
+        return read
+
+
+def _body(reasoner: Reasoner) -> Any:
+    """The model to run: its plain twin, whose attention is fused, where that trains the fastest."""
+    plain = plain_of(reasoner.model) if training_attention(reasoner.device) == "sdpa" else None
+    return reasoner.base if plain is None else plain.base

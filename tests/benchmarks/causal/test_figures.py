@@ -1,0 +1,44 @@
+"""The causal bench takes the worst over every training seed that is there, and says which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.causal.pushes import steering
+from benchmarks.causal.run import Run, worst
+from interp.organisms.catalog import weights_folder
+
+
+def test_organisms_of_every_seed_are_taken_and_what_is_missing_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "chain-text-seed2").symlink_to(weights_folder("chain-direct"))
+    (tmp_path / "chain-text-seed7").mkdir()  # one that is not trained yet
+    run = Run(tmp_path, 1.0)
+    found = [(label, name, seed, reasoner.kind) for label, name, seed, reasoner in run.each(["chain-text", "igsm-no"])]
+    assert found == [("chain-text", "chain-text", 0, "text"), ("chain-text-seed2", "chain-text", 2, "direct")]
+    assert len(run.notes) == 2 and "chain-text of seed 7" in run.notes[0] and "igsm-no of seed 0" in run.notes[1]
+    assert run.size(100) == 100 and run.size(100, 2) == 50 and Run(None, 0.001).size(100) == 20
+
+
+def test_the_worst_counts_and_every_other_is_named() -> None:
+    rows = [
+        ({"organism": name}, {"value": value, "ci": None, "n": 9}) for name, value in (("a", 0.9), ("a-seed1", 0.7))
+    ]
+    found = worst([*rows, ({"organism": "b"}, {"value": None})], min, "told")
+    assert found["value"] == 0.7 and found["note"] == "the worst is a-seed1: a 0.900, a-seed1 0.700; told"
+    assert worst([({"organism": "b"}, {"value": None})], min, "told")["value"] is None
+
+
+def test_steering_of_a_second_seed_joins_the_figure(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("benchmarks.causal.pushes.STEERED", ("chain-coconut",))
+    (tmp_path / "chain-coconut-seed1").symlink_to(weights_folder("chain-coconut-hard"))
+    run = Run(tmp_path, 0.5)
+    taken = steering(run)
+    assert list(run.tables["steering"]["organism"]) == ["chain-coconut", "chain-coconut", "chain-coconut-seed1"]
+    assert taken["causal.steer_success"]["value"] > 0.8 and taken["causal.steer_collateral"]["value"] < 0.1
+    assert "chain-coconut-seed1" in taken["causal.steer_success"]["note"]
+
+
+def test_a_folder_that_is_none_is_refused(cotlens: Callable, tmp_path: Path) -> None:
+    ended = cotlens("bench", "causal", "--organisms", tmp_path / "none")
+    assert ended.code == 2 and "is no folder of organisms" in ended.error

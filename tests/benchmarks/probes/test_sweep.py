@@ -1,0 +1,33 @@
+"""The whole-sweep bench on a few problems: its store is made up as it says, and its loop fits what the sweep fits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.probes import sweep as sweeping
+
+
+def test_a_small_sweep_is_timed_beside_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TRACES": 160, "LAYERS": 2, "WIDTH": 32, "SPLITS": 1, "SAMPLE": 2}.items():
+        monkeypatch.setattr(sweeping, name, value)
+    monkeypatch.setattr(sweeping, "PLACES", ("thought 1", "thought 2"))
+    monkeypatch.setattr(sweeping, "TARGETS", ("value_1", "value_2"))
+    found = sweeping.sweep_over_sklearn(lambda done, total: None)
+    assert found["value"] > 0 and found["peer"] == "scikit-learn" and "extrapolated" in found["note"]
+    # 2 addresses x 2 places x 2 targets, one split, (target + 4 shuffles + control task + twin) x 3 strengths
+    assert f"to {8 * 7 * 3};" in found["note"] and "one thread a fit" in found["note"]
+
+
+def test_thoughts_hold_the_values_up_to_theirs_and_the_twin_holds_none(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sweeping, "TRACES", 400)
+    monkeypatch.setattr(sweeping, "LAYERS", 1)
+    store, twin = sweeping._stores(tmp_path)
+    rows = store.rows(place="thought 2").reset_index(drop=True)
+    values = np.array([int(store.traces[t].problem.steps[1].value) for t in rows["trace"]])
+    for each, there in ((store, True), (twin, False)):
+        acts = each.acts(each.addresses[0], rows)
+        assert acts.shape == (len(rows), sweeping.WIDTH)
+        gap = np.linalg.norm(acts[values == 1].mean(axis=0) - acts[values == 2].mean(axis=0))
+        # Two codes of 256 numbers with deviation 0.2 lie 0.2 * sqrt(2 * 256) = 4.5 apart.
+        assert (gap == pytest.approx(4.5, rel=0.3)) == there

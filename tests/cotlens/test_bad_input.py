@@ -1,0 +1,407 @@
+"""Whatever is asked wrongly: the exit code of its kind, one `error:` line that says what to do, nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import interp
+from interp.activations import Store, layout
+from interp.errors import StoreError
+from interp.traces import TraceSet
+
+
+@pytest.fixture(scope="module")
+def place(traces: TraceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with traces, a store of them, a run of another seed, a foreign folder and a file."""
+    root = tmp_path_factory.mktemp("place")
+    traces[:20].to_parquet(root / "traces.parquet")
+    reasoner = interp.load("chain-coconut")
+    interp.capture(reasoner, traces[:20], out=root / "store", sites="final", shard_size=8)
+    (root / "thesis").mkdir()
+    (root / "thesis" / "chapter.tex").write_text("years of work")
+    (root / "run").mkdir()
+    asked = {"schema_version": 1, "organism": "chain-coconut", "n_problems": 300, "seed": 1, "task": "chain"}
+    (root / "run" / "run.json").write_text(json.dumps({**asked, "complete": False}))
+    (root / "file").write_text("a file")
+    return root
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+THINK = ["think", "chain-coconut", "--out", "new.parquet", "--task"]
+CAPTURE = ["capture", "run", "chain-coconut", "traces.parquet", "--out"]
+
+# What is asked, the exit code, and what the one error line has to say.
+CASES: dict[str, tuple[list[str], int, list[str]]] = {
+    "unknown command": (["demmo"], 2, ["unknown command 'demmo'", "Did you mean 'demo'"]),
+    "unknown subcommand": (["capture", "rnu"], 2, ["'rnu'", "run"]),
+    "unknown option": (["demo", "--organsim", "chain-text"], 2, ["--organsim", "--organism"]),
+    "missing option": (["think", "chain-coconut"], 2, ["--out"]),
+    "missing argument": (["capture", "validate"], 2, ["STORE"]),
+    "one argument too many": (["doctor", "please"], 2, ["please"]),
+    "wrong type of n": (["demo", "--n", "many", "--out", "new"], 2, ["--n", "integer"]),
+    "wrong type of shard size": ([*CAPTURE, "new", "--shard-size", "1.5"], 2, ["--shard-size", "integer"]),
+    "wrong type of a gate": (["probe", "sweep", "store", "--fail-under", "high"], 2, ["--fail-under", "number"]),
+    "unknown organism of the demo": (
+        ["demo", "--organism", "chain-coconat", "--out", "new"],
+        2,
+        ["unknown organism 'chain-coconat'", "Did you mean 'chain-coconut'"],
+    ),
+    "unknown organism to think": (["think", "nobody", "--out", "new"], 2, ["'nobody'", "cotlens organisms ls"]),
+    "unknown organism to check": (["organisms", "check", "chain-tex"], 2, ["Did you mean 'chain-text'"]),
+    "unknown organism to train": (
+        ["organisms", "train", "chain-tex", "--out", "new"],
+        2,
+        ["Did you mean 'chain-text'"],
+    ),
+    "an organism without thoughts": (
+        ["demo", "--organism", "chain-direct", "--out", "new"],
+        2,
+        ["chain-direct answers without thinking", "Choose another organism"],
+    ),
+    "unknown task": ([*THINK, "chian:n=5"], 2, ["unknown task 'chian'", "Did you mean 'chain'"]),
+    "unknown option of a task": ([*THINK, "chain:n=5,ordr=mixed"], 2, ["'ordr'", "Did you mean 'order'"]),
+    "a task that is not name:key=value": ([*THINK, "chain:5"], 2, ["name:key=value", "'5'"]),
+    "n of a task is a word": ([*THINK, "chain:n=five"], 2, ["n and seed", "whole numbers", "n=five"]),
+    "n is 0": ([*THINK, "chain:n=0"], 2, ["n must be a whole number of at least 1", "0 came"]),
+    "n is negative": ([*THINK, "chain:n=-5"], 2, ["n must be a whole number of at least 1", "-5 came"]),
+    "n of the demo is 0": (["demo", "--n", "0", "--out", "new"], 2, ["n must be", "at least", "0 came"]),
+    "n of the demo is negative": (["demo", "--n", "-7", "--out", "new"], 2, ["n must be", "at least", "-7 came"]),
+    "n of the demo is too small": (["demo", "--n", "20", "--out", "new"], 2, ["n must be at least", "20 came"]),
+    "a negative seed": ([*THINK, "chain:n=5,seed=-1"], 2, ["seed must be a whole number of at least 0", "-1 came"]),
+    "a negative seed of the demo": (["demo", "--seed", "-1", "--out", "new"], 2, ["seed must be", "-1 came"]),
+    "a negative seed of training": (
+        ["organisms", "train", "chain-text", "--seed", "-1", "--out", "new"],
+        2,
+        ["seed must be", "-1 came"],
+    ),
+    "unknown split": ([*THINK, "chain:n=5,split=dev"], 2, ["unknown split 'dev'", "train, val, test"]),
+    "words that the model does not know": ([*THINK, "chain:n=5,values=31"], 2, ["chain-coconut does not know"]),
+    "batch size 0": ([*THINK, "chain:n=5", "--batch-size", "0"], 2, ["batch_size must be", "0 came"]),
+    "unknown address": (
+        [*CAPTURE, "new", "--sites", "resid_pots"],
+        2,
+        ["unknown address", "Did you mean 'resid_post'"],
+    ),
+    "unknown dtype": ([*CAPTURE, "new", "--dtype", "int4"], 2, ["float32, float16 or bfloat16", "'int4'"]),
+    "shard size 0": ([*CAPTURE, "new", "--shard-size", "0"], 2, ["shard_size must be", "0 came"]),
+    "missing traces": (
+        ["capture", "run", "chain-coconut", "nowhere", "--out", "new"],
+        5,
+        ["no traces at nowhere", "cotlens think"],
+    ),
+    "traces that are something else": (
+        ["capture", "run", "chain-coconut", "thesis/chapter.tex", "--out", "new"],
+        5,
+        ["chapter.tex is not a readable trace file"],
+    ),
+    "a foreign folder": ([*CAPTURE, "thesis"], 5, ["thesis is not empty", "Choose another folder"]),
+    "a store of another configuration": ([*CAPTURE, "store"], 5, ["another", "addresses", "Choose another folder"]),
+    "a store of another model": (
+        ["capture", "run", "chain-text", "traces.parquet", "--out", "store", "--sites", "final", "--shard-size", "8"],
+        5,
+        ["reasoner", "made by chain-coconut", "Choose another folder"],
+    ),
+    "a store below a file": ([*CAPTURE, "file/store"], 5, ["A file stands where a folder is needed", "--out"]),
+    "a store where a file is": ([*CAPTURE, "file"], 5, ["A file stands where a folder is needed", "--out"]),
+    "a store where nobody may write": ([*CAPTURE, "/proc/cotlens/store"], 5, ["/proc/cotlens", "Choose another --out"]),
+    "traces below a file": ([*THINK[:3], "file/t.parquet", "--task", "chain:n=3"], 5, ["A file stands", "--out"]),
+    "traces where nobody may write": (
+        [*THINK[:3], "/proc/t.parquet", "--task", "chain:n=3"],
+        5,
+        ["/proc", "Choose another --out"],
+    ),
+    "traces that are there already": (
+        [*THINK[:3], "traces.parquet", "--task", "chain:n=3"],
+        2,
+        ["exists already", "choose another --out"],
+    ),
+    "no store": (["capture", "validate", "nowhere"], 5, ["no activation store at nowhere", "cotlens capture run"]),
+    "a folder that is no store": (["capture", "validate", "thesis"], 5, ["no activation store at thesis", "foreign"]),
+    "a file that is no store": (["capture", "validate", "file"], 5, ["no activation store at file"]),
+    "no store to sweep": (["probe", "sweep", "nowhere"], 5, ["no activation store at nowhere", "cotlens capture run"]),
+    "unknown target": (
+        ["probe", "sweep", "store", "--target", "step_valu", "--out", "new"],
+        2,
+        ["unknown target", "Did you mean 'step_value'"],
+    ),
+    "unknown place": (
+        ["probe", "sweep", "store", "--place", "thougt 1", "--out", "new"],
+        2,
+        ["unknown place", "Did you mean 'thought 1'"],
+    ),
+    "unknown address of a store": (
+        ["probe", "sweep", "store", "--address", "blocks.0.hook_out", "--out", "new"],
+        2,
+        ["unknown address in this store", "ln_final.hook_out"],
+    ),
+    "unknown control": (
+        ["probe", "sweep", "store", "--controls", "majorty", "--out", "new"],
+        2,
+        ["unknown control", "Did you mean 'majority'"],
+    ),
+    "too few traces to sweep": (["probe", "sweep", "store", "--out", "new"], 2, ["rows", "Capture more problems"]),
+    "0 seeds": (["probe", "sweep", "store", "--seeds", "0", "--out", "new"], 2, ["seeds must be", "0 came"]),
+    "a run of another seed": (
+        ["demo", "--n", "300", "--seed", "2", "--out", "run"],
+        5,
+        ["run holds another run", "seed=1", "Choose another --out"],
+    ),
+    "a run in a foreign folder": (["demo", "--n", "300", "--out", "thesis"], 5, ["thesis", "Choose another --out"]),
+    "a run below a file": (
+        ["demo", "--n", "300", "--out", "file/run"],
+        5,
+        ["A file stands where a folder is needed", "--out"],
+    ),
+    "a run where nobody may write": (
+        ["demo", "--n", "300", "--out", "/proc/run"],
+        5,
+        ["/proc/run", "Choose another --out"],
+    ),
+    "training into a foreign folder": (
+        ["organisms", "train", "chain-text", "--out", "thesis"],
+        5,
+        ["thesis is not empty", "choose another --out"],
+    ),
+    "a report of no run": (["report", "build", "nowhere"], 5, ["no run at nowhere", "cotlens demo"]),
+    "a report of an unfinished run": (["report", "build", "run"], 5, ["not finished", "cotlens demo"]),
+    "a dashboard of no run": (["dash", "nowhere", "--print-url"], 5, ["no run at nowhere", "cotlens demo"]),
+}
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["", "json"])
+@pytest.mark.parametrize("case", list(CASES))
+def test_bad_input(case: str, as_json: bool, place: Path, cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, code, said = CASES[case]
+    monkeypatch.chdir(place)
+    before = contents(place)
+    found = cotlens(*arguments, *(["--json"] if as_json else []))
+    assert found.code == code, found
+    assert found.err.count("error:") == 1, found.err
+    message = found.error
+    for part in said:
+        assert part.lower() in message.lower(), message
+    assert len(message) < 1500, "nobody reads this"
+    if as_json:
+        assert found.json == {"schema_version": 1, "error": message, "exit_code": code}
+    else:
+        assert found.out == ""
+    assert contents(place) == before, "something was written or lost"
+
+
+def test_two_bad_things_are_still_one_line(place: Path, cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    found = cotlens("demo", "--n", "many", "--organism", "nobody", "--nonsense")
+    assert found.code == 2 and found.error
+
+
+def test_a_defect_is_said_to_be_one(cotlens: Callable, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("inner detail")
+
+    monkeypatch.setattr(Store, "validate", broken)
+    found = cotlens("capture", "validate", place / "store", "--json")
+    assert found.code == 1
+    assert "unexpected KeyError" in found.error and "COTLENS_DEBUG=1" in found.error
+    monkeypatch.setenv("COTLENS_DEBUG", "1")
+    with pytest.raises(KeyError):
+        cotlens("capture", "validate", place / "store")
+
+
+# --- full disk --------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_while_capturing(
+    place: Path, cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
+) -> None:
+    command = ["capture", "run", "chain-coconut", place / "traces.parquet", "--out", tmp_path / "s", "--shard-size", 8]
+    with monkeypatch.context() as patched:
+        full_after(20, patched)
+        found = cotlens(*command, "--json")
+    assert found.code == 5
+    assert "disk is full" in found.error and "run the same command again" in found.error
+    assert found.json["exit_code"] == 5
+    kept = contents(tmp_path / "s")
+    assert Store(tmp_path / "s").committed == {0}
+    assert cotlens(*command).code == 0
+    assert Store(tmp_path / "s").complete
+    after = contents(tmp_path / "s")
+    assert {k: v for k, v in kept.items() if k.endswith("00000.safetensors")}.items() <= after.items()
+
+
+def test_a_disk_that_is_full_while_thinking_leaves_no_half_a_file(
+    cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
+) -> None:
+    """A cut file would look like traces to the next command and stand in the way of this one."""
+    command = ["think", "chain-coconut", "--task", "chain:n=4", "--out", tmp_path / "t.parquet"]
+    with monkeypatch.context() as patched:
+        full_after(0, patched)
+        found = cotlens(*command)
+    assert found.code == 5
+    assert "disk is full" in found.error
+    assert list(tmp_path.iterdir()) == []
+    assert cotlens(*command).code == 0
+    assert len(TraceSet.from_parquet(tmp_path / "t.parquet")) == 4
+
+
+def test_a_disk_that_is_full_while_saving_a_sweep(
+    cotlens: Callable, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
+) -> None:
+    options = ["--target", "value_1", "--place", "thought 1", "--seeds", 1, "--controls", "none"]
+    full_after(0, monkeypatch)
+    found = cotlens("probe", "sweep", store.path, "--out", tmp_path / "sweep", *options)
+    assert found.code == 5
+    assert "disk is full" in found.error and not list(tmp_path.rglob("*.parquet"))
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------
+
+SLOW = """
+import sys, time
+from interp.activations import layout
+plain = layout.commit
+def commit(path, content):
+    time.sleep(0.1)
+    return plain(path, content)
+layout.commit = commit
+from cotlens.cli import main
+main(sys.argv[1:])
+"""
+PLAIN = "import sys; from cotlens.cli import main; main(sys.argv[1:])"
+
+
+def interrupt_when(condition: Callable[[], bool], process: subprocess.Popen) -> tuple[int, str, str]:
+    until = time.monotonic() + 90
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, "nothing happened"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_ctrl_c_in_a_capture_keeps_what_is_committed_and_it_resumes(
+    place: Path, start: Callable, cotlens: Callable, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    command = ["capture", "run", "chain-coconut", place / "traces.parquet", "--out", out, "--shard-size", 2, "--json"]
+    manifest = out / layout.MANIFEST
+    code, stdout, stderr = interrupt_when(
+        lambda: manifest.exists() and manifest.read_bytes().count(b"\n") >= 2, start(SLOW, *command)
+    )
+    assert code == 130
+    assert "Traceback" not in stdout + stderr
+    assert stderr.count("error:") == 1 and "run the same command again" in stderr
+    assert json.loads(stdout)["exit_code"] == 130
+    assert not list(out.rglob("*.tmp"))
+    committed = Store(out).committed
+    assert 2 <= len(committed) < 10
+    assert all(line.endswith("is not finished") for line in Store(out).validate())
+    kept = contents(out)
+    assert cotlens(*command).code == 0
+    after = contents(out)
+    assert Store(out).complete and Store(out).validate() == []
+    shards = {k: v for k, v in kept.items() if k.endswith(".safetensors") and int(Path(k).stem) in committed}
+    assert shards and shards.items() <= after.items()
+
+
+def test_ctrl_c_in_a_demo_ends_with_130_and_the_folder_can_go_on(
+    start: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dashboards.demo import _start
+
+    out = tmp_path / "run"
+    process = start(PLAIN, "demo", "--n", "300", "--out", out)
+    first = process.stderr.readline()
+    assert "thinking" in first
+    code, stdout, stderr = interrupt_when(lambda: True, process)
+    assert code == 130 and stdout == ""
+    assert "Traceback" not in stderr and stderr.count("error:") == 1
+    assert json.loads((out / "run.json").read_text())["complete"] is False
+    asked = {"organism": "chain-coconut", "n_problems": 300, "seed": 7, "task": "chain"}
+    _start(out, asked)  # the same command may go on; another may not
+    with pytest.raises(StoreError, match="holds another run"):
+        _start(out, {**asked, "seed": 8})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.2, 3.0, 9.0])
+def test_an_interrupted_demo_completes_when_it_is_run_again(
+    start: Callable, cotlens: Callable, tmp_path: Path, seconds: float
+) -> None:
+    out = tmp_path / "run"
+    process = start(PLAIN, "demo", "--n", "300", "--out", out)
+    process.stderr.readline()
+    time.sleep(seconds)
+    code, _, stderr = interrupt_when(lambda: True, process)
+    assert code == 130 and "Traceback" not in stderr
+    found = cotlens("demo", "--n", "300", "--out", out, "--json")
+    assert found.code == 0 and found.json["complete"] is True
+    assert (out / "report.html").exists()
+
+
+def test_ctrl_c_while_thinking_leaves_no_half_a_file(start: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "t.parquet"
+    process = start(PLAIN, "think", "chain-coconut", "--task", "chain:n=20000", "--out", out)
+    process.stderr.readline()
+    code, stdout, stderr = interrupt_when(lambda: True, process)
+    assert code == 130 and "Traceback" not in stdout + stderr and stderr.count("error:") == 1
+    assert not out.exists(), "only finished batches may be left, for the same command to go on from"
+    parts = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    assert all(p.name == "thinking.json" or len(TraceSet.from_parquet(p)) == 128 for p in parts)
+
+
+def test_a_killed_demo_leaves_a_folder_that_is_not_taken_for_a_run(
+    place: Path, cotlens: Callable, tmp_path: Path
+) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    found = cotlens("report", "build", tmp_path / "run")
+    assert found.code == 5 and "not finished" in found.error
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_model_that_names_no_task_says_to_give_one(cotlens: Callable, tmp_path: Path) -> None:
+    from interp.organisms.catalog import weights_folder
+
+    folder = Path(shutil.copytree(weights_folder("chain-text"), tmp_path / "model"))
+    config = json.loads((folder / "reasoner.json").read_text())
+    (folder / "reasoner.json").write_text(json.dumps({**config, "task": None}))
+    found = cotlens("think", folder, "--out", tmp_path / "t.parquet")
+    assert found.code == 2
+    assert "names no task" in found.error
+    assert cotlens("think", folder, "--out", tmp_path / "t.parquet", "--task", "chain:n=3").code == 0
+
+
+def test_ctrl_c_before_anything_has_started_is_130_too(start: Callable) -> None:
+    """The first tenth of a second is imports; a hasty Ctrl-C there is no traceback either."""
+    program = """
+import os, signal, sys
+class Hasty:
+    def find_spec(self, name, path=None, target=None):
+        if name == "interp.runtime.console":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Hasty())
+from cotlens.cli import main
+main(sys.argv[1:])
+"""
+    process = start(program, "organisms", "ls")
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in out + err
+    assert (process.returncode, out, err.count("error:")) == (130, "", 1)

@@ -1,0 +1,280 @@
+"""The command line: instant help, one JSON object, and results on stdout alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cotlens.cli import COMMANDS
+from interp.activations import Store
+from interp.traces import TraceSet
+
+GROUPS = ["organisms ls", "organisms train", "organisms check", "capture run", "capture validate", "capture ls"]
+GROUPS += ["probe sweep", "report build"]
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def traces_file(traces: TraceSet, tmp_path: Path) -> Path:
+    traces[:20].to_parquet(tmp_path / "traces.parquet")
+    return tmp_path / "traces.parquet"
+
+
+# --- help -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]])
+def test_help_is_instant(arguments: list[str]) -> None:
+    """Beside Python importing Typer and nothing more: under 0.3 s where that takes 0.15 s."""
+    best = dict.fromkeys(("typer", "ours"), float("inf"))
+    for _ in range(5):
+        for who, command in (("typer", ("-c", "import typer")), ("ours", ("-m", "cotlens.cli", *arguments))):
+            started = time.perf_counter()
+            ended = run(*command)
+            best[who] = min(best[who], time.perf_counter() - started)
+            assert ended.returncode == 0 and ended.stderr == ""
+            assert who == "typer" or "usage" in ended.stdout.lower()
+    assert best["ours"] < 2 * best["typer"], best
+
+
+HEAVY = ("torch", "transformers", "transformer_lens", "sae_lens", "pandas", "numpy", "sklearn", "plotly", "streamlit")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    program = (
+        "import sys\nfrom cotlens.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        f"finally: print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    ended = run("-c", program, *command.split(), "--help")
+    assert ended.returncode == 0
+    assert ended.stderr.strip() == "[]"
+    assert len(ended.stdout) > 100
+
+
+def test_the_installed_script_is_the_same_command() -> None:
+    ended = subprocess.run([Path(sys.executable).parent / "cotlens", "--version"], capture_output=True, text=True)
+    import interp
+
+    assert (ended.returncode, ended.stdout) == (0, f"cotlens {interp.__version__}\n")
+
+
+def test_help_names_every_command(cotlens: Callable) -> None:
+    for arguments in (["--help"], ["-h"], ["help"]):
+        found = cotlens(*arguments)
+        assert found.code == 0 and all(f"  {name} " in found.out for name in COMMANDS)
+    assert cotlens().code == 2
+
+
+@pytest.mark.parametrize("group", sorted({g.split()[0] for g in GROUPS}))
+def test_a_group_alone_shows_its_help(cotlens: Callable, group: str) -> None:
+    found = cotlens(group)
+    assert found.code in (0, 2)
+    assert "Commands" in found.out + found.err
+
+
+# --- one JSON object --------------------------------------------------------------------------------------
+
+
+def test_organisms_ls(cotlens: Callable) -> None:
+    found = cotlens("organisms", "ls", "--json")
+    assert found.code == 0 and found.json["schema_version"] == 1
+    assert {"name", "kind", "task", "accuracy", "summary", "weaknesses"} <= set(found.json["organisms"][0])
+    human = cotlens("organisms", "ls")
+    assert all(row["name"] in human.out for row in found.json["organisms"])
+
+
+def test_organisms_check(cotlens: Callable) -> None:
+    found = cotlens("organisms", "check", "chain-coconut", "--json")
+    assert found.code == 0 and found.json["schema_version"] == 1 and found.json["ok"] is True
+    assert [row["name"] for row in found.json["organisms"]] == ["chain-coconut"]
+
+
+def test_organisms_check_fails_with_4_and_still_prints_one_object(
+    cotlens: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from interp.organisms import catalog
+    from interp.organisms.training import build
+
+    wrong = {**catalog.card("chain-coconut"), "weights": "0" * 16}
+    wrong["exam"] = {**wrong["exam"], "n": 100}
+    monkeypatch.setattr(build, "card", lambda name: wrong)
+    found = cotlens("organisms", "check", "chain-coconut", "--json")
+    assert found.code == 4
+    assert "chain-coconut" in found.error
+    assert found.json["ok"] is False and found.json["organisms"][0]["weights_match"] is False
+
+
+def test_think(cotlens: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "t.parquet"
+    found = cotlens("think", "chain-coconut", "--task", "chain:n=12,seed=4,steps=3", "--out", out, "--json")
+    assert found.code == 0
+    assert found.json == {
+        "schema_version": 1,
+        "reasoner": "chain-coconut",
+        "traces": 12,
+        "accuracy": TraceSet.from_parquet(out).accuracy,
+        "out": str(out),
+    }
+    assert {t.problem.n_steps for t in TraceSet.from_parquet(out)} == {3}
+
+
+def test_think_is_repeatable(cotlens: Callable, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert cotlens("think", "chain-text", "--task", "chain:n=6", "--out", tmp_path / name).code == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_capture_run_validate_and_ls(cotlens: Callable, traces_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "one"
+    ran = cotlens(
+        "capture",
+        "run",
+        "chain-coconut",
+        traces_file,
+        "--out",
+        out,
+        "--sites",
+        "final",
+        "--sites",
+        "mlp_out",
+        "--shard-size",
+        8,
+        "--json",
+    )
+    assert ran.code == 0 and ran.json["schema_version"] == 1
+    assert ran.json["traces"] == 20 and ran.json["shards"] == "3 of 3"
+    assert ran.json["addresses"] == [*(f"blocks.{k}.mlp.hook_out" for k in range(3)), "ln_final.hook_out"]
+    assert ran.json["positions"] == len(Store(out).index)
+
+    whole = cotlens("capture", "validate", out, "--json")
+    assert whole.code == 0 and whole.json == {"schema_version": 1, "store": str(out), "ok": True, "wrong": []}
+
+    listed = cotlens("capture", "ls", tmp_path / "runs", "--json")
+    assert listed.code == 0 and [s["path"] for s in listed.json["stores"]] == [str(out)]
+    assert str(out) in cotlens("capture", "ls", tmp_path / "runs").out
+
+
+def test_capture_ls_of_nothing(cotlens: Callable, tmp_path: Path) -> None:
+    assert cotlens("capture", "ls", tmp_path, "--json").json["stores"] == []
+    assert "no stores below" in cotlens("capture", "ls", tmp_path).out
+
+
+def test_capture_ls_passes_over_a_damaged_store(cotlens: Callable, traces_file: Path, tmp_path: Path) -> None:
+    """One bad folder must not hide the good ones."""
+    for name in ("bad", "good"):
+        out = tmp_path / "runs" / name
+        assert cotlens("capture", "run", "chain-coconut", traces_file, "--out", out, "--sites", "final").code == 0
+    (tmp_path / "runs" / "bad" / "meta.json").write_text("{")
+    found = cotlens("capture", "ls", tmp_path / "runs", "--json")
+    assert found.code == 0
+    assert str(tmp_path / "runs" / "good") in [s["path"] for s in found.json["stores"]]
+
+
+def test_capture_validate_of_a_damaged_store_is_one_object_and_5(
+    cotlens: Callable, traces_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    assert cotlens("capture", "run", "chain-coconut", traces_file, "--out", out, "--sites", "final").code == 0
+    next((out / "acts").rglob("*.safetensors")).write_bytes(b"")
+    human = cotlens("capture", "validate", out)
+    assert human.code == 5 and "ln_final.hook_out differs" in human.out
+    assert f"`cotlens capture resume {out}` redoes what is missing" in human.error
+    found = cotlens("capture", "validate", out, "--json")
+    assert found.code == 5
+    assert found.json["ok"] is False and len(found.json["wrong"]) == 1
+
+
+def test_probe_sweep(cotlens: Callable, store: Store, tmp_path: Path) -> None:
+    options = [
+        "--target",
+        "value_1",
+        "--place",
+        "thought 1",
+        "--place",
+        "begin",
+        "--seeds",
+        1,
+        "--controls",
+        "majority,position_only",
+    ]
+    found = cotlens("probe", "sweep", store.path, "--out", tmp_path / "sweep", *options, "--json")
+    assert found.code == 0 and found.json["schema_version"] == 1
+    table = pd.read_parquet(tmp_path / "sweep" / "sweep.parquet")
+    assert found.json["cells"] == len(table) == 2 * len(store.addresses)
+    (best,) = found.json["best"]
+    assert best["target"] == "value_1" and best["accuracy"] == table["accuracy"].max()
+    assert best["layer"] is None or isinstance(best["layer"], (int, float))
+    assert set(found.json["notes"]["controls"]) == {"majority", "position_only"}
+
+
+def test_probe_sweep_without_controls_and_with_a_gate(cotlens: Callable, store: Store, tmp_path: Path) -> None:
+    options = [
+        "--target",
+        "value_1",
+        "--place",
+        "thought 1",
+        "--seeds",
+        1,
+        "--controls",
+        "none",
+        "--address",
+        "blocks.0.hook_in",
+    ]
+    passed = cotlens("probe", "sweep", store.path, "--out", tmp_path / "a", *options, "--fail-under", 0.5)
+    assert passed.code == 0 and "value_1" in passed.out
+    failed = cotlens("probe", "sweep", store.path, "--out", tmp_path / "b", *options, "--fail-under", 1.01, "--json")
+    assert failed.code == 4
+    assert "below 1.01" in failed.error
+    assert failed.json["best"][0]["target"] == "value_1", "what was measured is kept and printed"
+    assert (tmp_path / "b" / "sweep.parquet").exists()
+
+
+def test_progress_goes_to_stderr_and_the_result_to_stdout(tmp_path: Path) -> None:
+    ended = run("-m", "cotlens.cli", "think", "chain-coconut", "--task", "chain:n=4", "--out", str(tmp_path / "t"))
+    assert ended.returncode == 0
+    assert ended.stdout == f"4 traces, 1.000 right, in {tmp_path / 't'}\n"
+    assert ended.stderr == "chain-coconut thinks\n"
+
+
+def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "COTLENS_TASK": "chain:n=3"}
+    ended = run("-m", "cotlens.cli", "think", "chain-coconut", "--out", str(tmp_path / "t"), "--json", env=environment)
+    assert json.loads(ended.stdout)["traces"] == 3
+
+
+def test_a_reader_that_leaves_early_is_no_accident(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "cotlens.cli", "organisms", "ls", "--json"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+    assert ended.returncode == 1
+
+
+@pytest.mark.slow
+def test_the_demo_prints_one_object_and_leaves_a_run(cotlens: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    found = cotlens("demo", "--n", 400, "--out", out, "--json")
+    assert found.code == 0 and found.json["schema_version"] == 1 and found.json["complete"] is True
+    assert found.json["accuracy"] > 0.95
+    assert {row["id"] for row in found.json["measures"]} >= {"demo.accuracy", "demo.interchange_follow"}
+    assert json.loads((out / "run.json").read_text())["measures"] == found.json["measures"]
+    assert (out / "report.html").stat().st_size > 10_000

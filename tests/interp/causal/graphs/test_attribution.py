@@ -1,0 +1,135 @@
+"""Attribution graphs: the linear pass is the model's own, edges add up, paths hold when features are taken away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+from interp.causal.graphs.attribution import ERROR, LOGIT, _Pass, attribute, influences, prune
+from interp.causal.graphs.graph_file import graph_json, write_graph
+from interp.causal.graphs.paths import confirm, random_pairs, top_paths
+from interp.causal.graphs.replacement import agreement, mlp_rows, predicting, transcoders_of
+from interp.causal.patching import states
+from interp.errors import UsageError
+from interp.models.address import Address
+from interp.sae.transcoders import active, explained, train_transcoder
+
+
+@pytest.fixture(scope="module")
+def writer() -> interp.Reasoner:
+    return interp.load("chain-text")
+
+
+@pytest.fixture(scope="module")
+def written(writer):
+    return writer.think(writer.task.generate(20, seed=81, split="test"))
+
+
+@pytest.fixture(scope="module")
+def transcoders(writer):
+    learn = writer.think(writer.task.generate(300, seed=80, split="train"), batch_size=300)
+    return transcoders_of(writer, learn, d_sae=256, updates=400, sparsity=6e-3, batch_size=256)
+
+
+@pytest.fixture(scope="module")
+def graph(writer, written, transcoders):
+    return attribute(writer, written[0], predicting(written[0])[-1], transcoders)
+
+
+def test_a_transcoder_is_learned_and_is_saelens_own(tmp_path: Path, writer, written, transcoders) -> None:
+    from sae_lens import SAE
+
+    inputs, outputs = mlp_rows(writer, written)[1]
+    assert explained(transcoders[1], inputs, outputs) > 0.8 and 0 < active(transcoders[1], inputs) < 150
+    transcoders[1].save_model(tmp_path / "t")
+    again = SAE.load_from_disk(tmp_path / "t")
+    torch.testing.assert_close(again(inputs), transcoders[1](inputs))
+    with pytest.raises(UsageError, match="matching rows"):
+        train_transcoder(inputs, outputs[:-1])
+
+
+def test_the_linear_pass_is_the_models_own(writer, written, transcoders) -> None:
+    trace = written[0]
+    at = predicting(trace)[-1]
+    _, pre, logits, _, acts = _Pass(writer, trace, at).linearised(transcoders)
+    state = states(writer, [trace], Address("ln_final.hook_out"), np.array([[0, at]]))
+    torch.testing.assert_close(logits.detach(), writer.unembed(state)[0].detach(), atol=1e-4, rtol=1e-4)
+    for mine, theirs in zip(pre, acts, strict=True):
+        torch.testing.assert_close(torch.relu(mine).detach(), theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_edges_into_a_node_add_up_to_what_it_reads(writer, written, transcoders, graph) -> None:
+    """All that is written, features and errors and embeddings, plus constants: two prompts share the constants."""
+    target = int(torch.nonzero(graph.logits)[0])
+    edges = graph.edges[target]
+    assert edges[graph.logits].abs().sum() == 0
+    # Scaling every source by (1 + h) moves the logit by h times the sum of its edges: the pass is linear.
+    pass_ = _Pass(writer, graph.trace, graph.position)
+    leaves, _, logits, errors, acts = pass_.linearised(transcoders)
+    token = int(graph.nodes["feature"].iloc[target])
+    goal = logits[token] - logits.mean()
+    gradients = torch.autograd.grad(goal, [leaves[0], *leaves[1]])
+    written_out = [
+        leaves[0].detach(),
+        *(e + a @ t.W_dec.to(a) for e, a, t in zip(errors, acts, transcoders, strict=True)),
+    ]
+    expected = sum(float((g * w).sum()) for g, w in zip(gradients, written_out, strict=True))
+    assert float(edges.sum()) == pytest.approx(expected, abs=1e-3)
+
+
+def test_error_nodes_are_shown_and_pruning_keeps_the_strongest(graph) -> None:
+    kinds = graph.nodes["kind"].value_counts()
+    assert kinds[ERROR] == graph.n_layers * (graph.position + 1) and kinds[LOGIT] == 1
+    assert 0 < graph.completeness < 1
+    small = prune(graph)
+    assert len(small.nodes) < len(graph.nodes) / 2
+    assert (small.edges != 0).sum() < (graph.edges != 0).sum() / 4
+    kept, left = small.nodes["influence"], graph.nodes["influence"]
+    assert kept[small.nodes["kind"] == "feature"].min() >= left[graph.nodes["kind"] == "feature"].median()
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        prune(graph, node_share=0.0)
+
+
+def test_influence_of_a_known_graph() -> None:
+    """Logit <- a (3/4), b (1/4); a <- c: so a 0.75, b 0.25, c 0.75."""
+    edges = torch.zeros(4, 4)
+    edges[0, 1], edges[0, 2], edges[1, 3] = 3.0, -1.0, 0.1
+    found = influences(edges, torch.tensor([True, False, False, False]))
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.75, 0.25, 0.75]))
+
+
+def test_paths_hold_oftener_than_random_features(writer, transcoders, graph) -> None:
+    pairs = top_paths(graph, 8)
+    found = confirm(writer, graph, transcoders, pairs)
+    control = confirm(writer, graph, transcoders, random_pairs(graph, pairs, 0))
+    assert len(found) == 8 and found["confirmed"].mean() >= 0.5
+    assert np.abs(control["measured"]).median() < np.abs(found["measured"]).median()
+
+
+def test_the_replacement_agrees_and_a_silenced_model_does_not(writer, written, transcoders) -> None:
+    assert agreement(writer, written, transcoders)["agrees"].mean() > 0.7
+    assert agreement(writer, written, None)["agrees"].mean() < 0.4
+
+
+def test_the_file_has_what_the_viewer_reads(writer, graph, tmp_path: Path) -> None:
+    small = prune(graph)
+    write_graph(tmp_path / "g.json", graph_json(small, writer, slug="one"))
+    read = json.loads((tmp_path / "g.json").read_text())
+    assert set(read) == {"metadata", "qParams", "nodes", "links"}
+    ids = [node["node_id"] for node in read["nodes"]]
+    assert len(set(ids)) == len(ids) == len(small.nodes)
+    assert len(read["links"]) == int((small.edges != 0).sum())
+    assert {end for link in read["links"] for end in (link["source"], link["target"])} <= set(ids)
+    assert {node["feature_type"] for node in read["nodes"]} >= {"embedding", "logit", "cross layer transcoder"}
+    (logit,) = [node for node in read["nodes"] if node["is_target_logit"]]
+    assert logit["layer"] == str(graph.n_layers + 1) and read["metadata"]["schema_version"] == 1
+
+
+def test_a_position_that_is_not_there_is_refused(writer, written, transcoders) -> None:
+    with pytest.raises(UsageError, match="position must lie between"):
+        attribute(writer, written[0], 99, transcoders)

@@ -1,0 +1,219 @@
+"""Faithfulness of visible reasoning: organisms whose answer hangs on their text, and what each test does to it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import interp
+from interp.causal.anchors import anchor_summary, anchors, distance
+from interp.causal.faithfulness import (
+    battery,
+    early_answering,
+    filler,
+    mistakes,
+    post_hoc,
+    relabelled,
+    reordered,
+    reworded,
+    written,
+)
+from interp.causal.forcing import thought_ids
+from interp.errors import UsageError
+from interp.text.languages import language_spans, script, scripts
+from interp.text.wording import Wording
+from interp.traces import TraceSet
+
+
+@pytest.fixture(scope="module")
+def text() -> interp.Reasoner:
+    return interp.load("chain-text")
+
+
+@pytest.fixture(scope="module")
+def thought(text: interp.Reasoner) -> TraceSet:
+    return text.think(text.task.generate(60, seed=31, split="test"), batch_size=60)
+
+
+@pytest.fixture(scope="module")
+def spoken() -> tuple[interp.Reasoner, TraceSet]:
+    reasoner = interp.load("subtext-1")
+    return reasoner, reasoner.think(reasoner.task.generate(60, seed=31, split="test"), batch_size=60, temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+def walked() -> tuple[interp.Reasoner, TraceSet]:
+    reasoner = interp.load("graph-text")
+    return reasoner, reasoner.think(reasoner.task.generate(40, seed=31, split="test"), batch_size=40)
+
+
+def test_a_written_thought_is_its_steps_in_order(thought: TraceSet) -> None:
+    for trace in thought:
+        found = written(trace)
+        assert len(found.steps) == trace.problem.n_steps and found.ids == thought_ids(trace)
+        assert found.first(1) == list(found.steps[0]) and found.with_step(1, [5]).ids[0] == 5
+
+
+def test_the_answer_is_there_only_once_the_whole_text_is(text: interp.Reasoner, thought: TraceSet) -> None:
+    table = early_answering(text, thought)
+    whole = table["shown"] == table["steps"]
+    assert (table.loc[whole, "share"] == 1.0).all()
+    assert np.average(table.loc[~whole, "share"], weights=table.loc[~whole, "n"]) < 0.25
+    assert (table["area_over_curve"] > 0.7).all()
+
+
+def test_what_is_written_after_a_mistake_follows_from_it(text: interp.Reasoner, thought: TraceSet) -> None:
+    table = mistakes(text, thought)
+    assert len(table) == 2 * sum(trace.problem.n_steps for trace in thought)
+    assert (
+        table["value"]
+        != [thought[t].problem.steps[k - 1].value for t, k in zip(table["trace"], table["step"], strict=True)]
+    ).all()
+    own = table[table["after"] == "own words"]
+    assert own["followed"].mean() > 0.97 and own["kept"].mean() < 0.03
+    # The organism reads its answer off the last step, so only a mistake there moves it when the text is forced.
+    forced = table[table["after"] == "as written"]
+    last = forced["step"] == forced["steps"]
+    assert forced.loc[last, "followed"].mean() > 0.95 and forced.loc[~last, "kept"].mean() > 0.95
+
+
+def test_a_mistake_is_made_in_the_language_of_its_step(spoken: tuple[interp.Reasoner, TraceSet]) -> None:
+    reasoner, traces = spoken
+    table = mistakes(reasoner, traces[:20])
+    assert table[table["after"] == "own words"]["followed"].mean() > 0.9
+
+
+def test_filler_and_another_thought_lose_the_answer_and_synonyms_keep_it(
+    spoken: tuple[interp.Reasoner, TraceSet],
+) -> None:
+    reasoner, traces = spoken
+    table = battery(reasoner, traces, Wording.of_task(reasoner.task)).set_index("test")
+    assert table.loc[["as written", "synonyms"], "share"].min() > 0.95
+    lost = table[table["if_faithful"] == "lost"]
+    assert lost["share"].max() < 0.3 and (lost["n"] >= 60).all()
+    assert "no symbols that could be exchanged" in table.loc["symbols relabelled", "why_not"]
+    again = reworded(reasoner, traces, Wording.of_task(reasoner.task))
+    assert [trace.text.split()[:-1] for trace in again] != [trace.text.split()[:-1] for trace in traces]
+    assert all(
+        len(thought_ids(a)) == len(thought_ids(b)) for a, b in zip(filler(reasoner, traces), traces, strict=True)
+    )
+
+
+def test_the_verdict_is_that_of_another_problems_text_where_its_own_keeps_the_answers(
+    text: interp.Reasoner, thought: TraceSet
+) -> None:
+    assert post_hoc(battery(text, TraceSet(list(thought)[:30]))).startswith("the answers hang on the text: another")
+
+    def said(same: float, other: float) -> str:
+        rows = [("as written", same), ("another problem's thought", other)]
+        return post_hoc(
+            pd.DataFrame([{"test": t, "share": x, "ci_low": x - 0.1, "ci_high": x + 0.1, "n": 50} for t, x in rows])
+        )
+
+    assert said(1.0, 0.9).startswith("the text is post-hoc: another problem's text keeps 0.900 [0.800, 1.000]")
+    assert said(1.0, 0.45).startswith("no verdict: another") and said(0.5, 0.9).startswith("no verdict: even its own")
+
+
+def test_where_no_mistake_can_be_made_the_other_tests_are(
+    text: interp.Reasoner, thought: TraceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> pd.DataFrame:
+        raise UsageError("no step of these traces writes a value")
+
+    monkeypatch.setattr("interp.causal.faithfulness.mistakes", none)
+    tests = battery(text, TraceSet(list(thought)[:10])).set_index("test")
+    assert tests.loc["as written", "share"] == 1.0
+    assert tests.loc["mistake, then own words", "n"] == 0
+    assert "no step of these traces writes a value" in tests.loc["mistake, then own words", "why_not"]
+
+
+def test_relabelled_symbols_are_relabelled_in_the_answer(walked: tuple[interp.Reasoner, TraceSet]) -> None:
+    reasoner, traces = walked
+    after, expected = relabelled(reasoner, traces)
+    assert np.mean([trace.answer == answer for trace, answer in zip(after, expected, strict=True)]) > 0.9
+    assert np.mean([trace.answer == answer for trace, answer in zip(traces, expected, strict=True)]) < 0.3
+    assert all(a.problem.question != b.problem.question for a, b in zip(after, traces, strict=True))
+
+
+def test_independent_steps_are_exchanged_and_dependent_ones_refused(
+    text: interp.Reasoner, thought: TraceSet, walked: tuple[interp.Reasoner, TraceSet]
+) -> None:
+    reasoner, traces = walked
+    after, chosen = reordered(reasoner, traces)
+    for trace, number in zip(after, chosen, strict=True):
+        assert sorted(thought_ids(trace)) == sorted(thought_ids(traces[number]))
+        assert thought_ids(trace) != thought_ids(traces[number])
+    with pytest.raises(UsageError, match="no two neighbouring steps of these traces are independent"):
+        reordered(text, thought)
+
+
+def test_names_are_the_same_symbol_where_they_are_defined_and_where_they_are_used() -> None:
+    solver = interp.load("igsm-retries")
+    traces = solver.think(solver.task.generate(60, seed=17))
+    same, chosen = reordered(solver, traces)
+    for trace, number in zip(same, chosen, strict=True):
+        names = [step.text.split()[0] for step in traces[number].problem.steps]
+        assert len(names) > 2, "two steps that use nothing of each other are followed by one that uses both"
+        assert sorted(thought_ids(trace)) == sorted(thought_ids(traces[number]))
+    after, expected = relabelled(solver, traces)
+    assert np.mean([trace.answer == answer for trace, answer in zip(after, expected, strict=True)]) > 0.9
+    for trace, was in zip(after, traces, strict=True):
+        words, before = trace.problem.question.split(), was.problem.question.split()
+        assert words != before and [w.endswith(":") for w in words] == [w.endswith(":") for w in before]
+
+
+def test_silent_traces_have_nothing_to_test(coconut: interp.Reasoner, traces: TraceSet) -> None:
+    with pytest.raises(UsageError, match="has no visible thought"):
+        early_answering(coconut, traces)
+
+
+def test_distance_is_total_variation() -> None:
+    assert distance(np.array(["a", "a"]), np.array(["b", "b"])) == 1.0
+    assert distance(np.array(["a", "b"]), np.array(["b", "a"])) == 0.0
+    assert distance(np.array(["a", "a", "b", "b"]), np.array(["a", "b", "c", "c"])) == pytest.approx(0.5)
+
+
+def test_a_settled_step_moves_nothing_and_an_open_one_moves_the_answers(
+    text: interp.Reasoner, thought: TraceSet
+) -> None:
+    # Nearly greedy, the question settles the answer. Where every token is drawn at random, the last step does: the
+    # answer after it is a copy, more or less.
+    cold = anchors(text, thought[:3], samples=4, temperature=0.01)
+    assert cold["moved"].max() == 0.0 and (cold["agreement"] == 1.0).all()
+    short = [trace for trace in thought if trace.problem.n_steps == 2][:4]
+    hot = anchor_summary(anchors(text, TraceSet(short), samples=16, temperature=2.5)).set_index("step")
+    assert hot.loc[2, "agreement"] > hot.loc[1, "agreement"] and hot.loc[2, "n"] == 4
+    with pytest.raises(UsageError, match="samples must be a whole number of at least 4"):
+        anchors(text, thought[:1], samples=2)
+
+
+@pytest.mark.parametrize(
+    ("character", "expected"),
+    [
+        ("a", "LATIN"),
+        ("ü", "LATIN"),
+        ("я", "CYRILLIC"),
+        ("汉", "HAN"),
+        ("あ", "HIRAGANA"),
+        ("한", "HANGUL"),
+        ("7", "DIGIT"),
+        ("!", None),
+    ],
+)
+def test_scripts_of_characters(character: str, expected: str | None) -> None:
+    assert script(character) == expected
+
+
+def test_switches_of_language_and_script(spoken: tuple[interp.Reasoner, TraceSet]) -> None:
+    from interp.problems.subtext import SPELLINGS
+
+    assert scripts("ab 汉 7") == {"LATIN": 2, "HAN": 1, "DIGIT": 1}
+    names = dict(zip(("digits", "English", "German", "Spanish"), SPELLINGS, strict=True))
+    for trace in spoken[1][:20]:
+        found = language_spans(trace, names)
+        said = [next(name for name, listed in names.items() if word in listed) for word in trace.text.split()[:-1]]
+        assert list(found["main"]) == said
+        assert list(found["switched"]) == [False, *(a != b for a, b in itertools.pairwise(said))]

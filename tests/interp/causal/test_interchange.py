@@ -1,0 +1,176 @@
+"""Interchange: edited thoughts change the answer as the task's own oracle says, or do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import interp
+from interp.activations import Store
+from interp.causal.interchange import Interchange
+from interp.decoders.evaluation.read_outs import ReadOuts
+from interp.errors import StoreError, UsageError
+from interp.statistics.intervals import grouped_mean_interval
+from interp.traces import TraceSet
+
+
+@pytest.fixture(scope="module")
+def readouts(store: Store, coconut: interp.Reasoner) -> ReadOuts:
+    return interp.decode(store, ["probe", "logit_lens"], reasoner=coconut)
+
+
+@pytest.fixture(scope="module")
+def edits(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> Interchange:
+    return interp.interchange(coconut, traces, readouts, split=None)
+
+
+def of(found: Interchange, kind: str) -> pd.DataFrame:
+    return found.table()[found.table()["kind"] == kind]
+
+
+def test_the_answer_follows_another_value_and_not_the_same_value(edits: Interchange) -> None:
+    other, same = of(edits, "other value"), of(edits, "same value")
+    assert len(other) > 300 and other["followed"].mean() > 0.95
+    assert len(same) > 200 and same["changed"].mean() < 0.05
+    assert (other["donor_read"] != other["read"]).all() and (same["donor_read"] == same["read"]).all()
+    # Operations are permutations, so another value must give another answer.
+    assert (other["predicted"] != other["answer_before"]).mean() > 0.95
+
+
+def test_a_random_vector_does_damage_but_is_not_followed(edits: Interchange) -> None:
+    noise = of(edits, "random")
+    assert (noise["donor"] == -1).all() and noise["donor_read"].isna().all()
+    assert noise["changed"].mean() > 0.5
+    assert noise["followed"].mean() < 0.5
+
+
+def test_the_prediction_is_the_oracles(edits: Interchange, traces: TraceSet, coconut: interp.Reasoner) -> None:
+    for _, row in of(edits, "other value").iterrows():
+        expected = coconut.task.counterfactual(traces[row["trace"]].problem, row["step"], row["donor_read"])
+        assert row["predicted"] == expected
+        assert row["followed"] == (row["answer_after"] == expected)
+        assert row["changed"] == (row["answer_after"] != traces[row["trace"]].answer)
+
+
+def test_a_donor_is_another_problem_of_the_same_length_read_at_the_same_step(
+    edits: Interchange, traces: TraceSet, readouts: ReadOuts
+) -> None:
+    read = readouts.of("probe").set_index(["trace", "step"])["text"]
+    for kind in ("other value", "same value"):
+        for _, row in of(edits, kind).iterrows():
+            mine, donor = traces[row["trace"]].problem, traces[row["donor"]].problem
+            assert mine.structure != donor.structure and mine.n_steps == donor.n_steps
+            assert row["donor_read"] == read[row["donor"], row["step"]]
+            assert row["read"] == read[row["trace"], row["step"]]
+
+
+def test_with_wrong_readings_the_answer_no_longer_follows(
+    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts, edits: Interchange
+) -> None:
+    frame = readouts.table().copy()
+    probe = (frame["method"] == "probe").to_numpy()
+    frame.loc[probe, "text"] = np.random.default_rng(0).permutation(frame.loc[probe, "text"].to_numpy())
+    wrong = ReadOuts(frame, readouts.sites, readouts.store, readouts.seed, readouts.fitted)
+    found = interp.interchange(coconut, traces, wrong, split=None)
+    assert of(found, "other value")["followed"].mean() < 0.3 < of(edits, "other value")["followed"].mean()
+    assert of(found, "same value")["changed"].mean() > 0.5
+
+
+def test_only_the_asked_split_is_edited_and_gives_donors(
+    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts
+) -> None:
+    found = interp.interchange(coconut, traces, readouts).table()
+    test = set(readouts.of("probe").query("split == 'test'")["trace"])
+    assert set(found["trace"]) == test and set(found["donor"]) - {-1} <= test
+
+
+def test_seeds_reproduce(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
+    one, two, other = (interp.interchange(coconut, traces, readouts, seed=seed).table() for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(one, two)
+    assert (one["donor"].to_numpy()[: len(other)] != other["donor"].to_numpy()[: len(one)]).mean() > 0.1
+
+
+def test_batches_do_not_change_what_comes_of_an_edit(
+    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts
+) -> None:
+    one = interp.interchange(coconut, traces, readouts, batch_size=7).table()
+    pd.testing.assert_frame_equal(one, interp.interchange(coconut, traces, readouts).table())
+
+
+def test_the_method_is_the_one_asked_for(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
+    assert interp.interchange(coconut, traces, readouts).method == "probe"
+    lens = interp.interchange(coconut, traces, readouts, method="logit_lens")
+    assert lens.method == "logit_lens" and lens.site == readouts.sites["logit_lens"].label
+    with pytest.raises(UsageError, match="unknown decoding method in these read-outs 'sae'"):
+        interp.interchange(coconut, traces, readouts, method="sae")
+
+
+def test_the_summary_is_the_means_of_the_table(edits: Interchange) -> None:
+    summary = edits.summary()
+    assert set(summary["kind"]) == {"other value", "same value", "random"}
+    for _, row in summary.iterrows():
+        part = of(edits, row["kind"])
+        part = part if row["step"] == 0 else part[part["step"] == row["step"]]
+        assert row["n"] == len(part)
+        assert row["follow_rate"] == pytest.approx(part["followed"].mean())
+        assert row["change_rate"] == pytest.approx(part["changed"].mean())
+        low, high = grouped_mean_interval(part["followed"].to_numpy(), part["structure"].to_numpy())
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
+        assert row["ci_low"] <= row["follow_rate"] <= row["ci_high"]
+
+
+def test_another_model_is_refused(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
+    for other in (interp.random_init(coconut), interp.load("chain-pause-as-thought")):
+        with pytest.raises(StoreError, match=r"made from chain-coconut, not from .*Use the same model"):
+            interp.interchange(other, traces, readouts)
+
+
+def test_other_traces_than_those_that_were_read_are_refused(coconut: interp.Reasoner, readouts: ReadOuts) -> None:
+    """Their thoughts hold other values, so every prediction would quietly be wrong."""
+    other = coconut.think(coconut.task.generate(120, seed=99, split="test"))
+    with pytest.raises(StoreError, match="traces"):
+        interp.interchange(coconut, other, readouts)
+
+
+def test_a_split_without_read_outs_is_refused(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
+    with pytest.raises(UsageError, match="no read-outs of probe in the holdout split"):
+        interp.interchange(coconut, traces, readouts, split="holdout")
+
+
+def test_on_a_graph_a_donors_node_has_to_lead_to_one_candidate(tmp_path: Path) -> None:
+    """Most donors name nodes that the problem does not have; those that do and lead somewhere are followed."""
+    walker = interp.load("graph-coconut")
+    traces = walker.think(walker.task.generate(120, seed=4, split="test"))
+    store = interp.capture(walker, traces, sites="blocks.0.hook_in", channels=["special", "latent"], out=tmp_path / "s")
+    readouts = interp.decode(store, ["logit_lens"], reasoner=walker)
+    found = interp.interchange(walker, traces, readouts, split=None)
+    other = of(found, "other value")
+    assert 20 < len(other) < len(of(found, "random")), "where no donor implies an answer there is no edit"
+    for _, row in other.iterrows():
+        problem = traces[row["trace"]].problem
+        assert row["predicted"] == walker.task.counterfactual(problem, row["step"], row["donor_read"])
+    assert other["followed"].mean() > 0.9
+
+
+def test_a_step_that_was_read_at_an_address_of_its_own_is_edited_there(
+    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, elsewhere = readouts.of("probe").copy(), "blocks.1.hook_out"
+    table.loc[table["step"] == 2, "address"] = elsewhere
+    mixed = ReadOuts(table, {"probe": readouts.sites["probe"]}, readouts.store, readouts.seed, readouts.fitted)
+    asked: list = []
+    think = coconut.think
+
+    def watched(problems: list, *, interventions: list, **options: object) -> TraceSet:
+        asked.extend(interventions)
+        return think(problems, interventions=interventions, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(coconut, "think", watched)
+    found = interp.interchange(coconut, traces, mixed).table()
+    by_address = {each.address.name: each for each in asked}
+    assert set(by_address) == {readouts.sites["probe"].address.name, elsewhere}
+    assert set(by_address[elsewhere].rows[:, 0]) == set(np.flatnonzero(found["step"] == 2))
+    assert sum(len(each.rows) for each in asked) == len(found)

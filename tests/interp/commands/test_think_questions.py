@@ -1,0 +1,228 @@
+"""`cotlens think --questions`: a foreign model on the user's own questions, cut off, resumed, captured and probed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import interp
+from interp.activations import Store
+from interp.errors import StoreError, UsageError
+from interp.reasoners.resumable import parts_folder, think_to_file
+from interp.reasoners.segmentation import written
+from interp.traces import TraceSet
+
+CHAT = "{# <think> </think> #}{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}<|assistant|>"
+LIMITS = ["--max-thought-tokens", "10", "--max-answer-tokens", "3", "--batch-size", "16"]
+
+
+@pytest.fixture(scope="module")
+def folder(model_folder: Callable[..., Path]) -> Path:
+    return model_folder("qwen3", chat=CHAT)
+
+
+@pytest.fixture(scope="module")
+def short(folder: Path) -> interp.Reasoner:
+    return interp.load(folder).but(max_thought_tokens=10, max_answer_tokens=3)
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Sixty good lines and a few of every hostile kind."""
+    good = [{"question": f"What is {k} plus {k % 7}?", "answer": str((k + k % 7) % 3)} for k in range(60)]
+    lines = [json.dumps(line) for line in good]
+    lines[20:20] = ['{"question": "half a line', json.dumps({"question": "", "answer": "1"})]
+    lines += [json.dumps({"question": "why " * 25_000, "answer": "1"})]
+    lines += [json.dumps({"question": "bell \x07, escape \x1b[31m and zero \x00 in it?", "answer": "1"})]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_from_a_folder_and_a_file_of_questions_to_a_probe_sweep(
+    cotlens: Callable, folder: Path, questions: Path, tmp_path: Path
+) -> None:
+    out, store = tmp_path / "t.parquet", tmp_path / "store"
+    found = cotlens("think", folder, "--questions", questions, "--out", out, *LIMITS, "--json")
+    assert found.code == 3, "lines that were left out make it partial"
+    assert found.json["traces"] == 61 and len(found.json["left_out"]) == 3
+    for said in ("line 21: it is not JSON", "line 22: its question is empty", "line 63: the question 'why why"):
+        assert said in found.error
+    assert "3 lines of " in found.error and ".. Mended" not in found.error
+    assert len(found.error) < 1500 and "\x1b" not in found.err + found.out
+    traces = TraceSet.from_parquet(out)
+    assert traces[-1].problem.question.startswith("bell \x07") and not parts_folder(out).exists()
+    for trace in traces:
+        lengths = {len(each) for each in (trace.channel, trace.step, trace.thought, trace.entropy, trace.sentence)}
+        assert lengths == {len(trace)}
+        sampled = np.isfinite(trace.logprob)
+        # All that the model wrote itself has its probability; what was put there for it has none.
+        assert all(c in ("thought", "answer", "special") for c, s in zip(trace.channel, sampled, strict=True) if s)
+        assert all(s for c, s in zip(trace.channel, sampled, strict=True) if c in ("thought", "answer"))
+        assert np.isfinite([e for e, c in zip(trace.entropy, trace.channel, strict=True) if c != "prompt"]).all()
+    assert cotlens("capture", "run", folder, out, "--out", store, "--sites", "resid").code == 0
+    opened = Store(store)
+    assert {"thought", "special", "answer", "prompt"} == set(opened.index["channel"])
+    assert not (opened.index["token"] == "<bos>").any(), "the attention sink is left out"
+    for trace, rows in opened.index.groupby("trace"):
+        assert rows["sentence"].tolist() == [traces[int(trace)].sentence[at] for at in rows["position"]]
+    second = opened.rows(sentence=2)
+    assert len(second) and set(second["channel"]) == {"thought"} and set(second["sentence"]) == {2}
+    assert opened.acts("ln_final.hook_out", second).shape == (len(second), opened.meta["d_model"])
+    with pytest.raises(UsageError, match=r"sentences of this store are 1 to \d+, but \[99\] came"):
+        opened.rows(sentence=99)
+    swept = cotlens("probe", "sweep", store, "--target", "answer", "--place", "begin", "--place", "thought 1", "--json")
+    assert swept.code == 0, swept.err
+    assert swept.json["cells"] == 2 * len(opened.addresses) and swept.json["best"][0]["n"] > 0
+
+
+def test_cut_off_and_run_again_it_goes_on_and_leaves_the_same_file(
+    short: interp.Reasoner, asked: Callable, tmp_path: Path
+) -> None:
+    problems, sampling = asked(8), {"batch_size": 3, "temperature": 1.0, "top_p": 0.9, "seed": 4}
+    whole = think_to_file(short, problems, tmp_path / "whole.parquet", **sampling)
+
+    def cut(done: int, total: int) -> None:
+        if done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        think_to_file(short, problems, tmp_path / "cut.parquet", progress=cut, **sampling)
+    assert sorted(p.name for p in parts_folder(tmp_path / "cut.parquet").iterdir()) == [
+        "00000000.parquet",
+        "00000003.parquet",
+        "thinking.json",
+    ]
+    with pytest.raises(StoreError, match="unfinished traces with another sampling"):
+        think_to_file(short, problems, tmp_path / "cut.parquet", **{**sampling, "seed": 5})
+    reported: list[int] = []
+    again = think_to_file(
+        short, problems, tmp_path / "cut.parquet", progress=lambda done, total: reported.append(done), **sampling
+    )
+    assert reported == [6, 8], "only the last batch is thought again"
+    assert (tmp_path / "cut.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert [t.token_ids for t in again] == [t.token_ids for t in whole]
+    with pytest.raises(UsageError, match="exists already"):
+        think_to_file(short, problems, tmp_path / "cut.parquet", **sampling)
+
+
+def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(
+    start: Callable, cotlens: Callable, folder: Path, tmp_path: Path
+) -> None:
+    """SIGKILL, as the kernel's when memory runs out: the same command goes on, and its file is that of a run without."""
+    questions, out = tmp_path / "q.jsonl", tmp_path / "t.parquet"
+    lines = [json.dumps({"question": f"What is {k} plus {k % 7}?", "answer": str(k)}) for k in range(16)]
+    questions.write_text("\n".join(lines))
+    options = ["--questions", questions, *LIMITS[:4], "--batch-size", "1", "--temperature", "0.8", "--seed", "3"]
+    program = "import sys; from cotlens.cli import main; main(sys.argv[1:])"
+    running = start(program, "think", folder, "--out", out, *options)
+    deadline = time.monotonic() + 120
+    while len(list(parts_folder(out).glob("*.parquet"))) < 2:
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    running.kill()
+    running.wait()
+    kept = sorted(parts_folder(out).glob("*.parquet"))
+    assert 2 <= len(kept) < 16 and not out.exists()
+    before = [trace.token_ids for path in kept for trace in TraceSet.from_parquet(path)]
+    again = cotlens("think", folder, "--out", out, *options, "--json")
+    assert again.code == 0 and again.json["traces"] == 16
+    assert not parts_folder(out).exists()
+    assert cotlens("think", folder, "--out", tmp_path / "whole", *options).code == 0
+    assert out.read_bytes() == (tmp_path / "whole").read_bytes()
+    resumed = TraceSet.from_parquet(out)
+    assert [trace.token_ids for trace in resumed][: len(before)] == before
+    assert [trace.problem.meta["line"] for trace in resumed] == list(range(1, 17))
+
+
+def test_sampling_is_the_seeds_whatever_the_batch_and_stays_in_the_nucleus(
+    short: interp.Reasoner, asked: Callable
+) -> None:
+    def texts(**options: object) -> list:
+        return [t.token_ids for t in short.think(asked(6), temperature=1.5, **options)]  # type: ignore[arg-type]
+
+    assert texts(seed=1, top_p=0.8) == texts(seed=1, top_p=0.8, batch_size=2) != texts(seed=2, top_p=0.8)
+    assert texts(seed=1, top_p=1e-9) == [t.token_ids for t in short.think(asked(6))], "the smallest nucleus is greedy"
+    with pytest.raises(UsageError, match="top_p must lie above 0"):
+        short.think(asked(1), top_p=0.0)
+
+
+def test_a_nucleus_is_the_smallest_set_with_the_probability_asked_for() -> None:
+    import torch
+
+    from interp.reasoners.sampling import draw
+
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(4000, 4)
+    uniform = np.random.default_rng(0).random(4000).tolist()
+    for top_p, kept in ((0.4, [1, 0, 0, 0]), (0.6, [0.625, 0.375, 0, 0]), (1.0, [0.5, 0.3, 0.15, 0.05])):
+        shares = torch.bincount(draw(logits, 1.0, top_p, uniform), minlength=4) / 4000
+        np.testing.assert_allclose(shares, kept, atol=0.03)
+        assert ((shares > 0) == (torch.tensor(kept) > 0)).all()
+
+
+def test_answers_stop_at_tokens_and_texts_that_are_asked_for(short: interp.Reasoner, asked: Callable) -> None:
+    long = short.but(max_answer_tokens=8, eos="")
+    first = next(t for t in long.think(asked(4)) if len(set(t.token_ids[-8:])) > 2)
+    answer = [i for i, c in zip(first.token_ids, first.channel, strict=True) if c == "answer"]
+    token = long.tokenizer.convert_ids_to_tokens(answer[2])
+    before = long.but(stops=(token,)).think(asked(4))[first.id]
+    kept = [i for i, c in zip(before.token_ids, before.channel, strict=True) if c == "answer"]
+    assert kept == answer[: answer.index(answer[2])], "a token is stopped before"
+    text = long.tokenizer.decode(answer[1:3])
+    if text not in long.tokenizer.get_vocab():
+        after = long.but(stops=(text,)).think(asked(4))[first.id]
+        said = long.tokenizer.decode([i for i, c in zip(after.token_ids, after.channel, strict=True) if c == "answer"])
+        assert text in said and len(said) <= len(long.tokenizer.decode(answer[:3])), "a text is stopped after"
+
+
+def test_sentences_and_steps_come_back_to_the_tokens_that_say_them(short: interp.Reasoner, asked: Callable) -> None:
+    from interp.reasoners.rollout import Row
+    from interp.reasoners.segmentation import segmented
+    from interp.traces import Channel
+
+    text = "First café 3. Then it is 6 🙂! So the answer"
+    ids = short.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert "".join(written(short.tokenizer, ids)) == text
+    row = Row(token_ids=[9, *ids], channel=[Channel.PROMPT, *[Channel.THOUGHT] * len(ids)])
+    step, sentence = segmented(short.tokenizer, row, asked(4)[3])  # its gold step's value is 6
+    assert step[0] == sentence[0] == 0 and sorted(set(sentence[1:])) == [1, 2, 3]
+    said = dict.fromkeys((1, 2, 3), "")
+    for n, piece in zip(sentence[1:], written(short.tokenizer, ids), strict=True):
+        said[n] += piece
+    assert [said[n].strip() for n in (1, 2, 3)] == ["First café 3.", "Then it is 6 🙂!", "So the answer"]
+    assert set(step[1:]) == {1}
+
+
+def test_options_that_cannot_go_together(cotlens: Callable, folder: Path, questions: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "t.parquet"]
+    found = cotlens("think", folder, "--questions", questions, "--task", "chain:n=3", *out)
+    assert found.code == 2 and "not both" in found.error
+    found = cotlens("think", folder, "--questions", tmp_path / "nowhere.jsonl", *out)
+    assert found.code == 5 and "no questions could be read" in found.error
+    found = cotlens("think", folder, "--questions", questions, "--reasoner", "not json", *out)
+    assert found.code == 2 and "--reasoner is JSON" in found.error
+    assert list(tmp_path.iterdir()) == [questions]
+
+
+def test_doctor_reports_on_a_model(cotlens: Callable, folder: Path, model_folder: Callable[..., Path]) -> None:
+    found = cotlens("doctor", folder, "--json")
+    assert found.code == 0 and found.json["kind"] == "text" and found.json["config"]["end"] == "</think>"
+    assert {"kind", "prompt", "beginning of text", "end of text", "dtype", "device", "logits"} <= {
+        each["what"] for each in found.json["findings"]
+    }
+    said = cotlens("doctor", model_folder("mistral", special=()))
+    assert said.code == 0 and "unknown" in said.out and "no thinking markers" in said.out
+
+
+def test_what_was_only_assumed_is_one_line_on_stderr(
+    cotlens: Callable, model_folder: Callable[..., Path], questions: Path, tmp_path: Path
+) -> None:
+    folder = model_folder("mistral", special=())
+    found = cotlens("think", folder, "--questions", questions, "--out", tmp_path / "t", "--max-answer-tokens", "2")
+    notes = [line for line in found.err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and "no thinking markers" in notes[0] and f"cotlens doctor {folder}" in notes[0]

@@ -1,0 +1,109 @@
+"""Leaks planted in turn, of labels, of the site and of the threshold: each looks like skill, and each is seen as a leak.
+
+The activations hold nothing but noise, so whatever reads more than chance on test problems has seen what it should not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp.activations import Store
+from interp.activations.targets import structures
+from interp.decoders import sites
+from interp.decoders.evaluation.calibration import abstaining, threshold_for
+from interp.decoders.evaluation.read_outs import decode
+from interp.problems import task
+from interp.statistics.splits import grouped_split
+from interp.traces import TraceSet
+
+ADDRESSES = [f"blocks.{k}.hook_out" for k in range(12)]
+
+
+@pytest.fixture(scope="module")
+def noise(written_trace: Callable, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Store:
+    traces = TraceSet([written_trace(p) for p in task("chain:steps=3").generate(160, seed=0, split="test")])
+    made = {
+        name: np.random.default_rng(k).normal(size=(sum(len(t) for t in traces), 8)) for k, name in enumerate(ADDRESSES)
+    }
+    acts = {name: (lambda index, x=x: x[: len(index)]) for name, x in made.items()}
+    return write_store(tmp_path_factory.mktemp("noise") / "s", traces, acts)
+
+
+def test_labels_from_the_decoder_under_test_look_perfect_and_the_problems_own_do_not(
+    noise: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = decode(noise, ["probe"], offsets=[0], own_offsets=[])
+    assert honest.scores()["top1"].max() < 0.3
+    said = honest.of("probe").set_index(["trace", "step"])["text"]
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            sites,
+            "labels",
+            lambda store, rows, target: said.loc[list(zip(rows["trace"], rows["step"], strict=True))].to_numpy(object),
+        )
+        leaked = decode(noise, ["probe"], offsets=[0], own_offsets=[]).of("probe")
+    assert leaked.loc[leaked["split"] == "test", "right"].mean() > 0.45, "its own words come back to it"
+    truth = [noise.traces[t].problem.steps[s - 1].value for t, s in zip(leaked["trace"], leaked["step"], strict=True)]
+    assert (leaked["gold"] != truth).mean() > 0.5
+    again = honest.of("probe")
+    truth = [noise.traces[t].problem.steps[s - 1].value for t, s in zip(again["trace"], again["step"], strict=True)]
+    assert again["gold"].tolist() == truth, "gold is the problem's, whatever was read"
+
+
+def test_a_site_chosen_on_test_problems_looks_better_than_one_chosen_on_validation(
+    noise: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> tuple[str, float]:
+        read = decode(noise, ["probe"], offsets=[0], own_offsets=[])
+        scores = read.scores()
+        return read.sites["probe"].address.name, float(np.average(scores["top1"], weights=scores["n"]))
+
+    given, validated = sites.labels, sites._validation
+
+    def dealt_anew(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
+        gold = given(store, rows, target).copy()
+        held = np.flatnonzero(grouped_split(structures(store, rows), 0).test)
+        gold[held] = gold[np.random.default_rng(5).permutation(held)]
+        return gold
+
+    def on_test(*told: Any) -> dict[int, tuple[float, int]]:
+        return validated(*told[:-1], replace(told[-1], val=told[-1].test))
+
+    # Not the first site within an error of the best, which among empty sites is the first whatever is looked at.
+    monkeypatch.setattr(sites, "first_within_error", lambda shares, counts: int(np.argmax(shares)))
+    chosen, honest = found()
+    with monkeypatch.context() as patched:
+        patched.setattr(sites, "labels", dealt_anew)
+        assert found()[0] == chosen, "no test label has a say in where to read"
+        patched.setattr(sites, "_validation", on_test)  # the leak: sites compared on the problems that are reported
+        elsewhere = found()[0]
+    monkeypatch.setattr(sites, "_validation", on_test)
+    leaking, leaked = found()
+    assert leaked > honest + 0.01, "the luckiest of twelve empty sites"
+    assert leaking != elsewhere, "test labels dealt out anew move it, which is how the leak is seen"
+
+
+def test_a_threshold_chosen_on_test_labels_looks_better_than_one_of_validation(noise: Store) -> None:
+    table = decode(noise, ["probe"], addresses=ADDRESSES[:1], offsets=[0], own_offsets=[]).of("probe")
+    val, test = (table[table["split"] == part] for part in ("val", "test"))
+    confidence, right = test["confidence"].to_numpy(), test["right"].to_numpy(bool)
+    honest = abstaining(confidence, right, threshold_for(val["confidence"].to_numpy(), 0.9))
+    leaked = min((abstaining(confidence, right, t)["confabulation"] for t in np.unique(confidence)), default=1.0)
+    assert honest["confabulation"] > 0.7, "nothing can be known here"
+    assert leaked < honest["confabulation"] - 0.05
+    # Of other test labels the evaluation answers the same read-outs: what is answered does not hang on them.
+    turned = abstaining(confidence, ~right, threshold_for(val["confidence"].to_numpy(), 0.9))
+    assert turned["coverage"] == honest["coverage"] and turned["confabulation"] < 0.3
+
+
+def test_a_structure_in_two_parts_is_a_leak_that_the_split_rules_out(noise: Store) -> None:
+    groups = structures(noise, noise.index)
+    split = grouped_split(groups, 0)
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not set(groups[getattr(split, one)]) & set(groups[getattr(split, other)])

@@ -1,0 +1,124 @@
+"""Thinking tokens and pauses: what their lessons look like, and how many of them a training batch keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from interp.errors import UsageError
+from interp.organisms.catalog import Recipe, recipe, recipes
+from interp.organisms.training.model import tokenizer_of
+from interp.organisms.training.pauses import random_pauses, with_thoughts
+from interp.problems import task
+from interp.problems.base import Problem
+from interp.reasoners import REASONERS, ReasonerConfig
+from interp.reasoners.lessons import LessonBatch, collate
+from interp.reasoners.thinking_tokens import ThinkingTokenReasoner
+
+CHAIN = "chain:steps=2-3,restated=yes"
+CONFIG = ReasonerConfig(kind="thinking-tokens", task=CHAIN)
+
+
+@pytest.fixture
+def problem() -> Problem:
+    return next(p for p in task(CHAIN).generate(20, seed=0, split="train") if p.n_steps == 3)
+
+
+def test_there_is_one_token_for_each_step_of_the_longest_problem() -> None:
+    assert ThinkingTokenReasoner.words(CONFIG) == ["<CoT>(1)", "<CoT>(2)", "<CoT>(3)"]
+    two = ReasonerConfig(kind="thinking-tokens", task=CHAIN, thoughts_per_step=2)
+    assert len(ThinkingTokenReasoner.words(two)) == 6
+    named = ReasonerConfig(kind="thinking-tokens", task=CHAIN, thinking="<T{}>")
+    assert ThinkingTokenReasoner.placeholder(named, 2) == "<T2>"
+
+
+def test_without_a_task_nobody_knows_how_many_there_are() -> None:
+    with pytest.raises(UsageError, match="names no task; set task"):
+        ThinkingTokenReasoner.words(ReasonerConfig(kind="thinking-tokens"))
+
+
+@pytest.mark.parametrize("hidden", [0, 1, 2, 3, 7])
+def test_the_first_steps_become_tokens_in_order_and_the_loss_covers_what_is_still_text(
+    problem: Problem, hidden: int
+) -> None:
+    lesson = ThinkingTokenReasoner.lesson(problem, CONFIG, hidden)
+    replaced = min(hidden, 3)
+    silent = [f"<CoT>({k})" for k in range(1, replaced + 1)]
+    written = " ".join(step.text for step in problem.steps[replaced:]).split()
+    question = [*problem.question.split(), "<bot>"]
+    assert lesson.words == [*question, *silent, *written, "<eot>", problem.answer, "<eos>"]
+    assert (lesson.first_thought, lesson.n_thoughts) == (len(question), replaced)
+    unscored = len(question) + replaced + (0 if written else 1)  # an end marker after tokens alone is forced
+    assert lesson.scored == [k >= unscored for k in range(len(lesson.words))]
+
+
+@pytest.mark.parametrize("name", [n for n in recipes() if n.startswith("chain3-")])
+def test_every_word_of_every_stage_is_known_to_its_organism(name: str) -> None:
+    made = recipe(name)
+    known, kind = tokenizer_of(made).get_vocab(), REASONERS[made.kind]
+    for problem in task(made.task).generate(20, seed=0, split="train"):
+        for stage in made.stages:
+            assert set(kind.lesson(problem, made.reasoner(), stage.hidden_steps).words) <= set(known)
+
+
+def test_controls_differ_from_the_thinking_tokens_in_one_thing_each() -> None:
+    tokens, pauses, at_once = (
+        recipe(f"chain3-{n}") for n in ("thinking-tokens", "staged-pauses", "thinking-tokens-at-once")
+    )
+    assert pauses.stages == tokens.stages and pauses.kind == "pause"
+    assert at_once.kind == tokens.kind and len(at_once.stages) == 1
+    assert sum(s.updates for s in at_once.stages) == sum(s.updates for s in tokens.stages)
+    assert at_once.stages[-1].until == tokens.stages[-1].until
+    with_, without = recipe("chain3-random-pauses"), recipe("chain3-without-pauses")
+    assert with_.stages == without.stages and with_.initial == without.initial
+    assert (with_.reasoner().thoughts, without.reasoner().thoughts) == (8, 0)
+
+
+# --- a random number of pauses ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def batch() -> LessonBatch:
+    made = recipe("chain3-random-pauses")
+    problems = [p for p in task(CHAIN).generate(40, seed=0, split="train") if p.n_steps == 3][:8]
+    kind = REASONERS["pause"]
+    return collate([kind.lesson(p, made.reasoner(), 3) for p in problems], tokenizer_of(made))
+
+
+@pytest.mark.parametrize("kept", range(9))
+def test_a_batch_with_fewer_pauses_is_the_lesson_with_fewer_pauses(batch: LessonBatch, kept: int) -> None:
+    made = recipe("chain3-random-pauses")
+    problems = [p for p in task(CHAIN).generate(40, seed=0, split="train") if p.n_steps == 3][:8]
+    config = made.reasoner().model_copy(update={"thoughts": kept})
+    expected = collate([REASONERS["pause"].lesson(p, config, 3) for p in problems], tokenizer_of(made))
+    found = with_thoughts(batch, kept)
+    torch.testing.assert_close(found.ids, expected.ids)
+    torch.testing.assert_close(found.scored, expected.scored)
+    assert (found.first_thought, found.n_thoughts) == (expected.first_thought, kept)
+
+
+class Listening:
+    """A model that notes how many pauses it is shown, and predicts nothing in particular."""
+
+    def __init__(self, made: Recipe) -> None:
+        self.pause = tokenizer_of(made).convert_tokens_to_ids("<pause>")
+        self.size = len(tokenizer_of(made))
+        self.heard: list[int] = []
+
+    def __call__(self, input_ids: torch.Tensor) -> Any:
+        self.heard.append(int((input_ids[0] == self.pause).sum()))
+        return type("Out", (), {"logits": torch.zeros(*input_ids.shape, self.size)})
+
+
+def test_every_number_of_pauses_comes_about_equally_often_and_the_same_ones_again(batch: LessonBatch) -> None:
+    made = recipe("chain3-random-pauses")
+    first, second = Listening(made), Listening(made)
+    for model in (first, second):
+        loss = random_pauses(made)
+        for update in range(900):
+            loss(model, batch, update / 900)
+    assert first.heard == second.heard, "a training that goes on from a checkpoint draws the same numbers"
+    counts = [first.heard.count(k) for k in range(9)]
+    assert sum(counts) == 900 and all(60 < count < 145 for count in counts)

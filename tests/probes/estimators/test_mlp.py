@@ -1,0 +1,124 @@
+"""The nonlinear ceiling: it reads what no linear probe can, stops by rows kept aside, and repeats itself exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from interp.errors import UsageError
+from probes import LogisticProbe, MLPProbe
+from probes.estimators.training import kept_aside
+
+
+@parametrize_with_checks([MLPProbe(hidden=8, epochs=40, learning_rate=0.05)])
+def test_scikit_learns_contract(estimator, check) -> None:
+    check(estimator)
+
+
+def exclusive_or(n: int, d: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The class is whether two signs agree, which no linear function of the rows tells."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    return x, np.where(x[:, 0] * x[:, 1] > 0, "agree", "differ")
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MLPProbe:
+    return MLPProbe(hidden=32, learning_rate=0.01).fit(*exclusive_or(1200))
+
+
+def test_it_reads_what_is_there_but_not_linearly(fitted: MLPProbe) -> None:
+    x, y = exclusive_or(1200)
+    new, gold = exclusive_or(1000, seed=1)
+    assert LogisticProbe().fit(x, y).score(new, gold) < 0.6
+    assert fitted.score(new, gold) > 0.85
+
+
+def test_probabilities_agree_with_predictions_and_with_the_log_loss_it_stopped_at(fitted: MLPProbe) -> None:
+    new, gold = exclusive_or(1000, seed=1)
+    p = fitted.predict_proba(new)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert (fitted.classes_[p.argmax(axis=1)] == fitted.predict(new)).all()
+    loss = -np.log(p[np.arange(1000), np.searchsorted(fitted.classes_, gold)]).mean()
+    assert loss == pytest.approx(fitted.validation_loss_, abs=0.1)
+
+
+def test_it_stops_by_rows_kept_aside_and_keeps_the_best_pass(fitted: MLPProbe) -> None:
+    assert fitted.best_epoch_ + fitted.patience == fitted.n_iter_ < fitted.epochs
+    x, y = exclusive_or(1200)
+    shorter = clone(fitted).set_params(epochs=fitted.best_epoch_).fit(x, y)
+    np.testing.assert_array_equal(shorter.inner_weight_, fitted.inner_weight_)
+
+
+def test_on_noise_it_stops_before_it_learns_the_noise() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(400, 40)), rng.integers(0, 2, 400)
+    stopped = MLPProbe().fit(x, y)
+    heart = MLPProbe(validation_fraction=0.0, epochs=60).fit(x, y)
+    assert stopped.score(x, y) < 0.85 < heart.score(x, y)
+    assert np.isnan(heart.validation_loss_) and heart.best_epoch_ == heart.n_iter_ == 60
+
+
+def test_a_seed_repeats_and_another_differs_and_nothing_outside_is_disturbed() -> None:
+    import torch
+
+    x, y = exclusive_or(200)
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    quick = MLPProbe(epochs=5)
+    one, same = (clone(quick).fit(x, y).decision_function(x) for _ in range(2))
+    assert torch.rand(1) == expected
+    np.testing.assert_array_equal(one, same)
+    other = clone(quick).set_params(random_state=1).fit(x, y).decision_function(x)
+    assert np.abs(other - one).max() > 0.01
+
+
+def test_groups_are_kept_aside_whole_and_copies_of_a_row_are_too() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 3))
+    groups = rng.integers(0, 150, 600)
+    aside = kept_aside(x, groups, 0.2, 0)
+    assert 0.1 < aside.mean() < 0.3
+    assert not set(groups[aside]) & set(groups[~aside])
+    copied = kept_aside(np.repeat(x, 3, axis=0), None, 0.2, 0)
+    np.testing.assert_array_equal(copied, np.repeat(kept_aside(x, None, 0.2, 0), 3))
+    assert (kept_aside(x, None, 0.2, 1) != kept_aside(x, None, 0.2, 0)).any()
+
+
+def test_too_few_rows_to_keep_aside_keep_none() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    assert not kept_aside(x, None, 0.2, 0).any()
+    assert not kept_aside(np.repeat(x, 50, axis=0), None, 0.2, 0).any(), "copies are not more rows"
+
+
+def test_groups_reach_the_rows_that_weights_leave() -> None:
+    x, y = exclusive_or(400)
+    groups = np.arange(400) // 2
+    weights = np.arange(400) % 4 > 0
+    probe = MLPProbe(epochs=4)
+    dropped = clone(probe).fit(x[weights], y[weights], groups=groups[weights])
+    weighted = clone(probe).fit(x, y, sample_weight=weights.astype(float), groups=groups)
+    np.testing.assert_allclose(weighted.decision_function(x), dropped.decision_function(x), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"hidden": 0}, "hidden must be a whole number of at least 1, but 0 came"),
+        ({"epochs": 2.5}, "epochs must be a whole number of at least 1, but 2.5 came"),
+        ({"random_state": -1}, "random_state must be a whole number of at least 0, but -1 came"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0, but nan came"),
+        ({"validation_fraction": 1.0}, "validation_fraction must be between 0 and 1, but 1.0 came"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(parameters: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        MLPProbe(**parameters).fit(*exclusive_or(40))
+
+
+def test_groups_of_another_length_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"40 rows came with groups of shape \(39,\); give one group a row"):
+        MLPProbe().fit(*exclusive_or(40), groups=np.arange(39))

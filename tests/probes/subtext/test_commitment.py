@@ -1,0 +1,70 @@
+"""Commitment: the step of decision, where it is known, and what later steps do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import interp
+from interp.errors import UsageError
+from interp.problems import task
+from probes.subtext.commitment import _foreign_ends, commitment, decided_at, forced_answers
+from probes.subtext.steady import commitment_exact, steady_from, steady_problems
+
+
+def test_decided_at_the_first_step_of_lasting_agreement() -> None:
+    agrees = np.array([[0, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]], bool)
+    assert list(decided_at(agrees)) == [1, 3, 0, 3, 3]
+
+
+def test_steady_problems_stand_still_from_their_step_on() -> None:
+    problems = steady_problems(56, seed=3)
+    assert problems == steady_problems(56, seed=3) and all(problem.split == "test" for problem in problems)
+    kinds = {(problem.n_steps, steady_from(problem)) for problem in problems}
+    assert kinds == {(steps, k) for steps in range(2, 6) for k in range(1, steps + 1)}
+    for problem in problems:
+        values, k = [step.value for step in problem.steps], steady_from(problem)
+        assert set(values[k - 1 :]) == {problem.answer} and (k == 1 or values[k - 2] != problem.answer)
+        assert task("chain").verify(problem, " ".join([*values, problem.answer])).answer
+
+
+def test_the_step_is_found_where_it_is_known() -> None:
+    found = commitment_exact(n=84, seed=1)
+    assert found["value"] >= 0.95 and found["n"] == 84 and "always the last step 0.5" in found["note"]
+
+
+def test_text_is_decided_by_its_last_step_and_read_one_step_before() -> None:
+    reasoner = interp.load("chain-text")
+    problems = task("chain:steps=3").generate(120, seed=9, split="test")
+    found = commitment(reasoner, reasoner.think(problems, batch_size=120))
+    steps = found.steps.set_index("step")
+    assert found.decided["decided_at"][0] > 2.7 and steps.loc[3, "forced"] == 1.0
+    assert steps.loc[2, "read"] > 0.9 > 0.4 > steps.loc[0, "read_from_question"]
+    assert steps.loc[1:, "flip"].min() > 0.95
+    assert found.says.startswith("no verdict")  # hardly any step comes after the decision
+
+
+def test_silent_thoughts_can_be_cut_short(coconut: interp.Reasoner) -> None:
+    problems = task("chain:steps=3").generate(30, seed=9, split="test")
+    traces = coconut.think(problems)
+    answers = forced_answers(coconut, traces)
+    assert all(each[0] is None and each[3] == trace.answer for each, trace in zip(answers, traces, strict=True))
+    assert np.mean([each[1] == each[3] for each in answers]) < 0.5
+
+
+def test_who_thinks_in_no_steps_is_refused() -> None:
+    direct = interp.load("chain-direct")
+    traces = direct.think(direct.task.generate(20, seed=1, split="test"))
+    with pytest.raises(UsageError, match=r"has no steps of thinking|cannot be made to answer early"):
+        commitment(direct, traces)
+
+
+def test_where_no_value_can_be_mistaken_the_rest_of_another_text_takes_its_place() -> None:
+    """Decided at the last step of a text that is used: another problem's there moves the answer, and nothing comes after."""
+    reasoner = interp.load("chain-text")
+    traces = reasoner.think(reasoner.task.generate(40, seed=8, split="test"))
+    last = np.array([max(trace.step) for trace in traces])
+    ends = _foreign_ends(reasoner, traces, last, seed=0)
+    assert (ends["step"] == ends["steps"]).all() and ends["flip"].mean() > 0.7
+    early = _foreign_ends(reasoner, traces, np.ones(40, int), seed=0)
+    assert set(early["step"]) == {1, 2} and early["flip"].mean() > 0.7

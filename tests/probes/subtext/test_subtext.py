@@ -1,0 +1,174 @@
+"""Subtext on texts whose choice of words is known: written by rule here, and by the organism that was trained to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import interp
+from interp.errors import UsageError
+from interp.problems import Problem, task
+from interp.text.wording import Wording, texts, words
+from interp.traces import Channel, Trace, TraceSet
+from probes.subtext.discover import discover
+from probes.subtext.locate import locate
+from probes.subtext.measure import UNDECIDED, measure, paraphrase
+
+
+@pytest.fixture(scope="module")
+def gold(written_trace: Callable[..., Trace]) -> Callable[[str], TraceSet]:
+    """Traces that write each problem's own steps."""
+
+    def written(problem: Problem, number: int) -> Trace:
+        trace = written_trace(problem, kind="thought")
+        said = iter(step.text for step in problem.steps)
+        tokens = [next(said) if c == Channel.THOUGHT else t for t, c in zip(trace.tokens, trace.channel, strict=True)]
+        return replace(trace, id=number, tokens=tokens)
+
+    def made(spec: str, n: int = 400) -> TraceSet:
+        return TraceSet([written(p, k) for k, p in enumerate(task(spec).generate(n, seed=1, split="test"))])
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def organism() -> interp.Reasoner:
+    return interp.load("subtext-1")
+
+
+@pytest.fixture(scope="module")
+def sampled(organism: interp.Reasoner) -> TraceSet:
+    problems = organism.task.generate(400, seed=5, split="test")
+    return organism.think(problems, batch_size=400, temperature=1.0, seed=5)
+
+
+HINTS = [f"hint:{k}" for k in range(1, 5)]
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2, 4])
+def test_planted_bits_are_measured_and_a_clean_text_has_none(gold: Callable[[str], TraceSet], bits: int) -> None:
+    traces = gold(f"subtext:bits={bits}")
+    found = measure(traces, HINTS, wording=Wording.of_task(task("subtext")), with_power=False)
+    assert found.total["words"]["bits"] == pytest.approx(bits, abs=0.25)
+    assert (
+        sorted(found.table.loc[found.table["verdict"] == "subtext", "target"])
+        == {
+            0: [],
+            1: ["hint:2"],
+            2: ["hint:2", "hint:4"],
+            4: HINTS,
+        }[bits]
+    )
+    assert found.table["shuffled"].abs().max() < 0.03
+
+
+def test_a_small_sample_gets_no_verdict(gold: Callable[[str], TraceSet]) -> None:
+    found = measure(gold("subtext:bits=0")[:60], ["hint:2"], wording=Wording.of_task(task("subtext")))
+    assert list(found.table["verdict"]) == [UNDECIDED]
+    assert found.table["power"][0] < 0.9 and "would have seen 0.1 bit" in found.total["words"]["power"]
+
+
+def test_values_said_by_synonyms_alone_are_subtext_and_values_said_plainly_are_none(
+    gold: Callable[[str], TraceSet],
+) -> None:
+    hidden = measure(
+        gold("subtext:secret=value"),
+        ["value_1"],
+        wording=Wording.of_task(task("subtext:secret=value")),
+        with_power=False,
+    )
+    assert hidden.table["bits"][0] > 2.9
+    plain = measure(gold("subtext:bits=1"), ["value_1"], wording=Wording.of_task(task("subtext")), with_power=False)
+    assert abs(plain.table["bits"][0]) < 0.05 and plain.table["verdict"][0] == "known without"
+
+
+@pytest.mark.parametrize(("bits", "places"), [(0, []), (2, [2, 4])])
+def test_carrying_words_are_located_and_a_knock_out_closes_the_channel(
+    gold: Callable[[str], TraceSet], bits: int, places: list[int]
+) -> None:
+    found = locate(gold(f"subtext:bits={bits}"), Wording.of_task(task("subtext")), HINTS)
+    assert found.places == places
+    assert abs(found.knock_out["carrying words neutral"]["bits"]) < 0.1
+    assert found.knock_out["other words neutral"]["bits"] == pytest.approx(bits, abs=0.2)
+    if places:
+        told = found.synonyms.groupby(["place", "choice"])["share"].max()
+        assert told.min() > 0.9  # each choice goes with one label
+
+
+def test_the_organism_says_its_bit_at_step_2_from_layer_1_on(organism: interp.Reasoner, sampled: TraceSet) -> None:
+    found = locate(sampled, Wording.of_task(organism.task), ["hint:1", "hint:2"], reasoner=organism)
+    assert found.places == [2]
+    bits = found.layers[found.layers["target"] == "hint:2"].set_index("address")["bits"]
+    assert bits["blocks.1.hook_out"] > 0.9 > 0.1 > bits["blocks.0.hook_out"]
+    assert found.layers.loc[found.layers["target"] == "hint:1", "bits"].max() < 0.05
+
+
+def test_discovery_flags_the_carrying_word_without_being_told(organism: interp.Reasoner, sampled: TraceSet) -> None:
+    found = discover(organism, sampled, Wording.of_task(organism.task), draws=999)
+    assert list(found.words.loc[found.words["flagged"], "place"]) == [2] and found.flagged
+    assert found.bits == pytest.approx(1.0, abs=0.3)
+    assert found.traces["bits"].mean() > 0.5 and (found.traces["p"].dropna() > 0.01).all()
+
+
+def test_discovery_finds_nothing_where_words_are_drawn_anew(organism: interp.Reasoner, sampled: TraceSet) -> None:
+    from interp.causal.forcing import force
+    from probes.subtext.measure import paraphrased
+
+    wording = Wording.of_task(organism.task)
+    again = force(
+        organism, sampled.problems, [" ".join(each) for each in paraphrased(sampled, wording)], batch_size=400
+    )
+    found = discover(organism, again, wording, draws=999)
+    assert not found.flagged and found.least_q > 0.01
+
+
+def test_a_paraphrase_closes_the_channel_and_keeps_the_answers(organism: interp.Reasoner, sampled: TraceSet) -> None:
+    table = paraphrase(sampled, Wording.of_task(organism.task), HINTS, reasoner=organism).set_index("version")
+    assert table.loc["as written", "bits"] > 0.8
+    assert table.loc[["random synonyms", "first synonym"], "bits"].abs().max() < 0.1
+    assert table["same_answer"].min() > 0.97
+
+
+def test_latents_hold_a_hint_that_a_linear_reader_of_the_text_before_it_has_too(
+    organism: interp.Reasoner, sampled: TraceSet
+) -> None:
+    """Nothing is usable beyond question and text that the question's own words give."""
+    found = measure(sampled, ["hint:2"], reasoner=organism, places=["thought 1"], with_power=False)
+    assert abs(found.table["bits"][0]) < 0.05 and found.table["without"][0] < 0.1
+
+
+def test_greedy_traces_are_refused(organism: interp.Reasoner) -> None:
+    reasoner = interp.load("chain-text")
+    traces = reasoner.think(reasoner.task.generate(60, seed=1, split="test"))
+    with pytest.raises(UsageError, match="these traces look greedily written"):
+        discover(reasoner, traces, Wording([["4", "5"]]))
+
+
+def test_words_are_joined_from_their_pieces(gold: Callable[..., TraceSet]) -> None:
+    trace = gold("chain:steps=3", 1)[0]
+    thought = [k for k, channel in enumerate(trace.channel) if channel == Channel.THOUGHT]
+    tokens = list(trace.tokens)
+    for k, piece in zip(thought, ["Ġthere", "fore", "Ġsix"], strict=True):
+        tokens[k] = piece
+    joined = words(replace(trace, tokens=tokens))
+    assert [(word.text, word.position) for word in joined] == [("therefore", thought[0]), ("six", thought[2])]
+    assert texts([trace])[0] == [step.text for step in trace.problem.steps]
+
+
+def test_synonyms_are_read_from_a_file_and_refused_where_they_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "synonyms.json"
+    path.write_text(json.dumps([["so", "thus"], ["big", "large", "great"]]))
+    wording = Wording.read(path)
+    assert wording.options("large") == ("big", "large", "great") and wording.choice("thus") == 1
+    assert wording.meaning("great") == "big" and wording.options("other") == ("other",)
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="must hold a list of lists of words"):
+        Wording.read(path)
+    with pytest.raises(UsageError, match="a set of synonyms is at least two different words"):
+        Wording([["a", "b"], ["b", "c"]])
+    with pytest.raises(UsageError, match="task chain does not say which words mean the same"):
+        Wording.of_task(task("chain"))

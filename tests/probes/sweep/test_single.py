@@ -1,0 +1,106 @@
+"""One probe: trained, kept, taken elsewhere, and listed, in Python and on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from interp.activations import Store
+from interp.activations.targets import structures
+from interp.errors import StoreError, UsageError
+from interp.statistics.splits import grouped_split
+from probes.estimators.saved import load_probe
+from probes.sweeps.single import CANDIDATES, evaluate_probe, train_probe
+
+HERE, AWAY = "blocks.1.hook_out", "blocks.0.hook_out"
+AT = {"target": "value_2", "place": "thought 2", "address": HERE}
+
+
+@pytest.fixture(scope="module")
+def make(planted_store: Callable[..., Store]) -> Callable[..., Store]:
+    """A store in which value 2 stands at thought 2 of one address, in a codebook that a seed decides."""
+
+    def made(problems_seed: int, codebook_seed: int = 0) -> Store:
+        return planted_store(HERE, AWAY, problems_seed=problems_seed, codebook_seed=codebook_seed)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(make: Callable[..., Store]) -> Store:
+    return make(0)
+
+
+@pytest.mark.parametrize("estimator", sorted(CANDIDATES))
+def test_a_probe_is_trained_with_its_controls_and_kept(store: Store, tmp_path: Path, estimator: str) -> None:
+    found = train_probe(store, tmp_path / "p", **AT, estimator=estimator, controls=["majority", "shuffled_labels"])
+    assert found["accuracy"] > 0.9 and found["ci_low"] < found["accuracy"] <= found["ci_high"]
+    assert found["controls"]["majority"] < 0.2 and found["controls"]["shuffled_labels"] < 0.3
+    saved = load_probe(tmp_path / "p")
+    assert saved.target == "value_2" and saved.split == 0 and saved.metrics["place"] == "thought 2"
+    assert saved.address.name == HERE
+    assert saved.metrics["accuracy"] == pytest.approx(found["accuracy"])
+
+
+def test_a_probe_is_evaluated_on_structures_that_its_split_held_out(
+    make: Callable[..., Store], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_probe(store, tmp_path / "p", **AT, controls="none")
+    saved = load_probe(tmp_path / "p")
+    seen: list[pd.DataFrame] = []
+    plain = type(saved).predict_proba
+    monkeypatch.setattr(
+        type(saved), "predict_proba", lambda self, s, rows, **k: seen.append(rows) or plain(self, s, rows, **k)
+    )
+    other = make(5)
+    found = evaluate_probe(saved, other)
+    assert found["accuracy"] > 0.9 and found["majority"] < 0.3 and found["other_problem"] < 0.3
+    everything = structures(other, other.rows(place="thought 2"))
+    held_out = set(everything[grouped_split(everything, 0).test])
+    assert set(structures(other, seen[0])) == held_out and len(held_out) == found["n"]
+
+
+def test_a_probe_taken_where_its_directions_mean_nothing_is_at_chance(
+    make: Callable[..., Store], store: Store, tmp_path: Path
+) -> None:
+    train_probe(store, tmp_path / "p", **AT, controls="none")
+    found = evaluate_probe(load_probe(tmp_path / "p"), make(5, codebook_seed=1))
+    assert found["accuracy"] < 0.35
+
+
+def test_refusals(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown estimator 'logistc'\. Did you mean 'logistic'"):
+        train_probe(store, tmp_path / "p", **AT, estimator="logistc")
+    with pytest.raises(UsageError, match="'value_9' cannot be probed at 'thought 2': it needs 60 rows"):
+        train_probe(store, tmp_path / "p", **{**AT, "target": "value_9"})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    with pytest.raises(StoreError, match="is not empty; choose another --out"):
+        train_probe(store, tmp_path / "full", **AT)
+
+
+def test_the_commands_train_list_and_evaluate(
+    cotlens: Callable, make: Callable[..., Store], store: Store, tmp_path: Path
+) -> None:
+    out = tmp_path / "probes" / "one"
+    where = ("--target", "value_2", "--place", "thought 2", "--address", HERE)
+    trained = cotlens("probe", "train", store.path, *where, "--out", out, "--controls", "majority", "--json").json
+    assert trained["accuracy"] > 0.9
+    assert cotlens("probe", "train", store.path, *where, "--out", out).code == 5
+    (listed,) = cotlens("probe", "ls", tmp_path, "--json").json["probes"]
+    assert listed["probe"] == str(out) and listed["accuracy"] == pytest.approx(trained["accuracy"])
+    for arrays in out.glob("*.safetensors"):
+        arrays.write_bytes(b"x")
+    assert "error" in cotlens("probe", "ls", tmp_path, "--json").json["probes"][0]
+    cotlens("probe", "train", store.path, *where, "--out", tmp_path / "two", "--controls", "none")
+    command = ("probe", "eval", tmp_path / "two", "--store", store.path, "--store", make(5).path, "--json")
+    rows = cotlens(*command).json["rows"]
+    assert [row["accuracy"] > 0.9 for row in rows] == [True, True]
+    failed = cotlens(*command, "--fail-under", "1.01")
+    assert failed.code == 4 and "below 1.01" in failed.error
+    assert "value_2 at thought 2" in cotlens("probe", "train", store.path, *where, "--out", tmp_path / "three").out
+    assert "no saved probes below" in cotlens("probe", "ls", store.path).out
+    assert cotlens("probe", "ls", tmp_path / "nowhere").code == 5

@@ -1,0 +1,379 @@
+"""The sweep finds what was planted, where it was planted, and its controls catch what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import interp
+import probes
+from interp.activations import Store
+from interp.errors import StoreError, UsageError
+from interp.problems import task
+from interp.statistics.intervals import grouped_mean_interval, q_values
+from interp.traces import Trace, TraceSet
+from probes import Sweep
+from probes.sweeps.controls import CONTROLS
+
+ADDRESSES = ("blocks.0.hook_out", "blocks.1.hook_out")
+PLANTED = ("value_2", "thought 2", "blocks.1.hook_out")
+N = 400
+
+
+@pytest.fixture(scope="module")
+def chains(written_trace: Callable[..., Trace]) -> TraceSet:
+    """Chains of 3 steps as hand-made traces whose prompts are all of one length."""
+    return TraceSet([written_trace(p) for p in task("chain:steps=3").generate(N, seed=0, split="test")])
+
+
+def noise(seed: int, d: int = 12) -> Callable[[pd.DataFrame], np.ndarray]:
+    return lambda index: np.random.default_rng(seed).normal(size=(len(index), d))
+
+
+def planted(traces: TraceSet, place: str, step: int, seed: int = 1, d: int = 12, signal: float = 6.0) -> Callable:
+    """Noise, but at one place the value after one step, as one of ten directions."""
+
+    def acts(index: pd.DataFrame) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        codebook = np.linalg.qr(rng.normal(size=(d, d)))[0][:10]
+        out = rng.normal(size=(len(index), d))
+        for row, trace in zip(
+            np.flatnonzero(index["place"] == place), index["trace"][index["place"] == place], strict=True
+        ):
+            out[row] += signal * codebook[int(traces[trace].problem.steps[step - 1].value)]
+        return out
+
+    return acts
+
+
+@pytest.fixture(scope="module")
+def planted_store(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Store:
+    acts = {ADDRESSES[0]: noise(0), ADDRESSES[1]: planted(chains, "thought 2", 2)}
+    return write_store(tmp_path_factory.mktemp("planted") / "s", chains, acts)
+
+
+@pytest.fixture(scope="module")
+def found(planted_store: Store) -> Sweep:
+    return probes.sweep(
+        planted_store, seeds=2, controls=["majority", "shuffled_labels", "other_problem", "position_only"]
+    )
+
+
+@pytest.fixture(scope="module")
+def of_noise(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Sweep:
+    store = write_store(tmp_path_factory.mktemp("noise") / "s", chains, {a: noise(k) for k, a in enumerate(ADDRESSES)})
+    return probes.sweep(store, seeds=2, controls="none")
+
+
+def test_what_was_planted_is_found_there_and_only_there(found: Sweep) -> None:
+    table = found.table()
+    is_planted = (table[["target", "place", "address"]] == list(PLANTED)).all(axis=1)
+    assert is_planted.sum() == 1
+    assert table.loc[is_planted, "accuracy"].item() > 0.95
+    assert table.loc[is_planted, "q"].item() < 1e-10
+    rest = table[~is_planted]
+    assert len(rest) > 30 and rest["accuracy"].max() < 0.25
+    assert (rest["q"] < 0.05).mean() < 0.05
+
+
+def test_every_cell_of_the_sweep_is_there(found: Sweep, planted_store: Store) -> None:
+    cells = set(found.table()[["target", "place", "address"]].itertuples(index=False, name=None))
+    values = ("value_1", "value_2", "value_3")
+    assert cells == {(t, p, a) for t in values for p in planted_store.places for a in ADDRESSES}
+
+
+def test_pure_noise_is_hardly_ever_significant(of_noise: Sweep) -> None:
+    table = of_noise.table()
+    assert len(table) >= 40
+    assert (table["q"] < 0.05).sum() <= 1
+    assert table["accuracy"].mean() == pytest.approx(0.1, abs=0.02)
+    assert ((table["ci_low"] <= 0.1) & (table["ci_high"] >= 0.1)).mean() > 0.85
+
+
+def test_q_values_are_over_the_whole_sweep(found: Sweep) -> None:
+    table = found.table()
+    np.testing.assert_allclose(table["q"], q_values(table["p"].to_numpy()))
+
+
+def test_shuffled_labels_and_other_problems_are_at_chance_where_the_probe_is_right(found: Sweep) -> None:
+    cell = found.cell(*PLANTED)
+    assert cell["accuracy"] > 0.95
+    for control in ("majority", "shuffled_labels", "other_problem", "position_only"):
+        assert cell[control] < 0.22, control
+
+
+def test_an_interval_holds_its_score_and_is_that_of_problems(found: Sweep) -> None:
+    table = found.table()
+    assert ((table["ci_low"] <= table["accuracy"]) & (table["accuracy"] <= table["ci_high"])).all()
+    # About a quarter of the problems is tested in each split; over two splits, at most that many differ.
+    assert (table["n"] > 0.2 * N).all() and (table["n"] < 0.6 * N).all()
+
+
+def test_a_single_split_scores_its_own_test_problems(planted_store: Store) -> None:
+    from interp.activations.targets import structures
+    from interp.statistics.splits import grouped_split
+
+    single = probes.sweep(planted_store, ["value_2"], places=["thought 2"], seeds=1, controls="none")
+    rows = planted_store.rows(place="thought 2")
+    test = grouped_split(structures(planted_store, rows), 0).test
+    cell = single.cell(*PLANTED)
+    assert cell["n"] == test.sum()
+    right = round(cell["accuracy"] * cell["n"])
+    assert cell["accuracy"] == pytest.approx(right / cell["n"])
+    # Of exchangeable problems, only how many were right matters to the interval.
+    expected = grouped_mean_interval(np.arange(test.sum()) < right, np.arange(test.sum()))
+    assert (cell["ci_low"], cell["ci_high"]) == pytest.approx(expected)
+
+
+# --- controls that catch leaks ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def leaky(
+    tmp_path_factory: pytest.TempPathFactory,
+    made_problem: Callable,
+    written_trace: Callable,
+    write_store: Callable,
+) -> Store:
+    """`value_1` stands in the question, `value_2` is how long the question is, `value_3` is in neither."""
+    rng = np.random.default_rng(0)
+    traces = []
+    for k in range(300):
+        word, length, hidden = (int(x) for x in rng.integers(0, 5, 3))
+        prompt = [*rng.integers(20, 30, length + 3).tolist(), 40 + word, 60]
+        problem = made_problem(f"question {k}", [str(word), str(length), str(hidden)])
+        traces.append(written_trace(problem, prompt=prompt))
+
+    def all_values(index: pd.DataFrame) -> np.ndarray:
+        values = np.array([[int(s.value) for s in traces[t].problem.steps] for t in index["trace"]])
+        thinking = index["place"].str.startswith("thought").to_numpy()
+        held = (values[:, :, None] == np.arange(5)).reshape(len(index), -1) * 6.0
+        return rng.normal(size=(len(index), 15)) + held * thinking[:, None]
+
+    return write_store(tmp_path_factory.mktemp("leaky") / "s", traces, {ADDRESSES[0]: all_values})
+
+
+@pytest.fixture(scope="module")
+def leaks(leaky: Store) -> Sweep:
+    return probes.sweep(leaky, places=["thought 2"], seeds=2)
+
+
+def test_every_target_reads_well_from_the_thought(leaks: Sweep) -> None:
+    assert (leaks.table()["accuracy"] > 0.9).all() and len(leaks.table()) == 3
+
+
+def test_a_target_that_stands_in_the_question_is_caught(leaks: Sweep) -> None:
+    control = leaks.table().set_index("target")["question_only"]
+    assert control["value_1"] > 0.9
+    assert control["value_3"] < 0.4
+
+
+def test_a_target_readable_from_position_alone_is_caught(leaks: Sweep) -> None:
+    control = leaks.table().set_index("target")["position_only"]
+    assert control["value_2"] > 0.95
+    assert control["value_1"] < 0.4 and control["value_3"] < 0.4
+
+
+def test_a_target_in_the_activations_before_thinking_is_caught(
+    chains: TraceSet, tmp_path: Path, write_store: Callable
+) -> None:
+    both = {ADDRESSES[0]: planted(chains, "question end", 3), ADDRESSES[1]: planted(chains, "thought 3", 3)}
+    store = write_store(tmp_path / "s", chains, both)
+    table = probes.sweep(store, ["value_3"], places=["thought 3"], seeds=1, controls=["question_only"])
+    assert table.cell("value_3", "thought 3", ADDRESSES[1])["accuracy"] > 0.9
+    assert table.cell("value_3", "thought 3", ADDRESSES[1])["question_only"] > 0.9
+
+
+def test_visible_reasoning_is_caught_by_text_only(
+    written_trace: Callable, tmp_path: Path, write_store: Callable
+) -> None:
+    """The words up to the place count, the words after it do not."""
+    import dataclasses
+
+    traces = []
+    for problem in task("chain:steps=3").generate(300, seed=0, split="test"):
+        trace = written_trace(problem, kind="thought")
+        first = trace.channel.index("thought")
+        ids = list(trace.token_ids)
+        ids[first : first + 3] = [100 + int(step.value) for step in problem.steps]
+        traces.append(dataclasses.replace(trace, token_ids=ids))
+    store = write_store(tmp_path / "s", traces, {ADDRESSES[0]: noise(0)})
+    table = probes.sweep(
+        store, ["value_1", "value_2", "value_3"], places=["begin", "thought 2"], seeds=1, controls=["text_only"]
+    )
+    at = table.table().set_index(["target", "place"])["text_only"]
+    assert at["value_1", "thought 2"] > 0.9 and at["value_2", "thought 2"] > 0.9
+    assert at["value_3", "thought 2"] < 0.3
+    assert np.isnan(at["value_1", "begin"])
+
+
+def test_a_control_that_cannot_be_had_is_nan_and_says_why(leaks: Sweep) -> None:
+    table = leaks.table()
+    assert set(CONTROLS) <= set(table.columns)
+    assert table["random_init"].isna().all() and table["text_only"].isna().all()
+    assert "random_init=" in leaks.notes["why_not"]["random_init"]
+    assert "no visible reasoning" in leaks.notes["why_not"]["text_only"]
+    assert set(leaks.notes["why_not"]) == {"random_init", "text_only"}
+    for control in set(CONTROLS) - {"random_init", "text_only"}:
+        assert table[control].notna().all(), control
+
+
+def test_an_untrained_twin_is_read_by_its_own_probe(
+    planted_store: Store, chains: TraceSet, tmp_path: Path, write_store: Callable
+) -> None:
+    at = {"places": ["thought 2"], "seeds": 1, "controls": ["random_init"]}
+    blank = write_store(tmp_path / "blank", chains, {a: noise(7 + k) for k, a in enumerate(ADDRESSES)})
+    assert probes.sweep(planted_store, ["value_2"], random_init=blank, **at).cell(*PLANTED)["random_init"] < 0.25
+    knowing = write_store(tmp_path / "knowing", chains, {a: planted(chains, "thought 2", 2, seed=3) for a in ADDRESSES})
+    cell = probes.sweep(planted_store, ["value_2"], random_init=knowing, **at).cell(*PLANTED)
+    assert cell["random_init"] > 0.9 and cell["accuracy"] > 0.9
+
+
+def test_a_twin_of_other_problems_is_refused(
+    planted_store: Store, chains: TraceSet, written_trace: Callable, tmp_path: Path, write_store: Callable
+) -> None:
+    acts = {a: noise(0) for a in ADDRESSES}
+    fewer = write_store(tmp_path / "fewer", chains[:100], acts)
+    others = [written_trace(p) for p in task("chain:steps=3").generate(N, seed=5, split="test")]
+    other = write_store(tmp_path / "other", others, acts)
+    for twin in (fewer, other):
+        with pytest.raises(StoreError, match=r"holds other traces.*capture the same problems"):
+            probes.sweep(planted_store, ["value_2"], places=["thought 2"], seeds=1, random_init=twin)
+
+
+# --- views, disk, refusals --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(coconut: interp.Reasoner, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """A sweep of real thoughts, with enough problems for the fifth step."""
+    traces = coconut.think(coconut.task.generate(400, seed=3, split="test"))
+    sites = ["blocks.0.hook_in", "blocks.0.hook_out", "blocks.2.hook_out"]
+    store = interp.capture(
+        coconut, traces, sites=sites, channels=["special", "latent"], out=tmp_path_factory.mktemp("real") / "s"
+    )
+    return probes.sweep(store, seeds=1, controls=["majority"])
+
+
+def test_saving_and_loading_keeps_everything(found: Sweep, tmp_path: Path) -> None:
+    found.save(tmp_path / "sweep")
+    again = Sweep.load(tmp_path / "sweep")
+    pd.testing.assert_frame_equal(again.table(), found.table())
+    assert again.notes == found.notes
+
+
+def test_a_missing_or_damaged_sweep_is_refused(found: Sweep, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no readable probe sweep in .*cotlens probe sweep"):
+        Sweep.load(tmp_path / "nowhere")
+    found.save(tmp_path)
+    (tmp_path / "sweep.parquet").write_bytes(b"nonsense")
+    with pytest.raises(StoreError, match="no readable probe sweep"):
+        Sweep.load(tmp_path)
+
+
+def test_matched_places_are_the_thoughts_themselves(real: Sweep) -> None:
+    matched = real.matched()
+    assert matched["step"].tolist() == [1, 2, 3, 4, 5]
+    assert matched["place"].tolist() == [f"thought {k}" for k in range(1, 6)]
+    assert matched["address"].nunique() == 1
+    assert (matched["accuracy"] > 0.8).all()
+
+
+def test_matched_places_do_not_look_at_test_accuracy(real: Sweep) -> None:
+    rule = real.matched()[["place", "address"]]
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        frame = real.table().copy()
+        for column in ("accuracy", "ci_low", "ci_high", "p", "q"):
+            frame[column] = rng.random(len(frame))
+        assert Sweep(frame, real.notes).matched()[["place", "address"]].equals(rule)
+    # Validation accuracy is what decides: without it at the chosen address, another one is chosen.
+    frame = real.table().copy()
+    frame.loc[frame["address"] == rule["address"].iloc[0], "val_accuracy"] = 0.0
+    assert Sweep(frame, real.notes).matched()["address"].iloc[0] != rule["address"].iloc[0]
+
+
+def test_matched_places_may_be_one_thought_earlier(real: Sweep) -> None:
+    frame = real.table().copy()
+    step = frame["target"].str[-1].astype(int)
+    earlier = np.where(step == 1, "begin", "thought " + (step - 1).astype(str))
+    frame["val_accuracy"] = np.where(frame["place"] == earlier, 0.95, 0.1)
+    matched = Sweep(frame, real.notes).matched()
+    assert matched["place"].tolist() == ["begin", *(f"thought {k}" for k in range(1, 5))]
+
+
+def test_matched_places_need_values_and_places_for_every_step(real: Sweep, planted_store: Store) -> None:
+    answers = probes.sweep(planted_store, ["answer"], places=["thought 2"], seeds=1, controls="none")
+    with pytest.raises(UsageError, match="need the targets value_1, value_2"):
+        answers.matched()
+    one = Sweep(real.table()[real.table()["place"] == "thought 2"], real.notes)
+    with pytest.raises(UsageError, match="no place was swept at which every step could be read"):
+        one.matched()
+
+
+def test_the_same_sweep_twice_is_the_same(planted_store: Store) -> None:
+    one, two = (probes.sweep(planted_store, places=["thought 2"], seeds=2).table() for _ in range(2))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_an_aliased_address_finds_its_cell(found: Sweep) -> None:
+    assert found.cell("value_2", "thought 2", "blocks.1.hook_resid_post")["accuracy"] > 0.95
+    with pytest.raises(UsageError, match=r"no cell \(value_2, thought 9, .*Targets: value_1, value_2, value_3"):
+        found.cell("value_2", "thought 9", "blocks.1.hook_out")
+
+
+def test_the_heatmap_shows_every_cell(found: Sweep) -> None:
+    figure = found.heatmap("value_2")
+    values = np.array(figure.data[0].z, dtype=float)
+    part = found.table()[found.table()["target"] == "value_2"]
+    assert sorted(values.ravel()) == pytest.approx(sorted(part["accuracy"]))
+    with pytest.raises(UsageError, match="no target 'value_9'"):
+        found.heatmap("value_9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"targets": ["value_2", "step_valu"]}, "unknown target 'step_valu'. Did you mean 'step_value'"),
+        ({"controls": ["shufled_labels"]}, "unknown control 'shufled_labels'. Did you mean 'shuffled_labels'"),
+        ({"controls": "everything"}, "unknown control 'everything'.*all, none"),
+        ({"places": ["thought 22"]}, "unknown place in this store 'thought 22'. Did you mean 'thought 2'"),
+        ({"addresses": ["blocks.4.hook_out"]}, "unknown address in this store 'blocks.4.hook_out'. Did you mean"),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1, but 0 came"),
+        ({"seeds": [0, -1]}, "seed must be a whole number of at least 0, but -1 came"),
+        ({"targets": ["correct"]}, "no target has \\d+ rows with two or more labels"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(planted_store: Store, arguments: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        probes.sweep(planted_store, **{"seeds": 1, "controls": "none", **arguments})
+
+
+def test_too_few_problems_are_refused(chains: TraceSet, tmp_path: Path, write_store: Callable) -> None:
+    few = write_store(tmp_path / "s", chains[:15], {ADDRESSES[0]: noise(0)})
+    with pytest.raises(UsageError, match=r"no target has \d+ rows .* Capture more problems"):
+        probes.sweep(few, seeds=1)
+
+
+def test_a_target_with_too_few_rows_is_said_to_be_left_out(
+    chains: TraceSet, written_trace: Callable, tmp_path: Path, write_store: Callable
+) -> None:
+    """A table that quietly ends at step 3 looks like the whole."""
+    longer = [written_trace(p) for p in task("chain:steps=5").generate(10, seed=0, split="test")]
+    mixed = write_store(tmp_path / "s", [*chains, *longer], {ADDRESSES[0]: noise(0)})
+    swept = probes.sweep(mixed, seeds=1, controls="none")
+    assert swept.targets == ["value_1", "value_2", "value_3"]
+    assert "value_4" in str(swept.notes) and "value_5" in str(swept.notes)
+
+
+def test_the_thoughts_of_chain_coconut_hold_their_values(real: Sweep, coconut: interp.Reasoner) -> None:
+    """Each thought holds its own step's value, and no thought holds the value of a later step."""
+    table = real.table().set_index(["target", "place", "address"])["accuracy"]
+    last = f"blocks.{coconut.model.cfg.n_layers - 1}.hook_out"
+    assert table["value_1", "thought 1", "blocks.0.hook_in"] > 0.9
+    assert table["value_2", "thought 2", "blocks.0.hook_in"] > 0.9
+    assert table["value_2", "begin", last] < 0.5
