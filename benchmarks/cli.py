@@ -47,9 +47,9 @@ def capture(
     from benchmarks.capture import contest as capture
     from benchmarks.capture import device as capture_device
     from interp.models.reading import choose_device
-    from interp.models.report import Loaded
+    from interp.models.report import LoadReport
 
-    if choose_device(device, Loaded()) == "cpu":
+    if choose_device(device, LoadReport()) == "cpu":
         _timed(capture.bench, repetitions, as_json)
     else:
         _timed(partial(capture_device.bench, device), repetitions, as_json)

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 import interp
-from interp.activations import Store, write_given
+from interp import activations
+from interp.activations import Store
 from interp.problems.base import Problem, Step, structure_hash
 from interp.traces import Channel, Trace, TraceSet
 
@@ -113,7 +114,7 @@ def made_problem() -> Callable[..., Problem]:
 @pytest.fixture(scope="session")
 def write_store() -> Callable[..., Store]:
     """Write a store of given activations: `acts(index)` or an array for each address name."""
-    return write_given
+    return activations.write_store
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.capture.growth import grow, keep_figure
-from benchmarks.capture.peers import INSTALL, told
+from benchmarks.capture.peers import INSTALL, missing_peers
 from benchmarks.capture.runs import LARGE, SMALL, batch_to_disk, loops, side_by_side
 from benchmarks.capture.small_model import SmallModel
 from benchmarks.growth_figure import relative_spread
@@ -73,7 +73,7 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     keep_figure(grown)
     growth = {"rows": grown.to_dict("records"), "spread": relative_spread(grown["whole"])}
     return keep(
-        "capture", plain(report("capture", taken)), seconds=plain(seconds), peers=told(why_not), growth=plain(growth)
+        "capture", plain(report("capture", taken)), seconds=plain(seconds), peers=missing_peers(why_not), growth=plain(growth)
     )
 
 

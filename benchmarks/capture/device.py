@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from benchmarks.capture.peers import PEERS, told
+from benchmarks.capture.peers import PEERS, missing_peers
 from benchmarks.capture.runs import BATCHES, EVERYTHING, LARGE, SMALL, batch_to_disk, loops, side_by_side
 from benchmarks.capture.small_model import POSITIONS, WORDS, SmallModel
 from benchmarks.harness import interleaved, keep, ratio
@@ -85,7 +85,7 @@ def bench(device: str, repetitions: int, bars: Bars) -> dict[str, Any]:
         memory = {_called(model): _device_memory(model, LARGE) for model in (small, large) if model.wait}
     if memory:
         taken["capture.peak_memory_ratio"] = memory[_called(small)]
-    more = {"device": _named(device), "table": plain(rows), "device_memory": plain(memory), "peers": told(why_not)}
+    more = {"device": _named(device), "table": plain(rows), "device_memory": plain(memory), "peers": missing_peers(why_not)}
     return keep(f"capture-{torch.device(device).type}", plain(report("capture", taken)), **more)
 
 

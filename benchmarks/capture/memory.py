@@ -17,7 +17,7 @@ import torch
 from benchmarks.capture.small_model import SmallModel
 from interp.activations.record import gather
 from interp.activations.rows import index_of
-from interp.models.plain import plain_of
+from interp.models.fast_model import fast_model
 
 
 def main(what: str) -> None:
@@ -30,7 +30,7 @@ def main(what: str) -> None:
     reasoner = small.reasoner
     _ = small.addresses, small.bare
     gather(reasoner, small.traces(1, 4), small.addresses, index_of(small.traces(1, 4), ["prompt", "thought"], 1))
-    plain = plain_of(reasoner.model)
+    plain = fast_model(reasoner.model)
     assert plain is not None
     models = {"bare": small.bare.base_model, "plain": plain.base}
     kept = 0

@@ -97,7 +97,7 @@ def there(small: SmallModel, ids: torch.Tensor) -> tuple[dict[str, Run], dict[st
     return runs, why_not
 
 
-def told(why_not: dict[str, str]) -> dict[str, dict[str, Any]]:
+def missing_peers(why_not: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Of every peer the version that ran, or why it did not."""
     return {
         name: {"version": None if name in why_not else version(package), "note": why_not.get(name, "")}

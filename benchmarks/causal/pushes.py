@@ -21,8 +21,8 @@ def steering(run: Run) -> dict[str, dict[str, Any]]:
     for label, _, seed, reasoner in run.each(STEERED):
         n = run.size(N_STEERED)
         traces = reasoner.think(reasoner.task.generate(n, seed=SEED + 6, split="test"), batch_size=256)
-        learn, rest = causal.separated(traces, int(n * 0.7))
-        val, test = causal.separated(rest, len(rest) // 3)
+        learn, rest = causal.structure_disjoint_split(traces, int(n * 0.7))
+        val, test = causal.structure_disjoint_split(rest, len(rest) // 3)
         directions = causal.Directions.fit(reasoner, learn)
         for mode in ("set", "add") if seed == 0 else ("set",):
             done = causal.steer(reasoner, val, test, directions, doses=(0.5, 1.0, 2.0, 4.0), mode=mode, seed=SEED)
@@ -88,16 +88,16 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
         return {}
     run.tables |= {**frames, "replacement models": pd.DataFrame(rows)}
 
-    def told(column: str) -> str:
+    def shares_of(column: str) -> str:
         return ", ".join(str(row[column] if isinstance(row[column], str) else round(row[column], 3)) for row in rows)
 
     note = (
-        f"next tokens at thoughts and answers; every MLP silenced {told('every MLP silenced')}; satisfying graphs "
-        f"{told('satisfying')} prompts; completeness {told('completeness')}"
+        f"next tokens at thoughts and answers; every MLP silenced {shares_of('every MLP silenced')}; satisfying graphs "
+        f"{shares_of('satisfying')} prompts; completeness {shares_of('completeness')}"
     )
     said = (
-        f"the later feature moves as predicted; random features of the layer {told('random features')}; "
-        f"the logit moves as predicted after a single feature {told('logit')}"
+        f"the later feature moves as predicted; random features of the layer {shares_of('random features')}; "
+        f"the logit moves as predicted after a single feature {shares_of('logit')}"
     )
     return {
         "causal.replacement_agreement": worst([(row, row["agreement"]) for row in rows], min, note),

@@ -46,7 +46,7 @@ def interchange(run: Run) -> dict[str, dict[str, Any]]:
     for label, name, seed, reasoner in run.each([*CONTINUOUS, *BESIDE]):
         n = run.size(N_READ, seed) + run.size(N_SWAPPED, seed)
         traces = reasoner.think(reasoner.task.generate(n, seed=SEED, split="test"), batch_size=256)
-        learn, test = causal.separated(traces, run.size(N_READ, seed))
+        learn, test = causal.structure_disjoint_split(traces, run.size(N_READ, seed))
         values, right = causal.read_values(reasoner, learn, test)
         found = causal.interchange_at(reasoner, test, seed=SEED)
         donors = causal.donors_for(reasoner, test, values=values, seed=SEED)

@@ -122,7 +122,7 @@ def taught_table(told: dict[str, tuple[float, VProbed]]) -> pd.DataFrame:
 
     rows = []
     for name, (right, probed) in told.items():
-        made = card(name)["recipe"] if name in shipped() else recipe(name).told()
+        made = card(name)["recipe"] if name in shipped() else recipe(name).to_dict()
         scores = probed.table.set_index("reader")["macro_f1"]
         lead, (low, high), best = probed.lead()
         rows.append(

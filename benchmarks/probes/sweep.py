@@ -25,7 +25,7 @@ import pandas as pd
 
 import interp
 import probes
-from interp.activations import Store, write_given
+from interp.activations import Store, write_store
 from interp.activations.targets import labels as target_labels
 from interp.activations.targets import structures
 from interp.runtime.engines import cores
@@ -91,7 +91,7 @@ def _stores(folder: Path) -> tuple[Store, Store]:
         return rng.normal(size=(len(index), WIDTH)).astype("f4") @ turn.T
 
     store, twin = (
-        write_given(
+        write_store(
             folder / name, traces, {f"blocks.{layer}.hook_out": partial(made, layer) for layer in range(LAYERS)}
         )
         for name, made in (("store", planted), ("twin", partial(noise, seed=1)))

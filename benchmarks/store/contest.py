@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.store.growth import grow, keep_figure, made_traces, spread
-from interp.activations import Store, write_given
+from interp.activations import Store, write_store
 from interp.activations.exports import export
 from interp.runtime.console import Bars, plain
 from interp.statistics.measures import report
@@ -75,7 +75,7 @@ def _written(folder: Path) -> tuple[Store, list[np.memmap]]:
     rng = np.random.default_rng(0)
     acts = {f"blocks.{k}.hook_out": rng.standard_normal((TRACES * LENGTH, WIDTH), np.float32) for k in range(LAYERS)}
     traces = made_traces(TRACES, LENGTH)
-    store = write_given(folder / "store", traces, acts, channels=["prompt", "thought"], shard_size=32)
+    store = write_store(folder / "store", traces, acts, channels=["prompt", "thought"], shard_size=32)
     maps = []
     for number, rows in enumerate(acts.values()):
         path = folder / f"{number}.raw"

@@ -18,7 +18,7 @@ import pandas as pd
 
 from benchmarks.growth_figure import figure, keep, relative_spread
 from benchmarks.harness import RESULTS, interleaved, ratio
-from interp.activations import write_given
+from interp.activations import write_store
 from interp.problems.base import Problem
 from interp.traces import Trace, TraceSet
 
@@ -76,7 +76,7 @@ def _timed(rows: int, repetitions: int) -> dict[str, float]:
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        store = write_given(
+        store = write_store(
             Path(folder) / "s", traces, {"blocks.0.hook_out": acts}, channels=["prompt", "thought"], shard_size=SHARD
         )
         write = 1e6 * (time.perf_counter() - started) / rows

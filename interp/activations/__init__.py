@@ -11,10 +11,10 @@ from interp.activations.store import Store
 
 if TYPE_CHECKING:
     from interp.activations.capturing import capture, resume
-    from interp.activations.given import write_given
+    from interp.activations.write import write_store
 
-__all__ = ["Store", "capture", "resume", "write_given"]
-_HOMES = {"capture": "capturing", "resume": "capturing", "write_given": "given"}
+__all__ = ["Store", "capture", "resume", "write_store"]
+_HOMES = {"capture": "capturing", "resume": "capturing", "write_store": "write"}
 
 
 def __getattr__(name: str) -> object:

@@ -14,7 +14,7 @@ from interp.activations import layout
 from interp.activations.plan import Plan, plan
 from interp.activations.reloading import reload
 from interp.activations.shards import (
-    Present,
+    InProcessInputs,
     ShardSpec,
     capture_shard,
     commit_shard,
@@ -144,7 +144,7 @@ def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
     finished = len(starts) - len(specs)
     if progress:
         progress(finished, len(starts))
-    at_hand = Present(planned.reasoner, planned.traces, planned.index)
+    at_hand = InProcessInputs(planned.reasoner, planned.traces, planned.index)
     with present(where, planned.meta["config_hash"], at_hand):
         lines = _overlapped(specs) if inline else (line for _, line in made.map(capture_shard, specs))
         try:

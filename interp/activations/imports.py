@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations.given import Given, write_given
 from interp.activations.plan import DEFAULT_CHANNELS
 from interp.activations.store import Store
+from interp.activations.write import Given, write_store
 from interp.errors import StoreError, UsageError
 from interp.problems.base import Problem, structure_hash
 from interp.traces import Channel, Trace, TraceSet
@@ -60,7 +60,7 @@ def from_vllm(
             states.append(each)
     acts: dict[str, Given] = {_address(layer): _rows(states, k) for k, layer in enumerate(layers)}
     channels = list(Channel) if traces is None else DEFAULT_CHANNELS
-    return write_given(out, found, acts, name=name, kind="text", dtype=dtype, channels=channels)
+    return write_store(out, found, acts, name=name, kind="text", dtype=dtype, channels=channels)
 
 
 def from_arrow(folder: Path, traces: TraceSet, out: Path) -> Store:
@@ -86,7 +86,7 @@ def from_arrow(folder: Path, traces: TraceSet, out: Path) -> Store:
     }
     said = meta["reasoner"]
     options = {"channels": meta["channels"], "shard_size": meta["shard_size"], "dtype": meta["dtype"]}
-    return write_given(out, traces, acts, name=said["name"], kind=said["kind"], weights=said["weights"], **options)
+    return write_store(out, traces, acts, name=said["name"], kind=said["kind"], weights=said["weights"], **options)
 
 
 def _vllm_file(path: Path, n_layers: int) -> tuple[list[int], np.ndarray]:

@@ -20,7 +20,7 @@ from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-    from interp.reasoners.interventions import Position
+    from interp.reasoners.interventions import BatchState
 
 _ROOM = 64
 
@@ -42,14 +42,14 @@ class LoopRecorder:
         self.rows: dict[Address, dict[int, Float[Tensor, "positions d"]]] = {a: {} for a in self.addresses}
 
     @property
-    def hooks(self) -> dict[str, Callable[[Any, Position], None]]:
+    def hooks(self) -> dict[str, Callable[[Any, BatchState], None]]:
         return {address.name: self._hook(address) for address in self.addresses}
 
-    def _hook(self, address: Address) -> Callable[[Any, Position], None]:
+    def _hook(self, address: Address) -> Callable[[Any, BatchState], None]:
         leading = address == self.addresses[0]
         buffers, filled = self._buffers, self._filled
 
-        def hook(activations: Tensor, where: Position) -> None:
+        def hook(activations: Tensor, where: BatchState) -> None:
             if leading:
                 if self._traces is not where.traces:
                     self.settle()

@@ -18,8 +18,8 @@ from interp.activations.rows import index_of
 from interp.activations.store import traces_hash
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address, resolve
+from interp.models.fast_model import widths
 from interp.models.load import tokenizer_hash
-from interp.models.plain import widths
 from interp.runtime.files import AnyPath, is_local
 from interp.traces import Channel, TraceSet
 

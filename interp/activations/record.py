@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.activations.host_copies import HostCopies
 from interp.models.address import Address
-from interp.models.moving import sent
+from interp.models.moving import to_device
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -109,5 +109,5 @@ class _Rows:
         first, last = int(self._bounds[start]), int(self._bounds[start + n])
         flat = (self._trace[first:last] - start) * width + self._position[first:last]
         whole = last - first == n * width and bool((flat == np.arange(n * width)).all())
-        self.cells = None if whole else sent(flat, self._device)
+        self.cells = None if whole else to_device(flat, self._device)
         self.batch, self.first, self.count = batch, first, last - first

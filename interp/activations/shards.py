@@ -48,7 +48,7 @@ class ShardSpec:
 
 
 @dataclass(frozen=True)
-class Present:
+class InProcessInputs:
     """What the asking process has in memory already."""
 
     reasoner: Reasoner
@@ -56,11 +56,11 @@ class Present:
     index: pd.DataFrame
 
 
-_present: dict[tuple[str, str], Present] = {}
+_present: dict[tuple[str, str], InProcessInputs] = {}
 
 
 @contextlib.contextmanager
-def present(store: str, config_hash: str, at_hand: Present) -> Iterator[None]:
+def present(store: str, config_hash: str, at_hand: InProcessInputs) -> Iterator[None]:
     """Let shards that are done in this process use what it has."""
     _present[store, config_hash] = at_hand
     try:

@@ -24,7 +24,7 @@ _HOMES = {
     "quality": "graphs.replacement",
     "read_values": "reading",
     "readable_map": "usage",
-    "separated": "reading",
+    "structure_disjoint_split": "reading",
     "shares": "graphs.paths",
     "steer": "steering",
     "supervise": "supervision",

@@ -63,7 +63,7 @@ def read_values(
     return found, float((texts == gold[~fitting]).mean())
 
 
-def separated(traces: Sequence, n: int) -> tuple[TraceSet, TraceSet]:
+def structure_disjoint_split(traces: Sequence, n: int) -> tuple[TraceSet, TraceSet]:
     """The first `n` traces, and those of the others that share no structure with them."""
     first = TraceSet(list(traces)[:n])
     used = {trace.problem.structure for trace in first}

@@ -13,7 +13,7 @@ N_DEFAULT = 200
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProblemOptions:
     """The problems that a command asks about, and the seed of what it draws; the fields are its options."""
 
     task: Annotated[
@@ -30,7 +30,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Batched(Asked):
+class Batched(ProblemOptions):
     """The same, where the command also says how many are thought about at once."""
 
     batch_size: Annotated[int, typer.Option(help="problems thought about at once")] = 256

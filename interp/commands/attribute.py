@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.asking import Asked, records, said
+from interp.commands.asking import ProblemOptions, records, said
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
@@ -16,7 +16,7 @@ from interp.runtime.console import AsJson, Bars, emit, print_table
 @with_options
 def attribute(
     model: Model,
-    asked: Asked = Asked(),
+    asked: ProblemOptions = ProblemOptions(),
     out: Annotated[
         Path | None, typer.Option(help="folder for one graph file a prompt, for circuit-tracer's viewer")
     ] = None,
@@ -37,7 +37,7 @@ def attribute(
     with Bars() as bars:
         with bars.stage(f"transcoders of {reasoner.name}") as report:
             traces = reasoner.think(problems, batch_size=256)
-            learn, test = causal.separated(traces, int(len(traces) * 0.8))
+            learn, test = causal.structure_disjoint_split(traces, int(len(traces) * 0.8))
             if learn_task is not None:
                 learn = reasoner.think(learn_task.generate(1500, seed=asked.seed, split="train"), batch_size=256)
             transcoders = causal.transcoders_of(

@@ -61,7 +61,9 @@ def interchange(
             table = causal.layer_map(reasoner, traces, seed=asked.seed, batch_size=asked.batch_size, progress=report)
             emit(said(reasoner, problems, asked.seed, cells=records(table)), as_json, lambda: print_table(table))
             return
-        learn, kept = causal.separated(traces, len(traces) // 2) if read or subspace else (traces, traces)
+        learn, kept = (
+            causal.structure_disjoint_split(traces, len(traces) // 2) if read or subspace else (traces, traces)
+        )
         values, right = causal.read_values(reasoner, learn, kept, site=site, offset=offset) if read else (None, None)
         found = causal.interchange_at(
             reasoner,
@@ -167,8 +169,8 @@ def steer(
             )
             rest = traces
         else:
-            learn, rest = causal.separated(traces, int(len(traces) * 0.6))
-        val, test = causal.separated(rest, len(rest) // 3)
+            learn, rest = causal.structure_disjoint_split(traces, int(len(traces) * 0.6))
+        val, test = causal.structure_disjoint_split(rest, len(rest) // 3)
         if not len(val) or not len(test):
             raise UsageError(f"{len(traces)} problems are too few to fit, choose a dose and test; ask for more.")
         directions = causal.Directions.fit(reasoner, learn, site=site, offset=offset)

@@ -155,7 +155,7 @@ def _of_feature(
     from interp.sae.trained import open_trained
 
     sae = open_trained(folder)
-    where = sae.told.get("address") or getattr(sae.sae.cfg.metadata, "hook_name", None)
+    where = sae.record.get("address") or getattr(sae.sae.cfg.metadata, "hook_name", None)
     if where is None:
         raise UsageError(f"the SAE in {folder} does not say at which address it was trained.")
     weights = getattr(sae.sae.cfg.metadata, "weights", None)

@@ -64,7 +64,7 @@ def train(
             split_seed=split_seed,
             progress=report,
         )
-    told = found.told
+    told = found.record
 
     def human() -> None:
         held, mask = told["held_out"], told["mask"]
@@ -120,7 +120,7 @@ def evaluate(
         "address": result.address.name,
         "measures": result.measures.to_dict("records"),
         "splice": result.splice.to_dict("records") if result.splice is not None else None,
-        "mask": result.mask.told(),
+        "mask": result.mask.to_dict(),
         "notes": list(result.notes),
     }
 

@@ -53,7 +53,7 @@ def think(
     changes = {name: value for name, value in changes.items() if value is not None}
     if stop:
         changes["stops"] = (*thinker.config.stops, *stop)
-    thinker = thinker.but(**changes) if changes else thinker
+    thinker = thinker.with_config(**changes) if changes else thinker
     problems = problems_of(task or thinker.task.spec) if found is None else found
     if found is not None:
         refused = {problem.id: thinker.refusal(problem) for problem in problems}

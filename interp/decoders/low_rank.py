@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from interp.decoders.writer import EOS, Words, Writer
+from interp.decoders.writer import EOS, Vocabulary, Writer
 from interp.errors import UsageError, checked_count
-from interp.models.plain import plain_of
-from interp.models.twin import TransposedLinear
+from interp.models.fast_model import fast_model
+from interp.models.fast_modules import TransposedLinear
 from interp.runtime.hardware import training_attention
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ class AdaptedWriter(Writer):
     spoken: Tensor
 
     def __init__(
-        self, words: Words, d_latent: int | None, reasoner: Reasoner, *, positions: int, rank: int = RANK
+        self, words: Vocabulary, d_latent: int | None, reasoner: Reasoner, *, positions: int, rank: int = RANK
     ) -> None:
         nn.Module.__init__(self)
-        plain = plain_of(reasoner.model)
+        plain = fast_model(reasoner.model)
         if plain is None:
             raise UsageError(f"the plain model of {reasoner.name} was changed or is hooked; load it anew to adapt it.")
         room = getattr(plain.base.config, "max_position_embeddings", positions)

@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.activations import Store
 from interp.decoders.base import Readings
 from interp.decoders.low_rank import RANK, AdaptedWriter
-from interp.decoders.writer import Words, Writer, taught_writer
+from interp.decoders.writer import Vocabulary, Writer, taught_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
 from interp.traces import Trace
@@ -158,7 +158,7 @@ class Oracle:
                 scores[start + k, : len(said)] = p
         return Readings(texts, scores)
 
-    def _make(self, words: Words, d_latent: int | None, positions: int) -> Writer:
+    def _make(self, words: Vocabulary, d_latent: int | None, positions: int) -> Writer:
         if self.reasoner is not None:
             return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
         sizes = {"d_model": self.d_model, "n_layers": self.n_layers, "n_heads": self.n_heads}

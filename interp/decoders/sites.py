@@ -194,7 +194,7 @@ def other_problem(steps: np.ndarray, groups: np.ndarray, parts: np.ndarray, seed
     return donor
 
 
-def any_rows(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
+def thinking_rows(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
     """All thinking positions, markers included, of the traces of `rows`: where a decoder could have read a step."""
     index = store.index
     readable = index[index["channel"].isin(THINKING) | index["place"].isin(["begin", "end"])]

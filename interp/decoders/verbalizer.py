@@ -26,7 +26,7 @@ from interp.activations.targets import structures
 from interp.decoders.base import Readings
 from interp.decoders.low_rank import RANK, AdaptedWriter
 from interp.decoders.sites import STEP_TEXT, other_problem
-from interp.decoders.writer import Words, Writer, taught_writer
+from interp.decoders.writer import Vocabulary, Writer, taught_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
 from interp.runtime.files import commit
@@ -202,7 +202,7 @@ class Verbalizer:
                 raise StoreError(
                     f"{folder} holds adapters of a model, not a model. Pass the reasoner that they were fitted to."
                 )
-            words = Words(raw["heard"], raw["spoken"])
+            words = Vocabulary(raw["heard"], raw["spoken"])
             writer = made._make(words, raw["d_latent"] or None, raw["positions"])
             writer.load_state_dict(load((folder / WEIGHTS).read_bytes()), strict=not adapters)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -211,7 +211,7 @@ class Verbalizer:
         made.writer_ = writer.eval()
         return made
 
-    def _make(self, words: Words, d_latent: int | None, positions: int) -> Writer:
+    def _make(self, words: Vocabulary, d_latent: int | None, positions: int) -> Writer:
         if self.reasoner is not None:
             return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
         sizes = {"d_model": self.d_model, "n_layers": self.n_layers, "n_heads": self.n_heads}

@@ -19,7 +19,7 @@ _PAD, _EOS, _UNKNOWN, _THOUGHT = range(4)
 _NOTHING = -100  # what cross-entropy leaves out
 
 
-class Words:
+class Vocabulary:
     """A vocabulary of whole words. Prompts may use every word, `spoken` are those that can be written."""
 
     def __init__(self, heard: Sequence[str], spoken: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ class Writer(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, words: Words, d_latent: int | None, *, d_model: int, n_layers: int, n_heads: int, positions: int
+        self, words: Vocabulary, d_latent: int | None, *, d_model: int, n_layers: int, n_heads: int, positions: int
     ) -> None:
         super().__init__()
         from transformers import GPT2Config, GPT2Model
@@ -191,7 +191,7 @@ class Writer(nn.Module):
 
 
 def taught_writer(
-    make: Callable[[Words, int | None, int], Writer],
+    make: Callable[[Vocabulary, int | None, int], Writer],
     prompts: Sequence[Sequence[str]],
     latents: Float[Tensor, "rows d_latent"] | None,
     texts: Sequence[str],
@@ -201,7 +201,7 @@ def taught_writer(
     **training: Any,
 ) -> Writer:
     """A writer for the words of these prompts and texts, made by `make(words, d_latent, positions)` and taught them."""
-    words = Words([w for prompt in prompts for w in prompt], [w for text in texts for w in text.split()])
+    words = Vocabulary([w for prompt in prompts for w in prompt], [w for text in texts for w in text.split()])
     # The latent's place, and all words of a text.
     positions = max(map(len, prompts)) + 1 + max(len(text.split()) for text in texts)
     with torch.random.fork_rng(devices=[]):

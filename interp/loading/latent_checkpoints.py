@@ -17,7 +17,7 @@ from interp.errors import StoreError, UsageError
 from interp.models.load import quiet
 from interp.models.markers import COCONUT
 from interp.models.projection import Projection
-from interp.models.report import Loaded
+from interp.models.report import LoadReport
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ def checkpoint_file(spec: str | Path) -> Path | None:
 
 
 def read_latent_checkpoint(
-    file: Path, *, base: str | Path | None, lora_alpha: float | None, dtype: Any, allow_pickle: bool, loaded: Loaded
+    file: Path, *, base: str | Path | None, lora_alpha: float | None, dtype: Any, allow_pickle: bool, loaded: LoadReport
 ) -> LatentCheckpoint:
     """A Coconut or CODI model from its state dict. Raises `UsageError` on what has to be said by hand."""
     from transformers import AutoModelForCausalLM
@@ -190,7 +190,7 @@ def _config(beside: str | Path, state: State, *, given: bool) -> Any:
 
 
 def _tokenizer(
-    beside: str | Path, added: tuple[str, ...], n_rows: int, file: Path, loaded: Loaded
+    beside: str | Path, added: tuple[str, ...], n_rows: int, file: Path, loaded: LoadReport
 ) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 

@@ -11,7 +11,7 @@ from interp.loading.recognition import completed, recognised
 from interp.models.load import quiet, weights_hash, wrap
 from interp.models.projection import Projection
 from interp.models.reading import choose_device, choose_dtype, first_not_finite, only_cached, read_model
-from interp.models.report import Loaded
+from interp.models.report import LoadReport
 from interp.organisms.catalog import recipes, weights_folder
 from interp.reasoners import REASONERS, Reasoner, ReasonerConfig
 
@@ -38,7 +38,7 @@ def load(
     Raises `UsageError` when there is no such model, its weights are pickle and `allow_pickle` is not given, or the
     config does not fit; `StoreError` when its files cannot be read or hold weights that are not finite.
     """
-    name, loaded = str(spec), Loaded()
+    name, loaded = str(spec), LoadReport()
     shipped = name in recipes()
     source = weights_folder(name) if shipped else spec
     config = ReasonerConfig.read(Path(source)) if Path(source).is_dir() else None

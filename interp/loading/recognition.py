@@ -6,14 +6,14 @@ from typing import Any
 
 from interp.errors import UsageError
 from interp.models.markers import COCONUT, chat_template, thinking_markers
-from interp.models.report import Loaded
+from interp.models.report import LoadReport
 from interp.reasoners.prompts import CHAT
 
 # Room for a model whose reasoning is not an organism's; `--max-thought-tokens` and `--max-answer-tokens` say otherwise.
 THOUGHT_TOKENS, ANSWER_TOKENS, DIRECT_TOKENS = 2048, 512, 1024
 
 
-def recognised(tokenizer: Any, model: Any, loaded: Loaded) -> dict[str, Any]:
+def recognised(tokenizer: Any, model: Any, loaded: LoadReport) -> dict[str, Any]:
     """The fields of a `ReasonerConfig`; what was found, assumed and not found goes to `loaded`."""
     markers, template = thinking_markers(tokenizer), chat_template(tokenizer)
     vocabulary = tokenizer.get_vocab()
@@ -46,9 +46,9 @@ def recognised(tokenizer: Any, model: Any, loaded: Loaded) -> dict[str, Any]:
     return found
 
 
-def completed(given: dict[str, Any], tokenizer: Any, model: Any, loaded: Loaded) -> dict[str, Any]:
+def completed(given: dict[str, Any], tokenizer: Any, model: Any, loaded: LoadReport) -> dict[str, Any]:
     """A config given by hand for a model without `reasoner.json`, with what it leaves unsaid taken from the model."""
-    quiet = Loaded()
+    quiet = LoadReport()
     found = recognised(tokenizer, model, quiet)
     kind = given.get("kind", found["kind"])
     if kind != found["kind"]:
@@ -63,7 +63,7 @@ def completed(given: dict[str, Any], tokenizer: Any, model: Any, loaded: Loaded)
     return {**found, **given}
 
 
-def _ends(tokenizer: Any, model: Any, loaded: Loaded) -> dict[str, Any]:
+def _ends(tokenizer: Any, model: Any, loaded: LoadReport) -> dict[str, Any]:
     """The tokens that end an answer: the tokenizer's, and those of the generation configuration."""
     config: Any = getattr(model, "generation_config", None)
     ids = getattr(config, "eos_token_id", None)
@@ -81,7 +81,7 @@ def _ends(tokenizer: Any, model: Any, loaded: Loaded) -> dict[str, Any]:
     return {"eos": names[0], "stops": tuple(names[1:])}
 
 
-def _beginning(tokenizer: Any, loaded: Loaded) -> dict[str, Any]:
+def _beginning(tokenizer: Any, loaded: LoadReport) -> dict[str, Any]:
     """Whether a beginning-of-sequence token comes first: where the tokenizer puts one itself."""
     begins = tokenizer.bos_token_id
     try:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
     """Wrap a Hugging Face model in place; its own modules then carry the hooks.
 
-    A plain one on the same tensors is kept beside it (`interp.models.plain`).
+    A plain one on the same tensors is kept beside it (`interp.models.fast_model`).
     """
     with quiet():
         from transformer_lens.model_bridge import TransformerBridge
 
-        from interp.models.plain import attach
-        from interp.models.twin import twin_of
+        from interp.models.fast_model import attach
+        from interp.models.fast_modules import twin_of
 
         plain = twin_of(model)
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)

@@ -13,7 +13,7 @@ from torch import Tensor
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
-def sent(found: np.ndarray | Tensor, device: torch.device) -> Tensor:
+def to_device(found: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """What was counted on the host, on `device`, without waiting for what runs there."""
     return torch.as_tensor(found).to(device, non_blocking=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.errors import StoreError, UsageError
 from interp.models.load import quiet
-from interp.models.report import Loaded
+from interp.models.report import LoadReport
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def read_model(
-    spec: str | Path, *, device: str, dtype: torch.dtype, allow_pickle: bool, loaded: Loaded
+    spec: str | Path, *, device: str, dtype: torch.dtype, allow_pickle: bool, loaded: LoadReport
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """A Hugging Face model and its tokenizer.
 
@@ -114,7 +114,7 @@ def first_not_finite(model: Any) -> str | None:
     return None
 
 
-def choose_device(asked: str | None, loaded: Loaded) -> str:
+def choose_device(asked: str | None, loaded: LoadReport) -> str:
     """The device asked for, else a CUDA device where there is one. Raises `UsageError` on one that is not there."""
     import torch
 
@@ -131,7 +131,7 @@ def choose_device(asked: str | None, loaded: Loaded) -> str:
     return found
 
 
-def choose_dtype(asked: Any, device: str, own: Any, loaded: Loaded) -> torch.dtype:
+def choose_dtype(asked: Any, device: str, own: Any, loaded: LoadReport) -> torch.dtype:
     """The dtype asked for; else float32 on the CPU and for organisms, and the model's `own` on an accelerator."""
     import torch
 

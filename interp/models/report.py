@@ -23,7 +23,7 @@ class Finding:
 
 
 @dataclass
-class Loaded:
+class LoadReport:
     """Everything that `interp.load` found out about a model, in the order in which it did."""
 
     findings: list[Finding] = field(default_factory=list)

@@ -86,7 +86,7 @@ class Recipe(_Strict):
         options = {"kind": self.kind, "task": self.task, "latent_scale": self.latent_scale, **self.reasoner_options}
         return ReasonerConfig.parse(options, f"recipe {self.name}")
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON, without what is left at its default."""
         return self.model_dump(mode="json", exclude_defaults=True)
 

@@ -15,22 +15,22 @@ from torch import Tensor
 
 from interp.errors import UsageError
 from interp.models.cache import masks_by_key
-from interp.models.plain import plain_for, plain_of, take_to, watching
+from interp.models.fast_model import fast_model, fast_model_for, take_to, watching
 from interp.models.projection import Projection
 from interp.models.reading import choose_device
-from interp.models.report import Loaded
+from interp.models.report import LoadReport
 from interp.models.unembedding import Unembedding
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Taught
-from interp.reasoners.interventions import Position, intervening
-from interp.reasoners.monitor import Watch
+from interp.reasoners.interventions import BatchState, intervening
+from interp.reasoners.monitor import MonitorRun
 from interp.reasoners.options import LoopHook, ThinkOptions
 from interp.reasoners.replayer import Progress, ReplayBatch, ReplayHook, Replays
-from interp.reasoners.rollout import ROOM, Rollout, Row
+from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout, Row
 from interp.reasoners.segmentation import segmented
-from interp.reasoners.vocabulary import Words
+from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["LoopHook", "Progress", "Reasoner", "ReplayBatch", "ReplayHook"]
 
 
-class Reasoner(Taught, Words, Replays, ABC):
+class Reasoner(Taught, Vocabulary, Replays, ABC):
     """A model together with the way it thinks. Subclasses say only what a thought is (`_think_batch`).
 
     `model` carries TransformerLens hooks under their usual names; `base` is the same model without its
@@ -75,7 +75,7 @@ class Reasoner(Taught, Words, Replays, ABC):
         self.max_positions: int | None = getattr(shape, "max_position_embeddings", None)
         # How many columns attention reaches back in a model with sliding windows.
         self.window: int | None = getattr(shape, "sliding_window", None)
-        self.loaded = Loaded()
+        self.loaded = LoadReport()
         self._known: dict[str, int | None] = {}
         self.origin: dict[str, Any] = {}  # what `interp.load` needs to load it again
 
@@ -85,7 +85,7 @@ class Reasoner(Taught, Words, Replays, ABC):
         Another dtype is `interp.load(..., dtype=...)`: rounded weights are another model, with another hash. Raises
         `UsageError` where there is no such device.
         """
-        found = Loaded()
+        found = LoadReport()
         where = torch.device(choose_device(str(device), found))
         take_to(self.model, where, *([] if self.projection is None else [self.projection]))
         self.loaded.findings = [each for each in self.loaded.findings if each.what != "device"] + found.findings
@@ -98,7 +98,7 @@ class Reasoner(Taught, Words, Replays, ABC):
             raise UsageError(f"{self.name} names no task in its reasoner.json; give the problems by hand.")
         return make_task(self.config.task)
 
-    def but(self, **changes: Any) -> Reasoner:
+    def with_config(self, **changes: Any) -> Reasoner:
         """This reasoner with some fields of its config changed, on the same model: `but(max_thought_tokens=500)`.
 
         Raises `UsageError` on fields and values that `reasoner.json` could not have either.
@@ -138,11 +138,11 @@ class Reasoner(Taught, Words, Replays, ABC):
                 f"{self.name} attends to windows of {self.window} columns, in which padding after a prompt would take "
                 "the place of text; pad on the left."
             )
-        where = Position()
-        watches = [Watch(monitor, self, where) for monitor in asked.monitors]
+        where = BatchState()
+        watches = [MonitorRun(monitor, self, where) for monitor in asked.monitors]
         watchers = {name: partial(_in_the_loop, hook, where) for name, hook in (asked.hooks or {}).items()}
         plainly = not asked.interventions and not watches
-        plain = plain_of(self.model) if plainly else None
+        plain = fast_model(self.model) if plainly else None
         by_key = plain is not None and masks_by_key(plain.base)  # which is tried, so not while anything is watched
         for first in range(start, len(problems), asked.batch_size):
             batch = range(first, min(first + asked.batch_size, len(problems)))
@@ -172,7 +172,7 @@ class Reasoner(Taught, Words, Replays, ABC):
 
         Passes that need not be `whole` may end with `SeenEnough`.
         """
-        plain = plain_for(self.model, list(watchers)) if plainly else None
+        plain = fast_model_for(self.model, list(watchers)) if plainly else None
         if plain is None:
             with self.model.hooks(fwd_hooks=list(watchers.items())):
                 yield self.base
@@ -185,7 +185,7 @@ class Reasoner(Taught, Words, Replays, ABC):
 
         They grow where more come. Where they are much too large, attention takes longer over what lies so far apart.
         """
-        return ROOM
+        return EXTRA_POSITIONS
 
     @abstractmethod
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
@@ -252,5 +252,5 @@ class Reasoner(Taught, Words, Replays, ABC):
         return {"name": self.name, "kind": self.kind, "weights": self.weights, "config": self.config.model_dump()}
 
 
-def _in_the_loop(action: LoopHook, where: Position, activations: Tensor, hook: Any = None) -> None:
+def _in_the_loop(action: LoopHook, where: BatchState, activations: Tensor, hook: Any = None) -> None:
     action(activations, where)

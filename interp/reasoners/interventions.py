@@ -18,7 +18,7 @@ from interp.models.address import Address, resolve
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from interp.reasoners.monitor import Watch
+    from interp.reasoners.monitor import MonitorRun
     from interp.reasoners.rollout import Rollout, Row
 
 # What an edit receives: the activations found, and which of the intervention's rows they belong to.
@@ -86,7 +86,7 @@ def identity(found: Tensor, rows: np.ndarray) -> Tensor:
     return found
 
 
-class Position:
+class BatchState:
     """Which (trace, position) each cell of the tensor now passing through the model is; -1 is padding.
 
     While thinking, `rows` is what each trace of the batch holds so far, and `after` is called when a pass is done.
@@ -103,8 +103,8 @@ class Position:
 def intervening(
     model: TransformerBridge,
     interventions: Sequence[Intervention],
-    where: Position,
-    watches: Sequence[Watch] = (),
+    where: BatchState,
+    watches: Sequence[MonitorRun] = (),
 ) -> Iterator[None]:
     """Apply `interventions` and monitors to every forward pass inside; hooks are removed whatever happens."""
     hooks: list[tuple[str, Any]] = []
@@ -123,7 +123,7 @@ def intervening(
         yield
 
 
-def _hook(intervention: Intervention, where: Position) -> Callable[..., Tensor | None]:
+def _hook(intervention: Intervention, where: BatchState) -> Callable[..., Tensor | None]:
     index = {(int(trace), int(position)): k for k, (trace, position) in enumerate(intervention.rows)}
     touched = {trace for trace, _ in index}
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from interp.errors import UsageError, checked_count
 from interp.models.address import Address
-from interp.reasoners.interventions import Intervention, Position, add
+from interp.reasoners.interventions import BatchState, Intervention, add
 from interp.traces import Channel, Trace
 
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ class Monitor:
         return [Intervention(self.at or self.address, np.array(rows), add(self.vector))] if rows else []
 
 
-class Watch:
+class MonitorRun:
     """One monitor during one call of `think`: what fired where, and what is still to be injected."""
 
-    def __init__(self, monitor: Monitor, reasoner: Reasoner, where: Position) -> None:
+    def __init__(self, monitor: Monitor, reasoner: Reasoner, where: BatchState) -> None:
         self.monitor, self.where = monitor, where
         self._fired: dict[int, int] = {}
         self._cells: list[tuple[int, int]] = []

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from interp.errors import UsageError, checked_count
 from interp.problems.base import checked_seed
-from interp.reasoners.interventions import Intervention, Position
+from interp.reasoners.interventions import BatchState, Intervention
 from interp.reasoners.monitor import Monitor
 from interp.reasoners.sampling import checked_sampling
 
 # What sees activations while thinking: those of the new positions, and which trace and position each cell is.
-LoopHook = Callable[[Float[Tensor, "batch new d"], Position], None]
+LoopHook = Callable[[Float[Tensor, "batch new d"], BatchState], None]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import checked_count
-from interp.models.moving import sent
-from interp.models.plain import SeenEnough
-from interp.reasoners.interventions import Intervention, Position, intervening
+from interp.models.fast_model import StopForward
+from interp.models.moving import to_device
+from interp.reasoners.interventions import BatchState, Intervention, intervening
 from interp.traces import Channel, Trace
 
 Progress = Callable[[int, int], None]
@@ -66,7 +66,7 @@ class Replays:
         only as far up as the last of them.
         """
         checked_count("batch_size", batch_size)
-        where = Position()
+        where = BatchState()
         now: dict[str, ReplayBatch] = {}
 
         def watch(action: ReplayHook) -> Callable[..., None]:
@@ -84,13 +84,13 @@ class Replays:
                 real = np.arange(max(map(len, part))) < np.array([[len(trace)] for trace in part])
                 where.traces = np.asarray(batch, dtype=np.int64)
                 where.positions = np.where(real, np.arange(real.shape[1]), -1)
-                there = sent(real, self.device)
+                there = to_device(real, self.device)
                 now["batch"] = ReplayBatch(where.traces, there)
-                with suppress(SeenEnough):
+                with suppress(StopForward):
                     base(
                         inputs_embeds=self._replay_inputs(part, real, embed),
                         attention_mask=there.long(),
-                        position_ids=sent(self._places(part, real), self.device),
+                        position_ids=to_device(self._places(part, real), self.device),
                         use_cache=False,
                     )
                 if progress:
@@ -102,12 +102,12 @@ class Replays:
         """What was fed at every cell of a replayed batch: embeddings, and continuous thoughts as they were thought."""
         ids = np.full(real.shape, self.pad_id)
         ids[real] = np.concatenate([trace.token_ids for trace in traces])
-        inputs = embed(sent(ids, self.device))
+        inputs = embed(to_device(ids, self.device))
         fed = [(k, trace) for k, trace in enumerate(traces) if trace.latents is not None and len(trace.latents)]
         if fed:
             cells = [(k, c) for k, trace in fed for c, each in enumerate(trace.channel) if each == Channel.LATENT]
-            rows, columns = sent(np.array(cells).T, self.device)
-            inputs[rows, columns] = sent(np.concatenate([trace.latents for _, trace in fed]), self.device).to(
+            rows, columns = to_device(np.array(cells).T, self.device)
+            inputs[rows, columns] = to_device(np.concatenate([trace.latents for _, trace in fed]), self.device).to(
                 inputs.dtype
             )
         return inputs

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.models.cache import new_cache, run_cached
-from interp.models.moving import sent
-from interp.reasoners.interventions import Position
+from interp.models.moving import to_device
+from interp.reasoners.interventions import BatchState
 from interp.reasoners.sampling import draw
 from interp.traces import Channel
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from interp.reasoners.base import Reasoner
     from interp.reasoners.options import ThinkOptions
 
-ROOM = 64  # positions beyond the prompt that buffers have at first, where nothing is known of what will be thought
+EXTRA_POSITIONS = (
+    64  # positions beyond the prompt that buffers have at first, where nothing is known of what will be thought
+)
 _AT_ONCE = 256  # positions of a text in one pass, so that its mask stays small beside the model
 _TOGETHER = 64  # fed positions, each of a whole batch, whose entropies are computed at once
 
@@ -87,9 +89,9 @@ class Rollout:
         prompts: Sequence[list[int]],
         traces: Sequence[int],
         *,
-        where: Position,
+        where: BatchState,
         options: ThinkOptions,
-        ahead: int = ROOM,
+        ahead: int = EXTRA_POSITIONS,
         by_key: bool = False,
     ) -> None:
         # The plain model where nothing is to be changed, which is much faster; else the wrapped one.
@@ -127,7 +129,7 @@ class Rollout:
         ids, real = self._padded(prompts, left=padding_side == "left")
         for row, prompt in zip(self.rows, prompts, strict=True):
             row.extend(prompt, Channel.PROMPT, [0] * len(prompt), [0] * len(prompt))
-        self._forward(self.embed(sent(ids, self.device)), real)
+        self._forward(self.embed(to_device(ids, self.device)), real)
 
     def _padded(
         self, texts: Sequence[Sequence[int]], left: bool = False
@@ -202,7 +204,7 @@ class Rollout:
             row.thought.append(thought)
             row.entropy.append(float("nan"))
             row.logprob.append(float("nan"))
-        there = sent(ids, self.device)
+        there = to_device(ids, self.device)
         if sampled:
             self._measure(there, [(row, at, k, True) for k, (row, at) in zip(members, added, strict=True)])
         else:
@@ -224,7 +226,7 @@ class Rollout:
             row.extend(text, channel, numbers, range(1, len(text) + 1))
         for first in range(0, ids.shape[1], _AT_ONCE):
             here, before = real[:, first : first + _AT_ONCE], self._last
-            states = self._forward(self.embed(sent(ids[:, first : first + _AT_ONCE], self.device)), here)
+            states = self._forward(self.embed(to_device(ids[:, first : first + _AT_ONCE], self.device)), here)
             for column in range(here.shape[1]):
                 members = np.flatnonzero(here[:, column]).tolist()
                 added = [(self.rows[k], starts[k] + first + column) for k in members]
@@ -270,7 +272,7 @@ class Rollout:
     @torch.no_grad()
     def feed_rows(self, cells: Sequence[Cell | None]) -> None:
         """Append to each row its own cell, whatever channel that is in, and run the model; None is a row at rest."""
-        ids = sent(np.array([cell.token if cell else self.pad_id for cell in cells]), self.device)
+        ids = to_device(np.array([cell.token if cell else self.pad_id for cell in cells]), self.device)
         measured = []
         for k, (row, cell) in enumerate(zip(self.rows, cells, strict=True)):
             if cell is None:
@@ -309,7 +311,7 @@ class Rollout:
         first, self._columns = self._columns, self._columns + new
         if self._columns > self._mask.shape[1]:
             self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
-        self._mask[:, first : self._columns] = 1 if everywhere else sent(real, self.device)
+        self._mask[:, first : self._columns] = 1 if everywhere else to_device(real, self.device)
         self._gaps = self._gaps or not everywhere
         seen = self._mask.narrow(1, 0, self._columns)
         mask: Tensor | None = seen
@@ -320,7 +322,7 @@ class Rollout:
             self._cache,
             inputs_embeds=inputs,
             attention_mask=mask,
-            position_ids=sent(places, self.device),
+            position_ids=to_device(places, self.device),
         )
         self._filled = self._filled + there
         if moving:
@@ -329,9 +331,9 @@ class Rollout:
         if everywhere:
             self.last = states[:, -1]
         else:
-            columns = sent(new - 1 - real[:, ::-1].argmax(axis=1), self.device)
+            columns = to_device(new - 1 - real[:, ::-1].argmax(axis=1), self.device)
             newest = states[self._every, columns]
-            some = sent(there > 0, self.device)
+            some = to_device(there > 0, self.device)
             self.last = newest if self._last.numel() == 0 else torch.where(some[:, None], newest, self._last)
         for action in self.where.after:
             action(self)

@@ -23,7 +23,7 @@ from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.lessons import LessonBatch
-from interp.reasoners.rollout import ROOM, Rollout
+from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout
 from interp.traces import Channel
 
 
@@ -49,7 +49,7 @@ class SilentReasoner(Reasoner):
         markers = [
             id for marker in (self.config.begin, self.config.end) if marker is not None for id in self._ids(marker)
         ]
-        return thoughts + len(markers) + min(ROOM, self.config.max_answer_tokens)
+        return thoughts + len(markers) + min(EXTRA_POSITIONS, self.config.max_answer_tokens)
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         self.think_silently(rollout, problems, [self.config.n_thoughts(problem.n_steps) for problem in problems])

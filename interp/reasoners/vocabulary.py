@@ -12,7 +12,7 @@ from interp.reasoners.prompts import prompt_ids, unknown_id
 from interp.reasoners.sampling import Stops
 
 
-class Words:
+class Vocabulary:
     """The part of a reasoner that deals with its tokenizer."""
 
     tokenizer: Any

@@ -35,7 +35,7 @@ class Mask:
     sinks: int
     rows: int
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"channels": list(self.channels)}
 
 

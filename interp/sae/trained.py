@@ -42,7 +42,7 @@ class Trained:
     settings: SAESettings | None
     mask: Mask | None
     split_seed: int
-    told: dict[str, Any]
+    record: dict[str, Any]
 
 
 def train_into(
@@ -88,11 +88,11 @@ def train_into(
     sae = train_sae(
         store, place, rows[split.train], settings=settings, checkpoint=out / "checkpoint", progress=progress
     )
-    sae.cfg.metadata.mask = mask.told()
+    sae.cfg.metadata.mask = mask.to_dict()
     held_out = store.acts(place, rows[split.test])
     features = SAEDictionary(sae).encode(held_out)
     about |= {
-        "mask": mask.told(),
+        "mask": mask.to_dict(),
         "held_out": {"explained_variance": explained_variance(sae, held_out), **sparsity(features), "n": len(held_out)},
     }
     sae.cfg.metadata.explained_variance = about["held_out"]["explained_variance"]  # type: ignore[index]
@@ -107,9 +107,9 @@ def open_trained(folder: Path | str, store: Store | None = None, address: Addres
     sae = load_sae(folder, store=store, address=address)
     if not (Path(folder) / TRAINING).exists():
         return Trained(sae, None, None, 0, {})
-    told = _read(Path(folder))
-    mask = Mask(**{**told["mask"], "channels": tuple(told["mask"]["channels"])})
-    return Trained(sae, SAESettings(**told["settings"]), mask, told["split_seed"], told)
+    record = _read(Path(folder))
+    mask = Mask(**{**record["mask"], "channels": tuple(record["mask"]["channels"])})
+    return Trained(sae, SAESettings(**record["settings"]), mask, record["split_seed"], record)
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
-from probes.commands.options import Asked, N, Sampled, Seed, Temperature
+from probes.commands.options import N, Sampled, Seed, Temperature, TraceOptions
 
 
 @with_options
@@ -57,7 +57,7 @@ def compute_command(
     from probes.subtext.foresight import adaptive_compute, compute_summary
 
     with Bars() as bars:
-        reasoner, own = Asked(n=n, seed=seed).thought(bars, loading, model, temperature=temperature)
+        reasoner, own = TraceOptions(n=n, seed=seed).thought(bars, loading, model, temperature=temperature)
         sets = {f"{reasoner.task.spec} (own)": own}
         for spec in task or []:
             with bars.stage(f"thinking about {spec}") as progress:
@@ -85,7 +85,7 @@ def compute_command(
 @with_options
 def uncertainty_command(
     model: Model,
-    asked: Asked = Asked(n=500),
+    asked: TraceOptions = TraceOptions(n=500),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:

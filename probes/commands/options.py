@@ -26,7 +26,7 @@ Synonyms = Annotated[
 
 
 @dataclass(frozen=True)
-class Asked:
+class TraceOptions:
     """The traces that a command asks about; the fields are its options."""
 
     task: Annotated[str | None, typer.Option(help="as subtext:n=500,seed=7; the reasoner's own task by default")] = None
@@ -59,7 +59,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Sampled(Asked):
+class Sampled(TraceOptions):
     """The same, where the command also says how they are sampled."""
 
     temperature: Temperature = 1.0

@@ -12,7 +12,7 @@ from interp.commands.options import with_options
 from interp.errors import QualityError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from probes.commands.foresight import compute_command, foresight_command, uncertainty_command
-from probes.commands.options import Asked, Sampled, Synonyms, Target
+from probes.commands.options import Sampled, Synonyms, Target, TraceOptions
 
 if TYPE_CHECKING:
     from interp.text.wording import Wording
@@ -119,7 +119,7 @@ def locate_command(
 @with_options
 def discover_command(
     model: Model,
-    asked: Asked = Asked(),
+    asked: TraceOptions = TraceOptions(),
     synonyms: Synonyms = None,
     address: Annotated[str, typer.Option(help="where the state before each word is read")] = "ln_final.hook_out",
     loading: Loading = AS_USUAL,
@@ -175,7 +175,7 @@ def paraphrase_command(
 @with_options
 def commitment_command(
     model: Model,
-    asked: Asked = Asked(n=400),
+    asked: TraceOptions = TraceOptions(n=400),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:

@@ -20,7 +20,7 @@ from interp.errors import UsageError
 from interp.statistics.intervals import grouped_mean_interval, q_values
 from interp.text.wording import Wording, words
 from interp.traces import TraceSet
-from probes.subtext.information import class_costs, gained, p_value
+from probes.subtext.information import class_costs, information_gain, p_value
 from probes.subtext.latent_features import states
 from probes.subtext.power import ALPHA, power
 from probes.subtext.text_features import token_columns
@@ -87,7 +87,7 @@ def discover(
         acts = states(reasoner, traces, at, [address])[address][here]
         before = [[word.text for word in spoken[k][: place - 1]] for k in here]
         text = token_columns([[*each, own] for each, own in zip(before, meaning, strict=True)])
-        found = gained({"choice": choice}, [text], acts, groups[here], seed=seed).get("choice")
+        found = information_gain({"choice": choice}, [text], acts, groups[here], seed=seed).get("choice")
         if found is None:
             continue
         with_meaning = np.concatenate([token_columns([[each] for each in meaning]), acts], axis=1)

@@ -30,7 +30,7 @@ Features = Float[np.ndarray, "rows d"]
 
 
 @dataclass(frozen=True)
-class Gained:
+class InformationGain:
     """What was gained about one label: bits for each row that has it, and what the label cost without and with.
 
     `rows` are the numbers of those rows; `entropy` is that of the label itself (plug-in), in bits.
@@ -46,14 +46,14 @@ class Gained:
         return self.without - self.with_
 
 
-def gained(
+def information_gain(
     labels: Mapping[str, np.ndarray],
     given: Sequence[Features],
     beyond: Features,
     groups: np.ndarray,
     *,
     seed: int = 0,
-) -> dict[str, Gained]:
+) -> dict[str, InformationGain]:
     """Held-out bits about each label that `beyond` adds to `given`, row by row, cross-fitted over whole groups.
 
     `given` are inputs that the side without `beyond` may use, one at a time: the first is what the information is to go
@@ -62,7 +62,7 @@ def gained(
     fewer than two classes or 40 rows is left out.
     """
     sides = [np.empty((len(groups), 0)), *given, np.concatenate([given[0], beyond], axis=1)]
-    out: dict[str, Gained] = {}
+    out: dict[str, InformationGain] = {}
     for rows, names in _by_rows(labels):
         if len(rows) < _LEAST:
             continue
@@ -80,7 +80,7 @@ def gained(
             both = _chosen([each[name] for each in losses], fold)
             share = np.bincount(codes) / len(codes)
             entropy = float(-(share[share > 0] * np.log2(share[share > 0])).sum())
-            out[name] = Gained(rows, without, both, entropy)
+            out[name] = InformationGain(rows, without, both, entropy)
     return {name: out[name] for name in labels if name in out}
 
 
@@ -190,7 +190,7 @@ def p_value(bits: Float[np.ndarray, " rows"], groups: np.ndarray) -> float:
     return float(max(student.sf(sums.mean() / (spread / np.sqrt(n)), n - 1), 1e-300))
 
 
-def summary(found: Mapping[str, Gained], groups: np.ndarray, seed: int = 0) -> pd.DataFrame:
+def summary(found: Mapping[str, InformationGain], groups: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """One row for each label: its entropy, its cost without and with, bits gained with a 95 % interval, p and q."""
     rows = []
     for name, each in found.items():

@@ -19,7 +19,7 @@ from interp.errors import UsageError
 from interp.statistics.intervals import q_values
 from interp.text.wording import Wording, texts, words
 from interp.traces import TraceSet
-from probes.subtext.information import gained, summary
+from probes.subtext.information import information_gain, summary
 from probes.subtext.measure import jointly, labels_of
 from probes.subtext.power import ALPHA
 from probes.subtext.text_features import choice_features, meaning_features, token_columns
@@ -68,7 +68,7 @@ def locate(
     for place in range(1, min(max(map(len, said)), _WORDS_AT_MOST) + 1):
         beyond = choice_features([_only(each, place) for each in said], wording)
         if beyond.shape[1]:
-            found = summary(gained(labels, given, beyond, groups, seed=seed), groups, seed)
+            found = summary(information_gain(labels, given, beyond, groups, seed=seed), groups, seed)
             found.insert(0, "place", place)
             frames.append(found)
     if not frames:
@@ -139,7 +139,7 @@ def _layers(
     here = {name: values[rows] for name, values in labels.items()}
     frames = []
     for address, acts in states(reasoner, traces, at).items():
-        found = summary(gained(here, [before], acts[rows], groups[rows], seed=seed), groups[rows], seed)
+        found = summary(information_gain(here, [before], acts[rows], groups[rows], seed=seed), groups[rows], seed)
         found.insert(0, "place", place)
         found.insert(1, "address", address)
         frames.append(found)

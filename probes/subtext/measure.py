@@ -21,7 +21,7 @@ from interp.errors import UsageError
 from interp.statistics.intervals import grouped_mean_interval
 from interp.text.wording import Wording, texts
 from interp.traces import Trace, TraceSet
-from probes.subtext.information import Features, Gained, gained, p_value, summary
+from probes.subtext.information import Features, InformationGain, information_gain, p_value, summary
 from probes.subtext.power import ALPHA, ASKED_BITS, Power, power
 from probes.subtext.text_features import choice_features, meaning_features
 
@@ -78,11 +78,11 @@ def measure(
         )
     frames, total = [], {}
     for name, (given, beyond) in channels.items():
-        found = gained(labels, given, beyond, groups, seed=seed)
+        found = information_gain(labels, given, beyond, groups, seed=seed)
         if not found:
             raise UsageError(f"no target varies over at least 40 of these {len(traces)} traces; use more of them.")
         table = summary(found, groups, seed)
-        shuffled = gained(labels, given, _of_others(beyond, seed), groups, seed=seed)
+        shuffled = information_gain(labels, given, _of_others(beyond, seed), groups, seed=seed)
         table.insert(4, "shuffled", [float(shuffled[target].bits.mean()) for target in table["target"]])
         left = dict(zip(table["target"], table["without"], strict=True))
         open_ = [target for target in left if left[target] > ASKED_BITS]
@@ -145,7 +145,9 @@ def jointly(
     bits, known = np.zeros(len(rows)), [each[rows] for each in given]
     for name, values in labels.items():
         here = {name: values[rows]}
-        found: dict[str, Gained] = gained(here, known, beyond[rows], groups[rows], seed=seed) if len(rows) else {}
+        found: dict[str, InformationGain] = (
+            information_gain(here, known, beyond[rows], groups[rows], seed=seed) if len(rows) else {}
+        )
         if name not in found:
             continue
         bits += found[name].bits

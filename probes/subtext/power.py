@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binomtest
 
-from probes.subtext.information import Features, gained, p_value
+from probes.subtext.information import Features, information_gain, p_value
 
 ASKED_BITS, ASKED_POWER = 0.1, 0.9
 ALPHA = 0.01
@@ -68,7 +68,7 @@ def power(
         said = np.where(rng.random(len(codes)) < noise, rng.integers(len(classes), size=len(codes)), codes)
         channel = np.eye(len(classes))[said]
         planted = np.concatenate([channel, extra[rng.permutation(len(codes))]], axis=1)
-        found = gained({"planted": classes[codes].astype(object)}, inputs, planted, held, seed=seed)
+        found = information_gain({"planted": classes[codes].astype(object)}, inputs, planted, held, seed=seed)
         seen += "planted" in found and p_value(found["planted"].bits, held) < alpha
     interval = binomtest(seen, draws).proportion_ci()
     return Power(bits, seen / draws, (float(interval.low), float(interval.high)), draws, alpha)

@@ -32,7 +32,7 @@ class Block:
 _OPEN: dict[tuple[str, str], Store] = {}
 
 
-def opened(path: str, config_hash: str) -> Store:
+def cached_store(path: str, config_hash: str) -> Store:
     """The store at `path`: the one that was remembered, else opened anew and remembered.
 
     Raises `StoreError` when another capture lies there than the one that the sweep was planned for.
@@ -41,11 +41,11 @@ def opened(path: str, config_hash: str) -> Store:
         found = Store(Path(path))
         if found.meta["config_hash"] != config_hash:
             raise StoreError(f"{path} holds another capture than when the sweep was planned. Plan it again.")
-        remember(found)
+        cache_store(found)
     return _OPEN[path, config_hash]
 
 
-def remember(store: Store) -> None:
+def cache_store(store: Store) -> None:
     """Units that are run in this process use this very object; only the last few are kept."""
     _OPEN[str(store.path), store.meta["config_hash"]] = store
     for key in list(_OPEN)[:-4]:
@@ -77,7 +77,7 @@ def blocks(store: Store, place: str, targets: Sequence[str], seeds: Sequence[int
 # A worker meets the same place once for every address.
 @lru_cache(maxsize=64)
 def _blocks(path: str, config_hash: str, place: str, targets: tuple[str, ...], seeds: tuple[int, ...]) -> list[Block]:
-    store = opened(path, config_hash)
+    store = cached_store(path, config_hash)
     rows = store.rows(place=place).reset_index(drop=True)
     shared: dict[bytes, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
     for target in targets:

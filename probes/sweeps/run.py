@@ -24,7 +24,7 @@ from interp.runtime.engines import executor
 from interp.runtime.files import commit, explained
 from interp.statistics.intervals import q_values
 from probes.sweeps import controls as ladder
-from probes.sweeps.blocks import MIN_ROWS, blocks, left_out, remember
+from probes.sweeps.blocks import MIN_ROWS, blocks, cache_store, left_out
 from probes.sweeps.fit import ESTIMATORS
 from probes.sweeps.results import Sweep
 from probes.sweeps.unit import Unit, run_unit
@@ -108,7 +108,7 @@ def plan(
 ) -> list[Unit]:
     """The units of a sweep: one for each address, and one for the other controls of places with the same problems."""
     for given in filter(None, (store, random_init)):
-        remember(given)
+        cache_store(given)
     names = ladder.chosen(controls if isinstance(controls, str) else list(controls))
     splits = list(range(checked_count("seeds", seeds))) if isinstance(seeds, int) else [checked_seed(s) for s in seeds]
     if estimator not in ESTIMATORS:

@@ -20,7 +20,7 @@ from interp.statistics.intervals import grouped_mean_interval, matches_p_value
 from interp.statistics.metrics import scores
 from interp.statistics.splits import Masks
 from probes.sweeps import controls as ladder
-from probes.sweeps.blocks import Block, blocks, opened
+from probes.sweeps.blocks import Block, blocks, cached_store
 from probes.sweeps.description_length import online_codes
 from probes.sweeps.fit import Read, fit_all
 
@@ -74,8 +74,8 @@ class _Tested:
 
 def run_unit(unit: Unit) -> dict[str, Any]:
     """Compute one unit: `rows` of the table, and in `why_not` the places of controls that could not be had."""
-    store = opened(unit.store, unit.config_hash)
-    twin = opened(unit.twin, unit.twin_hash or "") if unit.twin else None
+    store = cached_store(unit.store, unit.config_hash)
+    twin = cached_store(unit.twin, unit.twin_hash or "") if unit.twin else None
     rows: list[dict[str, Any]] = []
     why_not: dict[str, dict[str, str]] = {}
     known: dict[tuple[str, bytes], float] = {}  # question-only scores, the same at every place with the same problems

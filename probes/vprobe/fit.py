@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
-from interp.models.plain import plain_of
+from interp.models.fast_model import fast_model
 from interp.problems.base import checked_seed
 from interp.runtime.hardware import mixed_precision, training_attention
 from interp.statistics.f1 import macro_f1
@@ -172,5 +172,5 @@ class VProbe:
 
 def _body(reasoner: Reasoner) -> Any:
     """The model to run: its plain twin, whose attention is fused, where that trains the fastest."""
-    plain = plain_of(reasoner.model) if training_attention(reasoner.device) == "sdpa" else None
+    plain = fast_model(reasoner.model) if training_attention(reasoner.device) == "sdpa" else None
     return reasoner.base if plain is None else plain.base

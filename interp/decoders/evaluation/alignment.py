@@ -73,7 +73,7 @@ def mismatched(rows: pd.DataFrame, groups: np.ndarray, seed: int) -> pd.DataFram
     return rows.iloc[other_problem(rows["read_step"].to_numpy(), groups, np.zeros(len(rows), int), seed)]
 
 
-class Brought(Store):
+class MappedStore(Store):
     """Another store whose activations at one address are carried into the home store's space, and pass for the home
     model's. Every other address is refused."""
 

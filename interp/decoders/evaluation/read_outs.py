@@ -27,12 +27,12 @@ from interp.decoders.sites import (
     STEP_VALUE,
     Fitted,
     Site,
-    any_rows,
     candidates,
     learned_bytes,
     other_problem,
     own_sites,
     step_rows,
+    thinking_rows,
     try_sites,
 )
 from interp.errors import unknown
@@ -115,7 +115,7 @@ class ReadOuts:
 
         Columns: trace, position, text.
         """
-        at = any_rows(self.store, rows)
+        at = thinking_rows(self.store, rows)
         if "read_step" not in at:
             at = at.assign(read_step=at["step"].clip(lower=1))
         said = self.fitted[method].decode(self.store, self.sites[method].address, at, top_k=1)

@@ -16,7 +16,7 @@ import pandas as pd
 from interp.activations import Store
 from interp.activations.targets import structures
 from interp.decoders.base import Decoder
-from interp.decoders.evaluation.alignment import FEWEST, KINDS, Brought, fit_map, mismatched, shared_steps
+from interp.decoders.evaluation.alignment import FEWEST, KINDS, MappedStore, fit_map, mismatched, shared_steps
 from interp.decoders.evaluation.chance import blind_guess, offered
 from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.decoders.registry import decoder_class
@@ -106,6 +106,6 @@ def _brought(readouts: ReadOuts, other: Store, kind: Any, site: Site) -> dict[st
     wrong = mismatched(theirs, structures(other, theirs), readouts.seed)
     wanted = home.acts(site.address, ours)
     return {
-        name: Brought(other, home, at, fit_map(kind, other.acts(at, pairs), wanted))
+        name: MappedStore(other, home, at, fit_map(kind, other.acts(at, pairs), wanted))
         for name, pairs in (("text", theirs), (_SHUFFLED, wrong))
     }

@@ -71,7 +71,7 @@ def examined(made: Recipe, seed: int, out: Path) -> dict[str, Any]:
         "summary": made.summary,
         "weaknesses": made.weaknesses,
         "task": made.task,
-        "recipe": made.told(),
+        "recipe": made.to_dict(),
         "seed": seed,
         "parameters": sum(p.numel() for p in _parameters(out)),
         "weights": reasoner.weights,
@@ -139,7 +139,7 @@ def _made_before(name: str, seed: int, out: Path) -> Any:
             written = json.loads((folder / CARD_NAME).read_text())
         except FileNotFoundError:
             continue
-        if written["seed"] == seed and written["recipe"] == recipe(name).told():
+        if written["seed"] == seed and written["recipe"] == recipe(name).to_dict():
             with quiet():
                 return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return None

@@ -77,8 +77,8 @@ class _Training:
         self.tokenizer = tokenizer_of(recipe)
         self.device = torch.device(device)
         self.loss = _own_loss(recipe.loss, recipe) or self._reasoners_loss
-        found = checkpoint.read(folder, recipe.told(), seed) if folder else None
-        self.standing, self._saved = found or (Standing(recipe.told(), seed), {})
+        found = checkpoint.read(folder, recipe.to_dict(), seed) if folder else None
+        self.standing, self._saved = found or (Standing(recipe.to_dict(), seed), {})
         self.model = with_projection(initial or new_model(recipe, len(self.tokenizer), seed), recipe)
         torch.manual_seed(seed + 1)
         if self._saved:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from safetensors.torch import save
 
-from interp.activations import Store, layout, mapping, write_given
+from interp.activations import Store, layout, mapping, write_store
 from interp.activations.mapping import Region, read_header
 from interp.errors import StoreError, UsageError
 from interp.traces import TraceSet
@@ -59,7 +59,7 @@ def test_a_shard_is_a_safetensors_file_that_others_read(tmp_path: Path) -> None:
 def test_shards_with_headers_of_any_length_are_read_one_by_one(store: Store, traces: TraceSet, tmp_path: Path) -> None:
     """As stores were written before: nothing but speed is different."""
     acts = {HOOK: np.random.default_rng(0).standard_normal((sum(map(len, traces)), 256)).astype(np.float32)}
-    made = write_given(
+    made = write_store(
         tmp_path / "s", traces, acts, channels=list({c for t in traces for c in t.channel}), shard_size=3
     )
     folder = made.address(HOOK).folder
@@ -80,7 +80,7 @@ def test_shards_with_headers_of_any_length_are_read_one_by_one(store: Store, tra
 def test_a_damaged_shard_is_met_where_its_rows_are_asked_for(traces: TraceSet, tmp_path: Path) -> None:
     """A file that is too short would otherwise end the process when its last pages are touched."""
     acts = {HOOK: np.ones((sum(map(len, traces)), 64), np.float32)}
-    made = write_given(
+    made = write_store(
         tmp_path / "s", traces, acts, channels=list({c for t in traces for c in t.channel}), shard_size=3
     )
     path = layout.shard_path(made.path, made.address(HOOK).folder, 1)

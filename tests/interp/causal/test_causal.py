@@ -78,7 +78,7 @@ def test_no_verdict_without_power_or_controls(coconut: interp.Reasoner, some: Tr
 def test_a_subspace_that_holds_the_value_is_enough_and_a_random_one_is_not(
     coconut: interp.Reasoner, traces: TraceSet
 ) -> None:
-    learn, kept = causal.separated(traces, 80)
+    learn, kept = causal.structure_disjoint_split(traces, 80)
     basis = causal.value_basis(coconut, learn)
     assert basis.shape == (9, 128)
     within = causal.interchange_at(coconut, kept, basis=basis, kinds=["other value", "random subspace"])
@@ -194,7 +194,7 @@ def test_steering_reaches_the_chosen_value_and_a_random_direction_does_not(
 ) -> None:
     more = coconut.think(coconut.task.generate(200, seed=90, split="test"))
     directions = causal.Directions.fit(coconut, more)
-    val, test = causal.separated(traces, 50)
+    val, test = causal.structure_disjoint_split(traces, 50)
     done = causal.steer(coconut, val, test, directions, doses=[0.5, 1.0], mode="set")
     assert done.rate("steer", "followed")["value"] > 0.85 > 0.3 > done.rate("random direction", "followed")["value"]
     assert done.collateral()["value"] < 0.05
@@ -206,7 +206,7 @@ def test_steering_reaches_the_chosen_value_and_a_random_direction_does_not(
 
 
 def test_readings_are_held_out(coconut: interp.Reasoner, traces: TraceSet) -> None:
-    learn, kept = causal.separated(traces, 80)
+    learn, kept = causal.structure_disjoint_split(traces, 80)
     values, right = causal.read_values(coconut, learn, kept)
     assert right > 0.95 and [len(each) for each in values] == [trace.problem.n_steps for trace in kept]
     with pytest.raises(UsageError, match="share"):

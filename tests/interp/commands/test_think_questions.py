@@ -28,7 +28,7 @@ def folder(model_folder: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def short(folder: Path) -> interp.Reasoner:
-    return interp.load(folder).but(max_thought_tokens=10, max_answer_tokens=3)
+    return interp.load(folder).with_config(max_thought_tokens=10, max_answer_tokens=3)
 
 
 @pytest.fixture
@@ -166,16 +166,16 @@ def test_a_nucleus_is_the_smallest_set_with_the_probability_asked_for() -> None:
 
 
 def test_answers_stop_at_tokens_and_texts_that_are_asked_for(short: interp.Reasoner, asked: Callable) -> None:
-    long = short.but(max_answer_tokens=8, eos="")
+    long = short.with_config(max_answer_tokens=8, eos="")
     first = next(t for t in long.think(asked(4)) if len(set(t.token_ids[-8:])) > 2)
     answer = [i for i, c in zip(first.token_ids, first.channel, strict=True) if c == "answer"]
     token = long.tokenizer.convert_ids_to_tokens(answer[2])
-    before = long.but(stops=(token,)).think(asked(4))[first.id]
+    before = long.with_config(stops=(token,)).think(asked(4))[first.id]
     kept = [i for i, c in zip(before.token_ids, before.channel, strict=True) if c == "answer"]
     assert kept == answer[: answer.index(answer[2])], "a token is stopped before"
     text = long.tokenizer.decode(answer[1:3])
     if text not in long.tokenizer.get_vocab():
-        after = long.but(stops=(text,)).think(asked(4))[first.id]
+        after = long.with_config(stops=(text,)).think(asked(4))[first.id]
         said = long.tokenizer.decode([i for i, c in zip(after.token_ids, after.channel, strict=True) if c == "answer"])
         assert text in said and len(said) <= len(long.tokenizer.decode(answer[:3])), "a text is stopped after"
 

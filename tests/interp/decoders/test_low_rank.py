@@ -17,10 +17,10 @@ from interp.decoders.low_rank import AdaptedWriter, LowRank, adapt
 from interp.decoders.oracle import AdaptedOracle, answers_to
 from interp.decoders.sites import step_rows
 from interp.decoders.verbalizer import AdaptedVerbalizer, Verbalizer
-from interp.decoders.writer import Words
+from interp.decoders.writer import Vocabulary
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
-from interp.models.plain import plain_of
+from interp.models.fast_model import fast_model
 from interp.statistics.splits import grouped_split
 
 AT = Address("blocks.0.hook_in")
@@ -51,7 +51,7 @@ def test_an_adapter_adds_a_product_of_low_rank(layer: torch.nn.Module) -> None:
 def test_an_adapted_model_is_at_first_the_model_and_the_model_never_changes(
     coconut: interp.Reasoner, verbalizer: AdaptedVerbalizer
 ) -> None:
-    plain = plain_of(coconut.model)
+    plain = fast_model(coconut.model)
     assert plain is not None
     fresh = adapt(plain.base, 4)
     ids = torch.arange(6, device=coconut.device)[None]
@@ -65,7 +65,7 @@ def test_an_adapted_model_is_at_first_the_model_and_the_model_never_changes(
 
 
 def test_words_that_the_model_has_are_its_own_embeddings(coconut: interp.Reasoner) -> None:
-    writer = AdaptedWriter(Words(["what", "7"], ["7"]), 4, coconut, positions=8)
+    writer = AdaptedWriter(Vocabulary(["what", "7"], ["7"]), 4, coconut, positions=8)
     seven, what = writer.words.ids(["7"])[0], writer.words.ids(["what"])[0]
     own = coconut.embed.weight[coconut.tokenizer.get_vocab()["7"]]
     torch.testing.assert_close(writer.table[seven], own.detach())
@@ -108,4 +108,4 @@ def test_bad_ranks_and_lengths_are_refused(coconut: interp.Reasoner) -> None:
     with pytest.raises(UsageError, match="rank must be"):
         AdaptedVerbalizer(coconut, rank=0)
     with pytest.raises(UsageError, match=r"has room for \d+ positions, but questions and texts here take 5000"):
-        AdaptedWriter(Words(["a"], ["a"]), 4, coconut, positions=5000)
+        AdaptedWriter(Vocabulary(["a"], ["a"]), 4, coconut, positions=5000)

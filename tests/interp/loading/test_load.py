@@ -40,7 +40,7 @@ def test_a_recognised_template_works_first_time(model_folder, asked):
     assert how(reasoner, "kind") == "recognised" and how(reasoner, "logits") == "checked"
     assert reasoner.loaded.unsure == [] and reasoner.loaded.line() == ""
     assert list(reasoner.loaded.table().columns) == ["what", "value", "how", "note"]
-    trace = reasoner.but(max_thought_tokens=6, max_answer_tokens=3).think(asked(2))[1]
+    trace = reasoner.with_config(max_thought_tokens=6, max_answer_tokens=3).think(asked(2))[1]
     assert trace.tokens[:2] == ["<bos>", "<|user|>"], "the beginning is there once"
     at = trace.channel.index("special")
     assert trace.tokens[at - 1 : at + 1] == ["<|assistant|>", "<think>"] and trace.places[at - 1 : at + 1] == [
@@ -51,7 +51,9 @@ def test_a_recognised_template_works_first_time(model_folder, asked):
 
 
 def test_a_thought_that_the_template_opens_is_not_opened_twice(model_folder, asked):
-    reasoner = interp.load(model_folder("llama", chat=OPENING_CHAT)).but(max_thought_tokens=6, max_answer_tokens=3)
+    reasoner = interp.load(model_folder("llama", chat=OPENING_CHAT)).with_config(
+        max_thought_tokens=6, max_answer_tokens=3
+    )
     for trace in reasoner.think(asked(3)):
         assert trace.tokens.count("<think>") == 1
         at = trace.tokens.index("<think>")
@@ -64,7 +66,7 @@ def test_a_model_without_markers_answers_directly_and_says_so(model_folder, aske
     assert reasoner.kind == "direct" and reasoner.config.prompt == "{question}"
     assert [each.what for each in reasoner.loaded.unsure] == ["prompt", "kind"]
     assert "all that it writes counts as its answer" in reasoner.loaded.line()
-    trace = reasoner.but(max_answer_tokens=4).think(asked(1))[0]
+    trace = reasoner.with_config(max_answer_tokens=4).think(asked(1))[0]
     assert set(trace.channel) == {"prompt", "answer"} and trace.places[-4:] == [
         "answer",
         "answer 2",
@@ -99,7 +101,7 @@ def test_channels_of_gpt_oss_are_markers_of_several_tokens(model_folder, asked):
     special = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>")
     reasoner = interp.load(model_folder("gpt_oss", chat=CHAT + "{# <|channel|>analysis #}", special=special))
     assert (reasoner.config.begin, reasoner.config.end) == (KNOWN[1].begin, KNOWN[1].end)
-    trace = reasoner.but(max_thought_tokens=4, max_answer_tokens=2).think(asked(1))[0]
+    trace = reasoner.with_config(max_thought_tokens=4, max_answer_tokens=2).think(asked(1))[0]
     text = "".join(trace.tokens)
     assert (
         "<|channel|>analysis<|message|>" in text
@@ -114,7 +116,7 @@ def test_channels_of_gpt_oss_are_markers_of_several_tokens(model_folder, asked):
 @pytest.mark.parametrize("bos", [True, False])
 def test_tokenizers_without_padding_or_beginning(pad, bos, model_folder, asked):
     reasoner = interp.load(model_folder("llama", pad=pad, bos=bos, chat=THINKING_CHAT))
-    made = reasoner.but(max_thought_tokens=5, max_answer_tokens=2)
+    made = reasoner.with_config(max_thought_tokens=5, max_answer_tokens=2)
     together, alone = made.think(asked(4)), made.think(asked(4), batch_size=1)
     assert [t.token_ids for t in together] == [t.token_ids for t in alone]
     assert (together[0].tokens[0] == "<bos>") is bos
@@ -124,7 +126,7 @@ def test_a_tokenizer_whose_unknown_token_is_its_end_can_be_used(model_folder, tm
     folder = copied(model_folder("gpt2", bos=False), tmp_path)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "unk_token": "<eos>", "bos_token": "<eos>"}))
-    reasoner = interp.load(folder).but(max_thought_tokens=3, max_answer_tokens=2)
+    reasoner = interp.load(folder).with_config(max_thought_tokens=3, max_answer_tokens=2)
     assert reasoner.tokenizer.unk_token_id == reasoner.tokenizer.eos_token_id
     assert len(reasoner.think(asked(2))) == 2
 
@@ -283,5 +285,5 @@ def test_an_organism_keeps_its_own_config():
     reasoner = interp.load("chain-text")
     assert reasoner.loaded.unsure == []
     with pytest.raises(UsageError, match="max_thought_tokens"):
-        reasoner.but(max_thought_tokens=0)
+        reasoner.with_config(max_thought_tokens=0)
     assert ReasonerConfig(kind="text").prompt == "{question}"

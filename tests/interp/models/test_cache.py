@@ -12,7 +12,7 @@ import torch
 
 import interp
 from interp.models.cache import masks_by_key, run_cached
-from interp.models.plain import plain_of
+from interp.models.fast_model import fast_model
 
 
 class Named(torch.nn.Module):
@@ -44,12 +44,12 @@ HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
 def test_one_mask_for_all_layers_only_where_all_see_as_far(
     model_folder: Callable[..., Path], architecture: str, can: bool
 ) -> None:
-    plain = plain_of(interp.load(model_folder(architecture), reasoner=HOW).model)
+    plain = fast_model(interp.load(model_folder(architecture), reasoner=HOW).model)
     assert plain is not None and masks_by_key(plain.base) is can
 
 
 def test_a_model_that_reads_such_a_mask_otherwise_is_given_the_usual_one(model_folder: Callable[..., Path]) -> None:
-    plain = plain_of(interp.load(model_folder("gpt2"), reasoner=HOW).model)
+    plain = fast_model(interp.load(model_folder("gpt2"), reasoner=HOW).model)
     assert plain is not None
     forward = plain.base.forward
 

@@ -10,8 +10,8 @@ import torch
 
 import interp
 from interp.errors import UsageError
+from interp.models.fast_model import fast_model
 from interp.models.moving import on
-from interp.models.plain import plain_of
 
 HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
 
@@ -25,13 +25,13 @@ def tensors(*models: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_nothing_is_left_behind(model_folder: Callable[..., Path], architecture: str) -> None:
     """On the meta device every operation between two devices is refused, and none computes."""
     reasoner = interp.load(model_folder(architecture), reasoner=HOW, device="cpu")
-    plain = plain_of(reasoner.model)
+    plain = fast_model(reasoner.model)
     assert plain is not None and reasoner.device == torch.device("cpu")
     shared = {id(each) for each in plain.base.parameters()} & {id(each) for each in reasoner.base.parameters()}
     assert reasoner.to("meta") is reasoner and reasoner.device == torch.device("meta")
     assert {each.device.type for each in tensors(reasoner.model, plain.base, reasoner.base).values()} == {"meta"}
     still = {id(each) for each in plain.base.parameters()} & {id(each) for each in reasoner.base.parameters()}
-    assert len(still) == len(shared) > 5 and plain_of(reasoner.model) is plain
+    assert len(still) == len(shared) > 5 and fast_model(reasoner.model) is plain
     ids = torch.zeros(1, 5, dtype=torch.long, device="meta")
     inputs = {"inputs_embeds": reasoner.embed(ids), "use_cache": False}
     inputs["attention_mask"] = torch.zeros(
@@ -51,7 +51,7 @@ def test_the_projection_comes_along(coconut: interp.Reasoner) -> None:
     reasoner.projection = Projection(4, 8)
     reasoner.to("meta")
     assert {each.device.type for each in reasoner.projection.parameters()} == {"meta"}
-    assert reasoner.but(max_answer_tokens=2).device == torch.device("meta")
+    assert reasoner.with_config(max_answer_tokens=2).device == torch.device("meta")
 
 
 def test_where_it_already_is_nothing_changes(coconut: interp.Reasoner) -> None:
@@ -71,9 +71,9 @@ def test_a_module_elsewhere_is_copied_and_the_callers_stays() -> None:
 
 def test_a_writer_takes_everything_to_where_it_lies(coconut: interp.Reasoner) -> None:
     from interp.decoders.low_rank import AdaptedWriter
-    from interp.decoders.writer import Words
+    from interp.decoders.writer import Vocabulary
 
-    writer = AdaptedWriter(Words(["what"], ["1", "2"]), 8, coconut, positions=6).to("meta")
+    writer = AdaptedWriter(Vocabulary(["what"], ["1", "2"]), 8, coconut, positions=6).to("meta")
     assert writer.device == torch.device("meta")
     assert {each.device.type for each in (writer.prompt_ids([["what"]]), writer.text_ids(["1", "2"]))} == {"meta"}
 
@@ -81,11 +81,11 @@ def test_a_writer_takes_everything_to_where_it_lies(coconut: interp.Reasoner) ->
 def test_a_model_whose_buffers_were_left_behind_is_not_run(model_folder: Callable[..., Path]) -> None:
     """Moved by hand, the shared parameters are elsewhere and the plain model's own buffers are not."""
     reasoner = interp.load(model_folder("llama"), reasoner=HOW, device="cpu")
-    plain = plain_of(reasoner.model)
+    plain = fast_model(reasoner.model)
     assert plain is not None
     for part in plain.base.modules():
         part._buffers |= {name: each.to("meta") for name, each in part._buffers.items()}
-    assert plain_of(reasoner.model) is None
+    assert fast_model(reasoner.model) is None
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import interp
-from interp.models.plain import plain_of
+from interp.models.fast_model import fast_model
 from interp.traces import TraceSet
 
 
@@ -26,7 +26,7 @@ def seen(reasoner: interp.Reasoner, traces: TraceSet, *names: str, batch_size: i
 @pytest.fixture
 def passed(coconut: interp.Reasoner) -> Any:
     """How often each block of the plain model has run."""
-    plain = plain_of(coconut.model)
+    plain = fast_model(coconut.model)
     assert plain is not None
     runs = [0] * len(plain.base.h)
 
@@ -60,7 +60,7 @@ def test_blocks_above_what_is_watched_are_not_run(
 def test_what_may_come_by_again_is_waited_for(
     coconut: interp.Reasoner, traces: TraceSet, passed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = plain_of(coconut.model)
+    plain = fast_model(coconut.model)
     assert plain is not None
     name = "blocks.0.hook_out"
     seen(coconut, traces[:2], name)

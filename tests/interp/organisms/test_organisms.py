@@ -97,7 +97,7 @@ def as_then(told: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
 def test_a_card_describes_the_weights_and_the_recipe(name: str) -> None:
     card = catalog.card(name)
     assert card["name"] == name
-    assert card["recipe"] == as_then(recipe(name).told(), card["recipe"])
+    assert card["recipe"] == as_then(recipe(name).to_dict(), card["recipe"])
     assert card["ci"][0] <= card["accuracy"] <= card["ci"][1]
     loaded = interp.load(name)
     assert loaded.weights == card["weights"]
@@ -464,7 +464,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_and_losses(
     with pytest.raises(Cut):
         training.train(tiny_(updates=22), 0, progress=cut_after(reports), folder=tmp_path)
     assert (tmp_path / checkpoint.FILE_NAME).exists()
-    standing, _ = checkpoint.read(tmp_path, tiny_(updates=22).told(), 0)
+    standing, _ = checkpoint.read(tmp_path, tiny_(updates=22).to_dict(), 0)
     assert standing.update > 0
     again = training.train(tiny_(updates=22), 0, folder=tmp_path, progress=lambda *a: losses[1].append(a)).state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import interp
 from interp.activations.loop import think_and_record
 from interp.models.address import Address
-from interp.models.plain import plain_of
+from interp.models.fast_model import fast_model
 from interp.organisms.catalog import recipes, shipped, weights_folder
 from interp.organisms.training.model import save
 from interp.organisms.training.train import named, train
@@ -131,7 +131,7 @@ def test_sampled_thinking_is_the_seeds_whatever_the_batch(reasoner, problems):
 @pytest.mark.parametrize("which", ["plain", "wrapped"])
 def test_attention_masks_and_positions_are_always_passed(reasoner, problems, monkeypatch, which):
     calls = []
-    base = plain_of(reasoner.model).base if which == "plain" else reasoner.base
+    base = fast_model(reasoner.model).base if which == "plain" else reasoner.base
     nothing = [] if which == "plain" else [Intervention(Address("ln_final.hook_out"), np.empty((0, 2)), identity)]
     forward = base.forward
 

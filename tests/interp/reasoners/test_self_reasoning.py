@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from interp.models.fast_model import fast_model
 from interp.models.load import wrap
-from interp.models.plain import plain_of
 from interp.models.stop_gradient_attention import same_step, stop_gradient_attention, stopping_gradients
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task
@@ -271,7 +271,7 @@ def test_thinking_equals_an_uncached_reference(reasoner, model, tokenizer):
 def test_a_replay_passes_the_positions_of_the_loop(reasoner, monkeypatch):
     traces = reasoner.think(CHAIN.generate(4, seed=6))
     calls = []
-    base = plain_of(reasoner.model).base
+    base = fast_model(reasoner.model).base
     forward = base.forward
 
     def watched(*args, **kwargs):

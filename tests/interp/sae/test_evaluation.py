@@ -89,7 +89,7 @@ def test_every_baseline_stands_beside_the_sae(
     table = found.measures.set_index("dictionary")
     assert table.index.tolist() == ["sae", "random_dictionary", "pca", "random_init"] and len(steps) == 5
     assert table.loc["sae", "explained_variance"] == pytest.approx(
-        made.told["held_out"]["explained_variance"], abs=1e-5
+        made.record["held_out"]["explained_variance"], abs=1e-5
     )
     assert table.loc["sae", "ci_low"] <= table.loc["sae", "explained_variance"] <= table.loc["sae", "ci_high"]
     assert table.loc["random_dictionary", "l0"] == pytest.approx(table.loc["sae", "l0"], abs=0.6)

@@ -105,9 +105,9 @@ def test_a_finished_folder_is_opened_not_trained_again(planted: tuple[Store, np.
     settings = SAESettings(**{**SMALL, "samples": 2_000})
     first = train_into(tmp_path / "s", store, ADDRESS, settings)
     again = train_into(tmp_path / "s", store, ADDRESS, settings, progress=lambda *_: pytest.fail("it trained again"))
-    assert again.told == json.loads(json.dumps(first.told))
-    assert again.mask == first.mask and again.mask is not None and again.mask.rows == first.told["mask"]["rows"]
-    assert again.sae.cfg.metadata.mask == first.mask.told()
+    assert again.to_dict == json.loads(json.dumps(first.to_dict))
+    assert again.mask == first.mask and again.mask is not None and again.mask.rows == first.record["mask"]["rows"]
+    assert again.sae.cfg.metadata.mask == first.mask.to_dict()
     with pytest.raises(StoreError, match="holds an SAE with another settings"):
         train_into(tmp_path / "s", store, ADDRESS, settings.model_copy(update={"k": 3}))
     (tmp_path / "foreign").mkdir()

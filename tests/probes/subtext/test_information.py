@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from interp.errors import UsageError
-from probes.subtext.information import class_costs, folds, gained, p_value, summary
+from probes.subtext.information import class_costs, folds, information_gain, p_value, summary
 from probes.subtext.power import channel_bits, power
 
 N = 600
@@ -33,31 +33,31 @@ def test_a_copy_holds_the_whole_entropy_and_noise_holds_none(rng: np.random.Gene
     y = _labels(rng, classes)
     copy = np.eye(classes)[y.astype(int)]
     noise = rng.normal(size=(N, 12))
-    found = gained({"y": y}, [NOTHING], np.concatenate([copy, noise], axis=1), GROUPS)["y"]
+    found = information_gain({"y": y}, [NOTHING], np.concatenate([copy, noise], axis=1), GROUPS)["y"]
     share = np.bincount(y.astype(int)) / N
     assert found.entropy == pytest.approx(entropy(share, base=2))
     assert found.bits.mean() == pytest.approx(found.entropy, abs=0.06)
-    assert abs(gained({"y": y}, [NOTHING], noise, GROUPS)["y"].bits.mean()) < 0.02
+    assert abs(information_gain({"y": y}, [NOTHING], noise, GROUPS)["y"].bits.mean()) < 0.02
 
 
 def test_what_is_given_is_not_counted_again(rng: np.random.Generator) -> None:
     y = _labels(rng)
     copy = np.eye(2)[y.astype(int)]
-    found = gained({"y": y}, [copy], copy, GROUPS)["y"]
+    found = information_gain({"y": y}, [copy], copy, GROUPS)["y"]
     assert abs(found.bits.mean()) < 0.01 and found.without.mean() < 0.05
 
 
 def test_a_noisy_channel_holds_its_mutual_information(rng: np.random.Generator) -> None:
     y = _labels(rng)
     said = np.where(rng.random(N) < 0.3, rng.integers(2, size=N), y.astype(int))
-    found = gained({"y": y}, [NOTHING], np.eye(2)[said], GROUPS)["y"]
+    found = information_gain({"y": y}, [NOTHING], np.eye(2)[said], GROUPS)["y"]
     assert found.bits.mean() == pytest.approx(channel_bits(np.array([0.5, 0.5]), 0.3), abs=0.1)
 
 
 def test_a_stand_in_of_the_same_capacity_takes_its_share(rng: np.random.Generator) -> None:
     y = _labels(rng)
     copy = np.eye(2)[y.astype(int)]
-    assert gained({"y": y}, [NOTHING, copy], copy, GROUPS)["y"].bits.mean() < 0.02
+    assert information_gain({"y": y}, [NOTHING, copy], copy, GROUPS)["y"].bits.mean() < 0.02
 
 
 def test_costs_are_those_of_a_plain_logistic_regression(rng: np.random.Generator) -> None:
@@ -89,7 +89,9 @@ def test_labels_that_not_every_row_has_are_measured_on_theirs(rng: np.random.Gen
     part[: N // 2] = None
     few = np.full(N, None, dtype=object)
     few[:10] = "a"
-    found = gained({"all": y, "part": part, "few": few, "one": np.full(N, "x", object)}, [NOTHING], copy, GROUPS)
+    found = information_gain(
+        {"all": y, "part": part, "few": few, "one": np.full(N, "x", object)}, [NOTHING], copy, GROUPS
+    )
     assert list(found) == ["all", "part"] and (found["part"].rows == np.arange(N // 2, N)).all()
     table = summary(found, GROUPS)
     assert (table["q"] < 1e-6).all() and list(table["n"]) == [N, N // 2]

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ortho_group
 
 from interp.activations import Store
-from interp.decoders.evaluation.alignment import Brought, fit_map, shared_steps
+from interp.decoders.evaluation.alignment import MappedStore, fit_map, shared_steps
 from interp.decoders.evaluation.read_outs import ReadOuts, decode
 from interp.decoders.evaluation.transfer import transfer
 from interp.decoders.sites import step_rows
@@ -119,6 +119,6 @@ def test_bad_maps_are_refused(rooms: dict[str, Store]) -> None:
         fit_map("ridge", x[:10], x[:10])
     with pytest.raises(UsageError, match=r"unknown alignment 'rigde'\. Did you mean 'ridge'"):
         fit_map("rigde", x, x)  # type: ignore[arg-type]
-    brought = Brought(rooms["turned"], rooms["home"], rooms["home"].addresses[0], lambda x: x)
+    brought = MappedStore(rooms["turned"], rooms["home"], rooms["home"].addresses[0], lambda x: x)
     with pytest.raises(UsageError, match="unknown address in this store"):
         brought.acts("blocks.1.hook_out")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from interp.models.twin import LayerNorm, TransposedLinear
+from interp.models.fast_modules import LayerNorm, TransposedLinear
 
 
 @pytest.mark.parametrize("how", [{}, {"bias": False}, {"elementwise_affine": False}, {"eps": 0.1}])

@@ -28,12 +28,12 @@ _PLAIN = "cotlens_plain"
 Watcher = Callable[[Float[Tensor, "batch pos d"]], None]
 
 
-class SeenEnough(Exception):  # noqa: N818 (no error, as StopIteration is none)
+class StopForward(Exception):  # noqa: N818 (no error, as StopIteration is none)
     """Ends a pass in which everything that was to be watched has passed: what lies above need not be computed."""
 
 
 @dataclass
-class Plain:
+class FastModel:
     """`base` is the plain model without its unembedding; `widths` are the addresses known to mean the same in it.
 
     `modules` are the modules, and their sides, that addresses name; `buffers` are those of all its modules that have any;
@@ -58,12 +58,12 @@ class Plain:
 
 def attach(bridge: TransformerBridge, twin: Any) -> None:
     """Keep the plain model at its wrapped one, outside its modules and its state."""
-    object.__setattr__(bridge, _PLAIN, Plain(twin.base_model))
+    object.__setattr__(bridge, _PLAIN, FastModel(twin.base_model))
 
 
-def plain_of(bridge: TransformerBridge) -> Plain | None:
+def fast_model(bridge: TransformerBridge) -> FastModel | None:
     """The plain model of a wrapped one, or None where its weights were moved or changed since, or something is hooked."""
-    found: Plain | None = vars(bridge).get(_PLAIN)
+    found: FastModel | None = vars(bridge).get(_PLAIN)
     if found is None or hook_points(bridge).hooked:
         return None
     wrapped: Any = bridge.original_model
@@ -73,15 +73,15 @@ def plain_of(bridge: TransformerBridge) -> Plain | None:
 
 def take_to(bridge: TransformerBridge, device: torch.device, *others: torch.nn.Module) -> None:
     """Take a wrapped model, its plain one and `others` to a device."""
-    found: Plain | None = vars(bridge).get(_PLAIN)
+    found: FastModel | None = vars(bridge).get(_PLAIN)
     wrapped: Any = bridge.original_model
     move([bridge, wrapped, *([] if found is None else [found.base]), *others], device)
     bridge.cfg.device = str(device)
 
 
-def plain_for(bridge: TransformerBridge, names: Sequence[str]) -> Plain | None:
+def fast_model_for(bridge: TransformerBridge, names: Sequence[str]) -> FastModel | None:
     """The plain model, where it can run now and every one of these addresses means the same in it."""
-    plain = plain_of(bridge)
+    plain = fast_model(bridge)
     if plain is None:
         return None
     unknown = [name for name in names if name not in plain.widths]
@@ -92,13 +92,13 @@ def plain_for(bridge: TransformerBridge, names: Sequence[str]) -> Plain | None:
 
 def widths(bridge: TransformerBridge, names: Sequence[str]) -> dict[str, int] | None:
     """How many numbers each address holds at a position, or None unless all mean the same in the plain model."""
-    plain = plain_for(bridge, names)
+    plain = fast_model_for(bridge, names)
     return None if plain is None else {name: width for name in names if (width := plain.widths[name]) is not None}
 
 
 @contextlib.contextmanager
 def watching(
-    bridge: TransformerBridge, plain: Plain, watchers: Mapping[str, Watcher], *, whole: bool = True
+    bridge: TransformerBridge, plain: FastModel, watchers: Mapping[str, Watcher], *, whole: bool = True
 ) -> Iterator[None]:
     """Show each watcher what passes its address in the plain model; hooks are removed whatever happens.
 
@@ -131,7 +131,7 @@ def _ending(watchers: Mapping[str, Watcher]) -> dict[str, Watcher]:
             came.add(name)
             if len(came) == len(watchers):
                 came.clear()
-                raise SeenEnough
+                raise StopForward
 
         return watch
 
@@ -152,7 +152,7 @@ def _leaving(watcher: Watcher) -> Callable[..., None]:
     return hook
 
 
-def _module(bridge: TransformerBridge, plain: Plain, name: str) -> tuple[Any, str]:
+def _module(bridge: TransformerBridge, plain: FastModel, name: str) -> tuple[Any, str]:
     """The plain module whose input or output an address names. Raises `LookupError` where there is none."""
     if name in plain.modules:
         return plain.modules[name]
@@ -171,7 +171,7 @@ def _module(bridge: TransformerBridge, plain: Plain, name: str) -> tuple[Any, st
 
 
 @torch.no_grad()
-def _compared(bridge: TransformerBridge, plain: Plain, names: Sequence[str]) -> dict[str, int | None]:
+def _compared(bridge: TransformerBridge, plain: FastModel, names: Sequence[str]) -> dict[str, int | None]:
     """Both models on a few tokens with padding: the width of each address that is the same in both, else None."""
     wrapped: Any = bridge.original_model
     seen: dict[str, dict[str, Tensor]] = {"plain": {}, "bridge": {}}

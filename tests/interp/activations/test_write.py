@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interp.activations import write_given
+from interp.activations import write_store
 from interp.errors import StoreError, UsageError
 from interp.problems import task
 from interp.traces import Trace
@@ -20,27 +20,27 @@ def traces(written_trace: Callable[..., Trace]) -> list[Trace]:
 
 
 def test_what_was_given_is_what_is_read(traces: list[Trace], tmp_path: Path) -> None:
-    store = write_given(
+    store = write_store(
         tmp_path / "s", traces, {HERE: lambda index: np.outer(index["position"], [1.0, 2.0])}, shard_size=7
     )
     assert store.complete and len(store.committed) == 3
     rows = store.rows(place="thought 2")
     np.testing.assert_array_equal(store.acts(HERE, rows), np.outer(rows["position"], [1.0, 2.0]))
-    again = write_given(
+    again = write_store(
         tmp_path / "t", traces, {HERE: lambda index: np.outer(index["position"], [1.0, 2.0])}, shard_size=7
     )
     assert again.meta["config_hash"] == store.meta["config_hash"], "the same content is the same store"
-    other = write_given(tmp_path / "u", traces, {HERE: store.acts(HERE) + 1}, shard_size=7)
+    other = write_store(tmp_path / "u", traces, {HERE: store.acts(HERE) + 1}, shard_size=7)
     assert other.meta["config_hash"] != store.meta["config_hash"]
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(traces: list[Trace], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"activations of blocks\.0\.hook_out are \(3, 2\), but the traces' rows need"):
-        write_given(tmp_path / "s", traces, {HERE: np.zeros((3, 2))})
+        write_store(tmp_path / "s", traces, {HERE: np.zeros((3, 2))})
     with pytest.raises(UsageError, match="float32, float16 or bfloat16"):
-        write_given(tmp_path / "s", traces, {HERE: np.zeros((3, 2))}, dtype="int8")
+        write_store(tmp_path / "s", traces, {HERE: np.zeros((3, 2))}, dtype="int8")
     assert not (tmp_path / "s").exists()
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "notes").write_text("mine")
     with pytest.raises(StoreError, match="is not empty"):
-        write_given(tmp_path / "kept", traces, {HERE: np.zeros((3, 2))})
+        write_store(tmp_path / "kept", traces, {HERE: np.zeros((3, 2))})

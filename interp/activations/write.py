@@ -22,7 +22,7 @@ from interp.traces import Trace, TraceSet
 Given = np.ndarray | Callable[[pd.DataFrame], np.ndarray]
 
 
-def write_given(
+def write_store(
     folder: Path,
     traces: Sequence[Trace],
     acts: Mapping[str, Given],
