@@ -1,0 +1,69 @@
+"""A measured number with its interval and its sample size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Rows = np.ndarray
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its 95 % interval and the number of independent observations behind it.
+
+    Attributes:
+        value: The point estimate; NaN where it could not be measured.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        n: Number of observations, usually rows or problems.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of_mean(cls, right: Rows, groups: Rows, **options: Any) -> Estimate:
+        """Return the mean of `right` with an interval that resamples whole groups.
+
+        Args:
+            right: One score or truth value a row, shape (rows,).
+            groups: The group of each row, such as the structure of its problem, shape (rows,).
+            **options: Passed to `grouped_mean_interval` (`seeds`, `level`, `draws`, `seed`).
+
+        Returns:
+            The estimate; all NaN where there are no rows.
+        """
+        from interp.statistics.intervals import grouped_mean_interval
+
+        low, high = grouped_mean_interval(right, groups, **options)
+        return cls(float(right.mean()) if len(right) else float("nan"), low, high, len(right))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The interval as (low, high)."""
+        return self.low, self.high
+
+    def columns(self, name: str | None = None) -> dict[str, float]:
+        """Return table columns: `name`, `ci_low`, `ci_high` and `n`.
+
+        Args:
+            name: Column of the value. With a name, the interval's columns begin with it too
+                (`name_ci_low`); without one they are `value`, `ci_low`, `ci_high`, `n`.
+        """
+        if name is None:
+            return {"value": self.value, "ci_low": self.low, "ci_high": self.high, "n": self.n}
+        return {name: self.value, f"{name}_ci_low": self.low, f"{name}_ci_high": self.high, f"{name}_n": self.n}
+
+    def measure(self) -> dict[str, Any]:
+        """Return the form that `cotlens bench --json` prints: `value`, `ci` and `n`."""
+        return {"value": self.value, "ci": [self.low, self.high], "n": self.n}
+
+    def __str__(self) -> str:
+        """Return "0.912 [0.889, 0.931]"."""
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
