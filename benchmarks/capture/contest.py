@@ -73,7 +73,11 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     keep_figure(grown)
     growth = {"rows": grown.to_dict("records"), "spread": relative_spread(grown["whole"])}
     return keep(
-        "capture", plain(report("capture", taken)), seconds=plain(seconds), peers=missing_peers(why_not), growth=plain(growth)
+        "capture",
+        plain(report("capture", taken)),
+        seconds=plain(seconds),
+        peers=missing_peers(why_not),
+        growth=plain(growth),
     )
 
 

@@ -85,7 +85,12 @@ def bench(device: str, repetitions: int, bars: Bars) -> dict[str, Any]:
         memory = {_called(model): _device_memory(model, LARGE) for model in (small, large) if model.wait}
     if memory:
         taken["capture.peak_memory_ratio"] = memory[_called(small)]
-    more = {"device": _named(device), "table": plain(rows), "device_memory": plain(memory), "peers": missing_peers(why_not)}
+    more = {
+        "device": _named(device),
+        "table": plain(rows),
+        "device_memory": plain(memory),
+        "peers": missing_peers(why_not),
+    }
     return keep(f"capture-{torch.device(device).type}", plain(report("capture", taken)), **more)
 
 
