@@ -1,16 +1,31 @@
-# `make demo` sets everything up and runs the main job; `make test` passes the tests.
+# `make demo` sets everything up and runs the main job; `make test` runs the default tests.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+# One process a core; each test process uses one thread of PyTorch (tests/conftest.py).
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# Packages whose shape annotations `make test-shapes` checks at run time; tests of bad input look at messages instead.
+SHAPED := interp.reasoners,interp.activations,interp.decoders.logit_lens,interp.organisms.training.train,probes.solvers
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint notebooks clean
+.PHONY: demo test test-slow test-shapes test-all coverage lint notebooks clean
 
 demo: .venv/installed
 	$(BIN)/cotlens demo
 
 test: .venv/installed lint
-	$(BIN)/python -m pytest
+	$(PYTEST) $(PYTEST_OPTIONS)
+
+test-slow: .venv/installed
+	$(PYTEST) -m slow
+
+test-shapes: .venv/installed
+	$(PYTEST) --jaxtyping-packages=$(SHAPED),beartype.beartype \
+		tests/interp/reasoners tests/interp/activations/test_store.py tests/interp/activations/test_host_copies.py \
+		tests/interp/organisms/training tests/probes/solvers
+
+test-all: test test-slow test-shapes
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-# Before torch loads: spinning threads slow a busy machine down.
+# Before torch loads: spinning threads slow a busy machine down, and the workers of pytest-xdist already use every core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import json
@@ -15,9 +16,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 import interp
 from interp import activations
@@ -59,6 +62,52 @@ def traces(coconut: interp.Reasoner, problems: list[Problem]) -> TraceSet:
 @pytest.fixture(scope="session")
 def store(coconut: interp.Reasoner, traces: TraceSet, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return interp.capture(coconut, traces, out=tmp_path_factory.mktemp("store") / "coconut", shard_size=50)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Make a folder once for all workers of pytest-xdist; tests must not write into it.
+
+    Returns a function of a name and a maker. The first worker that asks calls the maker with the folder's path;
+    the others wait for it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        out, done = shared / "made_once" / name, shared / "made_once" / f"{name}.done"
+        out.parent.mkdir(exist_ok=True)
+        with FileLock(f"{out}.lock"):
+            if not done.exists():
+                make(out)
+                done.touch()
+        return out
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_run(made_once: Callable[..., Path]) -> Path:
+    """The folder of a finished demo of 300 problems; `demo_run.json` beside it holds what the command printed."""
+
+    def make(out: Path) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "cotlens.cli",
+            "demo",
+            "--n",
+            "300",
+            "--seed",
+            "1",
+            "--out",
+            str(out),
+            "--json",
+        ]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        out.with_suffix(".json").write_text(printed, encoding="utf-8")
+
+    return made_once("demo_run", make)
 
 
 @pytest.fixture(scope="session")

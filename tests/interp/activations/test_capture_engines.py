@@ -46,8 +46,8 @@ def whole(coconut: interp.Reasoner, small: TraceSet, tmp_path_factory: pytest.Te
     "engine",
     [
         "process",
-        "slurm",
-        pytest.param("ray", marks=pytest.mark.skipif(NO_RAY, reason="needs cotlens[ray], 250 MB")),
+        pytest.param("slurm", marks=pytest.mark.slow),
+        pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(NO_RAY, reason="needs cotlens[ray], 250 MB")]),
     ],
 )
 def test_every_engine_writes_the_same_bytes(
@@ -86,6 +86,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
 @pytest.mark.parametrize("victim", ["worker", "driver"])
 def test_a_killed_worker_or_driver_costs_only_what_was_under_way(

@@ -17,7 +17,10 @@ from interp.runtime.engines import ENGINES, Executor, executor
 
 # Ray is a quarter of a gigabyte, so it is no part of the `dev` extra; where it is installed it is tested as the others.
 HAS_RAY = importlib.util.find_spec("ray") is not None
-APART = [pytest.param("ray", marks=pytest.mark.skipif(not HAS_RAY, reason="needs cotlens[ray], 250 MB")), "slurm"]
+APART = [
+    pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs cotlens[ray], 250 MB")]),
+    pytest.param("slurm", marks=pytest.mark.slow),
+]
 EVERY = ["inline", "process", *APART]
 
 
@@ -50,7 +53,7 @@ def engine_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
 
 def importable(function: Callable) -> Callable:
     """The function as workers find it: by the name of this file, whatever pytest calls the module."""
-    return getattr(importlib.import_module("test_executors"), function.__name__)
+    return getattr(importlib.import_module("test_engines"), function.__name__)
 
 
 @pytest.mark.parametrize("engine", EVERY)

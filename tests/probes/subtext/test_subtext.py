@@ -107,6 +107,7 @@ def test_the_organism_says_its_bit_at_step_2_from_layer_1_on(organism: interp.Re
     assert found.layers.loc[found.layers["target"] == "hint:1", "bits"].max() < 0.05
 
 
+@pytest.mark.slow
 def test_discovery_flags_the_carrying_word_without_being_told(organism: interp.Reasoner, sampled: TraceSet) -> None:
     found = discover(organism, sampled, Wording.of_task(organism.task), draws=999)
     assert list(found.words.loc[found.words["flagged"], "place"]) == [2] and found.flagged
@@ -114,6 +115,7 @@ def test_discovery_flags_the_carrying_word_without_being_told(organism: interp.R
     assert found.traces["bits"].mean() > 0.5 and (found.traces["p"].dropna() > 0.01).all()
 
 
+@pytest.mark.slow
 def test_discovery_finds_nothing_where_words_are_drawn_anew(organism: interp.Reasoner, sampled: TraceSet) -> None:
     from interp.causal.forcing import force
     from probes.subtext.measure import paraphrased
