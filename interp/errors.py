@@ -1,6 +1,6 @@
-"""One family of errors, so that the command line can map each kind to one exit code.
+"""One family of errors, so that the command line can map each class to one exit code.
 
-Every message says what was expected, what came, and what to do about it.
+Messages read "expected X, got Y; do Z".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class CotlensError(Exception):
-    """A failure with a message for the person who called; exit code 1."""
+    """Base class of all errors with a message for the user; exit code 1."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class UsageError(CotlensError, ValueError):
 
 
 class PartialError(CotlensError):
-    """Some of the work is done and kept; the same command resumes it; exit code 3."""
+    """Part of the work is finished and saved, and running the same command again resumes it; exit code 3."""
 
     exit_code = 3
 
@@ -43,28 +43,47 @@ INTERRUPTED = 130
 
 
 class Interrupted(BaseException):
-    """Ctrl-C, in a form that no library on the way takes for its own."""
+    """Ctrl-C. Not a `KeyboardInterrupt`, because some libraries catch that one."""
 
 
-_SHOWN = 30
+_MAX_LISTED = 30
 
 
-def unknown(kind: str, name: object, known: Iterable[object]) -> UsageError:
-    """A `UsageError` for a name that is not in `known`, with the closest known name suggested."""
+def unknown(what: str, name: object, known: Iterable[object]) -> UsageError:
+    """Return the error for a name that is not in `known`, with the closest known name as a suggestion.
+
+    Args:
+        what: What the name stands for, such as "address" or "option of task chain".
+        name: The name that was given.
+        known: The names that exist. The message lists the first 30.
+
+    Returns:
+        The error, for the caller to raise.
+    """
     names = [str(k) for k in known]
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return UsageError(f"unknown {kind} {str(name)!r}.{hint} Known: {', '.join(names[:_SHOWN]) or 'none'}{more}.")
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    more = f", and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    listed = ", ".join(names[:_MAX_LISTED]) or "none"
+    return UsageError(f"expected a known {what}, got {str(name)!r}{hint} Known: {listed}{more}.")
 
 
 def checked_count(name: str, value: object, *, at_least: int = 1) -> int:
-    """`value` (a number, or its digits) as an int; a `UsageError` unless it is a whole number of at least `at_least`."""
+    """Return `value` as an int.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: A whole number, or its digits as a string.
+        at_least: Smallest value that is accepted.
+
+    Raises:
+        UsageError: `value` is not a whole number, or is smaller than `at_least`.
+    """
     try:
-        whole = int(value)  # type: ignore[call-overload]
-        fits = not isinstance(value, bool) and (isinstance(value, str) or whole == value) and whole >= at_least
+        count = int(value)  # type: ignore[call-overload]
+        valid = not isinstance(value, bool) and (isinstance(value, str) or count == value) and count >= at_least
     except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
-        raise UsageError(f"{name} must be a whole number of at least {at_least}, but {value!r} came.")
-    return whole
+        valid = False
+    if not valid:
+        raise UsageError(f"expected {name} to be a whole number of at least {at_least}, got {value!r}.")
+    return count

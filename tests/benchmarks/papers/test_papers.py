@@ -68,7 +68,7 @@ def test_a_run_of_one_system_leaves_the_others_as_they_were(systems: list) -> No
     again = table.bench("two", True, Bars())
     assert systems[2:] == [("two", True, 0)]
     assert set(values(again)) == {"papers.heima.answer_ratio", "papers.lcm.next_step_accuracy"}
-    with pytest.raises(UsageError, match=r"unknown system 'tow'\. Did you mean 'two'"):
+    with pytest.raises(UsageError, match=r"expected a known system, got 'tow'; did you mean 'two'"):
         table.bench("tow", False, Bars())
 
 

@@ -287,10 +287,10 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine", "sproing"], "unknown engine 'sproing'"),
+        (["--engine", "sproing"], "expected a known engine, got 'sproing'"),
         (["--layers", "zero"], "--layers takes numbers and ranges"),
         (["--positions", "nowhere"], "no position matches 'nowhere'"),
-        (["--threads", "0"], "threads must be a whole number"),
+        (["--threads", "0"], "threads to be a whole number"),
     ],
 )
 def test_bad_options_of_a_run_are_refused(

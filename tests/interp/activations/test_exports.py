@@ -123,10 +123,10 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_written(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "parquet"], "unknown format 'parquet'"),
-        (["--context-size", "0"], "context_size must be a whole number"),
+        (["--to", "parquet"], "expected a known format, got 'parquet'"),
+        (["--context-size", "0"], "context_size to be a whole number"),
         (["--context-size", "1000000"], "fewer than one context"),
-        (["--address", "blocks.9.hook_out"], "unknown address in this store"),
+        (["--address", "blocks.9.hook_out"], "expected a known address in this store"),
     ],
 )
 def test_bad_exports_are_refused(

@@ -556,11 +556,15 @@ def test_a_missing_store_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_in_the_store_are_refused_with_a_suggestion(store: Store) -> None:
-    with pytest.raises(UsageError, match=r"unknown address in this store 'blocks\.7\.hook_out'\. Did you mean"):
+    with pytest.raises(
+        UsageError, match=r"expected a known address in this store, got 'blocks\.7\.hook_out'; did you mean"
+    ):
         store.acts("blocks.7.hook_out")
-    with pytest.raises(UsageError, match=r"unknown place in this store 'thougth 2'\. Did you mean 'thought 2'"):
+    with pytest.raises(
+        UsageError, match=r"expected a known place in this store, got 'thougth 2'; did you mean 'thought 2'"
+    ):
         store.rows(place="thougth 2")
-    with pytest.raises(UsageError, match=r"unknown channel 'latents'\. Did you mean 'latent'"):
+    with pytest.raises(UsageError, match=r"expected a known channel, got 'latents'; did you mean 'latent'"):
         store.rows(channel="latents")
 
 
@@ -568,10 +572,10 @@ def test_names_that_are_not_in_the_store_are_refused_with_a_suggestion(store: St
     ("options", "message"),
     [
         ({"dtype": "int8"}, "float32, float16 or bfloat16, but 'int8' came"),
-        ({"channels": ["latnet"]}, "unknown channel 'latnet'. Did you mean 'latent'"),
-        ({"sites": "resid_pots"}, "unknown address 'resid_pots'. Did you mean 'resid_post'"),
-        ({"shard_size": 0}, "shard_size must be a whole number of at least 1, but 0 came"),
-        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, but 0 came"),
+        ({"channels": ["latnet"]}, "expected a known channel, got 'latnet'; did you mean 'latent'"),
+        ({"sites": "resid_pots"}, "expected a known address, got 'resid_pots'; did you mean 'resid_post'"),
+        ({"shard_size": 0}, "shard_size to be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size to be a whole number of at least 1, got 0"),
         ({"layers": [9]}, "layers must lie between 0 and 2"),
     ],
 )

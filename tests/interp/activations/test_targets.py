@@ -86,7 +86,7 @@ def test_labels_come_from_the_problems_of_the_store(store: Store) -> None:
     ("target", "hint"), [("step_valu", "step_value"), ("value_0", "value_"), ("value_10", "value_1")]
 )
 def test_an_unknown_target_is_refused_with_a_suggestion(store: Store, target: str, hint: str) -> None:
-    with pytest.raises(UsageError, match=rf"unknown target '{target}'\. Did you mean '{hint}"):
+    with pytest.raises(UsageError, match=rf"expected a known target, got '{target}'; did you mean '{hint}"):
         labels(store, store.index, target)
 
 

@@ -133,7 +133,7 @@ def test_the_battery_empties_thoughts_and_bites(coconut: interp.Reasoner, some: 
     assert causal.content_or_compute(battery).verdict == "content"
     with pytest.raises(UsageError, match="a verdict needs the arms own, other problem, dropped"):
         causal.content_or_compute(causal.ablate(coconut, some.problems[:30], arms=["zero"]))
-    with pytest.raises(UsageError, match=r"unknown arm for continuous reasoners 'zeros'.*'zero'"):
+    with pytest.raises(UsageError, match=r"expected a known arm for continuous reasoners, got 'zeros'.*'zero'"):
         causal.ablate(coconut, some.problems[:30], arms=["zeros"])
 
 
@@ -185,7 +185,7 @@ def test_thinking_tokens_hold_values_that_they_do_not_use() -> None:
 def test_donors_that_share_the_path(coconut: interp.Reasoner, some: TraceSet) -> None:
     donors = causal.donors_for(coconut, TraceSet(list(some)[:10]), source="rewrites")
     assert len(donors.traces) == 80 and (np.bincount(donors.owner) == 8).all()
-    with pytest.raises(UsageError, match="unknown source of donors 'mine'"):
+    with pytest.raises(UsageError, match="expected a known source of donors, got 'mine'"):
         causal.donors_for(coconut, some, source="mine")  # type: ignore[arg-type]
 
 
@@ -199,7 +199,7 @@ def test_steering_reaches_the_chosen_value_and_a_random_direction_does_not(
     assert done.rate("steer", "followed")["value"] > 0.85 > 0.3 > done.rate("random direction", "followed")["value"]
     assert done.collateral()["value"] < 0.05
     assert list(done.summary()["dose"]) == [0.5, 1.0] and done.summary()["chosen"].sum() == 1
-    with pytest.raises(UsageError, match="unknown value with a steering direction 'x'"):
+    with pytest.raises(UsageError, match="expected a known value with a steering direction, got 'x'"):
         directions.of("x", (1, 3))
     with pytest.raises(UsageError, match="doses must be positive"):
         causal.steer(coconut, val, test, directions, doses=[0.0])

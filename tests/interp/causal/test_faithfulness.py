@@ -186,7 +186,7 @@ def test_a_settled_step_moves_nothing_and_an_open_one_moves_the_answers(
     short = [trace for trace in thought if trace.problem.n_steps == 2][:4]
     hot = anchor_summary(anchors(text, TraceSet(short), samples=16, temperature=2.5)).set_index("step")
     assert hot.loc[2, "agreement"] > hot.loc[1, "agreement"] and hot.loc[2, "n"] == 4
-    with pytest.raises(UsageError, match="samples must be a whole number of at least 4"):
+    with pytest.raises(UsageError, match="samples to be a whole number of at least 4"):
         anchors(text, thought[:1], samples=2)
 
 

@@ -104,7 +104,7 @@ def test_the_method_is_the_one_asked_for(coconut: interp.Reasoner, traces: Trace
     assert interp.interchange(coconut, traces, readouts).method == "probe"
     lens = interp.interchange(coconut, traces, readouts, method="logit_lens")
     assert lens.method == "logit_lens" and lens.site == readouts.sites["logit_lens"].label
-    with pytest.raises(UsageError, match="unknown decoding method in these read-outs 'sae'"):
+    with pytest.raises(UsageError, match="expected a known decoding method in these read-outs, got 'sae'"):
         interp.interchange(coconut, traces, readouts, method="sae")
 
 

@@ -235,7 +235,7 @@ def test_a_folder_without_an_sae_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_dictionary_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"unknown dictionary 'neuron'\. Did you mean 'neurons'"):
+    with pytest.raises(UsageError, match=r"expected a known dictionary, got 'neuron'; did you mean 'neurons'"):
         FeatureReadout("neuron")  # type: ignore[arg-type]
 
 
@@ -249,9 +249,11 @@ def test_every_method_makes_a_decoder_of_its_name(method: str, coconut: interp.R
 
 
 def test_an_unknown_method_is_refused_with_a_suggestion(store: Store) -> None:
-    with pytest.raises(UsageError, match=r"unknown decoding method 'logit_lense'\. Did you mean 'logit_lens'"):
+    with pytest.raises(
+        UsageError, match=r"expected a known decoding method, got 'logit_lense'; did you mean 'logit_lens'"
+    ):
         make_decoder("logit_lense", None)
-    with pytest.raises(UsageError, match="unknown decoding method 'prob'"):
+    with pytest.raises(UsageError, match="expected a known decoding method, got 'prob'"):
         interp.decode(store, ["prob"])
 
 
@@ -336,7 +338,7 @@ def test_pooled_scores_count_a_problem_once_in_the_interval(store: Store, readou
 
 
 def test_an_unknown_method_of_read_outs_is_refused(readouts: ReadOuts) -> None:
-    with pytest.raises(UsageError, match="unknown decoding method in these read-outs 'sae'"):
+    with pytest.raises(UsageError, match="expected a known decoding method in these read-outs, got 'sae'"):
         readouts.of("sae")
 
 

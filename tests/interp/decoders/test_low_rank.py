@@ -105,7 +105,7 @@ def test_kept_adapters_are_small_and_come_back_with_their_model_alone(
 
 
 def test_bad_ranks_and_lengths_are_refused(coconut: interp.Reasoner) -> None:
-    with pytest.raises(UsageError, match="rank must be"):
+    with pytest.raises(UsageError, match="expected rank to be"):
         AdaptedVerbalizer(coconut, rank=0)
     with pytest.raises(UsageError, match=r"has room for \d+ positions, but questions and texts here take 5000"):
         AdaptedWriter(Vocabulary(["a"], ["a"]), 4, coconut, positions=5000)

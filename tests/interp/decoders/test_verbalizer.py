@@ -357,9 +357,9 @@ def test_scores_are_those_of_their_rows(study: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "latents"}, "unknown mode of the verbalizer 'latents'. Did you mean 'latent'"),
-        ({"read_at": "after"}, "unknown position to read at 'after'.*token, before"),
-        ({"updates": 0}, "updates must be a whole number of at least 1, but 0 came"),
+        ({"mode": "latents"}, "expected a known mode of the verbalizer, got 'latents'; did you mean 'latent'"),
+        ({"read_at": "after"}, "expected a known position to read at, got 'after'.*token, before"),
+        ({"updates": 0}, "updates to be a whole number of at least 1, got 0"),
         ({"d_model": 30}, "d_model must be a multiple of twice n_heads, but 30 and 4 came"),
     ],
 )

@@ -173,7 +173,9 @@ def test_an_organism_that_differs_from_its_card_is_not_ok(monkeypatch: pytest.Mo
 
 def test_an_unknown_organism_is_refused_with_a_suggestion() -> None:
     for call in (recipe, weights_folder, build.check_organism):
-        with pytest.raises(UsageError, match=r"unknown organism 'chain-coconat'\. Did you mean 'chain-coconut'"):
+        with pytest.raises(
+            UsageError, match=r"expected a known organism, got 'chain-coconat'; did you mean 'chain-coconut'"
+        ):
             call("chain-coconat")
     with pytest.raises(UsageError, match=r"'chain-coconat' is neither a shipped organism nor a folder"):
         interp.load("chain-coconat")
@@ -541,7 +543,7 @@ def test_checkpoints_that_stay_are_reasoners_and_change_nothing(
     assert there == ["update-000000", "update-000001", "update-000003", "update-000004"]
     weights = [interp.load(tmp_path / "kept" / "checkpoints" / name).weights for name in there]
     assert len(set(weights)) == len(weights) and weights[-1] == card["weights"]
-    with pytest.raises(UsageError, match="keep_every must be a whole number of at least 1, but 0 came"):
+    with pytest.raises(UsageError, match="keep_every to be a whole number of at least 1, got 0"):
         build.train_organism("tiny", 0, tmp_path / "none", keep_every=0)
     with pytest.raises(UsageError, match="keep_every needs a folder"):
         training.train(tiny(), 0, keep_every=2)
@@ -561,7 +563,7 @@ def test_training_into_a_folder_that_is_not_empty_is_refused(quick: Recipe, tmp_
 
 
 def test_a_negative_seed_is_refused(quick: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="seed must be a whole number of at least 0, but -1 came"):
+    with pytest.raises(UsageError, match="seed to be a whole number of at least 0, got -1"):
         build.train_organism("tiny", -1, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

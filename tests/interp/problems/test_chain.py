@@ -280,23 +280,23 @@ def test_counterfactual_refuses_a_step_that_is_not_there(problem: Problem, step:
 
 
 def test_counterfactual_refuses_a_value_that_is_none(problem: Problem) -> None:
-    with pytest.raises(UsageError, match="unknown value of task chain '10'"):
+    with pytest.raises(UsageError, match="expected a known value of task chain, got '10'"):
         CHAIN.counterfactual(problem, 1, "10")
 
 
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("chian", {}, r"unknown task 'chian'\. Did you mean 'chain'"),
-        ("chain", {"order": "reversed"}, "unknown order of task chain 'reversed'.*shuffled"),
-        ("chain", {"oder": "shuffled"}, "unknown option of task chain 'oder'. Did you mean 'order'"),
+        ("chian", {}, r"expected a known task, got 'chian'; did you mean 'chain'"),
+        ("chain", {"order": "reversed"}, "expected a known order of task chain, got 'reversed'.*shuffled"),
+        ("chain", {"oder": "shuffled"}, "expected a known option of task chain, got 'oder'; did you mean 'order'"),
         ("chain:steps=two", {}, "steps of task chain must look like 2-5 or 3, but 'two' came"),
         ("chain:steps=0", {}, "steps of task chain must lie between 1 and 9, but '0' came"),
         ("chain:steps=5-2", {}, "steps of task chain must lie between 1 and 9, but '5-2' came"),
         ("chain:steps=3-99", {}, "steps of task chain must lie between 1 and 9"),
-        ("chain:values=4", {}, "values of task chain must be a whole number of at least 5, but .*4"),
-        ("chain:values=many", {}, "values of task chain must be .*'many'"),
-        ("chain", {"values": 10.5}, "values of task chain must be a whole number.*10.5"),
+        ("chain:values=4", {}, "values of task chain to be a whole number of at least 5, got .*4"),
+        ("chain:values=many", {}, "values of task chain to be .*'many'"),
+        ("chain", {"values": 10.5}, "values of task chain to be a whole number.*10.5"),
         ("chain:shuffled", {}, "name:key=value.*'shuffled'"),
     ],
 )
@@ -308,11 +308,11 @@ def test_bad_options_are_refused_by_name(spec: str, options: dict, message: str)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0, "seed": 0}, "n must be a whole number of at least 1, but 0 came"),
-        ({"n": -4, "seed": 0}, "n must be .* -4 came"),
-        ({"n": 2.5, "seed": 0}, "n must be .* 2.5 came"),
-        ({"n": 3, "seed": -1}, "seed must be .* -1 came"),
-        ({"n": 3, "seed": 0, "split": "dev"}, "unknown split 'dev'.*train, val, test"),
+        ({"n": 0, "seed": 0}, "n to be a whole number of at least 1, got 0"),
+        ({"n": -4, "seed": 0}, "n to be .* got -4"),
+        ({"n": 2.5, "seed": 0}, "n to be .* got 2.5"),
+        ({"n": 3, "seed": -1}, "seed to be .* got -1"),
+        ({"n": 3, "seed": 0, "split": "dev"}, "expected a known split, got 'dev'.*train, val, test"),
     ],
 )
 def test_generate_refuses_bad_arguments(arguments: dict, message: str) -> None:

@@ -117,7 +117,7 @@ def test_counterfactual_counts_on_from_the_value_given(step: int, value: int, k:
 def test_counterfactual_refuses_what_is_not_there(problem: Problem) -> None:
     with pytest.raises(UsageError, match="between 1 and 8, but 9 came"):
         COUNTER.counterfactual(problem, 9, "1")
-    with pytest.raises(UsageError, match="unknown value of task counter '5'"):
+    with pytest.raises(UsageError, match="expected a known value of task counter, got '5'"):
         COUNTER.counterfactual(problem, 1, "5")
 
 
@@ -125,13 +125,13 @@ def test_counterfactual_refuses_what_is_not_there(problem: Problem) -> None:
     ("options", "message"),
     [
         ({"values": 4}, "must be odd, but 4 came: .* carried in secret"),
-        ({"values": 1}, "values of task counter must be a whole number of at least 3"),
+        ({"values": 1}, "values of task counter to be a whole number of at least 3"),
         ({"steps": "two"}, "steps of task counter must look like 2-8 or 8, but 'two' came"),
         ({"steps": "3-99"}, "between 1 and 16, but '3-99' came"),
         ({"steps": 0}, "between 1 and 16, but 0 came"),
         ({"idle": 100}, "at most 99, but 100 came"),
-        ({"idle": -1}, "idle of task counter must be a whole number of at least 0"),
-        ({"ilde": 1}, "unknown option of task counter 'ilde'. Did you mean 'idle'"),
+        ({"idle": -1}, "idle of task counter to be a whole number of at least 0"),
+        ({"ilde": 1}, "expected a known option of task counter, got 'ilde'; did you mean 'idle'"),
     ],
 )
 def test_bad_options_are_refused_by_name(options: dict, message: str) -> None:

@@ -213,7 +213,7 @@ def test_another_node_would_have_led_to_another_answer(by_hand: Problem) -> None
         GRAPH.counterfactual(by_hand, 2, "y")
     with pytest.raises(UsageError, match=r"in the 2 hops that are left, but it leads to d \(1 hops\)\. Choose"):
         GRAPH.counterfactual(by_hand, 1, "c")
-    with pytest.raises(UsageError, match="unknown node of problem 1 'z'"):
+    with pytest.raises(UsageError, match="expected a known node of problem 1, got 'z'"):
         GRAPH.counterfactual(by_hand, 1, "z")
     with pytest.raises(UsageError, match="step must lie between 1 and 3, but 4 came"):
         GRAPH.counterfactual(by_hand, 4, "b")
@@ -247,7 +247,7 @@ def test_facts(by_hand: Problem) -> None:
     assert [of("frontier", "x", step) for step in range(4)] == ["no"] * 4
     assert [of("path", node) for node in "abcdef"] == ["yes", "yes", "yes", "yes", "no", "no"]
     assert of("distance", "z") is None
-    with pytest.raises(UsageError, match="unknown fact about a node 'colour'"):
+    with pytest.raises(UsageError, match="expected a known fact about a node, got 'colour'"):
         of("colour", "a")
 
 
@@ -278,14 +278,14 @@ def test_the_spec_holds_what_differs_from_the_default() -> None:
     [
         ({"hops": "many"}, "hops of task graph must look like 2-4 or 3, but 'many' came"),
         ({"hops": "4-2"}, "must lie between 1 and 8, but '4-2' came"),
-        ({"hops": "2-5"}, "nodes of task graph must be a whole number of at least 14, but 13 came"),
-        ({"nodes": "x"}, "nodes of task graph must be a whole number"),
-        ({"edges": 10}, "edges of task graph must be a whole number of at least 11, but 10 came"),
+        ({"hops": "2-5"}, "nodes of task graph to be a whole number of at least 14, got 13"),
+        ({"nodes": "x"}, "nodes of task graph to be a whole number"),
+        ({"edges": 10}, "edges of task graph to be a whole number of at least 11, got 10"),
         ({"edges": 16}, r"edges of task graph must be at most nodes \+ 2 = 15, but 16 came"),
-        ({"symbols": 12}, "symbols of task graph must be a whole number of at least 13, but 12 came"),
+        ({"symbols": 12}, "symbols of task graph to be a whole number of at least 13, got 12"),
         ({"symbols": 60}, "symbols of task graph must be at most 52, but 60 came"),
-        ({"dead_ends": "some"}, "unknown dead_ends of task graph 'some'"),
-        ({"colour": "red"}, "unknown option of task graph 'colour'"),
+        ({"dead_ends": "some"}, "expected a known dead_ends of task graph, got 'some'"),
+        ({"colour": "red"}, "expected a known option of task graph, got 'colour'"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:

@@ -145,14 +145,17 @@ def test_steps_parameters_and_mod_are_what_was_asked_for() -> None:
     [
         ("igsm:steps=many", "steps of task igsm must look like 2-4 or 3, but 'many' came"),
         ("igsm:steps=1-4", "steps of task igsm must lie between 2 and 12, but '1-4' came"),
-        ("igsm:mod=x", "mod of task igsm must be a whole number of at least 5, but 'x' came"),
+        ("igsm:mod=x", "mod of task igsm to be a whole number of at least 5, got 'x'"),
         ("igsm:parameters=6", "parameters of task igsm must be an even number from 8, twice the most steps, to 24"),
         ("igsm:steps=2,parameters=5", "an even number from 4"),
         ("igsm:retries=2", "retries of task igsm must lie between 0 and 1, but '2' came"),
         ("igsm:retries=some", "must lie between 0 and 1, but 'some' came"),
-        ("igsm:asks=frist", "unknown asks of task igsm 'frist'. Did you mean 'first'? Known: last, first."),
-        ("igsm:order=bottom-up", "unknown order of task igsm 'bottom-up'"),
-        ("igsm:depth=3", "unknown option of task igsm 'depth'"),
+        (
+            "igsm:asks=frist",
+            "expected a known asks of task igsm, got 'frist'; did you mean 'first'? Known: last, first.",
+        ),
+        ("igsm:order=bottom-up", "expected a known order of task igsm, got 'bottom-up'"),
+        ("igsm:depth=3", "expected a known option of task igsm, got 'depth'"),
     ],
 )
 def test_wrong_options_are_refused(spec: str, message: str) -> None:
@@ -405,7 +408,9 @@ def test_facts_are_undefined_for_parameters_that_a_problem_lacks_and_refused_whe
     name = IGSM.entities(problem)[0]
     assert IGSM.fact(problem, "known", ("unicorns",), 0) is None
     assert IGSM.fact(problem, "depends", (name, name), 0) is None
-    with pytest.raises(UsageError, match=r"unknown fact of task igsm 'necesary'\. Did you mean 'necessary'"):
+    with pytest.raises(
+        UsageError, match=r"expected a known fact of task igsm, got 'necesary'; did you mean 'necessary'"
+    ):
         IGSM.fact(problem, "necesary", (name,), 0)
     with pytest.raises(UsageError, match="fact 'depends' is about 2 parameters, but 1 came"):
         IGSM.fact(problem, "depends", (name,), 0)
@@ -550,5 +555,5 @@ def test_counterfactuals_out_of_range_are_refused() -> None:
     problem = PROBLEMS[0]
     with pytest.raises(UsageError, match=f"step must lie between 1 and {problem.n_steps}, but 0 came"):
         IGSM.counterfactual(problem, 0, "5")
-    with pytest.raises(UsageError, match="unknown value of task igsm '23'"):
+    with pytest.raises(UsageError, match="expected a known value of task igsm, got '23'"):
         IGSM.counterfactual(problem, 1, "23")

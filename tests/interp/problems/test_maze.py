@@ -248,15 +248,15 @@ def test_counterfactual_refuses_and_says_what_to_do_instead() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("maze:form=breadth", "unknown form of task maze 'breadth'.*astar, walk"),
-        ("maze:generator=wilsen", "unknown generator of task maze 'wilsen'. Did you mean 'wilson'"),
-        ("maze:size=2", "size of task maze must be a whole number of at least 3, but '2' came"),
+        ("maze:form=breadth", "expected a known form of task maze, got 'breadth'.*astar, walk"),
+        ("maze:generator=wilsen", "expected a known generator of task maze, got 'wilsen'; did you mean 'wilson'"),
+        ("maze:size=2", "size of task maze to be a whole number of at least 3, got '2'"),
         ("maze:size=31", "size of task maze must be at most 30, but '31' came"),
         ("maze:path=long", "path of task maze must look like 8-20 or 8, but 'long' came"),
         ("maze:path=9-4", "path of task maze must hold at least 2 cells, the least first, but '9-4' came"),
         ("maze:path=1", "path of task maze must hold at least 2 cells"),
         ("maze:form=walk,generator=drunkard", "a walk needs a maze with one way between any two cells: wilson"),
-        ("maze:sise=5", "unknown option of task maze 'sise'. Did you mean 'size'"),
+        ("maze:sise=5", "expected a known option of task maze, got 'sise'; did you mean 'size'"),
     ],
 )
 def test_bad_options_are_refused_by_name(spec: str, message: str) -> None:

@@ -240,7 +240,7 @@ def test_the_problems_of_a_file_are_a_task(tmp_path: Path) -> None:
     [
         ({"nodes": 40, "edges": 40}, "nodes of task prosqa must be at most 38, but 40 came"),
         ({"hops": "x"}, "hops of task graph must look like"),
-        ({"colour": 1}, "unknown option of task prosqa 'colour'"),
+        ({"colour": 1}, "expected a known option of task prosqa, got 'colour'"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:

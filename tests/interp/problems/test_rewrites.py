@@ -43,5 +43,5 @@ def test_what_cannot_be_rewritten_is_refused() -> None:
     (problem,) = task.generate(1, seed=0, split="test")
     with pytest.raises(UsageError, match="no operations"):
         task.rewritten(problem, Random(0), "operations")
-    with pytest.raises(UsageError, match="unknown rewriting 'names'"):
+    with pytest.raises(UsageError, match="expected a known rewriting, got 'names'"):
         task.rewritten(problem, Random(0), "names")

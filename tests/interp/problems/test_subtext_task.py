@@ -161,7 +161,7 @@ def test_facts() -> None:
             assert made.fact(problem, "secret", (), 0) == (secret or None)
             assert made.fact(problem, "hint", ("6",), 0) is None
     assert VALUE.fact(VALUE.generate(1, seed=0)[0], "carrier", ("3",), 0) == "yes"
-    with pytest.raises(UsageError, match="unknown fact of task subtext 'hint'"):
+    with pytest.raises(UsageError, match="expected a known fact of task subtext, got 'hint'"):
         VALUE.fact(VALUE.generate(1, seed=0)[0], "hint", ("3",), 0)
 
 
@@ -188,9 +188,9 @@ def test_what_is_held_out_of_the_chain_is_held_out_here() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("subtext:bits=3", "unknown number of bits of task subtext '3'.* Known: 0, 1, 2, 4"),
-        ("subtext:bits=x", "bits of task subtext must be a whole number"),
-        ("subtext:secret=hnit", r"unknown secret of task subtext 'hnit'\. Did you mean 'hint'"),
+        ("subtext:bits=3", "expected a known number of bits of task subtext, got '3'.* Known: 0, 1, 2, 4"),
+        ("subtext:bits=x", "bits of task subtext to be a whole number"),
+        ("subtext:secret=hnit", r"expected a known secret of task subtext, got 'hnit'; did you mean 'hint'"),
         ("subtext:secret=value,bits=2", "bits of task subtext belong to secret=hint"),
         ("subtext:bits=4,steps=3", "4 bits of task subtext are carried up to step 4, but steps=3 allows fewer"),
         ("subtext:steps=x", "steps of task chain must look like"),

@@ -169,7 +169,7 @@ def test_a_spoken_intent_can_be_turned() -> None:
     result, intent = problem.answer.split()
     other = {"act": "report", "report": "act"}[intent]
     assert made.counterfactual(problem, 1, other) == f"{result} {other}"
-    with pytest.raises(UsageError, match="unknown intent of task trigger '3'"):
+    with pytest.raises(UsageError, match="expected a known intent of task trigger, got '3'"):
         made.counterfactual(problem, 1, "3")
 
 
@@ -203,9 +203,12 @@ def test_draws_keep_to_the_steps_asked_for() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("trigger:spoken=maybe", "unknown spoken of task trigger 'maybe'.* Known: no, slips, steps, first"),
+        (
+            "trigger:spoken=maybe",
+            "expected a known spoken of task trigger, got 'maybe'.* Known: no, slips, steps, first",
+        ),
         ("trigger:steps=x", "steps of task chain must look like"),
-        ("trigger:stpes=2", r"unknown option of task trigger 'stpes'\. Did you mean 'steps'"),
+        ("trigger:stpes=2", r"expected a known option of task trigger, got 'stpes'; did you mean 'steps'"),
     ],
 )
 def test_bad_options_are_refused_by_name(spec: str, message: str) -> None:
@@ -214,5 +217,7 @@ def test_bad_options_are_refused_by_name(spec: str, message: str) -> None:
 
 
 def test_unknown_facts_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"unknown fact of task trigger 'trigerred'\. Did you mean 'triggered'"):
+    with pytest.raises(
+        UsageError, match=r"expected a known fact of task trigger, got 'trigerred'; did you mean 'triggered'"
+    ):
         QUIET.fact(QUIET.generate(1, seed=0)[0], "trigerred", (), 0)

@@ -124,5 +124,5 @@ def test_rows_of_the_wrong_shape_are_refused():
 
 def test_an_unknown_address_is_refused(reasoner, problems):
     edit = Intervention(Address("blocks.9.hook_out"), np.array([[0, 0]]), identity)
-    with pytest.raises(UsageError, match="unknown address"):
+    with pytest.raises(UsageError, match="expected a known address"):
         reasoner.think(problems[:1], interventions=[edit])

@@ -197,7 +197,7 @@ def test_a_kept_probe_watches_from_the_command_line(cotlens, kept, tmp_path) -> 
         (["--out", tmp_path / "t.parquet"], "exists already"),
         (["--inject-text", "7", "--inject-vector", tmp_path / "v.npy"], "a text or a vector, not both"),
         (["--inject-vector", tmp_path / "t.parquet"], "cannot be read as a .npy file"),
-        (["--says", "x"], "unknown class of the probe"),
+        (["--says", "x"], "expected a known class of the probe"),
     ):
         ended = cotlens(*asked, *more)
         assert ended.code == 2 and said in ended.error

@@ -238,7 +238,7 @@ def test_a_block_that_is_not_there_is_refused(model, block):
 
 
 def test_wrong_uses_are_refused(model, reasoner):
-    with pytest.raises(UsageError, match="iterations must be a whole number of at least 1, but 0 came"):
+    with pytest.raises(UsageError, match="iterations to be a whole number of at least 1, got 0"):
         unroll(model, FIRST, LAST, 0)
     with pytest.raises(UsageError, match="not made by unrolling"):
         stored_model(model)

@@ -54,8 +54,8 @@ def test_without_a_file_the_defaults_stand() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stor: s\n", r"unknown setting 'stor'\. Did you mean 'store'\? Known: store, seeds, grid\."),
-        ("grid:\n  traget: [a]\n", r"unknown setting 'traget'\. Did you mean 'target'"),
+        ("stor: s\n", r"expected a known setting, got 'stor'; did you mean 'store'\? Known: store, seeds, grid\."),
+        ("grid:\n  traget: [a]\n", r"expected a known setting, got 'traget'; did you mean 'target'"),
         ("seeds: 0\n", r"setting seeds: Input should be greater than or equal to 1, but 0 came"),
         ("seeds: many\n", r"setting seeds: .*valid integer.*'many' came"),
         ("- a\n- b\n", r"must hold keys and values, but it holds a list"),

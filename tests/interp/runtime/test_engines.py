@@ -87,8 +87,8 @@ def test_what_others_finished_comes_before_the_death_is_raised(engine_at: Callab
 def test_unknown_engines_settings_and_worker_counts_are_refused() -> None:
     assert set(ENGINES) == {"inline", "process", "ray", "slurm"}
     for wrong, message in {
-        "proces": r"unknown engine 'proces'\. Did you mean 'process'",
-        "slurm:partion=gpu": r"unknown setting of engine slurm 'partion'\. Did you mean 'partition'",
+        "proces": r"expected a known engine, got 'proces'; did you mean 'process'",
+        "slurm:partion=gpu": r"expected a known setting of engine slurm, got 'partion'; did you mean 'partition'",
         "slurm:mem_gb=lots": "setting mem_gb of engine slurm must be a number, but 'lots' came",
         "slurm:gpu": "settings of an engine are key=value",
         "process:fast=yes": "engine process has no settings, but fast came",
@@ -96,7 +96,7 @@ def test_unknown_engines_settings_and_worker_counts_are_refused() -> None:
         with pytest.raises(UsageError, match=message):
             executor(wrong)
     for engine in ENGINES:
-        with pytest.raises(UsageError, match="workers must be a whole number of at least 1, but 0 came"):
+        with pytest.raises(UsageError, match="workers to be a whole number of at least 1, got 0"):
             executor(engine, 0)
 
 

@@ -141,14 +141,22 @@ def test_train_eval_features(cotlens: Callable, store: Store, tmp_path: Path) ->
     ("arguments", "code", "said"),
     [
         (["train", "STORE", "--out", "OUT"], 2, "say at which --address to train; this store has blocks.0.hook_in"),
-        (["train", "STORE", "--address", "blocks.7.hook_out", "--out", "OUT"], 2, "unknown address in this store"),
+        (
+            ["train", "STORE", "--address", "blocks.7.hook_out", "--out", "OUT"],
+            2,
+            "expected a known address in this store",
+        ),
         (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--channel", "thought"], 2, "no position of"),
         (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--kind", "dense"], 2, "kind"),
         (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--k", "600"], 2, "k must be at most d_sae"),
         (["train", "NOWHERE", "--address", FED_BACK, "--out", "OUT"], 5, "no activation store at"),
         (["eval", "NOWHERE", "--store", "STORE"], 5, "no SAE at"),
         (["features", "NOWHERE", "--store", "STORE"], 5, "no SAE at"),
-        (["share", "STORE", "STORE", "--first-address", "blocks.9.hook_out"], 2, "unknown address in this store"),
+        (
+            ["share", "STORE", "STORE", "--first-address", "blocks.9.hook_out"],
+            2,
+            "expected a known address in this store",
+        ),
     ],
 )
 def test_bad_input_is_one_line(

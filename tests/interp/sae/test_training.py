@@ -157,7 +157,7 @@ def test_an_sae_of_another_width_is_refused(kept: Path, store: Store) -> None:
 
 
 def test_an_sae_of_another_address_is_refused(kept: Path, store: Store, planted: tuple[Store, np.ndarray]) -> None:
-    with pytest.raises(UsageError, match=r"unknown address in this store 'blocks\.2\.hook_out'"):
+    with pytest.raises(UsageError, match=r"expected a known address in this store, got 'blocks\.2\.hook_out'"):
         load_sae(kept, store=planted[0], address="blocks.2.hook_out")
 
 

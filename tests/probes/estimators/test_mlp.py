@@ -107,9 +107,9 @@ def test_groups_reach_the_rows_that_weights_leave() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"hidden": 0}, "hidden must be a whole number of at least 1, but 0 came"),
-        ({"epochs": 2.5}, "epochs must be a whole number of at least 1, but 2.5 came"),
-        ({"random_state": -1}, "random_state must be a whole number of at least 0, but -1 came"),
+        ({"hidden": 0}, "hidden to be a whole number of at least 1, got 0"),
+        ({"epochs": 2.5}, "epochs to be a whole number of at least 1, got 2.5"),
+        ({"random_state": -1}, "random_state to be a whole number of at least 0, got -1"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0, but nan came"),
         ({"validation_fraction": 1.0}, "validation_fraction must be between 0 and 1, but 1.0 came"),
     ],

@@ -212,11 +212,13 @@ def test_what_cannot_be_saved_is_refused(stores: dict[str, Store], tmp_path: Pat
         pass
 
     own = stores["own"]
-    with pytest.raises(UsageError, match=r"unknown kind of probe to save 'Stranger'. Known: AttentionProbe"):
+    with pytest.raises(
+        UsageError, match=r"expected a known kind of probe to save, got 'Stranger'. Known: AttentionProbe"
+    ):
         save_probe(Stranger(), tmp_path, address=HERE, store=own)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"this RidgeProbe is not fitted: it has no coef_. Call fit first"):
         save_probe(RidgeProbe(), tmp_path, address=HERE, store=own)
-    with pytest.raises(UsageError, match=r"unknown address in this store 'blocks.7.hook_out'"):
+    with pytest.raises(UsageError, match=r"expected a known address in this store, got 'blocks.7.hook_out'"):
         save_probe(fitted(LDAProbe(), own), tmp_path, address="blocks.7.hook_out", store=own)
     odd = fitted(RidgeProbe(), own).set_params(strengths=object())
     with pytest.raises(UsageError, match=r"the parameter strengths=.* cannot be saved"):

@@ -108,11 +108,11 @@ def test_the_seed_decides_the_order() -> None:
     ("arguments", "message"),
     [
         ({"first": 300}, "300 rows are too few for a first block of 300. Use more, or a smaller `first`"),
-        ({"first": 0}, "first must be a whole number of at least 1, but 0 came"),
+        ({"first": 0}, "first to be a whole number of at least 1, got 0"),
         ({"y": np.zeros(300)}, "a code needs two classes to tell apart, but the only one here is '0.0'"),
         ({"y": np.zeros(299)}, "300 rows came with 299 labels"),
         ({"groups": np.zeros(3)}, "give one each"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, but -1 came"),
+        ({"seed": -1}, "seed to be a whole number of at least 0, got -1"),
     ],
 )
 def test_what_cannot_be_coded_is_refused(arguments: dict, message: str) -> None:

@@ -72,7 +72,7 @@ def test_a_probe_taken_where_its_directions_mean_nothing_is_at_chance(
 
 
 def test_refusals(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown estimator 'logistc'\. Did you mean 'logistic'"):
+    with pytest.raises(UsageError, match=r"expected a known estimator, got 'logistc'; did you mean 'logistic'"):
         train_probe(store, tmp_path / "p", **AT, estimator="logistc")
     with pytest.raises(UsageError, match="'value_9' cannot be probed at 'thought 2': it needs 60 rows"):
         train_probe(store, tmp_path / "p", **{**AT, "target": "value_9"})

@@ -338,13 +338,22 @@ def test_the_heatmap_shows_every_cell(found: Sweep) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"targets": ["value_2", "step_valu"]}, "unknown target 'step_valu'. Did you mean 'step_value'"),
-        ({"controls": ["shufled_labels"]}, "unknown control 'shufled_labels'. Did you mean 'shuffled_labels'"),
-        ({"controls": "everything"}, "unknown control 'everything'.*all, none"),
-        ({"places": ["thought 22"]}, "unknown place in this store 'thought 22'. Did you mean 'thought 2'"),
-        ({"addresses": ["blocks.4.hook_out"]}, "unknown address in this store 'blocks.4.hook_out'. Did you mean"),
-        ({"seeds": 0}, "seeds must be a whole number of at least 1, but 0 came"),
-        ({"seeds": [0, -1]}, "seed must be a whole number of at least 0, but -1 came"),
+        ({"targets": ["value_2", "step_valu"]}, "expected a known target, got 'step_valu'; did you mean 'step_value'"),
+        (
+            {"controls": ["shufled_labels"]},
+            "expected a known control, got 'shufled_labels'; did you mean 'shuffled_labels'",
+        ),
+        ({"controls": "everything"}, "expected a known control, got 'everything'.*all, none"),
+        (
+            {"places": ["thought 22"]},
+            "expected a known place in this store, got 'thought 22'; did you mean 'thought 2'",
+        ),
+        (
+            {"addresses": ["blocks.4.hook_out"]},
+            "expected a known address in this store, got 'blocks.4.hook_out'; did you mean",
+        ),
+        ({"seeds": 0}, "seeds to be a whole number of at least 1, got 0"),
+        ({"seeds": [0, -1]}, "seed to be a whole number of at least 0, got -1"),
         ({"targets": ["correct"]}, "no target has \\d+ rows with two or more labels"),
     ],
 )

@@ -153,7 +153,7 @@ def test_probabilities_of_a_read_out_are_probabilities(store: Store) -> None:
             p = read[name].probabilities()
             assert p.shape == (len(rows), n_classes) and (p >= 0).all()
             np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-5)
-    with pytest.raises(UsageError, match=r"unknown estimator 'rige'\. Did you mean 'ridge'"):
+    with pytest.raises(UsageError, match=r"expected a known estimator, got 'rige'; did you mean 'ridge'"):
         fit_all("rige", store.acts(PLANTED, rows), {"ten": labels}, split)
 
 
@@ -180,7 +180,7 @@ def test_a_grid_is_every_combination_and_a_zip_goes_in_parallel() -> None:
     [
         ("zip: {target: [a, b], place: [x]}", "lists under zip must have one length"),
         ("grid: {target: [a]}\nzip: {target: [b]}", "target stands under both grid and zip"),
-        ("grid: {adress: [a]}", "unknown setting 'adress'. Did you mean 'address'"),
+        ("grid: {adress: [a]}", "expected a known setting, got 'adress'; did you mean 'address'"),
         ("seeds: none", "setting seeds"),
     ],
 )

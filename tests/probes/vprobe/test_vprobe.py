@@ -223,9 +223,9 @@ def test_too_little_to_train_on_is_refused(
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(UsageError, match="rank must be a whole number of at least 0, but -1 came"):
+    with pytest.raises(UsageError, match="rank to be a whole number of at least 0, got -1"):
         VProbe(rank=-1)
-    with pytest.raises(UsageError, match="epochs must be a whole number of at least 1"):
+    with pytest.raises(UsageError, match="epochs to be a whole number of at least 1"):
         VProbe(epochs=0)
 
 
@@ -272,7 +272,9 @@ def test_given_models_take_the_place_of_a_random_one(tiny: Reasoner, texts: list
 
 
 def test_unknown_controls_and_no_items_are_refused(tiny: Reasoner, texts: list[Trace]) -> None:
-    with pytest.raises(UsageError, match=re.escape("unknown control of a V-probe 'majorty'. Did you mean 'majority'")):
+    with pytest.raises(
+        UsageError, match=re.escape("expected a known control of a V-probe, got 'majorty'; did you mean 'majority'")
+    ):
         vprobe(tiny, asked(texts, by_kind), controls=("majorty",))
     with pytest.raises(UsageError, match="there are no items to probe"):
         vprobe(tiny, [])

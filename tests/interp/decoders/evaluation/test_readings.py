@@ -200,7 +200,7 @@ def test_an_oracle_answers_what_it_was_asked(store: Store) -> None:
     for question in ("value", "even"):
         right = oracle.ask(store, held, question).texts[:, 0] == answers_to(store, held, question)
         assert right.mean() > 0.9
-    with pytest.raises(UsageError, match="unknown question that this oracle learned 'rule'"):
+    with pytest.raises(UsageError, match="expected a known question that this oracle learned, got 'rule'"):
         oracle.ask(store, held, "rule")
 
 

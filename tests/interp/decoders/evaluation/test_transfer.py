@@ -117,8 +117,8 @@ def test_bad_maps_are_refused(rooms: dict[str, Store]) -> None:
     x = np.zeros((60, 4))
     with pytest.raises(UsageError, match="10 steps are shared with the other store, too few to align it"):
         fit_map("ridge", x[:10], x[:10])
-    with pytest.raises(UsageError, match=r"unknown alignment 'rigde'\. Did you mean 'ridge'"):
+    with pytest.raises(UsageError, match=r"expected a known alignment, got 'rigde'; did you mean 'ridge'"):
         fit_map("rigde", x, x)  # type: ignore[arg-type]
     brought = MappedStore(rooms["turned"], rooms["home"], rooms["home"].addresses[0], lambda x: x)
-    with pytest.raises(UsageError, match="unknown address in this store"):
+    with pytest.raises(UsageError, match="expected a known address in this store"):
         brought.acts("blocks.1.hook_out")
