@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.harness import keep
 from interp.errors import UsageError
 from interp.runtime.console import Bars, plain
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.measures import report
 from interp.text.wording import Wording
@@ -30,7 +30,6 @@ BRIEF = ("subtext-brief-0", "subtext-brief-1")
 SEEDS = range(1, 11)
 N, N_BRIEF, SEED = 1000, 600, 41
 SAMPLES, N_SAMPLE = 20, 300  # of the clean twin, for the rate of false positives
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

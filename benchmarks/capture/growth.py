@@ -25,6 +25,7 @@ from interp.activations.record import gather
 from interp.activations.rows import index_of
 from interp.models.address import Address
 from interp.reasoners.base import ReplayBatch
+from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Handout:
                 hook(cells, batch)
 
 
-def grow(progress: Callable[[int, int], None], repetitions: int = 3) -> pd.DataFrame:
+def grow(progress: Progress, repetitions: int = 3) -> pd.DataFrame:
     """Microseconds for each token (the least of `repetitions`) at each length, whole and by part."""
     small = SmallModel()
     handout: Any = Handout(TOKENS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,6 @@ from interp.errors import CotlensError, StoreError
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.papers import separation
-from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.base import Organisms, PaperFigure, Section
 from benchmarks.papers.opaque import Opaque, examine
 from interp.problems import task as make_task
 from interp.problems.base import Problem
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:

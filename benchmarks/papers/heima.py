@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.base import Organisms, PaperFigure, Section
 from benchmarks.papers.swapping import swap_table, swap_thoughts
 from interp.decoders.evaluation.interpretation import interpretation_scores, interpretations
 from interp.decoders.evaluation.text_scores import exact_matches
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:

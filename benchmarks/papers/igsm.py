@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.base import Organisms, PaperFigure, Section
 from benchmarks.papers.mental_process import (
     LABELS,
     constants,
@@ -28,6 +28,7 @@ from benchmarks.papers.mental_process import (
     steps_of,
 )
 from interp.problems import task
+from interp.runtime.progress import Progress
 from interp.statistics.f1 import f1_interval, macro_f1
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split

@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.base import Organisms, PaperFigure, Section
 from benchmarks.papers.detection import bag_of_words
 from interp.decoders.sites import other_problem
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.base import Organisms, PaperFigure, Section
 from benchmarks.papers.validity import by_length, error_shares
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.problems.maze import MazeTask
 from interp.problems.maze.validate import TRACE_ERRORS
 from interp.problems.maze.walk import WALK_ERRORS
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Trace
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.base import Organisms, PaperFigure, Section
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:

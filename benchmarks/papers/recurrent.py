@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.papers.base import Organisms, PaperFigure, Progress, Section
+from benchmarks.papers.base import Organisms, PaperFigure, Section
 from interp.problems import task as make_task
 from interp.problems.base import Problem
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import first_within_error, grouped_mean_interval
 from interp.traces import Channel, Trace
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS, keep
-from benchmarks.papers.base import Organisms, Progress, Section
+from benchmarks.papers.base import Organisms, Section
 from benchmarks.papers.earlier import with_earlier
 from benchmarks.papers.page import page
 from interp.errors import StoreError, unknown
 from interp.runtime.console import Bars, plain
 from interp.runtime.engines import executor
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 from interp.statistics import measures
 
 # In the order of the table; each module has `measure(progress, full, organisms)`.

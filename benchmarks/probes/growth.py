@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.probes.contests import BINARY_TOL, ROWS, SCALED_C, WIDTH, labelled, scaled_lbfgs
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 from probes.solvers.logistic import InMemory, binary, fit_logistic
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ COLUMNS = {
 }
 
 
-def grow(progress: Callable[[int, int], None], repetitions: int = 3) -> pd.DataFrame:
+def grow(progress: Progress, repetitions: int = 3) -> pd.DataFrame:
     """Seconds (the least of `repetitions`) at each size, one row for each: axis, size, ours, sklearn, floor."""
     sizes = [(axis, size) for axis, values in GRID.items() for size in values]
     rows = []

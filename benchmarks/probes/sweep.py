@@ -15,7 +15,6 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from interp.activations import Store, write_store
 from interp.activations.targets import labels as target_labels
 from interp.activations.targets import structures
 from interp.runtime.engines import cores
+from interp.runtime.progress import Progress
 from interp.statistics.splits import grouped_split
 from probes.sweeps.fit import LOGISTIC_STRENGTHS
 from probes.sweeps.unit import SHUFFLES
@@ -38,7 +38,7 @@ PLACES = ("begin", "thought 1", "thought 2", "thought 3", "thought 4", "thought 
 TARGETS = tuple(f"value_{k}" for k in range(1, 6))
 
 
-def sweep_over_sklearn(progress: Callable[[int, int], None]) -> dict[str, Any]:
+def sweep_over_sklearn(progress: Progress) -> dict[str, Any]:
     """The loop's time (extrapolated) over the sweep's, with the same model, strengths, splits and controls."""
     import sklearn
 

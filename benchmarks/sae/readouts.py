@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,6 @@ TRIED: dict[str, dict[str, Any]] = {
     "step-aware sampling": {"d_sae": 256, "k": 4, "samples": 600_000, "by_step": True},
     "whitened": {"d_sae": 256, "k": 4, "samples": 600_000, "whiten": True},
 }
-Progress = Callable[[int, int], None]
 
 
 class Readouts:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import interleaved, ratio
+from interp.runtime.progress import Progress
 from interp.sae.quality import explained_variance
 from interp.sae.train import inference, silent
 
@@ -16,7 +17,7 @@ _STEPS = 10  # of each contestant in one round
 _DIRECTIONS, _HELD = 8192, 24
 
 
-def speed(repetitions: int, progress: Callable[[int, int], None] | None = None) -> dict[str, dict[str, Any]]:
+def speed(repetitions: int, progress: Progress | None = None) -> dict[str, dict[str, Any]]:
     """The three speed measures. Every contestant trains on the same batches from the same start, one thread each.
 
     Rows are sums of 24 out of 8,192 random directions. Times are of whole training steps of SAELens's trainer; explained
@@ -101,7 +102,7 @@ def _trainer(kind: Any, sae: Any, pool: list[Any]) -> Any:
     return kind(cfg=config, sae=sae, data_provider=again())
 
 
-def _steps(trainer: Any, done: list[int], progress: Callable[[int, int], None] | None, repetitions: int) -> Any:
+def _steps(trainer: Any, done: list[int], progress: Progress | None, repetitions: int) -> Any:
     def run() -> None:
         for _ in range(_STEPS):
             trainer.step(next(trainer.data_provider))

@@ -20,6 +20,7 @@ from benchmarks.growth_figure import figure, keep, relative_spread
 from benchmarks.harness import RESULTS, interleaved, ratio
 from interp.activations import write_store
 from interp.problems.base import Problem
+from interp.runtime.progress import Progress
 from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def made_traces(n: int, length: int) -> TraceSet:
     )
 
 
-def grow(progress: Callable[[int, int], None], repetitions: int = 30) -> pd.DataFrame:
+def grow(progress: Progress, repetitions: int = 30) -> pd.DataFrame:
     """Microseconds for each row at each size, warm, medians of interleaved `repetitions` (of one for writing).
 
     The `over` columns are medians of the ratios of each round.

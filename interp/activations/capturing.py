@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,11 @@ from interp.activations.store import Store, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count
 from interp.runtime.engines import Inline, executor
 from interp.runtime.files import AnyPath, is_local, place
+from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from interp.activations import layout
 from interp.activations.store import Store
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
-
-Progress = Callable[[int, int], None]
+from interp.runtime.progress import Progress
 
 
 def export(store: Store, to: str, out: Path | str, **options: Any) -> dict[str, Any]:

@@ -17,12 +17,13 @@ import torch
 
 from interp.causal.donors import cyclic_donors
 from interp.causal.forcing import force, thought_ids
-from interp.causal.patching import EVERYTHING, Progress, addresses_of, states
+from interp.causal.patching import EVERYTHING, addresses_of, states
 from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.reasoners.text import TextReasoner
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet
 

@@ -6,7 +6,7 @@ Decoders know nothing of causal tests, so the two are brought together here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +28,11 @@ from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.runtime.console import plain
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
-Progress = Callable[[int, int], None]
 # Decoders that take seconds; the verbalizers and dictionaries take half a minute each.
 QUICK = ("probe", "logit_lens", "tuned_lens", "neighbours", "nearest_token", "nearest_text", "step_embedding")
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.causal.patching import Progress
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Rewritable
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ import numpy as np
 
 from interp.errors import UsageError
 from interp.problems.base import Problem
-from interp.reasoners.base import Progress, Reasoner
+from interp.reasoners.base import Reasoner
 from interp.reasoners.rollout import Rollout
 from interp.reasoners.text import TextReasoner
+from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace, TraceSet
 
 Thought = str | Sequence[int]

@@ -8,7 +8,6 @@ damage does (interchange interventions: Geiger et al., arXiv 2106.02997).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from interp.errors import StoreError, UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
 from interp.reasoners.interventions import Intervention, replace_with
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
@@ -80,7 +80,7 @@ def interchange(
     split: str | None = "test",
     seed: int = 0,
     batch_size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Interchange:
     """Edit every thought of `traces` at the address and position where `method` read it, while the model is thinking.
 

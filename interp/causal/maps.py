@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from interp.causal.donors import donors_for
-from interp.causal.patching import CACHE, EVERYTHING, Progress
+from interp.causal.patching import CACHE, EVERYTHING
 from interp.causal.sites import interchange_at
 from interp.errors import UsageError
 from interp.models.address import resolve
+from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

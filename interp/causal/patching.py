@@ -18,13 +18,13 @@ from torch import Tensor
 from interp.errors import UsageError, unknown
 from interp.models.address import Address, resolve
 from interp.reasoners.interventions import Edit, Intervention, replace_with
+from interp.runtime.progress import Progress
 from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.reasoners.base import ReplayBatch
 
-Progress = Callable[[int, int], None]
 EVERYTHING = "everything"  # the whole residual stream of a position: what enters the first block and leaves each
 CACHE = "cache"  # what later positions read of a position: its keys and values in every block
 

@@ -22,11 +22,12 @@ import torch
 from jaxtyping import Float
 
 from interp.causal.donors import Donors, alternatives, donors_for, pairs
-from interp.causal.patching import Progress, addresses_of, checked_kinds, position, states, swap
+from interp.causal.patching import addresses_of, checked_kinds, position, states, swap
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, replace_with, replace_within
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 

@@ -18,11 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.causal.donors import implied
-from interp.causal.patching import Progress, addresses_of, position, states
+from interp.causal.patching import addresses_of, position, states
 from interp.causal.sites import INPUT, thought_of
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, Intervention
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import first_within_error, grouped_mean_interval
 from interp.traces import TraceSet
 

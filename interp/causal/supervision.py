@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from interp.causal.ablation import difference_interval
-from interp.causal.patching import Progress
 from interp.errors import UsageError
 from interp.reasoners.monitor import Monitor
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.progress import Progress
 
 app = new_app("List, train and check the organisms: small models whose way of thinking is exactly known.")
 
@@ -66,7 +66,7 @@ def train(
     torch.set_num_threads(1)
     folder = out or Path("organisms") / f"{name}-seed{seed}"
     with Bars() as bars, contextlib.ExitStack() as shown:
-        stages: dict[str, Callable[[int, int], None]] = {}
+        stages: dict[str, Progress] = {}
 
         def progress(stage: str, done: int, total: int, loss: float) -> None:
             if stage not in stages:

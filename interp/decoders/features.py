@@ -6,7 +6,6 @@ given a random dictionary, principal components and single neurons to choose fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from interp.activations import Store
 from interp.decoders.base import Readings, ranked
 from interp.errors import unknown
 from interp.models.address import Address
+from interp.runtime.progress import Progress
 from interp.sae.dictionaries import NAMES, Dictionary, SAEDictionary, baseline
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class FeatureReadout:
         k: int = 16,
         samples: int = 100_000,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._given = None if isinstance(dictionary, str) else dictionary
         if self._given is None and dictionary not in NAMES:

@@ -22,6 +22,7 @@ from interp.decoders.low_rank import RANK, AdaptedWriter
 from interp.decoders.writer import Vocabulary, Writer, taught_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
+from interp.runtime.progress import Progress
 from interp.traces import Trace
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Oracle:
         batch_size: int = 128,
         learning_rate: float = 2e-3,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         reasoner: Reasoner | None = None,
         rank: int = RANK,
     ) -> None:

@@ -10,7 +10,7 @@ problem's; both are modes here, because a question alone may give a step away.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -30,6 +30,7 @@ from interp.decoders.writer import Vocabulary, Writer, taught_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -71,7 +72,7 @@ class Verbalizer:
         batch_size: int = 128,
         learning_rate: float = 2e-3,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         reasoner: Reasoner | None = None,
         rank: int = RANK,
     ) -> None:

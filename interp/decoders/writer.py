@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interp.errors import CotlensError
 from interp.runtime.hardware import mixed_precision, training_attention
+from interp.runtime.progress import Progress
 
 PAD, EOS, UNKNOWN, THOUGHT = "<pad>", "<eos>", "<unk>", "<thought>"
 SPECIAL = (PAD, EOS, UNKNOWN, THOUGHT)
@@ -223,7 +224,7 @@ def train_writer(
     batch_size: int,
     learning_rate: float,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Teach `writer` to write `texts` after `prompts`, in shuffled epochs. Raises `CotlensError` when it diverges."""
     prompt, text = writer.prompt_ids(prompts), writer.text_ids(texts)

@@ -27,17 +27,18 @@ from interp.reasoners.curriculum import Taught
 from interp.reasoners.interventions import BatchState, intervening
 from interp.reasoners.monitor import MonitorRun
 from interp.reasoners.options import LoopHook, ThinkOptions
-from interp.reasoners.replayer import Progress, ReplayBatch, ReplayHook, Replays
+from interp.reasoners.replayer import ReplayBatch, ReplayHook, Replays
 from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout, Row
 from interp.reasoners.segmentation import segmented
 from interp.reasoners.vocabulary import Vocabulary
+from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LoopHook", "Progress", "Reasoner", "ReplayBatch", "ReplayHook"]
+__all__ = ["LoopHook", "Reasoner", "ReplayBatch", "ReplayHook"]
 
 
 class Reasoner(Taught, Vocabulary, Replays, ABC):

@@ -16,9 +16,8 @@ from interp.errors import checked_count
 from interp.models.fast_model import StopForward
 from interp.models.moving import to_device
 from interp.reasoners.interventions import BatchState, Intervention, intervening
+from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-    from interp.reasoners.base import Progress
+    from interp.runtime.progress import Progress
+
 
 _META = "thinking.json"
 

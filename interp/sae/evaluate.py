@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from interp.activations.store import THINKING
 from interp.activations.targets import structures
 from interp.errors import UsageError
 from interp.models.address import Address
+from interp.runtime.progress import StageProgress
 from interp.sae.concepts import TARGETS, concepts_of
 from interp.sae.dictionaries import Dictionary, SAEDictionary, baseline
 from interp.sae.load import address_of
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 TWIN = "random_init"
 # Above this share of unmoved answers, replacing an activation by its mean is no test of what replaces it.
 _UNMOVED = 0.98
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def evaluate(
     channels: Sequence[str] = THINKING,
     sink_factor: float = SINK_FACTOR,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Evaluation:
     """Everything about `sae` on the rows of `store` whose structures are held out by the split of `seed`.
 

@@ -17,13 +17,14 @@ from interp.activations import Store
 from interp.activations.targets import structures
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
+from interp.runtime.progress import Progress
 from interp.sae.concepts import TARGETS, concepts_of
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.naming import CERTAIN, NAMED, enrichment
 from interp.sae.rows import Batches, select
 from interp.sae.settings import SAESettings
 from interp.sae.single_features import best_f1, f1_scores
-from interp.sae.train import Progress, fit, with_options
+from interp.sae.train import fit, with_options
 from interp.statistics.intervals import q_values
 from interp.statistics.splits import grouped_split
 

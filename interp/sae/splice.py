@@ -6,7 +6,7 @@ the loop as they never do on replay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from interp.activations.targets import structures
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Edit, Intervention
+from interp.runtime.progress import Progress
 from interp.sae.dictionaries import Dictionary
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Channel
@@ -38,7 +39,7 @@ def spliced(
     mean: Float32[np.ndarray, " d"],
     *,
     batch_size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Think the problems of `rows` again, with each dictionary at `address` at the positions of `rows`.
 

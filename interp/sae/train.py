@@ -17,6 +17,7 @@ from interp.activations import Store
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 from interp.sae.rows import Batches, batches_of
 from interp.sae.settings import SAESettings
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import torch
     from sae_lens import SAE
 
-Progress = Callable[[int, int], None]
 _NORM_BATCHES = 8  # read before training starts, to bring inputs to SAELens's expected norm
 _CHECKPOINTS = 10  # in one training
 _WHOLE = "settings.json"  # written last, so a checkpoint without it was cut off

@@ -20,12 +20,13 @@ from interp.activations.targets import structures
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.load import load_sae, save_sae
 from interp.sae.quality import explained_variance, sparsity
 from interp.sae.rows import SINK_FACTOR, Mask, select
 from interp.sae.settings import SAESettings
-from interp.sae.train import Progress, train_sae
+from interp.sae.train import train_sae
 from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:

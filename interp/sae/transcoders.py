@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,11 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
+from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder
-
-Progress = Callable[[int, int], None]
 
 
 def train_transcoder(

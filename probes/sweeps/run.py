@@ -9,7 +9,7 @@ finished units are kept there and the same sweep run again computes only what is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
 from interp.runtime.engines import executor
 from interp.runtime.files import commit, explained
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
 from probes.sweeps import controls as ladder
 from probes.sweeps.blocks import MIN_ROWS, blocks, cache_store, left_out
@@ -29,7 +30,6 @@ from probes.sweeps.fit import ESTIMATORS
 from probes.sweeps.results import Sweep
 from probes.sweeps.unit import Unit, run_unit
 
-Progress = Callable[[int, int], None]
 _UNITS = "units"
 
 

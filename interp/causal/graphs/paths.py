@@ -19,9 +19,9 @@ from torch import Tensor
 
 from interp.causal.graphs.attribution import FEATURE, AttributionGraph, attribute, prune
 from interp.causal.graphs.replacement import agreement, predicting
-from interp.causal.patching import Progress
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.patching import Progress
 from interp.models.moving import on
+from interp.runtime.progress import Progress
 from interp.sae.transcoders import active, explained, train_transcoder
 from interp.traces import Channel, Trace, TraceSet
 

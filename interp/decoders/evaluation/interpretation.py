@@ -7,7 +7,7 @@ section 4.3, reports the same reconstruction without these controls).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,12 @@ from interp.decoders.sites import other_problem, step_rows
 from interp.decoders.verbalizer import MODES, Mode, ReadAt, Verbalizer
 from interp.errors import UsageError
 from interp.models.address import Address
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 
 # Read with another problem's thought, though fitted with the right ones: what the text takes from the thought.
 SWAPPED = "another problem's latent"
-Progress = Callable[[int, int], None]
 
 
 def step_thoughts(store: Store) -> tuple[pd.DataFrame, np.ndarray]:

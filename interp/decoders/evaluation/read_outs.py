@@ -7,7 +7,7 @@ reading the latents of another problem.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,13 +36,12 @@ from interp.decoders.sites import (
     try_sites,
 )
 from interp.errors import unknown
+from interp.runtime.progress import StageProgress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def decode(
     seed: int = 0,
     top_k: int = 3,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **options: Any,
 ) -> ReadOuts:
     """Read the value of every step of every trace of `store` with each of `methods`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from interp.problems import task as make_task
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 from interp.runtime.files import commit, explained
+from interp.runtime.progress import TrainingProgress
 from interp.statistics.intervals import grouped_mean_interval
 
-Progress = Callable[[str, int, int, float], None]
 EXAM_SEED = 2026
 
 
@@ -30,7 +29,7 @@ def train_organism(
     name: str,
     seed: int,
     out: Path,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     *,
     device: str = "cpu",
     keep_every: int | None = None,
@@ -103,7 +102,7 @@ def examine(made: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str,
 def _trained(
     made: Recipe,
     seed: int,
-    progress: Progress | None,
+    progress: TrainingProgress | None,
     out: Path,
     device: str = "cpu",
     keep_every: int | None = None,
@@ -112,7 +111,9 @@ def _trained(
     return train(made, seed, initial=initial, progress=progress, folder=out, device=device, keep_every=keep_every)
 
 
-def initial_of(made: Recipe, seed: int, out: Path, progress: Progress | None = None, device: str = "cpu") -> Any:
+def initial_of(
+    made: Recipe, seed: int, out: Path, progress: TrainingProgress | None = None, device: str = "cpu"
+) -> Any:
     """The model that `made` starts from, of the same seed, trained first where it is not there yet; None if fresh."""
     if not made.initial:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from interp.organisms.training.train import train
 from interp.problems import task as make_task
 from interp.problems.base import Split, Task, split_of, structure_hash
 from interp.reasoners import Reasoner
+from interp.runtime.progress import TrainingProgress
 
-Progress = Callable[[str, int, int, float], None]
 _UPDATES, _BATCH, _LEARNING_RATE, _NOISE, _HIDDEN = 800, 512, 2e-3, 0.4, 256
 _DRAWN = 40_000
 
 
-def train_concepts(recipe: Recipe, seed: int, out: Path, progress: Progress | None = None) -> None:
+def train_concepts(recipe: Recipe, seed: int, out: Path, progress: TrainingProgress | None = None) -> None:
     """Train the autoencoder, then `recipe`'s predictor with it frozen, and write both into `out`."""
     autoencoder = train_autoencoder(recipe, seed, progress)
     model = initial_of(recipe, seed, out, progress) or new_model(recipe, len(tokenizer_of(recipe)), seed)
@@ -35,7 +35,7 @@ def train_concepts(recipe: Recipe, seed: int, out: Path, progress: Progress | No
     autoencoder.save(out)
 
 
-def train_autoencoder(recipe: Recipe, seed: int, progress: Progress | None = None) -> StepAutoencoder:
+def train_autoencoder(recipe: Recipe, seed: int, progress: TrainingProgress | None = None) -> StepAutoencoder:
     """An autoencoder of the step texts of `recipe`'s task, trained on those of the train split.
 
     A text's split is its own (`step_texts`), so reconstruction can be measured on texts never trained on.

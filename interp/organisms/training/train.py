@@ -31,8 +31,8 @@ from interp.problems.base import Problem
 from interp.reasoners import REASONERS
 from interp.reasoners.lessons import LessonBatch, collate
 from interp.runtime.hardware import mixed_precision, training_attention
+from interp.runtime.progress import TrainingProgress
 
-Progress = Callable[[str, int, int, float], None]
 # A loss of a recipe's own: the model in training, the batch, and how much of the stage is done (0 to 1).
 Loss = Callable[[Any, LessonBatch, float], torch.Tensor]
 _REPORT_EVERY = 10
@@ -43,7 +43,7 @@ def train(
     seed: int,
     *,
     initial: Any = None,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     folder: Path | None = None,
     device: str = "cpu",
     keep_every: int | None = None,
@@ -66,7 +66,7 @@ class _Training:
         recipe: Recipe,
         seed: int,
         initial: Any,
-        progress: Progress | None,
+        progress: TrainingProgress | None,
         folder: Path | None,
         device: str,
         keep_every: int | None,
