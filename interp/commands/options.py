@@ -1,39 +1,163 @@
-"""Options that several commands share: said once, as the fields of a dataclass."""
+"""Options that several commands share, and options that have a new name."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import sys
+import types
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from interp.errors import UsageError
+
+REMOVED_IN = "0.3"
+_EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class OldName:
+    """A former name of an option, which keeps working for one version and prints a warning.
+
+    Write it after `typer.Option` in the annotation, and decorate the command with `with_options`:
+
+        @app.command("train")
+        @with_options
+        def train(
+            channels: Annotated[list[str] | None, typer.Option(help="..."), OldName("--channel")] = None,
+            size: Annotated[str, typer.Option(help="..."), OldName("--quick", value="quick")] = "normal",
+        ) -> None: ...
+
+    The old name is not shown by `--help`. It takes the same values, may be repeated where the new one may,
+    and has its own environment variable as before. It also works in a dataclass of options.
+
+    Attributes:
+        name: The old option, such as "--channel".
+        value: The value that the new option gets, where the old one was a flag.
+    """
+
+    name: str
+    value: Any = None
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command, in place of each parameter that is a dataclass, that one's fields as options, and fill it in.
+    """Expand the dataclass parameters of a Typer command into options, and keep old option names working.
 
-    An option's default is what the parameter's own default says, so commands may share options and differ in defaults.
+    Each parameter whose type is a dataclass is replaced with one option for each field. The defaults come from the
+    parameter's own default, so commands can share options and differ in their defaults. Old names are declared
+    with `OldName`.
+
+    Args:
+        command: A Typer command function. Put this decorator below `@app.command()`.
+
+    Returns:
+        The function that Typer reads; it fills in the dataclasses and calls `command`.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
-    parameters = []
+    parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name not in groups:
             parameters.append(parameter.replace(annotation=hints[parameter.name]))
             continue
-        options = get_type_hints(groups[parameter.name], include_extras=True)
-        for each in fields(groups[parameter.name]):
-            default = getattr(parameter.default, each.name)
-            parameters.append(parameter.replace(name=each.name, annotation=options[each.name], default=default))
+        field_hints = get_type_hints(groups[parameter.name], include_extras=True)
+        for field in fields(groups[parameter.name]):
+            default = getattr(parameter.default, field.name)
+            parameters.append(parameter.replace(name=field.name, annotation=field_hints[field.name], default=default))
+    renames = [
+        _Rename(parameter, old)
+        for parameter in parameters
+        for old in getattr(parameter.annotation, "__metadata__", ())
+        if isinstance(old, OldName)
+    ]
+    defaults = {rename.new.name: rename.new.default for rename in renames}
+    # A required option is checked here and not by Typer, because its old name may fill it.
+    parameters = [
+        parameter.replace(annotation=_optional(parameter.annotation), default=None)
+        if defaults.get(parameter.name) is _EMPTY
+        else parameter
+        for parameter in parameters
+    ]
+    parameters += [rename.parameter() for rename in renames]
 
     @functools.wraps(command)
-    def run(**said: Any) -> Any:
-        filled = {
-            name: kind(**{each.name: said.pop(each.name) for each in fields(kind)}) for name, kind in groups.items()
+    def run(**values: Any) -> Any:
+        for rename in renames:
+            rename.apply(values)
+        for name, default in defaults.items():
+            if default is _EMPTY and values[name] is None:
+                raise UsageError(f"Missing option '{_option_name(name, hints)}'.")
+        objects = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
         }
-        return command(**said, **filled)
+        return command(**values, **objects)
 
     vars(run).pop("__wrapped__")
     vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Print on stderr that an option has a new name, in one line."""
+    print(f"warning: {old} is now {new}; the old name works until version {REMOVED_IN}", file=sys.stderr, flush=True)
+
+
+class _Rename:
+    """One old name of one option of a command."""
+
+    def __init__(self, new: inspect.Parameter, old: OldName) -> None:
+        self.new, self.old = new, old
+        # Typer makes the environment variable from the parameter's name, so the old name keeps its own.
+        self.name = old.name.lstrip("-").replace("-", "_")
+
+    def parameter(self) -> inspect.Parameter:
+        """The hidden option with the old name; None where it is not given."""
+        info = copy.copy(_option_info(self.new.annotation))
+        info.param_decls, info.hidden, info.help, info.show_default = (self.old.name,), True, None, False
+        base = bool if self.old.value is not None else get_args(self.new.annotation)[0]
+        annotation = Annotated[_none_or(base), info]
+        return self.new.replace(name=self.name, annotation=annotation, default=None)
+
+    def apply(self, values: dict[str, Any]) -> None:
+        """Move the old option's value, if there is one, to the new option, and print a warning."""
+        value = values.pop(self.name)
+        if value is None or value == [] or (self.old.value is not None and not value):
+            return
+        name = self.new.name
+        new_option = _option_name(name, {name: self.new.annotation})
+        current, default = values[name], self.new.default
+        if isinstance(value, list):
+            value = [*(current or []), *value]
+        elif current is not None and current != (None if default is _EMPTY else default):
+            raise UsageError(f"expected {new_option} or its old name {self.old.name}, got both; leave the old one out.")
+        warn_renamed(self.old.name, new_option if self.old.value is None else f"{new_option} {self.old.value}")
+        values[name] = value if self.old.value is None else self.old.value
+
+
+def _option_info(annotation: Any) -> Any:
+    """The `typer.Option` of an annotation."""
+    return next(part for part in annotation.__metadata__ if hasattr(part, "param_decls"))
+
+
+def _option_name(name: str, hints: dict[str, Any]) -> str:
+    """An option as people type it."""
+    declared = _option_info(hints[name]).param_decls if name in hints else ()
+    return next((text for text in declared or () if text.startswith("--")), "--" + name.replace("_", "-"))
+
+
+def _none_or(base: Any) -> Any:
+    """`base`, or None."""
+    is_optional = get_origin(base) in (Union, types.UnionType) and type(None) in get_args(base)
+    return base if is_optional else base | None
+
+
+def _optional(annotation: Any) -> Any:
+    """The annotation of an option, with None allowed."""
+    base, *metadata = get_args(annotation)
+    return Annotated[(_none_or(base), *metadata)]
