@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-import typer
-
 from interp.errors import UsageError
 
 REMOVED_IN = "0.3"

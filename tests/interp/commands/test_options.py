@@ -32,7 +32,7 @@ def run(*arguments: str) -> dict:
         ] = "normal",
         count: Annotated[int, typer.Option(), OldName("--number")] = 3,
         method: Annotated[str, typer.Option(), OldName("--how")] = "probe",
-        choice: Choice = Choice(depth=5),  # noqa: B008
+        choice: Choice = Choice(depth=5),
     ) -> None:
         values.update(channels=channels, size=size, count=count, method=method, choice=choice)
 
