@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.activations.store import place_key
+from interp.activations.source import place_key
 from interp.runtime import palette
 
 _CONTROLS = ("question_only", "other_problem", "shuffled_labels", "random_init")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from interp.activations import Store, capture
+    from interp.activations import Recording, Store, capture, record
     from interp.causal.evaluation import evaluate
     from interp.causal.interchange import interchange
     from interp.decoders.evaluation.read_outs import ReadOuts, decode
@@ -24,6 +24,7 @@ __all__ = [
     "Problem",
     "ReadOuts",
     "Reasoner",
+    "Recording",
     "Store",
     "Trace",
     "TraceSet",
@@ -33,6 +34,7 @@ __all__ = [
     "interchange",
     "load",
     "random_init",
+    "record",
     "task",
 ]
 _HOMES = {
@@ -41,6 +43,7 @@ _HOMES = {
     "Problem": "interp.problems",
     "ReadOuts": "interp.decoders.evaluation.read_outs",
     "Reasoner": "interp.reasoners",
+    "Recording": "interp.activations.recording",
     "Store": "interp.activations.store",
     "Trace": "interp.traces",
     "TraceSet": "interp.traces",
@@ -50,6 +53,7 @@ _HOMES = {
     "interchange": "interp.causal.interchange",
     "load": "interp.loading.load",
     "random_init": "interp.loading.load",
+    "record": "interp.activations.recording",
     "task": "interp.problems",
 }
 

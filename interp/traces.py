@@ -33,6 +33,10 @@ class Channel(StrEnum):
     PAD = "pad"
 
 
+# The channels of thoughts, visible or latent.
+THINKING = (Channel.THOUGHT, Channel.LATENT)
+
+
 @dataclass(frozen=True)
 class Trace:
     """One reasoner on one problem; every list has one entry for each position.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.decoders.base import Readings, ranked
 from interp.decoders.sites import STEP_TEXT
 from interp.models.address import Address
@@ -18,11 +18,11 @@ class ProbeDecoder:
 
     name = "probe"
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> ProbeDecoder:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> ProbeDecoder:
         self.probe_ = RidgeProbe().fit(store.acts(address, rows), np.asarray(targets, dtype=str))
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         return ranked(self.probe_.predict_proba(store.acts(address, rows)), self.probe_.classes_, top_k)
 
 
@@ -36,9 +36,11 @@ class StepEmbeddingDecoder:
     name = "step_embedding"
     says = STEP_TEXT
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> StepEmbeddingDecoder:
+    def fit(
+        self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray
+    ) -> StepEmbeddingDecoder:
         self.probe_ = StepEmbeddingProbe().fit(store.acts(address, rows), np.asarray(targets, dtype=str))
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         return ranked(self.probe_.predict_proba(store.acts(address, rows)), self.probe_.classes_, top_k)

@@ -21,7 +21,7 @@ from benchmarks.growth_figure import figure, keep
 from benchmarks.harness import RESULTS
 from interp.activations import layout
 from interp.activations.mapping import MappedRows
-from interp.activations.record import gather
+from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.models.address import Address
 from interp.reasoners.base import ReplayBatch

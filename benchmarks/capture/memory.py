@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.capture.small_model import SmallModel
-from interp.activations.record import gather
+from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.models.fast_model import fast_model
 

@@ -14,7 +14,7 @@ from benchmarks.capture.small_model import SmallModel
 from benchmarks.harness import interleaved, ratio
 from interp.activations import capture
 from interp.activations.loop import think_and_record
-from interp.activations.record import gather
+from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.models.cache import run_cached
 

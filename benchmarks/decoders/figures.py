@@ -7,7 +7,6 @@ one is best is decided on validation problems. What is not there is noted.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import interp
 from benchmarks.decoders.measures import ORGANISMS, figures
 from benchmarks.decoders.transfer import Taken, journeys, source_of
 from benchmarks.harness import keep
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.causal.evaluation import Evaluation, evaluate
 from interp.decoders.evaluation.calibration import abstaining, calibration_error, threshold_for
@@ -132,27 +132,23 @@ def _organism(unit: Unit) -> dict[str, Any]:
         reasoner = interp.load(unit.source)
         problems = reasoner.task.generate(unit.n, seed=SEED, split="test")
         traces = timed("think", lambda: reasoner.think(problems, batch_size=256))
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "store"
-            store = timed("capture", lambda: interp.capture(reasoner, traces, channels=["latent", "special"], out=out))
-            race = timed("race", lambda: evaluate(store, RACE, reasoner=reasoner, seeds=SPLITS, causal=False))
-            rest = [method for method in unit.methods if method not in RACE]
-            settings = {
-                "verbalizer": {"updates": VERBALIZED.get(unit.name, UPDATES)},
-                "oracle": {"updates": ORACLE_UPDATES},
-            }
-            # The probe comes along because slow decoders read where it does.
-            wide = (
-                timed(
-                    "rest", lambda: evaluate(store, ["probe", *rest], reasoner=reasoner, edits=120, settings=settings)
-                )
-                if rest
-                else None
-            )
-            lenses = timed("lenses", lambda: _lenses(reasoner, store)) if rest else {"lenses": [], "lens_transfer": []}
-            return plain(
-                _found(unit, traces.accuracy, race, wide) | lenses | {"cpu_seconds": seconds, "settings": settings}
-            )
+        store = timed("capture", lambda: interp.record(reasoner, traces, channels=["latent", "special"]))
+        race = timed("race", lambda: evaluate(store, RACE, reasoner=reasoner, seeds=SPLITS, causal=False))
+        rest = [method for method in unit.methods if method not in RACE]
+        settings = {
+            "verbalizer": {"updates": VERBALIZED.get(unit.name, UPDATES)},
+            "oracle": {"updates": ORACLE_UPDATES},
+        }
+        # The probe comes along because slow decoders read where it does.
+        wide = (
+            timed("rest", lambda: evaluate(store, ["probe", *rest], reasoner=reasoner, edits=120, settings=settings))
+            if rest
+            else None
+        )
+        lenses = timed("lenses", lambda: _lenses(reasoner, store)) if rest else {"lenses": [], "lens_transfer": []}
+        return plain(
+            _found(unit, traces.accuracy, race, wide) | lenses | {"cpu_seconds": seconds, "settings": settings}
+        )
     except CotlensError as error:
         return {"organism": unit.name, "seed": unit.seed, "error": str(error).replace(unit.source, unit.label)}
 
@@ -219,7 +215,7 @@ def calibration(found: Evaluation, method: str) -> dict[str, Any]:
     }
 
 
-def _lenses(reasoner: interp.Reasoner, store: interp.Store) -> dict[str, Any]:
+def _lenses(reasoner: interp.Reasoner, store: ActivationSource) -> dict[str, Any]:
     """KL of both lenses at every address on held-out problems, and a translator taken between kinds of positions."""
     split = grouped_split(structures(store, store.index), 0)
     train, test = store.index[split.train], store.index[split.test]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,17 +40,16 @@ class Taken:
         """The table of `interp.decoders.evaluation.transfer`, as plain values, or the `error` that kept it from being taken."""
         told = {"differs": self.differs, "from": self.names[0], "to": self.names[1]}
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                stores, home = [], None
-                for name, source in zip(("home", "other"), self.sources, strict=True):
-                    reasoner = interp.load(source)
-                    home = home or reasoner
-                    traces = reasoner.think(reasoner.task.generate(self.n, seed=SEED, split="test"), batch_size=256)
-                    channels = ["latent", "thought", "special"]
-                    stores.append(interp.capture(reasoner, traces, channels=channels, out=Path(folder) / name))
-                read = decode(stores[0], METHODS, reasoner=home, samples=60_000)
-                rows = plain(transfer(read, stores[1]).to_dict("records"))
-                return told | {"rows": [row | {"note": self._by_name(row["note"])} for row in rows]}
+            stores, home = [], None
+            for source in self.sources:
+                reasoner = interp.load(source)
+                home = home or reasoner
+                traces = reasoner.think(reasoner.task.generate(self.n, seed=SEED, split="test"), batch_size=256)
+                channels = ["latent", "thought", "special"]
+                stores.append(interp.record(reasoner, traces, channels=channels))
+            read = decode(stores[0], METHODS, reasoner=home, samples=60_000)
+            rows = plain(transfer(read, stores[1]).to_dict("records"))
+            return told | {"rows": [row | {"note": self._by_name(row["note"])} for row in rows]}
         except CotlensError as error:
             return told | {"error": self._by_name(str(error))}
 

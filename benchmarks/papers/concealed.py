@@ -134,40 +134,36 @@ def scored(found: Detection, truth: np.ndarray, groups: np.ndarray) -> dict[str,
 
 def thought_states(reasoner: Reasoner, traces: TraceSet) -> dict[int, dict[str, Any]]:
     """For each thought: the traces that have it, and the residual stream there by address, rows x d_model."""
-    from interp.activations.record import record
-    from interp.activations.rows import index_of
-    from interp.models.address import resolve
+    from interp.activations import record
 
-    addresses = resolve(reasoner.model, "resid")
-    index = index_of(traces, ["thought", "latent"], len(traces))
-    acts = record(reasoner, traces, addresses, index, batch_size=256)
+    recording = record(reasoner, traces, channels=["thought", "latent"], batch_size=256, shard_size=len(traces))
+    thoughts = recording.index[recording.index["thought"] > 0]
     return {
         int(thought): {
             "trace": part["trace"].to_numpy(),
-            "acts": {str(address): acts[address][part["row"].to_numpy()] for address in addresses},
+            "acts": {str(address): recording.acts(address, part) for address in recording.addresses},
         }
-        for thought, part in index[index["thought"] > 0].groupby("thought")
+        for thought, part in thoughts.groupby("thought")
     }
 
 
 def _swaps(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
     """How often the last word becomes the twin's when the twin's states stand at all thoughts, by address."""
-    from interp.activations.record import record
-    from interp.activations.rows import index_of
-    from interp.models.address import resolve
+    from interp.activations import record
     from interp.reasoners.interventions import Intervention, replace_with
 
     some = traces[: 2 * SWAPS]
-    index = index_of(some, ["thought", "latent"], len(some))
+    recording = record(reasoner, some, channels=["thought", "latent"], batch_size=256, shard_size=len(some))
+    index = recording.index
     rows = index[index["thought"] > 0]
-    addresses = resolve(reasoner.model, "resid")
-    acts = record(reasoner, some, addresses, index, batch_size=256)
-    places = zip(index["trace"], index["position"], strict=True)
-    by_place = dict(zip(places, index["row"], strict=True))
-    donors = [by_place[trace ^ 1, position] for trace, position in zip(rows["trace"], rows["position"], strict=True)]
+    by_place = {place: row for row, place in enumerate(zip(index["trace"], index["position"], strict=True))}
+    donors = np.array(
+        [by_place[trace ^ 1, position] for trace, position in zip(rows["trace"], rows["position"], strict=True)]
+    )
     out = []
-    for address in addresses:
-        edit = Intervention(address, rows[["trace", "position"]].to_numpy(), replace_with(acts[address][donors]))
+    for address in recording.addresses:
+        states = recording.acts(address, donors)
+        edit = Intervention(address, rows[["trace", "position"]].to_numpy(), replace_with(states))
         after = reasoner.think([trace.problem for trace in some], batch_size=256, interventions=[edit])
         turned = [_last(new) == _last(twin) for new, twin in zip(after, _twins(some), strict=True)]
         values = [new.answer.split()[:1] == old.answer.split()[:1] for new, old in zip(after, some, strict=True)]

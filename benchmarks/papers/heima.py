@@ -8,9 +8,7 @@ without any latent and with another problem's. Last, whether the answer follows 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,15 +88,12 @@ def _interpreted(
 
     problems = reasoner.task.generate(FULL_INTERPRETED if full else N_INTERPRETED, seed=SEED + 1, split="test")
     traces = reasoner.think(problems, batch_size=256)
-    with tempfile.TemporaryDirectory() as folder:
-        store = interp.capture(
-            reasoner, traces, sites="final", channels=["special", "latent"], out=Path(folder) / "store"
-        )
-        found = []
-        for mode in modes:
-            updates = FULL_UPDATES if full else UPDATES
-            found.append(interpretations(store, modes=[mode], read_at=read_at, updates=updates))
-            done()
+    store = interp.record(reasoner, traces, sites="final", channels=["special", "latent"])
+    found = []
+    for mode in modes:
+        updates = FULL_UPDATES if full else UPDATES
+        found.append(interpretations(store, modes=[mode], read_at=read_at, updates=updates))
+        done()
     return pd.concat(found).assign(organism=name)
 
 
@@ -107,9 +102,8 @@ def _swapped(reasoner: Reasoner, n: int) -> pd.DataFrame:
 
     problems: list[Problem] = reasoner.task.generate(n, seed=SEED + 2, split="test")
     traces = reasoner.think(problems, batch_size=256)
-    with tempfile.TemporaryDirectory() as folder:
-        store = interp.capture(reasoner, traces, sites="resid_post", channels=["latent"], out=Path(folder) / "store")
-        return swap_thoughts(reasoner, store)
+    store = interp.record(reasoner, traces, sites="resid_post", channels=["latent"])
+    return swap_thoughts(reasoner, store)
 
 
 class _Steps:

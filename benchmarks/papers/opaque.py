@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +15,7 @@ from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
-    from interp.activations import Store
+    from interp.activations import ActivationSource
     from interp.problems import Problem
     from interp.reasoners import Reasoner
 
@@ -46,11 +44,10 @@ def examine(reasoner: Reasoner, problems: list[Problem]) -> Opaque:
     problems.
     """
     traces = reasoner.think(problems, batch_size=256)
-    with tempfile.TemporaryDirectory() as folder:
-        store = interp.capture(reasoner, traces, out=Path(folder) / "store", channels=["latent", "special"])
-        readings = lens_readings(reasoner, store)
-        readouts = interp.decode(store, methods=["probe"], reasoner=reasoner, seed=SEED)
-        swapped = interp.interchange(reasoner, store.traces, readouts, method="probe", seed=SEED)
+    store = interp.record(reasoner, traces, channels=["latent", "special"])
+    readings = lens_readings(reasoner, store)
+    readouts = interp.decode(store, methods=["probe"], reasoner=reasoner, seed=SEED)
+    swapped = interp.interchange(reasoner, store.traces, readouts, method="probe", seed=SEED)
     lens = lens_table(readings[readings["part"] == "test"])
     tried = lens_table(readings[readings["part"] == "val"])
     chosen = tried.loc[tried["top1"].idxmax(), ["address", "thought", "value"]]
@@ -59,7 +56,7 @@ def examine(reasoner: Reasoner, problems: list[Problem]) -> Opaque:
     return Opaque(lens, best, readouts.scores(), follow[follow["step"] == 0].reset_index(drop=True))
 
 
-def lens_readings(reasoner: Reasoner, store: Store) -> pd.DataFrame:
+def lens_readings(reasoner: Reasoner, store: ActivationSource) -> pd.DataFrame:
     """What the lens says at every address of every thought, and of the begin marker as thought 0.
 
     One row for each reading, with columns address, thought, said, values (of all steps of its problem), structure, part (of the split).

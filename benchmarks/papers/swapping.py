@@ -18,12 +18,12 @@ from interp.reasoners.interventions import Intervention, replace_with
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
-    from interp.activations import Store
+    from interp.activations import ActivationSource
     from interp.reasoners import Reasoner
     from interp.traces import Trace
 
 
-def swap_thoughts(reasoner: Reasoner, store: Store, *, seed: int = 0, batch_size: int = 256) -> pd.DataFrame:
+def swap_thoughts(reasoner: Reasoner, store: ActivationSource, *, seed: int = 0, batch_size: int = 256) -> pd.DataFrame:
     """Swap each thought in turn, then all of them, for those of a donor with as many steps, while thinking.
 
     A position may hold the value of its own step or already that of the next one, so both implied answers stand
@@ -36,7 +36,7 @@ def swap_thoughts(reasoner: Reasoner, store: Store, *, seed: int = 0, batch_size
     addresses = [a for a in store.addresses if a.hook == "hook_out" and a.layer is not None]
     if len(addresses) != reasoner.model.cfg.n_layers:
         raise UsageError(
-            f"swapping needs every block's output, but {store.path} holds {len(addresses)}; capture resid."
+            f"swapping needs every block's output, but {store.name} holds {len(addresses)}; capture resid."
         )
     problems = store.traces.problems
     lengths = [problem.n_steps for problem in problems]

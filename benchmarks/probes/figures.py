@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import torch
 
 import interp
 import probes
@@ -15,6 +16,7 @@ from benchmarks.harness import RESULTS, interleaved, keep, ratio
 from benchmarks.probes.contests import CONTESTS
 from benchmarks.probes.growth import grow, keep_figure, summary
 from benchmarks.probes.sweep import sweep_over_sklearn
+from interp.activations import Recording
 from interp.runtime.console import Bars, plain
 from interp.statistics.measures import report
 
@@ -61,40 +63,35 @@ def _streamed() -> dict[str, Any]:
 
 def _noise(progress: Any) -> dict[str, Any]:
     """The share of sweeps over pure noise that find anything at q < 0.05, with a 95 % interval."""
-    import tempfile
-
     from scipy.stats import binomtest
 
     reasoner = interp.load("chain-coconut")
     traces = reasoner.think(reasoner.task.generate(300, seed=0, split="test"), batch_size=300)
     hits = 0
-    with tempfile.TemporaryDirectory() as folder:
-        store = interp.capture(reasoner, traces, sites="resid", out=f"{folder}/store")
-        for number in range(SWEEPS):
-            noisy = _NoiseStore(store.path, number)
-            found = probes.sweep(
-                noisy,
-                ["value_1", "value_2"],
-                places=["begin", "thought 1", "thought 2"],
-                controls="none",
-                seeds=[number],
-            )
-            hits += bool((found.table()["q"] < 0.05).any())
-            progress(number + 1, SWEEPS)
+    recording = interp.record(reasoner, traces, sites="resid")
+    for number in range(SWEEPS):
+        noisy = _Noise(recording, number)
+        found = probes.sweep(
+            noisy,
+            ["value_1", "value_2"],
+            places=["begin", "thought 1", "thought 2"],
+            controls="none",
+            seeds=[number],
+        )
+        hits += bool((found.table()["q"] < 0.05).any())
+        progress(number + 1, SWEEPS)
     interval = binomtest(hits, SWEEPS).proportion_ci()
     return {"value": hits / SWEEPS, "ci": [interval.low, interval.high], "n": SWEEPS, "note": "30 cells a sweep"}
 
 
-class _NoiseStore(interp.Store):
-    """A store whose activations are drawn anew, the same for the same row and address."""
+class _Noise(Recording):
+    """A recording whose activations are drawn anew, the same for the same row and address."""
 
-    def __init__(self, path: Any, seed: int) -> None:
-        super().__init__(path)
-        self._seed = seed
-
-    def acts(self, address: Any, rows: Any = None, *, out: Any = None) -> np.ndarray:
-        rows = self.index if rows is None else rows
-        rng = np.random.default_rng([self._seed, self.addresses.index(self.address(address))])
-        table = rng.normal(size=(len(self.traces), 64, 64)).astype(np.float32)  # traces x positions x width
-        found = table[rows["trace"].to_numpy(), rows["position"].to_numpy()]
-        return found if out is None else np.take(found, np.arange(len(found)), axis=0, out=out)
+    def __init__(self, recording: Recording, seed: int) -> None:
+        acts = {}
+        for number, address in enumerate(recording.addresses):
+            rng = np.random.default_rng([seed, number])
+            table = rng.normal(size=(len(recording.traces), 64, 64)).astype(np.float32)  # traces x positions x width
+            rows = recording.index
+            acts[address] = torch.from_numpy(table[rows["trace"].to_numpy(), rows["position"].to_numpy()])
+        super().__init__(recording.reasoner, recording.traces, recording.index, recording.meta, acts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,18 +26,15 @@ def bench(repetitions: int, bars: Bars, organism: str = "chain31-coconut") -> di
     reasoner = interp.load(organism)
     with bars.stage("training side by side with SAELens") as progress:
         taken = speed(repetitions, progress)
-    with tempfile.TemporaryDirectory() as folder:
-        with bars.stage(f"{organism} thinks about {PROBLEMS} problems") as progress:
-            problems = reasoner.task.generate(PROBLEMS, seed=11, split="test")
-            traces = reasoner.think(problems, batch_size=256, progress=progress)
-            store = interp.capture(
-                reasoner, traces, sites="resid", channels=["latent"], out=Path(folder) / "store", batch_size=256
-            )
-        readouts = Readouts(store)
-        with bars.stage("single features where the value is read best"):
-            best = _best_site(readouts, reasoner, organism)
-        with bars.stage("single features at the middle layer") as progress:
-            middle = _middle(readouts, organism, progress)
+    with bars.stage(f"{organism} thinks about {PROBLEMS} problems") as progress:
+        problems = reasoner.task.generate(PROBLEMS, seed=11, split="test")
+        traces = reasoner.think(problems, batch_size=256, progress=progress)
+        store = interp.record(reasoner, traces, sites="resid", channels=["latent"], batch_size=256)
+    readouts = Readouts(store)
+    with bars.stage("single features where the value is read best"):
+        best = _best_site(readouts, reasoner, organism)
+    with bars.stage("single features at the middle layer") as progress:
+        middle = _middle(readouts, organism, progress)
     taken |= best["measures"] | middle["measures"]
     return keep("sae", plain(report("sae", taken)), best_site=plain(best["told"]), middle=plain(middle["told"]))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.sites import step_rows
 from interp.models.address import Address
@@ -43,7 +43,7 @@ TRIED: dict[str, dict[str, Any]] = {
 class Readouts:
     """The thoughts of a store and the value after each step, divided by structure into three parts."""
 
-    def __init__(self, store: Store, seed: int = 0) -> None:
+    def __init__(self, store: ActivationSource, seed: int = 0) -> None:
         self.store = store
         self.rows, self.gold = step_rows(store, 0)
         self.groups = structures(store, self.rows)

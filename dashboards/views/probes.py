@@ -12,7 +12,7 @@ from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
-from interp.activations.store import place_key
+from interp.activations.source import place_key
 from interp.runtime import palette
 from probes.sweeps.figures import layer_curve
 

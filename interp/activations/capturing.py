@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from interp.activations import layout
 from interp.activations.plan import Plan, plan
 from interp.activations.reloading import reload
@@ -20,6 +18,7 @@ from interp.activations.shards import (
     commit_shard,
     present,
     record_shard,
+    shard_ranges,
 )
 from interp.activations.store import Store, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count
@@ -119,10 +118,7 @@ def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
         raise UsageError(f"{out} is the memory of this process, which workers cannot reach. Use engine inline.")
     _open_folder(out, planned)
     done = {entry["shard"] for entry in layout.read_manifest(out)}
-    shards = planned.index["shard"].to_numpy()
-    starts = np.flatnonzero(np.diff(shards, prepend=-1))
-    owners = planned.index["trace"].to_numpy()
-    firsts = [0, *owners[starts[1:]].tolist(), len(planned.traces)]
+    ranges = shard_ranges(planned.index, len(planned.traces))
     computed = planned.meta["computed"]
     where = str(out if not is_local(out) else out.absolute())
     specs = [
@@ -130,19 +126,19 @@ def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
             store=where,
             config_hash=planned.meta["config_hash"],
             shard=shard,
-            first=firsts[shard],
-            last=firsts[shard + 1],
+            first=first,
+            last=last,
             batch_size=work.batch_size,
             threads=work.threads if inline or work.threads else 1,
             device=computed["device"],
             computed=computed["dtype"],
         )
-        for shard in range(len(starts))
+        for shard, (first, last) in enumerate(ranges)
         if shard not in done
     ]
-    finished = len(starts) - len(specs)
+    finished = len(ranges) - len(specs)
     if progress:
-        progress(finished, len(starts))
+        progress(finished, len(ranges))
     at_hand = InProcessInputs(planned.reasoner, planned.traces, planned.index)
     with present(where, planned.meta["config_hash"], at_hand):
         lines = _overlapped(specs) if inline else (line for _, line in made.map(capture_shard, specs))
@@ -151,7 +147,7 @@ def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
                 layout.append_line(out / layout.MANIFEST, line)
                 finished += 1
                 if progress:
-                    progress(finished, len(starts))
+                    progress(finished, len(ranges))
         finally:
             layout.collect_receipts(out)
     layout.write_manifest(out, sorted(layout.read_manifest(out), key=lambda line: line["shard"]))

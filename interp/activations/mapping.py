@@ -122,19 +122,31 @@ class Region:
             return None
 
     def take(self, rows: Int[np.ndarray, " n"], out: np.ndarray | None = None) -> Float32[np.ndarray, "n d"]:
-        """Rows by their number over all shards, which has to be one that is there; in `out` where it is given."""
-        import torch
-
+        """Return rows by their number over all shards, which must exist, in `out` where it is given."""
         if len(self._firsts) > 1:
             rows = rows + self._shifts[np.searchsorted(self._firsts, rows, side="right") - 1]
-        out = checked_out(out, len(rows), self._width)
-        # PyTorch's, for it copies rows on all threads that it may use; numpy's `take` on one.
-        there, wanted = torch.from_numpy(out), torch.from_numpy(np.ascontiguousarray(rows, np.int64))
-        if self._dtype == "F32":
-            torch.index_select(self._rows, 0, wanted, out=there)
-        else:
-            there.copy_(torch.index_select(self._rows, 0, wanted))
+        return take_rows(self._rows, rows, out)
+
+
+def take_rows(
+    tensor: torch.Tensor, rows: slice | Int[np.ndarray, " n"], out: np.ndarray | None = None
+) -> Float32[np.ndarray, "n d"]:
+    """Return the chosen rows of a tensor on the CPU as float32, in `out` where it is given."""
+    import torch
+
+    count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+    out = checked_out(out, count, tensor.shape[1])
+    target = torch.from_numpy(out)
+    if isinstance(rows, slice):
+        target.copy_(tensor[rows])
         return out
+    # PyTorch copies rows on all threads that it may use, NumPy's `take` on one.
+    numbers = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
+    if tensor.dtype == torch.float32:
+        torch.index_select(tensor, 0, numbers, out=target)
+    else:
+        target.copy_(torch.index_select(tensor, 0, numbers))
+    return out
 
 
 def _places(shards: Sequence[Shard], row: int) -> list[int]:

@@ -56,7 +56,7 @@ class Plan:
 
     def estimate(self) -> dict[str, Any]:
         """Rows, shards, bytes, and the seconds that one worker will need, timed on the first few traces."""
-        from interp.activations.record import gather
+        from interp.activations.replaying import gather
 
         some = self.traces[: min(_TIMED_TRACES, self.meta["shard_size"])]
         part = self.index[self.index["trace"] < len(some)]

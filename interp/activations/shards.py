@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from interp.activations import layout
-from interp.activations.record import gather
 from interp.activations.reloading import reload
+from interp.activations.replaying import gather
 from interp.activations.store import Store
 from interp.errors import StoreError
 from interp.models.address import Address
@@ -89,17 +90,39 @@ def record_shard(spec: ShardSpec) -> Buffers:
         reasoner, traces = at_hand.reasoner, at_hand.traces[spec.first : spec.last]
         shards = at_hand.index["shard"].to_numpy()
         index = at_hand.index.iloc[slice(*np.searchsorted(shards, [spec.shard, spec.shard + 1]))]
-    index = index.assign(trace=index["trace"] - spec.first)
     addresses = [Address(name) for name in meta["addresses"]]
-    options: dict[str, Any] = {"batch_size": spec.batch_size}
     with _threads(spec.threads):
-        found = gather(reasoner, traces, addresses, index, dtype=getattr(torch, meta["dtype"]), **options)
-        for address, rows in found.items():
-            # A sum is one pass over the rows; only where it is not finite are they looked at one by one.
-            if not torch.isfinite(rows.sum(dtype=torch.float32)) and not torch.isfinite(rows).all():
-                exact = gather(reasoner, traces, [address], index, **options)[address]
-                _refuse(address, rows, exact, index, spec.first, meta["dtype"])
-    return found
+        return record_rows(reasoner, traces, addresses, index, spec.first, meta["dtype"], spec.batch_size)
+
+
+def record_rows(
+    reasoner: Reasoner,
+    traces: TraceSet,
+    addresses: Sequence[Address],
+    index: pd.DataFrame,
+    first: int,
+    dtype: str,
+    batch_size: int,
+) -> Buffers:
+    """Replay the traces of one shard and return its rows by address, in `dtype` on the CPU.
+
+    `first` is the number of the shard's first trace in `index`. Raises `StoreError` on NaN and overflow.
+    """
+    index = index.assign(trace=index["trace"] - first)
+    buffers = gather(reasoner, traces, addresses, index, dtype=getattr(torch, dtype), batch_size=batch_size)
+    for address, rows in buffers.items():
+        # One sum is cheaper than a check of every number, and finite where all of them are.
+        if not torch.isfinite(rows.sum(dtype=torch.float32)) and not torch.isfinite(rows).all():
+            exact = gather(reasoner, traces, [address], index, batch_size=batch_size)[address]
+            _refuse(address, rows, exact, index, first, dtype)
+    return buffers
+
+
+def shard_ranges(index: pd.DataFrame, n_traces: int) -> list[tuple[int, int]]:
+    """Return the first trace of each shard, and its last trace + 1."""
+    firsts = index["trace"].to_numpy()[np.flatnonzero(np.diff(index["shard"].to_numpy(), prepend=-1))]
+    bounds = [0, *firsts[1:].tolist(), n_traces]
+    return list(itertools.pairwise(bounds))
 
 
 def commit_shard(spec: ShardSpec, found: Buffers) -> dict[str, Any]:

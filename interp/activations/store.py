@@ -15,9 +15,8 @@ import hashlib
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,19 +24,21 @@ from jaxtyping import Float32
 
 from interp.activations import layout
 from interp.activations.mapping import MappedRows, Region, checked_out
-from interp.errors import StoreError, UsageError, unknown
+from interp.activations.source import ActivationSource
+from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import AnyPath, file_hash, is_local, place
-from interp.traces import Channel, TraceSet
+from interp.traces import TraceSet
 
-THINKING = (Channel.THOUGHT, Channel.LATENT)
-NO_SENTENCES = "no trace of this store was taken apart into sentences (a text reasoner with `steps: text` is)."
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+
 # Behind a URL a shard is fetched whole; so many stay in memory.
 _FETCHED = 8
 _GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's alone
 
 
-class Store:
+class Store(ActivationSource):
     """A store on disk, opened for reading. Raises `StoreError` when it is missing, foreign or damaged."""
 
     def __init__(self, path: AnyPath | str) -> None:
@@ -47,7 +48,7 @@ class Store:
             kind = "an empty or foreign folder" if self.path.exists() else "not there"
             raise StoreError(f"no activation store at {self.path} (it is {kind}). Make one: `cotlens capture run`.")
         try:
-            self.meta: dict[str, Any] = json.loads(meta.read_text())
+            self.meta: dict[str, Any] = json.loads(meta.read_text(encoding="utf-8"))
             version = self.meta["schema_version"]
             self.addresses = [Address(name) for name in self.meta["addresses"]]
         except (ValueError, KeyError, TypeError) as error:
@@ -87,76 +88,28 @@ class Store:
         return self.committed == set(self.index["shard"].unique())
 
     @property
-    def places(self) -> list[str]:
-        """The places of the kept positions, in the order in which they are thought."""
-        order = self.index.groupby("place", sort=False)["position"].mean()
-        return sorted(order.index, key=lambda place: place_key(place))
+    def name(self) -> str:
+        """The path of the store."""
+        return str(self.path)
 
-    def rows(
-        self,
-        *,
-        channel: str | Sequence[str] | None = None,
-        place: str | None = None,
-        sentence: int | Sequence[int] | None = None,
-    ) -> pd.DataFrame:
-        """The part of the index in these channels, at this place, and in these sentences of a visible thought."""
-        found = self.index
-        if channel is not None:
-            wanted = [channel] if isinstance(channel, str) else list(channel)
-            for name in wanted:
-                if name not in set(Channel):
-                    raise unknown("channel", name, [c.value for c in Channel])
-            found = found[found["channel"].isin(wanted)]
-        if place is not None:
-            if place not in set(self.index["place"]):
-                raise unknown("place in this store", place, self.places)
-            found = found[found["place"] == place]
-        if sentence is not None:
-            asked = [sentence] if isinstance(sentence, int) else list(sentence)
-            last = int(self.index["sentence"].max())
-            if not all(1 <= number <= last for number in asked):
-                raise UsageError(
-                    f"sentences of this store are 1 to {last}, but {asked} came." if last else NO_SENTENCES
-                )
-            found = found[found["sentence"].isin(asked)]
-        return found
+    def load_reasoner(self) -> Reasoner:
+        """Load the reasoner that the store was captured from.
 
-    @property
-    def thought_rows(self) -> pd.DataFrame:
-        """The rows of thoughts, visible or latent."""
-        return self.rows(channel=THINKING)
-
-    def address(self, name: Address | str) -> Address:
-        """The stored address of that name. Raises `UsageError` when it was not captured."""
-        wanted = Address(str(name))
-        if wanted not in self.addresses:
-            raise unknown("address in this store", wanted, self.addresses)
-        return wanted
-
-    def acts(
-        self,
-        address: Address | str,
-        rows: pd.DataFrame | np.ndarray | None = None,
-        *,
-        out: Float32[np.ndarray, "rows d_model"] | None = None,
-    ) -> Float32[np.ndarray, "rows d_model"]:
-        """Activations at `address` for `rows` (all of them by default), in their order.
-
-        `rows` is a part of the index, or the numbers of its rows, which is faster where they are drawn at random. They
-        are written into `out` where it is given: batch after batch, asking for memory is a good part of the time. Raises
-        `UsageError` on an unknown address and an `out` of another shape, `IndexError` on rows that are not there.
+        Raises:
+            UsageError: When it cannot be loaded.
+            StoreError: When its weights have changed since.
         """
-        folder, total = self.address(address).folder, int(self._starts[-1])
-        numbers = None if rows is None else self._numbers(rows)
-        if not (total if numbers is None else len(numbers)):
-            return np.empty((0, self.meta["d_model"]), np.float32)
-        first, last = (0, total - 1) if numbers is None else (int(numbers.min()), int(numbers.max()))
-        if first < 0 or last >= total:
-            raise IndexError(f"rows 0 to {total - 1} are there, but {first} to {last} came")
-        if numbers is None or (last - first == len(numbers) - 1 and (np.diff(numbers) == 1).all()):
-            return self._between(folder, first, last + 1, out)
-        region = self._region(folder)
-        return self._picked(folder, numbers, out) if region is None else region.take(numbers, out)
+        from interp.activations.reloading import reload
+
+        return reload(self.meta)
+
+    def _read(
+        self, address: Address, rows: slice | np.ndarray, out: np.ndarray | None
+    ) -> Float32[np.ndarray, "rows d_model"]:
+        if isinstance(rows, slice):
+            return self._between(address.folder, rows.start, rows.stop, out)
+        region = self._region(address.folder)
+        return self._picked(address.folder, rows, out) if region is None else region.take(rows, out)
 
     def _between(self, folder: str, first: int, end: int, out: np.ndarray | None) -> np.ndarray:
         """Rows `first` to `end` - 1 of one address, shard by shard."""
@@ -179,38 +132,15 @@ class Store:
         return out
 
     def trace_acts(self, trace: int) -> dict[Address, Float32[np.ndarray, "rows d_model"]]:
-        """Everything kept of one trace, at every address, its rows in order. Raises `UsageError` on an unknown one."""
-        if not 0 <= trace < len(self._bounds) - 1:
-            raise UsageError(f"this store has traces 0 to {len(self._bounds) - 2}, but {trace} came.")
-        first, last = int(self._bounds[trace]), int(self._bounds[trace + 1])
+        first, last = self._trace_rows(trace)
         if first == last:
             return {address: np.empty((0, self.meta["d_model"]), np.float32) for address in self.addresses}
+        # A trace never spans shards, so that one lookup serves every address.
         shard = int(np.searchsorted(self._starts, first, side="right")) - 1
         row = int(first - self._starts[shard])
         return {
             address: self._whole(address.folder, shard).between(row, row + last - first) for address in self.addresses
         }
-
-    @cached_property
-    def _bounds(self) -> np.ndarray:
-        """Where each trace's rows begin in the index, and where the last ends."""
-        return np.searchsorted(self.index["trace"].to_numpy(), np.arange(self.meta["n_traces"] + 1))
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """The number of each shard's first row in the index, and of the last shard's last row + 1.
-
-        Rows of the index stand in the order of the shards and of the rows in them, so that a few comparisons find a
-        row's shard: columns as long as the store would be fetched from memory for every row.
-        """
-        shards = self.index["shard"].to_numpy()
-        return np.searchsorted(shards, np.arange(shards[-1] + 2 if len(shards) else 1))
-
-    def _numbers(self, rows: pd.DataFrame | np.ndarray) -> np.ndarray:
-        """The numbers of chosen rows in the index."""
-        if isinstance(rows, np.ndarray):
-            return np.flatnonzero(rows) if rows.dtype == bool else rows
-        return self._starts[rows["shard"].to_numpy()] + rows["row"].to_numpy()
 
     def _region(self, folder: str) -> Region | None:
         """All shards of an address as one, or None where they cannot be: behind a URL, not finished, damaged."""
@@ -264,12 +194,6 @@ class Store:
             "shards": f"{len(self.committed)} of {self.index['shard'].nunique()}",
             "megabytes": round(size / 2**20, 1),
         }
-
-
-def place_key(place: str) -> tuple[int, int]:
-    kind, _, number = place.rpartition(" ") if place[-1].isdigit() else (place, "", "0")
-    order = ("question", "question end", "begin marker", "begin", "thought", "sentence", "end marker", "end", "answer")
-    return order.index(kind) if kind in order else len(order), int(number)
 
 
 def traces_hash(traces: TraceSet) -> str:

@@ -15,7 +15,7 @@ from interp.problems import task as make_task
 from interp.traces import Trace
 
 if TYPE_CHECKING:
-    from interp.activations import Store
+    from interp.activations import ActivationSource
 
 Labeller = Callable[[Trace, int], str | None]
 
@@ -98,7 +98,7 @@ def trace_labels(traces: Sequence[Trace], target: str) -> np.ndarray:
     return labels(_Listed(traces), rows, target)
 
 
-def value_targets(store: Store) -> list[str]:
+def value_targets(store: ActivationSource) -> list[str]:
     """`value_1` to `value_n` for the longest problem of the store."""
     longest = max(trace.problem.n_steps for trace in store.traces)
     if not longest:
@@ -106,7 +106,7 @@ def value_targets(store: Store) -> list[str]:
     return [f"value_{k}" for k in range(1, longest + 1)]
 
 
-def structures(store: Store, rows: pd.DataFrame) -> np.ndarray:
+def structures(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
     """The structure hash of each row's problem; splits and intervals group by it."""
     by_trace = np.array([trace.problem.structure for trace in store.traces])
     return by_trace[rows["trace"].to_numpy()]

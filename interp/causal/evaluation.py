@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.store import parquet_bytes
 from interp.causal.interchange import interchange
 from interp.decoders.evaluation.baselines import before_thinking, question_only
@@ -94,7 +94,7 @@ CONTROLS = ("question_only", "other_problem", "before_thinking")
 
 
 def evaluate(
-    store: Store,
+    store: ActivationSource,
     methods: Sequence[str] = QUICK,
     *,
     reasoner: Reasoner | None = None,
@@ -102,7 +102,7 @@ def evaluate(
     top_k: int = 3,
     causal: bool = True,
     edits: int = 400,
-    others: Mapping[str, Store] | None = None,
+    others: Mapping[str, ActivationSource] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Evaluation:
@@ -115,9 +115,7 @@ def evaluate(
     if not methods:
         raise UsageError("no decoding method was named. Name one or more, as probe.")
     if reasoner is None:
-        from interp.activations.reloading import reload
-
-        reasoner = reload(store.meta)
+        reasoner = store.load_reasoner()
     total, done = len(seeds) + int(causal) + len(others or {}), 0
 
     def tick() -> None:
@@ -157,7 +155,7 @@ def evaluate(
     )
 
 
-def _controls(read: ReadOuts, store: Store) -> dict[str, pd.DataFrame]:
+def _controls(read: ReadOuts, store: ActivationSource) -> dict[str, pd.DataFrame]:
     """The controls of every method; methods that say the same thing share those that need no latents."""
     shared: dict[str, tuple[Any, Any]] = {}
     out = {}

@@ -22,7 +22,7 @@ from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
-    from interp.activations import Store
+    from interp.activations import ActivationSource
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.reasoners import Reasoner
 
@@ -96,7 +96,7 @@ def interchange(
         )
     if [t.token_ids for t in traces] != [t.token_ids for t in store.traces]:
         raise StoreError(
-            f"these {len(traces)} traces are not the ones that were read ({len(store.traces)} of {store.path}). "
+            f"these {len(traces)} traces are not the ones that were read ({len(store.traces)} of {store.name}). "
             "Pass the traces that the store was captured from: store.traces."
         )
     method = method or ("probe" if "probe" in readouts.sites else next(iter(readouts.sites)))
@@ -118,7 +118,7 @@ def interchange(
     return Interchange(_frame(read, traces, edits, after), method, readouts.sites[method].label)
 
 
-def _interventions(store: Store, read: pd.DataFrame, edits: dict[str, np.ndarray]) -> list[Intervention]:
+def _interventions(store: ActivationSource, read: pd.DataFrame, edits: dict[str, np.ndarray]) -> list[Intervention]:
     """One for each address that was read at: single steps may have been read elsewhere than the others."""
     addresses, positions = (read[name].to_numpy()[edits["row"]] for name in ("address", "position"))
     out = []
@@ -167,7 +167,7 @@ def _implies(oracle: Task, problem: Problem, step: int, value: str) -> tuple[boo
         return False, None
 
 
-def _activations(store: Store, read: pd.DataFrame) -> np.ndarray:
+def _activations(store: ActivationSource, read: pd.DataFrame) -> np.ndarray:
     keys = read[["trace", "position"]].merge(store.index, on=["trace", "position"], how="left")
     out = np.empty((len(read), store.meta["d_model"]), np.float32)
     for address, here in read.groupby("address").indices.items():

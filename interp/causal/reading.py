@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,31 +30,29 @@ def read_values(
     Where a trace lacks the place, the reading is the empty text, which implies no answer. The two sets may share no
     structure. Raises `UsageError` where they do, or where nothing can be read.
     """
-    from interp.activations import capture
+    from interp.activations import record
     from interp.decoders.evaluation.read_outs import make_decoder
 
     shared = {t.problem.structure for t in learn} & {t.problem.structure for t in read}
     if shared:
         raise UsageError(f"the problems to learn from and those to read share {len(shared)} structures; separate them.")
     traces = TraceSet([*learn, *read])
-    with tempfile.TemporaryDirectory() as folder:
-        channels = ["latent", "thought", "special"]
-        store = capture(reasoner, traces, sites=site, channels=channels, out=Path(folder) / "store")
-        per_step = reasoner.config.thoughts_per_step
-        steps = range(1, max(t.problem.n_steps for t in traces) + 1)
-        found = [["" for _ in trace.problem.steps] for trace in read]
-        (address,) = store.addresses
-        index = store.index.assign(long=[traces[t].problem.n_steps for t in store.index["trace"]])
-        places = {step: index["place"] == thought_of(step, offset, per_step) for step in steps}
-        kept = [(step, index[places[step] & (index["long"] >= step)]) for step in steps]
-        rows = pd.concat([part.assign(read_step=step) for step, part in kept])
-        pairs = zip(rows["trace"], rows["read_step"], strict=True)
-        gold = np.array([traces[t].problem.steps[s - 1].value for t, s in pairs])
-        fitting = (rows["trace"] < len(learn)).to_numpy()
-        if not fitting.any() or fitting.all():
-            raise UsageError(f"{reasoner.name} has no thoughts at offset {offset} to read; try another offset.")
-        decoder = make_decoder(method, reasoner).fit(store, address, rows[fitting], gold[fitting])
-        texts = decoder.decode(store, address, rows[~fitting], top_k=1).texts[:, 0]
+    store = record(reasoner, traces, sites=site, channels=["latent", "thought", "special"])
+    per_step = reasoner.config.thoughts_per_step
+    steps = range(1, max(t.problem.n_steps for t in traces) + 1)
+    found = [["" for _ in trace.problem.steps] for trace in read]
+    (address,) = store.addresses
+    index = store.index.assign(long=[traces[t].problem.n_steps for t in store.index["trace"]])
+    places = {step: index["place"] == thought_of(step, offset, per_step) for step in steps}
+    kept = [(step, index[places[step] & (index["long"] >= step)]) for step in steps]
+    rows = pd.concat([part.assign(read_step=step) for step, part in kept])
+    pairs = zip(rows["trace"], rows["read_step"], strict=True)
+    gold = np.array([traces[t].problem.steps[s - 1].value for t, s in pairs])
+    fitting = (rows["trace"] < len(learn)).to_numpy()
+    if not fitting.any() or fitting.all():
+        raise UsageError(f"{reasoner.name} has no thoughts at offset {offset} to read; try another offset.")
+    decoder = make_decoder(method, reasoner).fit(store, address, rows[fitting], gold[fitting])
+    texts = decoder.decode(store, address, rows[~fitting], top_k=1).texts[:, 0]
     theirs = rows[~fitting]
     for trace, step, text in zip(theirs["trace"], theirs["read_step"], texts, strict=True):
         found[trace - len(learn)][step - 1] = str(text)

@@ -9,9 +9,7 @@ that follow by luck.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,33 +130,32 @@ def readable_map(reasoner: Reasoner, problems: Sequence[Problem], *, seed: int =
     One row for each cell: n_steps, step, thought, address, read, chance (the most frequent value), readable (read by
     more than the luck of the test problems would allow), n.
     """
-    from interp.activations import capture
+    from interp.activations import record
     from interp.activations.targets import labels, structures
     from interp.decoders.evaluation.read_outs import make_decoder
 
     traces = reasoner.think(list(problems), batch_size=256)
     out = []
-    with tempfile.TemporaryDirectory() as folder:
-        store = capture(reasoner, traces, sites="resid", channels=["latent", "thought"], out=Path(folder) / "store")
-        lengths = np.array([trace.problem.n_steps for trace in traces])
-        for n_steps in np.unique(lengths):
-            here = store.index[np.isin(store.index["trace"], np.flatnonzero(lengths == n_steps))]
-            for thought in sorted(set(here["thought"]) - {0}):
-                rows = here[here["thought"] == thought]
-                parts = grouped_split(structures(store, rows), seed)
-                for step in range(1, n_steps + 1):
-                    gold = labels(store, rows, f"value_{step}").astype(str)
-                    tried = []
-                    for address in store.addresses:
-                        probe = make_decoder("probe", None)
-                        fitted = probe.fit(store, address, rows[parts.train], gold[parts.train])
-                        said = [
-                            fitted.decode(store, address, rows[p], top_k=1).texts[:, 0] for p in (parts.val, parts.test)
-                        ]
-                        tried.append((float((said[0] == gold[parts.val]).mean()), address, said[1]))
-                    best = first_within_error([score for score, *_ in tried], [int(parts.val.sum())] * len(tried))
-                    read, n = float((tried[best][2] == gold[parts.test]).mean()), int(parts.test.sum())
-                    chance = float(pd.Series(gold[parts.test]).value_counts(normalize=True).max())
-                    readable = read > chance + 0.1 and _wilson(read, n)[0] > chance
-                    out.append((n_steps, step, thought, tried[best][1].name, read, chance, readable, n))
+    store = record(reasoner, traces, sites="resid", channels=["latent", "thought"])
+    lengths = np.array([trace.problem.n_steps for trace in traces])
+    for n_steps in np.unique(lengths):
+        here = store.index[np.isin(store.index["trace"], np.flatnonzero(lengths == n_steps))]
+        for thought in sorted(set(here["thought"]) - {0}):
+            rows = here[here["thought"] == thought]
+            parts = grouped_split(structures(store, rows), seed)
+            for step in range(1, n_steps + 1):
+                gold = labels(store, rows, f"value_{step}").astype(str)
+                tried = []
+                for address in store.addresses:
+                    probe = make_decoder("probe", None)
+                    fitted = probe.fit(store, address, rows[parts.train], gold[parts.train])
+                    said = [
+                        fitted.decode(store, address, rows[p], top_k=1).texts[:, 0] for p in (parts.val, parts.test)
+                    ]
+                    tried.append((float((said[0] == gold[parts.val]).mean()), address, said[1]))
+                best = first_within_error([score for score, *_ in tried], [int(parts.val.sum())] * len(tried))
+                read, n = float((tried[best][2] == gold[parts.test]).mean()), int(parts.test.sum())
+                chance = float(pd.Series(gold[parts.test]).value_counts(normalize=True).max())
+                readable = read > chance + 0.1 and _wilson(read, n)[0] > chance
+                out.append((n_steps, step, thought, tried[best][1].name, read, chance, readable, n))
     return pd.DataFrame(out, columns=["n_steps", "step", "thought", "address", "read", "chance", "readable", "n"])

@@ -44,10 +44,10 @@ def train(
 ) -> None:
     """Train a sparse autoencoder on the thoughts of a store. Run it again to go on after an interruption."""
     from interp.activations import Store
-    from interp.activations.store import THINKING
     from interp.runtime.config import resolve
     from interp.sae.settings import SAESettings
     from interp.sae.trained import train_into
+    from interp.traces import THINKING
 
     given = {"kind": kind, "d_sae": d_sae, "k": k, "samples": samples, "seed": seed, "fast": False if dense else None}
     made = resolve(SAESettings, config, settings or [], given=given)
@@ -157,11 +157,11 @@ def features(
     import os
 
     from interp.activations import Store
-    from interp.activations.store import THINKING
     from interp.sae.concepts import TARGETS
     from interp.sae.load import address_of
     from interp.sae.naming import name_features
     from interp.sae.rows import select
+    from interp.traces import THINKING
 
     opened = Store(store)
     found = _open(sae, sae_id, opened, address)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.models.address import Address
 
 
@@ -31,9 +31,9 @@ class Decoder(Protocol):
 
     name: str
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Decoder: ...
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Decoder: ...
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings: ...
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings: ...
 
 
 def ranked(scores: Float[np.ndarray, "rows classes"], names: Sequence[str] | np.ndarray, top_k: int) -> Readings:

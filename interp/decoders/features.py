@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.decoders.base import Readings, ranked
 from interp.errors import unknown
 from interp.models.address import Address
@@ -50,7 +50,7 @@ class FeatureReadout:
         self.progress = progress
         self.sae_: SAE | None = None
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> FeatureReadout:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> FeatureReadout:
         acts = store.acts(address, rows)
         self.dictionary_ = self._learn(store, address, rows, acts)
         features = self.dictionary_.encode(acts)
@@ -65,14 +65,14 @@ class FeatureReadout:
         self._slope, self._offset = _log_odds(features[:, best], is_class)
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         features = self.dictionary_.encode(store.acts(address, rows))[:, self._columns]
         odds = features * self._slope + self._offset
         odds -= odds.max(axis=1, keepdims=True)
         scores = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
         return ranked(scores, self.classes_, top_k)
 
-    def _learn(self, store: Store, address: Address, rows: pd.DataFrame, acts: np.ndarray) -> Dictionary:
+    def _learn(self, store: ActivationSource, address: Address, rows: pd.DataFrame, acts: np.ndarray) -> Dictionary:
         if self._given is not None:
             return self._given
         if self.name in ("random_dictionary", "pca", "neurons"):

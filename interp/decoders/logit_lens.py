@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.decoders.base import Readings, ranked
 from interp.errors import StoreError
 from interp.models.address import Address
@@ -32,18 +32,18 @@ class LogitLens:
     def __init__(self, reasoner: Reasoner) -> None:
         self.reasoner = reasoner
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> LogitLens:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> LogitLens:
         refuse_other_model(store, self.reasoner, "this lens")
         return self
 
     @torch.no_grad()
-    def logits(self, store: Store, address: Address, rows: pd.DataFrame) -> np.ndarray:
+    def logits(self, store: ActivationSource, address: Address, rows: pd.DataFrame) -> np.ndarray:
         """What the model would write if it stopped here, rows x vocabulary."""
         refuse_other_model(store, self.reasoner, "this lens")
         states = torch.from_numpy(store.acts(address, rows)).to(self.reasoner.device)
         return unembedded(self.reasoner, states, address.norm).float().cpu().numpy()
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         return ranked_tokens(self.reasoner, self.logits(store, address, rows), top_k)
 
 
@@ -60,7 +60,7 @@ def ranked_tokens(reasoner: Reasoner, logits: np.ndarray, top_k: int) -> Reading
     return ranked(probabilities, reasoner.tokenizer.convert_ids_to_tokens(range(probabilities.shape[1])), top_k)
 
 
-def refuse_other_model(store: Store, reasoner: Reasoner, who: str) -> None:
+def refuse_other_model(store: ActivationSource, reasoner: Reasoner, who: str) -> None:
     """Raise `StoreError` where a store was made by another model than the one whose weights a decoder uses."""
     if store.meta["reasoner"]["weights"] != reasoner.weights:
         raise StoreError(

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.decoders.base import Readings, ranked
 from interp.decoders.logit_lens import refuse_other_model
 from interp.decoders.sites import STEP_TEXT
@@ -34,7 +34,7 @@ class Neighbours:
     def __init__(self, k: int = 15) -> None:
         self.k = checked_count("k", k)
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Neighbours:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Neighbours:
         from sklearn.neighbors import KNeighborsClassifier
 
         if not len(rows):
@@ -47,7 +47,7 @@ class Neighbours:
             self.classifier_ = near.fit((acts - self.mean_) / self.scale_, names)
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         acts = (store.acts(address, rows) - self.mean_) / self.scale_
         return ranked(self.classifier_.predict_proba(acts), self.classifier_.classes_, top_k)
 
@@ -67,7 +67,7 @@ class _Nearest:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.names_, self.vectors_ = names, vectors / np.maximum(lengths, 1e-9)
 
-    def _warm(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> None:
+    def _warm(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> None:
         places = {name: k for k, name in enumerate(self.names_)}
         known = np.array([target in places for target in targets], dtype=bool)
         self.temperature_ = 0.1
@@ -75,11 +75,11 @@ class _Nearest:
             codes = np.array([places[target] for target in targets[known]])
             self.temperature_ = _temperature(self._cosines(store, address, rows[known]), codes)
 
-    def _cosines(self, store: Store, address: Address, rows: pd.DataFrame) -> np.ndarray:
+    def _cosines(self, store: ActivationSource, address: Address, rows: pd.DataFrame) -> np.ndarray:
         acts = store.acts(address, rows)
         return (acts / np.maximum(np.linalg.norm(acts, axis=1, keepdims=True), 1e-9)) @ self.vectors_.T
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         refuse_other_model(store, self.reasoner, "this decoder")
         scores = self._cosines(store, address, rows) / self.temperature_
         return ranked(_softmax(scores), self.names_, top_k)
@@ -90,7 +90,7 @@ class NearestToken(_Nearest):
 
     name = "nearest_token"
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> NearestToken:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> NearestToken:
         refuse_other_model(store, self.reasoner, "this decoder")
         table = self.reasoner.embed.weight.detach().float().cpu().numpy()
         self._keep(self.reasoner.tokenizer.convert_ids_to_tokens(range(len(table))), table)
@@ -104,7 +104,7 @@ class NearestText(_Nearest):
     name = "nearest_text"
     says = STEP_TEXT
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> NearestText:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> NearestText:
         refuse_other_model(store, self.reasoner, "this decoder")
         table = self.reasoner.embed.weight.detach().float().cpu().numpy()
         texts = sorted(set(map(str, targets)))

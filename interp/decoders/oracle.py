@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.decoders.base import Readings
 from interp.decoders.low_rank import RANK, AdaptedWriter
 from interp.decoders.writer import Vocabulary, Writer, taught_writer
@@ -93,7 +93,9 @@ class Oracle:
         self.reasoner, self.rank = reasoner, checked_count("rank", rank)
         self.writer_: Writer | None = None
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None) -> Oracle:
+    def fit(
+        self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None
+    ) -> Oracle:
         """Learn all questions about `rows`; their answers are those of the problems, and `targets` those of `value`."""
         self.address_, self.weights_ = address, store.meta["reasoner"]["weights"]
         latents = self._latents(store, rows)
@@ -125,12 +127,12 @@ class Oracle:
         )
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         if address != getattr(self, "address_", address):
             raise UsageError(f"this oracle was fitted at {self.address_}, but {address} came. Fit one there.")
         return self.ask(store, rows, "value", top_k=top_k)
 
-    def ask(self, store: Store, rows: pd.DataFrame, question: str, *, top_k: int = 1) -> Readings:
+    def ask(self, store: ActivationSource, rows: pd.DataFrame, question: str, *, top_k: int = 1) -> Readings:
         """The likeliest answers to one question about each row, with their probabilities.
 
         Raises `UsageError` on a question that it did not learn, `StoreError` on another model's latents.
@@ -165,7 +167,7 @@ class Oracle:
         sizes = {"d_model": self.d_model, "n_layers": self.n_layers, "n_heads": self.n_heads}
         return Writer(words, d_latent, positions=positions, **sizes)
 
-    def _latents(self, store: Store, rows: pd.DataFrame) -> Tensor:
+    def _latents(self, store: ActivationSource, rows: pd.DataFrame) -> Tensor:
         acts = torch.from_numpy(store.acts(self.address_, rows))
         return acts / acts.norm(dim=1, keepdim=True).clamp(min=1e-6) * acts.shape[1] ** 0.5
 
@@ -180,7 +182,7 @@ class AdaptedOracle(Oracle):
         super().__init__(reasoner=reasoner, **options)
 
 
-def answers_to(store: Store, rows: pd.DataFrame, question: str) -> np.ndarray:
+def answers_to(store: ActivationSource, rows: pd.DataFrame, question: str) -> np.ndarray:
     """The right answer to a question about each row, None where it has none. `rows` has column read_step or step."""
     if question not in QUESTIONS:
         raise unknown("question for the oracle", question, QUESTIONS)

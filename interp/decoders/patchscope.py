@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
-from interp.activations.store import THINKING
+from interp.activations import ActivationSource
 from interp.decoders.base import Readings
 from interp.decoders.logit_lens import refuse_other_model
 from interp.decoders.sites import STEP_TEXT
@@ -21,7 +20,7 @@ from interp.errors import UsageError, checked_count
 from interp.models.address import Address
 from interp.reasoners.breaking_off import break_off
 from interp.reasoners.interventions import Intervention, replace_with
-from interp.traces import Channel, Trace
+from interp.traces import THINKING, Channel, Trace
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -45,7 +44,7 @@ class Patchscope:
         self.reasoner = reasoner
         self.targets = checked_count("targets", targets)
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Patchscope:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Patchscope:
         """Choose the target problems among those of `rows`; nothing is learned."""
         refuse_other_model(store, self.reasoner, "this patchscope")
         traces = [store.traces[t] for t in rows["trace"].unique()]
@@ -55,7 +54,7 @@ class Patchscope:
         self.into_ = [trace for trace in traces if trace.problem.n_steps == fewest][: self.targets]
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         refuse_other_model(store, self.reasoner, "this patchscope")
         offsets = rows["position"].to_numpy() - _last_thoughts(store, rows)
         acts = store.acts(address, rows)
@@ -89,14 +88,14 @@ class Continuation:
     def __init__(self, reasoner: Reasoner) -> None:
         self.reasoner = reasoner
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Continuation:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Continuation:
         refuse_other_model(store, self.reasoner, "this decoder")
         if not len(targets):
             raise UsageError("a continuation is read in steps as long as those of training, but no rows came.")
         self.longest_ = max(len(str(text).split()) for text in targets)
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         refuse_other_model(store, self.reasoner, "this decoder")
         problems = [store.traces[t].problem for t in rows["trace"]]
         before = [self.reasoner.config.n_thoughts(k - 1) if k > 1 else 0 for k in rows["read_step"]]
@@ -108,7 +107,7 @@ def _last_thought(trace: Trace) -> int:
     return max(k for k, channel in enumerate(trace.channel) if channel in THINKING)
 
 
-def _last_thoughts(store: Store, rows: pd.DataFrame) -> np.ndarray:
+def _last_thoughts(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
     """The position of the last thought of each row's step."""
     index = store.index
     thinking = index[index["channel"].isin(THINKING)]

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
-from interp.activations.store import THINKING
+from interp.activations import ActivationSource
 from interp.activations.targets import labels, structures
 from interp.decoders.base import Decoder
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.statistics.intervals import first_within_error
 from interp.statistics.splits import Masks, grouped_split
+from interp.traces import THINKING
 
 # For one site that serves all steps: one position later, the step's value may be a mere leftover.
 OFFSETS = (0, -1)
@@ -57,14 +57,16 @@ class Fitted:
     validation: dict[int, tuple[float, int]]  # step -> share right on validation problems, and how many
 
 
-def candidates(store: Store, addresses: Sequence[str] | None = None, offsets: Sequence[int] = OFFSETS) -> list[Site]:
+def candidates(
+    store: ActivationSource, addresses: Sequence[str] | None = None, offsets: Sequence[int] = OFFSETS
+) -> list[Site]:
     """All sites of a store in order of preference: the thought itself first, early addresses first."""
     chosen = [store.address(a) for a in addresses] if addresses else store.addresses
     found = [Site(address, offset) for offset in offsets for address in chosen]
     return sorted(found, key=lambda site: (list(offsets).index(site.offset), site.address.depth))
 
 
-def step_rows(store: Store, offset: int, says: str = STEP_VALUE) -> tuple[pd.DataFrame, np.ndarray]:
+def step_rows(store: ActivationSource, offset: int, says: str = STEP_VALUE) -> tuple[pd.DataFrame, np.ndarray]:
     """The row at which each step of each trace is read with this offset, and what it should be read as.
 
     Columns of the index, and `read_step`, the step; where the position was not captured, or is neither a thought nor a
@@ -85,12 +87,14 @@ def step_rows(store: Store, offset: int, says: str = STEP_VALUE) -> tuple[pd.Dat
     return (rows, gold) if says == STEP_VALUE else (rows, _texts(store, rows))
 
 
-def _texts(store: Store, rows: pd.DataFrame) -> np.ndarray:
+def _texts(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
     pairs = zip(rows["trace"], rows["read_step"], strict=True)
     return np.array([store.traces[t].problem.steps[s - 1].text for t, s in pairs], dtype=object)
 
 
-def try_sites(store: Store, sites: Sequence[Site], make: Callable[[], Decoder], says: str, seed: int) -> Fitted:
+def try_sites(
+    store: ActivationSource, sites: Sequence[Site], make: Callable[[], Decoder], says: str, seed: int
+) -> Fitted:
     """The first site, in order of preference, whose validation score over all steps is within one standard error of
     the best. Raises `UsageError` where the store holds no thoughts whose steps are known."""
     readable = {offset: step_rows(store, offset, says) for offset in {site.offset for site in sites}}
@@ -104,7 +108,7 @@ def try_sites(store: Store, sites: Sequence[Site], make: Callable[[], Decoder], 
 
 
 def own_sites(
-    store: Store, common: Fitted, sites: Sequence[Site], make: Callable[[], Decoder], says: str, seed: int
+    store: ActivationSource, common: Fitted, sites: Sequence[Site], make: Callable[[], Decoder], says: str, seed: int
 ) -> dict[int, Fitted]:
     """For each step that is read plainly better elsewhere, on validation problems, its own site and decoder.
 
@@ -143,7 +147,7 @@ def _error(one: float, n_one: int, two: float, n_two: int) -> float:
 
 
 def _fit(
-    store: Store,
+    store: ActivationSource,
     site: Site,
     make: Callable[[], Decoder],
     rows: pd.DataFrame,
@@ -164,7 +168,7 @@ def _fit(
 
 
 def _validation(
-    store: Store, site: Site, decoder: Decoder, rows: pd.DataFrame, gold: np.ndarray, split: Masks
+    store: ActivationSource, site: Site, decoder: Decoder, rows: pd.DataFrame, gold: np.ndarray, split: Masks
 ) -> dict[int, tuple[float, int]]:
     held = rows[split.val]
     right = decoder.decode(store, site.address, held, top_k=1).texts[:, 0] == gold[split.val]
@@ -194,7 +198,7 @@ def other_problem(steps: np.ndarray, groups: np.ndarray, parts: np.ndarray, seed
     return donor
 
 
-def thinking_rows(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
+def thinking_rows(store: ActivationSource, rows: pd.DataFrame) -> pd.DataFrame:
     """All thinking positions, markers included, of the traces of `rows`: where a decoder could have read a step."""
     index = store.index
     readable = index[index["channel"].isin(THINKING) | index["place"].isin(["begin", "end"])]
@@ -206,7 +210,11 @@ def learned_bytes(thing: Any, seen: set[int] | None = None) -> int:
     from interp.reasoners.base import Reasoner
 
     seen = set() if seen is None else seen
-    if thing is None or isinstance(thing, (str, int, float, bool, type, Reasoner, Store)) or id(thing) in seen:
+    if (
+        thing is None
+        or isinstance(thing, (str, int, float, bool, type, Reasoner, ActivationSource))
+        or id(thing) in seen
+    ):
         return 0
     seen.add(id(thing))
     if isinstance(thing, np.ndarray):

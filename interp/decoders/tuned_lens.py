@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.base import Readings
 from interp.decoders.logit_lens import ranked_tokens, refuse_other_model, unembedded, unembedding_hash
@@ -78,7 +78,9 @@ class TunedLens:
         self.translators_: dict[str, Translator] = {}
         self.losses_: dict[str, tuple[int, float, float]] = {}
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None) -> TunedLens:
+    def fit(
+        self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None
+    ) -> TunedLens:
         """Fit the translator of `address` to all captured positions of the traces of `rows`; labels are not used.
 
         Raises `StoreError` where the store was made by another model or lacks the final states, `UsageError` on no rows.
@@ -86,7 +88,7 @@ class TunedLens:
         taken = store.index[store.index["trace"].isin(rows["trace"].unique())]
         return self.fit_rows(store, address, taken)
 
-    def fit_rows(self, store: Store, address: Address, rows: pd.DataFrame) -> TunedLens:
+    def fit_rows(self, store: ActivationSource, address: Address, rows: pd.DataFrame) -> TunedLens:
         """Fit the translator of `address` to these rows of the store, and no others."""
         refuse_other_model(store, self.reasoner, "this lens")
         if not len(rows):
@@ -146,7 +148,7 @@ class TunedLens:
         return address.norm == "post" or address == Address(f"blocks.{self.reasoner.model.cfg.n_layers - 1}.hook_out")
 
     @torch.no_grad()
-    def logits(self, store: Store, address: Address, rows: pd.DataFrame) -> np.ndarray:
+    def logits(self, store: ActivationSource, address: Address, rows: pd.DataFrame) -> np.ndarray:
         """The lens's logits, rows x vocabulary. Raises `UsageError` at an address that was not fitted."""
         refuse_other_model(store, self.reasoner, "this lens")
         states = torch.from_numpy(store.acts(address, rows)).to(self.reasoner.device)
@@ -157,7 +159,7 @@ class TunedLens:
             states = self.translators_[address.name](states)
         return unembedded(self.reasoner, states, address.norm).float().cpu().numpy()
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         return ranked_tokens(self.reasoner, self.logits(store, address, rows), top_k)
 
     def save(self, folder: Path | str) -> None:
@@ -207,11 +209,13 @@ def kl_divergence(log_p: Float[Tensor, "rows vocab"], log_q: Float[Tensor, "rows
 
 
 @torch.no_grad()
-def model_log_probabilities(store: Store, reasoner: Reasoner, rows: pd.DataFrame) -> Float[Tensor, "rows vocab"]:
+def model_log_probabilities(
+    store: ActivationSource, reasoner: Reasoner, rows: pd.DataFrame
+) -> Float[Tensor, "rows vocab"]:
     """The model's own next-token distribution at each row. Raises `StoreError` where the final states are not stored."""
     if FINAL not in store.addresses:
         raise StoreError(
-            f"a tuned lens is fitted to the model's final states, but {store.path} does not hold {FINAL}. "
+            f"a tuned lens is fitted to the model's final states, but {store.name} does not hold {FINAL}. "
             "Capture the site `final` too."
         )
     states = torch.from_numpy(store.acts(FINAL, rows)).to(reasoner.device)
@@ -228,7 +232,7 @@ def _held_out(groups: np.ndarray, seed: int) -> Tensor:
 
 
 def lens_divergences(
-    store: Store, lens: TunedLens, rows: pd.DataFrame, addresses: Sequence[Address] | None = None
+    store: ActivationSource, lens: TunedLens, rows: pd.DataFrame, addresses: Sequence[Address] | None = None
 ) -> pd.DataFrame:
     """KL from the model's distribution to each lens's, in nats, by address: columns address, logit_lens, tuned_lens, n.
 
@@ -252,7 +256,12 @@ def _identity(width: int, device: torch.device) -> Translator:
 
 
 def position_transfer(
-    store: Store, reasoner: Reasoner, address: Address, train: pd.DataFrame, test: pd.DataFrame, **options: int
+    store: ActivationSource,
+    reasoner: Reasoner,
+    address: Address,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    **options: int,
 ) -> pd.DataFrame:
     """A translator fitted to the positions of each kind, read at those of each other, on other problems.
 

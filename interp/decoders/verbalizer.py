@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.base import Readings
 from interp.decoders.low_rank import RANK, AdaptedWriter
@@ -92,7 +92,7 @@ class Verbalizer:
         self.reasoner, self.rank = reasoner, checked_count("rank", rank)
         self.writer_: Writer | None = None
 
-    def fit(self, store: Store, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Verbalizer:
+    def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Verbalizer:
         """Train on `rows` of `store` to write `targets`, one text a row: a step's text, or only its value."""
         texts = [str(target) for target in targets]
         if not len(rows) or len(rows) != len(texts) or not all(text.strip() for text in texts):
@@ -118,7 +118,7 @@ class Verbalizer:
         )
         return self
 
-    def decode(self, store: Store, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
         """The `top_k` likeliest texts of each row (beam search), with their probabilities; empty ones of none."""
         self._check(store, address)
         found = self._candidates(store, rows, checked_count("top_k", top_k))
@@ -130,7 +130,9 @@ class Verbalizer:
             texts[k, : len(row)][possible], scores[k, : len(row)] = np.array(row, dtype=object)[possible], score
         return Readings(texts, scores)
 
-    def write(self, store: Store, rows: pd.DataFrame, *, latents_of: pd.DataFrame | None = None) -> list[str]:
+    def write(
+        self, store: ActivationSource, rows: pd.DataFrame, *, latents_of: pd.DataFrame | None = None
+    ) -> list[str]:
         """The greedily written text of each row.
 
         With `latents_of`, each row's question is read with the latent of another row in its place there.
@@ -138,7 +140,7 @@ class Verbalizer:
         self._check(store, None)
         return [row[0] for row, _ in self._candidates(store, rows, 1, latents_of)]
 
-    def question_only(self, store: Store, read: pd.DataFrame) -> np.ndarray:
+    def question_only(self, store: ActivationSource, read: pd.DataFrame) -> np.ndarray:
         """What a verbalizer of the same size writes that sees the question and no latent, for each row of a table of
         read-outs (columns trace, position, step, split, gold); it is fitted on that table's training rows."""
         index = store.index.set_index(["trace", "position"], drop=False)
@@ -223,7 +225,7 @@ class Verbalizer:
             raise UsageError("this verbalizer is not fitted; call fit first, or load a saved one.")
         return self.writer_
 
-    def _check(self, store: Store, address: Address | None) -> None:
+    def _check(self, store: ActivationSource, address: Address | None) -> None:
         self._fitted()
         if address is not None and address != self.address_:
             raise UsageError(f"this verbalizer was fitted at {self.address_}, but {address} came. Fit one there.")
@@ -233,7 +235,7 @@ class Verbalizer:
                 f"{store.meta['reasoner']['name']}'s, which this store holds. Fit one to this store."
             )
 
-    def _latents(self, store: Store, rows: pd.DataFrame) -> Tensor | None:
+    def _latents(self, store: ActivationSource, rows: pd.DataFrame) -> Tensor | None:
         if self.mode == "question":
             return None
         at = rows if self.read_at == "token" else rows_before(store, rows)
@@ -245,7 +247,7 @@ class Verbalizer:
 
     @torch.no_grad()
     def _candidates(
-        self, store: Store, rows: pd.DataFrame, beams: int, latents_of: pd.DataFrame | None = None
+        self, store: ActivationSource, rows: pd.DataFrame, beams: int, latents_of: pd.DataFrame | None = None
     ) -> list[tuple[list[str], np.ndarray]]:
         writer, prompts = self._fitted(), _prompts(store, rows)
         room = writer.positions - self.longest_ - 1
@@ -275,7 +277,7 @@ class AdaptedVerbalizer(Verbalizer):
         super().__init__(reasoner=reasoner, **options)
 
 
-def rows_before(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
+def rows_before(store: ActivationSource, rows: pd.DataFrame) -> pd.DataFrame:
     """The row one position earlier of each row. Raises `StoreError` where it was not captured."""
     index = store.index
     known = pd.MultiIndex.from_arrays([index["trace"], index["position"]])
@@ -283,13 +285,13 @@ def rows_before(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
     if (at < 0).any():
         missing = rows.iloc[int(np.flatnonzero(at < 0)[0])]
         raise StoreError(
-            f"position {missing['position'] - 1} of trace {missing['trace']} is not in {store.path}, so nothing can be "
+            f"position {missing['position'] - 1} of trace {missing['trace']} is not in {store.name}, so nothing can be "
             "read one position before a thought. Capture the channels latent, thought and special."
         )
     return index.iloc[at]
 
 
-def _prompts(store: Store, rows: pd.DataFrame) -> list[Sequence[str]]:
+def _prompts(store: ActivationSource, rows: pd.DataFrame) -> list[Sequence[str]]:
     """The question of each row, and which of its steps is asked for."""
     questions = {t: store.traces[t].problem.question.split() for t in rows["trace"].unique()}
     return [[*questions[t], f"<step {s}>"] for t, s in zip(rows["trace"], rows["step"], strict=True)]

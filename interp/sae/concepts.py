@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import labels
 from interp.errors import UsageError
 
@@ -31,7 +31,12 @@ class Concepts:
 
 
 def concepts_of(
-    store: Store, rows: pd.DataFrame, targets: Sequence[str] = TARGETS, *, by_step: bool = False, fewest: int = _FEWEST
+    store: ActivationSource,
+    rows: pd.DataFrame,
+    targets: Sequence[str] = TARGETS,
+    *,
+    by_step: bool = False,
+    fewest: int = _FEWEST,
 ) -> Concepts:
     """A concept for each value of each target, and for each gold step (`step=2`).
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store, capture
-from interp.activations.store import THINKING
+from interp.activations import ActivationSource, record
 from interp.activations.targets import structures
 from interp.errors import UsageError
 from interp.models.address import Address
@@ -28,6 +25,7 @@ from interp.sae.splice import spliced
 from interp.sae.train import train_sae
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import Masks, grouped_split
+from interp.traces import THINKING
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -59,7 +57,7 @@ class Evaluation:
 
 def evaluate(
     sae: SAE,
-    store: Store,
+    store: ActivationSource,
     address: Address | str | None = None,
     *,
     reasoner: Reasoner | None = None,
@@ -81,7 +79,7 @@ def evaluate(
     split = grouped_split(structures(store, rows), seed)
     acts = store.acts(place, rows)
     if sae.cfg.d_in != acts.shape[1]:
-        raise UsageError(f"this SAE reads {sae.cfg.d_in} dimensions, but {place} of {store.path} has {acts.shape[1]}.")
+        raise UsageError(f"this SAE reads {sae.cfg.d_in} dimensions, but {place} of {store.name} has {acts.shape[1]}.")
     say = progress or (lambda *_: None)
     ours = SAEDictionary(sae)
     k = max(1, round(sparsity(ours.encode(acts[split.test]))["l0"]))
@@ -125,7 +123,12 @@ def _idle(splice: pd.DataFrame, address: Address) -> list[str]:
 
 
 def _measured(
-    dictionary: Dictionary, store: Store, rows: pd.DataFrame, acts: np.ndarray, split: Masks, targets: Sequence[str]
+    dictionary: Dictionary,
+    store: ActivationSource,
+    rows: pd.DataFrame,
+    acts: np.ndarray,
+    split: Masks,
+    targets: Sequence[str],
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     held_out = acts[split.test]
     features = dictionary.encode(held_out)
@@ -149,7 +152,7 @@ def _measured(
 
 def _twin(
     reasoner: Reasoner,
-    store: Store,
+    store: ActivationSource,
     address: Address,
     settings: SAESettings,
     targets: Sequence[str],
@@ -162,11 +165,8 @@ def _twin(
 
     fresh = random_init(reasoner)
     seen = store.traces if reasoner.kind == "text" else fresh.think(store.traces.problems, batch_size=256)
-    with tempfile.TemporaryDirectory() as folder:
-        twin = capture(
-            fresh, seen, sites=address.name, channels=store.meta["channels"], out=Path(folder) / "twin", batch_size=256
-        )
-        rows, _ = select(twin, address, channels=channels, sink_factor=sink_factor)
-        split = grouped_split(structures(twin, rows), seed)
-        sae = train_sae(twin, address, rows[split.train], settings=settings)
-        return _measured(SAEDictionary(sae), twin, rows, twin.acts(address, rows), split, targets)
+    twin = record(fresh, seen, sites=address.name, channels=store.meta["channels"], batch_size=256)
+    rows, _ = select(twin, address, channels=channels, sink_factor=sink_factor)
+    split = grouped_split(structures(twin, rows), seed)
+    sae = train_sae(twin, address, rows[split.train], settings=settings)
+    return _measured(SAEDictionary(sae), twin, rows, twin.acts(address, rows), split, targets)

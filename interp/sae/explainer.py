@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.errors import CotlensError, UsageError
 from interp.models.address import Address
 from interp.sae.dictionaries import SAEDictionary
@@ -94,7 +94,7 @@ def line(example: dict[str, Any]) -> str:
 def explain_features(
     named: pd.DataFrame,
     sae: SAE,
-    store: Store,
+    store: ActivationSource,
     address: Address,
     rows: pd.DataFrame,
     explainer: Explainer,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Float32
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import commit, explained
@@ -52,7 +52,11 @@ def save_sae(sae: SAE, folder: Path | str, *, inputs: Float32[np.ndarray, "rows 
 
 
 def load_sae(
-    source: Path | str, *, store: Store | None = None, address: Address | str | None = None, sae_id: str | None = None
+    source: Path | str,
+    *,
+    store: ActivationSource | None = None,
+    address: Address | str | None = None,
+    sae_id: str | None = None,
 ) -> SAE:
     """An SAE from a folder in SAELens's format, or with `sae_id` from a release of SAELens's registry or a hub.
 
@@ -67,7 +71,10 @@ def load_sae(
 
 
 def preflight(
-    sae: SAE, source: Path | str | None = None, store: Store | None = None, address: Address | str | None = None
+    sae: SAE,
+    source: Path | str | None = None,
+    store: ActivationSource | None = None,
+    address: Address | str | None = None,
 ) -> list[Check]:
     """Whether an SAE is what it was when it was saved, and fits the activations of a store at an address."""
     checks = []
@@ -78,7 +85,7 @@ def preflight(
     return checks
 
 
-def address_of(sae: SAE, store: Store, address: Address | str | None = None) -> Address:
+def address_of(sae: SAE, store: ActivationSource, address: Address | str | None = None) -> Address:
     """The address to read at: the given one, else the one that the SAE was trained at."""
     named = address or sae.cfg.metadata.hook_name
     if named is None:
@@ -145,11 +152,11 @@ def _reproduces(sae: SAE, folder: Path) -> Check:
     return Check("reference", "pass", "reproduces its reference outputs.")
 
 
-def _fits(sae: SAE, store: Store, address: Address | str | None) -> list[Check]:
+def _fits(sae: SAE, store: ActivationSource, address: Address | str | None) -> list[Check]:
     place = address_of(sae, store, address)
     acts = store.acts(place, store.thought_rows.iloc[:2048])
     if acts.shape[1] != sae.cfg.d_in:
-        said = f"it reads activations {sae.cfg.d_in} wide, but {place} of {store.path} is {acts.shape[1]} wide; choose an SAE of this model."
+        said = f"it reads activations {sae.cfg.d_in} wide, but {place} of {store.name} is {acts.shape[1]} wide; choose an SAE of this model."
         return [Check("width", "fail", said)]
     checks = [Check("width", "pass", f"reads {sae.cfg.d_in} dimensions, as {place} has.")]
     trained_at, weights = sae.cfg.metadata.hook_name, sae.cfg.metadata.weights

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float32
 from scipy.stats import hypergeom
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.models.address import Address
 from interp.sae.concepts import TARGETS, concepts_of
@@ -37,7 +37,7 @@ _AROUND = 6  # tokens of context on either side
 
 def name_features(
     sae: SAE,
-    store: Store,
+    store: ActivationSource,
     address: Address,
     rows: pd.DataFrame,
     *,
@@ -155,7 +155,7 @@ def _logit_effects(sae: SAE, reasoner: Reasoner, address: Address, count: int = 
 class Contexts:
     """The tokens around a row, with the place of the row marked."""
 
-    def __init__(self, store: Store, rows: pd.DataFrame) -> None:
+    def __init__(self, store: ActivationSource, rows: pd.DataFrame) -> None:
         self.store = store
         self.trace, self.position = rows["trace"].to_numpy(), rows["position"].to_numpy()
         self.place = rows["place"].to_numpy()

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int
 
-from interp.activations import Store
-from interp.activations.store import THINKING
+from interp.activations import ActivationSource
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.traces import Channel
+from interp.traces import THINKING, Channel
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +39,7 @@ class Mask:
 
 
 def select(
-    store: Store,
+    store: ActivationSource,
     address: Address,
     rows: pd.DataFrame | None = None,
     *,
@@ -64,7 +63,7 @@ def select(
     if index.empty:
         there = sorted(set(markers["channel"]))
         raise UsageError(
-            f"no position of {store.path} is in the channels {', '.join(map(str, channels))}; it has "
+            f"no position of {store.name} is in the channels {', '.join(map(str, channels))}; it has "
             f"{', '.join(there) or 'none'}. Choose one of those, or capture again with --channels."
         )
     norms = np.linalg.norm(store.acts(address, index), axis=1)
@@ -72,7 +71,7 @@ def select(
     kept = index[~sink]
     if len(kept) < 2:
         raise UsageError(
-            f"only {len(kept)} rows of {store.path} are left without sinks; an SAE needs more to learn from."
+            f"only {len(kept)} rows of {store.name} are left without sinks; an SAE needs more to learn from."
         )
     return kept, Mask(tuple(map(str, channels)), sink_factor, special, int(sink.sum()), len(kept))
 
@@ -165,7 +164,7 @@ def _evened(groups: np.ndarray, rng: np.random.Generator) -> Int[np.ndarray, " r
 
 
 def batches_of(
-    store: Store, address: Address, rows: pd.DataFrame, size: int, seed: int, *, by_step: bool = False
+    store: ActivationSource, address: Address, rows: pd.DataFrame, size: int, seed: int, *, by_step: bool = False
 ) -> Batches:
     """Batches of the activations of `rows` at `address`; `by_step` shows every gold step equally often."""
     rows = rows.sort_values(["shard", "row"])

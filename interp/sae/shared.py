@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
@@ -49,8 +49,8 @@ class Shared:
 
 
 def share(
-    first: Store,
-    second: Store,
+    first: ActivationSource,
+    second: ActivationSource,
     first_address: Address | str,
     second_address: Address | str,
     *,
@@ -88,12 +88,12 @@ def share(
 class _Side:
     """One reasoner's thoughts: rows, centred activations of scale 1, and the split that both sides share."""
 
-    def __init__(self, store: Store, address: Address) -> None:
+    def __init__(self, store: ActivationSource, address: Address) -> None:
         self.store, self.address = store, address
         rows, self.mask = select(store, address)
         self.rows = rows[rows["step"] > 0]
         if self.rows.empty:
-            raise UsageError(f"no thought of {store.path} stands for a gold step; a shared dictionary compares steps.")
+            raise UsageError(f"no thought of {store.name} stands for a gold step; a shared dictionary compares steps.")
         self.split = grouped_split(structures(store, self.rows), 0)
         raw = store.acts(address, self.rows)
         self.centre = raw[self.split.train].mean(axis=0)
@@ -105,7 +105,7 @@ def _match(first: _Side, second: _Side) -> None:
     ours, theirs = ([t.problem.id for t in side.store.traces] for side in (first, second))
     if ours != theirs:
         raise StoreError(
-            f"{first.store.path} and {second.store.path} hold thoughts about other problems. Let both reasoners think "
+            f"{first.store.name} and {second.store.name} hold thoughts about other problems. Let both reasoners think "
             "about the same ones, in the same order."
         )
     if first.acts.shape[1] != second.acts.shape[1]:

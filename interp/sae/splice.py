@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float32
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
@@ -32,7 +32,7 @@ FINAL = Address("ln_final.hook_out")
 
 def spliced(
     reasoner: Reasoner,
-    store: Store,
+    store: ActivationSource,
     address: Address,
     rows: pd.DataFrame,
     dictionaries: dict[str, Dictionary],
@@ -50,7 +50,7 @@ def spliced(
     """
     if store.meta["reasoner"]["weights"] != reasoner.weights:
         raise StoreError(
-            f"{store.path} was made by {store.meta['reasoner']['name']}, not by {reasoner.name}. Load that one to splice."
+            f"{store.name} was made by {store.meta['reasoner']['name']}, not by {reasoner.name}. Load that one to splice."
         )
     chosen = np.unique(rows["trace"])
     if not len(chosen):
@@ -78,7 +78,7 @@ def _through(dictionary: Dictionary) -> Edit:
 
 def _thought(
     reasoner: Reasoner,
-    store: Store,
+    store: ActivationSource,
     chosen: Sequence[int] | np.ndarray,
     address: Address,
     where: np.ndarray,

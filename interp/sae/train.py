@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import ValidationError
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.runtime.files import commit
@@ -31,7 +31,7 @@ _WHOLE = "settings.json"  # written last, so a checkpoint without it was cut off
 
 
 def train_sae(
-    store: Store,
+    store: ActivationSource,
     address: Address,
     rows: pd.DataFrame,
     *,

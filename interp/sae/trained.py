@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.activations import Store
-from interp.activations.store import THINKING
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.errors import StoreError
 from interp.models.address import Address
@@ -28,6 +27,7 @@ from interp.sae.rows import SINK_FACTOR, Mask, select
 from interp.sae.settings import SAESettings
 from interp.sae.train import train_sae
 from interp.statistics.splits import grouped_split
+from interp.traces import THINKING
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -48,7 +48,7 @@ class Trained:
 
 def train_into(
     out: Path,
-    store: Store,
+    store: ActivationSource,
     address: Address | str,
     settings: SAESettings,
     *,
@@ -63,7 +63,7 @@ def train_into(
     """
     place = store.address(address)
     about = {
-        "store": {"path": str(store.path), "config_hash": store.meta["config_hash"]},
+        "store": {"path": store.name, "config_hash": store.meta["config_hash"]},
         "reasoner": {key: store.meta["reasoner"][key] for key in ("name", "kind", "weights")},
         "address": place.name,
         "settings": settings.model_dump(),
@@ -103,7 +103,9 @@ def train_into(
     return Trained(sae, settings, mask, split_seed, about)
 
 
-def open_trained(folder: Path | str, store: Store | None = None, address: Address | str | None = None) -> Trained:
+def open_trained(
+    folder: Path | str, store: ActivationSource | None = None, address: Address | str | None = None
+) -> Trained:
     """An SAE from a folder of `train_into` or any in SAELens's format, past its preflight."""
     sae = load_sae(folder, store=store, address=address)
     if not (Path(folder) / TRAINING).exists():

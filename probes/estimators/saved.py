@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.console import plain
@@ -57,7 +57,12 @@ class SavedProbe:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def predict(
-        self, store: Store, rows: pd.DataFrame, *, address: Address | str | None = None, transfer: bool = False
+        self,
+        store: ActivationSource,
+        rows: pd.DataFrame,
+        *,
+        address: Address | str | None = None,
+        transfer: bool = False,
     ) -> np.ndarray:
         """The likeliest class of each of `rows` of `store`'s index; a probe over positions reads one a trace.
 
@@ -68,7 +73,12 @@ class SavedProbe:
         return self.probe.predict(**self._inputs(acts, rows))
 
     def predict_proba(
-        self, store: Store, rows: pd.DataFrame, *, address: Address | str | None = None, transfer: bool = False
+        self,
+        store: ActivationSource,
+        rows: pd.DataFrame,
+        *,
+        address: Address | str | None = None,
+        transfer: bool = False,
     ) -> Float[np.ndarray, "rows classes"]:
         """The probability of each of `probe.classes_`; rows are refused as by `predict`."""
         acts = self._acts(store, rows, address, transfer)
@@ -82,7 +92,9 @@ class SavedProbe:
         sequences, mask, _ = by_trace(acts, rows)
         return {"X": sequences, "mask": mask}
 
-    def _acts(self, store: Store, rows: pd.DataFrame, address: Address | str | None, transfer: bool) -> np.ndarray:
+    def _acts(
+        self, store: ActivationSource, rows: pd.DataFrame, address: Address | str | None, transfer: bool
+    ) -> np.ndarray:
         at = self.address if address is None else Address(str(address))
         means_it = "say transfer=True to read them all the same"
         if not transfer and at != self.address:
@@ -97,11 +109,11 @@ class SavedProbe:
             )
         if at not in store.addresses:
             held = ", ".join(map(str, store.addresses))
-            raise StoreError(f"this probe reads {at}, which {store.path} does not hold, but {held}. Capture it too.")
+            raise StoreError(f"this probe reads {at}, which {store.name} does not hold, but {held}. Capture it too.")
         acts = store.acts(at, rows)
         if acts.shape[1] != self.probe.n_features_in_:
             raise StoreError(
-                f"this probe reads {self.probe.n_features_in_} features, but rows of {at} in {store.path} have "
+                f"this probe reads {self.probe.n_features_in_} features, but rows of {at} in {store.name} have "
                 f"{acts.shape[1]}. A probe cannot transfer between widths; fit one there."
             )
         return acts
@@ -112,7 +124,7 @@ def save_probe(
     folder: Path | str,
     *,
     address: Address | str,
-    store: Store,
+    store: ActivationSource,
     target: str | None = None,
     split: int | None = None,
     metrics: Mapping[str, Any] | None = None,

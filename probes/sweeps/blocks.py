@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource, Store
 from interp.activations.targets import labels, structures
 from interp.errors import StoreError
 from interp.statistics.splits import Masks, grouped_split
@@ -29,10 +29,10 @@ class Block:
     splits: dict[int, Masks]
 
 
-_OPEN: dict[tuple[str, str], Store] = {}
+_OPEN: dict[tuple[str, str], ActivationSource] = {}
 
 
-def cached_store(path: str, config_hash: str) -> Store:
+def cached_store(path: str, config_hash: str) -> ActivationSource:
     """The store at `path`: the one that was remembered, else opened anew and remembered.
 
     Raises `StoreError` when another capture lies there than the one that the sweep was planned for.
@@ -45,14 +45,14 @@ def cached_store(path: str, config_hash: str) -> Store:
     return _OPEN[path, config_hash]
 
 
-def cache_store(store: Store) -> None:
+def cache_store(store: ActivationSource) -> None:
     """Units that are run in this process use this very object; only the last few are kept."""
-    _OPEN[str(store.path), store.meta["config_hash"]] = store
+    _OPEN[store.name, store.meta["config_hash"]] = store
     for key in list(_OPEN)[:-4]:
         del _OPEN[key]
 
 
-def left_out(store: Store, places: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
+def left_out(store: ActivationSource, places: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
     """The cells that cannot be probed: fewer than `MIN_ROWS` rows, or a single label."""
     found = []
     for place in places:
@@ -69,9 +69,9 @@ def _enough(given: np.ndarray, defined: np.ndarray) -> bool:
     return defined.sum() >= MIN_ROWS and len(set(given[defined])) >= 2
 
 
-def blocks(store: Store, place: str, targets: Sequence[str], seeds: Sequence[int]) -> list[Block]:
+def blocks(store: ActivationSource, place: str, targets: Sequence[str], seeds: Sequence[int]) -> list[Block]:
     """The targets that can be probed at this place, by the rows they share."""
-    return _blocks(str(store.path), store.meta["config_hash"], place, tuple(targets), tuple(seeds))
+    return _blocks(store.name, store.meta["config_hash"], place, tuple(targets), tuple(seeds))
 
 
 # A worker meets the same place once for every address.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.errors import unknown
 from interp.traces import Channel
 
@@ -45,7 +45,7 @@ class Substitute:
     why_not: str = ""
 
 
-def question_only(store: Store, rows: pd.DataFrame) -> Substitute:
+def question_only(store: ActivationSource, rows: pd.DataFrame) -> Substitute:
     """Every captured address at the last question token, and the question's tokens by position and as a bag."""
     before = store.index[store.index["place"] == "question end"].set_index("trace")
     there = before.loc[rows["trace"]].reset_index()
@@ -58,12 +58,12 @@ def question_only(store: Store, rows: pd.DataFrame) -> Substitute:
     return Substitute(inputs)
 
 
-def position_only(store: Store, rows: pd.DataFrame) -> Substitute:
+def position_only(store: ActivationSource, rows: pd.DataFrame) -> Substitute:
     positions = rows["position"].to_numpy()
     return Substitute({"position": one_hot_columns(positions)})
 
 
-def text_only(store: Store, rows: pd.DataFrame) -> Substitute:
+def text_only(store: ActivationSource, rows: pd.DataFrame) -> Substitute:
     """The visible thoughts before and at each row; none for reasoners that write nothing before the answer."""
     texts = []
     for k, position in zip(rows["trace"], rows["position"], strict=True):
@@ -83,7 +83,7 @@ def text_only(store: Store, rows: pd.DataFrame) -> Substitute:
     return Substitute({"visible text": words, "visible text, embedded": embedded})
 
 
-def random_init(rows: pd.DataFrame, address_name: str, twin: Store | None) -> Substitute:
+def random_init(rows: pd.DataFrame, address_name: str, twin: ActivationSource | None) -> Substitute:
     """The rows of the untrained twin's store at the same places of the same traces."""
     if twin is None:
         return Substitute({}, "no store of an untrained twin was given (random_init=)")
@@ -93,7 +93,7 @@ def random_init(rows: pd.DataFrame, address_name: str, twin: Store | None) -> Su
     return Substitute({address_name: twin.acts(address_name, there.astype({"shard": int, "row": int}))})
 
 
-def word_types(store: Store, rows: pd.DataFrame) -> np.ndarray | None:
+def word_types(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray | None:
     """The word that each row is about, for a control task: its own token, or where all rows hold the same one (as
     silent thoughts do) the question's word that varies most. None where nothing varies."""
     traces = [store.traces[k] for k in rows["trace"]]

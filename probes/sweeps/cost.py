@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.runtime.engines import executor
 from probes.sweeps.blocks import blocks
 from probes.sweeps.unit import Unit, run_unit
@@ -14,7 +14,7 @@ from probes.sweeps.unit import Unit, run_unit
 _COPIES = 6  # arrays of a place's rows that a fit holds at once: as read, standardised, rotated, in two precisions
 
 
-def estimate(store: Store, plans: list[list[Unit]], engine: str, workers: int | None) -> dict[str, Any]:
+def estimate(store: ActivationSource, plans: list[list[Unit]], engine: str, workers: int | None) -> dict[str, Any]:
     """Cells, units, seconds and memory of planned sweeps. The time is that of one address at one place and one split,
     measured now, times their number; it is an estimate, and says so."""
     cells, fits, seconds, largest = 0, 0, 0.0, 0

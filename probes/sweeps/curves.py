@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.errors import UsageError, checked_count
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.metrics import reliability as reliability_bins
@@ -22,7 +22,7 @@ from probes.sweeps.single import CANDIDATES, block_at, held_out_rows
 
 
 def learning_curve(
-    store: Store,
+    store: ActivationSource,
     target: str,
     place: str,
     address: str,
@@ -82,7 +82,7 @@ def _tested(
 
 
 def description_length(
-    store: Store, target: str, place: str, address: str, *, estimator: str = "ridge", seed: int = 0
+    store: ActivationSource, target: str, place: str, address: str, *, estimator: str = "ridge", seed: int = 0
 ) -> dict[str, DescriptionLength]:
     """Bits by the online code for a target's labels given the activations, and for its control task given the same.
 
@@ -102,7 +102,7 @@ def description_length(
 
 
 def reliability(
-    saved: SavedProbe, store: Store, *, bins: int = 15, place: str | None = None, transfer: bool = False
+    saved: SavedProbe, store: ActivationSource, *, bins: int = 15, place: str | None = None, transfer: bool = False
 ) -> pd.DataFrame:
     """The reliability curve of a saved probe on held-out problems of a store; `probes.sweeps.figures.reliability` draws it."""
     rows, gold, _ = held_out_rows(saved, store, place=place)

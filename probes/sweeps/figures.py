@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.activations.store import place_key
+from interp.activations.source import place_key
 from interp.errors import UsageError
 from interp.runtime import palette
 from probes.sweeps.controls import CONTROLS

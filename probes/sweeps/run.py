@@ -16,16 +16,16 @@ from typing import Any
 
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource, Store
 from interp.activations.targets import value_targets
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
-from interp.runtime.engines import executor
+from interp.runtime.engines import Inline, executor
 from interp.runtime.files import commit, explained
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
 from probes.sweeps import controls as ladder
-from probes.sweeps.blocks import MIN_ROWS, blocks, cache_store, left_out
+from probes.sweeps.blocks import MIN_ROWS, blocks, cache_store, cached_store, left_out
 from probes.sweeps.fit import ESTIMATORS
 from probes.sweeps.results import Sweep
 from probes.sweeps.unit import Unit, run_unit
@@ -34,7 +34,7 @@ _UNITS = "units"
 
 
 def sweep(
-    store: Store,
+    store: ActivationSource,
     targets: Sequence[str] | None = None,
     *,
     controls: str | Sequence[str] = "all",
@@ -43,7 +43,7 @@ def sweep(
     addresses: Sequence[str] | None = None,
     seeds: int | Sequence[int] = 3,
     estimator: str = "ridge",
-    random_init: Store | None = None,
+    random_init: ActivationSource | None = None,
     description_length: bool = False,
     engine: str = "inline",
     workers: int | None = None,
@@ -75,7 +75,7 @@ def sweep(
 
 
 def run(
-    store: Store,
+    store: ActivationSource,
     plans: Sequence[list[Unit]],
     *,
     engine: str = "inline",
@@ -89,12 +89,20 @@ def run(
         raise UsageError(
             f"no target has {MIN_ROWS} rows with two or more labels anywhere in this store. Capture more problems."
         )
-    results = iter(_worked(together, executor(engine, workers), Path(out) / _UNITS if out else None, progress))
+    chosen_engine = executor(engine, workers)
+    twins = [cached_store(unit.twin, unit.twin_hash or "") for unit in together[:1] if unit.twin]
+    for source in [store, *twins]:
+        if not isinstance(chosen_engine, Inline) and not isinstance(source, Store):
+            raise UsageError(
+                f"{source.name} is in the memory of this process, which workers cannot reach; use engine inline, or "
+                "capture to a folder."
+            )
+    results = iter(_worked(together, chosen_engine, Path(out) / _UNITS if out else None, progress))
     return _together(store, [(planned, [next(results) for _ in planned]) for planned in plans])
 
 
 def plan(
-    store: Store,
+    store: ActivationSource,
     targets: Sequence[str] | None = None,
     *,
     controls: str | Sequence[str] = "all",
@@ -103,7 +111,7 @@ def plan(
     addresses: Sequence[str] | None = None,
     seeds: int | Sequence[int] = 3,
     estimator: str = "ridge",
-    random_init: Store | None = None,
+    random_init: ActivationSource | None = None,
     description_length: bool = False,
 ) -> list[Unit]:
     """The units of a sweep: one for each address, and one for the other controls of places with the same problems."""
@@ -118,9 +126,9 @@ def plan(
     wanted = _places(store, places, channels)
     where = [store.address(a) for a in addresses] if addresses else store.addresses
     common = Unit(
-        store=str(store.path),
+        store=store.name,
         config_hash=store.meta["config_hash"],
-        twin=str(random_init.path) if random_init else None,
+        twin=random_init.name if random_init else None,
         twin_hash=random_init.meta["config_hash"] if random_init else None,
         address=None,
         places=tuple(wanted),
@@ -137,7 +145,7 @@ def plan(
     return [*(replace(common, address=address.name) for address in where), *without]
 
 
-def _places(store: Store, places: Sequence[str] | None, channels: Sequence[str] | None) -> list[str]:
+def _places(store: ActivationSource, places: Sequence[str] | None, channels: Sequence[str] | None) -> list[str]:
     if places:
         for place in places:
             if place not in store.places:
@@ -147,7 +155,7 @@ def _places(store: Store, places: Sequence[str] | None, channels: Sequence[str] 
     return [place for place in store.places if place in kept]
 
 
-def _same_problems(one: Store, other: Store) -> bool:
+def _same_problems(one: ActivationSource, other: ActivationSource) -> bool:
     return [t.problem.id for t in one.traces] == [t.problem.id for t in other.traces]
 
 
@@ -179,7 +187,7 @@ def _kept(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _together(store: Store, worked: list[tuple[list[Unit], list[dict[str, Any]]]]) -> Sweep:
+def _together(store: ActivationSource, worked: list[tuple[list[Unit], list[dict[str, Any]]]]) -> Sweep:
     frames = [frame for planned, results in worked if (frame := _table(planned, results)) is not None]
     frame = pd.concat(frames, ignore_index=True)
     keys = ["target", "place", "address", "estimator"]
@@ -202,7 +210,7 @@ def _together(store: Store, worked: list[tuple[list[Unit], list[dict[str, Any]]]
         "why_not": {name: _reason(found, swept) for name, found in why_not.items()},
         "left_out": list(missing.values()),
         "left_out_rule": f"fewer than {MIN_ROWS} rows, or a single label",
-        "store": str(store.path),
+        "store": store.name,
         "config_hash": store.meta["config_hash"],
     }
     return Sweep(frame, notes)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import labels, structures
 from interp.decoders.sites import other_problem
 from interp.errors import StoreError, UsageError, unknown
@@ -36,7 +36,7 @@ CANDIDATES: dict[str, list[Any]] = {
 
 
 def train_probe(
-    store: Store,
+    store: ActivationSource,
     out: Path | str,
     *,
     target: str,
@@ -45,7 +45,7 @@ def train_probe(
     estimator: str = "ridge",
     seed: int = 0,
     controls: str | list[str] = "all",
-    random_init: Store | None = None,
+    random_init: ActivationSource | None = None,
 ) -> dict[str, Any]:
     """Fit one probe on the training problems of split `seed`, choose its strength on validation, and keep it in `out`.
 
@@ -84,7 +84,12 @@ def train_probe(
 
 
 def evaluate_probe(
-    saved: SavedProbe, store: Store, *, place: str | None = None, target: str | None = None, transfer: bool = False
+    saved: SavedProbe,
+    store: ActivationSource,
+    *,
+    place: str | None = None,
+    target: str | None = None,
+    transfer: bool = False,
 ) -> dict[str, Any]:
     """A saved probe on another store, on the problem structures that its split held out.
 
@@ -117,7 +122,7 @@ def evaluate_probe(
 
 
 def held_out_rows(
-    saved: SavedProbe, store: Store, *, place: str | None = None, target: str | None = None
+    saved: SavedProbe, store: ActivationSource, *, place: str | None = None, target: str | None = None
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """The rows of `store` that a saved probe may be judged on, with their labels and structures.
 
@@ -150,7 +155,7 @@ def kept_probes(folder: Path | str) -> list[dict[str, Any]]:
     return found
 
 
-def block_at(store: Store, place: str, target: str, seed: int) -> Block:
+def block_at(store: ActivationSource, place: str, target: str, seed: int) -> Block:
     """The rows, labels and split of one target at one place. Raises `UsageError` where there are too few."""
     for block in blocks(store, place, (target,), (seed,)):
         if target in block.targets:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.decoders.sites import other_problem
 from interp.models.address import Address
 from interp.statistics.intervals import grouped_mean_interval, matches_p_value
@@ -89,7 +89,12 @@ def run_unit(unit: Unit) -> dict[str, Any]:
 
 
 def _cells(
-    unit: Unit, store: Store, twin: Store | None, place: str, block: Block, why_not: dict[str, dict[str, str]]
+    unit: Unit,
+    store: ActivationSource,
+    twin: ActivationSource | None,
+    place: str,
+    block: Block,
+    why_not: dict[str, dict[str, str]],
 ) -> list[dict[str, Any]]:
     """One row of the table for each target of the block at this unit's address."""
     assert unit.address is not None
@@ -223,7 +228,7 @@ def _row(unit: Unit, target: str, place: str, cell: _Tested) -> dict[str, Any]:
 
 def _without_address(
     unit: Unit,
-    store: Store,
+    store: ActivationSource,
     place: str,
     block: Block,
     why_not: dict[str, dict[str, str]],

@@ -8,17 +8,21 @@ its space is found in it: by a rotation and a scale (orthogonal Procrustes, SchÃ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.mapping import checked_out
 from interp.decoders.sites import other_problem
 from interp.errors import StoreError, UsageError, unknown
 from interp.models.address import Address
+from interp.traces import TraceSet
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
 
 Kind = Literal["orthogonal", "ridge"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -55,11 +59,11 @@ def fit_map(kind: Kind, theirs: Latents, ours: Latents) -> Map:
 
 
 def shared_steps(
-    home: tuple[Store, pd.DataFrame], other: tuple[Store, pd.DataFrame]
+    home: tuple[ActivationSource, pd.DataFrame], other: tuple[ActivationSource, pd.DataFrame]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of both that stand for the same step of the same problem, in one order. `read_step` says the step."""
 
-    def keyed(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
+    def keyed(store: ActivationSource, rows: pd.DataFrame) -> pd.DataFrame:
         ids = [store.traces[t].problem.id for t in rows["trace"]]
         keys = pd.DataFrame({"problem": ids, "read_step": rows["read_step"].to_numpy(), "at": range(len(rows))})
         return keys.drop_duplicates(["problem", "read_step"])
@@ -73,27 +77,44 @@ def mismatched(rows: pd.DataFrame, groups: np.ndarray, seed: int) -> pd.DataFram
     return rows.iloc[other_problem(rows["read_step"].to_numpy(), groups, np.zeros(len(rows), int), seed)]
 
 
-class MappedStore(Store):
-    """Another store whose activations at one address are carried into the home store's space, and pass for the home
-    model's. Every other address is refused."""
+class MappedStore(ActivationSource):
+    """Another source whose activations at one address are mapped into the home model's space.
 
-    def __init__(self, other: Store, home: Store, address: Address, carry: Map) -> None:
-        super().__init__(other.path)
-        self.meta = {**self.meta, "reasoner": home.meta["reasoner"], "d_model": home.meta["d_model"]}
-        self._at, self._carry = address, carry
+    It describes itself as the home model's, so that the home decoders read it. Every other address is refused.
+    """
 
-    def acts(
-        self,
-        address: Address | str,
-        rows: pd.DataFrame | np.ndarray | None = None,
-        *,
-        out: np.ndarray | None = None,
-    ) -> np.ndarray:
-        if self.address(address) != self._at:
-            raise StoreError(f"a map was fitted at {self._at}, but {address} came. Fit one there.")
-        found = super().acts(address, rows)
-        carried = self._carry(found) if len(found) else np.empty((0, self.meta["d_model"]), np.float32)
+    def __init__(self, other: ActivationSource, home: ActivationSource, address: Address, carry: Map) -> None:
+        self.meta = {**other.meta, "reasoner": home.meta["reasoner"], "d_model": home.meta["d_model"]}
+        self.addresses = other.addresses
+        self._other, self._home, self._mapped_address, self._map = other, home, address, carry
+
+    @property
+    def name(self) -> str:
+        """The name of the source that is mapped."""
+        return self._other.name
+
+    @property
+    def index(self) -> pd.DataFrame:
+        """The rows of the source that is mapped."""
+        return self._other.index
+
+    @property
+    def traces(self) -> TraceSet:
+        """The traces of the source that is mapped."""
+        return self._other.traces
+
+    def load_reasoner(self) -> Reasoner:
+        """Return the home model, whose space the activations are in."""
+        return self._home.load_reasoner()
+
+    def _read(self, address: Address, rows: slice | np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        if address != self._mapped_address:
+            raise StoreError(
+                f"expected {self._mapped_address}, where the map was fitted, got {address}; fit one there."
+            )
+        numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        mapped = self._map(self._other.acts(address, numbers))
         if out is None:
-            return carried
-        checked_out(out, *carried.shape)[:] = carried
+            return mapped
+        checked_out(out, *mapped.shape)[:] = mapped
         return out

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.statistics.intervals import first_within_error
 
 _STRENGTH = 10.0
 
 
-def question_only(store: Store, read: pd.DataFrame) -> np.ndarray:
+def question_only(store: ActivationSource, read: pd.DataFrame) -> np.ndarray:
     """What each row of a method's read-outs is guessed to be from the words of its question alone.
 
     `read` is the table of one method: columns trace, step, split, gold.
@@ -37,7 +37,7 @@ def question_only(store: Store, read: pd.DataFrame) -> np.ndarray:
     return _each_step(read, features)
 
 
-def before_thinking(store: Store, read: pd.DataFrame) -> np.ndarray:
+def before_thinking(store: ActivationSource, read: pd.DataFrame) -> np.ndarray:
     """The same from the state at the end of the question, at the address that is best on validation for each step."""
     ends = store.rows(place="question end").drop_duplicates("trace").set_index("trace", drop=False)
 

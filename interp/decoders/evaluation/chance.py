@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.problems import task as make_task
 from interp.problems.base import Offering
 
 
-def offered(store: Store, traces: Sequence[int], gold: Sequence[str]) -> list[tuple[int, ...]]:
+def offered(store: ActivationSource, traces: Sequence[int], gold: Sequence[str]) -> list[tuple[int, ...]]:
     """For each row, the size of each set of words that its question offers, 0 where the right text is not in it.
 
     Empty tuples where the store's task offers none.

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.traces import Channel
 
 # Scores nearer to 0 or 1 than this are told apart by nothing but rounding.
@@ -26,7 +26,7 @@ _PRIOR = 1.0
 Signs = Float[np.ndarray, "rows signs"]
 
 
-def calibrated(store: Store, read: pd.DataFrame) -> Float[np.ndarray, " rows"]:
+def calibrated(store: ActivationSource, read: pd.DataFrame) -> Float[np.ndarray, " rows"]:
     """The probability that each row of one method's read-outs is right, learned from its validation rows.
 
     `read` has the columns trace, step, split, right, scores (ranked, best first).
@@ -36,7 +36,7 @@ def calibrated(store: Store, read: pd.DataFrame) -> Float[np.ndarray, " rows"]:
     return expit(signs @ _weights(signs[val], read["right"].to_numpy(bool)[val]))
 
 
-def _signs(store: Store, read: pd.DataFrame) -> Signs:
+def _signs(store: ActivationSource, read: pd.DataFrame) -> Signs:
     """The log-odds of the score, a constant, and what else speaks for a read-out, so that more of each is surer."""
     first = np.array([each[0] for each in read["scores"]], dtype=float)
     second = np.array([each[1] if len(each) > 1 else 1.0 - each[0] for each in read["scores"]], dtype=float)
@@ -50,7 +50,7 @@ def _signs(store: Store, read: pd.DataFrame) -> Signs:
     return np.stack([own, np.ones(len(read)), margin - own, before - own, anywhere - own, answer], axis=1)
 
 
-def _sureness(store: Store, trace: int) -> float:
+def _sureness(store: ActivationSource, trace: int) -> float:
     """Minus the logarithm of the largest entropy at the tokens of the answer, 0 where none is known."""
     at = store.traces[trace]
     found = [e for e, c in zip(at.entropy, at.channel, strict=True) if c == Channel.ANSWER and np.isfinite(e)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.evaluation.text_scores import bleu, exact_matches, rouge_l
 from interp.decoders.sites import other_problem, step_rows
@@ -28,7 +28,7 @@ from interp.statistics.splits import grouped_split
 SWAPPED = "another problem's latent"
 
 
-def step_thoughts(store: Store) -> tuple[pd.DataFrame, np.ndarray]:
+def step_thoughts(store: ActivationSource) -> tuple[pd.DataFrame, np.ndarray]:
     """The row of each step's last thought, and the step's text.
 
     Raises `UsageError` when the store holds no thoughts whose steps are known.
@@ -42,7 +42,7 @@ def step_thoughts(store: Store) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def interpretations(
-    store: Store,
+    store: ActivationSource,
     *,
     address: str = "ln_final.hook_out",
     modes: Sequence[Mode] = MODES,

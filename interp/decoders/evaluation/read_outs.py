@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.base import Decoder
 from interp.decoders.evaluation.chance import blind_guess, offered
@@ -64,7 +64,7 @@ class ReadOuts:
         self,
         frame: pd.DataFrame,
         sites: dict[str, Site],
-        store: Store,
+        store: ActivationSource,
         seed: int,
         fitted: dict[str, Any],
         own: dict[str, dict[int, Fitted]] | None = None,
@@ -149,7 +149,7 @@ def pooled_scores(readouts: Sequence[ReadOuts]) -> pd.DataFrame:
 
 
 def decode(
-    store: Store,
+    store: ActivationSource,
     methods: Sequence[str] = ("logit_lens", "probe", "sae"),
     *,
     reasoner: Reasoner | None = None,
@@ -172,9 +172,7 @@ def decode(
     probe does, if that is among the methods and comes first.
     """
     if reasoner is None and any(needs_model(method) for method in methods):
-        from interp.activations.reloading import reload
-
-        reasoner = reload(store.meta)
+        reasoner = store.load_reasoner()
     common = candidates(store, addresses, offsets)
     elsewhere = candidates(store, addresses, own_offsets) if len(own_offsets) else []
     # Values of single tokens are all that most decoders say; the order keeps the probe's sites known to the slow ones.
@@ -231,7 +229,7 @@ def _readable(kind: Any, sites: Sequence[Site]) -> Sequence[Site]:
 
 
 def _read(
-    store: Store, method: str, common: Fitted, own: dict[int, Fitted], says: str, seed: int, top_k: int
+    store: ActivationSource, method: str, common: Fitted, own: dict[int, Fitted], says: str, seed: int, top_k: int
 ) -> tuple[pd.DataFrame, float]:
     """The read-outs of one method, in order of trace and step, and the seconds that 1,000 of them take."""
     parts, seconds = [], 0.0

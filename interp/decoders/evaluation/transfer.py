@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.activations import Store
+from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.base import Decoder
 from interp.decoders.evaluation.alignment import FEWEST, KINDS, MappedStore, fit_map, mismatched, shared_steps
@@ -27,10 +27,10 @@ from interp.statistics.intervals import grouped_mean_interval
 AS_IS = "none"
 # A map fitted on pairs that have nothing in common: what is read through it owes nothing to the alignment.
 _SHUFFLED = "shuffled"
-Views = dict[tuple[str, Site], dict[str, Store]]
+Views = dict[tuple[str, Site], dict[str, ActivationSource]]
 
 
-def transfer(readouts: ReadOuts, other: Store) -> pd.DataFrame:
+def transfer(readouts: ReadOuts, other: ActivationSource) -> pd.DataFrame:
     """Exact match of each method of `readouts` on `other`, at the sites it was given, by method and alignment.
 
     Columns: method; alignment (`none`; where problems are shared also `orthogonal` and `ridge`); home (the method's score
@@ -45,7 +45,7 @@ def transfer(readouts: ReadOuts, other: Store) -> pd.DataFrame:
     return pd.DataFrame([_read(readouts, method, other, kind, views) for method in readouts.sites for kind in kinds])
 
 
-def _read(readouts: ReadOuts, method: str, other: Store, kind: str, views: Views) -> dict[str, Any]:
+def _read(readouts: ReadOuts, method: str, other: ActivationSource, kind: str, views: Views) -> dict[str, Any]:
     table = readouts.of(method)
     row = {"method": method, "alignment": kind, "home": table.loc[table["split"] == "test", "right"].mean()}
     own, parts = readouts.own[method], []
@@ -77,8 +77,8 @@ def _read(readouts: ReadOuts, method: str, other: Store, kind: str, views: Views
 
 def _said(
     readouts: ReadOuts,
-    other: Store,
-    views: dict[str, Store],
+    other: ActivationSource,
+    views: dict[str, ActivationSource],
     site: Site,
     decoder: Decoder,
     rows: pd.DataFrame,
@@ -97,7 +97,7 @@ def _said(
     return pd.DataFrame(said | described)
 
 
-def _brought(readouts: ReadOuts, other: Store, kind: Any, site: Site) -> dict[str, Store]:
+def _brought(readouts: ReadOuts, other: ActivationSource, kind: Any, site: Site) -> dict[str, ActivationSource]:
     """The other store in the home space, by a map fitted on training problems, and by one fitted on mismatched pairs."""
     home, at = readouts.store, other.address(site.address)
     rows, _ = step_rows(home, site.offset)

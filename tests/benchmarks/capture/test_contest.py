@@ -13,7 +13,7 @@ from benchmarks.capture import device as capture_device
 from benchmarks.capture.peers import hugging_face, transformer_lens
 from benchmarks.capture.runs import EVERYTHING, loops
 from benchmarks.capture.small_model import SmallModel
-from interp.activations.record import gather
+from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.runtime.console import Bars
 

@@ -57,7 +57,7 @@ def test_a_store_is_the_same_by_either_way(
     coconut: interp.Reasoner, traces: TraceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     straight = interp.capture(coconut, traces[:9], out=tmp_path / "a", dtype=dtype, batch_size=2)
-    monkeypatch.setattr("interp.activations.record.HostCopies", lambda device: HostCopies(device, staged=True))
+    monkeypatch.setattr("interp.activations.replaying.HostCopies", lambda device: HostCopies(device, staged=True))
     staged = interp.capture(coconut, traces[:9], out=tmp_path / "b", dtype=dtype, batch_size=2)
     hashes = [[line["sha256"] for line in map(json.loads, _manifest(store))] for store in (straight, staged)]
     assert hashes[0] == hashes[1] and len(hashes[0]) == 1

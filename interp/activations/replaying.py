@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.host_copies import HostCopies
@@ -22,18 +22,6 @@ if TYPE_CHECKING:
 
 # Positions, padding included, that one forward pass may have: what a worker needs beside its buffer stays bounded.
 BATCH_POSITIONS = 1 << 15
-
-
-def record(
-    reasoner: Reasoner,
-    traces: TraceSet,
-    addresses: Sequence[Address],
-    index: pd.DataFrame,
-    *,
-    batch_size: int = 64,
-) -> dict[Address, Float32[np.ndarray, "rows d"]]:
-    """The activations at `addresses` for the rows of `index`, whose traces are `traces`' places from 0."""
-    return {a: x.numpy() for a, x in gather(reasoner, traces, addresses, index, batch_size=batch_size).items()}
 
 
 def gather(
