@@ -258,7 +258,7 @@ def test_the_plain_model_and_the_wrapped_one_record_the_same(
 
     sites: Any = ["resid", "attn_out", "mlp_out", "blocks.*.ln2.hook_out"]
     plain = interp.capture(coconut, small, out=tmp_path / "plain", sites=sites)
-    monkeypatch.setattr(base, "plain_for", lambda bridge, names: None)
+    monkeypatch.setattr(base, "fast_model_for", lambda bridge, names: None)
     wrapped = interp.capture(coconut, small, out=tmp_path / "wrapped", sites=sites)
     assert len(plain.addresses) == 14
     for address in plain.addresses:

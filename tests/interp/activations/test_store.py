@@ -610,7 +610,7 @@ def test_a_store_without_sentences_says_so_and_older_ones_can_be_read(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
 ) -> None:
     store = interp.capture(coconut, small, out=tmp_path / "s")
-    with pytest.raises(UsageError, match="no trace of this store was taken apart into sentences"):
+    with pytest.raises(UsageError, match="no trace here is divided into sentences"):
         store.rows(sentence=1)
     store.index.drop(columns="sentence").to_parquet(store.path / layout.INDEX)
     older = Store(store.path)

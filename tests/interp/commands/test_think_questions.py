@@ -74,7 +74,7 @@ def test_from_a_folder_and_a_file_of_questions_to_a_probe_sweep(
     second = opened.rows(sentence=2)
     assert len(second) and set(second["channel"]) == {"thought"} and set(second["sentence"]) == {2}
     assert opened.acts("ln_final.hook_out", second).shape == (len(second), opened.meta["d_model"])
-    with pytest.raises(UsageError, match=r"sentences of this store are 1 to \d+, but \[99\] came"):
+    with pytest.raises(UsageError, match=r"expected sentences from 1 to \d+, got \[99\]"):
         opened.rows(sentence=99)
     swept = cotlens("probe", "sweep", store, "--target", "answer", "--place", "begin", "--place", "thought 1", "--json")
     assert swept.code == 0, swept.err

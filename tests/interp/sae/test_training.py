@@ -105,7 +105,7 @@ def test_a_finished_folder_is_opened_not_trained_again(planted: tuple[Store, np.
     settings = SAESettings(**{**SMALL, "samples": 2_000})
     first = train_into(tmp_path / "s", store, ADDRESS, settings)
     again = train_into(tmp_path / "s", store, ADDRESS, settings, progress=lambda *_: pytest.fail("it trained again"))
-    assert again.to_dict == json.loads(json.dumps(first.to_dict))
+    assert again.record == json.loads(json.dumps(first.record))
     assert again.mask == first.mask and again.mask is not None and again.mask.rows == first.record["mask"]["rows"]
     assert again.sae.cfg.metadata.mask == first.mask.to_dict()
     with pytest.raises(StoreError, match="holds an SAE with another settings"):
