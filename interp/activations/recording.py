@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from interp.activations.shards import record_rows, shard_ranges
 from interp.activations.source import ActivationSource
 from interp.errors import checked_count
 from interp.models.address import Address
+from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def record(
     dtype: str = "float32",
     batch_size: int = 64,
     shard_size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Recording:
     """Record the activations of finished traces in memory.
 
