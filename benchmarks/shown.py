@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from interp.statistics.measures import meets
+from benchmarks.measures import meets
 
 VERDICTS = {True: "met", False: "short", None: "not measured"}
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
-    """One measure, as `interp.statistics.measures.report` gives it, under the headings that tables have."""
+    """One measure, as `benchmarks.measures.report` gives it, under the headings that tables have."""
     return {
         "measure": row["id"],
         "what": row["says"],

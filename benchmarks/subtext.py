@@ -11,11 +11,11 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.harness import keep
+from benchmarks.measures import report
 from interp.errors import UsageError
 from interp.runtime.console import Bars, plain
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
-from interp.statistics.measures import report
 from interp.text.wording import Wording
 from probes.subtext.discover import discover
 from probes.subtext.locate import locate

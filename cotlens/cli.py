@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from cotlens import __version__
 from interp.errors import INTERRUPTED, CotlensError, Interrupted, unknown
 
 # Idle OpenMP threads that spin make two busy cores many times slower; this has to be said before torch loads.
@@ -36,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": ("dashboards.commands:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.commands:dash", "open the dashboard over a run"),
-    "bench": ("benchmarks.cli:app", "take measures beside their peers"),
+    "bench": ("cotlens.bench:app", "take measures beside their peers, in a checkout"),
     "doctor": ("interp.commands.doctor:app", "check versions, threads, device and disk"),
 }
 
@@ -53,8 +54,6 @@ def _run(arguments: list[str]) -> int:
         print(_help())
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
-        from interp import __version__
-
         print(f"cotlens {__version__}")
         return 0
     as_json = "--json" in arguments

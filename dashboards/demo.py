@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import interp
+from dashboards.measures import demo_measures
 from dashboards.study import Study, accuracy_of, interchange_figures, require_thoughts, step_figures, study
 from interp.errors import StoreError, UsageError, checked_count
 from interp.organisms.catalog import recipe
@@ -18,7 +19,6 @@ from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 from interp.runtime.console import Bars, plain
 from interp.runtime.files import commit, explained
-from interp.statistics.measures import report as measures_report
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
@@ -68,13 +68,13 @@ def run_demo(
     }
     result["seconds"] = round(time.monotonic() - started, 1)
     result["peak_rss_mb"] = round(peak_rss_mb(), 1)
-    result["measures"] = measures_report("demo", _measured(result))
+    result["measures"] = demo_measures(result)
     _write(out, result)
     with bars.stage("writing the report"):
         build_report(out)
     # The report shows the figures as they stood when it was begun; writing it counts for the command.
     result["seconds"] = round(time.monotonic() - started, 1)
-    result["measures"] = measures_report("demo", _measured(result))
+    result["measures"] = demo_measures(result)
     _write(out, result)
     return result
 
@@ -100,47 +100,6 @@ def _compare(name: str, found: Study, out: Path, bars: Bars) -> dict[str, Any]:
     with bars.stage(f"{name}: thinking") as report:
         traces = other.think(found.traces.problems, batch_size=128, progress=report)
     return entry | accuracy_of(traces)
-
-
-def _measured(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The measures of group `demo`, from what was found."""
-    steps, edits, chance = result["steps"], result["interchange"], result["chance"]
-
-    def worst(column: str, interval: str) -> dict[str, Any]:
-        step = min(steps, key=lambda s: s[column])
-        return {
-            "value": step[column],
-            "ci": step[interval],
-            "n": step["n"],
-            "note": f"step {step['step']}, {step['layer']}",
-        }
-
-    def above_chance(column: str) -> dict[str, Any]:
-        step = max(steps, key=lambda s: s[column])
-        return {"value": step[column] - chance, "n": step["n"], "note": f"step {step['step']}, chance {chance:.2f}"}
-
-    taken = {
-        "demo.accuracy": {"value": result["accuracy"], "ci": result["ci"], "n": result["n_problems"]},
-        "demo.probe_step_top1_min": worst("probe_top1", "ci"),
-        "demo.question_only_above_chance_max": above_chance("question_only"),
-        "demo.other_problem_above_chance_max": above_chance("other_problem"),
-        "demo.sae_step_top1_min": worst("sae_top1", "sae_ci"),
-        "demo.interchange_follow": {"value": edits["follow_rate"], "ci": edits["ci"], "n": edits["n"]},
-        "demo.interchange_same_value_change": {
-            "value": edits["same_value_change_rate"],
-            "ci": edits["same_value_ci"],
-            "n": edits["n_same_value"],
-        },
-        "demo.seconds": {"value": result["seconds"], "unit": "s"},
-        "demo.peak_rss_mb": {"value": result["peak_rss_mb"], "unit": "MB"},
-    }
-    baselines = {key: min(s[f"{key}_top1"] for s in steps) for key in ("random_dictionary", "pca", "neurons")}
-    taken["demo.sae_step_top1_min"]["peer"] = ", ".join(f"{k} {v:.3f}" for k, v in baselines.items())
-    for other in result["comparisons"]:
-        if other["kind"] == "direct":
-            above = {"value": other["accuracy"] - chance, "ci": [x - chance for x in other["ci"]], "n": other["n"]}
-            taken["demo.direct_above_chance"] = above | {"note": other["organism"]}
-    return taken
 
 
 def _start(out: Path, asked: dict[str, Any]) -> None:

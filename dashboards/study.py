@@ -12,6 +12,7 @@ RUN/sae                  the sparse autoencoder, in SAELens's format
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from interp.activations.targets import structures
 from interp.decoders.evaluation.read_outs import pooled_scores
 from interp.errors import UsageError
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 
@@ -60,50 +62,70 @@ def require_thoughts(name: str, kind: str) -> None:
 def study(
     reasoner: Reasoner,
     problems: Sequence[Problem],
-    out: Path,
-    bars: Bars,
+    out: Path | str,
+    bars: Bars | None = None,
     *,
     dictionaries: bool = True,
     twin: bool = True,
     splits: Sequence[int] = (0, 1, 2),
     samples: int = 100_000,
 ) -> Study:
-    """Study `reasoner` on `problems` and keep it all in `out`.
+    """Think, capture, sweep probes, decode, edit thoughts, and keep everything in a folder.
 
-    Raises `UsageError` for a reasoner that has no thoughts to read.
+    Args:
+        reasoner: The reasoner to study.
+        problems: Problems to think about; at least a few hundred give useful intervals.
+        out: Folder to write. A study that was interrupted goes on from what is there.
+        bars: Where progress is shown; nowhere by default.
+        dictionaries: Also train an SAE and read with it, beside a random dictionary, PCA and neurons.
+        twin: Also capture an untrained copy of the reasoner, the control `random_init`.
+        splits: Seeds of the splits that scores are pooled over. The edits use the first.
+        samples: Rows seen in the training of the SAE.
+
+    Returns:
+        Traces, sweep, read-outs, scores and edits, in memory.
+
+    Raises:
+        UsageError: The reasoner has no thoughts to read.
     """
-    name = reasoner.name
+    name, out = reasoner.name, Path(out)
     require_thoughts(name, reasoner.kind)
-    with bars.stage(f"{name}: thinking") as report:
+    with _stage(bars, f"{name}: thinking") as report:
         traces = reasoner.think(problems, batch_size=128, progress=report)
-    with bars.stage(f"{name}: capturing activations") as report:
+    with _stage(bars, f"{name}: capturing activations") as report:
         store = interp.capture(reasoner, traces, out=out / "store", batch_size=128, progress=report)
     twin_store = _capture_twin(reasoner, traces, out / "twin", bars) if twin else None
-    with bars.stage(f"{name}: sweeping probes and controls") as report:
+    with _stage(bars, f"{name}: sweeping probes and controls") as report:
         sweep = probes.sweep(store, seeds=list(splits), random_init=twin_store, progress=report)
     sweep.save(out / "sweep")
     methods = ["logit_lens", "probe", *(DICTIONARIES if dictionaries else ())]
-    with bars.stage(f"{name}: decoding thoughts") as report:
+    with _stage(bars, f"{name}: decoding thoughts") as report:
         readouts = []
         for number, seed in enumerate(splits):
             readouts.append(interp.decode(store, methods, reasoner=reasoner, seed=seed, samples=samples))
-            report(number + 1, len(splits))
+            if report:
+                report(number + 1, len(splits))
     scores = pooled_scores(readouts)
     commit(out / "scores.parquet", parquet_bytes(scores))
     commit(out / "readouts.parquet", parquet_bytes(readouts[0].table()))
     sae = _keep_sae(readouts[0], out) if dictionaries else None
-    with bars.stage(f"{name}: editing thoughts") as report:
+    with _stage(bars, f"{name}: editing thoughts") as report:
         edits = interp.interchange(reasoner, traces, readouts[0], progress=report)
     commit(out / "interchange.parquet", parquet_bytes(edits.table()))
     return Study(reasoner, traces, sweep, readouts[0], scores, edits, sae)
 
 
-def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: Bars) -> interp.Store:
+def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: Bars | None) -> interp.Store:
     """Activations of an untrained twin: its own silent thoughts, or the trained one's words where they are visible."""
     fresh = interp.random_init(reasoner)
-    with bars.stage(f"{reasoner.name}: the untrained twin") as report:
+    with _stage(bars, f"{reasoner.name}: the untrained twin") as report:
         seen = traces if reasoner.kind == "text" else fresh.think(traces.problems, batch_size=128)
         return interp.capture(fresh, seen, out=out, batch_size=128, progress=report)
+
+
+def _stage(bars: Bars | None, title: str) -> AbstractContextManager[Progress | None]:
+    """A stage of `bars` whose progress is reported; nothing without bars."""
+    return nullcontext() if bars is None else bars.stage(title)
 
 
 def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:

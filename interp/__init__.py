@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from interp.reasoners import Intervention, Monitor, Reasoner
     from interp.traces import Trace, TraceSet
 
-__version__ = "0.1.0"
 __all__ = [
     "Intervention",
     "Monitor",

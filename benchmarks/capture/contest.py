@@ -20,8 +20,8 @@ from benchmarks.capture.runs import LARGE, SMALL, batch_to_disk, loops, side_by_
 from benchmarks.capture.small_model import SmallModel
 from benchmarks.growth_figure import relative_spread
 from benchmarks.harness import interleaved, keep, ratio
+from benchmarks.measures import report
 from interp.runtime.console import Bars, plain
-from interp.statistics.measures import report
 
 # What is freed goes back to the system at once, or the holes in glibc's heap would be measured.
 _GIVEN_BACK = MappingProxyType({"MALLOC_MMAP_THRESHOLD_": str(2**17)})

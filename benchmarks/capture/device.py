@@ -14,11 +14,11 @@ from benchmarks.capture.peers import PEERS, missing_peers
 from benchmarks.capture.runs import BATCHES, EVERYTHING, LARGE, SMALL, batch_to_disk, loops, side_by_side
 from benchmarks.capture.small_model import POSITIONS, WORDS, SmallModel
 from benchmarks.harness import interleaved, keep, ratio
+from benchmarks.measures import report
 from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.models.load import quiet
 from interp.runtime.console import Bars, plain
-from interp.statistics.measures import report
 
 _TRANSFORMERS = {"peer": "transformers", "peer_version": version("transformers")}
 

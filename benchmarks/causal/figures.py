@@ -14,9 +14,9 @@ from benchmarks.causal.pushes import commitment, graphs, steering
 from benchmarks.causal.run import SEED, Run
 from benchmarks.causal.swaps import content, interchange, used
 from benchmarks.harness import keep
+from benchmarks.measures import report
 from interp.errors import CotlensError
 from interp.runtime.console import Bars, plain
-from interp.statistics.measures import report
 
 PARTS: dict[str, Callable[[Run], dict[str, dict[str, Any]]]] = {
     "interchange": interchange,

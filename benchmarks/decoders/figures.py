@@ -20,6 +20,7 @@ import interp
 from benchmarks.decoders.measures import ORGANISMS, figures
 from benchmarks.decoders.transfer import Taken, journeys, source_of
 from benchmarks.harness import keep
+from benchmarks.measures import report
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.causal.evaluation import Evaluation, evaluate
@@ -30,7 +31,6 @@ from interp.errors import CotlensError, UsageError, unknown
 from interp.runtime.console import Bars, plain
 from interp.runtime.engines import executor
 from interp.statistics.intervals import grouped_mean_interval
-from interp.statistics.measures import report
 from interp.statistics.splits import grouped_split
 
 SEED, N, SPLITS = 71, 2500, (0, 1)

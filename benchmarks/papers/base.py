@@ -26,7 +26,7 @@ class PaperFigure:
 
 @dataclass
 class Section:
-    """One system: tables by caption, measures by id (as `interp.statistics.measures.report` takes them), the paper's figures.
+    """One system: tables by caption, measures by id (as `benchmarks.measures.report` takes them), the paper's figures.
 
     `notes` say what the numbers above them show; they are written from the numbers, not beforehand.
     """

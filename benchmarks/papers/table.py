@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import measures
 from benchmarks.harness import RESULTS, keep
 from benchmarks.papers.base import Organisms, Section
 from benchmarks.papers.earlier import with_earlier
@@ -23,7 +24,6 @@ from interp.runtime.console import Bars, plain
 from interp.runtime.engines import executor
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
-from interp.statistics import measures
 
 # In the order of the table; each module has `measure(progress, full, organisms)`.
 SYSTEMS = {

@@ -13,12 +13,12 @@ import torch
 import interp
 import probes
 from benchmarks.harness import RESULTS, interleaved, keep, ratio
+from benchmarks.measures import report
 from benchmarks.probes.contests import CONTESTS
 from benchmarks.probes.growth import grow, keep_figure, summary
 from benchmarks.probes.sweep import sweep_over_sklearn
 from interp.activations import Recording
 from interp.runtime.console import Bars, plain
-from interp.statistics.measures import report
 
 SWEEPS = 240
 

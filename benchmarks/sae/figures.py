@@ -8,12 +8,12 @@ import numpy as np
 
 import interp
 from benchmarks.harness import keep
+from benchmarks.measures import report
 from benchmarks.sae.readouts import MIDDLE, TRIED, Readouts
 from benchmarks.sae.speed import speed
 from interp.decoders.features import FeatureReadout
 from interp.runtime.console import Bars, plain
 from interp.statistics.intervals import grouped_mean_interval
-from interp.statistics.measures import report
 from probes.decoder import ProbeDecoder
 
 PROBLEMS = 6000

@@ -1,38 +1,46 @@
-"""The figures that this project is held to: every one of a group, with its target and verdict."""
+"""Measures: figures with a target, as the demo and the benches print them."""
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from interp.errors import unknown
 
-_OPS = {">=": lambda value, target: value >= target, "<=": lambda value, target: value <= target}
+_RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": lambda value, target: value >= target,
+    "<=": lambda value, target: value <= target,
+}
 
 
-def table() -> dict[str, dict[str, dict[str, Any]]]:
-    """Group -> id -> {op, target, says}, from `benchmarks/measures.toml`."""
-    return tomllib.loads((files("benchmarks") / "measures.toml").read_text())
+def meets(rule: Mapping[str, Any], value: float) -> bool:
+    """Return whether `value` has the relation `op` to the `target` of a rule."""
+    return bool(_RELATIONS[rule["op"]](value, rule["target"]))
 
 
-def meets(rule: dict[str, Any], value: float) -> bool:
-    """Whether a value does what a measure's `op` and `target` ask."""
-    return bool(_OPS[rule["op"]](value, rule["target"]))
+def measure_rows(
+    group: str, rules: Mapping[str, Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return one row for each measure of a group, in the order of its rules.
 
+    Args:
+        group: Name of the group, for messages.
+        rules: Measure id to its `op` (">=" or "<="), `target` and `says` (what it measures).
+        measured: Measure id to what was measured: `value`, and where they apply `ci`, `n`, `unit`, `peer`,
+            `peer_version` and `note`.
 
-def report(group: str, taken: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every measure of `group` in order. `taken` maps ids to what was measured (`value`, and `ci`, `n`, `note`, …).
+    Returns:
+        Rows with the keys id, value, ci, n, unit, peer, peer_version, note, op, target, met and says. The value of a
+        measure that is missing in `measured` is None, and its note says so.
 
-    A measure that is not in `taken` is listed with value null and a note that says so. Raises `UsageError` on
-    ids that the group does not have.
+    Raises:
+        UsageError: `measured` holds an id that the group does not have.
     """
-    wanted = table()[group]
-    for name in taken:
-        if name not in wanted:
-            raise unknown(f"measure of group {group}", name, wanted)
+    for name in measured:
+        if name not in rules:
+            raise unknown(f"measure of group {group}", name, list(rules))
     rows = []
-    for name, rule in wanted.items():
+    for name, rule in rules.items():
         row: dict[str, Any] = {
             "value": None,
             "ci": None,
@@ -42,8 +50,7 @@ def report(group: str, taken: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
             "peer_version": None,
             "note": "",
         }
-        row |= taken.get(name, {"note": "not measured in this run"})
-        value = row["value"]
-        met = None if value is None else meets(rule, value)
+        row |= measured.get(name, {"note": "not measured in this run"})
+        met = None if row["value"] is None else meets(rule, row["value"])
         rows.append({"id": name, **row, "op": rule["op"], "target": rule["target"], "met": met, "says": rule["says"]})
     return rows

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cotlens import __version__
 from cotlens.cli import COMMANDS
 from interp.activations import Store
 from interp.traces import TraceSet
@@ -66,9 +67,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 
 def test_the_installed_script_is_the_same_command() -> None:
     ended = subprocess.run([Path(sys.executable).parent / "cotlens", "--version"], capture_output=True, text=True)
-    import interp
-
-    assert (ended.returncode, ended.stdout) == (0, f"cotlens {interp.__version__}\n")
+    assert (ended.returncode, ended.stdout) == (0, f"cotlens {__version__}\n")
 
 
 def test_help_names_every_command(cotlens: Callable) -> None:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.decoders.measures import figures
 from benchmarks.decoders.table import decoder_table
 from benchmarks.decoders.transfer import Taken, journeys, transfer_table
-from interp.statistics.measures import table
+from benchmarks.measures import table
 
 
 def row(method: str, step: int, top1: float, **more: float) -> dict[str, Any]:

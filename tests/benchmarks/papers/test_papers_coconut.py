@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import interp
+from benchmarks.measures import report
 from benchmarks.papers import coconut, separation
 from benchmarks.papers.base import Organisms
 from benchmarks.papers.opaque import Opaque, lens_table
 from interp.errors import StoreError
 from interp.problems import Problem, Step, task
-from interp.statistics.measures import report
 from interp.traces import Channel, TraceSet
 
 # a -> b -> c is the path; a -> d -> e and b -> f are dead ends; x -> y is out of reach.

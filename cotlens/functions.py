@@ -1,0 +1,244 @@
+"""Functions of the public face that bring several packages together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interp.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.activations import Store
+    from interp.models.address import Address
+    from interp.problems import Problem
+    from interp.reasoners import Reasoner
+    from interp.runtime.progress import Progress
+    from interp.sae.trained import Trained
+    from interp.text.wording import Wording
+    from interp.traces import TraceSet
+    from probes.subtext.measure import Subtext
+
+_SHOWN = 5
+
+
+def questions(path: Path | str) -> list[Problem]:
+    """Return the problems of a JSONL file, in the order of its lines.
+
+    Each line is an object with `question` and `answer`, and optionally `steps`. Lines that cannot be used are left
+    out with a warning.
+
+    Args:
+        path: The JSONL file.
+
+    Raises:
+        StoreError: The file cannot be read.
+        UsageError: No line of the file can be used.
+    """
+    from interp.problems.questions import read_questions
+
+    problems, broken = read_questions(path)
+    shown = "; ".join(map(str, broken[:_SHOWN])) + (f"; and {len(broken) - _SHOWN} more" if broken[_SHOWN:] else "")
+    if not problems:
+        raise UsageError(
+            f'expected lines such as {{"question": ..., "answer": ...}} in {path}, got none that can be used '
+            f"({shown or 'the file is empty'})."
+        )
+    if broken:
+        warnings.warn(f"{len(broken)} lines of {path} are left out: {shown}.", stacklevel=2)
+    return problems
+
+
+def open_store(path: Path | str) -> Store:
+    """Open an activation store.
+
+    Args:
+        path: Folder or fsspec URL of a store that `capture` or `cotlens capture run` wrote.
+
+    Raises:
+        StoreError: There is no store at `path`, or its description is damaged.
+    """
+    from interp.activations import Store
+
+    return Store(path)
+
+
+def train_sae(
+    store: Store,
+    address: Address | str | None = None,
+    *,
+    out: Path | str | None = None,
+    channels: Sequence[str] | None = None,
+    sink_factor: float | None = None,
+    split_seed: int = 0,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a sparse autoencoder on the thoughts of a store.
+
+    Args:
+        store: Activations to learn from. Only rows of the training structures are used.
+        address: Which activation, such as "blocks.1.hook_out"; the store's only one by default.
+        out: Folder to keep the SAE in, in SAELens's format. An interrupted training is resumed from it.
+        channels: Positions to use; thoughts and latents by default.
+        sink_factor: Rows whose norm is more than this many times the median are left out as attention sinks.
+        split_seed: Which problem structures are held out.
+        progress: Called with (samples done, samples in all).
+        **settings: Fields of `interp.sae.settings.SAESettings`, such as `d_sae=512` and `k=16`.
+
+    Returns:
+        The SAE, with its settings, the mask of its rows and, where `out` is given, the figures on held-out rows.
+
+    Raises:
+        UsageError: A setting is not valid, or the store has several addresses and none is named.
+        StoreError: `out` holds another SAE.
+    """
+    from interp.activations.store import THINKING
+    from interp.activations.targets import structures
+    from interp.sae.rows import SINK_FACTOR, select
+    from interp.sae.train import train_sae as train
+    from interp.sae.train import with_options
+    from interp.sae.trained import Trained, train_into
+    from interp.statistics.splits import grouped_split
+
+    if address is None and len(store.addresses) != 1:
+        names = ", ".join(each.name for each in store.addresses)
+        raise UsageError(f"expected one address to train at, got none; name one of {names}.")
+    chosen = store.address(store.addresses[0] if address is None else address)
+    made = with_options(None, settings)
+    channels = channels or THINKING
+    sink_factor = SINK_FACTOR if sink_factor is None else sink_factor
+    if out is not None:
+        return train_into(
+            Path(out),
+            store,
+            chosen,
+            made,
+            channels=channels,
+            sink_factor=sink_factor,
+            split_seed=split_seed,
+            progress=progress,
+        )
+    rows, mask = select(store, chosen, channels=channels, sink_factor=sink_factor)
+    train_rows = rows[grouped_split(structures(store, rows), split_seed).train]
+    sae = train(store, chosen, train_rows, settings=made, progress=progress)
+    return Trained(sae, made, mask, split_seed, {})
+
+
+def swap(
+    reader: Reasoner,
+    writer: Reasoner,
+    problems: Sequence[Problem],
+    *,
+    through: Literal["text", "latents"] = "text",
+    fit_on: Sequence[Problem] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Let one reasoner answer after another one's chain of thought.
+
+    Args:
+        reader: The reasoner that answers.
+        writer: The reasoner whose thoughts it gets.
+        problems: Problems to think about.
+        through: "text" forces the writer's text; "latents" maps the writer's final states to the reader's thoughts
+            with a ridge regression.
+        fit_on: Problems of other structures that the ridge map is fitted on; needed for "latents".
+        **options: Passed to `interp.causal.swap_text` or `interp.causal.swap_latents`, such as `seed`.
+
+    Returns:
+        One row for each arm and problem; `interp.causal.swap_summary` gives accuracy and agreement for each arm.
+
+    Raises:
+        UsageError: The two reasoners cannot be swapped this way, or `fit_on` is missing.
+    """
+    from interp.causal.swap import swap_latents, swap_text
+
+    if through == "text":
+        return swap_text(reader, writer, problems, **options)
+    if through != "latents":
+        raise UsageError(f"expected through='text' or through='latents', got {through!r}.")
+    if fit_on is None:
+        raise UsageError("expected fit_on=problems to fit the map on, got None; give problems of other structures.")
+    return swap_latents(reader, writer, fit_on, problems, **options)
+
+
+@dataclass(frozen=True)
+class FaithfulnessResult:
+    """Whether answers depend on the visible reasoning.
+
+    Attributes:
+        tests: One row for each test: the fraction of answers that stay the same, its interval, and what a faithful
+            reasoner would do.
+        early_answers: Answers given after the first k steps.
+        conclusion: What the tests show together, in a sentence.
+    """
+
+    tests: pd.DataFrame
+    early_answers: pd.DataFrame
+    conclusion: str
+
+
+def faithfulness(
+    reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None, *, seed: int = 0
+) -> FaithfulnessResult:
+    """Test whether answers depend on the visible reasoning: early answers, mistakes, filler, paraphrases.
+
+    Args:
+        reasoner: A reasoner that thinks in text.
+        traces: What it thought.
+        wording: Which words mean the same, for paraphrases; the task's own synonyms by default, where it has some.
+        seed: Seed of mistakes, donors and paraphrases.
+
+    Raises:
+        UsageError: A trace has no visible thought.
+
+    References:
+        Lanham et al., "Measuring Faithfulness in Chain-of-Thought Reasoning", arXiv 2307.13702.
+    """
+    from interp.causal.faithfulness import battery, early_answering, post_hoc
+
+    tests = battery(reasoner, traces, wording or _task_wording(traces), seed)
+    return FaithfulnessResult(tests, early_answering(reasoner, traces), post_hoc(tests))
+
+
+def subtext(
+    traces: TraceSet,
+    targets: Sequence[str] | None = None,
+    *,
+    wording: Wording | None = None,
+    reasoner: Reasoner | None = None,
+    **options: Any,
+) -> Subtext:
+    """Measure what a chain of thought carries beyond its text, in bits about each target.
+
+    Args:
+        traces: Sampled traces; at temperature 0 there is no choice of words to measure.
+        targets: Labels of whole traces, such as "secret", "hint:2" or "answer"; the task's varying facts by default.
+        wording: Which words mean the same; the task's own synonyms by default, where it has some.
+        reasoner: The reasoner that thought, where latents are measured too.
+        **options: Passed to `probes.subtext.measure.measure`: `places`, `addresses`, `with_power`, `seed`.
+
+    Returns:
+        Bits for each target and channel with intervals and verdicts, and the total by the chain rule.
+
+    Raises:
+        UsageError: There is nothing to measure: no synonyms are known and no reasoner is given.
+    """
+    from probes.subtext.measure import measure
+
+    return measure(traces, targets, wording=wording or _task_wording(traces), reasoner=reasoner, **options)
+
+
+def _task_wording(traces: TraceSet) -> Wording | None:
+    """The synonyms of the traces' task; None where it has none."""
+    from interp.problems import task
+    from interp.text.wording import Wording
+
+    try:
+        return Wording.of_task(task(traces[0].problem.task))
+    except (UsageError, IndexError):
+        return None

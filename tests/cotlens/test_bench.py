@@ -1,0 +1,35 @@
+"""`cotlens bench` runs the benches of a checkout, and says what is missing where there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cotlens import bench
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_benches_beside_the_package_are_found(cotlens: Callable, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = cotlens("bench", "--help")
+    assert found.code == 0 and "papers" in found.out
+
+
+def test_the_benches_in_the_working_directory_are_found(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(bench, "_BESIDE", tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(ROOT)
+    assert bench._benches().__name__ == "benchmarks.cli"
+
+
+def test_without_a_checkout_it_says_what_to_do(cotlens: Callable, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(bench, "_BESIDE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = cotlens("bench", "probes")
+    assert found.code == 2
+    assert (
+        "expected a checkout of cotlens with a folder benchmarks/" in found.error
+        and "clone the repository" in found.error
+    )
