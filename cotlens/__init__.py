@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from cotlens.functions import faithfulness, open_store, questions, subtext, swap, train_sae
     from dashboards.runs import Run
     from dashboards.study import Study, study
-    from interp.activations import record
     from interp.activations.capturing import capture, resume
+    from interp.activations.recording import Recording, record
     from interp.activations.store import Store
     from interp.causal.ablation import ablate
     from interp.causal.evaluation import evaluate
@@ -59,6 +59,7 @@ __all__ = [
     "Problem",
     "ReadOuts",
     "Reasoner",
+    "Recording",
     "Run",
     "Step",
     "Store",
@@ -118,7 +119,8 @@ _HOMES = {
     "open_store": "cotlens.functions",
     "questions": "cotlens.functions",
     "random_init": "interp.loading.load",
-    "record": "interp.activations",
+    "record": "interp.activations.recording",
+    "Recording": "interp.activations.recording",
     "resume": "interp.activations.capturing",
     "save_probe": "probes.estimators.saved",
     "steer": "interp.causal.steering",

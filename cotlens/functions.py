@@ -97,13 +97,13 @@ def train_sae(
         UsageError: A setting is not valid, or the store has several addresses and none is named.
         StoreError: `out` holds another SAE.
     """
-    from interp.activations.store import THINKING
     from interp.activations.targets import structures
     from interp.sae.rows import SINK_FACTOR, select
     from interp.sae.train import train_sae as train
     from interp.sae.train import with_options
     from interp.sae.trained import Trained, train_into
     from interp.statistics.splits import grouped_split
+    from interp.traces import THINKING
 
     if address is None and len(store.addresses) != 1:
         names = ", ".join(each.name for each in store.addresses)
