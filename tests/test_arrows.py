@@ -1,71 +1,176 @@
-"""Imports run one way: dashboards -> probes -> interp, and inside interp the bottom knows no model."""
+"""Imports run one way, from the front down to the problems, and never in a circle.
+
+Type imports, imports inside functions and names in strings ("module:attribute") count like any other import.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("interp", "probes", "dashboards")
-# What each part of interp may never import.
-MODELS = {"interp.models", "interp.reasoners", "interp.activations", "interp.decoders", "interp.causal", "interp.sae"}
-FORBIDDEN: dict[str, set[str]] = {
-    "interp": {"probes", "dashboards"},
-    "probes": {"dashboards"},
-    "interp.problems": MODELS | {"interp.traces", "torch"},
-    "interp.traces": MODELS | {"torch"},
-    "interp.errors": MODELS | {"torch"},
-    "interp.runtime.files": MODELS | {"torch"},
-    "interp.models": {"interp.reasoners", "interp.activations", "interp.decoders", "interp.causal"},
-    "interp.reasoners": {"interp.activations", "interp.decoders", "interp.causal", "interp.sae"},
-    "interp.activations": {"interp.decoders", "interp.causal", "interp.sae"},
-    "interp.sae": {"interp.decoders", "interp.causal"},
-    "interp.decoders": {"interp.causal", "interp.causal.evaluation"},
-}
+PACKAGES = ("interp", "probes", "dashboards", "cotlens", "benchmarks")
+# From the bottom up: a room imports from itself and from rooms above it in this list, never from one below.
+ROOMS = (
+    "interp.errors",
+    "interp.runtime",
+    "interp.problems",
+    "interp.traces",
+    "interp.statistics",
+    "interp.text",
+    "interp.models",
+    "interp.reasoners",
+    "interp.organisms",
+    "interp.loading",
+    "interp.activations",
+    "interp.sae",
+    "interp.decoders",
+    "interp.decoders.evaluation",
+    "interp.causal",
+    "interp.organisms.training",
+    "interp",
+    "interp.commands",
+    "probes.solvers",
+    "probes.estimators",
+    "probes.sweeps",
+    "probes.vprobe",
+    "probes.subtext",
+    "probes.decoder",
+    "probes",
+    "probes.commands",
+    "dashboards",
+    "cotlens",
+    "benchmarks",
+    "cotlens.cli",
+)
+# Problems and traces are read by tools that load no model.
+WITHOUT_TORCH = ("interp.errors", "interp.runtime.files", "interp.problems", "interp.traces", "interp.statistics")
+NAMED = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)+(:\w+)?")
 
 
-def imports_of(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are written in full"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return found
+def names_in(tree: ast.AST) -> Iterator[str]:
+    """Yield every module or name of a module that a file imports or names."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                assert node.level == 0, "imports are written in full"
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            case ast.Constant(value=str(text)) if NAMED.fullmatch(text):
+                yield text.partition(":")[0]
+            case ast.Call(func=ast.Name(id="files") | ast.Attribute(attr="files"), args=[ast.Constant(value=str(text))]):
+                yield text  # importlib.resources: reading a package's files is an arrow too
 
 
-def modules() -> list[tuple[str, Path]]:
-    return [
-        (".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path)
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """Map every module of the packages to its file."""
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
         for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py"))
+        for path in sorted((root / package).rglob("*.py"))
+    }
+
+
+def module_of(name: str, known: Iterable[str]) -> str | None:
+    """Return the module that a dotted name lies in."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def graph(files: dict[str, Path]) -> dict[str, set[str]]:
+    """Return for each module the modules of ours that it imports."""
+    return {
+        name: {
+            module
+            for imported in names_in(ast.parse(path.read_text(encoding="utf-8")))
+            if (module := module_of(imported, files)) and module != name
+        }
+        for name, path in files.items()
+    }
+
+
+def room_of(module: str) -> str:
+    """Return the innermost room of the list that holds a module."""
+    return max((room for room in ROOMS if module == room or module.startswith(f"{room}.")), key=len)
+
+
+def against_the_arrows(arrows: dict[str, set[str]]) -> list[str]:
+    """Return every import that runs upwards."""
+    return [
+        f"{name} imports {imported}"
+        for name, targets in arrows.items()
+        for imported in sorted(targets)
+        if ROOMS.index(room_of(imported)) > ROOMS.index(room_of(name))
     ]
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
-def test_arrows(name: str, path: Path) -> None:
-    for part, never in FORBIDDEN.items():
-        if name != part and not name.startswith(part + "."):
-            continue
-        for imported in imports_of(path):
-            wrong = [n for n in never if imported == n or imported.startswith(n + ".")]
-            assert not wrong, f"{name} imports {imported}, against the arrows"
+@pytest.fixture(scope="module")
+def arrows() -> dict[str, set[str]]:
+    return graph(modules())
 
 
-def test_the_rule_can_fail(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.py"
-    bad.write_text("def f():\n    from probes.solvers.ridge import fit_ridge\n")
-    assert "probes.solvers.ridge" in imports_of(bad)
+def test_imports_run_down_the_list_of_rooms(arrows: dict[str, set[str]]) -> None:
+    wrong = against_the_arrows(arrows)
+    assert not wrong, "\n".join(wrong)
 
 
-def test_no_private_names_across_packages() -> None:
-    for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+def test_no_circle(arrows: dict[str, set[str]]) -> None:
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_every_folder_is_in_a_room_and_none_is_a_hallway() -> None:
+    for folder in {path.parent for path in modules().values()}:
+        here = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(here) <= 23, f"{folder.relative_to(ROOT)} holds {len(here)} modules; make rooms of it"
+
+
+@pytest.mark.parametrize("part", WITHOUT_TORCH)
+def test_the_bottom_knows_no_torch(part: str) -> None:
+    for name, path in modules().items():
+        if name == part or name.startswith(f"{part}."):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            at_import = ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef)], [])
+            top = {n.split(".")[0] for n in names_in(at_import)}
+            assert "torch" not in top, f"{name} imports torch when it is imported"
+
+
+def test_the_rules_can_fail(tmp_path: Path) -> None:
+    def written(files: dict[str, str]) -> dict[str, set[str]]:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return graph(modules(tmp_path))
+
+    upwards = {
+        "interp/models/inside_a_function.py": "def f():\n    from probes.solvers.ridge import g\n",
+        "interp/models/in_a_string.py": 'REGISTRY = {"b": "probes.solvers.ridge:g"}\n',
+        "interp/models/in_a_path.py": 'from importlib.resources import files\nfiles("benchmarks")\n',
+        "probes/solvers/ridge.py": "",
+        "benchmarks/__init__.py": "",
+    }
+    assert len(against_the_arrows(written(upwards))) == 3
+    circle = {
+        "interp/text/x.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from interp.text.y import Y\n",
+        "interp/text/y.py": "import interp.text.x\n",
+    }
+    with pytest.raises(CycleError):
+        TopologicalSorter(written(circle)).prepare()
+
+
+def test_no_private_names_across_modules() -> None:
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
-                private = [
-                    alias.name for alias in node.names if alias.name.startswith("_") and not alias.name.endswith("__")
-                ]
-                assert not private, f"{name} reaches for {private} of {node.module}"
+                private = [a.name for a in node.names if a.name.startswith("_") and not a.name.endswith("__")]
+                assert not private, f"{name} imports {private} of {node.module}"
