@@ -32,7 +32,7 @@ from interp.runtime.progress import Progress
 from interp.statistics.f1 import f1_interval, macro_f1
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
-from probes.vprobe.controls import VProbed, vprobe
+from probes.vprobe.controls import VProbeResult, vprobe
 from probes.vprobe.fit import VProbe
 from probes.vprobe.packing import Item
 
@@ -66,7 +66,7 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
     traces = _thought(reasoner, FULL_ANSWERS if full else N_ANSWERS, SEED)
     harder = _thought(reasoner, FULL_HARDER if full else N_HARDER, SEED + 1, steps=HARDER)
     step()
-    found: dict[str, VProbed] = {}
+    found: dict[str, VProbeResult] = {}
     about = traces_for_probing(reasoner, full)
     for label in LABELS:
         few = FULL_OTHER if full else N_OTHER
@@ -111,13 +111,13 @@ def traces_for_probing(reasoner: Reasoner, full: bool) -> TraceSet:
     return _thought(reasoner, FULL_NECESSARY if full else N_NECESSARY, SEED + 2)
 
 
-def _necessary_alone(reasoner: Reasoner, full: bool) -> tuple[float, VProbed]:
+def _necessary_alone(reasoner: Reasoner, full: bool) -> tuple[float, VProbeResult]:
     """The share of problems that another organism answers right, and its V-probe for `necessary`."""
     traces = traces_for_probing(reasoner, full)
     return traces.accuracy, vprobe(reasoner, items_of(traces, "necessary", SEED), controls=CONTROLS)
 
 
-def taught_table(told: dict[str, tuple[float, VProbed]]) -> pd.DataFrame:
+def taught_table(told: dict[str, tuple[float, VProbeResult]]) -> pd.DataFrame:
     """One row for each organism: its task, its answers, and what a V-probe for `necessary` adds to the best control."""
     from interp.organisms.catalog import card, recipe, shipped
 
@@ -192,7 +192,7 @@ def answers_table(arms: dict[str, TraceSet]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def labels_table(found: dict[str, VProbed]) -> pd.DataFrame:
+def labels_table(found: dict[str, VProbeResult]) -> pd.DataFrame:
     """One row for each label: the probe with its interval, every control, and the lead over the best of them."""
     rows = []
     for label, probed in found.items():
@@ -215,7 +215,7 @@ def labels_table(found: dict[str, VProbed]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def known_before(probed: VProbed, items: list[Item]) -> pd.DataFrame:
+def known_before(probed: VProbeResult, items: list[Item]) -> pd.DataFrame:
     """`necessary` before the solution begins, by references from the asked parameter and by whether it is a number."""
     far, given = references(items), constants(items)
     rows = []
@@ -241,7 +241,7 @@ def before_mistakes(reasoner: Reasoner, traces: TraceSet, harder: TraceSet) -> p
     return errors_table(made, read)
 
 
-def _measure(probed: VProbed) -> dict[str, Any]:
+def _measure(probed: VProbeResult) -> dict[str, Any]:
     over = [*UNTRAINED, "bag_of_features"]
     lead, interval, best = probed.lead(over)
     scores = probed.table.set_index("reader")["macro_f1"]
@@ -255,7 +255,7 @@ def _measure(probed: VProbed) -> dict[str, Any]:
     }
 
 
-def _notes(found: dict[str, VProbed], before: pd.DataFrame, traces: TraceSet) -> list[str]:
+def _notes(found: dict[str, VProbeResult], before: pd.DataFrame, traces: TraceSet) -> list[str]:
     lead = {label: probed.lead() for label, probed in found.items()}
     clear = [label for label, (_, (low, _), _) in lead.items() if low > 0]
     rows = before.set_index("the step written")

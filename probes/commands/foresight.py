@@ -1,4 +1,4 @@
-"""`cotlens subtext foresight`, `compute` and `uncertainty`: slips before they are written, how much is thought, how unsure."""
+"""`cotlens subtext foresight`, `compute` and `uncertainty`: wrong steps foreseen, thoughts used, and uncertainty held."""
 
 from __future__ import annotations
 
@@ -9,33 +9,35 @@ import typer
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
-from probes.commands.options import N, Sampled, Seed, Temperature, TraceOptions
+from probes.commands.options import N, SampledTraceOptions, Seed, Temperature, TraceOptions
 
 
 @with_options
 def foresight_command(
     model: Model,
-    asked: Sampled = Sampled(temperature=0.0),
+    options: SampledTraceOptions = SampledTraceOptions(temperature=0.0),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Is the next step about to be wrong? Latents beside the visible words, difficulty and the next word's entropy."""
+    """Predict whether the next step is wrong: latents beside the visible words, difficulty and the next word's entropy."""
     from probes.subtext.foresight import foresight
 
     with Bars() as bars:
-        reasoner, thought = asked.thought(bars, loading, model, temperature=asked.temperature)
-        with bars.stage("reading the moments before each step"):
-            found = foresight(reasoner, thought, seed=asked.seed)
+        reasoner, traces = options.load(bars, loading, model, temperature=options.temperature)
+        with bars.stage("reading the state before each step"):
+            result = foresight(reasoner, traces, seed=options.seed)
 
     def human() -> None:
-        print_table(found.readers)
+        print_table(result.readers)
         print(
-            "\nsaved: thought words not written if traces stop at the first alarm; lost: right traces stopped; thresholds "
-            f"from other problems\n{found.says}"
+            "\nsaved: share of thought tokens not written if traces stop at the first alarm. lost: share of right traces "
+            f"stopped. Thresholds are set on other problems.\n{result.says}"
         )
 
-    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": asked.seed, "temperature": asked.temperature}
-    emit({"readers": found.readers.to_dict("records"), "lead": found.lead, "says": found.says, **about}, as_json, human)
+    lead = {"over": result.over, **result.lead.measure()}
+    about = {"n": len(traces), "accuracy": traces.accuracy, "seed": options.seed, "temperature": options.temperature}
+    record = {"readers": result.readers.to_dict("records"), "lead": lead, "says": result.says}
+    emit(record | about, as_json, human)
 
 
 @with_options
@@ -43,7 +45,9 @@ def compute_command(
     model: Model,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="also these, as chain:steps=6-8; repeatable; the reasoner's own task always comes first"),
+        typer.Option(
+            help="Another task, such as chain:steps=6-8. Repeatable; the reasoner's own task always comes first."
+        ),
     ] = None,
     n: N = 400,
     seed: Seed = 0,
@@ -51,14 +55,14 @@ def compute_command(
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Thoughts used against operations needed, on the own task and, with --task, out of distribution."""
+    """Compare thoughts used with operations needed, on the reasoner's own task and, with --task, out of distribution."""
     from interp.commands.think import problems_of
     from interp.reasoners.text import TextReasoner
-    from probes.subtext.foresight import adaptive_compute, compute_summary
+    from probes.subtext.compute import adaptive_compute, compute_summary
 
     with Bars() as bars:
-        reasoner, own = TraceOptions(n=n, seed=seed).thought(bars, loading, model, temperature=temperature)
-        sets = {f"{reasoner.task.spec} (own)": own}
+        reasoner, traces = TraceOptions(n=n, seed=seed).load(bars, loading, model, temperature=temperature)
+        sets = {f"{reasoner.task.spec} (own)": traces}
         for spec in task or []:
             with bars.stage(f"thinking about {spec}") as progress:
                 sets[spec] = reasoner.think(
@@ -67,9 +71,9 @@ def compute_command(
     table, summary = adaptive_compute(sets), compute_summary(sets, seed=seed)
     chosen = isinstance(reasoner, TextReasoner)
     note = (
-        "how much it thinks is its own choice."
+        "The reasoner chooses how much it thinks."
         if chosen
-        else f"how much a {reasoner.kind} reasoner thinks is given to it with the problem, so nothing here is its choice."
+        else f"The problem sets how much a {reasoner.kind} reasoner thinks, so nothing here is its choice."
     )
 
     def human() -> None:
@@ -85,27 +89,29 @@ def compute_command(
 @with_options
 def uncertainty_command(
     model: Model,
-    asked: TraceOptions = TraceOptions(n=500),
+    options: TraceOptions = TraceOptions(n=500),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Entropy of the true posterior that the latents hold and the words do not, on tasks that know it (graph)."""
+    """Measure the entropy of the true posterior that the latents hold and the words do not, on tasks that know it (graph)."""
     from probes.subtext.uncertainty import uncertainty
 
     with Bars() as bars:
-        reasoner, thought = asked.thought(bars, loading, model, temperature=0.0)
-        with bars.stage("reading how unsure it is"):
-            found = uncertainty(reasoner, thought, seed=asked.seed)
+        reasoner, traces = options.load(bars, loading, model, temperature=0.0)
+        with bars.stage("reading the posterior"):
+            result = uncertainty(reasoner, traces, seed=options.seed)
 
     def human() -> None:
-        print("share of the entropy's variance within places that is predicted on other structures")
-        print_table(found.readers)
-        print("\nposteriors decoded, beside the true ones (bits)")
-        print_table(found.decoded)
-        print("\nthe same shares, thought by thought")
-        print_table(found.by_thought)
-        print(f"\n{found.says}")
+        print("share of the entropy's variance within places that each reader predicts on other structures")
+        print_table(result.readers)
+        print("\ndecoded posteriors compared with the true ones (bits)")
+        print_table(result.decoded)
+        print("\nthe shares by thought")
+        print_table(result.by_thought)
+        print(f"\n{result.says}")
 
-    tables = {name: getattr(found, name).to_dict("records") for name in ("readers", "decoded", "by_thought", "places")}
-    about = {"n": len(thought), "accuracy": thought.accuracy, "seed": asked.seed}
-    emit({**tables, "lead": found.lead, "says": found.says, **about}, as_json, human)
+    tables = {name: getattr(result, name).to_dict("records") for name in ("readers", "decoded", "by_thought", "places")}
+    share = result.lead
+    lead = {"over": result.over, "r2": share.value, "ci_low": share.low, "ci_high": share.high, "n": share.n}
+    about = {"n": len(traces), "accuracy": traces.accuracy, "seed": options.seed}
+    emit({**tables, "lead": lead, "says": result.says, **about}, as_json, human)

@@ -1,4 +1,4 @@
-"""What the commands of `cotlens subtext` share: their options, and the traces that they ask about."""
+"""Options that the commands of `cotlens subtext` share, and the traces that they name."""
 
 from __future__ import annotations
 
@@ -16,39 +16,47 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.traces import TraceSet
 
-N = Annotated[int, typer.Option(help="held-out problems to think about")]
-Seed = Annotated[int, typer.Option(help="of the problems, of sampling and of the splits")]
-Temperature = Annotated[float, typer.Option(help="1 samples, as choices of words must be; 0 is greedy")]
-Target = Annotated[list[str] | None, typer.Option(help="repeatable, as hint:2 or answer; the task's facts by default")]
+N = Annotated[int, typer.Option(help="Number of held-out problems to think about.")]
+Seed = Annotated[int, typer.Option(help="Seed of the problems, of sampling and of the splits.")]
+Temperature = Annotated[
+    float, typer.Option(help="Sampling temperature; 0 is greedy. Choices of words must be sampled.")
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(help="Label to test, such as hint:2 or answer. Repeatable; the task's facts by default."),
+]
 Synonyms = Annotated[
-    Path | None, typer.Option(help="JSON file, a list of lists of words that mean the same; the task's own by default")
+    Path | None,
+    typer.Option(help="JSON file: a list of lists of words that mean the same. By default, the task's own."),
 ]
 
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """The traces that a command asks about; the fields are its options."""
+    """The traces that a command analyses; the fields are its options."""
 
-    task: Annotated[str | None, typer.Option(help="as subtext:n=500,seed=7; the reasoner's own task by default")] = None
+    task: Annotated[
+        str | None, typer.Option(help="Task, such as subtext:n=500,seed=7. By default, the reasoner's own task.")
+    ] = None
     traces: Annotated[
-        Path | None, typer.Option(help="Parquet file of traces of this model, instead of thinking now")
+        Path | None, typer.Option(help="Parquet file of traces of this model, read in place of thinking now.")
     ] = None
     n: N = 1000
     seed: Seed = 0
 
-    def thought(self, bars: Bars, loading: Loading, model: str, *, temperature: float) -> tuple[Reasoner, TraceSet]:
-        """The reasoner, and traces that it thinks now or that are read from the file."""
+    def load(self, bars: Bars, loading: Loading, model: str, *, temperature: float) -> tuple[Reasoner, TraceSet]:
+        """Return the reasoner, and traces that are read from the file or thought now."""
         from interp.commands.think import problems_of
         from interp.traces import TraceSet
 
         reasoner = loading.load(model)
         if self.traces is not None:
             if self.task is not None:
-                raise UsageError("give --traces, or --task to think about now, not both.")
-            found = TraceSet.from_parquet(self.traces)
-            if not len(found):
-                raise UsageError(f"{self.traces} holds no traces.")
-            return reasoner, found
+                raise UsageError("expected --traces or --task, got both; leave one out.")
+            traces = TraceSet.from_parquet(self.traces)
+            if not len(traces):
+                raise UsageError(f"expected traces in {self.traces}, got none; think first (`cotlens think`).")
+            return reasoner, traces
         problems: list[Any] = (
             problems_of(self.task) if self.task else reasoner.task.generate(self.n, seed=self.seed, split="test")
         )
@@ -59,7 +67,7 @@ class TraceOptions:
 
 
 @dataclass(frozen=True)
-class Sampled(TraceOptions):
-    """The same, where the command also says how they are sampled."""
+class SampledTraceOptions(TraceOptions):
+    """The same, with the temperature at which traces are sampled."""
 
     temperature: Temperature = 1.0

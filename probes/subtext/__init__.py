@@ -1,0 +1,1 @@
+"""What a chain of thought says beyond its text, and when its answer is decided."""

@@ -1,4 +1,4 @@
-"""Activations of finished traces as plain features, and what an untrained twin and the text offer in their place."""
+"""Activations of finished traces as plain features, beside what the text and an untrained model offer in their place."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ if TYPE_CHECKING:
 def states(
     reasoner: Reasoner, traces: Sequence[Trace], positions: np.ndarray, addresses: Sequence[str] | None = None
 ) -> dict[str, Float[np.ndarray, "traces d"]]:
-    """The activation of each trace at its position (from 0), at each address; by default the output of every block and
-    the final state. A negative position gives zeros: the trace has no such place."""
-    names = addresses_of(reasoner, addresses)
-    found: dict[str, np.ndarray] = {}
+    """Return the activation of each trace at one position, for each address.
 
-    def keep(name: str):  # type: ignore[no-untyped-def]
+    Args:
+        reasoner: The reasoner that wrote the traces.
+        traces: The traces, replayed in one pass.
+        positions: Position in each trace, from 0, shape (traces,). A negative position gives zeros.
+        addresses: Which activations; by default the output of every block and the final state.
+    """
+    names = addresses_of(reasoner, addresses)
+    by_address: dict[str, np.ndarray] = {}
+
+    def recorder(name: str):  # type: ignore[no-untyped-def]
         def hook(activations, batch):  # type: ignore[no-untyped-def]
-            at = np.maximum(positions[batch.traces], 0)
-            rows = activations[np.arange(len(at)), at].float().cpu().numpy()
-            store = found.setdefault(name, np.zeros((len(traces), rows.shape[1]), np.float32))
-            store[batch.traces] = np.where(positions[batch.traces, None] >= 0, rows, 0.0)
+            columns = np.maximum(positions[batch.traces], 0)
+            rows = activations[np.arange(len(columns)), columns].float().cpu().numpy()
+            out = by_address.setdefault(name, np.zeros((len(traces), rows.shape[1]), np.float32))
+            out[batch.traces] = np.where(positions[batch.traces, None] >= 0, rows, 0.0)
 
         return hook
 
-    reasoner.replay(traces, hooks={name: keep(name) for name in names}, batch_size=256)
-    return {name: found[name] for name in names}
+    reasoner.replay(traces, hooks={name: recorder(name) for name in names}, batch_size=256)
+    return {name: by_address[name] for name in names}
 
 
 def states_of_rows(
@@ -44,63 +50,96 @@ def states_of_rows(
     traces: Sequence[Trace],
     trace: np.ndarray,
     position: np.ndarray,
-    kind: np.ndarray,
+    index: np.ndarray,
     addresses: Sequence[str] | None = None,
 ) -> Features:
-    """The activations at rows of (trace, position), all addresses beside each other; a trace has one row of a kind."""
+    """Return the activations at rows of (trace, position), with all addresses beside each other.
+
+    Args:
+        reasoner: The reasoner that wrote the traces.
+        traces: The traces.
+        trace: Number of the trace of each row, shape (rows,).
+        position: Position of each row, shape (rows,).
+        index: Which of its trace's rows each row is (its step or thought), shape (rows,). A trace has at most one row
+            of an index.
+        addresses: As in `states`.
+    """
     out: np.ndarray | None = None
-    for each in np.unique(kind):
-        here = np.flatnonzero(kind == each)
-        at = np.full(len(traces), -1)
-        at[trace[here]] = position[here]
-        acts = np.concatenate(list(states(reasoner, traces, at, addresses).values()), axis=1)
-        out = np.zeros((len(kind), acts.shape[1]), np.float32) if out is None else out
-        out[here] = acts[trace[here]]
+    for value in np.unique(index):
+        rows = np.flatnonzero(index == value)
+        positions = np.full(len(traces), -1)
+        positions[trace[rows]] = position[rows]
+        acts = np.concatenate(list(states(reasoner, traces, positions, addresses).values()), axis=1)
+        out = np.zeros((len(index), acts.shape[1]), np.float32) if out is None else out
+        out[rows] = acts[trace[rows]]
     assert out is not None
     return out
 
 
-def another_row(kind: np.ndarray, seed: int) -> Int[np.ndarray, " rows"]:
-    """For each row the number of another one of its kind: whose latents take its own ones' place in a control."""
-    order = np.arange(len(kind))
-    for each in np.unique(kind):
-        shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(kind == each))
+def another_row(index: np.ndarray, seed: int) -> Int[np.ndarray, " rows"]:
+    """Return for each row the number of another row of the same index, whose latents replace its own in a control.
+
+    Args:
+        index: Step or thought of each row, shape (rows,).
+        seed: Seed of the pairing.
+    """
+    order = np.arange(len(index))
+    for value in np.unique(index):
+        shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(index == value))
         order[shuffled] = np.roll(shuffled, 1)
     return order
 
 
 def addresses_of(reasoner: Reasoner, addresses: Sequence[str] | None) -> list[str]:
-    asked = list(addresses) if addresses else ["resid_post", "final"]
-    return [address.name for address in resolve(reasoner.model, asked)]
+    """Return the hook names of `addresses`; by default those of every block's output and of the final state."""
+    names = list(addresses) if addresses else ["resid_post", "final"]
+    return [address.name for address in resolve(reasoner.model, names)]
 
 
 def place_positions(traces: Sequence[Trace], place: str) -> np.ndarray:
-    """The position of a place in each trace, -1 where it has none. Raises `UsageError` where none has it."""
-    at = np.array([trace.places.index(place) if place in trace.places else -1 for trace in traces])
-    if (at < 0).all():
+    """Return the position of a place in each trace, -1 where it has none.
+
+    Args:
+        traces: The traces.
+        place: Name of a place, such as "question end".
+
+    Raises:
+        UsageError: No trace has the place.
+    """
+    positions = np.array([trace.places.index(place) if place in trace.places else -1 for trace in traces])
+    if (positions < 0).all():
         known = sorted({name for trace in traces for name in trace.places})
-        raise UsageError(f"no trace has a place {place!r}. Places: {', '.join(known)}.")
-    return at
+        raise UsageError(f"expected a place that some trace has, got {place!r}; use one of {', '.join(known)}.")
+    return positions
 
 
 def beside_text(
     reasoner: Reasoner, traces: Sequence[Trace], place: str, addresses: Sequence[str] | None = None
 ) -> tuple[list[Features], Features]:
-    """What `gained` takes for latents beyond question and text up to a place: (given, beyond).
+    """Return the (given, beyond) of `information_gain` for latents beyond question and text up to a place.
 
     Given are the words of question and thought up to there, and beside them the same activations of an untrained
-    twin: as many features, of the same inputs, without the learning.
+    copy of the model: as many features, of the same inputs, without the learning.
+
+    Args:
+        reasoner: The reasoner that wrote the traces.
+        traces: The traces.
+        place: Name of the place, such as "question end".
+        addresses: As in `states`.
+
+    Raises:
+        UsageError: No trace has the place.
     """
     from interp.loading.load import random_init
 
-    at = place_positions(traces, place)
-    words = token_columns([words_until(trace, position) for trace, position in zip(traces, at, strict=True)])
-    own = np.concatenate(list(states(reasoner, traces, at, addresses).values()), axis=1)
-    twin = np.concatenate(list(states(random_init(reasoner), traces, at, addresses).values()), axis=1)
-    return [words, np.concatenate([words, twin], axis=1)], own
+    positions = place_positions(traces, place)
+    words = token_columns([words_until(trace, at) for trace, at in zip(traces, positions, strict=True)])
+    trained = np.concatenate(list(states(reasoner, traces, positions, addresses).values()), axis=1)
+    untrained = np.concatenate(list(states(random_init(reasoner), traces, positions, addresses).values()), axis=1)
+    return [words, np.concatenate([words, untrained], axis=1)], trained
 
 
 def words_until(trace: Trace, position: int) -> list[str]:
-    """The words of question and thought up to and with a position."""
-    said = (Channel.PROMPT, Channel.THOUGHT)
-    return [token for k, token in enumerate(trace.tokens) if k <= position and trace.channel[k] in said]
+    """Return the words of question and thought up to and including a position."""
+    visible = (Channel.PROMPT, Channel.THOUGHT)
+    return [token for k, token in enumerate(trace.tokens) if k <= position and trace.channel[k] in visible]

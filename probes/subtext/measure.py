@@ -1,15 +1,15 @@
 """Subtext: what a chain of thought's words, or the latents behind them, say beyond what is written.
 
-Two channels, each a number of bits about a label, held out and with an interval (V-information, `information`):
-*words* is what the choice among words of one meaning says beyond the meaning, to somebody who sees the text alone;
-*latents* is what a linear reader gets from the activations beyond question and text. Both sides of each difference are
-of one family, and against latents the side without them may read an untrained twin's activations instead.
+Two sources, each a number of bits about a label, held out and with an interval (V-information, `information`).
+*Words* is what the choice among words of one meaning says beyond the meaning, to a reader of the text alone. *Latents*
+is what a linear reader gets from the activations beyond question and text. Both sides of each difference are of one
+family; against latents, the side without them may read an untrained model's activations instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ import pandas as pd
 
 from interp.activations.targets import trace_labels
 from interp.errors import UsageError
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 from interp.text.wording import Wording, texts
 from interp.traces import Trace, TraceSet
 from probes.subtext.information import Features, InformationGain, information_gain, p_value, summary
-from probes.subtext.power import ALPHA, ASKED_BITS, Power, power
+from probes.subtext.power import ALPHA, PLANTED_BITS, Power, power
 from probes.subtext.text_features import choice_features, meaning_features
 
 if TYPE_CHECKING:
@@ -32,15 +32,45 @@ FOUND, ABSENT, UNDECIDED, KNOWN = "subtext", "none", "undecided", "known without
 
 
 @dataclass(frozen=True)
-class Subtext:
-    """Bits about every target by channel (`table`), and of all targets together by the chain rule (`total`).
+class JointGain:
+    """Bits about all targets together.
 
-    The verdict of a row is `subtext` at q < 0.01 with an interval above 0, `none` where the sample has the power to
-    have seen 0.1 bit and did not, `known without` where what is given leaves no more than that open, else `undecided`.
+    Attributes:
+        bits: The bits, with their interval; `n` is the number of traces that have all targets.
+        p: One-sided p-value that there are none.
+        power: What this sample detects, in words; None where it was not computed.
+    """
+
+    bits: Estimate
+    p: float
+    power: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that the commands print."""
+        record: dict[str, Any] = {
+            "bits": self.bits.value,
+            "ci": list(self.bits.interval),
+            "p": self.p,
+            "n": self.bits.n,
+        }
+        return record if self.power is None else record | {"power": self.power}
+
+
+@dataclass(frozen=True)
+class SubtextResult:
+    """Bits about every target by source, and of all targets together.
+
+    The verdict of a row is `subtext` at q < 0.01 with an interval above 0; `none` where the sample has the power to
+    detect 0.1 bit and did not; `known without` where what is given leaves no more than 0.1 bit open; else `undecided`.
+
+    Attributes:
+        table: One row for each source (column `channel`) and target.
+        total: Source to the bits about all targets together, by the chain rule.
+        notes: Sample size, number of structures, seed and significance level.
     """
 
     table: pd.DataFrame
-    total: dict[str, dict[str, Any]]
+    total: dict[str, JointGain]
     notes: dict[str, Any]
 
 
@@ -54,119 +84,166 @@ def measure(
     addresses: Sequence[str] | None = None,
     with_power: bool = True,
     seed: int = 0,
-) -> Subtext:
-    """Measure both channels where they can be: words with a `wording`, latents with the `reasoner` that thought.
+) -> SubtextResult:
+    """Measure what the words, the latents, or both say beyond what is written.
 
-    `targets` are labels of whole traces, `secret`, `hint:2`, `value_1`, `answer`; by default each of the task's own
-    facts that varies. `places` and `addresses` say which activations; the final state and each block's output by
-    default, all of a place together. Raises `UsageError` when nothing can be measured.
+    Args:
+        traces: The traces, one problem each.
+        targets: Labels of whole traces: `secret`, `hint:2`, `value_1`, `answer`. By default each of the task's own
+            facts that varies.
+        wording: Which words mean the same; with it, words are measured.
+        reasoner: The reasoner that wrote the traces; with it, latents are measured.
+        places: Where latents are read; each place is a source of its own.
+        addresses: Which activations are read, all of a place together; by default every block's output and the final
+            state.
+        with_power: Whether to compute the power to detect 0.1 bit, without which nothing may be called absent.
+        seed: Seed of folds, bootstrap and planted channels.
+
+    Returns:
+        The bits about every target and about all of them together.
+
+    Raises:
+        UsageError: There is neither a wording nor a reasoner, or no target varies over at least 40 traces.
+
+    References:
+        Xu et al. 2020, arXiv 2002.10689.
     """
     labels = labels_of(traces, targets)
     groups = np.array([trace.problem.structure for trace in traces])
-    channels: dict[str, tuple[list[Features], Features]] = {}
+    sources: dict[str, tuple[list[Features], Features]] = {}
     if wording is not None:
-        said = texts(traces)
-        channels["words"] = ([meaning_features(said, wording)], choice_features(said, wording))
+        words = texts(traces)
+        sources["words"] = ([meaning_features(words, wording)], choice_features(words, wording))
     if reasoner is not None:
         from probes.subtext.latent_features import beside_text
 
         for place in places:
-            channels[f"latents at {place}"] = beside_text(reasoner, traces, place, addresses)
-    if not channels:
+            sources[f"latents at {place}"] = beside_text(reasoner, traces, place, addresses)
+    if not sources:
         raise UsageError(
-            "nothing to measure: give a wording (which words mean the same), or the reasoner that thought."
+            "expected something to measure, got neither; give a wording (which words mean the same) or the reasoner "
+            "that wrote the traces."
         )
-    frames, total = [], {}
-    for name, (given, beyond) in channels.items():
-        found = information_gain(labels, given, beyond, groups, seed=seed)
-        if not found:
-            raise UsageError(f"no target varies over at least 40 of these {len(traces)} traces; use more of them.")
-        table = summary(found, groups, seed)
-        shuffled = information_gain(labels, given, _of_others(beyond, seed), groups, seed=seed)
+    tables, total = [], {}
+    for name, (given, beyond) in sources.items():
+        gains = information_gain(labels, given, beyond, groups, seed=seed)
+        if not gains:
+            raise UsageError(
+                f"expected a target that varies over at least 40 traces, got none in these {len(traces)}; use more traces."
+            )
+        table = summary(gains, groups, seed)
+        shuffled = information_gain(labels, given, _shuffled_rows(beyond, seed), groups, seed=seed)
         table.insert(4, "shuffled", [float(shuffled[target].bits.mean()) for target in table["target"]])
-        left = dict(zip(table["target"], table["without"], strict=True))
-        open_ = [target for target in left if left[target] > ASKED_BITS]
-        powers = {t: power(labels[t], given, beyond, groups, seed=seed) for t in open_} if with_power else {}
-        table["power"] = [powers[t].share if t in powers else None for t in table["target"]]
+        open_bits = dict(zip(table["target"], table["without"], strict=True))
+        to_plant = [target for target, bits in open_bits.items() if bits > PLANTED_BITS] if with_power else []
+        powers = {target: power(labels[target], given, beyond, groups, seed=seed) for target in to_plant}
+        table["power"] = [powers[target].share if target in powers else None for target in table["target"]]
         table["verdict"] = [
-            KNOWN if left[t] <= ASKED_BITS else verdict(q, low, powers.get(t))
-            for t, q, low in table[["target", "q", "ci_low"]].itertuples(index=False)
+            KNOWN if open_bits[target] <= PLANTED_BITS else verdict(q, low, powers.get(target))
+            for target, q, low in table[["target", "q", "ci_low"]].itertuples(index=False)
         ]
         table.insert(0, "channel", name)
-        frames.append(table)
-        total[name] = jointly(labels, given, beyond, groups, seed=seed)
+        tables.append(table)
+        total[name] = joint_gain(labels, given, beyond, groups, seed=seed)
         if powers:
-            weakest = min(powers.values(), key=lambda each: 2.0 if each.share is None else each.share)
-            total[name]["power"] = weakest.says()
+            weakest = min(powers.values(), key=lambda power: 2.0 if power.share is None else power.share)
+            total[name] = replace(total[name], power=weakest.sentence())
     notes = {"n": len(traces), "structures": len(np.unique(groups)), "seed": seed, "alpha": ALPHA}
-    return Subtext(pd.concat(frames, ignore_index=True), total, notes)
+    return SubtextResult(pd.concat(tables, ignore_index=True), total, notes)
 
 
 def verdict(q: float, ci_low: float, strength: Power | None) -> str:
-    """What may be said: a channel, none, or that this sample cannot tell."""
+    """Return `subtext`, `none`, or `undecided` where this sample cannot tell.
+
+    Args:
+        q: q-value of the bits.
+        ci_low: Lower end of their interval.
+        strength: Power of the sample; None where it was not computed.
+    """
     if q < ALPHA and ci_low > 0:
         return FOUND
     return ABSENT if strength is not None and strength.enough else UNDECIDED
 
 
 def labels_of(traces: Sequence[Trace], targets: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """The label of every trace for each target; by default the task's facts about single entities, where they vary."""
-    names = list(targets) if targets is not None else _own_targets(traces)
+    """Return the label of every trace for each target.
+
+    Args:
+        traces: The traces.
+        targets: Names of targets; by default the task's facts about single entities, step values and answer, where
+            they vary.
+
+    Raises:
+        UsageError: No target varies.
+    """
+    names = list(targets) if targets is not None else _default_targets(traces)
     return {name: trace_labels(traces, name) for name in names}
 
 
-def _own_targets(traces: Sequence[Trace]) -> list[str]:
+def _default_targets(traces: Sequence[Trace]) -> list[str]:
     from interp.problems import task as make_task
 
     task = make_task(traces[0].problem.task)
     entities = sorted({entity for trace in traces for entity in task.entities(trace.problem)})
-    named = [f"{fact}:{entity}" for fact, about in task.facts.items() if about == 1 for entity in entities]
+    facts = [f"{fact}:{entity}" for fact, about in task.facts.items() if about == 1 for entity in entities]
     steps = max(trace.problem.n_steps for trace in traces)
-    found = [*named, *(f"value_{k}" for k in range(1, min(steps, 9) + 1)), "answer"]
-    varying = [name for name in found if len({label for label in trace_labels(traces, name) if label is not None}) > 1]
+    names = [*facts, *(f"value_{k}" for k in range(1, min(steps, 9) + 1)), "answer"]
+    varying = [name for name in names if len({label for label in trace_labels(traces, name) if label is not None}) > 1]
     if not varying:
-        raise UsageError("no fact of these problems varies, so there is nothing to look for; name a --target.")
+        raise UsageError("expected a fact that varies between these problems, got none; name one with --target.")
     return varying
 
 
-def jointly(
+def joint_gain(
     labels: dict[str, np.ndarray],
     given: Sequence[Features],
     beyond: Features,
     groups: np.ndarray,
     *,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Bits about all targets together, by the chain rule: each one given those before it, in the order they come.
+) -> JointGain:
+    """Return the bits about all targets together, by the chain rule: each target given those before it.
 
-    Over the traces that have all of them. What one target says of another is counted once.
+    What one target says of another is counted once. Only traces that have all targets count.
+
+    Args:
+        labels: Target to labels, shape (traces,).
+        given: As in `information_gain`.
+        beyond: As in `information_gain`.
+        groups: Group of each trace, shape (traces,).
+        seed: Seed of folds and bootstrap.
     """
     rows = np.flatnonzero(np.all([[label is not None for label in values] for values in labels.values()], axis=0))
-    bits, known = np.zeros(len(rows)), [each[rows] for each in given]
+    bits, known = np.zeros(len(rows)), [matrix[rows] for matrix in given]
     for name, values in labels.items():
-        here = {name: values[rows]}
-        found: dict[str, InformationGain] = (
-            information_gain(here, known, beyond[rows], groups[rows], seed=seed) if len(rows) else {}
+        target = {name: values[rows]}
+        gains: dict[str, InformationGain] = (
+            information_gain(target, known, beyond[rows], groups[rows], seed=seed) if len(rows) else {}
         )
-        if name not in found:
+        if name not in gains:
             continue
-        bits += found[name].bits
+        bits += gains[name].bits
         classes, codes = np.unique(values[rows].astype(str), return_inverse=True)
-        known = [np.concatenate([each, np.eye(len(classes))[codes][:, 1:]], axis=1) for each in known]
-    low, high = grouped_mean_interval(bits, groups[rows], seed=seed)
+        known = [np.concatenate([matrix, np.eye(len(classes))[codes][:, 1:]], axis=1) for matrix in known]
     p = p_value(bits, groups[rows]) if len(rows) > 1 else float("nan")
-    return {"bits": float(bits.mean()) if len(rows) else float("nan"), "ci": [low, high], "p": p, "n": len(rows)}
+    return JointGain(Estimate.of_mean(bits, groups[rows], seed=seed), p)
 
 
-def _of_others(features: Features, seed: int) -> Features:
-    """Each row with another one's features: the capacity without the information."""
+def _shuffled_rows(features: Features, seed: int) -> Features:
+    """Give each row another row's features: the capacity without the information."""
     return np.roll(features[np.random.default_rng([seed, 77]).permutation(len(features))], 1, axis=0)
 
 
 def paraphrased(traces: Sequence[Trace], wording: Wording, seed: int = 0) -> list[list[str]]:
-    """The words of each trace with every choice among synonyms made anew, at random."""
+    """Return the words of each trace with every choice among synonyms drawn again at random.
+
+    Args:
+        traces: The traces.
+        wording: Which words mean the same.
+        seed: Seed of the choices.
+    """
     rng = Random(f"paraphrase|{seed}")
-    return [wording.paraphrase(each, rng) for each in texts(traces)]
+    return [wording.paraphrase(words, rng) for words in texts(traces)]
 
 
 def paraphrase(
@@ -177,32 +254,39 @@ def paraphrase(
     reasoner: Reasoner | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What is left of the channel after a paraphrase, and with the `reasoner` what is left of its answers.
+    """Return what a paraphrase leaves of the bits in the words, and of the answers.
 
-    One row for the traces as they are written, one for random synonyms, one where every meaning is said by its first
-    word: total bits about the targets, accuracy of the answers that are given after that thought, and how many of them
-    are what they were.
+    Args:
+        traces: The traces.
+        wording: Which words mean the same.
+        targets: As in `measure`.
+        reasoner: The reasoner that wrote the traces; with it, each version is forced and the answers after it counted.
+        seed: Seed of choices, folds and bootstrap.
+
+    Returns:
+        One row each for the traces as written, for random synonyms, and for the first synonym of every meaning: total
+        bits about the targets, accuracy of the answers given after that text, and the share of answers that stay.
     """
     from interp.causal.forcing import force
 
     labels = labels_of(traces, targets)
     groups = np.array([trace.problem.structure for trace in traces])
-    said = texts(traces)
+    written = texts(traces)
     versions = {
-        "as written": said,
+        "as written": written,
         "random synonyms": paraphrased(traces, wording, seed),
-        "first synonym": [[wording.meaning(word) for word in each] for each in said],
+        "first synonym": [[wording.meaning(word) for word in words] for words in written],
     }
-    rows = []
+    records = []
     for name, version in versions.items():
         given, beyond = [meaning_features(version, wording)], choice_features(version, wording)
-        total = jointly(labels, given, beyond, groups, seed=seed)
-        row = {"version": name, "bits": total["bits"], "ci_low": total["ci"][0], "ci_high": total["ci"][1]}
+        bits = joint_gain(labels, given, beyond, groups, seed=seed).bits
+        record = {"version": name, "bits": bits.value, "ci_low": bits.low, "ci_high": bits.high}
         if reasoner is not None:
-            after = force(reasoner, traces.problems, [" ".join(each) for each in version], batch_size=256)
-            right = np.array([trace.correct for trace in after])
-            kept = np.array([a.answer == b.answer for a, b in zip(after, traces, strict=True)])
-            low, high = grouped_mean_interval(right, groups, seed=seed)
-            row |= {"accuracy": right.mean(), "accuracy_low": low, "accuracy_high": high, "same_answer": kept.mean()}
-        rows.append(row | {"n": total["n"]})
-    return pd.DataFrame(rows)
+            after = force(reasoner, traces.problems, [" ".join(words) for words in version], batch_size=256)
+            accuracy = Estimate.of_mean(np.array([trace.correct for trace in after]), groups, seed=seed)
+            same = np.array([new.answer == old.answer for new, old in zip(after, traces, strict=True)])
+            record |= {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+            record |= {"same_answer": same.mean()}
+        records.append(record | {"n": bits.n})
+    return pd.DataFrame(records)

@@ -1,7 +1,7 @@
-"""Power: what a sample would have seen, had it been there.
+"""Power: the probability that a sample of this size detects a planted effect.
 
-A channel of a known number of bits about the label is planted beside features that say nothing (those of other rows),
-and the same estimate is made of it, again and again. How often it comes out significant is the power; without it,
+A channel of a known number of bits about the label is planted beside features that carry nothing (those of other
+rows), and the same estimate is made of it, many times. The share of significant results is the power. Without it,
 "nothing was found" says nothing.
 """
 
@@ -14,33 +14,47 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binomtest
 
+from interp.statistics.estimates import Estimate
 from probes.subtext.information import Features, information_gain, p_value
 
-ASKED_BITS, ASKED_POWER = 0.1, 0.9
+PLANTED_BITS, NEEDED_POWER = 0.1, 0.9
 ALPHA = 0.01
 DRAWS = 20
 
 
 @dataclass(frozen=True)
 class Power:
-    """How often a planted channel of `bits` was seen in `draws` draws, with a 95 % interval; None where it cannot be."""
+    """The share of planted channels that were detected.
+
+    Attributes:
+        bits: Size of the planted channel, in bits.
+        detected: The share detected, with its interval; `n` is the number of draws. None where the label has too few
+            bits for such a channel.
+        alpha: Significance level of a detection.
+    """
 
     bits: float
-    share: float | None
-    ci: tuple[float, float] | None
-    draws: int
+    detected: Estimate | None
     alpha: float = ALPHA
 
     @property
-    def enough(self) -> bool:
-        return self.share is not None and self.share >= ASKED_POWER
+    def share(self) -> float | None:
+        """The share of planted channels that were detected."""
+        return None if self.detected is None else self.detected.value
 
-    def says(self) -> str:
-        if self.share is None or self.ci is None:
+    @property
+    def enough(self) -> bool:
+        """Whether the power is at least 0.9, so that a channel not found may be called absent."""
+        return self.share is not None and self.share >= NEEDED_POWER
+
+    def sentence(self) -> str:
+        """Return the power in words."""
+        if self.detected is None:
             return f"the label has less than {self.bits} bit in all, so no such channel can be planted"
         return (
-            f"this sample would have seen {self.bits:g} bit with probability {self.share:.2f} "
-            f"[{self.ci[0]:.2f}, {self.ci[1]:.2f}] ({self.draws} planted channels, p < {self.alpha:g})"
+            f"this sample detects {self.bits:g} bit with probability {self.detected.value:.2f} "
+            f"[{self.detected.low:.2f}, {self.detected.high:.2f}] ({self.detected.n} planted channels, "
+            f"p < {self.alpha:g})"
         )
 
 
@@ -50,40 +64,56 @@ def power(
     beyond: Features,
     groups: np.ndarray,
     *,
-    bits: float = ASKED_BITS,
+    bits: float = PLANTED_BITS,
     draws: int = DRAWS,
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> Power:
-    """Plant `bits` about `labels` beside the `beyond` of other rows, `draws` times, and count what `gained` sees."""
-    there = np.flatnonzero([label is not None for label in labels])
-    classes, codes = np.unique(labels[there].astype(str), return_inverse=True)
+    """Plant channels of `bits` about `labels` beside the features of other rows and count how many are detected.
+
+    Args:
+        labels: Label of each row, shape (rows,); None in rows that have none.
+        given: As in `information_gain`.
+        beyond: As in `information_gain`; shuffled among rows, so that it keeps its capacity and loses its information.
+        groups: Group of each row, shape (rows,).
+        bits: Mutual information of the planted channel with the label.
+        draws: Number of planted channels.
+        alpha: Significance level of a detection.
+        seed: Seed of channels and folds.
+    """
+    present = np.flatnonzero([label is not None for label in labels])
+    classes, codes = np.unique(labels[present].astype(str), return_inverse=True)
     noise = _noise_for(np.bincount(codes) / max(len(codes), 1), bits)
     if noise is None:
-        return Power(bits, None, None, 0, alpha)
-    inputs, extra, held = [each[there] for each in given], beyond[there], groups[there]
-    seen = 0
+        return Power(bits, None, alpha)
+    inputs, features, held = [matrix[present] for matrix in given], beyond[present], groups[present]
+    detected = 0
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw, 90])
-        said = np.where(rng.random(len(codes)) < noise, rng.integers(len(classes), size=len(codes)), codes)
-        channel = np.eye(len(classes))[said]
-        planted = np.concatenate([channel, extra[rng.permutation(len(codes))]], axis=1)
-        found = information_gain({"planted": classes[codes].astype(object)}, inputs, planted, held, seed=seed)
-        seen += "planted" in found and p_value(found["planted"].bits, held) < alpha
-    interval = binomtest(seen, draws).proportion_ci()
-    return Power(bits, seen / draws, (float(interval.low), float(interval.high)), draws, alpha)
+        copied = np.where(rng.random(len(codes)) < noise, rng.integers(len(classes), size=len(codes)), codes)
+        channel = np.eye(len(classes))[copied]
+        planted = np.concatenate([channel, features[rng.permutation(len(codes))]], axis=1)
+        gains = information_gain({"planted": classes[codes].astype(object)}, inputs, planted, held, seed=seed)
+        detected += "planted" in gains and p_value(gains["planted"].bits, held) < alpha
+    interval = binomtest(detected, draws).proportion_ci()
+    return Power(bits, Estimate(detected / draws, float(interval.low), float(interval.high), draws), alpha)
 
 
 def channel_bits(share: np.ndarray, noise: float) -> float:
-    """Mutual information of a label with a copy of it that is replaced by a random class with probability `noise`."""
+    """Return the mutual information of a label with a noisy copy of it, in bits.
+
+    Args:
+        share: Probability of each class, shape (classes,).
+        noise: Probability that the copy is a class drawn at random.
+    """
     joint = np.diag(share * (1 - noise)) + share[:, None] * noise / len(share)
     product = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    here = joint > 0
-    return float((joint[here] * np.log2(joint[here] / product[here])).sum())
+    positive = joint > 0
+    return float((joint[positive] * np.log2(joint[positive] / product[positive])).sum())
 
 
 def _noise_for(share: np.ndarray, bits: float) -> float | None:
-    """How often a copy must be random for it to carry `bits`; None where the label has no more than that."""
+    """Return the noise at which a copy carries `bits`; None where the label has no more than that."""
     if len(share) < 2 or channel_bits(share, 0.0) <= bits:
         return None
     return float(brentq(lambda noise: channel_bits(share, noise) - bits, 0.0, 1.0))

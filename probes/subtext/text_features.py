@@ -1,4 +1,4 @@
-"""A text as features: what it means, word by word, and which of the words of each meaning was chosen."""
+"""A text as features: what each word means, and which of the words of that meaning was chosen."""
 
 from __future__ import annotations
 
@@ -10,29 +10,43 @@ from jaxtyping import Float
 
 from interp.text.wording import Wording
 
-_PLACES = 48  # words by place up to here; the later ones in one bag
-_RARE = 5  # columns that fewer traces have are left out
+_MAX_PLACES = 48  # words up to here have columns by place; later words share one bag
+_MIN_COUNT = 5  # columns that fewer traces have are left out
 
 
-def meaning_features(said: Sequence[Sequence[str]], wording: Wording) -> Float[np.ndarray, "traces d"]:
-    """What was said, word by word, whatever the choice of words."""
-    return token_columns([[wording.meaning(word) for word in each] for each in said])
+def meaning_features(texts: Sequence[Sequence[str]], wording: Wording) -> Float[np.ndarray, "traces d"]:
+    """Return columns for the meaning of each word, whichever synonym was chosen.
+
+    Args:
+        texts: The words of each trace.
+        wording: Which words mean the same.
+    """
+    return token_columns([[wording.meaning(word) for word in text] for text in texts])
 
 
-def choice_features(said: Sequence[Sequence[str]], wording: Wording) -> Float[np.ndarray, "traces d"]:
-    """Which word was chosen where there was a choice, place by place, whatever it means."""
+def choice_features(texts: Sequence[Sequence[str]], wording: Wording) -> Float[np.ndarray, "traces d"]:
+    """Return columns for which synonym was chosen at each place, whatever it means.
+
+    Args:
+        texts: The words of each trace.
+        wording: Which words mean the same.
+    """
     return token_columns(
-        [[str(wording.choice(word)) if len(wording.options(word)) > 1 else "" for word in each] for each in said]
+        [[str(wording.choice(word)) if len(wording.options(word)) > 1 else "" for word in text] for text in texts]
     )
 
 
 def token_columns(sequences: Sequence[Sequence[str]]) -> Float[np.ndarray, "rows d"]:
-    """One column for each (place, word) that at least 5 rows have and at least one lacks; late places share theirs."""
-    marked = [{(min(k, _PLACES), word) for k, word in enumerate(each) if word} for each in sequences]
-    counts = Counter(cell for each in marked for cell in each)
-    kept = sorted(cell for cell, count in counts.items() if _RARE <= count < len(sequences))
+    """Return one 0/1 column for each (place, word) that at least 5 rows have and at least one lacks.
+
+    Args:
+        sequences: The words of each row; an empty word gives no column. Places from 48 on share their columns.
+    """
+    cells = [{(min(k, _MAX_PLACES), word) for k, word in enumerate(words) if word} for words in sequences]
+    counts = Counter(cell for row in cells for cell in row)
+    kept = sorted(cell for cell, count in counts.items() if _MIN_COUNT <= count < len(sequences))
     column = {cell: k for k, cell in enumerate(kept)}
     out = np.zeros((len(sequences), len(kept)), np.float32)
-    for row, each in enumerate(marked):
-        out[row, [column[cell] for cell in each if cell in column]] = 1.0
+    for number, row in enumerate(cells):
+        out[number, [column[cell] for cell in row if cell in column]] = 1.0
     return out

@@ -1,11 +1,11 @@
-"""Uncertainty: does a reasoner hold how unsure one can be, where its text does not say?
+"""Uncertainty: do the latents hold how uncertain the value of a step is, where the text does not say?
 
-Some tasks know what can be known after a number of steps about where they led: `graph` says that every node at that
-distance from the root is as likely as any other to one who walks on at random. The entropy of that posterior, in bits,
-differs between problems at the same place. It is read from the state that becomes (or writes) a thought, beside
-readers of the visible words, of difficulty, of another problem's state, and of an untrained twin; all of them within
-one place, so that the place alone explains nothing. And the posterior itself is decoded, by the model's own
-unembedding and by a probe, and its entropy set beside the true one.
+Some tasks know the posterior over values after a number of steps: in `graph`, every node at that distance from the root
+is equally likely under a random walk. The entropy of that posterior, in bits, differs between problems at the same
+place. It is read from the state that becomes (or writes) a thought, beside readers of the visible words, of difficulty,
+of another problem's state, and of an untrained model. Everything is compared within one place, so that the place alone
+explains nothing. The posterior itself is also decoded, by the model's own unembedding and by a probe, and its entropy
+compared with the true one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import KnowsPosterior
+from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import drawn_groups
 from interp.statistics.metrics import ece
 from interp.traces import Trace, TraceSet
@@ -37,30 +38,36 @@ VISIBLE = ("question and text", COUNTED, "difficulty")
 NOTHING = "place alone"
 ADDRESS = "ln_final.hook_out"
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
-_FEWEST = 100  # rows below which nothing is said
+_MIN_ROWS = 100  # below this there is no result
 _DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """`readers`: for each input the share of the entropy's variance within places that it predicts on other structures.
+    """What the latents hold of the true posterior.
 
-    `decoded`: for each way to decode the posterior, how its entropy goes with the true one. `lead` is by how much the
-    share rises when the best reader of what is visible is given the latents as well. `places` says, for each thought
-    and true entropy, how often it occurs; `by_thought` the shares of latents and of what is visible, thought by thought.
+    Attributes:
+        readers: For each input, the share of the entropy's variance within places that it predicts on other structures.
+        decoded: For each way to decode the posterior, how its entropy goes with the true one.
+        places: How often each true entropy occurs at each thought.
+        by_thought: The shares of latents and of what is visible, by thought.
+        lead: How much the share rises when the best reader of what is visible is given the latents as well.
+        over: The best reader of what is visible.
+        says: The verdict, in words.
     """
 
     readers: pd.DataFrame
     decoded: pd.DataFrame
     places: pd.DataFrame
     by_thought: pd.DataFrame
-    lead: dict[str, Any]
+    lead: Estimate
+    over: str
     says: str
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """One row for each thought of each trace: which, the state's position, the true posterior over `values`."""
+    """One row for each thought of each trace: its state's position and the true posterior over `values`."""
 
     trace: Int[np.ndarray, " rows"]
     thought: Int[np.ndarray, " rows"]
@@ -71,19 +78,26 @@ class _Rows:
 
     @property
     def bits(self) -> Float[np.ndarray, " rows"]:
+        """Entropy of the true posterior of each row."""
         return entropy(self.posterior)
 
 
 def entropy(p: Float[np.ndarray, "rows values"]) -> Float[np.ndarray, " rows"]:
-    """Of each distribution, in bits."""
+    """Return the entropy of each distribution, in bits."""
     return np.sum(p * -np.log2(np.where(p > 0, p, 1.0)), axis=1) + 0.0
 
 
 def uncertainty(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Uncertainty:
-    """What `reasoner` holds of the true posterior at each thought of `traces`.
+    """Measure what the latents hold of the true posterior at each thought.
 
-    Raises `UsageError` where the task knows no posterior, where it is equally wide in all problems at every place, and
-    where fewer than 100 thoughts are left.
+    Args:
+        reasoner: The reasoner that wrote the traces.
+        traces: Traces of a task that knows its posterior, such as `graph`.
+        seed: Seed of folds, controls and bootstrap.
+
+    Raises:
+        UsageError: The task knows no posterior, its entropy is the same in all problems at every thought, or fewer than
+            100 thoughts have one.
     """
     from interp.loading.load import random_init
 
@@ -91,45 +105,47 @@ def uncertainty(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Uncer
     difficulty = token_columns([_difficulty(traces[t]) for t in rows.trace])
     counted = np.concatenate([_counts(traces, rows), difficulty], axis=1)
     states = _states(reasoner, traces, rows)
-    own = _with_entropy(reasoner, states, rows.values)
-    twin = random_init(reasoner)
+    latents = _with_entropy(reasoner, states, rows.values)
+    untrained = random_init(reasoner)
     inputs: dict[str, Features] = {
-        LATENTS: own,
+        LATENTS: latents,
         "question and text": token_columns(_words(traces, rows)),
         COUNTED: counted,
         "difficulty": difficulty,
-        BOTH: np.concatenate([counted, own], axis=1),
-        "another problem's latents": own[another_row(rows.thought, seed)],
-        "untrained twin": _with_entropy(twin, _states(twin, traces, rows), rows.values),
+        BOTH: np.concatenate([counted, latents], axis=1),
+        "another problem's latents": latents[another_row(rows.thought, seed)],
+        "untrained twin": _with_entropy(untrained, _states(untrained, traces, rows), rows.values),
     }
     errors = {name: _errors(x, rows, seed) for name, x in inputs.items()}
     errors[NOTHING] = _errors(np.empty((len(rows.trace), 0)), rows, seed)
     readers = pd.DataFrame(
         [
-            {"reader": name, **_explained(each, errors[NOTHING], rows, seed), "features": _width(inputs, name)}
-            for name, each in errors.items()
+            {"reader": name, **_r2_columns(_explained(squared, errors[NOTHING], rows, seed)), "features": width}
+            for name, squared in errors.items()
+            for width in [inputs[name].shape[1] if name in inputs else 0]
         ]
     )
     best = str(readers[readers["reader"].isin(VISIBLE)].set_index("reader")["r2"].idxmax())
-    lead = {"over": best, **_explained(errors[BOTH], errors[best], rows, seed, errors[NOTHING])}
+    lead = _explained(errors[BOTH], errors[best], rows, seed, errors[NOTHING])
     table = pd.DataFrame({"thought": rows.thought, "bits": rows.bits.round(3)})
     places = table.value_counts().rename("n").reset_index().sort_values(["thought", "bits"], ignore_index=True)
     decoded = _decoded(reasoner, states, rows, seed)
-    return Uncertainty(readers, decoded, places, _by_thought(errors, rows), lead, _says(readers, lead))
+    says = _verdict(readers, lead, best)
+    return Uncertainty(readers, decoded, places, _by_thought(errors, rows), lead, best, says)
 
 
 def _by_thought(errors: dict[str, np.ndarray], rows: _Rows) -> pd.DataFrame:
-    out = []
+    records = []
     for thought in np.unique(rows.thought):
-        here = rows.thought == thought
-        whole = errors[NOTHING][here].sum()
-        shares = {name: float(1 - errors[name][here].sum() / whole) for name in (LATENTS, *VISIBLE, BOTH)}
-        out.append({"thought": int(thought), **shares, "n": int(here.sum())})
-    return pd.DataFrame(out)
+        mask = rows.thought == thought
+        whole = errors[NOTHING][mask].sum()
+        shares = {name: float(1 - errors[name][mask].sum() / whole) for name in (LATENTS, *VISIBLE, BOTH)}
+        records.append({"thought": int(thought), **shares, "n": int(mask.sum())})
+    return pd.DataFrame(records)
 
 
 def _with_entropy(reasoner: Reasoner, states: Features, values: Sequence[str]) -> Features:
-    """The states, and beside them the entropy of what the model's own unembedding makes of them."""
+    """Return the states and, beside them, the entropy of what the model's own unembedding makes of them."""
     return np.concatenate([states, entropy(_unembedded(reasoner, states, values))[:, None].astype(np.float32)], axis=1)
 
 
@@ -137,41 +153,43 @@ def _rows(traces: TraceSet) -> _Rows:
     task = make_task(traces[0].problem.task)
     if not isinstance(task, KnowsPosterior):
         raise UsageError(
-            f"task {task.name} does not say what can be known after each step, so there is no true uncertainty to "
-            "compare with. Use one that does, such as graph."
+            f"expected a task that knows the posterior after each step, got {task.name}; use one that does, such as graph."
         )
     values = list(task.values)
     column = {value: k for k, value in enumerate(values)}
-    found, posterior = [], []
+    indices, posterior = [], []
     for number, trace in enumerate(traces):
         for position, thought in enumerate(trace.thought):
             if not 1 <= thought <= trace.problem.n_steps:
                 continue
-            told = task.posterior(trace.problem, thought)
-            if told:
-                found.append((number, thought, position - 1))
+            probabilities = task.posterior(trace.problem, thought)
+            if probabilities:
+                indices.append((number, thought, position - 1))
                 posterior.append(np.zeros(len(values)))
-                posterior[-1][[column[value] for value in told]] = list(told.values())
-    if len(found) < _FEWEST:
+                posterior[-1][[column[value] for value in probabilities]] = list(probabilities.values())
+    if len(indices) < _MIN_ROWS:
         raise UsageError(
-            f"{len(found)} thoughts have a known posterior; at least {_FEWEST} are needed. Take more problems."
+            f"expected at least {_MIN_ROWS} thoughts with a known posterior, got {len(indices)}; use more problems."
         )
-    trace_, thought_, position_ = np.array(found).T
+    trace_, thought_, position_ = np.array(indices).T
     bits = entropy(np.array(posterior))
     vary = [
-        k for k in np.unique(thought_) if bits[thought_ == k].std() > 1e-6 and (thought_ == k).sum() >= _FEWEST // 2
+        k for k in np.unique(thought_) if bits[thought_ == k].std() > 1e-6 and (thought_ == k).sum() >= _MIN_ROWS // 2
     ]
     kept = np.isin(thought_, vary)
     if not kept.any():
         raise UsageError(
-            "the true posterior is equally wide in all of these problems at every thought; ask other ones."
+            "expected a posterior whose entropy varies between problems at some thought, got none; use other problems."
         )
     groups = np.array([traces[t].problem.structure for t in trace_[kept]])
     return _Rows(trace_[kept], thought_[kept], position_[kept], np.array(posterior)[kept], groups, values)
 
 
 def _states(reasoner: Reasoner, traces: TraceSet, rows: _Rows) -> Features:
-    """The final-norm state one position before each thought: what a continuous reasoner feeds back, any other writes from."""
+    """Return the final-norm state one position before each thought.
+
+    A continuous reasoner feeds it back; any other reasoner writes from it.
+    """
     return states_of_rows(reasoner, traces, rows.trace, rows.position, rows.thought, [ADDRESS])
 
 
@@ -180,17 +198,17 @@ def _words(traces: TraceSet, rows: _Rows) -> list[list[str]]:
 
 
 def _counts(traces: TraceSet, rows: _Rows) -> Features:
-    """How many words of the question occur once, twice, … in it, and how often its last word and the last written one do.
+    """Count the words of the question that occur once, twice, …, and the occurrences of its last and the last written word.
 
-    Names mean nothing by themselves where every problem gives them anew; what a reader who counts can see is this.
+    Every problem draws its names anew, so this is what a reader of the text can see.
     """
-    out = []
+    records = []
     for words, t in zip(_words(traces, rows), rows.trace, strict=True):
         question = traces[t].problem.question.split()
         count = Counter(question)
-        often = Counter(min(n, 9) for n in count.values())
-        out.append([often[n] for n in range(1, 10)] + [count[question[-1]], count[words[-1]], len(question)])
-    return np.array(out, np.float32)
+        frequencies = Counter(min(n, 9) for n in count.values())
+        records.append([frequencies[n] for n in range(1, 10)] + [count[question[-1]], count[words[-1]], len(question)])
+    return np.array(records, np.float32)
 
 
 def _difficulty(trace: Trace) -> list[str]:
@@ -198,19 +216,21 @@ def _difficulty(trace: Trace) -> list[str]:
 
 
 def _errors(inputs: Features, rows: _Rows, seed: int) -> Float[np.ndarray, " rows"]:
-    """Squared errors of a ridge regression, fitted to other structures at the same thought; strengths chosen on a fold
-    that is neither fitted nor tested. Without columns it says the mean of that thought."""
+    """Return the squared errors of a ridge regression, fitted to other structures at the same thought.
+
+    Strengths are chosen on a fold that is neither fitted nor tested. Without columns it predicts the thought's mean.
+    """
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
 
     fold, bits, out = folds(rows.groups, seed), rows.bits, np.zeros(len(rows.trace))
     for thought in np.unique(rows.thought):
-        here = rows.thought == thought
+        mask = rows.thought == thought
         for k in range(FOLDS):
-            test, val = here & (fold == k), here & (fold == (k + 1) % FOLDS)
-            train = here & ~test & ~val
+            test, val = mask & (fold == k), mask & (fold == (k + 1) % FOLDS)
+            train = mask & ~test & ~val
             mean = bits[train].mean()
-            said, least = np.full(test.sum(), mean), ((bits[val] - mean) ** 2).mean()
+            predicted, least = np.full(test.sum(), mean), ((bits[val] - mean) ** 2).mean()
             if inputs.shape[1]:
                 scale = StandardScaler().fit(inputs[train])
                 x = {
@@ -220,46 +240,44 @@ def _errors(inputs: Features, rows: _Rows, seed: int) -> Float[np.ndarray, " row
                     fit = Ridge(alpha=strength).fit(x["fit"], bits[train])
                     error = ((fit.predict(x["val"]) - bits[val]) ** 2).mean()
                     if error < least:
-                        said, least = fit.predict(x["test"]), error
-            out[test] = (said - bits[test]) ** 2
+                        predicted, least = fit.predict(x["test"]), error
+            out[test] = (predicted - bits[test]) ** 2
     return out
 
 
 def _explained(
     errors: np.ndarray, beside: np.ndarray, rows: _Rows, seed: int, whole: np.ndarray | None = None
-) -> dict[str, float]:
-    """The share of the variance that `errors` leave out compared with `beside`, with a grouped 95 % interval."""
+) -> Estimate:
+    """Return the share of the variance that `errors` leaves out compared with `beside`."""
     of_group, times = drawn_groups(rows.groups, _DRAWS, seed)
-    parts = np.stack([np.bincount(of_group, each) for each in (beside - errors, beside if whole is None else whole)])
+    parts = np.stack([np.bincount(of_group, part) for part in (beside - errors, beside if whole is None else whole)])
     drawn = times @ parts.T
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    return {
-        "r2": float(parts[0].sum() / parts[1].sum()),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "n": len(errors),
-    }
+    return Estimate(float(parts[0].sum() / parts[1].sum()), float(low), float(high), len(errors))
 
 
-def _width(inputs: dict[str, Features], name: str) -> int:
-    return inputs[name].shape[1] if name in inputs else 0
+def _r2_columns(share: Estimate) -> dict[str, float]:
+    return {"r2": share.value, "ci_low": share.low, "ci_high": share.high, "n": share.n}
 
 
 def _decoded(reasoner: Reasoner, states: Features, rows: _Rows, seed: int) -> pd.DataFrame:
-    """Posteriors decoded from the states, beside the true ones: correlation of their entropies within places, the mean
-    divergence of the true from the decoded one, and the calibration error on values drawn from the true one."""
+    """Compare posteriors decoded from the states with the true ones.
+
+    Columns: correlation of their entropies within places, mean divergence of the true from the decoded posterior, and
+    calibration error on values drawn from the true posterior.
+    """
     rng = np.random.default_rng(seed)
     drawn = np.array([rows.values[rng.choice(len(rows.values), p=p)] for p in rows.posterior])
     costs, classes = class_costs(states, drawn, rows.groups, seed=seed)
     probe = np.full((len(drawn), len(rows.values)), 1e-12)
-    probe[:, [rows.values.index(each) for each in classes]] = 2.0**-costs
+    probe[:, [rows.values.index(value) for value in classes]] = 2.0**-costs
     decoders = {"unembedding": _unembedded(reasoner, states, rows.values), "probe": probe}
-    out = []
+    records = []
     for name, p in decoders.items():
         p = p / p.sum(axis=1, keepdims=True)
-        for what, order in (("", np.arange(len(p))), (", another problem's", another_row(rows.thought, seed))):
-            out.append({"decoder": name + what, **_beside_truth(p[order], rows, drawn, seed)})
-    return pd.DataFrame(out)
+        for suffix, order in (("", np.arange(len(p))), (", another problem's", another_row(rows.thought, seed))):
+            records.append({"decoder": name + suffix, **_compared_with_truth(p[order], rows, drawn, seed)})
+    return pd.DataFrame(records)
 
 
 def _unembedded(reasoner: Reasoner, states: Features, values: Sequence[str]) -> np.ndarray:
@@ -272,10 +290,10 @@ def _unembedded(reasoner: Reasoner, states: Features, values: Sequence[str]) -> 
     return softmax(logits[:, ids].astype(np.float64), axis=1)
 
 
-def _beside_truth(p: np.ndarray, rows: _Rows, drawn: np.ndarray, seed: int) -> dict[str, float]:
-    said, true = entropy(p), rows.bits
-    means = [np.array([x[rows.thought == k].mean() for k in rows.thought]) for x in (said, true)]
-    a, b = said - means[0], true - means[1]
+def _compared_with_truth(p: np.ndarray, rows: _Rows, drawn: np.ndarray, seed: int) -> dict[str, float]:
+    decoded, true = entropy(p), rows.bits
+    means = [np.array([x[rows.thought == k].mean() for k in rows.thought]) for x in (decoded, true)]
+    a, b = decoded - means[0], true - means[1]
     of_group, times = drawn_groups(rows.groups, _DRAWS, seed)
     sums = np.stack([np.bincount(of_group, each) for each in (a * b, a * a, b * b)], axis=1)
     drawn_sums = times @ sums
@@ -289,20 +307,19 @@ def _beside_truth(p: np.ndarray, rows: _Rows, drawn: np.ndarray, seed: int) -> d
         "ci_low": float(low),
         "ci_high": float(high),
         "true_bits": float(true.mean()),
-        "decoded_bits": float(said.mean()),
+        "decoded_bits": float(decoded.mean()),
         "divergence_bits": float(divergence.mean()),
         "ece": ece(drawn, np.array(rows.values), p),
         "n": len(p),
     }
 
 
-def _says(readers: pd.DataFrame, lead: dict[str, Any]) -> str:
+def _verdict(readers: pd.DataFrame, lead: Estimate, over: str) -> str:
     r2 = readers.set_index("reader")["r2"]
-    low, high = lead["ci_low"], lead["ci_high"]
-    told = (
-        f"{r2[LATENTS]:.3f} of its variance within places by themselves, {r2[lead['over']]:.3f} is told by "
-        f"{lead['over']!r}, and the latents add {lead['r2']:+.3f} [{low:.3f}, {high:.3f}] to that"
+    figures = (
+        f"the latents predict {r2[LATENTS]:.3f} of the entropy's variance within places, {over!r} predicts "
+        f"{r2[over]:.3f}, and the latents add {lead.value:+.3f} [{lead.low:.3f}, {lead.high:.3f}] to that"
     )
-    if low > 0:
-        return f"the latents hold more of the true posterior's width than what is visible tells: {told}."
-    return f"no sign that the latents hold more of the true posterior's width than what is visible tells: {told}."
+    if lead.low > 0:
+        return f"the latents hold more of the true posterior's entropy than what is visible: {figures}."
+    return f"no sign that the latents hold more of the true posterior's entropy than what is visible: {figures}."

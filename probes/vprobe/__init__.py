@@ -1,0 +1,1 @@
+"""V-probing: ask a frozen model about anything that a description names."""

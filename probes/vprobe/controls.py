@@ -20,20 +20,25 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 CONTROLS: dict[str, str] = {
-    "random_init": "the same V-probe on models of the same architecture that were never trained",
-    "shuffled_labels": "the same V-probe, its training and validation labels shuffled",
-    "bag_of_features": "logistic regression on each item's features, the words read so far as a bag, and the description",
-    "majority": "always says the most frequent training label",
+    "random_init": "the same V-probe on untrained models of the same architecture",
+    "shuffled_labels": "the same V-probe with shuffled training and validation labels",
+    "bag_of_features": "logistic regression on each item's features, the bag of words read so far, and the description",
+    "majority": "the most frequent training label",
 }
 _STRENGTHS = (0.003, 0.03, 0.3)
 
 
 @dataclass(frozen=True)
-class VProbed:
-    """What was read from the test items, by the probe (`vprobe`) and by each control.
+class VProbeResult:
+    """The predictions of a V-probe and of each control on the test items.
 
-    `table` has one row for each reader: macro-F1 with its 95 % interval over structures, accuracy, and counts.
-    `test` are the numbers of the test items, `gold` their labels, `read` what each reader said of them.
+    Attributes:
+        table: One row for each reader: macro-F1 with its 95 % interval over structures, accuracy, and counts.
+        test: Numbers of the test items.
+        gold: Their labels.
+        groups: The structure of each test item.
+        read: Reader to its predictions for the test items.
+        notes: Seed, options, controls and the number of items in each part.
     """
 
     table: pd.DataFrame
@@ -44,9 +49,10 @@ class VProbed:
     notes: dict[str, Any]
 
     def lead(self, over: Sequence[str] | None = None) -> tuple[float, tuple[float, float], str]:
-        """By how much the probe's macro-F1 exceeds that of the best control, with an interval, and which control it is.
+        """Return by how much the probe's macro-F1 exceeds the best control's, the interval, and that control's name.
 
-        `over` are the controls to be beaten, all of them by default.
+        Args:
+            over: The controls to beat; by default all of them.
         """
         scores = self.table.set_index("reader")["macro_f1"]
         best = max(over or scores.index.drop("vprobe"), key=lambda name: scores[name])
@@ -62,40 +68,51 @@ def vprobe(
     untrained: Mapping[str, Reasoner] | None = None,
     seed: int = 0,
     **options: Any,
-) -> VProbed:
-    """V-probe `items` and set every control beside it; fitted, selected and tested on different structures.
+) -> VProbeResult:
+    """Fit a V-probe and its controls; they are fitted, selected and tested on different structures.
 
-    `untrained` are models to take for `random_init` by the name of their row, a freshly drawn one by default.
-    `options` are those of `VProbe`. Raises `UsageError` on unknown controls and on too few structures.
+    Args:
+        reasoner: The model to probe; its weights do not change.
+        items: The questions, with their labels.
+        controls: Names from `CONTROLS`.
+        untrained: Row name to model for the control `random_init`; by default one freshly initialised model.
+        seed: Seed of the split, the probe and the shuffled labels.
+        **options: Options of `VProbe`.
+
+    Raises:
+        UsageError: A control is unknown, there are no items, or there are too few structures to split.
+
+    References:
+        Ye et al. 2024, arXiv 2407.20311, section 4.2.
     """
     for name in controls:
         if name not in CONTROLS:
             raise unknown("control of a V-probe", name, CONTROLS)
     items = list(items)
     if not items:
-        raise UsageError("there are no items to probe; make at least one for each label.")
+        raise UsageError("expected items to probe, got none; make at least one for each label.")
     groups, gold = np.array([item.group for item in items]), np.array([item.label for item in items])
     split = grouped_split(groups, seed)
-    readers = {"vprobe": _probed(reasoner, items, gold, split, seed, options)}
+    readers = {"vprobe": _predicted(reasoner, items, gold, split, seed, options)}
     if "random_init" in controls:
         for name, model in (untrained or {"random_init": _fresh(reasoner, seed)}).items():
-            readers[name] = _probed(model, items, gold, split, seed, options)
+            readers[name] = _predicted(model, items, gold, split, seed, options)
     if "shuffled_labels" in controls:
-        readers["shuffled_labels"] = _probed(reasoner, items, _shuffled(gold, split, seed), split, seed, options)
+        readers["shuffled_labels"] = _predicted(reasoner, items, _shuffled(gold, split, seed), split, seed, options)
     if "bag_of_features" in controls:
         readers["bag_of_features"] = _bag_of_features(items, gold, split)
     if "majority" in controls:
         values, counts = np.unique(gold[split.train], return_counts=True)
         readers["majority"] = np.full(int(split.test.sum()), values[counts.argmax()])
     tested, held = gold[split.test], groups[split.test]
-    rows = [_row(name, tested, read, held) for name, read in readers.items()]
+    records = [_record(name, tested, read, held) for name, read in readers.items()]
     notes = {
         "seed": seed,
         "options": options,
         "controls": {name: CONTROLS[name] for name in controls},
         "items": {part: int(getattr(split, part).sum()) for part in ("train", "val", "test")},
     }
-    return VProbed(pd.DataFrame(rows), np.flatnonzero(split.test), tested, held, readers, notes)
+    return VProbeResult(pd.DataFrame(records), np.flatnonzero(split.test), tested, held, readers, notes)
 
 
 def _fresh(reasoner: Reasoner, seed: int) -> Reasoner:
@@ -104,7 +121,7 @@ def _fresh(reasoner: Reasoner, seed: int) -> Reasoner:
     return random_init(reasoner, seed)
 
 
-def _row(name: str, gold: np.ndarray, read: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+def _record(name: str, gold: np.ndarray, read: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     low, high = f1_interval(gold, read, groups)
     return {
         "reader": name,
@@ -117,13 +134,13 @@ def _row(name: str, gold: np.ndarray, read: np.ndarray, groups: np.ndarray) -> d
     }
 
 
-def _probed(
+def _predicted(
     reasoner: Reasoner, items: list[Item], labels: np.ndarray, split: Masks, seed: int, options: Mapping[str, Any]
 ) -> np.ndarray:
     from dataclasses import replace
 
-    told = [replace(item, label=str(label)) for item, label in zip(items, labels, strict=True)]
-    train, val, test = ([told[k] for k in np.flatnonzero(part)] for part in (split.train, split.val, split.test))
+    labelled = [replace(item, label=str(label)) for item, label in zip(items, labels, strict=True)]
+    train, val, test = ([labelled[k] for k in np.flatnonzero(part)] for part in (split.train, split.val, split.test))
     return VProbe(seed=seed, **options).fit(reasoner, train, val).predict(test)
 
 
@@ -135,19 +152,26 @@ def _shuffled(gold: np.ndarray, split: Masks, seed: int) -> np.ndarray:
 
 
 def _bag_of_features(items: list[Item], gold: np.ndarray, split: Masks) -> np.ndarray:
-    """Test predictions with the strength that is best on validation."""
+    """Return test predictions at the strength that is best on validation."""
     inputs = bag_of_features(items)
-    tried = []
+    fits = []
     for strength in _STRENGTHS:
         fit = LogisticProbe(C=strength, tol=1e-3).fit(inputs[split.train], gold[split.train])
-        tried.append((macro_f1(gold[split.val], fit.predict(inputs[split.val])), fit))
-    return max(tried, key=lambda found: found[0])[1].predict(inputs[split.test])
+        fits.append((macro_f1(gold[split.val], fit.predict(inputs[split.val])), fit))
+    return max(fits, key=lambda scored: scored[0])[1].predict(inputs[split.test])
 
 
 def bag_of_features(items: Sequence[Item]) -> np.ndarray:
-    """Each item's own features, how often each token was read, and which tokens describe it, item by item.
+    """Return each item's own features, how often each token was read, and which tokens describe it.
 
-    Columns that never vary are left out.
+    Args:
+        items: The questions.
+
+    Returns:
+        Features, shape (items, columns), without columns that never vary.
+
+    Raises:
+        UsageError: Some items have features of their own and others have none.
     """
     size = 1 + max(max(item.trace.token_ids) for item in items)
     words = sorted({(place, token) for item in items for place, token in enumerate(item.about)})
@@ -156,10 +180,10 @@ def bag_of_features(items: Sequence[Item]) -> np.ndarray:
     for row, item in enumerate(items):
         np.add.at(bag[row], np.array(item.trace.token_ids[: item.at]), 1.0)
         bag[row, [column[place, token] for place, token in enumerate(item.about)]] = 1.0
-    own = [item.features for item in items if item.features is not None]
-    if own and len(own) < len(items):
+    features = [item.features for item in items if item.features is not None]
+    if features and len(features) < len(items):
         raise UsageError(
-            f"{len(items) - len(own)} of {len(items)} items have no features; give them to all or to none."
+            f"expected features for all items or for none, got them for {len(features)} of {len(items)}; add or remove some."
         )
-    found = np.concatenate([bag, np.stack(own)], axis=1) if own else bag
-    return found[:, found.std(axis=0) > 0]
+    columns = np.concatenate([bag, np.stack(features)], axis=1) if features else bag
+    return columns[:, columns.std(axis=0) > 0]

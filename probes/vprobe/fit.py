@@ -1,9 +1,9 @@
 """V-probing (arXiv 2407.20311, section 4.2): does a model know something about what a description names?
 
-The text is cut off at a position and `[START] description [END]` is appended. The model is frozen; trained are a
-linear head on the state at [END] and a low-rank update of the input embeddings, which also tells the two new
-tokens apart. So unlike a probe of one position, it can ask one model about any parameter of any problem.
-Training multiplies matrices in bf16 where the machine has it, as the organisms' own does; what is read is read in fp32.
+The text is cut off at a position and `[START] description [END]` is appended. The model is frozen. A linear head on the
+state at [END] is trained, and a low-rank update of the input embeddings, which also gives the two new tokens meaning.
+Unlike a probe at one position, a V-probe can ask about any parameter of any problem. Training multiplies matrices in
+bfloat16 on processors that have it; predictions are made in float32.
 """
 
 from __future__ import annotations
@@ -30,15 +30,23 @@ _HEAD_RATE, _UPDATE_RATE = 3e-3, 1e-2
 
 
 class VProbe:
-    """A linear head and a rank-`rank` update of the embeddings (8 in the paper).
+    """A linear head and a low-rank update of the embeddings.
 
-    Parameters
-    ----------
-    rank : rank of the update; 0 trains the head alone.
-    epochs : passes over the training items; the one that is best on validation is kept.
-    batch_size : traces in a batch; all items of a trace are asked together.
-    rate : learning rates of head and update, relative to the usual ones.
-    seed : of the update's first values and the order of batches.
+    Args:
+        rank: Rank of the update, 8 in the paper; 0 trains the head alone.
+        epochs: Passes over the training items; the epoch that is best on validation is kept.
+        batch_size: Traces in a batch; all items of a trace are asked together.
+        rate: Learning rates of head and update, relative to the defaults.
+        seed: Seed of the update's first values and of the order of batches.
+
+    Attributes:
+        classes_: The labels, sorted.
+        head_: The trained linear head.
+        val_scores_: Macro-F1 on validation after each epoch.
+        losses_: Mean training loss of each epoch.
+
+    References:
+        Ye et al. 2024, arXiv 2407.20311, section 4.2.
     """
 
     def __init__(self, rank: int = 8, epochs: int = 8, batch_size: int = 16, rate: float = 1.0, seed: int = 0) -> None:
@@ -49,24 +57,30 @@ class VProbe:
         self.seed = checked_seed(seed)
 
     def fit(self, reasoner: Reasoner, train: Sequence[Item], val: Sequence[Item]) -> VProbe:
-        """Train on `train`, keep the epoch that is best on `val`. Sets `classes_`, `val_scores_`, `losses_`.
+        """Train on `train` and keep the epoch that is best on `val`.
 
-        Raises `UsageError` when either is empty or all labels of `train` are the same.
+        Args:
+            reasoner: The model to probe; its weights do not change.
+            train: Items to fit.
+            val: Items to select the epoch on.
+
+        Raises:
+            UsageError: Either list is empty, or all labels of `train` are the same.
         """
         if not train or not val:
             raise UsageError(
-                f"a V-probe needs items to train on and to select on, but {len(train)} and {len(val)} came."
+                f"expected items to train on and to select on, got {len(train)} and {len(val)}; use more problems."
             )
         self.classes_, codes = np.unique([item.label for item in train], return_inverse=True)
         if len(self.classes_) < 2:
             raise UsageError(
-                f"a V-probe needs two labels to tell apart, but the only one is {str(self.classes_[0])!r}."
+                f"expected at least two labels, got only {str(self.classes_[0])!r}; use items with other labels too."
             )
         self._reasoner = reasoner
         self._start(reasoner)
         gold = torch.as_tensor(codes, device=reasoner.device)
         weights = self._weights(codes).to(reasoner.device)
-        packed, asked = batches(reasoner, train, self.batch_size), batches(reasoner, val, 4 * self.batch_size)
+        packed, val_packed = batches(reasoner, train, self.batch_size), batches(reasoner, val, 4 * self.batch_size)
         optimizer = torch.optim.AdamW(
             [
                 {"params": self.head_.parameters(), "lr": self.rate * _HEAD_RATE},
@@ -80,20 +94,20 @@ class VProbe:
         self.val_scores_, self.losses_ = [], []
         for _ in range(self.epochs):
             self.losses_.append(self._epoch(packed, order.permutation(len(packed)), gold, weights, optimizer, schedule))
-            self.val_scores_.append(macro_f1(np.array([item.label for item in val]), self._read(asked, len(val))))
+            self.val_scores_.append(macro_f1(np.array([item.label for item in val]), self._read(val_packed, len(val))))
             if self.val_scores_[-1] == max(self.val_scores_):
-                kept = [each.detach().clone() for each in self._parameters]
+                best = [parameter.detach().clone() for parameter in self._parameters]
         with torch.no_grad():
-            for each, value in zip(self._parameters, kept, strict=True):
-                each.copy_(value)
+            for parameter, value in zip(self._parameters, best, strict=True):
+                parameter.copy_(value)
         return self
 
     def predict(self, items: Sequence[Item]) -> np.ndarray:
-        """The label read for each item."""
+        """Return the label read for each item."""
         return self._read(batches(self._reasoner, items, 4 * self.batch_size), len(items))
 
     def score(self, items: Sequence[Item]) -> float:
-        """Macro-F1 over the items."""
+        """Return the macro-F1 over the items."""
         return macro_f1(np.array([item.label for item in items]), self.predict(items))
 
     def _start(self, reasoner: Reasoner) -> None:
@@ -107,7 +121,7 @@ class VProbe:
             self.head_.weight.normal_(0, width**-0.5, generator=rng)
             self.head_.bias.zero_()
         self.head_.to(reasoner.device)
-        # Zero times noise: the update starts at nothing and still has a gradient.
+        # Zeros times noise: the update starts at zero and still has a gradient.
         across = torch.randn(self.rank, width, generator=rng) * float(table.std())
         self._update = [
             torch.zeros(len(self._table), self.rank, device=reasoner.device, requires_grad=True),
@@ -120,7 +134,7 @@ class VProbe:
 
     @staticmethod
     def _weights(codes: np.ndarray) -> Float[Tensor, " classes"]:
-        """Rare labels count more, so that macro-F1 and the loss want the same."""
+        """Weight rare labels more, so that the loss agrees with macro-F1."""
         counts = np.bincount(codes)
         return torch.tensor(np.sqrt(counts.max() / counts), dtype=torch.float32)
 
@@ -148,7 +162,7 @@ class VProbe:
         return float(np.mean(losses))
 
     def _states(self, batch: Batch) -> Float[Tensor, "questions d_model"]:
-        """The final-norm state at each question's [END]."""
+        """Return the final-norm state at each question's [END]."""
         left, right = self._update
         inputs = self._table[batch.ids]
         if self.rank:
@@ -171,6 +185,6 @@ class VProbe:
 
 
 def _body(reasoner: Reasoner) -> Any:
-    """The model to run: its plain twin, whose attention is fused, where that trains the fastest."""
-    plain = fast_model(reasoner.model) if training_attention(reasoner.device) == "sdpa" else None
-    return reasoner.base if plain is None else plain.base
+    """Return the model to run: its fast copy, whose attention is fused, where that trains fastest."""
+    fast = fast_model(reasoner.model) if training_attention(reasoner.device) == "sdpa" else None
+    return reasoner.base if fast is None else fast.base

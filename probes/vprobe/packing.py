@@ -1,8 +1,8 @@
 """Many questions to a model about one text, asked in one pass.
 
-A question is a text that was cut off somewhere, followed by `[START] description [END]`. All questions about
-one trace share its tokens: each description sits behind the text with the positions that it would have had,
-and attends to the text before its cut and to itself. So a pass over one row equals one pass for each question.
+A question is a text that is cut off somewhere, followed by `[START] description [END]`. All questions about one trace
+share its tokens: each description follows the text, has the position ids that it would have alone, and attends to the
+text before its cut and to itself. So a pass over one row equals one pass for each question.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ from interp.traces import Channel, Trace
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
-_MOST = 48  # questions in one row; more about one trace go into a row of their own
+_MAX_QUESTIONS = 48  # in one row; further questions about a trace go into another row
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question: what is `label`, for what the tokens `about` describe, after the first `at` positions of `trace`?
+    """One question about a trace.
 
-    `features` are what a baseline may know of it without a model.
+    Attributes:
+        trace: The trace that is cut off.
+        at: How many of its positions are read.
+        about: The tokens of the description.
+        label: The right answer.
+        features: What a baseline may know without a model, shape (features,).
     """
 
     trace: Trace
@@ -46,9 +51,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of packed questions. `ends` are the (row, column) of each question's [END], `items` their numbers.
+    """Rows of packed questions.
 
-    `mask` says which columns each column attends to. `latents` stand in the cells `silent` in place of embeddings.
+    Attributes:
+        ids: Token ids; [START] and [END] follow the vocabulary.
+        positions: Position ids.
+        mask: Which columns each column attends to.
+        ends: Row and column of each question's [END].
+        items: Number of each question's item.
+        silent: Cells that hold a latent in place of an embedding.
+        latents: The latents of those cells, in order.
     """
 
     ids: Int[Tensor, "rows columns"]
@@ -61,10 +73,16 @@ class Batch:
 
 
 def batches(reasoner: Reasoner, items: Sequence[Item], size: int) -> list[Batch]:
-    """All items, packed into batches of at most `size` rows of similar length.
+    """Pack items into batches of rows of similar length.
 
-    Raises `UsageError` on a cut outside the trace, on a description that the tokenizer does not know, and on a
-    question that does not fit into the model's positions.
+    Args:
+        reasoner: The model that will read them.
+        items: The questions.
+        size: Largest number of rows in a batch.
+
+    Raises:
+        UsageError: A cut lies outside its trace, the tokenizer does not know a description, or a question does not fit
+            into the model's positions.
     """
     rows = sorted(_rows(items), key=lambda row: _width(items, row))
     return [_batch(reasoner, items, rows[k : k + size]) for k in range(0, len(rows), size)]
@@ -75,8 +93,8 @@ def _rows(items: Sequence[Item]) -> Iterator[list[int]]:
     for number, item in enumerate(items):
         by_trace.setdefault(id(item.trace), []).append(number)
     for numbers in by_trace.values():
-        for start in range(0, len(numbers), _MOST):
-            yield numbers[start : start + _MOST]
+        for start in range(0, len(numbers), _MAX_QUESTIONS):
+            yield numbers[start : start + _MAX_QUESTIONS]
 
 
 def _width(items: Sequence[Item], row: list[int]) -> int:
@@ -97,18 +115,18 @@ def _batch(reasoner: Reasoner, items: Sequence[Item], rows: list[list[int]]) -> 
         ids[r, :read] = torch.tensor(trace.token_ids[:read])
         positions[r, :read] = torch.arange(read)
         mask[r, :read, :read] = torch.tril(torch.ones(read, read, dtype=torch.bool))
-        for at, vector in _thoughts(trace, read):
-            silent[r, at] = True
+        for position, vector in _latents(trace, read):
+            silent[r, position] = True
             latents.append(torch.as_tensor(vector))
         column = read
         for k in row:
-            said = [start, *_described(reasoner, items[k]), start + 1]
-            span = slice(column, column + len(said))
-            ids[r, span] = torch.tensor(said)
-            positions[r, span] = items[k].at + torch.arange(len(said))
+            question = [start, *_description_ids(reasoner, items[k]), start + 1]
+            span = slice(column, column + len(question))
+            ids[r, span] = torch.tensor(question)
+            positions[r, span] = items[k].at + torch.arange(len(question))
             mask[r, span, : items[k].at] = True
-            mask[r, span, span] = torch.tril(torch.ones(len(said), len(said), dtype=torch.bool))
-            column += len(said)
+            mask[r, span, span] = torch.tril(torch.ones(len(question), len(question), dtype=torch.bool))
+            column += len(question)
             ends.append((r, column - 1))
             numbers.append(k)
     device = reasoner.device
@@ -123,19 +141,21 @@ def _batch(reasoner: Reasoner, items: Sequence[Item], rows: list[list[int]]) -> 
     )
 
 
-def _thoughts(trace: Trace, read: int) -> Iterator[tuple[int, np.ndarray]]:
+def _latents(trace: Trace, read: int) -> Iterator[tuple[int, np.ndarray]]:
     if trace.latents is not None:
-        at = [k for k, channel in enumerate(trace.channel) if channel == Channel.LATENT]
-        yield from ((k, vector) for k, vector in zip(at, trace.latents, strict=True) if k < read)
+        positions = [k for k, channel in enumerate(trace.channel) if channel == Channel.LATENT]
+        yield from ((k, vector) for k, vector in zip(positions, trace.latents, strict=True) if k < read)
 
 
-def _described(reasoner: Reasoner, item: Item) -> list[int]:
+def _description_ids(reasoner: Reasoner, item: Item) -> list[int]:
     if not 1 <= item.at <= len(item.trace):
-        raise UsageError(f"at must lie between 1 and the trace's {len(item.trace)} positions, but {item.at} came.")
-    room = reasoner.max_positions
-    if room is not None and item.at + len(item.about) + 2 > room:
         raise UsageError(
-            f"a question of {len(item.about) + 2} tokens after {item.at} needs more than the {room} positions of "
-            f"{reasoner.name}. Cut the text earlier."
+            f"expected `at` from 1 to the trace's {len(item.trace)} positions, got {item.at}; cut it there."
+        )
+    most = reasoner.max_positions
+    if most is not None and item.at + len(item.about) + 2 > most:
+        raise UsageError(
+            f"expected at most {most} positions, the maximum of {reasoner.name}, got a question of {len(item.about) + 2} "
+            f"tokens after {item.at}; cut the text earlier."
         )
     return [reasoner.token_id(token) for token in item.about]

@@ -26,7 +26,7 @@ from benchmarks.papers.mental_process import (
 from interp.problems import task
 from interp.problems.base import Problem
 from interp.traces import Channel, Trace, TraceSet
-from probes.vprobe.controls import VProbed
+from probes.vprobe.controls import VProbeResult
 
 TASK = task("igsm")
 PROBLEMS = TASK.generate(40, seed=9, split="test")
@@ -231,14 +231,14 @@ def test_the_answers_table_tells_answers_from_whole_solutions_and_counts_first_m
     assert row["ci_low"] < 0.75 < row["ci_high"]
 
 
-def probed(gold: Sequence[str], **read: Sequence[str]) -> VProbed:
+def probed(gold: Sequence[str], **read: Sequence[str]) -> VProbeResult:
     rows = [
         {"reader": name, "macro_f1": float(np.mean(np.array(said) == np.array(gold))), "ci_low": 0.0, "ci_high": 1.0}
         for name, said in read.items()
     ]
     groups = np.arange(len(gold)).astype(str)
     arrays = {name: np.array(said) for name, said in read.items()}
-    return VProbed(pd.DataFrame(rows), np.arange(len(gold)), np.array(gold), groups, arrays, {})
+    return VProbeResult(pd.DataFrame(rows), np.arange(len(gold)), np.array(gold), groups, arrays, {})
 
 
 def test_the_measure_is_the_lead_over_the_best_control() -> None:

@@ -13,7 +13,8 @@ import interp
 from interp.errors import UsageError
 from interp.problems import task
 from interp.traces import Channel, Trace
-from probes.subtext.foresight import adaptive_compute, alarm, auroc_lead, compute_summary, foresight, moments, stopping
+from probes.subtext.compute import adaptive_compute, compute_summary
+from probes.subtext.foresight import alarm, auroc_lead, foresight, moments, stopping
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_an_alarm_that_knows_nothing_saves_next_to_nothing(slipping: list[Trace]
 def test_too_few_slips_give_no_figure() -> None:
     reasoner = interp.load("chain-text")
     traces = reasoner.think(reasoner.task.generate(20, seed=2, split="test"))
-    with pytest.raises(UsageError, match=r"0 of \d+ steps are wrong; at least 20 wrong and right ones are needed"):
+    with pytest.raises(UsageError, match=r"expected at least 20 wrong and 20 right steps, got 0 wrong of \d+"):
         foresight(reasoner, traces)
 
 
@@ -76,9 +77,9 @@ def test_a_lead_is_the_difference_of_two_areas() -> None:
     wrong, groups = rng.random(300) < 0.3, rng.integers(0, 60, 300)
     good, poor = wrong + rng.normal(size=300), (wrong + 3 * rng.normal(size=300)).round(1)
     found = auroc_lead(wrong, good, poor, groups)
-    assert found["value"] == pytest.approx(roc_auc_score(wrong, good) - roc_auc_score(wrong, poor))
-    assert found["ci"][0] < found["value"] < found["ci"][1] and found["ci"][0] > 0
-    assert auroc_lead(wrong, good, good, groups)["ci"] == [0.0, 0.0]
+    assert found.value == pytest.approx(roc_auc_score(wrong, good) - roc_auc_score(wrong, poor))
+    assert 0 < found.low < found.value < found.high
+    assert auroc_lead(wrong, good, good, groups).interval == (0.0, 0.0)
 
 
 def test_slips_of_a_writer_at_a_high_temperature_have_every_reader_beside_them(cotlens: Callable) -> None:
@@ -89,7 +90,7 @@ def test_slips_of_a_writer_at_a_high_temperature_have_every_reader_beside_them(c
     # What is drawn by chance is not foreseen.
     assert said["lead"]["ci"][0] < 0.1 and said["lead"]["over"] in rows and "AUROC" in said["says"]
     ended = cotlens("subtext", "foresight", "chain-text", "--n", "20")
-    assert ended.code == 2 and "0 of" in ended.error
+    assert ended.code == 2 and "got 0 wrong of" in ended.error
 
 
 def test_more_to_do_is_more_thought_beyond_what_the_length_of_the_question_says(cotlens: Callable) -> None:

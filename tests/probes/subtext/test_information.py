@@ -78,7 +78,7 @@ def test_costs_are_those_of_a_plain_logistic_regression(rng: np.random.Generator
 def test_a_group_lies_in_one_fold_and_few_groups_are_refused() -> None:
     found = folds(GROUPS)
     assert all(len(set(found[g == GROUPS])) == 1 for g in np.unique(GROUPS)) and set(found) == set(range(5))
-    with pytest.raises(UsageError, match=r"8 problem structures are too few to cross-fit over 5 folds"):
+    with pytest.raises(UsageError, match=r"expected at least 10 problem structures to cross-fit over 5 folds, got 8"):
         folds(np.arange(8))
 
 
@@ -111,7 +111,7 @@ def test_power_grows_with_the_sample_and_says_what_it_cannot_plant(rng: np.rando
     many = power(y, [NOTHING], noise, GROUPS, draws=8)
     few = power(y[:60], [NOTHING[:60]], noise[:60], GROUPS[:60], draws=8)
     assert many.share is not None and few.share is not None and many.share > 0.8 > few.share
-    assert (many.enough and "with probability 1.00" in many.says()) or many.share < 1
+    assert (many.enough and "with probability 1.00" in many.sentence()) or many.share < 1
     rare = np.full(N, "a", dtype=object)
     rare[:3] = "b"
     assert power(rare, [NOTHING], noise, GROUPS, draws=2).share is None

@@ -53,7 +53,7 @@ HINTS = [f"hint:{k}" for k in range(1, 5)]
 def test_planted_bits_are_measured_and_a_clean_text_has_none(gold: Callable[[str], TraceSet], bits: int) -> None:
     traces = gold(f"subtext:bits={bits}")
     found = measure(traces, HINTS, wording=Wording.of_task(task("subtext")), with_power=False)
-    assert found.total["words"]["bits"] == pytest.approx(bits, abs=0.25)
+    assert found.total["words"].bits.value == pytest.approx(bits, abs=0.25)
     assert (
         sorted(found.table.loc[found.table["verdict"] == "subtext", "target"])
         == {
@@ -69,7 +69,7 @@ def test_planted_bits_are_measured_and_a_clean_text_has_none(gold: Callable[[str
 def test_a_small_sample_gets_no_verdict(gold: Callable[[str], TraceSet]) -> None:
     found = measure(gold("subtext:bits=0")[:60], ["hint:2"], wording=Wording.of_task(task("subtext")))
     assert list(found.table["verdict"]) == [UNDECIDED]
-    assert found.table["power"][0] < 0.9 and "would have seen 0.1 bit" in found.total["words"]["power"]
+    assert found.table["power"][0] < 0.9 and "detects 0.1 bit" in found.total["words"].power
 
 
 def test_values_said_by_synonyms_alone_are_subtext_and_values_said_plainly_are_none(
@@ -92,8 +92,8 @@ def test_carrying_words_are_located_and_a_knock_out_closes_the_channel(
 ) -> None:
     found = locate(gold(f"subtext:bits={bits}"), Wording.of_task(task("subtext")), HINTS)
     assert found.places == places
-    assert abs(found.knock_out["carrying words neutral"]["bits"]) < 0.1
-    assert found.knock_out["other words neutral"]["bits"] == pytest.approx(bits, abs=0.2)
+    assert abs(found.knock_out["carrying words neutral"].bits.value) < 0.1
+    assert found.knock_out["other words neutral"].bits.value == pytest.approx(bits, abs=0.2)
     if places:
         told = found.synonyms.groupby(["place", "choice"])["share"].max()
         assert told.min() > 0.9  # each choice goes with one label
@@ -146,7 +146,7 @@ def test_latents_hold_a_hint_that_a_linear_reader_of_the_text_before_it_has_too(
 def test_greedy_traces_are_refused(organism: interp.Reasoner) -> None:
     reasoner = interp.load("chain-text")
     traces = reasoner.think(reasoner.task.generate(60, seed=1, split="test"))
-    with pytest.raises(UsageError, match="these traces look greedily written"):
+    with pytest.raises(UsageError, match="look greedily written"):
         discover(reasoner, traces, Wording([["4", "5"]]))
 
 

@@ -43,8 +43,8 @@ def test_a_model_taught_to_hold_the_frontier_holds_its_width(breadth: Uncertaint
     for control in ("another problem's latents", "untrained twin", "question and text"):
         assert r2[control] < 0.15
     assert r2["place alone"] == 0.0
-    assert breadth.lead["over"] == "words counted, and difficulty" and breadth.lead["ci_high"] > 0.05
-    assert ("no sign" in breadth.says) == (breadth.lead["ci_low"] <= 0)
+    assert breadth.over == "words counted, and difficulty" and breadth.lead.high > 0.05
+    assert ("no sign" in breadth.says) == (breadth.lead.low <= 0)
     assert breadth.by_thought["latents"].iloc[0] > 0.8  # later thoughts want more problems than these
     decoded = breadth.decoded.set_index("decoder")
     assert (
@@ -61,13 +61,13 @@ def test_uncertainty_as_a_command_and_what_it_refuses(cotlens: Callable) -> None
     said = cotlens("subtext", "uncertainty", "graph-text", "--n", "120", "--json").json
     assert said["n"] == 120 and {row["reader"] for row in said["readers"]} > {"latents", "untrained twin"}
     ended = cotlens("subtext", "uncertainty", "chain-text", "--n", "30")
-    assert ended.code == 2 and "does not say what can be known after each step" in ended.error
+    assert ended.code == 2 and "knows the posterior after each step" in ended.error
     ended = cotlens("subtext", "uncertainty", "graph-text", "--n", "20")
-    assert ended.code == 2 and "at least 100 are needed" in ended.error
+    assert ended.code == 2 and "expected at least 100 thoughts" in ended.error
 
 
 def test_a_posterior_of_one_width_says_nothing() -> None:
     reasoner = interp.load("graph-coconut")
     problems = interp.task("graph:dead_ends=no").generate(60, seed=1, split="test")
-    with pytest.raises(UsageError, match="equally wide in all of these problems"):
+    with pytest.raises(UsageError, match="entropy varies between problems"):
         uncertainty(reasoner, reasoner.think(problems))

@@ -142,11 +142,13 @@ def test_continuous_thoughts_are_read_as_they_were_thought(coconut: Reasoner, tr
 
 def test_questions_that_cannot_be_asked_are_refused(tiny: Reasoner, texts: list[Trace]) -> None:
     trace = texts[0]
-    with pytest.raises(UsageError, match=f"at must lie between 1 and the trace's {len(trace)} positions, but 0 came"):
+    with pytest.raises(UsageError, match=f"expected `at` from 1 to the trace's {len(trace)} positions, got 0"):
         batches(tiny, [Item(trace, 0, ("a",), "x")], 1)
     with pytest.raises(UsageError, match="tokenizer has no token 'unicorn'"):
         batches(tiny, [Item(trace, 3, ("unicorn",), "x")], 1)
-    with pytest.raises(UsageError, match="a question of 42 tokens after 3 needs more than the 32 positions of tiny"):
+    with pytest.raises(
+        UsageError, match="expected at most 32 positions, the maximum of tiny, got a question of 42 tokens after 3"
+    ):
         batches(tiny, [Item(trace, 3, ("a",) * 40, "x")], 1)
 
 
@@ -209,9 +211,9 @@ def test_the_epoch_that_is_best_on_validation_is_kept(tiny: Reasoner, texts: lis
 @pytest.mark.parametrize(
     ("train", "val", "message"),
     [
-        (0, 5, "needs items to train on and to select on, but 0 and 5 came"),
-        (5, 0, "but 5 and 0 came"),
-        (5, 5, "needs two labels to tell apart, but the only one is 'x'"),
+        (0, 5, "expected items to train on and to select on, got 0 and 5"),
+        (5, 0, "got 5 and 0"),
+        (5, 5, "expected at least two labels, got only 'x'"),
     ],
 )
 def test_too_little_to_train_on_is_refused(
@@ -276,7 +278,7 @@ def test_unknown_controls_and_no_items_are_refused(tiny: Reasoner, texts: list[T
         UsageError, match=re.escape("expected a known control of a V-probe, got 'majorty'; did you mean 'majority'")
     ):
         vprobe(tiny, asked(texts, by_kind), controls=("majorty",))
-    with pytest.raises(UsageError, match="there are no items to probe"):
+    with pytest.raises(UsageError, match="expected items to probe, got none"):
         vprobe(tiny, [])
 
 
@@ -288,7 +290,7 @@ def test_the_bag_of_features_holds_words_read_description_and_own_features(texts
     assert bare.sum(axis=1).tolist() == [1.0, 3.0], "two words that both have read are constant and left out"
     own = [dataclasses.replace(item, features=np.array([k, 5.0])) for k, item in enumerate((short, long))]
     assert bag_of_features(own).shape[1] == bare.shape[1] + 1
-    with pytest.raises(UsageError, match="1 of 2 items have no features"):
+    with pytest.raises(UsageError, match="got them for 1 of 2"):
         bag_of_features([own[0], long])
 
 
