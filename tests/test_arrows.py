@@ -64,7 +64,9 @@ def names_in(tree: ast.AST) -> Iterator[str]:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
             case ast.Constant(value=str(text)) if NAMED.fullmatch(text):
                 yield text.partition(":")[0]
-            case ast.Call(func=ast.Name(id="files") | ast.Attribute(attr="files"), args=[ast.Constant(value=str(text))]):
+            case ast.Call(
+                func=ast.Name(id="files") | ast.Attribute(attr="files"), args=[ast.Constant(value=str(text))]
+            ):
                 yield text  # importlib.resources: reading a package's files is an arrow too
 
 
