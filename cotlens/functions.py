@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from interp.sae.trained import Trained
     from interp.text.wording import Wording
     from interp.traces import TraceSet
-    from probes.subtext.measure import Subtext
+    from probes.subtext.measure import SubtextResult
 
 _SHOWN = 5
 
@@ -212,7 +212,7 @@ def subtext(
     wording: Wording | None = None,
     reasoner: Reasoner | None = None,
     **options: Any,
-) -> Subtext:
+) -> SubtextResult:
     """Measure what a chain of thought carries beyond its text, in bits about each target.
 
     Args:
