@@ -27,6 +27,11 @@ test-shapes: .venv/installed
 
 test-all: test test-slow test-shapes
 
+# The default tier once more with statements counted, then the public names, least covered first.
+coverage: .venv/installed
+	$(PYTEST) --cov --cov-report=
+	$(BIN)/python tests/public_coverage.py
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,30 @@ import pytest
 from filelock import FileLock
 
 import interp
+from benchmarks.measures import report
 from interp import activations
 from interp.activations import Store
 from interp.problems.base import Problem, Step, structure_hash
 from interp.traces import Channel, Trace, TraceSet
 
 N_PROBLEMS, PROBLEM_SEED = 120, 3
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[STARTED] = time.monotonic()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the time of the whole default tier beside its target (`benchmarks/measures.toml`)."""
+    whole = config.args_source.name != "ARGS" and config.option.markexpr == "not slow"
+    if whole and not config.option.collectonly:
+        minutes = (time.monotonic() - config.stash[STARTED]) / 60
+        (row,) = (r for r in report("tests", {"tests.default_minutes": {"value": minutes}}) if r["value"] is not None)
+        verdict = "met" if row["met"] else "missed"
+        terminalreporter.write_line(f"{row['id']} {minutes:.1f} (target {row['op']} {row['target']}, {verdict})")
+
+
+STARTED = pytest.StashKey[float]()
 
 
 @pytest.fixture(scope="session", autouse=True)
