@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.harness import keep
 from benchmarks.measures import report
 from interp.errors import UsageError
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.text.wording import Wording
@@ -76,11 +76,11 @@ def bench(bars: Bars, organisms: Path | None = None, full: bool = False) -> dict
         value = _value(cache)
     return keep(
         "subtext",
-        plain(report("subtext", taken)),
-        planted=plain(planted.to_dict("records")),
-        detection=plain(detected.to_dict("records")),
-        false_positives=plain(rate),
-        value=plain(value),
+        jsonable(report("subtext", taken)),
+        planted=jsonable(planted.to_dict("records")),
+        detection=jsonable(detected.to_dict("records")),
+        false_positives=jsonable(rate),
+        value=jsonable(value),
         seeds={"problems and sampling": SEED, "organisms": {"planted": 0, "detection": list(SEEDS)}},
     )
 

@@ -58,9 +58,9 @@ def _run(arguments: list[str]) -> int:
         return 0
     as_json = "--json" in arguments
     try:
-        from interp.runtime.console import said_json, usage_errors
+        from interp.runtime.console import json_was_printed, usage_errors
 
-        said_json()
+        json_was_printed()
         name, *rest = arguments
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
@@ -103,8 +103,8 @@ def _interrupt(*_: object) -> None:
 def _fail(message: str, code: int, as_json: bool) -> int:
     print(f"error: {message}", file=sys.stderr)
     # Asked of the module only if it is there: an error may come while it is being imported.
-    said_json = getattr(sys.modules.get("interp.runtime.console"), "said_json", lambda: False)
-    if not said_json() and as_json:
+    json_was_printed = getattr(sys.modules.get("interp.runtime.console"), "json_was_printed", lambda: False)
+    if not json_was_printed() and as_json:
         print(json.dumps({"schema_version": 1, "error": message, "exit_code": code}))
     return code
 

@@ -17,8 +17,8 @@ from interp.errors import StoreError, UsageError, checked_count
 from interp.organisms.catalog import recipe
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
-from interp.runtime.console import Bars, plain
-from interp.runtime.files import commit, explained
+from interp.runtime.console import Bars, jsonable
+from interp.runtime.files import commit, explain_os_errors
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
@@ -114,7 +114,7 @@ def _start(out: Path, asked: dict[str, Any]) -> None:
             said = ", ".join(f"{key}={there.get(key)}" for key in asked)
             raise StoreError(f"{out} holds another run ({said}). Choose another --out, or remove it.")
         return
-    with explained(f"opening {out}"):
+    with explain_os_errors(f"opening {out}"):
         if out.exists() and any(out.iterdir()):
             raise StoreError(f"{out} is not empty and holds no run. Choose another --out.")
         out.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _start(out: Path, asked: dict[str, Any]) -> None:
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:
-    commit(out / RUN_FILE, (json.dumps(plain(result), indent=2) + "\n").encode())
+    commit(out / RUN_FILE, (json.dumps(jsonable(result), indent=2) + "\n").encode())
 
 
 def peak_rss_mb() -> float:

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from interp.errors import StoreError
 from interp.problems.base import Problem
-from interp.runtime.files import commit, place
+from interp.runtime.files import as_path, commit
 
 SCHEMA_VERSION = 1
 GROUP = 256  # traces in a row group, so that a part of a file can be read alone
@@ -188,7 +188,7 @@ def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Tra
     import pyarrow.parquet as pq
 
     try:
-        with (place(path) if isinstance(path, str) else path).open("rb") as handle, pq.ParquetFile(handle) as file:
+        with (as_path(path) if isinstance(path, str) else path).open("rb") as handle, pq.ParquetFile(handle) as file:
             missing = _COLUMNS - set(file.schema_arrow.names)
             if missing:
                 raise StoreError(f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}.")

@@ -21,7 +21,7 @@ from benchmarks.capture.small_model import SmallModel
 from benchmarks.growth_figure import relative_spread
 from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.measures import report
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 
 # What is freed goes back to the system at once, or the holes in glibc's heap would be measured.
 _GIVEN_BACK = MappingProxyType({"MALLOC_MMAP_THRESHOLD_": str(2**17)})
@@ -74,10 +74,10 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     growth = {"rows": grown.to_dict("records"), "spread": relative_spread(grown["whole"])}
     return keep(
         "capture",
-        plain(report("capture", taken)),
-        seconds=plain(seconds),
+        jsonable(report("capture", taken)),
+        seconds=jsonable(seconds),
         peers=missing_peers(why_not),
-        growth=plain(growth),
+        growth=jsonable(growth),
     )
 
 

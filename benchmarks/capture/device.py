@@ -18,7 +18,7 @@ from benchmarks.measures import report
 from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.models.load import quiet
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 
 _TRANSFORMERS = {"peer": "transformers", "peer_version": version("transformers")}
 
@@ -87,11 +87,11 @@ def bench(device: str, repetitions: int, bars: Bars) -> dict[str, Any]:
         taken["capture.peak_memory_ratio"] = memory[_called(small)]
     more = {
         "device": _named(device),
-        "table": plain(rows),
-        "device_memory": plain(memory),
+        "table": jsonable(rows),
+        "device_memory": jsonable(memory),
         "peers": missing_peers(why_not),
     }
-    return keep(f"capture-{torch.device(device).type}", plain(report("capture", taken)), **more)
+    return keep(f"capture-{torch.device(device).type}", jsonable(report("capture", taken)), **more)
 
 
 def _called(model: SmallModel) -> str:

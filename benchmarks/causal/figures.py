@@ -16,7 +16,7 @@ from benchmarks.causal.swaps import content, interchange, used
 from benchmarks.harness import keep
 from benchmarks.measures import report
 from interp.errors import CotlensError
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 
 PARTS: dict[str, Callable[[Run], dict[str, dict[str, Any]]]] = {
     "interchange": interchange,
@@ -44,7 +44,7 @@ def bench(bars: Bars, *, folder: Path | None = None, scale: float = 1.0) -> dict
                 run.notes.append(f"{title}: {error}")
     measures = report("causal", taken)
     tables = {name: table.to_dict("records") for name, table in run.tables.items()}
-    more = plain({"seed": SEED, "notes": run.notes, "tables": tables})
+    more = jsonable({"seed": SEED, "notes": run.notes, "tables": tables})
     if scale != 1:
-        return {"name": "causal", "measures": plain({"m": measures})["m"], **more}
-    return keep("causal", plain({"m": measures})["m"], **more)
+        return {"name": "causal", "measures": jsonable({"m": measures})["m"], **more}
+    return keep("causal", jsonable({"m": measures})["m"], **more)

@@ -28,7 +28,7 @@ from interp.decoders.evaluation.calibration import abstaining, calibration_error
 from interp.decoders.evaluation.scores import COVERAGE
 from interp.decoders.tuned_lens import TunedLens, lens_divergences, position_transfer
 from interp.errors import CotlensError, UsageError, unknown
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 from interp.runtime.engines import executor
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
@@ -146,7 +146,7 @@ def _organism(unit: Unit) -> dict[str, Any]:
             else None
         )
         lenses = timed("lenses", lambda: _lenses(reasoner, store)) if rest else {"lenses": [], "lens_transfer": []}
-        return plain(
+        return jsonable(
             _found(unit, traces.accuracy, race, wide) | lenses | {"cpu_seconds": seconds, "settings": settings}
         )
     except CotlensError as error:

@@ -11,7 +11,7 @@ import interp
 from interp.decoders.evaluation.read_outs import decode
 from interp.decoders.evaluation.transfer import transfer
 from interp.errors import CotlensError
-from interp.runtime.console import plain
+from interp.runtime.console import jsonable
 
 SEED, N = 72, 1500
 METHODS = ("probe", "logit_lens", "tuned_lens", "neighbours", "sae")
@@ -48,7 +48,7 @@ class Taken:
                 channels = ["latent", "thought", "special"]
                 stores.append(interp.record(reasoner, traces, channels=channels))
             read = decode(stores[0], METHODS, reasoner=home, samples=60_000)
-            rows = plain(transfer(read, stores[1]).to_dict("records"))
+            rows = jsonable(transfer(read, stores[1]).to_dict("records"))
             return told | {"rows": [row | {"note": self._by_name(row["note"])} for row in rows]}
         except CotlensError as error:
             return told | {"error": self._by_name(str(error))}

@@ -20,7 +20,7 @@ from benchmarks.papers.base import Organisms, Section
 from benchmarks.papers.earlier import with_earlier
 from benchmarks.papers.page import page
 from interp.errors import StoreError, unknown
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 from interp.runtime.engines import executor
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
@@ -126,7 +126,7 @@ def _kept() -> dict[str, Any]:
 
 
 def _told(section: Section) -> dict[str, Any]:
-    return plain(
+    return jsonable(
         {
             "title": section.title,
             "tables": {caption: table.to_dict("records") for caption, table in section.tables.items()},

@@ -18,7 +18,7 @@ from benchmarks.probes.contests import CONTESTS
 from benchmarks.probes.growth import grow, keep_figure, summary
 from benchmarks.probes.sweep import sweep_over_sklearn
 from interp.activations import Recording
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 
 SWEEPS = 240
 
@@ -48,7 +48,7 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         grown = grow(progress)
     keep_figure(grown, RESULTS / "probes-growth.html")
     growth = {"seconds": grown.to_dict("records"), "summary": summary(grown)}
-    return keep("probes", plain(report("probes", taken)), growth=plain(growth))
+    return keep("probes", jsonable(report("probes", taken)), growth=jsonable(growth))
 
 
 def _streamed() -> dict[str, Any]:

@@ -27,8 +27,8 @@ import probes
 from interp.activations import Store, write_store
 from interp.activations.targets import labels as target_labels
 from interp.activations.targets import structures
-from interp.runtime.engines import cores
 from interp.runtime.progress import Progress
+from interp.runtime.workers import cores
 from interp.statistics.splits import grouped_split
 from probes.sweeps.fit import LOGISTIC_STRENGTHS
 from probes.sweeps.unit import SHUFFLES

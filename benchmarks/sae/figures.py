@@ -12,7 +12,7 @@ from benchmarks.measures import report
 from benchmarks.sae.readouts import MIDDLE, TRIED, Readouts
 from benchmarks.sae.speed import speed
 from interp.decoders.features import FeatureReadout
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 from interp.statistics.intervals import grouped_mean_interval
 from probes.decoder import ProbeDecoder
 
@@ -36,7 +36,9 @@ def bench(repetitions: int, bars: Bars, organism: str = "chain31-coconut") -> di
     with bars.stage("single features at the middle layer") as progress:
         middle = _middle(readouts, organism, progress)
     taken |= best["measures"] | middle["measures"]
-    return keep("sae", plain(report("sae", taken)), best_site=plain(best["told"]), middle=plain(middle["told"]))
+    return keep(
+        "sae", jsonable(report("sae", taken)), best_site=jsonable(best["told"]), middle=jsonable(middle["told"])
+    )
 
 
 def _best_site(readouts: Readouts, reasoner: Any, organism: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from benchmarks.measures import report
 from benchmarks.store.growth import grow, keep_figure, made_traces, spread
 from interp.activations import Store, write_store
 from interp.activations.exports import export
-from interp.runtime.console import Bars, plain
+from interp.runtime.console import Bars, jsonable
 
 TRACES, LENGTH, WIDTH, LAYERS, AT_ONCE = 256, 256, 256, 6, 4096
 BATCHES = 8
@@ -67,7 +67,7 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         "rows": grown.to_dict("records"),
         "spread": {c: spread(grown, c) for c in ("write", "random over memmap", "sequential over memmap")},
     }
-    return keep("store", plain(report("store", taken)), growth=plain(growth))
+    return keep("store", jsonable(report("store", taken)), growth=jsonable(growth))
 
 
 def _written(folder: Path) -> tuple[Store, list[np.memmap]]:

@@ -23,7 +23,7 @@ from interp.activations.shards import (
 from interp.activations.store import Store, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count
 from interp.runtime.engines import Inline, executor
-from interp.runtime.files import AnyPath, is_local, place
+from interp.runtime.files import AnyPath, as_path, is_local
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
@@ -111,7 +111,7 @@ def resume(store: AnyPath | str, *, device: str | None = None, **work: Any) -> S
 
 def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
     """Open or start the store of a plan in `out`, and let an engine write the shards that it lacks."""
-    out, progress = place(out), work.progress
+    out, progress = as_path(out), work.progress
     made = executor(work.engine, work.workers)
     inline = isinstance(made, Inline)
     if not inline and str(out).startswith("memory://"):
@@ -192,7 +192,7 @@ def _open_folder(out: AnyPath, planned: Plan) -> None:
             f"{out} holds a store with another {', '.join(differs) or 'configuration'} "
             f"(made by {there['reasoner']['name']}). Choose another folder, or remove that one."
         )
-    with layout.explained(f"opening {out}"):
+    with layout.explain_os_errors(f"opening {out}"):
         started = {layout.TRACES, layout.INDEX}  # what a capture that was killed before its first shard leaves
         if out.exists() and any(p.name not in started for p in out.iterdir() if not _is_temporary(p)):
             raise StoreError(f"{out} is not empty and holds no activation store. Choose another folder.")

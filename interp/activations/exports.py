@@ -62,7 +62,7 @@ def to_arrow(
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), "cotlens": json.dumps(store.meta)})
             path = folder / f"part-{shard:05d}.arrow"
             with (
-                layout.explained(f"writing {path.name}"),
+                layout.explain_os_errors(f"writing {path.name}"),
                 pa.OSFile(str(path), "wb") as file,
                 pa.ipc.new_file(file, table.schema) as writer,
             ):
@@ -115,7 +115,7 @@ def to_saelens(
             columns.append(pa.FixedSizeListArray.from_arrays(ids, context_size))
             name = f"data-{number:05d}-of-{len(pieces):05d}.arrow"
             with (
-                layout.explained(f"writing {name}"),
+                layout.explain_os_errors(f"writing {name}"),
                 pa.OSFile(str(folder / name), "wb") as file,
                 pa.ipc.new_stream(file, schema) as writer,
             ):
@@ -181,7 +181,7 @@ def _folder(out: Path) -> Iterator[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"{out} is there already. Choose another --out.")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with layout.explained(f"writing {out}"):
+    with layout.explain_os_errors(f"writing {out}"):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
-from interp.runtime.files import AnyPath, commit, explained, file_hash, is_local
+from interp.runtime.files import AnyPath, commit, explain_os_errors, file_hash, is_local
 
 SCHEMA_VERSION = 1
 META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"
@@ -31,7 +31,7 @@ def append_line(path: AnyPath, record: dict[str, Any]) -> None:
     if not is_local(path):
         commit(path, (path.read_bytes() if path.exists() else b"") + line)
         return
-    with explained(f"writing {path.name}"), path.open("ab") as file:
+    with explain_os_errors(f"writing {path.name}"), path.open("ab") as file:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())

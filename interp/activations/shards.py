@@ -24,7 +24,7 @@ from interp.activations.replaying import gather
 from interp.activations.store import Store
 from interp.errors import StoreError
 from interp.models.address import Address
-from interp.runtime.files import place
+from interp.runtime.files import as_path
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def present(store: str, config_hash: str, at_hand: InProcessInputs) -> Iterator[
 def capture_shard(spec: ShardSpec) -> dict[str, Any]:
     """Record and commit one shard in a worker; returns its line of the manifest, and leaves a receipt of it."""
     line = commit_shard(spec, record_shard(spec))
-    layout.leave_receipt(place(spec.store), line)
+    layout.leave_receipt(as_path(spec.store), line)
     return line
 
 
@@ -82,7 +82,7 @@ def record_shard(spec: ShardSpec) -> Buffers:
     meta = _meta(spec.store, spec.config_hash)
     at_hand = _present.get((spec.store, spec.config_hash))
     if at_hand is None:
-        where = place(spec.store)
+        where = as_path(spec.store)
         reasoner = _loaded(spec.store, spec.config_hash, spec.device, spec.computed)
         traces = TraceSet.part(where / layout.TRACES, spec.first, spec.last)
         index = pd.read_parquet(layout.source(where / layout.INDEX), filters=[("shard", "==", spec.shard)])
@@ -127,7 +127,7 @@ def shard_ranges(index: pd.DataFrame, n_traces: int) -> list[tuple[int, int]]:
 
 def commit_shard(spec: ShardSpec, found: Buffers) -> dict[str, Any]:
     """Write a shard's files, each whole or not at all; returns its line of the manifest."""
-    root = place(spec.store)
+    root = as_path(spec.store)
     dtype = _meta(spec.store, spec.config_hash)["dtype"]
     hashes = {
         address.name: layout.commit(layout.shard_path(root, address.folder, spec.shard), layout.encode(rows, dtype))

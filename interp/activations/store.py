@@ -27,7 +27,7 @@ from interp.activations.mapping import MappedRows, Region, checked_out
 from interp.activations.source import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
-from interp.runtime.files import AnyPath, file_hash, is_local, place
+from interp.runtime.files import AnyPath, as_path, file_hash, is_local
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Store(ActivationSource):
     """A store on disk, opened for reading. Raises `StoreError` when it is missing, foreign or damaged."""
 
     def __init__(self, path: AnyPath | str) -> None:
-        self.path = place(path)
+        self.path = as_path(path)
         meta = self.path / layout.META
         if not meta.exists():
             kind = "an empty or foreign folder" if self.path.exists() else "not there"

@@ -26,7 +26,7 @@ from interp.decoders.registry import decoder_class
 from interp.decoders.sites import STEP_TEXT, STEP_VALUE
 from interp.errors import UsageError
 from interp.problems import task as make_task
-from interp.runtime.console import plain
+from interp.runtime.console import jsonable
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
 
@@ -87,7 +87,7 @@ class Evaluation:
         tables = {"scores": self.scores, "causal": self.causal, "search": self.searched, "transfer": self.transferred}
         said = {name: frame.to_dict("records") for name, frame in tables.items()}
         said |= {"costs": self.costs().to_dict("records"), "notes": self.notes}
-        commit(folder / "evaluation.json", (json.dumps(plain(said), indent=2) + "\n").encode())
+        commit(folder / "evaluation.json", (json.dumps(jsonable(said), indent=2) + "\n").encode())
 
 
 CONTROLS = ("question_only", "other_problem", "before_thinking")

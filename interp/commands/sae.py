@@ -44,13 +44,13 @@ def train(
 ) -> None:
     """Train a sparse autoencoder on the thoughts of a store. Run it again to go on after an interruption."""
     from interp.activations import Store
-    from interp.runtime.config import resolve
+    from interp.runtime.config import resolve_config
     from interp.sae.settings import SAESettings
     from interp.sae.trained import train_into
     from interp.traces import THINKING
 
     given = {"kind": kind, "d_sae": d_sae, "k": k, "samples": samples, "seed": seed, "fast": False if dense else None}
-    made = resolve(SAESettings, config, settings or [], given=given)
+    made = resolve_config(SAESettings, config, settings or [], options=given)
     opened = Store(store)
     place = _place(opened, address)
     with Bars() as bars, bars.stage(f"training an SAE at {place}") as report:
@@ -208,12 +208,12 @@ def share(
 ) -> None:
     """One dictionary over two reasoners' thoughts on the same problems, and which features mean the same in both."""
     from interp.activations import Store
-    from interp.runtime.config import resolve
+    from interp.runtime.config import resolve_config
     from interp.sae.load import save_sae
     from interp.sae.settings import SAESettings
     from interp.sae.shared import share as run
 
-    made = resolve(SAESettings, config, settings or [])
+    made = resolve_config(SAESettings, config, settings or [])
     with Bars() as bars, bars.stage("one dictionary for both") as report:
         found = run(
             Store(first), Store(second), first_address, second_address or first_address, settings=made, progress=report

@@ -1,0 +1,1 @@
+"""Loading reasoners from folders, hubs and checkpoints."""

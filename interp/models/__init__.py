@@ -1,0 +1,1 @@
+"""Wrapped models: addresses, hooks, caches, tokenizers, and a fast copy for bulk work."""

@@ -1,0 +1,1 @@
+"""What everything else runs on: engines, files, the console, configuration, plugins."""

@@ -1,8 +1,4 @@
-"""Configuration from a file, the environment and the command line, checked against a pydantic model.
-
-Later ones win: the file (YAML or TOML), `COTLENS_NAME=value` from the environment, `--set a.b=value`. Values are
-read as YAML, so `3`, `true` and `[a, b]` mean what they look like.
-"""
+"""Configuration from a file, environment variables and the command line, checked against a pydantic model."""
 
 from __future__ import annotations
 
@@ -21,80 +17,95 @@ M = TypeVar("M", bound=BaseModel)
 _PREFIX = "COTLENS_"
 
 
-def resolve(
+def resolve_config(
     model: type[M],
     file: Path | None = None,
     settings: Sequence[str] = (),
     *,
-    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> M:
-    """`model` from all sources; `given` are options of the command itself, which win over all (None is not given).
+    """Build a configuration from all of its sources.
 
-    Raises `UsageError` on unknown keys, with a suggestion, and on values that do not fit, naming the key.
+    Later sources win: `file`, environment variables, `settings`, `options`. Values of variables and settings are read
+    as YAML, so `3`, `true` and `[a, b]` are a number, a truth value and a list.
+
+    Args:
+        model: The pydantic model that describes the configuration.
+        file: A YAML or TOML file.
+        settings: Texts of the form `key=value` or `group.key=value`, as `--set` takes them.
+        options: Values of the command's own options; None means not given.
+        environment: Environment variables; `COTLENS_NAME` sets `name`. By default those of this process.
+
+    Raises:
+        UsageError: A key is unknown, or a value does not fit.
     """
-    values = read(file) if file else {}
+    values = read_config(file) if file else {}
     environment = os.environ if environment is None else environment
-    fields = {f"{_PREFIX}{name.upper()}": name for name in model.model_fields}
-    for variable, name in fields.items():
+    for name in model.model_fields:
+        variable = f"{_PREFIX}{name.upper()}"
         if variable in environment:
-            values[name] = _value(environment[variable], variable)
+            values[name] = _parse_value(environment[variable], variable)
     for setting in settings:
-        _set(values, setting)
-    values |= {name: value for name, value in (given or {}).items() if value is not None}
+        _apply_setting(values, setting)
+    values |= {name: value for name, value in (options or {}).items() if value is not None}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _explained(model, error, file) from None
+        raise _usage_error(model, error, file) from None
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML or TOML file."""
+def read_config(file: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML or TOML file. Raises `UsageError` when it cannot be read."""
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the configuration {file}: {error}.") from None
+    file_format = "TOML" if file.suffix == ".toml" else "YAML"
     try:
-        found = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
+        content = tomllib.loads(text) if file_format == "TOML" else yaml.safe_load(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise UsageError(f"{file} is not readable as {'TOML' if file.suffix == '.toml' else 'YAML'}: {said}.") from None
-    if found is None:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{file} is not readable as {file_format}: {reason}.") from None
+    if content is None:
         return {}
-    if not isinstance(found, dict):
-        raise UsageError(f"{file} must hold keys and values, but it holds a {type(found).__name__}.")
-    return found
+    if not isinstance(content, dict):
+        raise UsageError(f"expected {file} to hold keys and values, got a {type(content).__name__}.")
+    return content
 
 
-def _set(values: dict[str, Any], setting: str) -> None:
+def _apply_setting(values: dict[str, Any], setting: str) -> None:
     path, equals, text = setting.partition("=")
     if not equals or not path:
-        raise UsageError(f"--set takes key=value, as seeds=5 or grid.target=[value_1], but {setting!r} came.")
-    *outer, last = path.split(".")
-    here = values
-    for name in outer:
-        here = here.setdefault(name, {})
-        if not isinstance(here, dict):
+        raise UsageError(
+            f"expected --set key=value, got {setting!r}; write seeds=5 or grid.target=[value_1], for example."
+        )
+    *groups, key = path.split(".")
+    group = values
+    for name in groups:
+        group = group.setdefault(name, {})
+        if not isinstance(group, dict):
             raise UsageError(f"--set {setting}: {name!r} is not a group of settings.")
-    here[last] = _value(text, f"--set {path}")
+    group[key] = _parse_value(text, f"--set {path}")
 
 
-def _value(text: str, source: str) -> Any:
+def _parse_value(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise UsageError(f"{source}: {text!r} is not a value that YAML can read; quote it.") from None
 
 
-def _explained(model: type[BaseModel], error: ValidationError, file: Path | None) -> UsageError:
+def _usage_error(model: type[BaseModel], error: ValidationError, file: Path | None) -> UsageError:
+    """Describe the first thing that pydantic refuses."""
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"])) or "the whole"
-    where = f" (in {file} or the settings)" if file else ""
+    key = ".".join(map(str, first["loc"])) or "configuration"
+    source = f" (in {file} or the settings)" if file else ""
     if first["type"] == "extra_forbidden":
         known: Any = model.model_fields
         for name in first["loc"][:-1]:
             inner = known[name].annotation if name in known else None
             known = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
-        return UsageError(f"{unknown('setting', first['loc'][-1], known)}{where}")
+        return UsageError(f"{unknown('setting', first['loc'][-1], known)}{source}")
     message = first["msg"].removeprefix("Value error, ")
-    return UsageError(f"setting {place}: {message}, but {first['input']!r} came{where}.")
+    return UsageError(f"setting {key}: {message}, got {first['input']!r}{source}.")

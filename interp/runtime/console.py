@@ -1,4 +1,4 @@
-"""What every command shares: results on stdout, progress and errors on stderr, one way to end."""
+"""What all commands share: results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interp.runtime.progress import Progress
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,24 +21,28 @@ SCHEMA_VERSION = 1
 STARTED = time.monotonic()
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 
+_json_printed = False
 
-_said: list[bool] = []
 
-
-def said_json() -> bool:
-    """Whether the one JSON object of this command is already on stdout; asking clears it for the next command."""
-    said = bool(_said)
-    _said.clear()
-    return said
+def json_was_printed() -> bool:
+    """Return whether this command has printed its JSON object, and forget it for the next command."""
+    global _json_printed
+    printed, _json_printed = _json_printed, False
+    return printed
 
 
 def usage_errors() -> type[Exception]:
-    """What Typer raises on wrong options and arguments; it has no public name of its own."""
+    """Return the class that Typer raises on wrong options and arguments, which has no public name."""
     return typer.BadParameter.__bases__[0]
 
 
 def new_app(help_text: str, *, single: bool = False) -> typer.Typer:
-    """A Typer app with this project's manners: plain help, no shell completion, options from COTLENS_*."""
+    """Make a Typer app with plain help, no shell completion, and options from `COTLENS_*` variables.
+
+    Args:
+        help_text: The first line of its help.
+        single: Whether it is one command, not a group.
+    """
     app = typer.Typer(
         help=help_text,
         add_completion=False,
@@ -46,27 +52,34 @@ def new_app(help_text: str, *, single: bool = False) -> typer.Typer:
         context_settings={"auto_envvar_prefix": "COTLENS", "help_option_names": ["-h", "--help"]},
     )
     if not single:
-        # A callback keeps a group with one command a group.
+        # Without a callback, Typer would turn a group of one command into that command.
         app.callback()(lambda: None)
     return app
 
 
-def emit(result: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
-    """Print `result` as JSON, or let `human` print it for people."""
+def emit(result: dict[str, Any], as_json: bool, print_text: Callable[[], None]) -> None:
+    """Print the result of a command.
+
+    Args:
+        result: The content of the JSON object.
+        as_json: Whether to print JSON.
+        print_text: Prints the result for people; called where `as_json` is False.
+    """
+    global _json_printed
     if as_json:
-        _said.append(True)
-        print(json.dumps({"schema_version": SCHEMA_VERSION, **plain(result)}, allow_nan=False))
+        _json_printed = True
+        print(json.dumps({"schema_version": SCHEMA_VERSION, **jsonable(result)}, allow_nan=False))
     else:
-        human()
+        print_text()
     sys.stdout.flush()
 
 
-def plain(value: Any) -> Any:
-    """`value` with numpy numbers, paths and NaN made into what JSON knows; NaN becomes null."""
+def jsonable(value: Any) -> Any:
+    """Convert numpy numbers, paths and containers to types that JSON has; NaN and infinity become None."""
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [plain(v) for v in value]
+        return [jsonable(v) for v in value]
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -77,23 +90,30 @@ def plain(value: Any) -> Any:
 
 
 def print_table(frame: pd.DataFrame, *, digits: int = 3) -> None:
+    """Print a table to stdout, with `digits` decimals and "–" for missing values."""
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="–"))
 
 
 class Bars:
-    """Progress bars on stderr, one line for each stage; silent where stderr is not a terminal, but for a line a stage."""
+    """Progress bars on stderr, one line for each stage.
+
+    Where stderr is not a terminal, only the title of each stage is printed.
+
+    Attributes:
+        live: Whether bars are drawn.
+    """
 
     def __init__(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         console = Console(file=sys.stderr)
         self.live = console.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description:<44}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description:<44}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
             console=console,
             disable=not self.live,
         )
@@ -106,12 +126,11 @@ class Bars:
         self._progress.stop()
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A stage of the work; call what it gives with (done, total)."""
+    def stage(self, title: str) -> Iterator[Progress]:
+        """Show a stage of the work, and yield the function to call with (done, total)."""
         if not self.live:
             print(title, file=sys.stderr, flush=True)
         task = self._progress.add_task(title, total=None)
-
         reported = False
 
         def report(done: int, total: int) -> None:

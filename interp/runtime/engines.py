@@ -1,131 +1,114 @@
-"""Engines that work through a list of small picklable specs: here, in processes of this machine, or on a cluster.
+"""Engines run a function over a list of specs: in this process, in several processes, on Ray or on SLURM.
 
-An engine is named with its settings, as in `slurm:partition=gpu,timeout_min=60`. Each gives the same results: a spec
-says everything by name, and what it makes goes to the disk by way of the function, not through the engine.
+An engine is chosen by name, with settings after a colon: `slurm:partition=gpu,timeout_min=60`. All engines give the
+same results.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
-from interp.errors import PartialError, UsageError, checked_count, unknown
+from interp.errors import UsageError, checked_count, unknown
+from interp.runtime.workers import Executor, R, S, cores, dead_worker_error
 
-S = TypeVar("S")
-R = TypeVar("R")
+# Name of each engine to the module and class that runs it. Ray and SLURM load only when they are chosen.
+ENGINES: dict[str, tuple[str, str]] = {
+    "inline": (__name__, "Inline"),
+    "process": (__name__, "Processes"),
+    "ray": ("interp.runtime.ray_engine", "Ray"),
+    "slurm": ("interp.runtime.slurm_engine", "Slurm"),
+}
+_WITH_SETTINGS = ("ray", "slurm")
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def executor(engine: str, workers: int | None = None) -> Executor:
+    """Return the engine of a name.
 
+    Args:
+        engine: A name from `ENGINES`, with settings after a colon where the engine has some:
+            `slurm:partition=gpu,timeout_min=60`.
+        workers: How many specs run at the same time; by default one for each core, and 1 for `inline`.
 
-@runtime_checkable
-class Executor(Protocol):
-    """Calls a function on every spec. Results come as they are done, each with its spec's place in the list.
-
-    A failure of the function is raised as it is; a worker that dies raises `PartialError`, after the results of
-    the others. `workers` is how many specs are under way at a time.
+    Raises:
+        UsageError: The engine or a setting is unknown, or a value does not fit.
     """
-
-    workers: int
-
-    def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]: ...
+    name, _, listed = engine.partition(":")
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES)
+    settings: dict[str, str] = {}
+    for setting in filter(None, listed.split(",")):
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(
+                f"expected settings of an engine as key=value, got {setting!r}; write slurm:partition=gpu, for example."
+            )
+        settings[key] = value
+    if settings and name not in _WITH_SETTINGS:
+        raise UsageError(f"expected no settings for engine {name}, got {', '.join(settings)}; leave them out.")
+    module, class_name = ENGINES[name]
+    return getattr(importlib.import_module(module), class_name)(workers, **settings)
 
 
 class Inline:
-    """One spec after another, in this process."""
+    """Runs one spec after another in this process."""
 
     def __init__(self, workers: int | None = None) -> None:
         checked_count("workers", 1 if workers is None else workers)
         self.workers = 1
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]:
-        for number, spec in enumerate(specs):
-            yield number, function(spec)
+        """Yield (index, result) pairs in the order of `specs`."""
+        for index, spec in enumerate(specs):
+            yield index, function(spec)
 
 
 class Processes:
-    """Several worker processes on this machine, which share its cores among them."""
+    """Runs specs in worker processes on this machine; the workers share its cores."""
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = checked_count("workers", cores() if workers is None else workers)
         self._threads = max(1, cores() // self.workers)
 
     def map(self, function: Callable[[S], R], specs: Sequence[S]) -> Iterator[tuple[int, R]]:
+        """Yield (index, result) pairs as workers finish them; see `Executor.map`."""
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor, as_completed
         from concurrent.futures.process import BrokenProcessPool
 
-        # Forked children inherit the locks of torch's and numpy's threads, so workers start anew.
+        # Forked children inherit the locks of torch's and numpy's threads, so workers are spawned.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start, initargs=(self._threads,))
-        died = False
+        pool = ProcessPoolExecutor(
+            self.workers, mp_context=context, initializer=_start_worker, initargs=(self._threads,)
+        )
+        worker_died = False
         try:
-            waiting: dict[Any, int] = {pool.submit(function, spec): number for number, spec in enumerate(specs)}
-            for done in as_completed(waiting):
+            index_of: dict[Any, int] = {pool.submit(function, spec): index for index, spec in enumerate(specs)}
+            for future in as_completed(index_of):
                 try:
-                    result = done.result()
+                    result = future.result()
                 except BrokenProcessPool:
-                    died = True
+                    worker_died = True
                     continue
-                yield waiting[done], result
+                yield index_of[future], result
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        if died:
-            raise died_worker()
+        if worker_died:
+            raise dead_worker_error()
 
 
-def died_worker() -> PartialError:
-    return PartialError(
-        "a worker process died (killed, or out of memory). What was finished is kept: run the same command "
-        "again, with fewer --workers if memory was short."
-    )
-
-
-def _ray(workers: int | None = None, **settings: str) -> Executor:
-    from interp.runtime.clusters import Ray
-
-    return Ray(workers, **settings)
-
-
-def _slurm(workers: int | None = None, **settings: str) -> Executor:
-    from interp.runtime.clusters import Slurm
-
-    return Slurm(workers, **settings)
-
-
-ENGINES: dict[str, Callable[..., Executor]] = {"inline": Inline, "process": Processes, "ray": _ray, "slurm": _slurm}
-_CONFIGURED = ("ray", "slurm")
-
-
-def executor(engine: str, workers: int | None = None) -> Executor:
-    """The engine of that name, with the settings behind its colon. Raises `UsageError` on unknown ones."""
-    name, _, settings = engine.partition(":")
-    if name not in ENGINES:
-        raise unknown("engine", name, ENGINES)
-    given: dict[str, str] = {}
-    for setting in filter(None, settings.split(",")):
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise UsageError(f"settings of an engine are key=value, as in slurm:partition=gpu, but {setting!r} came.")
-        given[key] = value
-    if given and name not in _CONFIGURED:
-        raise UsageError(f"engine {name} has no settings, but {', '.join(given)} came.")
-    return ENGINES[name](workers, **given)
-
-
-def _start(threads: int) -> None:
+def _start_worker(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _end_with_parent()
+    _exit_with_parent()
     import torch
 
     torch.set_num_threads(threads)
 
 
-def _end_with_parent() -> None:
-    """A driver that is killed cannot tell its workers to stop; each ends itself, whatever it was doing."""
+def _exit_with_parent() -> None:
+    """Make this worker exit when its parent does: a parent that is killed cannot stop its workers."""
     import multiprocessing
     import threading
 
@@ -133,8 +116,8 @@ def _end_with_parent() -> None:
     if parent is None:
         return
 
-    def watch() -> None:
+    def wait_for_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait_for_parent, daemon=True).start()

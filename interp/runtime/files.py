@@ -1,4 +1,4 @@
-"""Writing files so that a kill, a full disk or a missing permission loses nothing that was there."""
+"""Crash-safe writing of files, on disk and behind URLs."""
 
 from __future__ import annotations
 
@@ -12,41 +12,51 @@ from typing import TYPE_CHECKING, Any
 
 from interp.errors import StoreError, UsageError
 
-# What `place` gives. A `UPath` has a path's methods without being one, which runtime type checks would not forgive.
+# A `UPath` has the methods of a path but is no `Path`, so runtime type checks must not insist on one.
 if TYPE_CHECKING:
     AnyPath = Path
 else:
     AnyPath = Any
 
 
-def place(where: Path | str) -> AnyPath:
-    """A folder or file on disk, or behind any URL that fsspec knows (`memory://runs`, `s3://bucket/runs`).
+def as_path(where: Path | str) -> AnyPath:
+    """Return the path of a file or folder on disk, or behind a URL that fsspec knows.
 
-    What comes back for a URL is a `UPath`, which has the methods of a path. Raises `UsageError` for a scheme that
-    nothing installed speaks.
+    Args:
+        where: A path, or a URL such as `memory://runs` or `s3://bucket/runs`.
+
+    Returns:
+        A `Path`; for a URL a `UPath`, which has the same methods.
+
+    Raises:
+        UsageError: No installed package handles the URL's scheme.
     """
     if not isinstance(where, str) or "://" not in where:
         return Path(where) if isinstance(where, str) else where
     from upath import UPath
 
     try:
-        found: Any = UPath(where)
-        _ = found.fs
+        path: Any = UPath(where)
+        _ = path.fs
     except (ValueError, ImportError) as error:
         raise UsageError(
             f"{where!r} cannot be reached: {error}. Install fsspec's package for it, or use a folder."
         ) from None
-    return found
+    return path
 
 
 def is_local(path: AnyPath) -> bool:
-    """Whether a path lies on a disk of this machine, where it can be mapped, synced and renamed."""
+    """Return whether a path is on a disk of this machine, where files can be mapped, synced and renamed."""
     return getattr(path, "protocol", "") in ("", "file", "local")
 
 
 @contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn what the file system refuses into one line that says what to do."""
+def explain_os_errors(action: str) -> Iterator[None]:
+    """Turn an `OSError` into a `StoreError` of one line that says what to do.
+
+    Args:
+        action: What is being done, such as "writing traces.parquet".
+    """
     try:
         yield
     except OSError as error:
@@ -60,15 +70,26 @@ def explained(doing: str) -> Iterator[None]:
             hint = "A file stands where a folder is needed. Choose another --out."
         else:
             hint = error.strerror or str(error)
-        raise StoreError(f"{doing} failed at {error.filename or '?'}. {hint}") from None
+        raise StoreError(f"{action} failed at {error.filename or '?'}. {hint}") from None
 
 
 def commit(path: AnyPath, content: bytes) -> str:
-    """Write `content` so that `path` is either absent, old or whole; returns its sha256.
+    """Write a file atomically: after a crash it is absent, old or complete.
 
-    Temporary name, fsync, rename, fsync of the folder; behind a URL one put, which object stores do whole or not.
+    On disk: write to a temporary name, fsync, rename, fsync the folder. Behind a URL: one put, which object stores
+    do atomically.
+
+    Args:
+        path: The file. Missing folders are made.
+        content: All of its bytes.
+
+    Returns:
+        The sha256 of `content`, as hex digits.
+
+    Raises:
+        StoreError: The file system refuses.
     """
-    with explained(f"writing {path.name}"):
+    with explain_os_errors(f"writing {path.name}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not is_local(path):
             path.write_bytes(content)
@@ -88,7 +109,7 @@ def commit(path: AnyPath, content: bytes) -> str:
 
 
 def file_hash(path: AnyPath) -> str:
-    """The sha256 of a file's content."""
+    """Return the sha256 of a file's content, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""What this machine is good at."""
+"""Which number formats and attention kernels are fast on this machine."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ if TYPE_CHECKING:
 
 
 def fast_bfloat16(like: Tensor) -> bool:
-    """Whether products of bfloat16 matrices are faster than those of float32 where `like` lies."""
-    import torch
+    """Return whether bfloat16 matrix products are faster than float32 ones on the device of `like`.
 
-    return like.dtype == torch.float32 and _multiplies_bfloat16(like.device)
-
-
-def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Training's precision on `device`: matrix products in bfloat16 over float32 weights, where that is the faster.
-
-    A processor without instructions for it emulates bfloat16, at a fraction of its speed in float32 (1/38 for
-    4096 x 256 by 256 x 1024 on one with AVX2 alone), so there everything stays float32.
+    Always False where `like` is not float32.
     """
     import torch
 
-    if _multiplies_bfloat16(device):
+    return like.dtype == torch.float32 and _has_native_bfloat16(like.device)
+
+
+def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which matrix products run in bfloat16 over float32 weights, where that is faster.
+
+    On CPUs without native bfloat16 everything stays float32: emulation runs at a fraction of the speed (1/38 for
+    4096 x 256 by 256 x 1024 with AVX2 alone).
+    """
+    import torch
+
+    if _has_native_bfloat16(device):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def training_attention(device: torch.device) -> str:
-    """The attention of Hugging Face's that trains fastest on `device`, in the precision of `mixed_precision`.
+    """Return the name of the Hugging Face attention that trains fastest on `device` under `mixed_precision`.
 
-    PyTorch's fused kernel, whose backward pass in bfloat16 takes several times as long on a processor as one written
-    out; in float32 it takes half (64 x 244 positions) to five sixths (64 x 90).
+    "sdpa" is PyTorch's fused kernel. On CPUs its backward pass in bfloat16 takes several times as long as that of
+    "eager", and in float32 between half (64 x 244 positions) and five sixths (64 x 90) as long.
     """
-    return "eager" if device.type == "cpu" and _multiplies_bfloat16(device) else "sdpa"
+    return "eager" if device.type == "cpu" and _has_native_bfloat16(device) else "sdpa"
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def _has_native_bfloat16(device: torch.device) -> bool:
     import torch
 
     if device.type != "cpu":

@@ -1,4 +1,4 @@
-"""Colours that hold up for colour-blind readers, with a shape or a word beside each."""
+"""Colours that colour-blind readers can tell apart, and the labels of read-outs and controls in figures."""
 
 # Okabe & Ito (2008), "Color universal design".
 BLUE, ORANGE, GREEN, YELLOW = "#0072B2", "#E69F00", "#009E73", "#F0E442"
@@ -30,4 +30,5 @@ COLOURS: dict[str, str] = {
 
 
 def label(name: str) -> str:
+    """Return the label of a decoder or control in tables and figures."""
     return LABELS.get(name, name.replace("_", " "))

@@ -22,7 +22,7 @@ def plugins(group: Group) -> dict[str, EntryPoint]:
     """Return the entry points of a group by name, not yet imported.
 
     Args:
-        group: What is looked for, such as "decoders".
+        group: What the plugins are, such as "decoders".
 
     Raises:
         UsageError: Two installed packages use the same name for different objects.
@@ -42,7 +42,7 @@ def load_plugin(group: Group, name: str) -> Any:
     """Return the object that the entry point `name` of a group names.
 
     Args:
-        group: What is looked for, such as "decoders".
+        group: What the plugins are, such as "decoders".
         name: A name from `plugins(group)`.
 
     Raises:

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from interp.activations import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
-from interp.runtime.files import commit, explained
+from interp.runtime.files import commit, explain_os_errors
 from interp.sae.train import silent
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def save_sae(sae: SAE, folder: Path | str, *, inputs: Float32[np.ndarray, "rows 
     if inputs is None:
         inputs = np.random.default_rng(0).normal(size=(_REFERENCE_ROWS, sae.cfg.d_in)).astype(np.float32)
     rows = torch.from_numpy(np.ascontiguousarray(inputs[:_REFERENCE_ROWS]))
-    with silent(), explained(f"writing {folder}"), torch.no_grad():
+    with silent(), explain_os_errors(f"writing {folder}"), torch.no_grad():
         sae.save_model(str(folder))
         acts = sae.encode(rows)
         content = {"inputs": rows, "features": acts.contiguous(), "outputs": sae.decode(acts).contiguous()}

@@ -1,0 +1,1 @@
+"""Estimates with intervals, splits without leakage, and metrics."""

@@ -1,0 +1,1 @@
+"""Taking visible thoughts apart: sentences, steps, words, languages."""

@@ -46,7 +46,7 @@ def sweep_command(
     """Sweep probes over address, place and target. Run again with the same --out, it computes only what is missing."""
     from interp.activations import Store
     from interp.errors import UsageError
-    from interp.runtime.config import resolve
+    from interp.runtime.config import resolve_config
     from probes.sweeps.config import SweepConfig
     from probes.sweeps.run import plan, run
 
@@ -65,7 +65,7 @@ def sweep_command(
     named = [*(settings or []), *(f"grid.{axis}={_listed(values)}" for axis, values in axes.items() if values)]
     if store is None and config is None and not any(setting.startswith("store=") for setting in named):
         raise UsageError("say which store: cotlens probe sweep STORE, or --config FILE with a `store`.")
-    made = resolve(SweepConfig, config, named, given=given)
+    made = resolve_config(SweepConfig, config, named, options=given)
     opened = Store(made.store)
     twin = Store(made.random_init) if made.random_init else None
     common: dict[str, Any] = {

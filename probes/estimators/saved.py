@@ -22,7 +22,7 @@ from jaxtyping import Float
 from interp.activations import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
-from interp.runtime.console import plain
+from interp.runtime.console import jsonable
 from interp.runtime.files import commit
 from probes.estimators.base import Probe
 from probes.estimators.codec import decode, encode
@@ -144,7 +144,7 @@ def save_probe(
         store.meta["config_hash"],
         target,
         split,
-        plain(dict(metrics or {})),
+        jsonable(dict(metrics or {})),
         {package: version(package) for package in _PACKAGES},
     )
     from safetensors.numpy import save

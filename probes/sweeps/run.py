@@ -21,7 +21,7 @@ from interp.activations.targets import value_targets
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
 from interp.runtime.engines import Inline, executor
-from interp.runtime.files import commit, explained
+from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
 from probes.sweeps import controls as ladder
@@ -171,7 +171,7 @@ def _worked(planned: list[Unit], engine: Any, folder: Path | None, progress: Pro
         number = missing[place]
         found[number] = result
         if folder:
-            with explained(f"writing {folder}"):
+            with explain_os_errors(f"writing {folder}"):
                 folder.mkdir(parents=True, exist_ok=True)
                 commit(folder / f"{planned[number].key}.json", json.dumps(result).encode())
         if progress:

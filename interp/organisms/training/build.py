@@ -18,7 +18,7 @@ from interp.organisms.training.train import named, train
 from interp.problems import task as make_task
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
-from interp.runtime.files import commit, explained
+from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import TrainingProgress
 from interp.statistics.intervals import grouped_mean_interval
 
@@ -46,7 +46,7 @@ def train_organism(
     checked_seed(seed)
     if keep_every is not None and checked_count("keep_every", keep_every) and made.trainer:
         raise UsageError(f"{name} is trained by {made.trainer}, which keeps no checkpoints; leave keep_every out.")
-    with explained(f"opening {out}"):
+    with explain_os_errors(f"opening {out}"):
         if out.exists() and any(out.iterdir()) and not (out / CHECKPOINT).exists():
             raise StoreError(f"{out} is not empty; choose another --out, or remove it.")
         out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def train_organism(
         named(made.trainer)(made, seed, out, progress)
     else:
         model = _trained(made, seed, progress, out, device, keep_every)
-        with explained(f"writing {out}"):
+        with explain_os_errors(f"writing {out}"):
             save(model, made, out)
     return examined(made, seed, out)
 

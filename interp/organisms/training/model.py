@@ -17,7 +17,7 @@ from interp.models.projection import Projection
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task as make_task
 from interp.reasoners import REASONERS
-from interp.runtime.files import explained
+from interp.runtime.files import explain_os_errors
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -128,7 +128,7 @@ def keep_reasoner(model: Any, recipe: Recipe, folder: Path, updates: int) -> Non
     kept = folder / KEPT / f"update-{updates:06d}"
     half = kept.with_name(f".{kept.name}")
     shutil.rmtree(half, ignore_errors=True)
-    with explained(f"writing {kept}"):
+    with explain_os_errors(f"writing {kept}"):
         save(model, recipe, half)
         shutil.rmtree(kept, ignore_errors=True)
         half.rename(kept)

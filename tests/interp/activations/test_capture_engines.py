@@ -18,7 +18,7 @@ import torch
 import interp
 from interp.activations import Store, layout, resume
 from interp.errors import StoreError, UsageError
-from interp.runtime.files import place
+from interp.runtime.files import as_path
 from interp.traces import TraceSet
 
 NO_RAY = importlib.util.find_spec("ray") is None  # a quarter of a gigabyte, so no part of the `dev` extra
@@ -155,7 +155,7 @@ def test_a_store_in_memory_is_the_store_on_disk(coconut: interp.Reasoner, small:
     for address in whole.addresses:
         np.testing.assert_array_equal(found.acts(address), whole.acts(address))
         np.testing.assert_array_equal(found.trace_acts(5)[address], whole.trace_acts(5)[address])
-    shard = layout.shard_path(place(where), "hook_out/L1", 1)
+    shard = layout.shard_path(as_path(where), "hook_out/L1", 1)
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
