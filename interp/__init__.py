@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from interp.activations import Recording, Store, capture, record
     from interp.causal.evaluation import evaluate
-    from interp.causal.interchange import interchange
+    from interp.causal.interchanges import interchange
     from interp.decoders.evaluation.read_outs import ReadOuts, decode
     from interp.loading.load import load, random_init
     from interp.problems import Problem, task
@@ -49,7 +49,7 @@ _HOMES = {
     "capture": "interp.activations.capturing",
     "decode": "interp.decoders.evaluation.read_outs",
     "evaluate": "interp.causal.evaluation",
-    "interchange": "interp.causal.interchange",
+    "interchange": "interp.causal.interchanges",
     "load": "interp.loading.load",
     "random_init": "interp.loading.load",
     "record": "interp.activations.recording",

@@ -1,14 +1,15 @@
-"""The ablation battery: what becomes of the answers when thoughts are emptied, replaced, reordered, frozen or left out.
+"""Ablation battery: answers when thoughts are emptied, replaced, reordered, frozen or left out.
 
-Each arm is the same problems thought again with every thought's state replaced: by zeros, the mean over problems,
-noise of the same length, another problem's thoughts, the problem's own in another order, or its own thought k in
-all later places; and once without any thoughts. A null result means nothing where the edit cannot bite, so the
-same kind of replacement, another problem's states, is also made at the question, where it has to destroy the answer.
+Each arm thinks about the same problems again with every thought's state replaced: by zeros, the mean over problems,
+noise of the same length, another problem's thoughts, the problem's own in another order, or its own thought k in all
+later places. One arm has no thoughts at all. A null result means nothing where an edit has no effect, so the positive
+control makes the same kind of replacement, another problem's states, at the question, where it must destroy the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,14 +18,14 @@ import torch
 
 from interp.causal.donors import cyclic_donors
 from interp.causal.forcing import force, thought_ids
-from interp.causal.patching import EVERYTHING, addresses_of, states
+from interp.causal.patching import EVERYTHING, addresses_of, input_address, norm_matched_noise, states
 from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.reasoners.text import TextReasoner
 from interp.runtime.progress import Progress
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -33,53 +34,64 @@ if TYPE_CHECKING:
 
 LATENT_ARMS = ("own", "zero", "mean", "noise", "other problem", "shuffled", "frozen", "dropped", "question of another")
 TEXT_ARMS = ("own", "other problem", "shuffled", "dropped", "question of another")
-INPUT = "blocks.0.hook_in"
 
 
-class Ablation:
-    """What each arm of the battery answered."""
+class AblationResult:
+    """The answers of each arm of the battery.
 
-    def __init__(self, frame: pd.DataFrame, reasoner: str, site: str, seed: int) -> None:
-        self._frame, self.reasoner, self.site, self.seed = frame, reasoner, site, seed
+    Attributes:
+        reasoner: Name of the reasoner.
+        address: Where latents were replaced; `text` for visible thoughts.
+        seed: Seed of donors, noise and orders.
+    """
+
+    def __init__(self, frame: pd.DataFrame, reasoner: str, address: str, seed: int) -> None:
+        self._frame, self.reasoner, self.address, self.seed = frame, reasoner, address, seed
 
     def table(self) -> pd.DataFrame:
-        """One row for each (arm, problem): arm, trace, n_steps, structure, answer, correct, changed."""
+        """Return one row for each (arm, problem): arm, trace, n_steps, structure, answer, correct, changed."""
         return self._frame
 
     def right(self, arm: str) -> pd.Series:
-        """Whether each problem was answered rightly in an arm, by trace."""
+        """Return whether each problem was answered correctly in an arm, by trace."""
         part = self._frame[self._frame["arm"] == arm]
         if part.empty:
             raise unknown("arm of this battery", arm, list(dict.fromkeys(self._frame["arm"])))
         return part.set_index("trace")["correct"].astype(float)
 
+    def accuracy(self, arm: str) -> Estimate:
+        """Return the accuracy of an arm."""
+        part = self._frame[self._frame["arm"] == arm]
+        return Estimate.of_mean(part["correct"].to_numpy(float), part["structure"].to_numpy())
+
+    def lost(self, arm: str) -> Estimate:
+        """Return the accuracy with a problem's own thoughts minus that of an arm."""
+        part = self._frame[self._frame["arm"] == arm]
+        difference = self.right("own").loc[part["trace"]].to_numpy() - part["correct"].to_numpy(float)
+        return Estimate.of_difference(difference, part["structure"].to_numpy())
+
     def summary(self) -> pd.DataFrame:
-        """Accuracy of each arm and its difference from own thoughts, with grouped 95 % intervals."""
-        own = self.right("own")
-        out = []
-        for arm in dict.fromkeys(self._frame["arm"]):
-            part = self._frame[self._frame["arm"] == arm]
-            groups = part["structure"].to_numpy()
-            right = part["correct"].to_numpy(float)
-            lost = own.loc[part["trace"]].to_numpy() - right
-            out.append(
+        """Return one row for each arm.
+
+        Returns:
+            Columns: arm, accuracy, ci, lost (accuracy with own thoughts minus that of the arm), lost_ci, changed, n.
+            Intervals are 95 %, grouped by problem structure.
+        """
+        rows = []
+        for arm, part in self._frame.groupby("arm", sort=False):
+            accuracy, lost = self.accuracy(str(arm)), self.lost(str(arm))
+            rows.append(
                 {
                     "arm": arm,
-                    "accuracy": right.mean(),
-                    "ci": list(grouped_mean_interval(right, groups)),
-                    "lost": lost.mean(),
-                    "lost_ci": list(difference_interval(lost, groups)),
+                    "accuracy": accuracy.value,
+                    "ci": list(accuracy.interval),
+                    "lost": lost.value,
+                    "lost_ci": list(lost.interval),
                     "changed": part["changed"].mean(),
                     "n": len(part),
                 }
             )
-        return pd.DataFrame(out)
-
-
-def difference_interval(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """The grouped 95 % interval of a mean of differences of shares, which lie between -1 and 1."""
-    low, high = grouped_mean_interval((values + 1) / 2, groups)
-    return 2 * low - 1, 2 * high - 1
+        return pd.DataFrame(rows)
 
 
 def ablate(
@@ -87,18 +99,32 @@ def ablate(
     problems: Sequence[Problem],
     *,
     arms: Sequence[str] | None = None,
-    site: str | None = None,
+    address: str | None = None,
     frozen_after: int = 1,
     seed: int = 0,
     batch_size: int = 256,
     progress: Progress | None = None,
-) -> Ablation:
-    """Run the battery on `problems`. Donors have as many steps; problems without one are left out.
+) -> AblationResult:
+    """Run the ablation battery.
 
-    `site` is where latents are replaced: by default the fed-back input of continuous thoughts, and the whole
-    residual stream of other latent positions, whose input is always the same. Visible thoughts are replaced as
-    text. `frozen` keeps thought number `frozen_after` in all later places. Raises `UsageError` for reasoners that
-    do not think, and for unknown arms.
+    Visible thoughts are replaced as text, latents as states.
+
+    Args:
+        reasoner: The reasoner that is ablated.
+        problems: The problems. Those without a donor of as many steps are left out.
+        arms: Arms to run, from `LATENT_ARMS` or `TEXT_ARMS`; `own` is always run. Default: all.
+        address: Where latents are replaced: a hook name, `everything` or `cache`. Default: the fed-back input of
+            continuous thoughts, and the whole residual stream of other latent positions.
+        frozen_after: The thought that the arm `frozen` keeps in all later places.
+        seed: Seed of donors, noise and orders.
+        batch_size: Problems that are thought about at once.
+        progress: Called with (arms done, arms in all).
+
+    Returns:
+        The answers of each arm.
+
+    Raises:
+        UsageError: The reasoner does not think, an arm is unknown, or no problem has a donor.
     """
     checked_count("frozen_after", frozen_after)
     visible = isinstance(reasoner, TextReasoner)
@@ -109,140 +135,161 @@ def ablate(
             raise unknown(f"arm for {reasoner.kind} reasoners", arm, known)
     traces = reasoner.think(list(problems), batch_size=batch_size)
     if not any(any(trace.thought) for trace in traces):
-        raise UsageError(f"{reasoner.name} thinks no thoughts that could be ablated.")
+        raise UsageError(f"expected a reasoner with thoughts, got {reasoner.name}, which thinks none; use another one.")
     donors = _donors_of(traces, seed)
-    kept = np.flatnonzero(donors >= 0)
-    if not len(kept):
-        raise UsageError(f"none of {len(traces)} problems has a donor with as many steps; take more problems.")
-    if site is None:
-        site = INPUT if reasoner.kind == "continuous" else EVERYTHING
-    battery = _Battery(reasoner, traces, donors, kept, site, frozen_after, seed, batch_size)
+    recipients = np.flatnonzero(donors >= 0)
+    if not len(recipients):
+        raise UsageError(
+            f"expected problems with a donor of as many steps, got none among {len(traces)}; take more problems."
+        )
+    battery = _Battery(
+        reasoner, traces, donors, recipients, address or input_address(reasoner), frozen_after, seed, batch_size
+    )
     frames = []
     for done, arm in enumerate(chosen):
-        after = battery.forced(arm) if visible else battery.thought(arm)
-        frames.append(_frame(arm, traces, kept, after))
+        after = battery.with_text(arm) if visible else battery.with_states(arm)
+        frames.append(_frame(arm, traces, recipients, after))
         if progress:
             progress(done + 1, len(chosen))
-    return Ablation(pd.concat(frames, ignore_index=True), reasoner.name, "text" if visible else site, seed)
+    where = "text" if visible else battery.address
+    return AblationResult(pd.concat(frames, ignore_index=True), reasoner.name, where, seed)
 
 
 def _donors_of(traces: TraceSet, seed: int) -> np.ndarray:
-    """For each trace one of another structure with as many steps and as long a question; -1 where there is none."""
+    """Return for each trace one of another structure with as many steps and as long a question; -1 for none."""
     problems = traces.problems
-    kinds = [(p.n_steps, sum(c == Channel.PROMPT for c in t.channel)) for p, t in zip(problems, traces, strict=True)]
-    return cyclic_donors([p.structure for p in problems], kinds, seed)
+    lengths = [sum(channel == Channel.PROMPT for channel in trace.channel) for trace in traces]
+    groups = [(problem.n_steps, length) for problem, length in zip(problems, lengths, strict=True)]
+    return cyclic_donors([problem.structure for problem in problems], groups, seed)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Positions that are edited, one row each.
+
+    Attributes:
+        targets: (place in the list of recipients, position), shape (rows, 2).
+        own: (trace, position) of the problem's own state, shape (rows, 2).
+        donated: (trace, position) of the donor's counterpart, shape (rows, 2).
+        numbers: Number of the thought in its trace, from 1, shape (rows,).
+    """
+
+    targets: np.ndarray
+    own: np.ndarray
+    donated: np.ndarray
+    numbers: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Battery:
-    def __init__(
-        self,
-        reasoner: Reasoner,
-        traces: TraceSet,
-        donors: np.ndarray,
-        kept: np.ndarray,
-        site: str,
-        frozen_after: int,
-        seed: int,
-        batch_size: int,
-    ) -> None:
-        self.reasoner, self.traces, self.donors, self.kept = reasoner, traces, donors, kept
-        self.site, self.frozen_after, self.seed, self.batch_size = site, frozen_after, seed, batch_size
-        self.problems = [traces[k].problem for k in kept]
+    """What the arms share. `recipients` are the traces that have a donor."""
 
-    def forced(self, arm: str) -> TraceSet:
-        """Answers after a visible thought: the trace's own, another's, its words in another order, or none."""
+    reasoner: Reasoner
+    traces: TraceSet
+    donors: np.ndarray
+    recipients: np.ndarray
+    address: str
+    frozen_after: int
+    seed: int
+    batch_size: int
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The problems of the recipients."""
+        return [self.traces[k].problem for k in self.recipients]
+
+    def with_text(self, arm: str) -> TraceSet:
+        """Return the answers after a visible thought: the trace's own, another's, reordered, or none."""
         rng = np.random.default_rng(self.seed)
-        own = {k: thought_ids(self.traces[k]) for k in [*self.kept, *self.donors[self.kept]]}
+        ids = {k: thought_ids(self.traces[k]) for k in [*self.recipients, *self.donors[self.recipients]]}
         problems = self.problems
         if arm == "question of another":
-            problems = [self.traces[self.donors[k]].problem for k in self.kept]
-        given = {
-            "own": lambda k: own[k],
-            "other problem": lambda k: own[self.donors[k]],
-            # Another problem with its own thought: whatever is used of either, the answer has to be the other's.
-            "question of another": lambda k: own[self.donors[k]],
-            "shuffled": lambda k: rng.permutation(own[k]).tolist(),
+            # Another problem with its own thought: whichever of the two is used, the answer must be the other's.
+            problems = [self.traces[self.donors[k]].problem for k in self.recipients]
+        thought = {
+            "own": lambda k: ids[k],
+            "other problem": lambda k: ids[self.donors[k]],
+            "question of another": lambda k: ids[self.donors[k]],
+            "shuffled": lambda k: rng.permutation(ids[k]).tolist(),
             "dropped": lambda k: [],
         }[arm]
-        return force(self.reasoner, problems, [given(k) for k in self.kept], batch_size=self.batch_size)
+        return force(self.reasoner, problems, [thought(k) for k in self.recipients], batch_size=self.batch_size)
 
-    def thought(self, arm: str) -> TraceSet:
-        """Answers with every latent's state replaced."""
+    def with_states(self, arm: str) -> TraceSet:
+        """Return the answers with every latent's state replaced."""
         if arm == "dropped":
-            config = self.reasoner.config.model_copy(update={"thoughts": 0})
-            r = self.reasoner
-            without = type(r)(r.model, r.tokenizer, config, name=r.name, weights=r.weights, projection=r.projection)
+            without = self.reasoner.with_config(thoughts=0)
             return without.think(self.problems, batch_size=self.batch_size)
-        rows = self._rows(arm == "question of another")
-        addresses = addresses_of(self.reasoner, EVERYTHING if arm == "question of another" else self.site)
-        edits = [Intervention(a, rows["where"], replace_with(self._values(arm, a, rows))) for a in addresses]
+        question = arm == "question of another"
+        rows = self._rows(Channel.PROMPT if question else Channel.LATENT)
+        edits = [
+            Intervention(address, rows.targets, replace_with(self._values(arm, address, rows)))
+            for address in addresses_of(self.reasoner, EVERYTHING if question else self.address)
+        ]
         return self.reasoner.think(self.problems, batch_size=self.batch_size, interventions=edits)
 
-    def _rows(self, question: bool) -> dict[str, np.ndarray]:
-        """Where states go, and the (trace, position) of the problem's own and of its donor's counterpart."""
-        where, own, other, number = [], [], [], []
-        for place, k in enumerate(self.kept):
-            mine, theirs = self._places(self.traces[k], question), self._places(self.traces[self.donors[k]], question)
-            for n, (p, q) in enumerate(zip(mine, theirs, strict=False), 1):
-                where.append((place, p))
-                own.append((k, p))
-                other.append((self.donors[k], q))
-                number.append(n)
-        return {"where": np.array(where), "own": np.array(own), "other": np.array(other), "number": np.array(number)}
+    def _rows(self, channel: Channel) -> _Rows:
+        targets, own, donated, numbers = [], [], [], []
+        for place, k in enumerate(self.recipients):
+            donor = self.donors[k]
+            positions = _positions(self.traces[k], channel), _positions(self.traces[donor], channel)
+            for number, (target, source) in enumerate(zip(*positions, strict=False), 1):
+                targets.append((place, target))
+                own.append((k, target))
+                donated.append((donor, source))
+                numbers.append(number)
+        return _Rows(np.array(targets), np.array(own), np.array(donated), np.array(numbers))
 
-    def _places(self, trace: Trace, question: bool) -> list[int]:
-        wanted = Channel.PROMPT if question else Channel.LATENT
-        return [k for k, channel in enumerate(trace.channel) if channel == wanted]
-
-    def _values(self, arm: str, address: Address, rows: dict[str, np.ndarray]) -> torch.Tensor:
-        source = rows["other"] if arm in ("other problem", "question of another") else rows["own"]
-        found = states(self.reasoner, self.traces, address, source, batch_size=self.batch_size)
-        generator = torch.Generator().manual_seed(self.seed)
-        numbers = torch.as_tensor(rows["number"])
+    def _values(self, arm: str, address: Address, rows: _Rows) -> torch.Tensor:
+        source = rows.donated if arm in ("other problem", "question of another") else rows.own
+        values = states(self.reasoner, self.traces, address, source, batch_size=self.batch_size)
         if arm == "zero":
-            return torch.zeros_like(found)
+            return torch.zeros_like(values)
         if arm == "mean":
-            return _means(found, numbers)
+            return _means(values, torch.as_tensor(rows.numbers))
         if arm == "noise":
-            noise = torch.randn(found.shape, generator=generator)
-            return noise * found.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+            return norm_matched_noise(values, self.seed)
         if arm == "shuffled":
-            return found[_shuffled(rows["own"][:, 0], self.seed)]
+            return values[_shuffled(rows.own[:, 0], self.seed)]
         if arm == "frozen":
-            return found[_frozen(rows["own"][:, 0], rows["number"], self.frozen_after)]
-        return found
+            return values[_frozen(rows.own[:, 0], rows.numbers, self.frozen_after)]
+        return values
 
 
-def _means(found: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """Each thought's mean over problems."""
-    out = torch.empty_like(found)
-    for n in numbers.unique():
-        out[numbers == n] = found[numbers == n].mean(dim=0)
-    return out
+def _positions(trace: Trace, channel: Channel) -> list[int]:
+    return [k for k, found in enumerate(trace.channel) if found == channel]
+
+
+def _means(values: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Return each thought's mean over problems."""
+    means = torch.empty_like(values)
+    for number in numbers.unique():
+        means[numbers == number] = values[numbers == number].mean(dim=0)
+    return means
 
 
 def _shuffled(owners: np.ndarray, seed: int) -> torch.Tensor:
-    """For each row another one of the same problem, in a random order that moves every thought where it can."""
+    """Return for each row another one of the same problem; every thought moves where it can."""
     rng = np.random.default_rng(seed)
     order = np.arange(len(owners))
     for owner in np.unique(owners):
-        here = rng.permutation(np.flatnonzero(owners == owner))
-        order[here] = np.roll(here, 1)
+        rows = rng.permutation(np.flatnonzero(owners == owner))
+        order[rows] = np.roll(rows, 1)
     return torch.as_tensor(order)
 
 
 def _frozen(owners: np.ndarray, numbers: np.ndarray, after: int) -> torch.Tensor:
-    """For each row itself up to thought `after`, and that thought's row later."""
-    kept = {owner: k for k, (owner, n) in enumerate(zip(owners.tolist(), numbers.tolist(), strict=True)) if n == after}
-    pairs = zip(range(len(owners)), owners.tolist(), numbers.tolist(), strict=True)
-    return torch.as_tensor([k if n <= after else kept.get(owner, k) for k, owner, n in pairs])
+    """Return for each row itself up to thought `after`, and that thought's row later."""
+    rows = list(zip(owners.tolist(), numbers.tolist(), strict=True))
+    kept = {owner: k for k, (owner, number) in enumerate(rows) if number == after}
+    return torch.as_tensor([k if number <= after else kept.get(owner, k) for k, (owner, number) in enumerate(rows)])
 
 
-def _frame(arm: str, traces: TraceSet, kept: np.ndarray, after: TraceSet) -> pd.DataFrame:
+def _frame(arm: str, traces: TraceSet, recipients: np.ndarray, after: TraceSet) -> pd.DataFrame:
     rows = []
-    for k, trace in zip(kept.tolist(), after, strict=True):
+    for k, trace in zip(recipients.tolist(), after, strict=True):
         before = traces[k]
-        # Judged against the problem that was asked, also where a control asked another one.
+        # Judged against the recipient's problem, also where a control asked another one.
         right = bool(trace.answer) and make_task(before.problem.task).verify(before.problem, trace.text).answer
         rows.append(
             {

@@ -1,13 +1,13 @@
-"""Who gives and who takes: pairs of problems for a swap, by the values that their steps reach.
+"""Donors: which problem gives a state to which, and what answer must follow.
 
-A donor of *another value* must change the answer as the task's oracle says; one of the *same value* must change
-nothing. Donors come from other problems with as many steps, or, where a thought holds more than the value (on task
-`variables` the names on the path as well), from rewrites of the same problem that share everything else.
+A donor of *another value* must change the answer as the task's oracle says. A donor of the *same value* must change
+nothing. Donors are other problems with as many steps, or rewrites of the recipient. Rewrites are needed where a
+thought holds more than the value: on task `variables` it also holds the names on the path, and rewrites keep them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Literal
@@ -26,19 +26,50 @@ if TYPE_CHECKING:
 Source = Literal["others", "rewrites", "auto"]
 SOURCES = ("auto", "others", "rewrites")
 N_REWRITES = 8
+PAIR_COLUMNS = ["trace", "step", "donor", "edit", "value", "donor_value", "predicted", "structure", "n_steps"]
+
+# The value of each step of each problem; empty where none was read.
+Values = Sequence[Sequence[str]]
+# (trace, step) -> the position and the address at which the step was read.
+ReadAt = Mapping[tuple[int, int], tuple[int, str]]
 
 
 @dataclass(frozen=True)
 class Donors:
-    """Traces that give states, the value after each of their steps, and the problem that each was rewritten from.
+    """Traces that give states.
 
-    `owner` is -1 where a donor may give to any problem.
+    Attributes:
+        traces: The donors' traces.
+        values: The value after each step of each donor; empty where none was read.
+        owner: For each donor the index of the only trace that it may give to, or -1 where it may give to any.
+        source: `others`, `rewrites` or `read-outs`.
     """
 
     traces: TraceSet
-    values: list[list[str]]
+    values: Values
     owner: np.ndarray
     source: str
+
+    def eligible(self, trace: int, problem: Problem) -> np.ndarray:
+        """Return whether each donor may give to a trace: its own rewrites, or problems of another structure.
+
+        Args:
+            trace: Index of the recipient.
+            problem: Problem of the recipient.
+
+        Returns:
+            Boolean mask over the donors, which also have as many steps as the recipient.
+        """
+        lengths = np.array([donor.problem.n_steps for donor in self.traces])
+        if (self.owner >= 0).any():
+            return (self.owner == trace) & (lengths == problem.n_steps)
+        structures = np.array([donor.problem.structure for donor in self.traces])
+        return (structures != problem.structure) & (lengths == problem.n_steps)
+
+
+def gold_values(traces: TraceSet) -> list[list[str]]:
+    """Return the correct value of each step of each trace's problem."""
+    return [[step.value for step in trace.problem.steps] for trace in traces]
 
 
 def donors_for(
@@ -47,13 +78,25 @@ def donors_for(
     *,
     source: Source = "auto",
     seed: int = 0,
-    values: Sequence[Sequence[str]] | None = None,
+    values: Values | None = None,
     batch_size: int = 256,
 ) -> Donors:
-    """Donors for `traces`: the traces themselves (`others`), or rewrites of each problem (`rewrites`).
+    """Return donors for `traces`.
 
-    `auto` takes rewrites on tasks whose thoughts hold names too (`variables`), and otherwise the traces. `values`
-    are read by some decoder; by default they are the problems' own. Raises `UsageError` where a task cannot rewrite.
+    Args:
+        reasoner: Thinks about the rewrites.
+        traces: The recipients.
+        source: `others` takes the traces themselves, `rewrites` rewrites of each problem. `auto` takes rewrites on
+            task `variables`, whose thoughts hold names too, and otherwise the traces.
+        seed: Seed of the rewrites.
+        values: Values of the steps of `traces` as a decoder read them. Default: the gold ones.
+        batch_size: Rewrites that are thought about at once.
+
+    Returns:
+        The donors. Rewrites always carry their gold values.
+
+    Raises:
+        UsageError: Unknown source, or a task that cannot rewrite its problems.
     """
     if source not in SOURCES:
         raise unknown("source of donors", source, SOURCES)
@@ -61,33 +104,42 @@ def donors_for(
     if source == "auto":
         source = "rewrites" if task.name == "variables" else "others"
     if source == "others":
-        gold = [[step.value for step in trace.problem.steps] for trace in traces]
-        return Donors(traces, [list(each) for each in values] if values else gold, np.full(len(traces), -1), source)
+        return Donors(traces, values or gold_values(traces), np.full(len(traces), -1), source)
     if not isinstance(task, Rewritable):
-        raise UsageError(f"task {task.name} cannot rewrite its problems; take donors from other problems.")
-    rng, made, owner = Random(seed), [], []
+        raise UsageError(
+            f"expected a task that can rewrite its problems, got {task.name}; take donors from other problems."
+        )
+    rng, rewrites, owner = Random(seed), [], []
     for k, trace in enumerate(traces):
         for _ in range(N_REWRITES):
-            made.append(task.rewritten(trace.problem, rng, "operations"))
+            rewrites.append(task.rewritten(trace.problem, rng, "operations"))
             owner.append(k)
-    thought = reasoner.think(made, batch_size=batch_size)
-    return Donors(thought, [[s.value for s in p.steps] for p in made], np.array(owner), source)
+    thought = reasoner.think(rewrites, batch_size=batch_size)
+    return Donors(thought, gold_values(thought), np.array(owner), source)
 
 
-def cyclic_donors(structures: Sequence[str], kinds: Sequence[object], seed: int = 0) -> np.ndarray:
-    """For each trace a donor of the same kind and another structure, in a random cycle; -1 where there is none."""
+def cyclic_donors(structures: Sequence[str], groups: Sequence[object], seed: int = 0) -> np.ndarray:
+    """Return for each trace a donor of the same group and another structure, in a random cycle.
+
+    Args:
+        structures: Structure of each trace's problem.
+        groups: What donor and recipient must share, such as the number of steps.
+        seed: Seed of the order.
+
+    Returns:
+        Index of each trace's donor, shape (traces,); -1 where there is none.
+    """
     rng = np.random.default_rng(seed)
-    found = np.full(len(structures), -1)
-    for kind in sorted(set(kinds), key=str):
-        here = rng.permutation([k for k, other in enumerate(kinds) if other == kind])
-        found[here] = np.roll(here, 1)
-    same = [k for k, donor in enumerate(found) if structures[donor] == structures[k]]
-    found[same] = -1
-    return found
+    donors = np.full(len(structures), -1)
+    for group in sorted(set(groups), key=str):
+        members = rng.permutation([k for k, other in enumerate(groups) if other == group])
+        donors[members] = np.roll(members, 1)
+    donors[[k for k, donor in enumerate(donors) if structures[donor] == structures[k]]] = -1
+    return donors
 
 
 def implied(task: Task, problem: Problem, step: int, value: str) -> str | None:
-    """The answer that follows from `value` at `step`, or None where the task says that none does."""
+    """Return the answer that follows from `value` at `step`, or None where the task says that none does."""
     try:
         return task.counterfactual(problem, step, value)
     except UsageError:
@@ -95,54 +147,98 @@ def implied(task: Task, problem: Problem, step: int, value: str) -> str | None:
 
 
 def alternatives(task: Task, problem: Problem, step: int) -> list[str]:
-    """Every answer but its own that some value at `step` would imply, without repetition."""
-    found = {implied(task, problem, step, value) for value in task.values}
-    return sorted(each for each in found if each is not None and each != problem.answer)
+    """Return the answers, other than the problem's own, that values at `step` imply; sorted, each once."""
+    answers = {implied(task, problem, step, value) for value in task.values}
+    return sorted(answer for answer in answers if answer is not None and answer != problem.answer)
 
 
 def pairs(
     traces: TraceSet,
     donors: Donors,
-    values: Sequence[Sequence[str]],
+    values: Values,
     *,
     seed: int = 0,
     only_right: bool = True,
     steps: Sequence[int] | None = None,
+    read_at: ReadAt | None = None,
 ) -> pd.DataFrame:
-    """For each trace and step one donor of another value and one of the same, where there are such.
+    """Return for each trace and step one donor of another value, one of the same value, and a row without a donor.
 
-    `values` are those of `traces`. Donors have as many steps and, where they are other problems, another structure;
-    one of another value has to imply another answer than the problem's own. With `only_right` neither side may have
-    answered wrongly: what a wrong answer would follow is not known. Columns: trace, step, donor, kind, value,
-    donor_value, predicted, structure, n_steps.
+    A donor of another value must imply an answer other than the one given. A donor whose reading is no value of the
+    task implies no answer: it stays, is never followed, and so counts against the decoder that read it.
+
+    Args:
+        traces: The recipients.
+        donors: The candidates.
+        values: Value of each step of `traces`; steps with an empty one are left out.
+        seed: Seed of the draw.
+        only_right: Leave out recipients and donors that answered wrongly: what a wrong answer follows is unknown.
+        steps: Use only these steps. Default: all.
+        read_at: Where each step was read. With it, only steps in it take part, a donor must have been read at the
+            recipient's address and position, and donors are drawn anew for each step. Without it, one random order
+            of donors serves all steps of a problem.
+
+    Returns:
+        One row for each edit, with the columns of `PAIR_COLUMNS`. `edit` is `other value`, `same value` or
+        `random vector` (donor -1).
     """
     rng = np.random.default_rng(seed)
     task = make_task(traces[0].problem.task)
     usable = np.array([trace.correct or not only_right for trace in donors.traces])
-    lengths = np.array([trace.problem.n_steps for trace in donors.traces])
-    structures = np.array([trace.problem.structure for trace in donors.traces])
-    out = []
+    if read_at is None:
+        recipients = _by_problem(traces, donors, usable, only_right, rng)
+    else:
+        recipients = _by_place(traces, donors, usable, only_right, read_at)
+    rows = []
+    for k, step, candidates in recipients:
+        trace, own = traces[k], values[k][step - 1]
+        if not own or (steps is not None and step not in steps):
+            continue
+        problem = trace.problem
+        about = (problem.structure, problem.n_steps)
+        options: dict[str, list[int]] = {"other value": [], "same value": []}
+        answers: dict[str, str | None] = {own: implied(task, problem, step, own)}
+        for donor in candidates:
+            value = donors.values[donor][step - 1]
+            if value not in answers:
+                answers[value] = implied(task, problem, step, value)
+            if value == own:
+                options["same value"].append(donor)
+            elif value and (answers[value] not in (None, trace.answer) or value not in task.values):
+                options["other value"].append(donor)
+        aim = None  # the answer that the donor of another value implies
+        for edit, edit_donors in options.items():
+            if not edit_donors:
+                continue
+            donor = edit_donors[0] if read_at is None else int(rng.choice(edit_donors))
+            value = donors.values[donor][step - 1]
+            aim = answers[value] if edit == "other value" else aim
+            rows.append((k, step, donor, edit, own, value, answers[value], *about))
+        rows.append((k, step, -1, "random vector", own, None, aim, *about))
+    return pd.DataFrame(rows, columns=PAIR_COLUMNS)
+
+
+def _by_problem(
+    traces: TraceSet, donors: Donors, usable: np.ndarray, only_right: bool, rng: np.random.Generator
+) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield (trace, step, candidates); one random order of candidates serves all steps of a problem."""
     for k, trace in enumerate(traces):
         if only_right and not trace.correct:
             continue
-        problem = trace.problem
-        mine = (donors.owner == k) if (donors.owner >= 0).any() else structures != problem.structure
-        candidates = rng.permutation(np.flatnonzero(usable & mine & (lengths == problem.n_steps)))
-        for step in range(1, problem.n_steps + 1):
-            if steps is not None and step not in steps:
-                continue
-            own, wanted = values[k][step - 1], {"other value", "same value"}
-            for donor in candidates:
-                theirs = donors.values[donor][step - 1]
-                kind = "same value" if theirs == own else "other value"
-                if kind not in wanted:
-                    continue
-                predicted = implied(task, problem, step, theirs)
-                if kind == "other value" and predicted in (None, trace.answer):
-                    continue
-                wanted.remove(kind)
-                out.append((k, step, int(donor), kind, own, theirs, predicted, problem.structure, problem.n_steps))
-                if not wanted:
-                    break
-    columns = ["trace", "step", "donor", "kind", "value", "donor_value", "predicted", "structure", "n_steps"]
-    return pd.DataFrame(out, columns=columns)
+        order = rng.permutation(np.flatnonzero(usable & donors.eligible(k, trace.problem))).tolist()
+        for step in range(1, trace.problem.n_steps + 1):
+            yield k, step, order
+
+
+def _by_place(
+    traces: TraceSet, donors: Donors, usable: np.ndarray, only_right: bool, read_at: ReadAt
+) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield (trace, step, candidates) with candidates that were read at the same position and address."""
+    places: dict[tuple[int, int, int, str], list[int]] = {}
+    for (k, step), (position, address) in read_at.items():
+        places.setdefault((step, position, traces[k].problem.n_steps, address), []).append(k)
+    for (step, *_), members in sorted(places.items()):
+        for k in members:
+            if not only_right or traces[k].correct:
+                eligible = usable & donors.eligible(k, traces[k].problem)
+                yield k, step, [donor for donor in members if eligible[donor]]

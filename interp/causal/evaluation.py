@@ -15,7 +15,7 @@ import pandas as pd
 
 from interp.activations import ActivationSource
 from interp.activations.store import parquet_bytes
-from interp.causal.interchange import interchange
+from interp.causal.interchanges import interchange
 from interp.decoders.evaluation.baselines import before_thinking, question_only
 from interp.decoders.evaluation.calibration import risk_coverage
 from interp.decoders.evaluation.read_outs import ReadOuts, decode

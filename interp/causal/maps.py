@@ -1,4 +1,4 @@
-"""The layer x position map: the same interchange at every address and thought, in one table."""
+"""Layer maps: the same interchange at every address and offset, in one table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from interp.causal.donors import donors_for
+from interp.causal.interchange_result import combine
+from interp.causal.interchanges import interchange
 from interp.causal.patching import CACHE, EVERYTHING
-from interp.causal.sites import interchange_at
 from interp.errors import UsageError
 from interp.models.address import resolve
 from interp.runtime.progress import Progress
@@ -30,52 +31,52 @@ def layer_map(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Follow and same-value change rates at each address and offset from the step's own thought.
+    """Return follow and same-value change rates at each address and offset.
 
-    One row for each cell: address, label, offset, followed, followed_ci, chance, same_value_changed,
-    same_value_ci, n. With `whole`, the position's whole residual stream and its cache (keys and values alone) are
-    rows too. Cells where no step has such a thought are left out; `UsageError` where that is all of them.
+    Args:
+        reasoner: The reasoner that is edited.
+        traces: Its traces.
+        sites: Sites or hook names; every address of theirs is a row.
+        offsets: Thoughts after the step's last one.
+        whole: Add the whole residual stream of the position and its cache (keys and values alone).
+        seed: Seed of donors.
+        batch_size: Problems that are thought about at once.
+        progress: Called with (addresses done, addresses in all).
+
+    Returns:
+        One row for each cell: address, label, offset, followed, followed_ci, chance, same_value_changed,
+        same_value_ci, n. Cells where no step has such a thought are left out.
+
+    Raises:
+        UsageError: No cell has such a thought.
     """
-    addresses = [(a.name, a.label) for a in resolve(reasoner.model, sites)]
-    addresses += [(EVERYTHING, EVERYTHING), (CACHE, CACHE)] if whole else []
+    addresses = [address.name for address in resolve(reasoner.model, sites)]
+    addresses += [EVERYTHING, CACHE] if whole else []
     donors = donors_for(reasoner, traces, seed=seed, batch_size=batch_size)
-    out = []
-    for number, (name, label) in enumerate(addresses):
+    results = []
+    for number, address in enumerate(addresses):
         for offset in offsets:
             try:
-                found = interchange_at(
+                cell = interchange(
                     reasoner,
                     traces,
-                    site=name,
+                    address=address,
                     offset=offset,
-                    kinds=("other value", "same value"),
+                    edits=("other value", "same value"),
                     donors=donors,
                     seed=seed,
                     batch_size=batch_size,
                 )
             except UsageError:
                 continue
-            followed, same = found.rates("other value"), found.rates("same value", "changed")
-            out.append(
-                {
-                    "address": name,
-                    "label": label,
-                    "offset": offset,
-                    "followed": followed["value"],
-                    "followed_ci": followed["ci"],
-                    "chance": found.rates("other value", "chance")["value"],
-                    "same_value_changed": same["value"],
-                    "same_value_ci": same["ci"],
-                    "n": followed["n"],
-                }
-            )
+            results.append(cell)
         if progress:
             progress(number + 1, len(addresses))
-    if not out:
-        raise UsageError(f"{reasoner.name} has no thoughts at offsets {list(offsets)}; give others.")
-    return pd.DataFrame(out)
+    if not results:
+        raise UsageError(f"expected thoughts at offsets {list(offsets)}, got none from {reasoner.name}; try others.")
+    return combine(results).map()
 
 
 def best_cell(table: pd.DataFrame) -> pd.Series:
-    """The cell where most answers follow with the fewest changed by a same-value donor."""
+    """Return the row of a layer map where most answers follow and fewest change with a same-value donor."""
     return table.loc[(table["followed"] - table["same_value_changed"].fillna(0)).idxmax()]

@@ -1,12 +1,12 @@
-"""States at named positions, and putting some problem's states in the place of another's while it is being thought.
+"""States at named positions, and replacing them while a problem is being thought about.
 
-Every causal test here is a list of *swaps*: whose state, from which position, goes to which position of which
-problem. Controls are other lists over the same problems, so one function carries all of them out.
+Every causal test here is a list of *swaps*: which state of which donor goes to which position of which recipient.
+Controls are other lists over the same problems, so one function carries all of them out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import UsageError, unknown
+from interp.errors import UsageError
 from interp.models.address import Address, resolve
 from interp.reasoners.interventions import Edit, Intervention, replace_with
 from interp.runtime.progress import Progress
@@ -25,27 +25,97 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.reasoners.base import ReplayBatch
 
-EVERYTHING = "everything"  # the whole residual stream of a position: what enters the first block and leaves each
+# Makes an edit from the donors' states, rows x d, at an address.
+EditMaker = Callable[[Tensor, Address], Edit]
+
+INPUT = "blocks.0.hook_in"
+EVERYTHING = "everything"  # the whole residual stream of a position: the input of block 0 and the output of each block
 CACHE = "cache"  # what later positions read of a position: its keys and values in every block
 
 
-def addresses_of(reasoner: Reasoner, site: str) -> list[Address]:
-    """The addresses that a site stands for: `everything`, `cache`, a hook name, or a pattern of them."""
+def addresses_of(reasoner: Reasoner, address: str) -> list[Address]:
+    """Return the addresses that a name stands for.
+
+    Args:
+        reasoner: Its model has the addresses.
+        address: A hook name, a pattern of hook names, `everything` or `cache`.
+
+    Returns:
+        The addresses, in the order of the network.
+
+    Raises:
+        UsageError: The model has no such address.
+    """
     n_layers = reasoner.model.cfg.n_layers
-    if site == EVERYTHING:
-        return [Address("blocks.0.hook_in"), *(Address(f"blocks.{k}.hook_out") for k in range(n_layers))]
-    if site == CACHE:
+    if address == EVERYTHING:
+        return [Address(INPUT), *(Address(f"blocks.{k}.hook_out") for k in range(n_layers))]
+    if address == CACHE:
         return [Address(f"blocks.{k}.attn.hook_{part}") for k in range(n_layers) for part in "kv"]
-    return resolve(reasoner.model, site)
+    return resolve(reasoner.model, address)
+
+
+def input_address(reasoner: Reasoner) -> str:
+    """Return where a thought is replaced by default.
+
+    Continuous thoughts are fed back, so replacing the input replaces the thought. The input of other latent positions
+    is always the same, so there everything that was computed at the position is replaced.
+    """
+    return INPUT if reasoner.kind == "continuous" else EVERYTHING
+
+
+def place_of_step(step: int, offset: int, per_step: int) -> str:
+    """Return the place at which the value of `step` is expected: its last thought, moved by `offset` thoughts.
+
+    Args:
+        step: Number of the step, from 1.
+        offset: Thoughts after (positive) or before (negative) the step's last thought.
+        per_step: Thoughts of each step.
+
+    Returns:
+        `thought N`, or `begin` for positions before the first thought.
+    """
+    number = step * per_step + offset
+    return f"thought {number}" if number >= 1 else "begin"
 
 
 def position(trace: Trace, place: str) -> int | None:
-    """Where `place` stands in a trace (`thought 2`, `begin`, `question 3`), or None where it has no such place."""
+    """Return the position of `place` in a trace, or None where the trace has no such place.
+
+    Args:
+        trace: Any trace.
+        place: Such as `thought 2`, `begin` or `question 3` (the third token of the question).
+    """
     if place.startswith("question ") and place != "question end":
         k = int(place.split()[1])
         return k - 1 if 1 <= k <= sum(c == "prompt" for c in trace.channel) else None
     places = trace.places
     return places.index(place) if place in places else None
+
+
+def thoughts_of_steps(
+    reasoner: Reasoner, traces: TraceSet, offset: int, *, only_right: bool = False
+) -> tuple[np.ndarray, list[tuple[int, int, str]]]:
+    """Return where the value of each step is expected.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: The traces.
+        offset: Thoughts after the step's last one.
+        only_right: Leave out traces whose answer is wrong.
+
+    Returns:
+        Rows of (trace, position), shape (rows, 2), and for each row (step, number of steps, gold value).
+    """
+    rows, gold = [], []
+    for k, trace in enumerate(traces):
+        if only_right and not trace.correct:
+            continue
+        for number, step in enumerate(trace.problem.steps, 1):
+            where = position(trace, place_of_step(number, offset, reasoner.config.thoughts_per_step))
+            if where is not None:
+                rows.append((k, where))
+                gold.append((number, trace.problem.n_steps, step.value))
+    return np.array(rows), gold
 
 
 def states(
@@ -56,62 +126,101 @@ def states(
     *,
     batch_size: int = 256,
 ) -> Float[Tensor, "rows ..."]:
-    """The activation at `address` at each (trace, position) of `rows`; float32, on the CPU."""
+    """Return the activation at `address` at each (trace, position) of `rows`.
+
+    Args:
+        reasoner: Replays the traces.
+        traces: The traces that `rows` index.
+        address: Where to read.
+        rows: (trace, position) pairs.
+        batch_size: Traces that are replayed at once.
+
+    Returns:
+        Activations, float32 on the CPU, in the order of `rows`.
+    """
     (known,) = resolve(reasoner.model, address.name)
     wanted: dict[int, list[tuple[int, int]]] = {}
-    for row, (trace, place) in enumerate(np.asarray(rows).tolist()):
-        wanted.setdefault(trace, []).append((row, place))
-    found: list[Tensor | None] = [None] * len(rows)
+    for row, (trace, where) in enumerate(np.asarray(rows).tolist()):
+        wanted.setdefault(trace, []).append((row, where))
+    kept: dict[int, Tensor] = {}
     used = sorted(wanted)
 
-    def watch(activations: Tensor, batch: ReplayBatch) -> None:
+    def keep(activations: Tensor, batch: ReplayBatch) -> None:
         for b, k in enumerate(batch.traces.tolist()):
-            for row, place in wanted[used[k]]:
-                found[row] = activations[b, place].detach().float().cpu().clone()
+            for row, where in wanted[used[k]]:
+                kept[row] = activations[b, where].detach().float().cpu().clone()
 
-    reasoner.replay([traces[k] for k in used], hooks={known.name: watch}, batch_size=batch_size)
-    return torch.stack([each for each in found if each is not None])
+    reasoner.replay([traces[k] for k in used], hooks={known.name: keep}, batch_size=batch_size)
+    return torch.stack([kept[row] for row in range(len(rows))])
 
 
-def swap(
+def match_norms(vectors: Float[Tensor, "rows ..."], like: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows ..."]:
+    """Return `vectors` with the norm of each row scaled to that of the same row of `like`."""
+    norms = like.flatten(1).norm(dim=1) / vectors.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return vectors * norms.view(-1, *[1] * (vectors.ndim - 1))
+
+
+def norm_matched_noise(values: Float[Tensor, "rows ..."], seed: int) -> Float[Tensor, "rows ..."]:
+    """Return Gaussian noise of the shape of `values`, with the norm of each row."""
+    return match_norms(torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)), values)
+
+
+def answers_after(
     reasoner: Reasoner,
     traces: TraceSet,
     swaps: pd.DataFrame,
     *,
     donors: TraceSet | None = None,
-    site: str = EVERYTHING,
-    edit: Callable[[Tensor, Address], Edit] | None = None,
+    address: str = EVERYTHING,
+    makers: Mapping[str, EditMaker] | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> list[str]:
-    """The answers after each group of swaps, in the order of `swaps["edit"]`'s first appearance.
+    """Carry out swaps and return the answers.
 
-    `swaps` has the columns edit (rows with one number are carried out together), trace (in `traces`), target (a
-    position in it), donor (in `donors`, or in `traces` where none are given) and source (a position in the donor).
-    `edit` makes an edit of the donors' states, rows x d; by default they replace what is there. The states are those
-    of undisturbed thinking.
+    The states come from undisturbed traces, also where several swaps are carried out together.
+
+    Args:
+        reasoner: Thinks about the recipients again.
+        traces: The recipients.
+        swaps: One row for each swap. Columns: `run` (rows with one number are carried out together), `trace` (index
+            of the recipient), `target` (position in it), `donor` (index of the donor, -1 for the recipient itself),
+            `source` (position in the donor); optionally `address`, instead of the argument, and `edit`.
+        donors: Traces that `donor` indexes. Default: `traces`.
+        address: Where states are read and replaced: a hook name, `everything` or `cache`.
+        makers: For each name in the column `edit` a function that makes the edit. Default: states are replaced.
+        batch_size: Problems that are thought about at once.
+        progress: Called with (problems done, problems in all).
+
+    Returns:
+        One answer for each run, in the order of its first row.
+
+    Raises:
+        UsageError: There are no swaps.
     """
     if not len(swaps):
-        raise UsageError("there is nothing to swap: no problem has a donor. Take more problems.")
-    donors = traces if donors is None else donors
-    make = edit or (lambda values, address: replace_with(values))
-    numbers = swaps["edit"].to_numpy()
-    order = list(dict.fromkeys(numbers.tolist()))
-    slot = {number: k for k, number in enumerate(order)}
-    owner = dict(zip(numbers.tolist(), swaps["trace"].tolist(), strict=True))
-    rows = np.stack([[slot[n] for n in numbers.tolist()], swaps["target"].to_numpy()], axis=1)
-    sources = swaps[["donor", "source"]].to_numpy()
-    edits = [
-        Intervention(a, rows, make(states(reasoner, donors, a, sources, batch_size=batch_size), a))
-        for a in addresses_of(reasoner, site)
-    ]
-    problems = [traces[owner[number]].problem for number in order]
-    after = reasoner.think(problems, batch_size=batch_size, interventions=edits, progress=progress)
+        raise UsageError("expected at least one swap, got none: no problem has a donor; take more problems.")
+    runs = list(dict.fromkeys(swaps["run"].tolist()))
+    slots = {run: slot for slot, run in enumerate(runs)}
+    givers = traces if donors is None else TraceSet([*donors, *traces])
+    own = swaps["trace"] + (0 if donors is None else len(donors))
+    table = swaps.assign(
+        slot=swaps["run"].map(slots),
+        giver=swaps["donor"].where(swaps["donor"] >= 0, own),
+        address=swaps["address"] if "address" in swaps else address,
+        edit=swaps["edit"] if makers else "",
+    )
+    interventions = []
+    for (name, edit), part in table.groupby(["address", "edit"], sort=False):
+        make = makers[edit] if makers else _replacing
+        for known in addresses_of(reasoner, str(name)):
+            values = states(reasoner, givers, known, part[["giver", "source"]].to_numpy(), batch_size=batch_size)
+            interventions.append(Intervention(known, part[["slot", "target"]].to_numpy(), make(values, known)))
+    recipients = dict(zip(table["slot"].tolist(), table["trace"].tolist(), strict=True))
+    problems = [traces[recipients[slot]].problem for slot in range(len(runs))]
+    after = reasoner.think(problems, batch_size=batch_size, interventions=interventions, progress=progress)
     return [trace.answer for trace in after]
 
 
-def checked_kinds(kinds: Sequence[str], known: Sequence[str]) -> list[str]:
-    for kind in kinds:
-        if kind not in known:
-            raise unknown("kind of edit", kind, known)
-    return list(kinds)
+def _replacing(values: Tensor, address: Address) -> Edit:
+    return replace_with(values)

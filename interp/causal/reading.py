@@ -1,4 +1,4 @@
-"""What a decoder reads at the site that is to be swapped, so that an interchange tests the reading and not the label."""
+"""Values and directions that are read from states before an interchange, on problems that are not edited."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float
 
-from interp.causal.sites import INPUT, thought_of
+from interp.causal.patching import INPUT, addresses_of, place_of_step, states, thoughts_of_steps
 from interp.errors import UsageError
-from interp.traces import TraceSet
+from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -22,45 +24,97 @@ def read_values(
     read: TraceSet,
     *,
     method: str = "probe",
-    site: str = INPUT,
+    address: str = INPUT,
     offset: int = 0,
 ) -> tuple[list[list[str]], float]:
-    """The value of each step of `read` as `method` reads it, fitted on `learn`; and the share that is right.
+    """Return the value of each step as a decoder reads it, so that an interchange tests the reading.
 
-    Where a trace lacks the place, the reading is the empty text, which implies no answer. The two sets may share no
-    structure. Raises `UsageError` where they do, or where nothing can be read.
+    Args:
+        reasoner: The reasoner of the traces.
+        learn: Traces that the decoder is fitted on.
+        read: Traces that are read; they share no structure with `learn`.
+        method: Name of the decoder.
+        address: Where it reads.
+        offset: Thoughts after the step's last one.
+
+    Returns:
+        For each trace of `read` the value of each step, empty where the trace has no such thought; and the share that
+        is right.
+
+    Raises:
+        UsageError: The two sets share a structure, or there is no thought at the offset.
     """
     from interp.activations import record
     from interp.decoders.evaluation.read_outs import make_decoder
 
     shared = {t.problem.structure for t in learn} & {t.problem.structure for t in read}
     if shared:
-        raise UsageError(f"the problems to learn from and those to read share {len(shared)} structures; separate them.")
+        raise UsageError(
+            f"expected disjoint problems to learn from and to read, got {len(shared)} structures that they share; "
+            "use structure_disjoint_split."
+        )
     traces = TraceSet([*learn, *read])
-    store = record(reasoner, traces, sites=site, channels=["latent", "thought", "special"])
-    per_step = reasoner.config.thoughts_per_step
-    steps = range(1, max(t.problem.n_steps for t in traces) + 1)
-    found = [["" for _ in trace.problem.steps] for trace in read]
-    (address,) = store.addresses
-    index = store.index.assign(long=[traces[t].problem.n_steps for t in store.index["trace"]])
-    places = {step: index["place"] == thought_of(step, offset, per_step) for step in steps}
-    kept = [(step, index[places[step] & (index["long"] >= step)]) for step in steps]
-    rows = pd.concat([part.assign(read_step=step) for step, part in kept])
+    store = record(reasoner, traces, sites=address, channels=["latent", "thought", "special"])
+    (known,) = store.addresses
+    rows = _rows_of_steps(store.index, traces, offset, reasoner.config.thoughts_per_step)
     pairs = zip(rows["trace"], rows["read_step"], strict=True)
     gold = np.array([traces[t].problem.steps[s - 1].value for t, s in pairs])
     fitting = (rows["trace"] < len(learn)).to_numpy()
     if not fitting.any() or fitting.all():
-        raise UsageError(f"{reasoner.name} has no thoughts at offset {offset} to read; try another offset.")
-    decoder = make_decoder(method, reasoner).fit(store, address, rows[fitting], gold[fitting])
-    texts = decoder.decode(store, address, rows[~fitting], top_k=1).texts[:, 0]
-    theirs = rows[~fitting]
-    for trace, step, text in zip(theirs["trace"], theirs["read_step"], texts, strict=True):
-        found[trace - len(learn)][step - 1] = str(text)
-    return found, float((texts == gold[~fitting]).mean())
+        raise _no_thoughts(reasoner, offset)
+    decoder = make_decoder(method, reasoner).fit(store, known, rows[fitting], gold[fitting])
+    texts = decoder.decode(store, known, rows[~fitting], top_k=1).texts[:, 0]
+    values = [["" for _ in trace.problem.steps] for trace in read]
+    read_rows = rows[~fitting]
+    for trace, step, text in zip(read_rows["trace"], read_rows["read_step"], texts, strict=True):
+        values[trace - len(learn)][step - 1] = str(text)
+    return values, float((texts == gold[~fitting]).mean())
 
 
-def structure_disjoint_split(traces: Sequence, n: int) -> tuple[TraceSet, TraceSet]:
-    """The first `n` traces, and those of the others that share no structure with them."""
+def _rows_of_steps(index: pd.DataFrame, traces: TraceSet, offset: int, per_step: int) -> pd.DataFrame:
+    """Return the captured row of each step's thought, with the step in the column `read_step`."""
+    lengths = index["trace"].map({t: trace.problem.n_steps for t, trace in enumerate(traces)})
+    parts = []
+    for step in range(1, max(trace.problem.n_steps for trace in traces) + 1):
+        at_step = (index["place"] == place_of_step(step, offset, per_step)) & (lengths >= step)
+        parts.append(index[at_step].assign(read_step=step))
+    return pd.concat(parts)
+
+
+def value_basis(
+    reasoner: Reasoner, traces: TraceSet, *, address: str = INPUT, offset: int = 0
+) -> Float[torch.Tensor, "k d"]:
+    """Return the directions between the mean states of the values.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Traces to fit on, which should not be those that are then edited.
+        address: A hook name.
+        offset: Thoughts after the step's last one.
+
+    Returns:
+        Orthonormal directions, shape (k, d_model), at most one fewer than there are values.
+
+    Raises:
+        UsageError: There is no thought at the offset.
+    """
+    (known,) = addresses_of(reasoner, address)
+    rows, gold = thoughts_of_steps(reasoner, traces, offset)
+    if not len(rows):
+        raise _no_thoughts(reasoner, offset)
+    acts = states(reasoner, traces, known, rows)
+    values = [value for _, _, value in gold]
+    means = torch.stack([acts[[v == value for v in values]].mean(dim=0) for value in sorted(set(values))])
+    _, scales, directions = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False)
+    return directions[scales > 1e-6 * scales[0]][: max(1, len(means) - 1)]
+
+
+def structure_disjoint_split(traces: Sequence[Trace], n: int) -> tuple[TraceSet, TraceSet]:
+    """Return the first `n` traces, and those of the others that share no structure with them."""
     first = TraceSet(list(traces)[:n])
     used = {trace.problem.structure for trace in first}
     return first, TraceSet([trace for trace in list(traces)[n:] if trace.problem.structure not in used])
+
+
+def _no_thoughts(reasoner: Reasoner, offset: int) -> UsageError:
+    return UsageError(f"expected thoughts at offset {offset}, got none from {reasoner.name}; try another offset.")

@@ -1,9 +1,9 @@
-"""Steering: push a thought towards a chosen value, by more and more, and see what follows and what breaks.
+"""Steering: push a thought towards a chosen value, at several doses, and measure what follows and what breaks.
 
-The direction of a value is the mean state of thoughts that hold it, minus the mean over values. Success is that the
-answer becomes what the task's oracle computes from the chosen value. Collateral is what changes that should not:
-answers of problems whose thought holds the chosen value already, and answers that are no answers any more. A
-random direction of the same length stands beside it at every dose; the dose is chosen on other problems.
+The direction of a value is the mean state of thoughts that hold it, minus the mean over values. Success: the answer
+becomes what the task's oracle computes from the chosen value. Collateral: what changes that should not, which is
+answers of problems whose thought holds the chosen value already, and answers that are no answers any more. The control
+at every dose is a random direction of the same length. The dose is chosen on other problems than are tested.
 """
 
 from __future__ import annotations
@@ -18,129 +18,167 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.causal.donors import implied
-from interp.causal.patching import addresses_of, position, states
-from interp.causal.sites import INPUT, thought_of
+from interp.causal.patching import (
+    INPUT,
+    addresses_of,
+    norm_matched_noise,
+    place_of_step,
+    position,
+    states,
+    thoughts_of_steps,
+)
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, Intervention
 from interp.runtime.progress import Progress
-from interp.statistics.intervals import first_within_error, grouped_mean_interval
+from interp.statistics.estimates import Estimate
+from interp.statistics.intervals import first_within_error
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 DOSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-KINDS = ("steer", "already there", "random direction")
+EDITS = ("steer", "already there", "random direction")
+MODES = ("add", "set")
 Mode = Literal["add", "set"]
+StepOfMany = tuple[int, int]  # a step, and the number of steps of its problem
 
-
-Place = tuple[int, int]  # a step, and how many its problem has
+_PLAN_COLUMNS = ["trace", "step", "steps", "position", "value", "structure", "edit", "target", "predicted"]
 
 
 class Directions:
-    """The mean states of values at one site, for each step and number of steps apart: a thought also holds which step
-    it is and how many are left, and where that is written on top of the value, directions of other places mislead.
+    """Mean states of values at one address, separately for each (step, number of steps).
 
-    `means` maps (step, steps of the problem) to values x d, in the order of `values`.
+    A thought also holds which step it is and how many are left. Directions that pool steps would mislead.
+
+    Attributes:
+        values: Names of the values.
+        means: For each (step, number of steps) the mean state of each value, shape (values, d_model).
+        centres: For each (step, number of steps) the mean over values, shape (d_model,).
+        address: Hook name.
+        offset: Thoughts after the step's last one.
     """
 
     def __init__(
-        self, values: list[str], means: dict[Place, Float[Tensor, "values d"]], site: str, offset: int
+        self, values: list[str], means: dict[StepOfMany, Float[Tensor, "values d"]], address: str, offset: int
     ) -> None:
-        self.values, self.means, self.site, self.offset = values, means, site, offset
-        self.centres = {place: each.mean(dim=0) for place, each in means.items()}
+        self.values, self.means, self.address, self.offset = values, means, address, offset
+        self.centres = {step: of_step.mean(dim=0) for step, of_step in means.items()}
 
-    def of(self, value: str, place: Place) -> Float[Tensor, " d"]:
-        """The direction of `value` at `place`, from the mean over all values."""
+    def of(self, value: str, step: StepOfMany) -> Float[Tensor, " d"]:
+        """Return the direction of `value` at `step`, from the mean over all values.
+
+        Raises:
+            UsageError: The value or the step has no direction.
+        """
         if value not in self.values:
             raise unknown("value with a steering direction", value, self.values)
-        if place not in self.means:
-            raise unknown("(step, steps) with steering directions", place, self.means)
-        return self.means[place][self.values.index(value)] - self.centres[place]
+        if step not in self.means:
+            raise unknown("(step, steps) with steering directions", step, self.means)
+        return self.means[step][self.values.index(value)] - self.centres[step]
 
     @classmethod
-    def fit(cls, reasoner: Reasoner, traces: TraceSet, *, site: str = INPUT, offset: int = 0) -> Directions:
-        """Means over the thoughts of rightly answered `traces`.
+    def fit(cls, reasoner: Reasoner, traces: TraceSet, *, address: str = INPUT, offset: int = 0) -> Directions:
+        """Fit directions on the thoughts of correctly answered traces.
 
-        Kept are the places at which most values occur, and the values that occur at each of them. Raises
-        `UsageError` where fewer than two do.
+        Args:
+            reasoner: The reasoner of the traces.
+            traces: Traces to fit on, which should not be those that are steered.
+            address: A hook name.
+            offset: Thoughts after the step's last one.
+
+        Returns:
+            Directions of the steps at which most values occur, and of the values that occur at each of them.
+
+        Raises:
+            UsageError: Fewer than two values occur.
         """
-        (address,) = addresses_of(reasoner, site)
-        rows, said = [], []
-        for k, trace in enumerate(traces):
-            for step, gold in enumerate(trace.problem.steps, 1):
-                at = position(trace, thought_of(step, offset, reasoner.config.thoughts_per_step))
-                if trace.correct and at is not None:
-                    rows.append((k, at))
-                    said.append(((step, trace.problem.n_steps), gold.value))
-        seen: dict[Place, set[str]] = {}
-        for place, value in said:
-            seen.setdefault(place, set()).add(value)
-        most = max(map(len, seen.values()), default=0)
-        places = sorted(place for place, values in seen.items() if len(values) > most / 2)
-        values = sorted(set.intersection(*(seen[place] for place in places))) if places else []
+        (known,) = addresses_of(reasoner, address)
+        rows, gold = thoughts_of_steps(reasoner, traces, offset, only_right=True)
+        values_at: dict[StepOfMany, set[str]] = {}
+        for step, n_steps, value in gold:
+            values_at.setdefault((step, n_steps), set()).add(value)
+        most = max(map(len, values_at.values()), default=0)
+        steps = sorted(step for step, values in values_at.items() if len(values) > most / 2)
+        values = sorted(set.intersection(*(values_at[step] for step in steps))) if steps else []
         if len(values) < 2:
             raise UsageError(
-                f"steering {reasoner.name} needs thoughts of at least two values at offset {offset}, but {len(values)} "
-                "came. Take more problems, or another offset."
+                f"expected thoughts of at least two values at offset {offset} of {reasoner.name}, got {len(values)}; "
+                "take more problems, or another offset."
             )
-        acts = states(reasoner, traces, address, np.array(rows))
-        means = {
-            place: torch.stack([acts[[key == (place, value) for key in said]].mean(dim=0) for value in values])
-            for place in places
-        }
-        return cls(values, means, site, offset)
+        acts = states(reasoner, traces, known, rows)
+
+        def mean(step: StepOfMany, value: str) -> Tensor:
+            return acts[[key == (*step, value) for key in gold]].mean(dim=0)
+
+        means = {step: torch.stack([mean(step, value) for value in values]) for step in steps}
+        return cls(values, means, address, offset)
 
 
-class Steering:
-    """What steering did at every dose, on problems to choose a dose on (`val`) and on others (`test`)."""
+class SteeringResult:
+    """Answers after steering at every dose, on problems to choose the dose (`val`) and on others (`test`).
+
+    Attributes:
+        best: The chosen dose.
+        mode: `add` or `set`.
+    """
 
     def __init__(self, frame: pd.DataFrame, best: float, mode: str) -> None:
         self._frame, self.best, self.mode = frame, best, mode
 
     def table(self) -> pd.DataFrame:
-        """One row for each edit: part, dose, kind, trace, step, steps, value, target, answer_after, followed, changed,
-        malformed, structure."""
+        """Return one row for each edit.
+
+        Returns:
+            Columns: part (`val` or `test`), dose, edit, trace, step, steps, value, target, predicted, answer_after,
+            followed, changed, malformed, structure.
+        """
         return self._frame
 
-    def rate(self, kind: str, column: str, dose: float | None = None, part: str = "test") -> dict[str, Any]:
-        """A mean with its grouped 95 % interval, at the best dose by default."""
-        f = self._frame
-        here = f[(f["kind"] == kind) & (f["dose"] == (self.best if dose is None else dose)) & (f["part"] == part)]
-        if here.empty:
-            return {"value": None, "ci": None, "n": 0}
-        ci = grouped_mean_interval(here[column].to_numpy(float), here["structure"].to_numpy())
-        return {"value": float(here[column].mean()), "ci": list(ci), "n": len(here)}
+    def rate(self, edit: str, column: str, dose: float | None = None, part: str = "test") -> Estimate:
+        """Return the mean of a column.
 
-    def collateral(self, dose: float | None = None) -> dict[str, Any]:
-        """The larger of: answers changed where the value was there already, and answers that are none any more."""
-        found = [self.rate("already there", "changed", dose), self.rate("steer", "malformed", dose)]
-        known = [each for each in found if each["value"] is not None]
-        return max(known, key=lambda each: each["value"]) if known else found[0]
+        Args:
+            edit: One of `EDITS`.
+            column: `followed`, `changed` or `malformed`.
+            dose: Default: the chosen dose.
+            part: `val` or `test`.
+
+        Returns:
+            The mean with a 95 % interval that resamples problem structures; NaN with n = 0 where there is no edit.
+        """
+        table, dose = self._frame, self.best if dose is None else dose
+        rows = table[(table["edit"] == edit) & (table["dose"] == dose) & (table["part"] == part)]
+        return Estimate.of_mean(rows[column].to_numpy(float), rows["structure"].to_numpy())
+
+    def collateral(self, dose: float | None = None) -> Estimate:
+        """Return the larger of: answers changed where the value was there already, and malformed answers."""
+        rates = [self.rate("already there", "changed", dose), self.rate("steer", "malformed", dose)]
+        return max((rate for rate in rates if rate.n), key=lambda rate: rate.value, default=rates[0])
 
     def summary(self) -> pd.DataFrame:
-        """Dose-response on the test problems: success, random direction, collateral, each with its interval."""
-        out = []
+        """Return the dose-response on the test problems: success, random direction and collateral of each dose."""
+        rows = []
         for dose in sorted(self._frame["dose"].unique()):
             success, random = self.rate("steer", "followed", dose), self.rate("random direction", "followed", dose)
             already, malformed = self.rate("already there", "changed", dose), self.rate("steer", "malformed", dose)
-            out.append(
+            rows.append(
                 {
                     "dose": dose,
                     "chosen": dose == self.best,
-                    "success": success["value"],
-                    "success_ci": success["ci"],
-                    "random direction": random["value"],
-                    "random_ci": random["ci"],
-                    "changed where already there": already["value"],
-                    "already_ci": already["ci"],
-                    "malformed": malformed["value"],
-                    "n": success["n"],
-                    "n already": already["n"],
+                    "success": success.value,
+                    "success_ci": list(success.interval),
+                    "random direction": random.value,
+                    "random_ci": list(random.interval),
+                    "changed where already there": already.value,
+                    "already_ci": list(already.interval),
+                    "malformed": malformed.value,
+                    "n": success.n,
+                    "n already": already.n,
                 }
             )
-        return pd.DataFrame(out)
+        return pd.DataFrame(rows)
 
 
 def steer(
@@ -154,114 +192,123 @@ def steer(
     seed: int = 0,
     batch_size: int = 256,
     progress: Progress | None = None,
-) -> Steering:
-    """Steer every step of rightly answered problems to a random other value, at every dose.
+) -> SteeringResult:
+    """Steer every step of correctly answered problems to a random other value, at every dose.
 
-    `add` adds dose times the direction; `set` first takes away what the state has along the values' directions.
-    The dose is the smallest within one standard error of the best success on `val`.
+    Args:
+        reasoner: The reasoner that is steered.
+        val: Traces on which the dose is chosen: the smallest within one standard error of the best success.
+        test: Traces that are reported.
+        directions: Directions of the values.
+        doses: Multiples of the direction.
+        mode: `add` adds dose times the direction. `set` first removes what the state has along the directions.
+        seed: Seed of target values and random directions.
+        batch_size: Problems that are thought about at once.
+        progress: Called with (doses done, doses in all), both parts counted.
+
+    Returns:
+        The answers at every dose.
+
+    Raises:
+        UsageError: Unknown mode, a dose that is not positive, or no thought whose answer would change.
     """
-    if mode not in ("add", "set"):
-        raise unknown("mode of steering", mode, ("add", "set"))
+    if mode not in MODES:
+        raise unknown("mode of steering", mode, MODES)
     if not doses or any(not np.isfinite(dose) or dose <= 0 for dose in doses):
-        raise UsageError(f"doses must be positive numbers, but {list(doses)} came.")
-    frames = []
-    total = 2 * len(doses)
+        raise UsageError(f"expected doses that are positive numbers, got {list(doses)}; give some such as 0.5 and 1.")
+    frames: list[pd.DataFrame] = []
     for name, traces in (("val", val), ("test", test)):
         plan = _plan(reasoner, traces, directions, seed)
         for dose in sorted(doses):
-            frames.append(
-                _carried_out(reasoner, traces, plan, directions, dose, mode, seed, batch_size).assign(part=name)
-            )
+            edit = _edit(plan, directions, dose, mode, seed)
+            frames.append(_outcomes(reasoner, traces, plan, directions, edit, batch_size).assign(dose=dose, part=name))
             if progress:
-                progress(len(frames), total)
+                progress(len(frames), 2 * len(doses))
     frame = pd.concat(frames, ignore_index=True)
-    tried = (
-        frame[(frame["part"] == "val") & (frame["kind"] == "steer")].groupby("dose")["followed"].agg(["mean", "size"])
-    )
-    best = first_within_error(tried["mean"].tolist(), tried["size"].tolist())
-    return Steering(frame, float(tried.index[best]), mode)
+    on_val = frame[(frame["part"] == "val") & (frame["edit"] == "steer")]
+    success = on_val.groupby("dose")["followed"].agg(["mean", "size"])
+    best = first_within_error(success["mean"].tolist(), success["size"].tolist())
+    return SteeringResult(frame, float(success.index[best]), mode)
 
 
 def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: int) -> pd.DataFrame:
+    """Return one row for each edit: a random other value, the value that is there already, and the control."""
     rng = np.random.default_rng(seed)
     task = make_task(traces[0].problem.task)
-    out: list[tuple[Any, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for k, trace in enumerate(traces):
-        for step, gold in enumerate(trace.problem.steps, 1):
-            at = position(trace, thought_of(step, directions.offset, reasoner.config.thoughts_per_step))
-            steps = trace.problem.n_steps
+        problem, steps = trace.problem, trace.problem.n_steps
+        for step, gold in enumerate(problem.steps, 1):
+            where = position(trace, place_of_step(step, directions.offset, reasoner.config.thoughts_per_step))
             known = (step, steps) in directions.means and gold.value in directions.values
-            if not trace.correct or at is None or not known:
+            if not trace.correct or where is None or not known:
                 continue
-            told = {value: implied(task, trace.problem, step, value) for value in directions.values}
-            options = [v for v, answer in told.items() if answer not in (None, trace.answer)]
-            shared = (k, step, steps, at, gold.value, trace.problem.structure)
-            out.append((*shared, "already there", gold.value, trace.answer))
-            if options:
-                target = str(rng.choice(options))
-                out.append((*shared, "steer", target, told[target]))
-                out.append((*shared, "random direction", target, told[target]))
-    columns = ["trace", "step", "steps", "position", "value", "structure", "kind", "target", "predicted"]
-    plan = pd.DataFrame(out, columns=columns)
-    if not (plan["kind"] == "steer").any():
-        raise UsageError(f"no thought of {reasoner.name} can be steered: none of {len(traces)} answers would change.")
+            answers = {value: implied(task, problem, step, value) for value in directions.values}
+            targets = [value for value, answer in answers.items() if answer not in (None, trace.answer)]
+            shared = (k, step, steps, where, gold.value, problem.structure)
+            rows.append((*shared, "already there", gold.value, trace.answer))
+            if targets:
+                target = str(rng.choice(targets))
+                rows += [(*shared, edit, target, answers[target]) for edit in ("steer", "random direction")]
+    plan = pd.DataFrame(rows, columns=_PLAN_COLUMNS)
+    if not (plan["edit"] == "steer").any():
+        raise UsageError(
+            f"expected thoughts of {reasoner.name} that can be steered, got none: none of {len(traces)} answers would "
+            "change; take more problems."
+        )
     return plan
 
 
-def _carried_out(
-    reasoner: Reasoner,
-    traces: TraceSet,
-    plan: pd.DataFrame,
-    directions: Directions,
-    dose: float,
-    mode: str,
-    seed: int,
-    batch_size: int,
+def _edit(plan: pd.DataFrame, directions: Directions, dose: float, mode: str, seed: int) -> Edit:
+    """Return the edit that pushes every row of the plan."""
+    steps = list(zip(plan["step"].tolist(), plan["steps"].tolist(), strict=True))
+    towards = torch.stack([directions.of(*key) for key in zip(plan["target"], steps, strict=True)])
+    random = torch.tensor((plan["edit"] == "random direction").tolist())
+    pushes = torch.where(random[:, None], norm_matched_noise(towards, seed), towards) * dose
+    return _set(directions, steps, pushes) if mode == "set" else _add(pushes)
+
+
+def _outcomes(
+    reasoner: Reasoner, traces: TraceSet, plan: pd.DataFrame, directions: Directions, edit: Edit, batch_size: int
 ) -> pd.DataFrame:
-    (address,) = addresses_of(reasoner, directions.site)
-    places = list(zip(plan["step"].tolist(), plan["steps"].tolist(), strict=True))
-    towards = torch.stack([directions.of(*key) for key in zip(plan["target"], places, strict=True)])
-    noise = torch.randn(towards.shape, generator=torch.Generator().manual_seed(seed))
-    noise *= towards.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-    random = torch.tensor((plan["kind"] == "random direction").tolist())
-    pushed = torch.where(random[:, None], noise, towards) * dose
+    """Return the plan with the answers after `edit`."""
+    (address,) = addresses_of(reasoner, directions.address)
     rows = np.stack([np.arange(len(plan)), plan["position"].to_numpy()], axis=1)
     problems = [traces[t].problem for t in plan["trace"]]
-    edit = _setting(directions, places, pushed) if mode == "set" else _adding(pushed)
     after = reasoner.think(problems, batch_size=batch_size, interventions=[Intervention(address, rows, edit)])
-    said = [trace.answer for trace in after]
+    answers = [trace.answer for trace in after]
     before = [traces[t].answer for t in plan["trace"]]
     values = set(make_task(problems[0].task).values)
-    sizes = {len(problem.answer.split()) for problem in problems}
-    formed = [len(a.split()) in sizes and a.split()[0] in values for a in said]
+    lengths = {len(problem.answer.split()) for problem in problems}
     return plan.drop(columns=["position"]).assign(
-        dose=dose,
-        answer_after=said,
-        followed=[a == p for a, p in zip(said, plan["predicted"], strict=True)],
-        changed=[a != b for a, b in zip(said, before, strict=True)],
-        malformed=[not ok for ok in formed],
+        answer_after=answers,
+        followed=[answer == predicted for answer, predicted in zip(answers, plan["predicted"], strict=True)],
+        changed=[answer != was for answer, was in zip(answers, before, strict=True)],
+        malformed=[len(a.split()) not in lengths or a.split()[0] not in values for a in answers],
     )
 
 
-def _adding(pushed: Tensor) -> Edit:
-    def edit(found: Tensor, rows: np.ndarray) -> Tensor:
-        return found + pushed[torch.as_tensor(rows)].to(found)
+def _add(pushes: Tensor) -> Edit:
+    def edit(activations: Tensor, rows: np.ndarray) -> Tensor:
+        return activations + pushes[torch.as_tensor(rows)].to(activations)
 
     return edit
 
 
-def _setting(directions: Directions, places: Sequence[Place], pushed: Tensor) -> Edit:
-    spans: dict[Place, Tensor] = {}
-    for place, means in directions.means.items():
-        _, scales, basis = torch.linalg.svd(means - directions.centres[place], full_matrices=False)
-        spans[place] = basis[scales > 1e-6 * scales[0]]
+def _set(directions: Directions, steps: Sequence[StepOfMany], pushes: Tensor) -> Edit:
+    """Return an edit that removes what the state has along its step's directions, and adds the push."""
+    spans: dict[StepOfMany, Tensor] = {}
+    for step, means in directions.means.items():
+        _, scales, basis = torch.linalg.svd(means - directions.centres[step], full_matrices=False)
+        spans[step] = basis[scales > 1e-6 * scales[0]]
 
-    def edit(found: Tensor, rows: np.ndarray) -> Tensor:
-        out = found + pushed[torch.as_tensor(rows)].to(found)
-        for place, span in spans.items():
-            here = torch.tensor([places[row] == place for row in rows.tolist()])
-            off = (found[here] - directions.centres[place].to(found)) @ span.to(found).T
-            out[here] -= off @ span.to(found)
+    def edit(activations: Tensor, rows: np.ndarray) -> Tensor:
+        out = activations + pushes[torch.as_tensor(rows)].to(activations)
+        for step, span in spans.items():
+            of_step = torch.tensor([steps[row] == step for row in rows.tolist()])
+            centre = directions.centres[step].to(activations)
+            along = (activations[of_step] - centre) @ span.to(activations).T
+            out[of_step] -= along @ span.to(activations)
         return out
 
     return edit

@@ -1,15 +1,16 @@
-"""Swap: how much of one reasoner's reasoning can another one use?
+"""Swap: how much of one reasoner's reasoning another one can use.
 
-The reader answers its question after the writer's chain of thought, whole or up to some step, forced or gone on in
-its own words. Texts pass as text, so tokenizers may differ; words of the answer can be masked, so that reading it
-off is not what is measured. Latents pass through a ridge map from the writer's thoughts to the reader's, fitted on
-other problems. Controls: another problem's reasoning (shuffled), none at all (question only), and, for latents, the
-writer's state before it has thought.
+The reader answers its question after the writer's chain of thought: whole, or a beginning of it, forced or continued in
+the reader's own words. Texts pass as text, so tokenizers may differ. Words of the answer can be masked, so that the
+reader cannot copy it. Latents pass through a ridge map from the writer's thoughts to the reader's, fitted on other
+problems. Controls are another problem's reasoning (shuffled), none at all (question only) and, for latents, the
+writer's state before it thinks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,12 @@ from torch import Tensor
 
 from interp.causal.donors import cyclic_donors
 from interp.causal.forcing import force, resume, thought_ids
-from interp.causal.patching import position, states
-from interp.causal.sites import INPUT, thought_of
+from interp.causal.patching import INPUT, place_of_step, position, states
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, replace_with
-from interp.statistics.intervals import grouped_mean_interval
-from interp.traces import TraceSet
+from interp.statistics.estimates import Estimate
+from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
@@ -45,16 +45,31 @@ def swap_text(
     seed: int = 0,
     batch_size: int = 128,
 ) -> pd.DataFrame:
-    """The reader's answers after the writer's text, forced whole, up to a share of its words, masked, or another's.
+    """Return the reader's answers after the writer's text.
 
-    One row for each (arm, problem): arm, trace, structure, answer, correct (of the problem), agrees (with the
-    writer's own answer). `masked` leaves out the words of the writer's answer wherever they stand. Raises
-    `UsageError` where the writer writes no text, or the reader does not know its words.
+    Arms: `whole`, `masked` (without the words of the writer's answer), `shuffled` (another problem's text), `question
+    only`, and for each prefix `first P%` (the answer is forced after it) and `continued from P%` (the reader goes on).
+
+    Args:
+        reader: Reads the text and answers.
+        writer: Writes the text.
+        problems: The problems. Those without a donor of as many steps are left out.
+        prefixes: Shares of the text's words.
+        seed: Seed of the donors.
+        batch_size: Problems that are thought about at once.
+
+    Returns:
+        One row for each (arm, problem): arm, trace, structure, answer, correct, agrees (with the writer's answer).
+
+    Raises:
+        UsageError: The writer writes no text, or the reader does not know its words.
     """
     written = writer.think(list(problems), batch_size=batch_size)
     texts = [_text(writer, trace) for trace in written]
     if not any(texts):
-        raise UsageError(f"{writer.name} writes no text that another reasoner could read; swap its latents instead.")
+        raise UsageError(
+            f"expected a writer of text, got {writer.name}, which writes no text; swap its latents instead."
+        )
     donors = _donors(written, seed)
     kept = np.flatnonzero(donors >= 0).tolist()
     arms: dict[str, Callable[[int], str]] = {
@@ -63,16 +78,17 @@ def swap_text(
         "shuffled": lambda k: texts[donors[k]],
         "question only": lambda k: "",
     }
-    for share in prefixes:
-        arms[f"first {share:.0%}"] = partial(_first, texts, share)
-    # A beginning that the reader goes on from in its own words, beside the same one with the answer forced.
-    going = {arm.replace("first", "continued from"): said for arm, said in arms.items() if arm.startswith("first")}
-    asked = [problems[k] for k in kept]
-    forced = {arm: force(reader, asked, [said(k) for k in kept], batch_size=batch_size) for arm, said in arms.items()}
-    forced |= {
-        arm: resume(reader, asked, [said(k) for k in kept], batch_size=batch_size) for arm, said in going.items()
+    beginnings = {f"{share:.0%}": partial(_first, texts, share) for share in prefixes}
+    arms |= {f"first {share}": beginning for share, beginning in beginnings.items()}
+    recipients = [problems[k] for k in kept]
+    after = {
+        arm: force(reader, recipients, [text(k) for k in kept], batch_size=batch_size) for arm, text in arms.items()
     }
-    return _told(forced, written, kept)
+    after |= {
+        f"continued from {share}": resume(reader, recipients, [text(k) for k in kept], batch_size=batch_size)
+        for share, text in beginnings.items()
+    }
+    return _answers(after, written, kept)
 
 
 def swap_latents(
@@ -84,121 +100,147 @@ def swap_latents(
     seed: int = 0,
     batch_size: int = 256,
 ) -> pd.DataFrame:
-    """The reader's answers with its fed-back thoughts replaced by ridge maps of the writer's, of the same step.
+    """Return the reader's answers with its fed-back thoughts replaced by ridge maps of the writer's.
 
-    The map is fitted on `learn`, from the writer's final states at each step to what the reader was fed there. Arms:
-    `own` (the reader undisturbed), `mapped`, `shuffled` (another problem's, mapped), `before thinking` (a map of its
-    own, from the writer's state at the question's end, which must find all in the question) and `question only`
-    (each thought's mean, which knows nothing of the problem). Raises `UsageError` for readers without continuous
-    thoughts, and where the two sets share a structure.
+    The map goes from the writer's states at each step to what the reader is fed there. Arms: `own` (the reader
+    undisturbed), `mapped`, `shuffled` (another problem's, mapped), `before thinking` (a map of the writer's state at
+    the question's end, which must find everything in the question) and `question only` (each thought's mean, which
+    knows nothing of the problem).
+
+    Args:
+        reader: A reasoner with continuous thoughts.
+        writer: Any reasoner that thinks.
+        learn: Problems that the maps are fitted on.
+        problems: Problems that are answered; they share no structure with `learn`.
+        seed: Seed of the donors.
+        batch_size: Problems that are thought about at once.
+
+    Returns:
+        One row for each (arm, problem): arm, trace, structure, answer, correct, agrees (with the writer's answer).
+
+    Raises:
+        UsageError: The reader has no continuous thoughts, the two sets share a structure, or the reasoners share no
+            step at which both think.
     """
     if reader.kind != "continuous":
         raise UsageError(
-            f"latents can be given to a reader with continuous thoughts, but {reader.name} is {reader.kind}."
+            f"expected a reader with continuous thoughts, got {reader.name}, which is {reader.kind}; swap text instead."
         )
     if {p.structure for p in learn} & {p.structure for p in problems}:
-        raise UsageError("the problems to fit the map on and those to swap on share structures; separate them.")
-    fit = [_aligned(reader, writer, learn, batch_size), _aligned(reader, writer, problems, batch_size)]
-    theirs = [each.table for each in fit]
+        raise UsageError(
+            "expected disjoint problems to fit the map and to answer, got some that share structures; separate them."
+        )
+    fitted, tested = (_aligned(reader, writer, some, batch_size) for some in (learn, problems))
+    of_step = {step: np.flatnonzero((fitted.table["step"] == step).to_numpy()) for step in fitted.steps}
+    means = {step: fitted.fed[rows].mean(dim=0) for step, rows in of_step.items()}
     maps = {
-        side: {
-            step: _ridge(fit[0].source[side][at], fit[0].target[at])
-            for step in sorted(theirs[0]["step"].unique())
-            if len(at := np.flatnonzero((theirs[0]["step"] == step).to_numpy()))
-        }
-        for side in ("thought", "before")
+        side: {step: _ridge(inputs[rows], fitted.fed[rows]) for step, rows in of_step.items()}
+        for side, inputs in (("thought", fitted.thought), ("before", fitted.before))
     }
-    means = {
-        step: fit[0].target[np.flatnonzero((theirs[0]["step"] == step).to_numpy())].mean(dim=0)
-        for step in maps["thought"]
-    }
-    rows = theirs[1][theirs[1]["step"].isin(means)].reset_index()
-    donors = _donors(fit[1].traces, seed)
+    rows = tested.table[tested.table["step"].isin(means)].reset_index()
+    donors = _donors(tested.traces, seed)
     kept = sorted(set(np.flatnonzero(donors >= 0).tolist()) & set(rows["trace"]))
     rows = rows[rows["trace"].isin(kept)]
-    place = {k: n for n, k in enumerate(kept)}
-    places = {(t, s): i for t, s, i in zip(rows["trace"], rows["step"], rows["index"], strict=True)}
-    where = np.array([(place[t], p) for t, p in zip(rows["trace"], rows["position"], strict=True)])
-
-    def mapped(side: str, donated: bool) -> Tensor:
-        out = []
-        for t, s, i in zip(rows["trace"], rows["step"], rows["index"], strict=True):
-            source = places.get((int(donors[t]), s), i) if donated else i
-            out.append(maps[side][s](fit[1].source[side][source]))
-        return torch.stack(out)
-
+    slots = {k: slot for slot, k in enumerate(kept)}
+    steps = list(zip(rows["trace"], rows["step"], rows["index"], strict=True))
+    row_of = {(trace, step): row for trace, step, row in steps}
+    targets = np.array([(slots[trace], where) for trace, where in zip(rows["trace"], rows["position"], strict=True)])
+    donated = [row_of.get((int(donors[trace]), step), row) for trace, step, row in steps]
     values = {
-        "mapped": mapped("thought", False),
-        "shuffled": mapped("thought", True),
-        "before thinking": mapped("before", False),
-        "question only": torch.stack([means[s] for s in rows["step"]]),
+        "mapped": [maps["thought"][step](tested.thought[row]) for _, step, row in steps],
+        "shuffled": [
+            maps["thought"][step](tested.thought[row]) for (_, step, _), row in zip(steps, donated, strict=True)
+        ],
+        "before thinking": [maps["before"][step](tested.before[row]) for _, step, row in steps],
+        "question only": [means[step] for _, step, _ in steps],
     }
-    asked = [problems[k] for k in kept]
-    after = {"own": reader.think(asked, batch_size=batch_size)}
-    for arm, given in values.items():
-        edit = [Intervention(Address(INPUT), where, replace_with(given))]
-        after[arm] = reader.think(asked, batch_size=batch_size, interventions=edit)
-    return _told(after, fit[1].written, kept)
+    recipients = [problems[k] for k in kept]
+    after = {"own": reader.think(recipients, batch_size=batch_size)}
+    for arm, vectors in values.items():
+        edit = [Intervention(Address(INPUT), targets, replace_with(torch.stack(vectors)))]
+        after[arm] = reader.think(recipients, batch_size=batch_size, interventions=edit)
+    return _answers(after, tested.written, kept)
 
 
-def swap_summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of each arm, and agreement with the writer's answers, with grouped 95 % intervals."""
-    out = []
-    for arm, part in found.groupby("arm", sort=False):
-        groups = part["structure"].to_numpy()
+def swap_summary(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy of each arm and its agreement with the writer's answers.
+
+    Args:
+        answers: The table of `swap_text` or `swap_latents`.
+
+    Returns:
+        Columns: arm, correct, correct_ci, agrees, agrees_ci, n. Intervals are 95 %, grouped by problem structure.
+    """
+    rows = []
+    for arm, part in answers.groupby("arm", sort=False):
         row = {"arm": arm}
         for column in ("correct", "agrees"):
-            row |= {
-                column: part[column].mean(),
-                f"{column}_ci": list(grouped_mean_interval(part[column].to_numpy(float), groups)),
-            }
-        out.append(row | {"n": len(part)})
-    return pd.DataFrame(out)
+            share = Estimate.of_mean(part[column].to_numpy(float), part["structure"].to_numpy())
+            row |= {column: share.value, f"{column}_ci": list(share.interval)}
+        rows.append(row | {"n": len(part)})
+    return pd.DataFrame(rows)
 
 
+@dataclass(frozen=True)
 class _Aligned:
-    """Thoughts of both reasoners at the same steps of the same problems."""
+    """Thoughts of both reasoners at the same steps of the same problems.
 
-    def __init__(
-        self,
-        traces: TraceSet,
-        written: TraceSet,
-        table: pd.DataFrame,
-        source: dict[str, Float[Tensor, "rows d"]],
-        target: Float[Tensor, "rows e"],
-    ) -> None:
-        self.traces, self.written, self.table, self.source, self.target = traces, written, table, source, target
+    Attributes:
+        traces: The reader's traces.
+        written: The writer's traces.
+        table: One row for each step at which both think: trace, step, position (in the reader's trace).
+        thought: The writer's states at the step, shape (rows, 2 d_writer).
+        before: The writer's states at the question's end, shape (rows, 2 d_writer).
+        fed: What the reader is fed at the step, shape (rows, d_reader).
+    """
+
+    traces: TraceSet
+    written: TraceSet
+    table: pd.DataFrame
+    thought: Float[Tensor, "rows d"]
+    before: Float[Tensor, "rows d"]
+    fed: Float[Tensor, "rows e"]
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that occur."""
+        return sorted(self.table["step"].unique())
 
 
 def _aligned(reader: Reasoner, writer: Reasoner, problems: Sequence[Problem], batch_size: int) -> _Aligned:
     traces = reader.think(list(problems), batch_size=batch_size)
     written = writer.think(list(problems), batch_size=batch_size)
-    rows, mine, theirs, before = [], [], [], []
-    for k, (own, other) in enumerate(zip(traces, written, strict=True)):
+    rows, read, wrote, before = [], [], [], []
+    for k, (trace, text) in enumerate(zip(traces, written, strict=True)):
         for step in range(1, problems[k].n_steps + 1):
-            target = position(own, thought_of(step, 0, reader.config.thoughts_per_step))
-            source = position(other, thought_of(step, 0, writer.config.thoughts_per_step))
-            start = position(other, "question end")
+            target = position(trace, place_of_step(step, 0, reader.config.thoughts_per_step))
+            source = position(text, place_of_step(step, 0, writer.config.thoughts_per_step))
+            start = position(text, "question end")
             if None in (target, source, start):
                 continue
             rows.append((k, step, target))
-            mine.append((k, target))
-            theirs.append((k, source))
+            read.append((k, target))
+            wrote.append((k, source))
             before.append((k, start))
     if not rows:
-        raise UsageError(f"{writer.name} and {reader.name} share no step at which both think.")
-    # The last block's output: what the thought came to, whether it is fed back or written.
-    last = Address(f"blocks.{writer.model.cfg.n_layers - 1}.hook_out")
-    first = Address("blocks.0.hook_in")
-    both = [states(writer, written, a, np.array(theirs), batch_size=batch_size) for a in (first, last)]
-    start_states = [states(writer, written, a, np.array(before), batch_size=batch_size) for a in (first, last)]
-    given = {"thought": torch.cat(both, dim=1), "before": torch.cat(start_states, dim=1)}
-    fed = states(reader, traces, Address(INPUT), np.array(mine), batch_size=batch_size)
+        raise UsageError(
+            f"expected steps at which both reasoners think, got none of {writer.name} and {reader.name}; "
+            "choose another pair."
+        )
+
+    def written_states(where: list) -> Tensor:
+        # The last block's output too: what the thought came to, whether it is fed back or written.
+        last = Address(f"blocks.{writer.model.cfg.n_layers - 1}.hook_out")
+        both = [states(writer, written, a, np.array(where), batch_size=batch_size) for a in (Address(INPUT), last)]
+        return torch.cat(both, dim=1)
+
     table = pd.DataFrame(rows, columns=["trace", "step", "position"])
-    return _Aligned(traces, written, table, given, fed)
+    fed = states(reader, traces, Address(INPUT), np.array(read), batch_size=batch_size)
+    return _Aligned(traces, written, table, written_states(wrote), written_states(before), fed)
 
 
-def _ridge(x: Float[Tensor, "rows d"], y: Float[Tensor, "rows e"]):  # type: ignore[no-untyped-def]
+def _ridge(x: Float[Tensor, "rows d"], y: Float[Tensor, "rows e"]) -> Callable[[Tensor], Tensor]:
+    """Fit a ridge map on standardised inputs."""
     centre, scale, mean = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6), y.mean(dim=0)
     z = ((x - centre) / scale).double()
     gram = z.T @ z + RIDGE * len(z) * torch.eye(z.shape[1], dtype=torch.float64)
@@ -206,7 +248,7 @@ def _ridge(x: Float[Tensor, "rows d"], y: Float[Tensor, "rows e"]):  # type: ign
     return lambda rows: ((rows - centre) / scale) @ weights + mean
 
 
-def _text(writer: Reasoner, trace) -> str:  # type: ignore[no-untyped-def]
+def _text(writer: Reasoner, trace: Trace) -> str:
     ids = thought_ids(trace)
     return writer.tokenizer.decode(ids).strip() if ids else ""
 
@@ -226,15 +268,11 @@ def _donors(traces: TraceSet, seed: int) -> np.ndarray:
     return cyclic_donors([p.structure for p in problems], [p.n_steps for p in problems], seed)
 
 
-def _told(after: dict[str, TraceSet], written: TraceSet, kept: Sequence[int]) -> pd.DataFrame:
+def _answers(after: dict[str, TraceSet], written: TraceSet, kept: Sequence[int]) -> pd.DataFrame:
     rows = []
     for arm, traces in after.items():
         for k, trace in zip(kept, traces, strict=True):
-            said = (
-                trace.problem.structure,
-                trace.answer,
-                trace.answer == trace.problem.answer,
-                trace.answer == written[k].answer,
-            )
-            rows.append((arm, k, *said))
+            problem = trace.problem
+            right, agrees = trace.answer == problem.answer, trace.answer == written[k].answer
+            rows.append((arm, k, problem.structure, trace.answer, right, agrees))
     return pd.DataFrame(rows, columns=["arm", "trace", "structure", "answer", "correct", "agrees"])

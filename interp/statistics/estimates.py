@@ -44,6 +44,22 @@ class Estimate:
         low, high = grouped_mean_interval(right, groups, **options)
         return cls(float(right.mean()) if len(right) else float("nan"), low, high, len(right))
 
+    @classmethod
+    def of_difference(cls, differences: Rows, groups: Rows, **options: Any) -> Estimate:
+        """Return the mean of differences of shares, which lie between -1 and 1.
+
+        Args:
+            differences: One difference a row, shape (rows,).
+            groups: The group of each row, shape (rows,).
+            **options: Passed to `grouped_mean_interval`.
+
+        Returns:
+            The estimate; all NaN where there are no rows.
+        """
+        share = cls.of_mean((differences + 1) / 2, groups, **options)
+        value = float(differences.mean()) if len(differences) else float("nan")
+        return cls(value, 2 * share.low - 1, 2 * share.high - 1, share.n)
+
     @property
     def interval(self) -> tuple[float, float]:
         """The interval as (low, high)."""
