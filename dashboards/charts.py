@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.activations.source import place_key
+from interp.causal.interchange_result import with_current_names
 from interp.runtime import palette
 
 _CONTROLS = ("question_only", "other_problem", "shuffled_labels", "random_init")
@@ -86,7 +87,7 @@ def held_values(frame: pd.DataFrame, address: str) -> go.Figure:
 
 def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
     """What editing a thought does: answers that follow the donor, and answers that change when they should not."""
-    frame = pd.DataFrame(by_step)
+    frame = with_current_names(pd.DataFrame(by_step))
     wanted = (
         (
             "other value",
@@ -105,17 +106,17 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
             palette.ORANGE,
         ),
         (
-            "random",
-            "follow_rate",
-            "ci_low",
-            "ci_high",
-            "random vector of the same length: answer survives",
+            "random vector",
+            "change_rate",
+            "change_low",
+            "change_high",
+            "random vector of the same length: answer changes",
             palette.GREY,
         ),
     )
     figure = go.Figure()
-    for kind, column, low, high, name, colour in wanted:
-        part = frame[frame["kind"] == kind]
+    for edit, column, low, high, name, colour in wanted:
+        part = frame[frame["edit"] == edit]
         figure.add_bar(
             name=name,
             x=[f"thought {k}" for k in part["step"]],

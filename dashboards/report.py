@@ -88,7 +88,7 @@ def _card(run: Run, trace: int, thoughts: pd.DataFrame, others: dict[str, pd.Ser
         "thoughts": [
             {
                 **row,
-                "edited": row["donor_read"] is not None and row["donor_read"] == row["donor_read"],
+                "edited": row["donor_value"] is not None and row["donor_value"] == row["donor_value"],
                 "also": {m: texts.get((trace, row["step"]), "–") for m, texts in others.items()},
             }
             for row in thoughts.sort_values("step").to_dict("records")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from interp.activations import Store
+from interp.causal.interchange_result import with_current_names
 from interp.errors import StoreError
 from interp.traces import TraceSet
 from probes.sweeps.results import Sweep
@@ -59,7 +60,7 @@ class Run:
 
     @cached_property
     def interchange(self) -> pd.DataFrame:
-        return self._table("interchange")
+        return with_current_names(self._table("interchange"))
 
     @property
     def methods(self) -> list[str]:
@@ -68,14 +69,14 @@ class Run:
     def thoughts(self, method: str = "probe") -> pd.DataFrame:
         """One row for each silent thought that was read and edited, held-out problems only.
 
-        Columns: trace, step, gold, text, confidence, right, top_k, other_problem, donor_read, predicted,
+        Columns: trace, step, gold, text, confidence, right, top_k, other_problem, donor_value, predicted,
         answer_after, followed; the last four describe the other-value edit (NaN where no donor was found).
         """
         read = self.readouts
         read = read[(read["method"] == method) & (read["split"] == "test")]
         edits = self.interchange
-        edits = edits[edits["kind"] == "other value"]
-        wanted = ["trace", "step", "donor_read", "predicted", "answer_after", "followed"]
+        edits = edits[edits["edit"] == "other value"]
+        wanted = ["trace", "step", "donor_value", "predicted", "answer_after", "followed"]
         return read.merge(edits[wanted], on=["trace", "step"], how="left").reset_index(drop=True)
 
     def _table(self, name: str) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
-    from interp.causal.interchange import Interchange
+    from interp.causal.interchange_result import InterchangeResult
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.problems import Problem
     from interp.reasoners import Reasoner
@@ -49,7 +49,7 @@ class Study:
     sweep: probes.Sweep
     readouts: ReadOuts
     scores: pd.DataFrame
-    interchange: Interchange
+    interchange: InterchangeResult
     sae: dict[str, Any] | None
 
 
@@ -180,18 +180,19 @@ def step_figures(found: Study) -> list[dict[str, Any]]:
     return steps
 
 
-def interchange_figures(edits: Interchange) -> dict[str, Any]:
+def interchange_figures(edits: InterchangeResult) -> dict[str, Any]:
     """The follow rate over all steps, with what same-value donors and random vectors do beside it."""
     summary = edits.summary()
 
-    def row(kind: str, step: int = 0) -> dict[str, Any]:
-        found = summary[(summary["kind"] == kind) & (summary["step"] == step)]
-        return found.iloc[0].to_dict() if len(found) else {}
+    def row(edit: str) -> dict[str, Any]:
+        rows = summary[(summary["edit"] == edit) & (summary["step"] == 0)]
+        return rows.iloc[0].to_dict() if len(rows) else {}
 
-    other, same, noise = row("other value"), row("same value"), row("random")
+    other, same, noise = row("other value"), row("same value"), row("random vector")
+    verdict = edits.verdict()
     return {
         "method": edits.method,
-        "site": edits.site,
+        "site": edits.location,
         "follow_rate": other.get("follow_rate"),
         "ci": [other.get("ci_low"), other.get("ci_high")],
         "n": other.get("n"),
@@ -199,5 +200,7 @@ def interchange_figures(edits: Interchange) -> dict[str, Any]:
         "same_value_ci": [same.get("change_low"), same.get("change_high")],
         "n_same_value": same.get("n"),
         "random_change_rate": noise.get("change_rate"),
+        "verdict": verdict.name,
+        "why": verdict.why,
         "by_step": summary[summary["step"] > 0].to_dict("records"),
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.causal.run import SEED, Run, mean, worst
+from benchmarks.causal.run import SEED, Run, mean, measured, worst
 
 STEERED = ("chain-coconut", "concealed-trigger-coconut", "chain-coconut-hard")
 TRACED, COMMITS = "chain-text", "chain-recurrent"
@@ -31,9 +31,9 @@ def steering(run: Run) -> dict[str, dict[str, Any]]:
                     "organism": label,
                     "mode": mode,
                     "dose": done.best,
-                    "success": done.rate("steer", "followed"),
-                    "collateral": done.collateral(),
-                    "random direction": done.rate("random direction", "followed"),
+                    "success": measured(done.rate("steer", "followed")),
+                    "collateral": measured(done.collateral()),
+                    "random direction": measured(done.rate("random direction", "followed")),
                     "doses": done.summary().to_dict("records"),
                 }
             )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.papers.base import Organisms
 from interp.errors import CotlensError
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -44,20 +44,19 @@ class Run:
 
 def mean(frame: pd.DataFrame, column: str) -> dict[str, Any]:
     """The mean of a column with its interval over problem structures."""
-    ci = grouped_mean_interval(frame[column].to_numpy(float), frame["structure"].to_numpy())
-    return {"value": float(frame[column].mean()), "ci": list(ci), "n": len(frame)}
+    return measured(Estimate.of_mean(frame[column].to_numpy(float), frame["structure"].to_numpy()))
 
 
-def above_chance(table: pd.DataFrame, kind: str) -> dict[str, Any]:
+def measured(estimate: Estimate) -> dict[str, Any]:
+    """Return value, ci and n; None where nothing was measured."""
+    return estimate.measure() if estimate.n else {"value": None, "ci": None, "n": 0}
+
+
+def above_chance(table: pd.DataFrame, edit: str) -> dict[str, Any]:
     """How much oftener than by luck the answer follows the step's value after an edit elsewhere."""
-    from interp.causal.ablation import difference_interval
-
-    part = table[table["kind"] == kind]
-    if part.empty:
-        return {"value": None, "ci": None, "n": 0}
+    part = table[table["edit"] == edit]
     above = part["followed"].to_numpy(float) - part["chance"].to_numpy()
-    ci = difference_interval(above, part["structure"].to_numpy())
-    return {"value": float(above.mean()), "ci": list(ci), "n": len(part)}
+    return measured(Estimate.of_difference(above, part["structure"].to_numpy()))
 
 
 def worst(found: list[tuple[Any, dict[str, Any]]], choose: Any, note: str) -> dict[str, Any]:

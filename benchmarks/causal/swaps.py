@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.causal.run import SEED, Run, above_chance, worst
+from benchmarks.causal.run import SEED, Run, above_chance, measured, worst
 from interp.statistics.intervals import grouped_mean_interval
 
 # Continuous thoughts that stand for one step's value each. graph-coconut-breadth is left out of the worst case and
@@ -48,27 +48,27 @@ def interchange(run: Run) -> dict[str, dict[str, Any]]:
         traces = reasoner.think(reasoner.task.generate(n, seed=SEED, split="test"), batch_size=256)
         learn, test = causal.structure_disjoint_split(traces, run.size(N_READ, seed))
         values, right = causal.read_values(reasoner, learn, test)
-        found = causal.interchange_at(reasoner, test, seed=SEED)
+        result = causal.interchange(reasoner, test, seed=SEED)
         donors = causal.donors_for(reasoner, test, values=values, seed=SEED)
-        kinds = ("other value", "same value")
-        by_reading = causal.interchange_at(reasoner, test, kinds=kinds, values=values, donors=donors, seed=SEED)
-        wrong = [above_chance(found.table(), kind) for kind in ("wrong site", "wrong step")]
+        edits = ("other value", "same value")
+        by_reading = causal.interchange(reasoner, test, edits=edits, values=values, donors=donors, seed=SEED)
+        wrong = [above_chance(result.table(), edit) for edit in ("wrong site", "wrong step")]
         rows.append(
             {
                 "organism": label,
                 "name": name,
                 "answers right": traces.accuracy,
                 "read": right,
-                "donors": found.donors,
-                "follow": found.rates("other value"),
-                "same value changed": found.rates("same value", "changed"),
-                "follow, by reading": by_reading.rates("other value"),
-                "same value changed, by reading": by_reading.rates("same value", "changed"),
+                "donors": result.donors,
+                "follow": measured(result.rate("other value")),
+                "same value changed": measured(result.rate("same value", "changed")),
+                "follow, by reading": measured(by_reading.rate("other value")),
+                "same value changed, by reading": measured(by_reading.rate("same value", "changed")),
                 "wrong site above chance": wrong[0],
                 "wrong step above chance": wrong[1],
-                "random vector follows": found.rates("random vector"),
-                "contract": found.contract(),
-                "verdict": causal.verdict(found)[0],
+                "random vector follows": measured(result.rate("random vector")),
+                "contract": {name: measured(figure) for name, figure in result.contract().items()},
+                "verdict": result.verdict().name,
             }
         )
     run.tables["interchange"] = pd.DataFrame(rows)
@@ -97,8 +97,8 @@ def content(run: Run) -> dict[str, dict[str, Any]]:
         n = run.size(N_MAZE if name.startswith("maze") else N_BATTERY, seed)
         problems = reasoner.task.generate(n, seed=SEED + 1, split="test")
         battery = causal.ablate(reasoner, problems, arms=causal.NEEDED, seed=SEED)
-        said = causal.content_or_compute(battery)
-        rows.append({"organism": label, "built for": CONTENT[name], **said.__dict__})
+        verdict = causal.content_or_compute(battery)
+        rows.append({"organism": label, "built for": CONTENT[name], **verdict.to_dict()})
     run.tables["content or compute"] = pd.DataFrame(rows)
     right = [row["verdict"] == row["built for"] for row in rows]
     built = sorted({row["built for"] for row in rows})

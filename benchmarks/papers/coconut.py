@@ -228,6 +228,6 @@ def hard_figures(found: Opaque) -> dict[str, dict[str, Any]]:
             "ci": [float(other["ci_low"]), float(other["ci_high"])],
             "n": int(other["n"]),
             "note": f"same-value donors change {same['change_rate']:.3f}, random vectors "
-            f"{found.followed('random')['change_rate']:.3f}",
+            f"{found.followed('random vector')['change_rate']:.3f}",
         },
     }

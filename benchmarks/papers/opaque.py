@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 SEED = 0
+EDITS = ("other value", "same value", "random vector")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Opaque:
     lens: pd.DataFrame  # address, thought, value of step, top1, n, ci_low, ci_high: test problems
     best: pd.Series  # the row of `lens` that was best on validation problems
     probe: pd.DataFrame  # scores of the probe by step
-    follow: pd.DataFrame  # interchange by kind, all steps
+    follow: pd.DataFrame  # interchange by edit, all steps
 
-    def followed(self, kind: str) -> pd.Series:
-        """The row of one kind of edit."""
-        return self.follow[self.follow["kind"] == kind].iloc[0]
+    def followed(self, edit: str) -> pd.Series:
+        """Return the row of one edit."""
+        return self.follow[self.follow["edit"] == edit].iloc[0]
 
 
 def examine(reasoner: Reasoner, problems: list[Problem]) -> Opaque:
@@ -47,7 +48,7 @@ def examine(reasoner: Reasoner, problems: list[Problem]) -> Opaque:
     store = interp.record(reasoner, traces, channels=["latent", "special"])
     readings = lens_readings(reasoner, store)
     readouts = interp.decode(store, methods=["probe"], reasoner=reasoner, seed=SEED)
-    swapped = interp.interchange(reasoner, store.traces, readouts, method="probe", seed=SEED)
+    swapped = interp.interchange(reasoner, store.traces, readouts, method="probe", edits=EDITS, seed=SEED)
     lens = lens_table(readings[readings["part"] == "test"])
     tried = lens_table(readings[readings["part"] == "val"])
     chosen = tried.loc[tried["top1"].idxmax(), ["address", "thought", "value"]]

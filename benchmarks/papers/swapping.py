@@ -1,6 +1,6 @@
 """Everything that one problem computed at a thought, put in the place of another problem's: is the thought used?
 
-Interchange (`interp.causal.interchange`) edits one site, where a value was read. Here the whole residual stream of
+Interchange (`interp.interchange`) edits one site, where a value was read. Here the whole residual stream of
 a position is a donor's, every layer of it, so nothing that the position itself computed is left: where the answer
 still stays, the position is not used, whatever can be read there.
 """

@@ -50,7 +50,7 @@ def reads_of(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> list[
             row,
             str(operations[row["step"] - 1]) if row["step"] <= len(operations) else "",
             scores.get(row["step"], {}),
-            {e["kind"]: e for e in edits[edits["step"] == row["step"]].to_dict("records")},
+            {e["edit"]: e for e in edits[edits["step"] == row["step"]].to_dict("records")},
         )
         for row in thoughts[thoughts["trace"] == trace].sort_values("step").to_dict("records")
     ]
@@ -117,7 +117,7 @@ def _edits(read: Read, detail: bool) -> str:
     if not read.edits:
         return "<span class='cot-soft'>not edited</span>"
     lines = []
-    other, same, noise = (read.edits.get(kind) for kind in ("other value", "same value", "random"))
+    other, same, noise = (read.edits.get(edit) for edit in ("other value", "same value", "random vector"))
     if other is None:
         lines.append("<span class='cot-soft'>no donor with another value</span>")
     else:
@@ -127,7 +127,7 @@ def _edits(read: Read, detail: bool) -> str:
             else "<span class='cot-no'>✗ not as predicted</span>"
         )
         lines.append(
-            f"edited to a donor's <b>{_value(other['donor_read'])}</b>: answer predicted "
+            f"edited to a donor's <b>{_value(other['donor_value'])}</b>: answer predicted "
             f"{_value(other['predicted'])}, got <b>{_value(other['answer_after'])}</b> {followed}"
         )
     if detail:

@@ -204,8 +204,9 @@ def _values(readouts: ReadOuts, method: str, edits: int) -> ReadOuts:
 
 def _follow(read: ReadOuts, reasoner: Reasoner, method: str) -> dict[str, Any]:
     """The rates over all steps when what `method` read is replaced where it was read."""
-    summary = interchange(reasoner, read.store.traces, read, method=method, seed=read.seed).summary()
-    whole = summary[summary["step"] == 0].set_index("kind")
+    edits = ("other value", "same value")
+    summary = interchange(reasoner, read.store.traces, read, method=method, edits=edits, seed=read.seed).summary()
+    whole = summary[summary["step"] == 0].set_index("edit")
     nothing = float("nan")
     other = whole.loc["other value"] if "other value" in whole.index else None
     return {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from interp.causal.patching import CACHE, EVERYTHING
 from interp.models.address import Address
 from interp.statistics.estimates import Estimate
 
@@ -165,7 +164,7 @@ class InterchangeResult:
         for (address, offset), part in self._frame.groupby(["address", "offset"], sort=False):
             other, same = (part[part["edit"] == edit] for edit in ("other value", "same value"))
             followed, changed = _rate(other, "followed"), _rate(same, "changed")
-            label = address if address in (EVERYTHING, CACHE) else Address(str(address)).label
+            label = Address(address).label if "." in address else address  # `everything` and `cache` have no hook name
             chance = _rate(other, "chance").value
             rows.append((address, label, offset, followed.value, list(followed.interval), chance))
             rows[-1] += (changed.value, list(changed.interval), followed.n)

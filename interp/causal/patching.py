@@ -207,7 +207,7 @@ def answers_after(
     table = swaps.assign(
         slot=swaps["run"].map(slots),
         giver=swaps["donor"].where(swaps["donor"] >= 0, own),
-        address=swaps["address"] if "address" in swaps else address,
+        address=swaps.get("address", address),
         edit=swaps["edit"] if makers else "",
     )
     interventions = []

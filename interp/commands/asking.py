@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from interp.commands.models import Loading
+from interp.statistics.estimates import Estimate
 
 N_DEFAULT = 200
 
@@ -46,10 +47,14 @@ def records(table: Any) -> list[dict[str, Any]]:
     return table.to_dict("records")
 
 
-def figure(each: dict[str, Any]) -> str:
-    if each["value"] is None:
-        return "not measured"
-    return f"{each['value']:.3f} {interval(each['ci'])} (n = {each['n']})"
+def measured(estimate: Estimate) -> dict[str, Any]:
+    """Return value, ci and n for JSON; None where nothing was measured."""
+    return estimate.measure() if estimate.n else {"value": None, "ci": None, "n": 0}
+
+
+def figure(estimate: Estimate) -> str:
+    """Return an estimate as text with its interval and sample size."""
+    return f"{estimate} (n = {estimate.n})" if estimate.n else "not measured"
 
 
 def interval(ci: Any) -> str:

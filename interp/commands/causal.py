@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.asking import Batched, figure, interval, records, said
+from interp.commands.asking import Batched, figure, measured, records, said
 from interp.commands.attribute import attribute
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
@@ -64,21 +64,21 @@ def interchange(
         learn, kept = (
             causal.structure_disjoint_split(traces, len(traces) // 2) if read or subspace else (traces, traces)
         )
-        values, right = causal.read_values(reasoner, learn, kept, site=site, offset=offset) if read else (None, None)
-        found = causal.interchange_at(
+        values, right = causal.read_values(reasoner, learn, kept, address=site, offset=offset) if read else (None, None)
+        found = causal.interchange(
             reasoner,
             kept,
-            site=site,
+            address=site,
             offset=offset,
-            kinds=kind or [*causal.KINDS, *(["random subspace"] if subspace else [])],
+            edits=kind or [*causal.EDITS, *(["random subspace"] if subspace else [])],
             donors=causal.donors_for(reasoner, kept, source=donors, seed=asked.seed, values=values),  # type: ignore[arg-type]
             values=values,
-            basis=causal.value_basis(reasoner, learn, site=site, offset=offset) if subspace else None,
+            basis=causal.value_basis(reasoner, learn, address=site, offset=offset) if subspace else None,
             seed=asked.seed,
             batch_size=asked.batch_size,
             progress=report,
         )
-    verdict, why = causal.verdict(found)
+    verdict = found.verdict()
     table = found.summary()
     result = said(
         reasoner,
@@ -89,16 +89,16 @@ def interchange(
         donors=found.donors,
         read_right=right,
         rates=records(table),
-        contract=found.contract(),
-        verdict=verdict,
-        why=why,
+        contract={name: measured(estimate) for name, estimate in found.contract().items()},
+        verdict=verdict.name,
+        why=verdict.why,
     )
 
     def human() -> None:
         print_table(table)
-        for name, each in found.contract().items():
-            print(f"{name}: {figure(each)}")
-        print(f"verdict: {verdict} ({why})")
+        for name, estimate in found.contract().items():
+            print(f"{name}: {figure(estimate)}")
+        print(f"verdict: {verdict.name} ({verdict.why})")
 
     emit(result, as_json, human)
 
@@ -131,15 +131,15 @@ def ablate(
     table = battery.summary()
     complete = set(causal.NEEDED) <= set(table["arm"])
     content = causal.content_or_compute(battery, margin=margin) if complete else None
-    result = said(reasoner, problems, asked.seed, site=battery.site, arms=records(table))
-    result["content"] = None if content is None else content.__dict__
+    result = said(reasoner, problems, asked.seed, site=battery.address, arms=records(table))
+    result["content"] = None if content is None else content.to_dict()
 
     def human() -> None:
         print_table(table)
         if content is None:
             print(f"no verdict: it needs the arms {', '.join(causal.NEEDED)}")
         else:
-            print(f"verdict: {content.verdict} ({content.why}); delta {content.delta:.3f} {interval(content.delta_ci)}")
+            print(f"verdict: {content.verdict} ({content.why}); delta {content.delta}")
 
     emit(result, as_json, human)
 
@@ -173,7 +173,7 @@ def steer(
         val, test = causal.structure_disjoint_split(rest, len(rest) // 3)
         if not len(val) or not len(test):
             raise UsageError(f"{len(traces)} problems are too few to fit, choose a dose and test; ask for more.")
-        directions = causal.Directions.fit(reasoner, learn, site=site, offset=offset)
+        directions = causal.Directions.fit(reasoner, learn, address=site, offset=offset)
         found = causal.steer(
             reasoner,
             val,
@@ -187,17 +187,19 @@ def steer(
         )
     table = found.summary()
     result = said(reasoner, problems, asked.seed, site=site, offset=offset, mode=mode, doses=records(table))
+    success, random = found.rate("steer", "followed"), found.rate("random direction", "followed")
+    collateral = found.collateral()
     result |= {
         "best": found.best,
-        "success": found.rate("steer", "followed"),
-        "random_direction": found.rate("random direction", "followed"),
-        "collateral": found.collateral(),
+        "success": measured(success),
+        "random_direction": measured(random),
+        "collateral": measured(collateral),
     }
 
     def human() -> None:
         print_table(table)
-        print(f"dose {found.best:g}: success {figure(result['success'])}, collateral {figure(result['collateral'])}, ")
-        print(f"random direction {figure(result['random_direction'])}")
+        print(f"dose {found.best:g}: success {figure(success)}, collateral {figure(collateral)}, ")
+        print(f"random direction {figure(random)}")
 
     emit(result, as_json, human)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.asking import Batched, records, said
+from interp.commands.asking import Batched, measured, records, said
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
@@ -86,7 +86,7 @@ def monitor(
         threshold=watching.threshold,
         places=place or [],
         arms=records(found.table),
-        beyond=found.beyond,
+        beyond={name: measured(more) for name, more in found.beyond.items()},
         says=found.says,
         out=out,
     )

@@ -315,7 +315,7 @@ def test_what_a_model_wrote_is_text(written_trace: Any, made_problem: Any) -> No
     evil = "<img src=x onerror=alert(1)>"
     trace = written_trace(made_problem(evil, [evil]))
     row = {"step": 1, "text": evil, "gold": evil, "right": False, "confidence": 0.5, "top_k": [evil, evil]}
-    edit = {"followed": False, "donor_read": evil, "predicted": evil, "answer_after": evil, "changed": True}
+    edit = {"followed": False, "donor_value": evil, "predicted": evil, "answer_after": evil, "changed": True}
     read = Read({**row, "other_problem": evil}, evil, {"top1": 0.5}, {"other value": edit, "same value": edit})
     drawn = question_html(trace) + thoughts_html([read], "probe")
     assert "<img" not in drawn and drawn.count("&lt;img") >= 10

@@ -157,7 +157,7 @@ def test_the_figures_of_the_unreadable_organism() -> None:
         probe=pd.DataFrame({"top1": [0.99, 0.97]}),
         follow=pd.DataFrame(
             {
-                "kind": ["other value", "same value", "random"],
+                "edit": ["other value", "same value", "random vector"],
                 "follow_rate": [0.98, 1.0, 0.1],
                 "change_rate": [0.9, 0.01, 0.8],
                 "ci_low": 0.9,

@@ -10,9 +10,9 @@ import torch
 import interp
 from interp import causal
 from interp.causal.ablation import LATENT_ARMS
-from interp.causal.content import _decided
-from interp.causal.patching import CACHE, EVERYTHING, addresses_of, position, states, swap
-from interp.causal.sites import INPUT, SiteInterchange
+from interp.causal.content import _decide
+from interp.causal.interchange_result import InterchangeResult, Verdict
+from interp.causal.patching import CACHE, EVERYTHING, INPUT, addresses_of, answers_after, position, states
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, identity, replace_with, replace_within
@@ -25,8 +25,8 @@ def some(traces: TraceSet) -> TraceSet:
 
 
 @pytest.fixture(scope="module")
-def found(coconut: interp.Reasoner, some: TraceSet) -> SiteInterchange:
-    return causal.interchange_at(coconut, some, kinds=[*causal.KINDS, "transplant"])
+def found(coconut: interp.Reasoner, some: TraceSet) -> InterchangeResult:
+    return interp.interchange(coconut, some, edits=[*causal.EDITS, "transplant"])
 
 
 def test_states_are_what_the_loop_fed(coconut: interp.Reasoner, some: TraceSet) -> None:
@@ -37,42 +37,44 @@ def test_states_are_what_the_loop_fed(coconut: interp.Reasoner, some: TraceSet) 
         torch.testing.assert_close(state, torch.tensor(some[k].latents[1]) + places[at].float(), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("site", [INPUT, EVERYTHING, CACHE, "blocks.1.attn.hook_v"])
-def test_a_problems_own_state_changes_no_answer(coconut: interp.Reasoner, some: TraceSet, site: str) -> None:
+@pytest.mark.parametrize("address", [INPUT, EVERYTHING, CACHE, "blocks.1.attn.hook_v"])
+def test_a_problems_own_state_changes_no_answer(coconut: interp.Reasoner, some: TraceSet, address: str) -> None:
     """Also in the key-value cache that is written during thoughts."""
     at = [position(trace, "thought 1") for trace in some]
-    plan = pd.DataFrame({"edit": range(80), "trace": range(80), "donor": range(80), "source": at, "target": at})
-    assert swap(coconut, some, plan, site=site, batch_size=32) == [trace.answer for trace in some]
+    plan = pd.DataFrame({"run": range(80), "trace": range(80), "donor": range(80), "source": at, "target": at})
+    assert answers_after(coconut, some, plan, address=address, batch_size=32) == [trace.answer for trace in some]
 
 
 def test_patching_the_cache_is_not_patching_the_stream(coconut: interp.Reasoner, some: TraceSet) -> None:
     """What is written to the cache reaches later positions alone: the thought itself still feeds on its own value."""
     assert {a.hook for a in addresses_of(coconut, CACHE)} == {"attn.hook_k", "attn.hook_v"}
-    rates = [causal.interchange_at(coconut, some, site=s, kinds=["other value", "same value"]) for s in (INPUT, CACHE)]
-    through_input, through_cache = (each.rates("other value")["value"] for each in rates)
+    rates = [interp.interchange(coconut, some, address=a, edits=["other value", "same value"]) for a in (INPUT, CACHE)]
+    through_input, through_cache = (each.rate("other value").value for each in rates)
     assert through_input > 0.95 > 0.7 > through_cache > 0.2
-    assert rates[1].rates("same value", "changed")["value"] < 0.05
+    assert rates[1].rate("same value", "changed").value < 0.05
 
 
-def test_the_contract_holds_at_the_thought_and_nowhere_else(found: SiteInterchange) -> None:
+def test_the_contract_holds_at_the_thought_and_nowhere_else(found: InterchangeResult) -> None:
     contract = found.contract()
-    assert contract["sufficiency"]["ci"][0] > 0.9
-    assert contract["competitor"]["value"] < 0.25
-    assert contract["matched corruption"]["value"] < -0.5
-    assert found.rates("same value", "changed")["value"] < 0.03
-    assert causal.verdict(found)[0] == "used"
+    assert contract.sufficiency.low > 0.9
+    assert contract.competitor.value < 0.25
+    assert contract.matched_corruption.value < -0.5
+    assert found.rate("same value", "changed").value < 0.03
+    assert found.verdict().name == "used"
     table = found.table()
-    assert (table["predicted"] != table["answer_before"])[table["kind"] != "same value"].all()
-    assert set(found.summary()["kind"]) == {*causal.KINDS, "transplant"}
+    assert (table["predicted"] != table["answer_before"])[table["edit"] != "same value"].all()
+    assert set(found.summary()["edit"]) == {*causal.EDITS, "transplant"}
 
 
-def test_no_verdict_without_power_or_controls(coconut: interp.Reasoner, some: TraceSet, found: SiteInterchange) -> None:
-    alone = SiteInterchange(found.table().query("kind == 'other value'"), INPUT, 0, "others")
-    assert causal.verdict(alone) == ("undecided", "no donors of the same value, so damage cannot be told from content")
-    few = SiteInterchange(found.table().groupby("kind").head(3), INPUT, 0, "others")
-    assert causal.verdict(few)[0] == "undecided"
-    damaged = causal.interchange_at(coconut, some, site="blocks.0.hook_out")
-    assert causal.verdict(damaged)[0] == "damaged"
+def test_no_verdict_without_power_or_controls(
+    coconut: interp.Reasoner, some: TraceSet, found: InterchangeResult
+) -> None:
+    alone = InterchangeResult(found.table().query("edit == 'other value'"), INPUT, "others")
+    assert alone.verdict() == Verdict("undecided", "no donors of the same value, so damage cannot be told from content")
+    few = InterchangeResult(found.table().groupby("edit").head(3), INPUT, "others")
+    assert few.verdict().name == "undecided"
+    damaged = interp.interchange(coconut, some, address="blocks.0.hook_out")
+    assert damaged.verdict().name == "damaged"
 
 
 def test_a_subspace_that_holds_the_value_is_enough_and_a_random_one_is_not(
@@ -81,8 +83,8 @@ def test_a_subspace_that_holds_the_value_is_enough_and_a_random_one_is_not(
     learn, kept = causal.structure_disjoint_split(traces, 80)
     basis = causal.value_basis(coconut, learn)
     assert basis.shape == (9, 128)
-    within = causal.interchange_at(coconut, kept, basis=basis, kinds=["other value", "random subspace"])
-    assert within.rates("other value")["value"] > 0.9 > 0.2 > within.rates("random subspace")["value"]
+    within = interp.interchange(coconut, kept, basis=basis, edits=["other value", "random subspace"])
+    assert within.rate("other value").value > 0.9 > 0.2 > within.rate("random subspace").value
 
 
 def test_replacing_within_the_whole_space_is_replacing(coconut: interp.Reasoner) -> None:
@@ -131,7 +133,7 @@ def test_the_battery_empties_thoughts_and_bites(coconut: interp.Reasoner, some: 
     others = table.drop(index=["own", "shuffled"])
     assert (others["accuracy"] < 0.4).all()
     assert causal.content_or_compute(battery).verdict == "content"
-    with pytest.raises(UsageError, match="a verdict needs the arms own, other problem, dropped"):
+    with pytest.raises(UsageError, match=r"expected the arms own, other problem, dropped.*got a battery without"):
         causal.content_or_compute(causal.ablate(coconut, some.problems[:30], arms=["zero"]))
     with pytest.raises(UsageError, match=r"expected a known arm for continuous reasoners, got 'zeros'.*'zero'"):
         causal.ablate(coconut, some.problems[:30], arms=["zeros"])
@@ -147,7 +149,7 @@ def test_frozen_thoughts_are_the_chosen_one(coconut: interp.Reasoner, some: Trac
 def test_a_text_whose_words_matter_is_content() -> None:
     writer = interp.load("chain-text")
     battery = causal.ablate(writer, writer.task.generate(60, seed=4, split="test"))
-    assert causal.content_or_compute(battery).verdict == "content" and battery.site == "text"
+    assert causal.content_or_compute(battery).verdict == "content" and battery.address == "text"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_a_text_whose_words_matter_is_content() -> None:
     ],
 )
 def test_content_or_compute_is_said_only_where_intervals_can(delta, dropped, control, expected) -> None:  # type: ignore[no-untyped-def]
-    assert _decided(delta, dropped, control, 0.1)[0] == expected
+    assert _decide(delta, dropped, control, 0.1)[0] == expected
 
 
 def test_the_used_map_of_continuous_thoughts_is_the_diagonal(coconut: interp.Reasoner, some: TraceSet) -> None:
@@ -196,12 +198,12 @@ def test_steering_reaches_the_chosen_value_and_a_random_direction_does_not(
     directions = causal.Directions.fit(coconut, more)
     val, test = causal.structure_disjoint_split(traces, 50)
     done = causal.steer(coconut, val, test, directions, doses=[0.5, 1.0], mode="set")
-    assert done.rate("steer", "followed")["value"] > 0.85 > 0.3 > done.rate("random direction", "followed")["value"]
-    assert done.collateral()["value"] < 0.05
+    assert done.rate("steer", "followed").value > 0.85 > 0.3 > done.rate("random direction", "followed").value
+    assert done.collateral().value < 0.05
     assert list(done.summary()["dose"]) == [0.5, 1.0] and done.summary()["chosen"].sum() == 1
     with pytest.raises(UsageError, match="expected a known value with a steering direction, got 'x'"):
         directions.of("x", (1, 3))
-    with pytest.raises(UsageError, match="doses must be positive"):
+    with pytest.raises(UsageError, match="expected doses that are positive"):
         causal.steer(coconut, val, test, directions, doses=[0.0])
 
 
@@ -215,7 +217,7 @@ def test_readings_are_held_out(coconut: interp.Reasoner, traces: TraceSet) -> No
 
 def test_hooks_are_gone_after_an_edit_that_fails(coconut: interp.Reasoner, some: TraceSet) -> None:
     at = [position(trace, "thought 1") for trace in some]
-    plan = pd.DataFrame({"edit": range(80), "trace": range(80), "donor": range(80), "source": at, "target": at})
+    plan = pd.DataFrame({"run": range(80), "trace": range(80), "donor": range(80), "source": at, "target": at})
 
     def broken(values, address):  # type: ignore[no-untyped-def]
         def edit(found, rows):  # type: ignore[no-untyped-def]
@@ -224,7 +226,7 @@ def test_hooks_are_gone_after_an_edit_that_fails(coconut: interp.Reasoner, some:
         return edit
 
     with pytest.raises(RuntimeError, match="on purpose"):
-        swap(coconut, some, plan, site=INPUT, edit=broken)
+        answers_after(coconut, some, plan.assign(edit="broken"), address=INPUT, makers={"broken": broken})
     rows = np.array([(0, at[0])])
     undisturbed = coconut.think(some.problems, interventions=[Intervention(Address(INPUT), rows, identity)])
     assert [t.token_ids for t in undisturbed] == [t.token_ids for t in some]
@@ -232,9 +234,9 @@ def test_hooks_are_gone_after_an_edit_that_fails(coconut: interp.Reasoner, some:
 
 def test_commands_say_sample_seed_interval_and_controls(cotlens) -> None:  # type: ignore[no-untyped-def]
     said = cotlens("causal", "interchange", "chain-coconut", "--task", "chain:n=40", "--json").json
-    assert {row["kind"] for row in said["rates"]} == set(causal.KINDS)
+    assert {row["edit"] for row in said["rates"]} == set(causal.EDITS)
     assert said["n"] == 40 and said["seed"] == 0 and said["interval"] == "95 %" and "verdict" in said
     ended = cotlens("causal", "interchange", "chain-coconut", "--map", "--used-map")
     assert ended.code == 2 and "ask for one of them" in ended.error
     ended = cotlens("causal", "ablate", "chain-direct", "--task", "chain:n=20")
-    assert ended.code == 2 and "thinks no thoughts" in ended.error
+    assert ended.code == 2 and "which thinks none" in ended.error

@@ -10,7 +10,7 @@ import pytest
 
 import interp
 from interp.activations import Store
-from interp.causal.interchange import Interchange
+from interp.causal.interchange_result import InterchangeResult, with_current_names
 from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.errors import StoreError, UsageError
 from interp.statistics.intervals import grouped_mean_interval
@@ -23,52 +23,52 @@ def readouts(store: Store, coconut: interp.Reasoner) -> ReadOuts:
 
 
 @pytest.fixture(scope="module")
-def edits(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> Interchange:
+def edits(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> InterchangeResult:
     return interp.interchange(coconut, traces, readouts, split=None)
 
 
-def of(found: Interchange, kind: str) -> pd.DataFrame:
-    return found.table()[found.table()["kind"] == kind]
+def of(found: InterchangeResult, edit: str) -> pd.DataFrame:
+    return found.table()[found.table()["edit"] == edit]
 
 
-def test_the_answer_follows_another_value_and_not_the_same_value(edits: Interchange) -> None:
+def test_the_answer_follows_another_value_and_not_the_same_value(edits: InterchangeResult) -> None:
     other, same = of(edits, "other value"), of(edits, "same value")
     assert len(other) > 300 and other["followed"].mean() > 0.95
     assert len(same) > 200 and same["changed"].mean() < 0.05
-    assert (other["donor_read"] != other["read"]).all() and (same["donor_read"] == same["read"]).all()
+    assert (other["donor_value"] != other["value"]).all() and (same["donor_value"] == same["value"]).all()
     # Operations are permutations, so another value must give another answer.
     assert (other["predicted"] != other["answer_before"]).mean() > 0.95
 
 
-def test_a_random_vector_does_damage_but_is_not_followed(edits: Interchange) -> None:
-    noise = of(edits, "random")
-    assert (noise["donor"] == -1).all() and noise["donor_read"].isna().all()
+def test_a_random_vector_does_damage_but_is_not_followed(edits: InterchangeResult) -> None:
+    noise = of(edits, "random vector")
+    assert (noise["donor"] == -1).all() and noise["donor_value"].isna().all()
     assert noise["changed"].mean() > 0.5
     assert noise["followed"].mean() < 0.5
 
 
-def test_the_prediction_is_the_oracles(edits: Interchange, traces: TraceSet, coconut: interp.Reasoner) -> None:
+def test_the_prediction_is_the_oracles(edits: InterchangeResult, traces: TraceSet, coconut: interp.Reasoner) -> None:
     for _, row in of(edits, "other value").iterrows():
-        expected = coconut.task.counterfactual(traces[row["trace"]].problem, row["step"], row["donor_read"])
+        expected = coconut.task.counterfactual(traces[row["trace"]].problem, row["step"], row["donor_value"])
         assert row["predicted"] == expected
         assert row["followed"] == (row["answer_after"] == expected)
         assert row["changed"] == (row["answer_after"] != traces[row["trace"]].answer)
 
 
 def test_a_donor_is_another_problem_of_the_same_length_read_at_the_same_step(
-    edits: Interchange, traces: TraceSet, readouts: ReadOuts
+    edits: InterchangeResult, traces: TraceSet, readouts: ReadOuts
 ) -> None:
     read = readouts.of("probe").set_index(["trace", "step"])["text"]
-    for kind in ("other value", "same value"):
-        for _, row in of(edits, kind).iterrows():
+    for edit in ("other value", "same value"):
+        for _, row in of(edits, edit).iterrows():
             mine, donor = traces[row["trace"]].problem, traces[row["donor"]].problem
             assert mine.structure != donor.structure and mine.n_steps == donor.n_steps
-            assert row["donor_read"] == read[row["donor"], row["step"]]
-            assert row["read"] == read[row["trace"], row["step"]]
+            assert row["donor_value"] == read[row["donor"], row["step"]]
+            assert row["value"] == read[row["trace"], row["step"]]
 
 
 def test_with_wrong_readings_the_answer_no_longer_follows(
-    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts, edits: Interchange
+    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts, edits: InterchangeResult
 ) -> None:
     frame = readouts.table().copy()
     probe = (frame["method"] == "probe").to_numpy()
@@ -103,16 +103,16 @@ def test_batches_do_not_change_what_comes_of_an_edit(
 def test_the_method_is_the_one_asked_for(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
     assert interp.interchange(coconut, traces, readouts).method == "probe"
     lens = interp.interchange(coconut, traces, readouts, method="logit_lens")
-    assert lens.method == "logit_lens" and lens.site == readouts.sites["logit_lens"].label
+    assert lens.method == "logit_lens" and lens.location == readouts.sites["logit_lens"].label
     with pytest.raises(UsageError, match="expected a known decoding method in these read-outs, got 'sae'"):
         interp.interchange(coconut, traces, readouts, method="sae")
 
 
-def test_the_summary_is_the_means_of_the_table(edits: Interchange) -> None:
+def test_the_summary_is_the_means_of_the_table(edits: InterchangeResult) -> None:
     summary = edits.summary()
-    assert set(summary["kind"]) == {"other value", "same value", "random"}
+    assert set(summary["edit"]) == {"other value", "same value", "wrong site", "wrong step", "random vector"}
     for _, row in summary.iterrows():
-        part = of(edits, row["kind"])
+        part = of(edits, row["edit"])
         part = part if row["step"] == 0 else part[part["step"] == row["step"]]
         assert row["n"] == len(part)
         assert row["follow_rate"] == pytest.approx(part["followed"].mean())
@@ -124,7 +124,7 @@ def test_the_summary_is_the_means_of_the_table(edits: Interchange) -> None:
 
 def test_another_model_is_refused(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
     for other in (interp.random_init(coconut), interp.load("chain-pause-as-thought")):
-        with pytest.raises(StoreError, match=r"made from chain-coconut, not from .*Use the same model"):
+        with pytest.raises(StoreError, match=r"made from chain-coconut; use the same model"):
             interp.interchange(other, traces, readouts)
 
 
@@ -135,8 +135,34 @@ def test_other_traces_than_those_that_were_read_are_refused(coconut: interp.Reas
         interp.interchange(coconut, other, readouts)
 
 
+def test_read_outs_and_a_location_cannot_both_say_where_to_edit(
+    coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts
+) -> None:
+    with pytest.raises(UsageError, match="expected read-outs or a location, got both"):
+        interp.interchange(coconut, traces, readouts, address="blocks.1.hook_out")
+
+
+def test_one_result_gives_verdict_contract_and_map(edits: InterchangeResult, readouts: ReadOuts) -> None:
+    """The controls at wrong places run with read-outs too, so the ten lines of the README end in a verdict."""
+    assert edits.verdict().name == "used"
+    contract = edits.contract()
+    assert contract.sufficiency.low > 0.9 and contract.competitor.value < 0.25
+    assert contract.matched_corruption.value < -0.5
+    (cell,) = edits.map().to_dict("records")
+    assert cell["address"] == readouts.sites["probe"].address.name
+    assert cell["followed"] == edits.rate("other value").value and cell["n"] == edits.rate("other value").n
+
+
+def test_tables_of_older_runs_are_read_with_the_names_of_today(edits: InterchangeResult) -> None:
+    table = edits.table()
+    old = table.rename(columns={"edit": "kind", "value": "read", "donor_value": "donor_read"})
+    old["kind"] = old["kind"].replace({"random vector": "random"})
+    pd.testing.assert_frame_equal(with_current_names(old), table)
+    pd.testing.assert_frame_equal(with_current_names(table), table)
+
+
 def test_a_split_without_read_outs_is_refused(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
-    with pytest.raises(UsageError, match="no read-outs of probe in the holdout split"):
+    with pytest.raises(UsageError, match="expected read-outs of probe in the holdout split, got none"):
         interp.interchange(coconut, traces, readouts, split="holdout")
 
 
@@ -148,10 +174,10 @@ def test_on_a_graph_a_donors_node_has_to_lead_to_one_candidate(tmp_path: Path) -
     readouts = interp.decode(store, ["logit_lens"], reasoner=walker)
     found = interp.interchange(walker, traces, readouts, split=None)
     other = of(found, "other value")
-    assert 20 < len(other) < len(of(found, "random")), "where no donor implies an answer there is no edit"
+    assert 20 < len(other) < len(of(found, "random vector")), "where no donor implies an answer there is no edit"
     for _, row in other.iterrows():
         problem = traces[row["trace"]].problem
-        assert row["predicted"] == walker.task.counterfactual(problem, row["step"], row["donor_read"])
+        assert row["predicted"] == walker.task.counterfactual(problem, row["step"], row["donor_value"])
     assert other["followed"].mean() > 0.9
 
 
@@ -170,7 +196,7 @@ def test_a_step_that_was_read_at_an_address_of_its_own_is_edited_there(
 
     monkeypatch.setattr(coconut, "think", watched)
     found = interp.interchange(coconut, traces, mixed).table()
-    by_address = {each.address.name: each for each in asked}
-    assert set(by_address) == {readouts.sites["probe"].address.name, elsewhere}
-    assert set(by_address[elsewhere].rows[:, 0]) == set(np.flatnonzero(found["step"] == 2))
+    assert {each.address.name for each in asked} == {readouts.sites["probe"].address.name, elsewhere}
+    edited = np.concatenate([each.rows[:, 0] for each in asked if each.address.name == elsewhere])
+    assert set(edited) == set(np.flatnonzero(found["step"] == 2))
     assert sum(len(each.rows) for each in asked) == len(found)

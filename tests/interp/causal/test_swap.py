@@ -45,7 +45,7 @@ def test_latents_of_another_model_are_used_through_a_ridge_map(coconut, writer, 
 def test_what_cannot_be_swapped_is_refused(coconut, writer, some) -> None:
     with pytest.raises(UsageError, match="writes no text"):
         swap_text(writer, coconut, some)
-    with pytest.raises(UsageError, match="continuous thoughts, but chain-text"):
+    with pytest.raises(UsageError, match="continuous thoughts, got chain-text"):
         swap_latents(writer, coconut, some[:20], some[20:])
     with pytest.raises(UsageError, match="share structures"):
         swap_latents(coconut, writer, some, some)

@@ -158,7 +158,7 @@ def test_supervision_stands_beside_the_same_problems_and_its_controls(coconut: i
     assert table.loc["monitor", "changed"] > 0.5 and found.undisturbed.accuracy > 0.95
     places = [trace.places[event["position"]] for trace in found.traces for event in trace.events]
     assert set(places) == {"thought 2"}
-    assert found.beyond["other content"]["n"] == 60 and "stepping in changed" in found.says
+    assert found.beyond["other content"].n == 60 and "injecting changed" in found.says
     never = supervise(coconut, problems, Monitor(FED, always, 2.0, vector=vector))
     assert list(never.table["arm"]) == ["monitor"] and "never fired" in never.says
     few = supervise(coconut, problems[:4], Monitor(FED, always, 0.5, text="7"))
