@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -189,7 +189,7 @@ def pairs(
         recipients = _by_problem(traces, donors, usable, only_right, rng)
     else:
         recipients = _by_place(traces, donors, usable, only_right, read_at)
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for k, step, candidates in recipients:
         trace, own = traces[k], values[k][step - 1]
         if not own or (steps is not None and step not in steps):

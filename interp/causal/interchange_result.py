@@ -166,8 +166,8 @@ class InterchangeResult:
             followed, changed = _rate(other, "followed"), _rate(same, "changed")
             label = Address(address).label if "." in address else address  # `everything` and `cache` have no hook name
             chance = _rate(other, "chance").value
-            rows.append((address, label, offset, followed.value, list(followed.interval), chance))
-            rows[-1] += (changed.value, list(changed.interval), followed.n)
+            follow = (followed.value, list(followed.interval), chance)
+            rows.append((address, label, offset, *follow, changed.value, list(changed.interval), followed.n))
         return pd.DataFrame(rows, columns=MAP_COLUMNS)
 
 
