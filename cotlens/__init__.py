@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from interp.activations.store import Store
     from interp.causal.ablation import ablate
     from interp.causal.evaluation import evaluate
-    from interp.causal.interchange import interchange
+    from interp.causal.interchanges import interchange
     from interp.causal.steering import steer
     from interp.decoders.evaluation.read_outs import ReadOuts, decode
     from interp.errors import CotlensError
@@ -113,7 +113,7 @@ _HOMES = {
     "decode": "interp.decoders.evaluation.read_outs",
     "evaluate": "interp.causal.evaluation",
     "faithfulness": "cotlens.functions",
-    "interchange": "interp.causal.interchange",
+    "interchange": "interp.causal.interchanges",
     "load": "interp.loading.load",
     "load_probe": "probes.estimators.saved",
     "open_store": "cotlens.functions",
