@@ -1,4 +1,4 @@
-"""One picture of what a unit of work costs as the whole grows: flat lines are what is hoped for."""
+"""Plot the cost of a unit of work as the whole grows; flat lines are good."""
 
 from __future__ import annotations
 
@@ -18,28 +18,36 @@ _MARKS = (palette.BLACK, palette.BLUE, palette.VERMILLION, palette.GREEN, palett
 
 
 def relative_spread(cost: pd.Series) -> float:
-    """The dearest less the cheapest, over the median."""
+    """Return the largest minus the smallest cost, over the median."""
     return float((cost.max() - cost.min()) / cost.median())
 
 
-def figure(grown: pd.DataFrame, size: str, parts: Sequence[str], title: str, *, logarithmic: bool = False) -> go.Figure:
-    """Each part's cost over `size`; a part named `X, PEER` is what a peer takes for X, dotted in X's colour."""
+def figure(table: pd.DataFrame, size: str, parts: Sequence[str], title: str, *, logarithmic: bool = False) -> go.Figure:
+    """Return the plot of each part's cost over size.
+
+    Args:
+        table: One row a size, one column a part.
+        size: Column of the size.
+        parts: Columns to plot. A part named `X, PEER` is a peer's cost of X; it is dotted, in X's colour.
+        title: Title of the plot.
+        logarithmic: Whether the cost axis is logarithmic.
+    """
     import plotly.graph_objects as go
 
-    made = go.Figure()
+    plot = go.Figure()
     ours = [part for part in parts if "," not in part]
     colors = dict(zip(ours, _MARKS, strict=False))
     for part in parts:
         line = {"color": colors[part.partition(",")[0]], "dash": "solid" if part in ours else "dot"}
-        made.add_scatter(x=grown[size].tolist(), y=grown[part].tolist(), name=part, mode="lines+markers", line=line)
-    ticks = grown[size].tolist()
-    made.update_xaxes(type="log", title=size, tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
-    made.update_yaxes(title="microseconds for each", rangemode="tozero")
+        plot.add_scatter(x=table[size].tolist(), y=table[part].tolist(), name=part, mode="lines+markers", line=line)
+    ticks = table[size].tolist()
+    plot.update_xaxes(type="log", title=size, tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
+    plot.update_yaxes(title="microseconds for each", rangemode="tozero")
     if logarithmic:
-        made.update_yaxes(type="log", dtick=1, minor={"ticks": "outside", "dtick": "D1"})
-    return made.update_layout(title=title, template="plotly_white", height=430, width=860)
+        plot.update_yaxes(type="log", dtick=1, minor={"ticks": "outside", "dtick": "D1"})
+    return plot.update_layout(title=title, template="plotly_white", height=430, width=860)
 
 
-def keep(made: go.Figure, out: Path) -> None:
-    """The figure as one HTML file that needs no network."""
-    commit(out, made.to_html(include_plotlyjs=True).encode())
+def keep(plot: go.Figure, out: Path) -> None:
+    """Write the plot as one HTML file that needs no network."""
+    commit(out, plot.to_html(include_plotlyjs=True).encode())

@@ -1,4 +1,4 @@
-"""`cotlens bench capture`: what recording costs beside a bare forward pass, other libraries, and a Coconut loop."""
+"""`cotlens bench capture`: the cost of recording compared with a bare forward pass, other libraries and a Coconut loop."""
 
 from __future__ import annotations
 
@@ -23,14 +23,22 @@ from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.measures import report
 from interp.runtime.console import Bars, jsonable
 
-# What is freed goes back to the system at once, or the holes in glibc's heap would be measured.
-_GIVEN_BACK = MappingProxyType({"MALLOC_MMAP_THRESHOLD_": str(2**17)})
+# Freed memory returns to the system at once; otherwise the holes in glibc's heap would be measured.
+_RETURN_MEMORY = MappingProxyType({"MALLOC_MMAP_THRESHOLD_": str(2**17)})
 
 
 def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Take every measure of the group `capture`; `repetitions` rounds of the large batch, ten times that of the small."""
+    """Take every measure of the group `capture`.
+
+    Args:
+        repetitions: Rounds of the large batch; the small batch gets ten times as many.
+        bars: Progress bars.
+
+    Returns:
+        The kept result, as `cotlens bench --json` prints it.
+    """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two threads on a shared machine measure the other processes
+    torch.set_num_threads(1)  # with two threads, other processes on a shared machine would be measured too
     try:
         return _bench(repetitions, bars)
     finally:
@@ -39,53 +47,53 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
 
 def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
     small = SmallModel()
-    taken: dict[str, dict[str, Any]] = {}
+    measures: dict[str, dict[str, Any]] = {}
     seconds: dict[str, dict[str, float]] = {}
     with bars.stage("all layers, B32 x T128"):
-        found, why_not = side_by_side(small, LARGE, repetitions, store=True)
-        seconds["B32xT128"] = {name: statistics.median(each) for name, each in found.items()}
+        times, failures = side_by_side(small, LARGE, repetitions, store=True)
+        seconds["B32xT128"] = {name: statistics.median(rounds) for name, rounds in times.items()}
     bare = {"peer": "transformers, bare forward pass", "peer_version": version("transformers")}
-    taken["capture.memory_over_bare"] = ratio(found, "ours", "bare") | bare
-    taken["capture.disk_over_bare"] = batch_to_disk(found) | bare
+    measures["capture.memory_over_bare"] = ratio(times, "ours", "bare") | bare
+    measures["capture.disk_over_bare"] = batch_to_disk(times) | bare
     lens = {"peer": "transformer-lens run_with_cache", "peer_version": version("transformer-lens")}
-    taken["capture.transformer_lens_ratio"] = ratio(found, "TransformerLens run_with_cache", "ours") | lens
+    measures["capture.transformer_lens_ratio"] = ratio(times, "TransformerLens run_with_cache", "ours") | lens
     with bars.stage("all layers, B1 x T16"):
-        found, _ = side_by_side(small, SMALL, 10 * repetitions, store=False)
-        seconds["B1xT16"] = {name: statistics.median(each) for name, each in found.items()}
-    taken["capture.transformer_lens_ratio_small"] = ratio(found, "TransformerLens run_with_cache", "ours") | lens
-    if "nnsight" in found:
+        times, _ = side_by_side(small, SMALL, 10 * repetitions, store=False)
+        seconds["B1xT16"] = {name: statistics.median(rounds) for name, rounds in times.items()}
+    measures["capture.transformer_lens_ratio_small"] = ratio(times, "TransformerLens run_with_cache", "ours") | lens
+    if "nnsight" in times:
         versioned = {"peer": "nnsight", "peer_version": version("nnsight")}
-        taken["capture.nnsight_ratio_small"] = ratio(found, "nnsight", "ours") | versioned
+        measures["capture.nnsight_ratio_small"] = ratio(times, "nnsight", "ours") | versioned
     else:
-        taken["capture.nnsight_ratio_small"] = {"peer": "nnsight", "note": why_not.get("nnsight", INSTALL)}
+        measures["capture.nnsight_ratio_small"] = {"peer": "nnsight", "note": failures.get("nnsight", INSTALL)}
     cached = {"peer": "transformers with a key-value cache, no capture", "peer_version": version("transformers")}
     for name, batch, rounds in (("b1", 1, 4 * repetitions), ("b32", 32, 3 * repetitions)):
         with bars.stage(f"a Coconut loop, B={batch}"):
-            found = interleaved(loops(small, batch), rounds)
-            seconds[f"loop B={batch}"] = {name: statistics.median(each) for name, each in found.items()}
-        harder = statistics.median(a / b for a, b in zip(found["ours"], found["bare, no unembedding"], strict=True))
-        note = f"16 question tokens, {small.thoughts} thoughts, 1 answer token; over a loop that skips the unembedding {harder:.2f}"
-        taken[f"capture.coconut_loop_{name}"] = ratio(found, "ours", "bare") | cached | {"note": note}
+            times = interleaved(loops(small, batch), rounds)
+            seconds[f"loop B={batch}"] = {name: statistics.median(rounds) for name, rounds in times.items()}
+        without = statistics.median(a / b for a, b in zip(times["ours"], times["bare, no unembedding"], strict=True))
+        note = f"16 question tokens, {small.thoughts} thoughts, 1 answer token; over a loop that skips the unembedding {without:.2f}"
+        measures[f"capture.coconut_loop_{name}"] = ratio(times, "ours", "bare") | cached | {"note": note}
     with bars.stage("peak memory"):
-        taken["capture.peak_memory_ratio"] = _memory()
+        measures["capture.peak_memory_ratio"] = _memory()
     with bars.stage("growth with the length of traces") as progress:
-        grown = grow(progress)
-    keep_figure(grown)
-    growth = {"rows": grown.to_dict("records"), "spread": relative_spread(grown["whole"])}
+        growth_table = grow(progress)
+    keep_figure(growth_table)
+    growth = {"rows": growth_table.to_dict("records"), "spread": relative_spread(growth_table["whole"])}
     return keep(
         "capture",
-        jsonable(report("capture", taken)),
+        jsonable(report("capture", measures)),
         seconds=jsonable(seconds),
-        peers=missing_peers(why_not),
+        peers=missing_peers(failures),
         growth=jsonable(growth),
     )
 
 
 def _memory() -> dict[str, Any]:
-    """Peak memory of a process that captures one batch, less that of one that only infers, over the bytes kept."""
-    peaks = {what: sorted(_measured(what)["peak"] for _ in range(3)) for what in ("bare", "plain", "capture")}
-    kept = _measured("capture")["kept"]
-    heap = _measured("capture", {})["peak"] - _measured("plain", {})["peak"]
+    """Return the peak memory of a process that captures one batch, minus that of one that only infers, over the bytes kept."""
+    peaks = {what: sorted(_measured_memory(what)["peak"] for _ in range(3)) for what in ("bare", "plain", "capture")}
+    kept = _measured_memory("capture")["kept"]
+    heap = _measured_memory("capture", {})["peak"] - _measured_memory("plain", {})["peak"]
     above = {
         what: [(a - b) / kept for a, b in zip(peaks["capture"], peaks[what], strict=True)] for what in ("bare", "plain")
     }
@@ -96,13 +104,13 @@ def _memory() -> dict[str, Any]:
         "unit": "x",
         "peer": "the same model without hooks or unembedding",
         "peer_version": version("transformers"),
-        "note": f"B32xT128, {kept / 2**20:.1f} MiB kept; each in a process of its own; above Hugging Face's own forward "
-        f"pass without unembedding {statistics.median(above['bare']):.2f}; memory freed is given back, as glibc's own heap "
-        f"does not always ({heap / kept:.2f})",
+        "note": f"B32xT128, {kept / 2**20:.1f} MiB kept; each in its own process; above Hugging Face's own forward "
+        f"pass without unembedding {statistics.median(above['bare']):.2f}; freed memory returns to the system (with glibc's "
+        f"default heap: {heap / kept:.2f})",
     }
 
 
-def _measured(what: str, settings: Mapping[str, str] = _GIVEN_BACK) -> dict[str, int]:
+def _measured_memory(what: str, settings: Mapping[str, str] = _RETURN_MEMORY) -> dict[str, int]:
     command = [sys.executable, "-m", "benchmarks.capture.memory", what]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | settings)
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""`cotlens bench capture --device cuda`: the same contest on a GPU, with the small model and one of a size that fills it."""
+"""`cotlens bench capture --device cuda`: the same contest on a GPU, with the small model and one that fills the GPU."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _TRANSFORMERS = {"peer": "transformers", "peer_version": version("transformers")
 
 @dataclass
 class LargeModel(SmallModel):
-    """The shape of Llama 3.2 1B (its configuration on the hub), never trained, in bfloat16, with 1,000 words.
+    """An untrained bfloat16 model of the shape of Llama 3.2 1B (its configuration on the hub), with 1,000 words.
 
-    The words are few for the same reason as the small model's: capture needs no unembedding.
+    The vocabulary is small for the same reason as the small model's: capture needs no unembedding.
     """
 
     shape: ClassVar[dict[str, int]] = {
@@ -41,6 +41,7 @@ class LargeModel(SmallModel):
     kept: ClassVar[torch.dtype] = torch.bfloat16
 
     def fresh(self) -> Any:
+        """Return the bare Hugging Face model."""
         from transformers import LlamaConfig, LlamaForCausalLM
 
         shape: dict[str, Any] = {"vocab_size": WORDS, "max_position_embeddings": POSITIONS, **self.shape}
@@ -50,94 +51,104 @@ class LargeModel(SmallModel):
             return model.to(torch.bfloat16).eval().requires_grad_(False)
 
     def blocks(self, model: Any) -> Any:
+        """Return the blocks of a bare model."""
         return model.model.layers
 
 
 def bench(device: str, repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Take the group `capture` on `device`, but for its growth with length, and the large model beside it."""
+    """Take the group `capture` on a device, without growth, for the small and the large model.
+
+    Args:
+        device: A PyTorch device, such as "cuda".
+        repetitions: Rounds of the large batch.
+        bars: Progress bars.
+
+    Returns:
+        The kept result, as `cotlens bench --json` prints it.
+    """
     small, large = SmallModel(device=device), LargeModel(device=device)
-    taken: dict[str, dict[str, Any]] = {}
-    rows: list[dict[str, Any]] = []
-    why_not: dict[str, str] = {}
+    measures: dict[str, dict[str, Any]] = {}
+    records: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
 
     def contest(model: SmallModel, shape: tuple[int, int], rounds: int, *, store: bool) -> dict[str, list[float]]:
-        with bars.stage(f"{_called(model)}, B{shape[0]} x T{shape[1]}"):
-            found, missing = side_by_side(model, shape, rounds, store=store)
-        why_not.update(missing)
-        rows.extend(_rows(_called(model), f"B{shape[0]}xT{shape[1]}", found))
-        return found
+        with bars.stage(f"{_title(model)}, B{shape[0]} x T{shape[1]}"):
+            times, failed = side_by_side(model, shape, rounds, store=store)
+        failures.update(failed)
+        records.extend(_records(_title(model), f"B{shape[0]}xT{shape[1]}", times))
+        return times
 
-    found = contest(small, LARGE, repetitions, store=True)
-    taken["capture.memory_over_bare"] = ratio(found, "ours", "bare") | _TRANSFORMERS
-    taken["capture.disk_over_bare"] = batch_to_disk(found) | _TRANSFORMERS
-    _against(taken, "capture.transformer_lens_ratio", found, "TransformerLens run_with_cache")
-    found = contest(small, SMALL, 10 * repetitions, store=False)
-    _against(taken, "capture.transformer_lens_ratio_small", found, "TransformerLens run_with_cache")
-    _against(taken, "capture.nnsight_ratio_small", found, "nnsight")
+    times = contest(small, LARGE, repetitions, store=True)
+    measures["capture.memory_over_bare"] = ratio(times, "ours", "bare") | _TRANSFORMERS
+    measures["capture.disk_over_bare"] = batch_to_disk(times) | _TRANSFORMERS
+    _add_peer(measures, "capture.transformer_lens_ratio", times, "TransformerLens run_with_cache")
+    times = contest(small, SMALL, 10 * repetitions, store=False)
+    _add_peer(measures, "capture.transformer_lens_ratio_small", times, "TransformerLens run_with_cache")
+    _add_peer(measures, "capture.nnsight_ratio_small", times, "nnsight")
     for name, batch, rounds in (("b1", 1, 4 * repetitions), ("b32", 32, repetitions)):
         with bars.stage(f"a Coconut loop, B={batch}"):
-            found = interleaved(loops(small, batch), rounds, small.wait)
-        taken[f"capture.coconut_loop_{name}"] = ratio(found, "ours", "bare") | _TRANSFORMERS
-        rows.extend(_rows(_called(small), f"loop B={batch}", found))
+            times = interleaved(loops(small, batch), rounds, small.wait)
+        measures[f"capture.coconut_loop_{name}"] = ratio(times, "ours", "bare") | _TRANSFORMERS
+        records.extend(_records(_title(small), f"loop B={batch}", times))
     contest(large, LARGE, repetitions, store=True)
     contest(large, SMALL, repetitions, store=False)
     with bars.stage("device memory"):
-        memory = {_called(model): _device_memory(model, LARGE) for model in (small, large) if model.wait}
+        memory = {_title(model): _device_memory(model, LARGE) for model in (small, large) if model.wait}
     if memory:
-        taken["capture.peak_memory_ratio"] = memory[_called(small)]
+        measures["capture.peak_memory_ratio"] = memory[_title(small)]
     more = {
-        "device": _named(device),
-        "table": jsonable(rows),
+        "device": _device_name(device),
+        "table": jsonable(records),
         "device_memory": jsonable(memory),
-        "peers": missing_peers(why_not),
+        "peers": missing_peers(failures),
     }
-    return keep(f"capture-{torch.device(device).type}", jsonable(report("capture", taken)), **more)
+    return keep(f"capture-{torch.device(device).type}", jsonable(report("capture", measures)), **more)
 
 
-def _called(model: SmallModel) -> str:
+def _title(model: SmallModel) -> str:
     return "Llama 3.2 1B's shape, bfloat16" if isinstance(model, LargeModel) else "GPT-2, 6 layers of 256, float32"
 
 
-def _named(device: str) -> str:
+def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
-def _rows(model: str, what: str, seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """One row for each contestant: its median, and the median of its rounds over the bare ones."""
-    found = []
-    for name, each in seconds.items():
-        rounds = [a / b for a, b in zip(each, seconds["bare"], strict=True)]
+def _records(model: str, what: str, seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Return one record a contestant: its median time, and the median of its rounds over the bare ones."""
+    records = []
+    for name, times in seconds.items():
+        rounds = [a / b for a, b in zip(times, seconds["bare"], strict=True)]
         batches = BATCHES if name == "to disk" else 1
-        found.append(
+        records.append(
             {
                 "model": model,
                 "what": what,
                 "who": name,
-                "ms": 1000 * statistics.median(each) / batches,
+                "ms": 1000 * statistics.median(times) / batches,
                 "over bare": statistics.median(rounds) / batches,
                 "from": min(rounds) / batches,
                 "to": max(rounds) / batches,
                 "n": len(rounds),
             }
         )
-    return found
+    return records
 
 
-def _against(taken: dict[str, dict[str, Any]], name: str, seconds: dict[str, list[float]], peer: str) -> None:
+def _add_peer(measures: dict[str, dict[str, Any]], name: str, seconds: dict[str, list[float]], peer: str) -> None:
     if peer in seconds:
-        taken[name] = ratio(seconds, peer, "ours") | {"peer": peer, "peer_version": version(PEERS[peer][0])}
+        measures[name] = ratio(seconds, peer, "ours") | {"peer": peer, "peer_version": version(PEERS[peer][0])}
 
 
 def _device_memory(model: SmallModel, shape: tuple[int, int]) -> dict[str, Any]:
-    """What a capture holds on the device above a bare pass at its worst, over the bytes that one batch keeps."""
+    """Return the peak device memory of a capture above that of a bare pass, over the bytes that one batch keeps."""
     ids, traces = model.ids(*shape), model.traces(*shape)
     index = index_of(traces, EVERYTHING, shape[0])
     kept = 0
 
     def captured() -> None:
         nonlocal kept
-        found = gather(model.reasoner, traces, model.addresses, index, dtype=model.kept)
-        kept = sum(each.numel() * each.element_size() for each in found.values())
+        acts = gather(model.reasoner, traces, model.addresses, index, dtype=model.kept)
+        kept = sum(rows.numel() * rows.element_size() for rows in acts.values())
 
     def bare() -> None:
         with torch.inference_mode():
@@ -154,7 +165,7 @@ def _device_memory(model: SmallModel, shape: tuple[int, int]) -> dict[str, Any]:
 
 
 def _peak(run: Callable[[], Any]) -> int:
-    """The most bytes on the device during a second run, above what lay there before it."""
+    """Return the peak bytes on the device during a second run, above what was there before it."""
     run()
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()

@@ -1,7 +1,7 @@
-"""What recording costs for each token as traces grow from 128 to 8,192 tokens, attention aside.
+"""The cost of recording a token as traces grow from 128 to 8,192 tokens, without the model.
 
-The number of tokens is the same at every length, and a model that only hands out activations takes the place of the
-real one, so what is timed is ours: the index, gathering rows, hashing, writing with fsync, and reading them back.
+The number of tokens is the same at every length, and a stand-in hands out ready activations, so only our own work is
+timed: the index, gathering rows, hashing, writing with fsync, and reading back.
 """
 
 from __future__ import annotations
@@ -37,36 +37,42 @@ ADDRESSES = [Address(f"blocks.{k}.hook_out") for k in range(2)]
 _PARTS = ("index", "record", "write", "read")
 
 
-class Handout:
-    """A reasoner whose replay costs nothing: every batch's activations are one tensor, cut to size."""
+class FreeReplay:
+    """A reasoner whose replay costs nothing: every batch's activations are a slice of one tensor."""
 
     device = torch.device("cpu")
 
     def __init__(self, largest: int) -> None:
-        self._made = torch.randn(largest, WIDTH)
+        self._acts = torch.randn(largest, WIDTH)
 
     def replay(self, traces: TraceSet, *, hooks: dict[str, Callable[..., None]], batch_size: int) -> None:
+        """Call the hooks with ready activations, batch by batch."""
         width = max(map(len, traces))
         for start in range(0, len(traces), batch_size):
-            here = np.arange(start, min(start + batch_size, len(traces)))
-            cells = self._made[: len(here) * width].view(len(here), width, WIDTH)
-            batch = ReplayBatch(here, torch.ones(len(here), width, dtype=torch.bool))
+            rows = np.arange(start, min(start + batch_size, len(traces)))
+            cells = self._acts[: len(rows) * width].view(len(rows), width, WIDTH)
+            batch = ReplayBatch(rows, torch.ones(len(rows), width, dtype=torch.bool))
             for hook in hooks.values():
                 hook(cells, batch)
 
 
 def grow(progress: Progress, repetitions: int = 3) -> pd.DataFrame:
-    """Microseconds for each token (the least of `repetitions`) at each length, whole and by part."""
+    """Return microseconds a token at each length, in whole and by part: the least of several repetitions.
+
+    Args:
+        progress: Called with (done, total).
+        repetitions: Timed rounds after one that is not counted.
+    """
     small = SmallModel()
-    handout: Any = Handout(TOKENS)
+    reasoner: Any = FreeReplay(TOKENS)
     sets = {length: small.traces(TOKENS // length, length) for length in LENGTHS}
     best: dict[int, dict[str, float]] = {}
     for round_ in range(repetitions + 1):
         for number, (length, traces) in enumerate(sets.items()):
-            took = _timed(handout, traces)
-            if round_:  # the one before the first is not counted
-                so_far = best.setdefault(length, took)
-                best[length] = {part: min(so_far[part], took[part]) for part in took}
+            times = _timed(reasoner, traces)
+            if round_:  # the first round warms up
+                least = best.setdefault(length, times)
+                best[length] = {part: min(least[part], times[part]) for part in times}
             progress(round_ * len(sets) + number + 1, (repetitions + 1) * len(sets))
     rows = [{"tokens": n, **{part: 1e6 * s / TOKENS for part, s in parts.items()}} for n, parts in best.items()]
     frame = pd.DataFrame(rows)
@@ -74,7 +80,7 @@ def grow(progress: Progress, repetitions: int = 3) -> pd.DataFrame:
     return frame
 
 
-def _timed(handout: Any, traces: TraceSet) -> dict[str, float]:
+def _timed(reasoner: Any, traces: TraceSet) -> dict[str, float]:
     seconds: dict[str, float] = {}
     started = time.perf_counter()
 
@@ -85,12 +91,12 @@ def _timed(handout: Any, traces: TraceSet) -> dict[str, float]:
 
     index = index_of(traces, ["prompt", "thought"], len(traces))
     lap("index")
-    found = gather(handout, traces, ADDRESSES, index)
+    acts = gather(reasoner, traces, ADDRESSES, index)
     lap("record")
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        paths = [layout.shard_path(Path(folder), address.folder, 0) for address in found]
-        for path, rows in zip(paths, found.values(), strict=True):
+        paths = [layout.shard_path(Path(folder), address.folder, 0) for address in acts]
+        for path, rows in zip(paths, acts.values(), strict=True):
             layout.commit(path, layout.encode(rows, "float32"))
         lap("write")
         for path in paths:
@@ -99,10 +105,12 @@ def _timed(handout: Any, traces: TraceSet) -> dict[str, float]:
     return seconds
 
 
-def growth_figure(grown: pd.DataFrame) -> go.Figure:
+def growth_figure(growth: pd.DataFrame) -> go.Figure:
+    """Return the plot of a table of `grow`."""
     title = f"Recording {len(ADDRESSES)} addresses of width {WIDTH}, {TOKENS:,} tokens in traces of growing length: cost of a token"
-    return figure(grown, "tokens", ("whole", *_PARTS), title)
+    return figure(growth, "tokens", ("whole", *_PARTS), title)
 
 
-def keep_figure(grown: pd.DataFrame) -> None:
-    keep(growth_figure(grown), RESULTS / "capture-growth.html")
+def keep_figure(growth: pd.DataFrame) -> None:
+    """Write the plot of a table of `grow` under the kept results."""
+    keep(growth_figure(growth), RESULTS / "capture-growth.html")

@@ -1,8 +1,8 @@
-"""Peak memory of a process that runs one batch four times, captured or not; prints one JSON object.
+"""Print the peak memory of a process that runs one batch four times, with or without capture, as one JSON object.
 
 Run as `python -m benchmarks.capture.memory bare|plain|capture`, so that the peak is this work's alone. `bare` is Hugging
-Face's model and `plain` the one that capture runs, both without unembedding: logits of every position would hide what is
-kept, and so would what Hugging Face's GPT-2 writes out in several operations.
+Face's model and `plain` the fast copy that capture runs. Both skip the unembedding, because the logits of every position
+would hide what is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from interp.models.fast_model import fast_model
 
 
 def main(what: str) -> None:
+    """Run `bare`, `plain` or `capture` and print `peak` and `kept`, in bytes."""
     torch.set_num_threads(1)
     small = SmallModel()
     traces = small.traces(32, 128)
@@ -30,15 +31,15 @@ def main(what: str) -> None:
     reasoner = small.reasoner
     _ = small.addresses, small.bare
     gather(reasoner, small.traces(1, 4), small.addresses, index_of(small.traces(1, 4), ["prompt", "thought"], 1))
-    plain = fast_model(reasoner.model)
-    assert plain is not None
-    models = {"bare": small.bare.base_model, "plain": plain.base}
+    fast = fast_model(reasoner.model)
+    assert fast is not None
+    models = {"bare": small.bare.base_model, "plain": fast.base}
     kept = 0
     for _ in range(4):
         if what == "capture":
-            found = gather(reasoner, traces, small.addresses, index)
-            kept = sum(rows.numel() * rows.element_size() for rows in found.values())
-            del found
+            acts = gather(reasoner, traces, small.addresses, index)
+            kept = sum(rows.numel() * rows.element_size() for rows in acts.values())
+            del acts
         else:
             with torch.inference_mode():
                 models[what](input_ids=ids, attention_mask=mask, use_cache=False)
@@ -46,12 +47,12 @@ def main(what: str) -> None:
 
 
 def _peak() -> int:
-    """The most bytes of memory that this process has held."""
+    """Return the peak memory of this process, in bytes."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
-    # Linux's own `ru_maxrss` begins at what the parent held when it started this process.
+    # On Linux, `ru_maxrss` starts at what the parent held when it started this process.
     return int(status.split("VmHWM:")[1].split()[0]) * 2**10
 
 

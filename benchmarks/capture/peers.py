@@ -1,4 +1,4 @@
-"""What other libraries do to keep every block's output of one batch; one entry for each that is installed."""
+"""How other libraries keep every block's output of one batch; one entry for each library that is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSTALL = "not installed: pip install 'cotlens[peers]'"
 
 
 def hugging_face(small: SmallModel, ids: torch.Tensor) -> Run:
-    """`output_hidden_states=True`."""
+    """Return a pass with `output_hidden_states=True`."""
     mask = torch.ones_like(ids)
 
     @torch.no_grad()
@@ -27,7 +27,7 @@ def hugging_face(small: SmallModel, ids: torch.Tensor) -> Run:
 
 
 def transformer_lens(small: SmallModel, ids: torch.Tensor) -> Run:
-    """The Bridge's `run_with_cache`, filtered to what is kept."""
+    """Return the Bridge's `run_with_cache`, filtered to the kept activations."""
     bridge = small.reasoner.model
     names = {address.name for address in small.addresses}
 
@@ -39,7 +39,7 @@ def transformer_lens(small: SmallModel, ids: torch.Tensor) -> Run:
 
 
 def nnsight(small: SmallModel, ids: torch.Tensor) -> Run:
-    """A trace that saves each block's output."""
+    """Return a trace that saves each block's output."""
     import nnsight as library
 
     model = library.NNsight(small.fresh())
@@ -56,7 +56,7 @@ def nnsight(small: SmallModel, ids: torch.Tensor) -> Run:
 
 
 def interp_engine(small: SmallModel, ids: torch.Tensor) -> Run:
-    """Its eager backend's `capture`."""
+    """Return `capture` of interp-engine's eager backend."""
     import interp_engine as library
 
     model = library.EagerModel("local/small", hf_model=small.fresh(), tokenizer=small.tokenizer, device=small.device)
@@ -77,29 +77,37 @@ PEERS: dict[str, tuple[str, Callable[[SmallModel, torch.Tensor], Run]]] = {
 }
 
 
-def there(small: SmallModel, ids: torch.Tensor) -> tuple[dict[str, Run], dict[str, str]]:
-    """The peers that run here, each tried once, and why the others do not."""
+def available_peers(small: SmallModel, ids: torch.Tensor) -> tuple[dict[str, Run], dict[str, str]]:
+    """Try each peer once.
+
+    Args:
+        small: The model to run.
+        ids: Token ids of the batch, shape (batch, positions).
+
+    Returns:
+        The peers that run here, and for the others why they do not.
+    """
     runs: dict[str, Run] = {}
-    why_not: dict[str, str] = {}
+    failures: dict[str, str] = {}
     for name, (package, build) in PEERS.items():
         if importlib.util.find_spec(package.replace("-", "_")) is None:
-            why_not[name] = INSTALL
+            failures[name] = INSTALL
             continue
         try:
             run = build(small, ids)
             run()
-        except Exception as error:  # another library's failure is a note beside its figure, not ours
-            why_not[name] = (
+        except Exception as error:  # a peer's failure is noted beside its figure and does not end the bench
+            failures[name] = (
                 f"{package} {version(package)} does not run here: {type(error).__name__}: {str(error)[:120]}"
             )
             continue
         runs[name] = run
-    return runs, why_not
+    return runs, failures
 
 
-def missing_peers(why_not: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Of every peer the version that ran, or why it did not."""
+def missing_peers(failures: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return for every peer the version that ran, or why it did not."""
     return {
-        name: {"version": None if name in why_not else version(package), "note": why_not.get(name, "")}
+        name: {"version": None if name in failures else version(package), "note": failures.get(name, "")}
         for name, (package, _) in PEERS.items()
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.capture.peers import there
+from benchmarks.capture.peers import available_peers
 from benchmarks.capture.small_model import SmallModel
 from benchmarks.harness import interleaved, ratio
 from interp.activations import capture
@@ -19,20 +19,30 @@ from interp.activations.rows import index_of
 from interp.models.cache import run_cached
 
 LARGE, SMALL = (32, 128), (1, 16)
-BATCHES = 4  # of one store, so that writing one and computing the next can overlap
+BATCHES = 4  # of one store, so that writing a batch and computing the next can overlap
 EVERYTHING = ["prompt", "thought"]
 
 
 def side_by_side(
     small: SmallModel, shape: tuple[int, int], repetitions: int, *, store: bool
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Seconds of a bare pass, of ours in memory (and to disk), and of every peer that runs here."""
+    """Time a bare pass, our recording to memory and to disk, and every peer that runs here.
+
+    Args:
+        small: The model.
+        shape: Batch size and length.
+        repetitions: Rounds.
+        store: Whether a capture to disk is timed too.
+
+    Returns:
+        Seconds of each contestant in each round, and why missing peers did not run.
+    """
     ids = small.ids(*shape)
     mask = torch.ones_like(ids)
     traces = small.traces(*shape)
     index = index_of(traces, EVERYTHING, shape[0])
     rows = {name: index[name].to_numpy() for name in ("trace", "position")}
-    runs, why_not = there(small, ids)
+    runs, failures = available_peers(small, ids)
 
     @torch.no_grad()
     def bare() -> Any:
@@ -45,7 +55,7 @@ def side_by_side(
     }
     if small.wait:
         states = runs["Hugging Face output_hidden_states"]
-        contestants["Hugging Face output_hidden_states, to the host"] = lambda: [each.cpu() for each in states()]
+        contestants["Hugging Face output_hidden_states, to the host"] = lambda: [state.cpu() for state in states()]
     if store:
         many = small.traces(shape[0] * BATCHES, shape[1])
 
@@ -56,18 +66,18 @@ def side_by_side(
                 capture(small.reasoner, many, out=Path(folder) / "store", dtype=dtype, **options)
 
         contestants["to disk"] = to_disk
-    return interleaved(contestants, repetitions, small.wait), why_not
+    return interleaved(contestants, repetitions, small.wait), failures
 
 
 def batch_to_disk(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """What a batch of a whole capture to a store takes, over a bare pass."""
-    found = ratio(seconds, "to disk", "bare")
+    """Return the time of one batch of a whole capture to a store, over a bare pass."""
+    measure = ratio(seconds, "to disk", "bare")
     note = f"a whole capture of {BATCHES} batches, float32, fsynced"
-    return found | {"value": found["value"] / BATCHES, "ci": [end / BATCHES for end in found["ci"]], "note": note}
+    return measure | {"value": measure["value"] / BATCHES, "ci": [end / BATCHES for end in measure["ci"]], "note": note}
 
 
 def loops(small: SmallModel, batch: int) -> dict[str, Callable[[], Any]]:
-    """The same thoughts three times: by Hugging Face's own means, the same without unembedding thoughts, and ours."""
+    """Return the same Coconut loop three times: plain Hugging Face, the same without unembedding the thoughts, and ours."""
     length, thoughts = 16, small.thoughts
     ids = small.ids(batch, length)
     problems = small.problems(batch, length)
@@ -75,7 +85,7 @@ def loops(small: SmallModel, batch: int) -> dict[str, Callable[[], Any]]:
     head, base = small.bare, small.bare.base_model
 
     @torch.no_grad()
-    def plainly() -> torch.Tensor:
+    def hugging_face() -> torch.Tensor:
         mask = torch.ones_like(ids)
         out, cache = run_cached(head, None, input_ids=ids, attention_mask=mask, output_hidden_states=True)
         for k in range(thoughts):
@@ -112,7 +122,7 @@ def loops(small: SmallModel, batch: int) -> dict[str, Callable[[], Any]]:
         return run_cached(base, cache, input_ids=answer, attention_mask=mask, position_ids=places)[0].last_hidden_state
 
     return {
-        "bare": plainly,
+        "bare": hugging_face,
         "bare, no unembedding": without_unembedding,
         "ours": lambda: think_and_record(small.reasoner, problems, sites="resid_post"),
     }

@@ -1,7 +1,7 @@
-"""The model that capture is timed on: GPT-2's architecture, 6 layers of width 256, never trained, 1,000 words.
+"""The model that capture is timed on: an untrained GPT-2 with 6 layers of width 256 and 1,000 words.
 
-The vocabulary is small on purpose. Capture needs no unembedding, and with a real vocabulary that alone would make
-it look several times faster than a forward pass that has one.
+The vocabulary is small on purpose. Capture skips the unembedding, and with a real vocabulary that alone would make it
+several times faster than a full forward pass.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LAYERS, WIDTH, WORDS, POSITIONS = 6, 256, 1000, 1024
 
 @dataclass
 class SmallModel:
-    """The same weights four times over, each loaded as its own library loads it."""
+    """The same weights, loaded as each library loads them."""
 
     thoughts: int = 8
     device: str = "cpu"
@@ -35,10 +35,11 @@ class SmallModel:
 
     @cached_property
     def tokenizer(self) -> Any:
+        """A tokenizer of 1,000 words."""
         return word_tokenizer(f"w{k}" for k in range(WORDS - 7))
 
     def fresh(self) -> Any:
-        """The bare Hugging Face model, with the attention that Hugging Face chooses."""
+        """Return the bare Hugging Face model, with its default attention."""
         from transformers import GPT2Config, GPT2LMHeadModel
 
         with quiet(), torch.random.fork_rng(devices=[]):
@@ -56,19 +57,21 @@ class SmallModel:
 
     @property
     def wait(self) -> Callable[[], None] | None:
-        """What waits for the device's work, where a call returns before it is done."""
+        """A function that waits for the device, where calls return before their work is done."""
         return torch.cuda.synchronize if torch.device(self.device).type == "cuda" else None
 
     def blocks(self, model: Any) -> Any:
-        """The blocks of such a bare model, or of what another library made of it."""
+        """Return the blocks of a bare model or of another library's wrapper."""
         return model.transformer.h
 
     @cached_property
     def bare(self) -> Any:
+        """The bare Hugging Face model."""
         return self.fresh()
 
     @cached_property
     def reasoner(self) -> Reasoner:
+        """The model as a continuous reasoner."""
         config = ReasonerConfig(
             kind="continuous", begin=None, end=None, thoughts=self.thoughts, latent_scale=0.1, max_answer_tokens=1
         )
@@ -77,13 +80,16 @@ class SmallModel:
 
     @cached_property
     def addresses(self) -> list[Address]:
+        """The output of every block."""
         return resolve(self.reasoner.model, "resid_post")
 
     def ids(self, batch: int, length: int, seed: int = 0) -> torch.Tensor:
+        """Return random token ids, shape (batch, length)."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randint(7, WORDS, (batch, length), generator=generator).to(self.device)
 
     def problems(self, batch: int, length: int) -> list[Problem]:
+        """Return problems whose questions are random words."""
         words = [" ".join(self.tokenizer.convert_ids_to_tokens(row)) for row in self.ids(batch, length).tolist()]
         return [
             Problem(f"p{k}", "chain", text, "0", (), f"p{k}", "test", text, meta={"start": "0", "operations": []})
@@ -91,7 +97,7 @@ class SmallModel:
         ]
 
     def traces(self, batch: int, length: int, seed: int = 0) -> TraceSet:
-        """Traces of tokens only, every position of them a visible thought, but for the first."""
+        """Return traces of random tokens; every position but the first is a visible thought."""
         problems = self.problems(batch, 1)
         nothing = [float("nan")] * length
         return TraceSet(

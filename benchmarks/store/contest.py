@@ -1,4 +1,4 @@
-"""`cotlens bench store`: reading a store beside a raw memory map of the same numbers, and beside what SAELens writes."""
+"""`cotlens bench store`: reading a store compared with a raw memory map of the same numbers and with SAELens's format."""
 
 from __future__ import annotations
 
@@ -21,21 +21,29 @@ from interp.runtime.console import Bars, jsonable
 
 TRACES, LENGTH, WIDTH, LAYERS, AT_ONCE = 256, 256, 256, 6, 4096
 BATCHES = 8
-CONTEXT = 256  # what SAELens's own configurations use is 128 to 1024
+CONTEXT = 256  # SAELens's own configurations use 128 to 1024
 
 
 def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Take every measure of the group `store`, everything warm in the page cache."""
-    taken: dict[str, dict[str, Any]] = {}
+    """Take every measure of the group `store`, with everything warm in the page cache.
+
+    Args:
+        repetitions: Rounds.
+        bars: Progress bars.
+
+    Returns:
+        The kept result, as `cotlens bench --json` prints it.
+    """
+    measures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with bars.stage("writing the same numbers three times"):
+        with bars.stage("writing the same numbers in three formats"):
             store, maps = _written(folder)
             export(store, "saelens", folder / "saelens", addresses=["blocks.0.hook_out"], context_size=CONTEXT)
         seconds: dict[str, dict[str, list[float]]] = {}
         for what, contestants in {
             "random": _random(store, maps),
-            "SAELens": {name: _several(read) for name, read in _saelens(store, folder / "saelens").items()},
+            "SAELens": {name: _many_batches(read) for name, read in _saelens(store, folder / "saelens").items()},
             "sequential": _sequential(store, maps),
             "trace": _trace(store, maps),
         }.items():
@@ -43,17 +51,17 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
                 seconds[what] = interleaved(contestants, repetitions)
     raw = {"peer": "numpy.memmap", "peer_version": np.__version__}
     size = f"{TRACES * LENGTH} rows of {WIDTH} float32, {store.index['shard'].nunique()} shards"
-    taken["store.random_over_memmap"] = (
+    measures["store.random_over_memmap"] = (
         ratio(seconds["random"], "memmap", "ours") | raw | {"note": f"{AT_ONCE} rows of {size}, by number"}
     )
-    taken["store.sequential_over_memmap"] = ratio(seconds["sequential"], "memmap", "ours") | raw | {"note": size}
-    taken["store.trace_over_memmap"] = (
+    measures["store.sequential_over_memmap"] = ratio(seconds["sequential"], "memmap", "ours") | raw | {"note": size}
+    measures["store.trace_over_memmap"] = (
         ratio(seconds["trace"], "memmap", "ours")
         | raw
-        | {"note": f"{LENGTH} positions x {LAYERS} layers, 64 traces after another"}
+        | {"note": f"{LENGTH} positions x {LAYERS} layers, 64 traces one after the other"}
     )
     contexts, same = (ratio(seconds["SAELens"], peer, "ours")["value"] for peer in ("contexts", "same rows"))
-    taken["store.random_over_saelens"] = ratio(seconds["SAELens"], "SAELens", "ours") | {
+    measures["store.random_over_saelens"] = ratio(seconds["SAELens"], "SAELens", "ours") | {
         "peer": "sae-lens ActivationsStore over its cached activations, at its own defaults",
         "peer_version": version("sae-lens"),
         "note": f"{BATCHES} shuffled batches of {AT_ONCE} rows; there from a mixing buffer, here any rows of the store, "
@@ -61,17 +69,17 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         f"the contexts that hold them, {same:.1f} x",
     }
     with bars.stage("growth with the size of stores") as progress:
-        grown = grow(progress)
-    keep_figure(grown)
+        table = grow(progress)
+    keep_figure(table)
     growth = {
-        "rows": grown.to_dict("records"),
-        "spread": {c: spread(grown, c) for c in ("write", "random over memmap", "sequential over memmap")},
+        "rows": table.to_dict("records"),
+        "spread": {c: spread(table, c) for c in ("write", "random over memmap", "sequential over memmap")},
     }
-    return keep("store", jsonable(report("store", taken)), growth=jsonable(growth))
+    return keep("store", jsonable(report("store", measures)), growth=jsonable(growth))
 
 
 def _written(folder: Path) -> tuple[Store, list[np.memmap]]:
-    """A store of `LAYERS` addresses, and one raw file for each with the same rows in the same order."""
+    """Write a store of `LAYERS` addresses, and for each a raw file with the same rows in the same order."""
     rng = np.random.default_rng(0)
     acts = {f"blocks.{k}.hook_out": rng.standard_normal((TRACES * LENGTH, WIDTH), np.float32) for k in range(LAYERS)}
     traces = made_traces(TRACES, LENGTH)
@@ -85,13 +93,13 @@ def _written(folder: Path) -> tuple[Store, list[np.memmap]]:
 
 
 def _random(store: Store, maps: list[np.memmap]) -> dict[str, Callable[[], Any]]:
-    """Random rows of one address, others in every call."""
+    """Read random rows of one address, different ones in every call."""
     draws = _draws(len(store.index))
     return {"memmap": lambda: maps[0][next(draws)], "ours": lambda: store.acts("blocks.0.hook_out", next(draws))}
 
 
 def _saelens(store: Store, folder: Path) -> dict[str, Callable[[], Any]]:
-    """Shuffled batches of one address, and what else the format can give in as many rows."""
+    """Read shuffled batches of one address, and as many rows in the other ways that the format allows."""
     from datasets import load_from_disk
 
     hook = "blocks.0.hook_out"
@@ -102,26 +110,26 @@ def _saelens(store: Store, folder: Path) -> dict[str, Callable[[], Any]]:
     buffer = np.empty((AT_ONCE, WIDTH), np.float32)
 
     def contexts() -> torch.Tensor:
-        """Whole contexts, which is all that the format can give: as many rows, of fewer places."""
+        """Read whole contexts: as many rows, from fewer places."""
         return dataset[rng.permutation(len(dataset))[: AT_ONCE // CONTEXT]][hook]
 
     def same_rows() -> torch.Tensor:
-        """Rows drawn as ours are, by way of the contexts that hold them."""
+        """Read the same random rows, through the contexts that hold them."""
         rows = next(draws)
         wanted, which = np.unique(rows // CONTEXT, return_inverse=True)
         return dataset[wanted][hook][which, rows % CONTEXT]
 
-    def theirs() -> torch.Tensor:
+    def saelens() -> torch.Tensor:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says when it begins anew
+            warnings.simplefilter("ignore")  # it warns when it starts over
             return reader.next_batch()
 
     ours = {"ours": lambda: store.acts(hook, next(draws), out=buffer)}
-    return {**ours, "SAELens": theirs, "contexts": contexts, "same rows": same_rows}
+    return {**ours, "SAELens": saelens, "contexts": contexts, "same rows": same_rows}
 
 
-def _several(read: Callable[[], Any]) -> Callable[[], None]:
-    """One batch after another, each let go as a training does; SAELens's reader fills its buffer only now and then."""
+def _many_batches(read: Callable[[], Any]) -> Callable[[], None]:
+    """Read one batch after another, as training does; SAELens's reader fills its buffer only now and then."""
 
     def run() -> None:
         for _ in range(BATCHES):
@@ -131,7 +139,7 @@ def _several(read: Callable[[], Any]) -> Callable[[], None]:
 
 
 def _saelens_reader(folder: Path, hook: str) -> Any:
-    """SAELens's own reader of shuffled batches, with the buffer that its training configurations have by default."""
+    """Return SAELens's own reader of shuffled batches, with its default buffer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from sae_lens.training.activations_store import ActivationsStore
@@ -167,13 +175,13 @@ def _sequential(store: Store, maps: list[np.memmap]) -> dict[str, Callable[[], A
 
 
 def _trace(store: Store, maps: list[np.memmap]) -> dict[str, Callable[[], Any]]:
-    """Every address of one whole trace, for 64 traces."""
+    """Read every address of one whole trace, for 64 traces."""
     chosen = np.random.default_rng(2).permutation(TRACES)[:64].tolist()
 
     def raw() -> None:
         for k in chosen:
-            for each in maps:
-                np.array(each[k * LENGTH : (k + 1) * LENGTH])
+            for rows in maps:
+                np.array(rows[k * LENGTH : (k + 1) * LENGTH])
 
     def ours() -> None:
         for k in chosen:

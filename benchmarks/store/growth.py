@@ -1,7 +1,7 @@
-"""What writing and reading a store cost for each row as stores grow from 10,000 to a million rows.
+"""The cost of writing and reading a row as stores grow from 10,000 to a million rows.
 
-Random rows cost more where the rows are more, for they no longer fit the processor's cache, whoever reads them. So a raw
-memory map of the same numbers is read beside the store, in turns, and what has to stay flat is the ratio.
+Random rows cost more in larger stores for every reader, because they no longer fit the processor's cache. So a raw memory
+map of the same numbers is read in turns with the store, and the ratio is what must stay flat.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PARTS = ("write", "random", "random, memmap", "sequential", "sequential, memmap"
 
 
 def made_traces(n: int, length: int) -> TraceSet:
-    """Traces of `length` positions, all of them visible thoughts but for the first."""
+    """Return traces of `length` positions; every position but the first is a visible thought."""
     nothing = [float("nan")] * length
     ids, names = list(range(length)), [f"t{k}" for k in range(length)]
     channel = ["prompt", *["thought"] * (length - 1)]
@@ -60,15 +60,20 @@ def made_traces(n: int, length: int) -> TraceSet:
 
 
 def grow(progress: Progress, repetitions: int = 30) -> pd.DataFrame:
-    """Microseconds for each row at each size, warm, medians of interleaved `repetitions` (of one for writing).
+    """Return microseconds a row at each size, warm: medians of interleaved repetitions (writing is timed once).
 
-    The `over` columns are medians of the ratios of each round.
+    Args:
+        progress: Called with (done, total).
+        repetitions: Rounds.
+
+    Returns:
+        One row a size. The `over` columns are medians of the ratios of each round.
     """
-    found = []
+    records = []
     for number, rows in enumerate(ROWS):
-        found.append({"rows": rows, **_timed(rows, repetitions)})
+        records.append({"rows": rows, **_timed(rows, repetitions)})
         progress(number + 1, len(ROWS))
-    return pd.DataFrame(found)
+    return pd.DataFrame(records)
 
 
 def _timed(rows: int, repetitions: int) -> dict[str, float]:
@@ -97,19 +102,22 @@ def _timed(rows: int, repetitions: int) -> dict[str, float]:
         }
         seconds |= interleaved(whole, max(3, repetitions // 6))
     count = {"random": AT_ONCE, "sequential": rows}
-    each = {name: 1e6 * statistics.median(took) / count[name.split(",")[0]] for name, took in seconds.items()}
+    per_row = {name: 1e6 * statistics.median(times) / count[name.split(",")[0]] for name, times in seconds.items()}
     over = {f"{name} over memmap": ratio(seconds, name, f"{name}, memmap")["value"] for name in count}
-    return {"write": write, **each, **over}
+    return {"write": write, **per_row, **over}
 
 
-def spread(grown: pd.DataFrame, column: str) -> float:
-    return relative_spread(grown[column])
+def spread(table: pd.DataFrame, column: str) -> float:
+    """Return the relative spread of one column of a table of `grow`."""
+    return relative_spread(table[column])
 
 
-def growth_figure(grown: pd.DataFrame) -> go.Figure:
+def growth_figure(table: pd.DataFrame) -> go.Figure:
+    """Return the plot of a table of `grow`."""
     title = f"A store of width {WIDTH} as it grows, warm: cost of a row, {AT_ONCE} random rows at once"
-    return figure(grown, "rows", PARTS, title, logarithmic=True)
+    return figure(table, "rows", PARTS, title, logarithmic=True)
 
 
-def keep_figure(grown: pd.DataFrame) -> None:
-    keep(growth_figure(grown), RESULTS / "store-growth.html")
+def keep_figure(table: pd.DataFrame) -> None:
+    """Write the plot of a table of `grow` under the kept results."""
+    keep(growth_figure(table), RESULTS / "store-growth.html")
