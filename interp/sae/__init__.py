@@ -1,4 +1,4 @@
-"""Sparse autoencoders, trained by SAELens on rows of a store, and everything that is asked of them."""
+"""Sparse autoencoders, trained by SAELens on recorded activations, and their evaluation."""
 
 from interp.sae.load import load_sae, preflight, save_sae
 from interp.sae.quality import explained_variance

@@ -1,9 +1,9 @@
-"""One evaluation of a sparse autoencoder, beside dictionaries that learned nothing and a model that learned nothing."""
+"""Evaluation of a sparse autoencoder beside untrained dictionaries and an SAE of an untrained model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from interp.sae.concepts import TARGETS, concepts_of
 from interp.sae.dictionaries import Dictionary, SAEDictionary, baseline
 from interp.sae.load import address_of
 from interp.sae.probing import probe_concepts
-from interp.sae.quality import explained_variance, sparsity
+from interp.sae.quality import Sparsity, explained_variance, sparsity
 from interp.sae.rows import SINK_FACTOR, Mask, select
 from interp.sae.settings import SAESettings
-from interp.sae.splice import spliced
+from interp.sae.splice import splice
 from interp.sae.train import train_sae
+from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import Masks, grouped_split
 from interp.traces import THINKING
@@ -33,18 +34,24 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 TWIN = "random_init"
-# Above this share of unmoved answers, replacing an activation by its mean is no test of what replaces it.
-_UNMOVED = 0.98
+# Where the mean in place of an activation leaves more answers unchanged than this, splicing there shows nothing.
+_UNCHANGED = 0.98
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What came out, on held-out structures.
+class SAEResult:
+    """The evaluation of an SAE on held-out structures.
 
-    `measures`: one row for each dictionary (`sae`, `random_dictionary`, `pca`, `random_init`: an SAE of an untrained
-    twin), with explained_variance and its interval, l0, dead, f1, f1_k5, f1_dense, split, absorption (medians over
-    concepts; the mean of split and absorption), and where the model could think again accuracy_ratio, loss_recovered,
-    same_answer. `concepts`: one row for each dictionary and concept. `splice`: see `interp.sae.splice.spliced`.
+    Attributes:
+        measures: One row for each dictionary: `sae`, `random_dictionary`, `pca` and `random_init` (an SAE of an untrained
+            twin). Columns: dictionary, explained_variance with ci_low and ci_high, l0, dead, f1, f1_k5 and f1_dense
+            (medians over concepts), split and absorption (means over concepts), n; and where the model could think again
+            accuracy_ratio, loss_recovered, same_answer.
+        concepts: One row for each dictionary and concept, see `interp.sae.probing.probe_concepts`.
+        splice: See `interp.sae.splice.splice`; None without a reasoner.
+        address: Where the activations were read.
+        mask: What was left out of the rows.
+        notes: What was not measured, and measures that show nothing.
     """
 
     measures: pd.DataFrame
@@ -53,6 +60,31 @@ class Evaluation:
     address: Address
     mask: Mask
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """Measures of one dictionary on held-out rows, and the table of its concepts."""
+
+    explained_variance: Estimate
+    sparsity: Sparsity
+    concepts: pd.DataFrame
+
+    def columns(self) -> dict[str, Any]:
+        """Return the dictionary's row of `SAEResult.measures`, as far as it needs no reasoner."""
+        variance, concepts = self.explained_variance, self.concepts
+        return {
+            "explained_variance": variance.value,
+            "ci_low": variance.low,
+            "ci_high": variance.high,
+            **asdict(self.sparsity),
+            "f1": concepts["f1"].median(),
+            "f1_k5": concepts["f1_k5"].median(),
+            "f1_dense": concepts["f1_dense"].median(),
+            "split": concepts["split"].mean(),
+            "absorption": concepts["absorption"].mean(),
+            "n": variance.n,
+        }
 
 
 def evaluate(
@@ -67,90 +99,103 @@ def evaluate(
     sink_factor: float = SINK_FACTOR,
     seed: int = 0,
     progress: StageProgress | None = None,
-) -> Evaluation:
-    """Everything about `sae` on the rows of `store` whose structures are held out by the split of `seed`.
+) -> SAEResult:
+    """Evaluate an SAE on structures that it was not trained on.
 
-    The SAE must have been trained on the training part of the same split, as `cotlens sae train` does. With `reasoner`
-    it is spliced into the latent loop, and with `settings` (those it was trained with) a twin is trained on an untrained
-    model. Raises `UsageError` when nothing is selected or no concept is known, `StoreError` on a foreign reasoner.
+    The SAE must be trained on the training part of the split of `seed`, as `interp.sae.trained.train_into` does.
+
+    Args:
+        sae: An SAE of SAELens.
+        store: Where the activations come from.
+        address: Where to read them; the address it was trained at by default.
+        reasoner: The reasoner of the store. With it the dictionaries are spliced into the latent loop.
+        settings: Settings that the SAE was trained with. With them and a reasoner, a twin is trained on an untrained
+            model.
+        targets: Targets whose values are concepts.
+        channels: Channels of positions to use.
+        sink_factor: See `interp.sae.rows.select`.
+        seed: Seed of the split by structure.
+        progress: Called with the name of a stage, the number of stages that are done, and of all.
+
+    Returns:
+        The measures.
+
+    Raises:
+        UsageError: When no rows are selected, no concept is known, or the width differs.
+        StoreError: When the reasoner is another.
     """
-    place = address_of(sae, store, address)
-    rows, mask = select(store, place, channels=channels, sink_factor=sink_factor)
+    read_at = address_of(sae, store, address)
+    rows, mask = select(store, read_at, channels=channels, sink_factor=sink_factor)
     split = grouped_split(structures(store, rows), seed)
-    acts = store.acts(place, rows)
+    acts = store.acts(read_at, rows)
     if sae.cfg.d_in != acts.shape[1]:
-        raise UsageError(f"this SAE reads {sae.cfg.d_in} dimensions, but {place} of {store.name} has {acts.shape[1]}.")
-    say = progress or (lambda *_: None)
-    ours = SAEDictionary(sae)
-    k = max(1, round(sparsity(ours.encode(acts[split.test]))["l0"]))
-    dictionaries: dict[str, Dictionary] = {"sae": ours}
+        raise UsageError(
+            f"expected activations {sae.cfg.d_in} wide, which this SAE reads, got {acts.shape[1]} at {read_at} of "
+            f"{store.name}; choose an SAE of this model."
+        )
+    report = progress or (lambda *_: None)
+    trained = SAEDictionary(sae)
+    k = max(1, round(sparsity(trained.encode(acts[split.test])).l0))
+    dictionaries: dict[str, Dictionary] = {"sae": trained}
     for name in ("random_dictionary", "pca"):
         dictionaries[name] = baseline(name, acts[split.train], d_sae=sae.cfg.d_sae, k=k, seed=seed)  # type: ignore[arg-type]
-    measures, concepts, notes = {}, [], []
+    stages, notes = len(dictionaries) + 2, []
+    measures: dict[str, _Measures] = {}
     for number, (name, dictionary) in enumerate(dictionaries.items()):
-        say(name, number, len(dictionaries) + 2)
-        measures[name], found = _measured(dictionary, store, rows, acts, split, targets)
-        concepts.append(found.assign(dictionary=name))
+        report(name, number, stages)
+        measures[name] = _measure(dictionary, store, rows, acts, split, targets)
     if reasoner is not None and settings is not None:
-        say(TWIN, len(dictionaries), len(dictionaries) + 2)
-        measures[TWIN], found = _twin(reasoner, store, place, settings, targets, channels, sink_factor, seed)
-        concepts.append(found.assign(dictionary=TWIN))
+        report(TWIN, len(dictionaries), stages)
+        measures[TWIN] = _measure_twin(reasoner, store, read_at, settings, targets, channels, sink_factor, seed)
     else:
-        notes.append("no untrained twin: it takes the model and the settings that the SAE was trained with.")
-    splice = None
+        notes.append("no untrained twin: it needs the model and the settings that the SAE was trained with.")
+    columns = {name: measure.columns() for name, measure in measures.items()}
+    spliced = None
     if reasoner is not None:
-        say("splicing", len(dictionaries) + 1, len(dictionaries) + 2)
-        splice = spliced(reasoner, store, place, rows[split.test], dictionaries, acts[split.train].mean(axis=0))
-        for row in splice.to_dict("records"):
-            if row["condition"] in measures:
-                measures[row["condition"]] |= {c: row[c] for c in ("accuracy_ratio", "loss_recovered", "same_answer")}
-        notes += _idle(splice, place)
+        report("splicing", len(dictionaries) + 1, stages)
+        spliced = splice(reasoner, store, read_at, rows[split.test], dictionaries, acts[split.train].mean(axis=0))
+        for row in spliced.to_dict("records"):
+            if row["condition"] in columns:
+                columns[row["condition"]] |= {c: row[c] for c in ("accuracy_ratio", "loss_recovered", "same_answer")}
+        notes += _unneeded(spliced, read_at)
     else:
-        notes.append("not spliced: it takes the model.")
-    table = pd.DataFrame([{"dictionary": name, **found} for name, found in measures.items()])
-    return Evaluation(table, pd.concat(concepts, ignore_index=True), splice, place, mask, tuple(notes))
+        notes.append("not spliced: it needs the model.")
+    table = pd.DataFrame([{"dictionary": name, **values} for name, values in columns.items()])
+    concepts = [measure.concepts.assign(dictionary=name) for name, measure in measures.items()]
+    return SAEResult(table, pd.concat(concepts, ignore_index=True), spliced, read_at, mask, tuple(notes))
 
 
-def _idle(splice: pd.DataFrame, address: Address) -> list[str]:
-    """A note where losing the activation altogether costs no answers: then no dictionary can be told from another."""
-    mean = splice.set_index("condition").loc["mean"]
-    if mean["same_answer"] < _UNMOVED:
+def _unneeded(spliced: pd.DataFrame, address: Address) -> list[str]:
+    """Return a note where losing the activation costs no answers, so that splicing cannot compare dictionaries."""
+    unchanged = spliced.set_index("condition").loc["mean", "same_answer"]
+    if unchanged < _UNCHANGED:
         return []
     return [
-        f"even the mean in place of {address.name} leaves {mean['same_answer']:.3f} of the answers as they were: the "
-        "model does not need these positions there, so splicing says nothing of the dictionary; try another address."
+        f"the mean in place of {address.name} leaves {unchanged:.3f} of the answers unchanged: the model does not need "
+        "these positions there, so splicing cannot compare dictionaries; try another address."
     ]
 
 
-def _measured(
+def _measure(
     dictionary: Dictionary,
     store: ActivationSource,
     rows: pd.DataFrame,
     acts: np.ndarray,
     split: Masks,
     targets: Sequence[str],
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> _Measures:
+    """Measure a dictionary on the held-out rows."""
     held_out = acts[split.test]
     features = dictionary.encode(held_out)
-    found = probe_concepts(dictionary, concepts_of(store, rows, targets), acts, split.train, split.test)
+    concepts = probe_concepts(dictionary, concepts_of(store, rows, targets), acts, split.train, split.test)
     residual = ((held_out - dictionary.decode(features)) ** 2).sum(axis=1)
     spread = ((held_out - held_out.mean(axis=0)) ** 2).sum(axis=1).mean()
     low, high = grouped_mean_interval(1 - residual / spread, structures(store, rows)[split.test])
-    return {
-        "explained_variance": explained_variance(dictionary, held_out),
-        "ci_low": low,
-        "ci_high": high,
-        **sparsity(features),
-        "f1": found["f1"].median(),
-        "f1_k5": found["f1_k5"].median(),
-        "f1_dense": found["f1_dense"].median(),
-        "split": found["split"].mean(),
-        "absorption": found["absorption"].mean(),
-        "n": int(split.test.sum()),
-    }, found
+    variance = Estimate(explained_variance(dictionary, held_out), low, high, int(split.test.sum()))
+    return _Measures(variance, sparsity(features), concepts)
 
 
-def _twin(
+def _measure_twin(
     reasoner: Reasoner,
     store: ActivationSource,
     address: Address,
@@ -159,14 +204,16 @@ def _twin(
     channels: Sequence[str],
     sink_factor: float,
     seed: int,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The same training on a model of the same shape that never learned anything, thinking about the same problems."""
+) -> _Measures:
+    """Train an SAE on an untrained model of the same shape and the same problems, and measure it."""
     from interp.loading.load import random_init
 
-    fresh = random_init(reasoner)
-    seen = store.traces if reasoner.kind == "text" else fresh.think(store.traces.problems, batch_size=256)
-    twin = record(fresh, seen, sites=address.name, channels=store.meta["channels"], batch_size=256)
+    untrained = random_init(reasoner)
+    traces = store.traces
+    if reasoner.kind != "text":
+        traces = untrained.think(store.traces.problems, batch_size=256)
+    twin = record(untrained, traces, sites=address.name, channels=store.meta["channels"], batch_size=256)
     rows, _ = select(twin, address, channels=channels, sink_factor=sink_factor)
     split = grouped_split(structures(twin, rows), seed)
     sae = train_sae(twin, address, rows[split.train], settings=settings)
-    return _measured(SAEDictionary(sae), twin, rows, twin.acts(address, rows), split, targets)
+    return _measure(SAEDictionary(sae), twin, rows, twin.acts(address, rows), split, targets)

@@ -1,8 +1,11 @@
-"""A language model as a second opinion on features: it explains from examples, and is scored on others.
+"""Explanations of features by a language model, which is scored on examples that it has not seen.
 
-Any endpoint that speaks the OpenAI chat protocol will do, also one on this machine. The explanation is written from
-top activations. Its score is detection (Paulo et al., arXiv 2410.13928): given only the explanation, the model says
-which of a mixed list of *other* contexts make the feature fire. Needs the extra `explain` (httpx).
+Any endpoint of the OpenAI chat protocol works, also a local one. The model explains a feature from its top activations.
+The score is detection: given only the explanation, the model predicts which of *other* contexts make the feature fire.
+Needs the extra `explain` (httpx).
+
+References:
+    Paulo et al., "Automatically Interpreting Millions of Features in Large Language Models", arXiv 2410.13928.
 """
 
 from __future__ import annotations
@@ -36,7 +39,14 @@ _DETECT = (
 
 @dataclass(frozen=True)
 class Explainer:
-    """An endpoint of the OpenAI chat protocol: `base_url` up to and with /v1, and the model's name there."""
+    """An endpoint of the OpenAI chat protocol.
+
+    Attributes:
+        base_url: Address of the endpoint, up to and including /v1.
+        model: Name of the model there.
+        api_key: Key of the endpoint, where it needs one.
+        timeout: Seconds to wait for an answer.
+    """
 
     base_url: str
     model: str
@@ -44,7 +54,12 @@ class Explainer:
     timeout: float = 60.0
 
     def ask(self, system: str, user: str) -> str:
-        """One answer. Raises `CotlensError` when the endpoint cannot be reached or says something else."""
+        """Return the model's answer to a system and a user message.
+
+        Raises:
+            UsageError: When httpx is not installed.
+            CotlensError: When the endpoint cannot be reached, or does not follow the protocol.
+        """
         try:
             import httpx
         except ImportError:
@@ -55,39 +70,39 @@ class Explainer:
             "temperature": 0,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
         }
-        where = f"{self.base_url.rstrip('/')}/chat/completions"
+        url = f"{self.base_url.rstrip('/')}/chat/completions"
         try:
-            answer = httpx.post(where, json=body, headers=headers, timeout=self.timeout)
-            answer.raise_for_status()
-            said = answer.json()["choices"][0]["message"]["content"]
+            response = httpx.post(url, json=body, headers=headers, timeout=self.timeout)
+            response.raise_for_status()
+            answer = response.json()["choices"][0]["message"]["content"]
         except httpx.HTTPStatusError as error:
             raise CotlensError(
-                f"the explainer at {where} refused ({error.response.status_code}). Check the model's name and the key."
+                f"the explainer at {url} refused ({error.response.status_code}). Check the model's name and the key."
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CotlensError(
-                f"the explainer at {where} cannot be reached ({type(error).__name__}). Start it, or give another --explainer."
+                f"the explainer at {url} cannot be reached ({type(error).__name__}). Start it, or give another --explainer."
             ) from None
         except (ValueError, KeyError, IndexError, TypeError):
             raise CotlensError(
-                f"the explainer at {where} does not answer in the form of the OpenAI chat protocol."
+                f"the explainer at {url} does not answer in the form of the OpenAI chat protocol."
             ) from None
-        return str(said).strip()
+        return str(answer).strip()
 
     def explain(self, examples: list[dict[str, Any]]) -> str:
-        """What a feature fires on, from rows as `name_features` gives them in `top`."""
-        return self.ask(_EXPLAIN, "\n".join(f"{each['activation']:.2f}: {line(each)}" for each in examples))
+        """Return an explanation of a feature from examples, such as the column `top` of `name_features`."""
+        return self.ask(_EXPLAIN, "\n".join(f"{e['activation']:.2f}: {example_line(e)}" for e in examples))
 
     def detect(self, explanation: str, lines: list[str]) -> np.ndarray:
-        """For each of `lines` whether the explanation makes the model say that the feature fires there."""
+        """Return for each line whether the model, given the explanation, predicts that the feature fires there."""
         numbered = "\n".join(f"{k}. {text}" for k, text in enumerate(lines, 1))
-        said = self.ask(_DETECT.format(explanation=explanation), numbered)
-        chosen = {int(number) for number in re.findall(r"\d+", said)}
+        answer = self.ask(_DETECT.format(explanation=explanation), numbered)
+        chosen = {int(number) for number in re.findall(r"\d+", answer)}
         return np.array([k in chosen for k in range(1, len(lines) + 1)])
 
 
-def line(example: dict[str, Any]) -> str:
-    """One example as the model sees it."""
+def example_line(example: dict[str, Any]) -> str:
+    """Return an example in the form that the model reads."""
     return f"{example['context']} | {example['values']}"
 
 
@@ -103,24 +118,36 @@ def explain_features(
     examples: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The first `count` features of `named` that fire, with columns explanation and detection added (else None, NaN).
+    """Let a language model explain the first features that fire, and score its explanations.
 
-    `detection` is the balanced accuracy over `examples` contexts where the feature fires, none of them shown before,
-    and as many where it does not; 0.5 is chance.
+    Args:
+        named: A table of `name_features`.
+        sae: The SAE it was made from.
+        store: Where the activations come from.
+        address: Where they were read.
+        rows: The rows they were read at.
+        explainer: The endpoint.
+        count: Number of features to explain.
+        examples: Contexts where a feature fires, and as many where it does not, in one detection test.
+        seed: Seed of the choice of contexts.
+
+    Returns:
+        The table with the columns explanation (None without one) and detection: the balanced accuracy over contexts that
+        were not shown before, 0.5 by chance; NaN where it was not tested.
     """
     from interp.sae.naming import Contexts
 
     features = SAEDictionary(sae).encode(store.acts(address, rows))
     contexts = Contexts(store, rows)
-    at = {(int(t), int(p)): k for k, (t, p) in enumerate(zip(rows["trace"], rows["position"], strict=True))}
+    row_of = {(int(t), int(p)): k for k, (t, p) in enumerate(zip(rows["trace"], rows["position"], strict=True))}
     rng = np.random.default_rng(seed)
     explained = named.assign(explanation=None, detection=np.nan).astype({"explanation": object})
-    for place in explained.index[explained["rate"] > 0][:count]:
-        found = explained.loc[place]
-        column = features[:, int(found["feature"])]
-        explanation = explainer.explain(found["top"])
-        explained.at[place, "explanation"] = explanation
-        shown = [at[(each["trace"], each["position"])] for each in found["top"]]
+    for label in explained.index[explained["rate"] > 0][:count]:
+        feature = explained.loc[label]
+        column = features[:, int(feature["feature"])]
+        explanation = explainer.explain(feature["top"])
+        explained.at[label, "explanation"] = explanation
+        shown = [row_of[(example["trace"], example["position"])] for example in feature["top"]]
         fires = np.setdiff1d(np.flatnonzero(column > 0), shown)
         silent = np.flatnonzero(column <= 0)
         n = min(examples, len(fires), len(silent))
@@ -128,7 +155,8 @@ def explain_features(
             continue
         mixed = np.concatenate([rng.choice(fires, n, replace=False), rng.choice(silent, n, replace=False)])
         order = rng.permutation(2 * n)
-        said = explainer.detect(explanation, [line(each) for each in contexts.of(mixed[order], column)])
+        lines = [example_line(example) for example in contexts.examples(mixed[order], column)]
+        predictions = explainer.detect(explanation, lines)
         truth = (column[mixed] > 0)[order]
-        explained.at[place, "detection"] = (said[truth].mean() + (~said[~truth]).mean()) / 2
+        explained.at[label, "detection"] = (predictions[truth].mean() + (~predictions[~truth]).mean()) / 2
     return explained

@@ -1,9 +1,9 @@
-"""A TopK training SAE whose forward and backward passes touch only the k active features of each row.
+"""A TopK training SAE that computes only the k active features of each row.
 
-Driven by SAELens's trainer, with its statistics, its auxiliary loss for dead features and its format on disk. What
-is computed is what SAELens's `TopKTrainingSAE` computes. What differs is how: the k values, the reconstruction and
-all gradients are products with sparse CSR matrices, firing is counted from indices, Adam is fused, and where
-bfloat16 products are fast the *choice* of the k features is made in bfloat16 and their values recomputed in float32.
+It gives the results of SAELens's `TopKTrainingSAE`, is driven by SAELens's trainer and uses its format on disk. The k
+values, the reconstruction and all gradients are products with sparse CSR matrices, firing is counted from indices, and
+Adam is fused. On hardware with fast bfloat16 the k features are selected in bfloat16, and their values computed in
+float32.
 """
 
 from __future__ import annotations
@@ -23,24 +23,29 @@ from interp.runtime.hardware import fast_bfloat16
 
 @dataclass
 class FastTopKTrainingSAEConfig(TopKTrainingSAEConfig):
-    """SAELens's TopK configuration; `select_in_bfloat16` None means wherever that is faster."""
+    """SAELens's TopK configuration; `select_in_bfloat16=None` selects in bfloat16 wherever that is faster."""
 
     select_in_bfloat16: bool | None = None
 
 
 class FastTopKTrainingSAE(TopKTrainingSAE):
-    """Trains and saves as SAELens's `TopKTrainingSAE` (Gao et al., arXiv 2406.04093), several times faster."""
+    """Trains and saves as SAELens's `TopKTrainingSAE` does, several times faster.
+
+    References:
+        Gao et al., "Scaling and Evaluating Sparse Autoencoders", arXiv 2406.04093.
+    """
 
     cfg: FastTopKTrainingSAEConfig
     W_enc: nn.Parameter
 
     def initialize_weights(self) -> None:
+        """Initialise the weights as SAELens does, with the encoder stored by feature."""
         super().initialize_weights()
-        # One row in memory for each feature, as its gradient comes, though the shape stays d_in x d_sae.
+        # Gradients arrive by feature, so each feature is one row in memory; the shape stays d_in x d_sae.
         self.W_enc = nn.Parameter(self.W_enc.data.T.contiguous().T)
 
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        """`feature_acts` of what it returns is a `Codes`, which the trainer below counts."""
+        """Return losses and reconstruction; `feature_acts` is a `Codes`, which `FastTrainer` counts."""
         centred = self.process_sae_in(step_input.sae_in).detach()
         sae_in = centred + self.b_dec.detach() * self.cfg.apply_b_dec_to_input
         indices = self.select(sae_in)
@@ -60,10 +65,10 @@ class FastTopKTrainingSAE(TopKTrainingSAE):
 
     @torch.no_grad()
     def select(self, sae_in: Float[Tensor, "batch d_in"]) -> Int[Tensor, "batch k"]:
-        """The k features of the highest pre-activation in each row, in rising order of their index."""
+        """Return the k features of the highest pre-activation in each row, by rising index."""
         centred = sae_in - self.b_dec * self.cfg.apply_b_dec_to_input
-        rough = self.cfg.select_in_bfloat16
-        if fast_bfloat16(centred) if rough is None else rough:
+        in_bfloat16 = self.cfg.select_in_bfloat16
+        if fast_bfloat16(centred) if in_bfloat16 is None else in_bfloat16:
             pre = centred.bfloat16() @ self.W_enc.bfloat16() + self.b_enc.bfloat16()
         else:
             pre = torch.addmm(self.b_enc, centred, self.W_enc)
@@ -72,14 +77,14 @@ class FastTopKTrainingSAE(TopKTrainingSAE):
         return pre.topk(self.cfg.k, dim=-1, sorted=False).indices.sort(dim=-1).values
 
     def _dead_loss(self, step_input: TrainStepInput, sae_in: Tensor, sae_out: Tensor) -> Tensor:
-        """SAELens's auxiliary loss, whose pre-activations are only wanted of the features that are dead."""
+        """Return SAELens's auxiliary loss, computed for dead features only."""
         mask = step_input.dead_neuron_mask
         dead = mask.nonzero().flatten() if mask is not None else torch.empty(0, dtype=torch.long)
         if not len(dead):
             return sae_out.new_tensor(0.0)
         centred = sae_in - self.b_dec * self.cfg.apply_b_dec_to_input
         pre = centred @ self.W_enc[:, dead] + self.b_enc[dead]
-        # Scaling by the norm and dividing by it again cancels, but it decides which dead features are chosen.
+        # The norm cancels in the values; it only decides which dead features are selected.
         norms = self.W_dec[dead].norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else 1.0
         half = sae_in.shape[-1] // 2
         chosen = (pre * norms).topk(min(half, len(dead)), sorted=False).indices
@@ -89,34 +94,37 @@ class FastTopKTrainingSAE(TopKTrainingSAE):
         return self.cfg.aux_loss_coefficient * min(len(dead) / half, 1.0) * loss
 
     def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
+        """Make the encoder contiguous, as safetensors needs it."""
         super().process_state_dict_for_saving(state_dict)
         state_dict["W_enc"] = state_dict["W_enc"].contiguous()
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Sparse feature activations: for each row the indices of its k features and their values, after the ReLU."""
+    """Sparse feature activations: the indices of each row's k features, and their values after the ReLU."""
 
     indices: Int[Tensor, "batch k"]
     values: Float[Tensor, "batch k"]
 
     def fired(self, d_sae: int) -> Float[Tensor, " d_sae"]:
-        """In how many rows each feature is above zero."""
+        """Return in how many rows each feature is above zero."""
         return torch.bincount(self.indices[self.values > 0], minlength=d_sae).to(self.values.dtype)
 
 
 class FastTrainer(SAETrainer[Any, Any]):
-    """SAELens's trainer, with Adam fused and firing counted from indices; everything else is inherited."""
+    """SAELens's trainer with fused Adam, which counts firing from indices."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make SAELens's trainer and fuse its optimizer."""
         super().__init__(*args, **kwargs)
         for group in self.optimizer.param_groups:
             group["fused"] = True
         self.optimizer.defaults["fused"] = True
-        # Adam checks once, when it is made, that it may be fused: so make it again, and let the schedule follow it.
+        # Adam checks only in its constructor whether it can be fused; the schedule keeps its reference.
         self.optimizer.__init__(self.optimizer.param_groups, **self.optimizer.defaults)  # type: ignore[misc]
 
     def step(self, batch: Tensor) -> TrainStepOutput:
+        """Make one update on a batch, shape (rows, d_in)."""
         batch = batch.to(self.sae.device)
         self.n_training_samples += batch.shape[0]
         self.sae.train()
@@ -143,7 +151,7 @@ class FastTrainer(SAETrainer[Any, Any]):
 
 
 class _SparseTopK(torch.autograd.Function):
-    """Reconstruction and values of chosen features; gradients are sparse products, and none is taken of the input."""
+    """Reconstruction and values of selected features, with sparse gradients for the weights and none for the input."""
 
     @staticmethod
     def forward(
@@ -158,8 +166,8 @@ class _SparseTopK(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         centred = sae_in - b_dec if centre else sae_in
         pattern = _csr(indices, centred.new_zeros(indices.numel()), w_dec.shape[0])
-        found = torch.sparse.sampled_addmm(pattern, centred, w_enc, beta=0.0).values()
-        values = (found + b_enc[indices.flatten()]).relu_()
+        products = torch.sparse.sampled_addmm(pattern, centred, w_enc, beta=0.0).values()
+        values = (products + b_enc[indices.flatten()]).relu_()
         sae_out = torch.addmm(b_dec.expand(len(sae_in), -1), _csr(indices, values, w_dec.shape[0]), w_dec)
         ctx.save_for_backward(centred, w_enc, w_dec, indices, values)
         ctx.centre = centre
@@ -185,7 +193,7 @@ class _SparseTopK(torch.autograd.Function):
 
 
 def _csr(indices: Tensor, values: Tensor, width: int) -> Tensor:
-    """A batch x width matrix with the same number of entries in every row."""
+    """Return a batch x width CSR matrix with the same number of entries in every row."""
     k = indices.shape[1]
     starts = torch.arange(0, indices.numel() + 1, k, device=indices.device)
     return _csr_of(starts, indices.flatten(), values, width)
@@ -193,5 +201,5 @@ def _csr(indices: Tensor, values: Tensor, width: int) -> Tensor:
 
 def _csr_of(starts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)  # that CSR is in beta
+        warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)  # CSR is in beta
         return torch.sparse_csr_tensor(starts, columns, values, (len(starts) - 1, width), check_invariants=False)

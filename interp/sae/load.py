@@ -1,7 +1,7 @@
-"""SAEs on disk in SAELens's format, and the checks that a loaded one must pass before anybody reads with it.
+"""Saving and loading of SAEs in SAELens's format, with checks of a loaded SAE.
 
-Beside SAELens's two files lies `reference.safetensors`: a few inputs with the features and the reconstruction that
-the SAE gave when it was saved. An SAE that loads as another kind, or without its thresholds, gives others.
+`reference.safetensors` beside SAELens's two files holds a few inputs with the features and the reconstruction that the
+SAE gave when it was saved. An SAE that loads with another architecture, or without its thresholds, gives others.
 """
 
 from __future__ import annotations
@@ -29,15 +29,30 @@ _CLOSE = 1e-4  # of the largest reference value
 
 @dataclass(frozen=True)
 class Check:
-    """One finding of a preflight."""
+    """The result of one check of an SAE.
+
+    Attributes:
+        name: `reference`, `width`, `address`, `model` or `explains`.
+        verdict: `pass`, `warn` or `fail`.
+        message: One sentence for people.
+    """
 
     name: str
     verdict: Literal["pass", "warn", "fail"]
-    said: str
+    message: str
 
 
 def save_sae(sae: SAE, folder: Path | str, *, inputs: Float32[np.ndarray, "rows d"] | None = None) -> None:
-    """Write an SAE in SAELens's format, with its outputs on `inputs` (or on drawn ones) as a reference."""
+    """Save an SAE in SAELens's format, with reference outputs.
+
+    Args:
+        sae: An SAE of SAELens.
+        folder: Where to write.
+        inputs: Activations to record outputs for, shape (rows, d); the first 32 are used. Normal noise by default.
+
+    Raises:
+        StoreError: When the folder cannot be written.
+    """
     import torch
     from safetensors.torch import save
 
@@ -58,15 +73,24 @@ def load_sae(
     address: Address | str | None = None,
     sae_id: str | None = None,
 ) -> SAE:
-    """An SAE from a folder in SAELens's format, or with `sae_id` from a release of SAELens's registry or a hub.
+    """Load an SAE and check it.
 
-    It has to pass the preflight, with `store` and `address` (else the one it was trained at) also that of fitting
-    their activations. Raises `StoreError` when it is not there, is damaged, or fails a check.
+    Args:
+        source: A folder in SAELens's format, or a release of SAELens's registry.
+        store: Activations that the SAE must fit.
+        address: Where to read them; the address it was trained at by default.
+        sae_id: Id within the release. Without it `source` is a folder.
+
+    Returns:
+        The SAE, ready for inference.
+
+    Raises:
+        StoreError: When it does not exist, is damaged, or fails a check of `preflight`.
     """
     sae = _from_hub(str(source), sae_id) if sae_id is not None else _from_folder(Path(source))
     failed = [check for check in preflight(sae, source, store, address) if check.verdict == "fail"]
     if failed:
-        raise StoreError(f"the SAE at {source} is refused: {' '.join(check.said for check in failed)}")
+        raise StoreError(f"the SAE at {source} is refused: {' '.join(check.message for check in failed)}")
     return sae
 
 
@@ -76,21 +100,36 @@ def preflight(
     store: ActivationSource | None = None,
     address: Address | str | None = None,
 ) -> list[Check]:
-    """Whether an SAE is what it was when it was saved, and fits the activations of a store at an address."""
+    """Check that an SAE is unchanged since it was saved, and fits some activations.
+
+    Args:
+        sae: An SAE of SAELens.
+        source: Its folder, which holds the reference outputs; not checked where it is None.
+        store: Activations that it must fit; not checked where it is None.
+        address: Where to read them; the address it was trained at by default.
+
+    Returns:
+        The checks that were made.
+    """
     checks = []
     if source is not None:
-        checks.append(_reproduces(sae, Path(source)))
+        checks.append(_check_reference(sae, Path(source)))
     if store is not None:
-        checks += _fits(sae, store, address)
+        checks += _check_fit(sae, store, address)
     return checks
 
 
 def address_of(sae: SAE, store: ActivationSource, address: Address | str | None = None) -> Address:
-    """The address to read at: the given one, else the one that the SAE was trained at."""
-    named = address or sae.cfg.metadata.hook_name
-    if named is None:
-        raise StoreError("this SAE does not say which address it was trained at; name one with --address.")
-    return store.address(named)
+    """Return the address to read at: `address`, or the one that the SAE was trained at.
+
+    Raises:
+        StoreError: When neither is known.
+        UsageError: When the address was not captured.
+    """
+    name = address or sae.cfg.metadata.hook_name
+    if name is None:
+        raise StoreError("this SAE does not record which address it was trained at; name one with --address.")
+    return store.address(name)
 
 
 def _from_folder(folder: Path) -> SAE:
@@ -103,8 +142,8 @@ def _from_folder(folder: Path) -> SAE:
         with silent():
             return SAE.load_from_disk(str(folder)).eval()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise StoreError(f"the SAE at {folder} cannot be loaded ({said}). Save or download it again.") from None
+        reason = " ".join(str(error).split())[:160]
+        raise StoreError(f"the SAE at {folder} cannot be loaded ({reason}). Save or download it again.") from None
 
 
 def _from_hub(release: str, sae_id: str) -> SAE:
@@ -114,76 +153,75 @@ def _from_hub(release: str, sae_id: str) -> SAE:
         with silent():
             return SAE.from_pretrained(release, sae_id).eval()
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise StoreError(
-            f"no SAE {sae_id} of release {release} could be had ({said}). Without a hub, give a folder in SAELens's format."
+            f"the SAE {sae_id} of release {release} cannot be downloaded ({reason}). Without a hub, give a folder in "
+            "SAELens's format."
         ) from None
 
 
-def _reproduces(sae: SAE, folder: Path) -> Check:
+def _check_reference(sae: SAE, folder: Path) -> Check:
+    """Check that an SAE reproduces its reference outputs."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = folder / REFERENCE
     if not path.exists():
-        return Check(
-            "reference", "warn", "it came without reference outputs, so it cannot be told whether it loaded right."
-        )
+        return Check("reference", "warn", "it has no reference outputs, so that loading cannot be checked.")
     try:
-        found = load_file(path)
-        inputs, wanted = found["inputs"], (found["features"], found["outputs"])
+        reference = load_file(path)
+        inputs, expected = reference["inputs"], (reference["features"], reference["outputs"])
     except (SafetensorError, OSError, KeyError) as error:
         return Check("reference", "fail", f"{path.name} is damaged ({error}); save it again.")
     if inputs.shape[1] != sae.cfg.d_in:
-        return Check("reference", "fail", f"its reference is {inputs.shape[1]} wide, but it reads {sae.cfg.d_in}.")
+        return Check("reference", "fail", f"its reference is {inputs.shape[1]} wide, and it reads {sae.cfg.d_in}.")
     with torch.no_grad():
-        acts = sae.encode(inputs)
-        given = (acts, sae.decode(acts))
-    for name, ours, theirs in zip(("features", "reconstruction"), given, wanted, strict=True):
-        gap = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
-        if not gap <= _CLOSE * max(float(theirs.abs().max()), 1.0):
+        features = sae.encode(inputs)
+        outputs = (features, sae.decode(features))
+    for name, now, saved in zip(("features", "reconstruction"), outputs, expected, strict=True):
+        gap = float((now - saved).abs().max()) if now.shape == saved.shape else float("inf")
+        if not gap <= _CLOSE * max(float(saved.abs().max()), 1.0):
             return Check(
                 "reference",
                 "fail",
                 f"its {name} differ by {gap:.3g} from those it gave when it was saved (architecture "
-                f"{sae.cfg.architecture()}); the file was changed, or loaded as another kind. Save it again.",
+                f"{sae.cfg.architecture()}); the file was changed, or loaded as another architecture. Save it again.",
             )
     return Check("reference", "pass", "reproduces its reference outputs.")
 
 
-def _fits(sae: SAE, store: ActivationSource, address: Address | str | None) -> list[Check]:
-    place = address_of(sae, store, address)
-    acts = store.acts(place, store.thought_rows.iloc[:2048])
+def _check_fit(sae: SAE, store: ActivationSource, address: Address | str | None) -> list[Check]:
+    """Check that an SAE belongs to the activations at an address."""
+    read_at = address_of(sae, store, address)
+    acts = store.acts(read_at, store.thought_rows.iloc[:2048])
     if acts.shape[1] != sae.cfg.d_in:
-        said = f"it reads activations {sae.cfg.d_in} wide, but {place} of {store.name} is {acts.shape[1]} wide; choose an SAE of this model."
-        return [Check("width", "fail", said)]
-    checks = [Check("width", "pass", f"reads {sae.cfg.d_in} dimensions, as {place} has.")]
-    trained_at, weights = sae.cfg.metadata.hook_name, sae.cfg.metadata.weights
-    if trained_at is not None and Address(trained_at) != place:
-        checks.append(
-            Check("address", "fail", f"it was trained at {trained_at}, not at {place}; read there, or train one here.")
+        message = (
+            f"it reads activations {sae.cfg.d_in} wide, and {read_at} of {store.name} is {acts.shape[1]} wide; choose an "
+            "SAE of this model."
         )
-    if weights is not None and weights != store.meta["reasoner"]["weights"]:
-        checks.append(
-            Check(
-                "model",
-                "warn",
-                f"it was trained on {sae.cfg.metadata.model_name}, not on {store.meta['reasoner']['name']}.",
-            )
-        )
+        return [Check("width", "fail", message)]
+    checks = [Check("width", "pass", f"reads {sae.cfg.d_in} dimensions, as {read_at} has.")]
+    metadata, reasoner = sae.cfg.metadata, store.meta["reasoner"]
+    if metadata.hook_name is not None and Address(metadata.hook_name) != read_at:
+        message = f"it was trained at {metadata.hook_name}, not at {read_at}; read there, or train one here."
+        checks.append(Check("address", "fail", message))
+    if metadata.weights is not None and metadata.weights != reasoner["weights"]:
+        message = f"it was trained on {metadata.model_name}, not on {reasoner['name']}."
+        checks.append(Check("model", "warn", message))
     if len(acts) > 1:
-        from interp.sae.quality import explained_variance
-
-        explains = explained_variance(sae, acts)
-        told = sae.cfg.metadata.explained_variance
-        said = f"it explains {explains:.2f} of the variance at {place}"
-        if explains <= 0 and (told is None or told > 0):
-            checks.append(
-                Check("explains", "fail", f"{said}, less than their mean does; it belongs to other activations.")
-            )
-        elif told is not None and explains < told / 2:
-            checks.append(Check("explains", "warn", f"{said}, but {told:.2f} where it was trained."))
-        else:
-            checks.append(Check("explains", "pass", f"{said}."))
+        checks.append(_check_variance(sae, acts, read_at))
     return checks
+
+
+def _check_variance(sae: SAE, acts: np.ndarray, address: Address) -> Check:
+    """Check that an SAE explains about as much variance as where it was trained."""
+    from interp.sae.quality import explained_variance
+
+    explained, trained = explained_variance(sae, acts), sae.cfg.metadata.explained_variance
+    message = f"it explains {explained:.2f} of the variance at {address}"
+    if explained <= 0 and (trained is None or trained > 0):
+        return Check("explains", "fail", f"{message}, less than the mean does; it belongs to other activations.")
+    if trained is not None and explained < trained / 2:
+        return Check("explains", "warn", f"{message}, and {trained:.2f} where it was trained.")
+    return Check("explains", "pass", f"{message}.")

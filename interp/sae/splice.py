@@ -1,18 +1,19 @@
-"""Splicing: put a dictionary's reconstruction in the activation's place while the model thinks, and see what is lost.
+"""Splicing: replace an activation by a dictionary's reconstruction while the model thinks, and measure what is lost.
 
-A thought that is fed back passes through the dictionary before the next one is thought, so errors can add up over
-the loop as they never do on replay.
+A thought that is fed back passes through the dictionary before the next one is computed, so errors can add up over the
+loop, as they cannot on replay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
@@ -21,16 +22,26 @@ from interp.models.address import Address
 from interp.reasoners.interventions import Edit, Intervention
 from interp.runtime.progress import Progress
 from interp.sae.dictionaries import Dictionary
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 from interp.traces import Channel
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 FINAL = Address("ln_final.hook_out")
+_SMALLEST_GAP = 1e-9
 
 
-def spliced(
+@dataclass(frozen=True)
+class _Outcome:
+    """What thinking under one condition gives, one entry for each trace."""
+
+    right: Bool[np.ndarray, " traces"]
+    answers: np.ndarray
+    loss: float
+
+
+def splice(
     reasoner: Reasoner,
     store: ActivationSource,
     address: Address,
@@ -41,97 +52,119 @@ def spliced(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Think the problems of `rows` again, with each dictionary at `address` at the positions of `rows`.
+    """Let a reasoner think again with each dictionary in place of an activation.
 
-    One row for each condition: `original`, `mean` (the activation replaced by `mean`: what losing it costs), and every
-    dictionary. Columns: accuracy with its interval over structures, same_answer (as without any edit), loss (nats, of
-    the first token of the right answer where the answer began in the store), loss_recovered (1 as the original, 0 as
-    the mean), accuracy_ratio with its interval, n. Raises `StoreError` when the store is of another model.
+    Args:
+        reasoner: The reasoner whose activations the store holds.
+        store: Where the activations come from.
+        address: Where to replace them.
+        rows: Positions to replace, a part of the store's index.
+        dictionaries: Dictionaries by name.
+        mean: Mean activation, shape (d,).
+        batch_size: Most problems that are thought about at once.
+        progress: Called with the number of conditions that are done, and of all.
+
+    Returns:
+        One row for each condition: `original` (no edit), `mean` (the activation replaced by `mean`, the cost of losing
+        it), and each dictionary. Columns: condition, accuracy with ci_low and ci_high over structures, same_answer
+        (fraction of answers as without edits), loss (nats, of the first token of the right answer, where the stored trace
+        begins to answer), loss_recovered (1 for the original, 0 for the mean), accuracy_ratio (to the original) with
+        ratio_low and ratio_high, n.
+
+    Raises:
+        StoreError: When the activations are of another model.
+        UsageError: When there are no rows.
     """
     if store.meta["reasoner"]["weights"] != reasoner.weights:
         raise StoreError(
             f"{store.name} was made by {store.meta['reasoner']['name']}, not by {reasoner.name}. Load that one to splice."
         )
-    chosen = np.unique(rows["trace"])
-    if not len(chosen):
+    traces = np.unique(rows["trace"])
+    if not len(traces):
         raise UsageError("there are no rows to splice at; select some thoughts.")
-    place = np.searchsorted(chosen, rows["trace"])
-    where = np.stack([place, rows["position"].to_numpy()], axis=1)
+    cells = np.stack([np.searchsorted(traces, rows["trace"]), rows["position"].to_numpy()], axis=1)
     centre = torch.from_numpy(mean)
-    edits: dict[str, Edit | None] = {"original": None, "mean": lambda found, _: centre.to(found).expand_as(found)}
-    edits |= {name: _through(dictionary) for name, dictionary in dictionaries.items()}
-    frames: dict[str, dict[str, Any]] = {}
+    edits: dict[str, Edit | None] = {"original": None, "mean": lambda acts, _: centre.to(acts).expand_as(acts)}
+    edits |= {name: _reconstruct(dictionary) for name, dictionary in dictionaries.items()}
+    outcomes: dict[str, _Outcome] = {}
     for number, (name, edit) in enumerate(edits.items()):
-        frames[name] = _thought(reasoner, store, chosen, address, where, edit, batch_size)
+        outcomes[name] = _think(reasoner, store, traces, address, cells, edit, batch_size)
         if progress:
             progress(number + 1, len(edits))
-    return _table(frames, structures(store, pd.DataFrame({"trace": chosen})))
+    return _table(outcomes, structures(store, pd.DataFrame({"trace": traces})))
 
 
-def _through(dictionary: Dictionary) -> Edit:
-    def edit(found: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        acts = found.detach().float().cpu().numpy()
-        return torch.from_numpy(dictionary.decode(dictionary.encode(acts))).to(found)
+def _reconstruct(dictionary: Dictionary) -> Edit:
+    """Return an edit that replaces activations by their reconstruction."""
+
+    def edit(acts: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        values = acts.detach().float().cpu().numpy()
+        return torch.from_numpy(dictionary.decode(dictionary.encode(values))).to(acts)
 
     return edit
 
 
-def _thought(
+def _think(
     reasoner: Reasoner,
     store: ActivationSource,
     chosen: Sequence[int] | np.ndarray,
     address: Address,
-    where: np.ndarray,
+    cells: np.ndarray,
     edit: Edit | None,
     batch_size: int,
-) -> dict[str, Any]:
-    """Whether each trace's answer is right, the answer, and the loss of the right one."""
+) -> _Outcome:
+    """Think about the problems of the chosen traces with an edit at some cells (trace, position)."""
     traces = [store.traces[int(t)] for t in chosen]
-    begun = [next((p for p, c in enumerate(t.channel) if c == Channel.ANSWER), None) for t in traces]
-    answered = [k for k, position in enumerate(begun) if position is not None]
-    finals = np.full((len(answered), reasoner.model.cfg.d_model), np.nan, np.float32)
+    answer_starts = [next((p for p, c in enumerate(t.channel) if c == Channel.ANSWER), None) for t in traces]
+    answered = [k for k, position in enumerate(answer_starts) if position is not None]
+    final_states = np.full((len(answered), reasoner.model.cfg.d_model), np.nan, np.float32)
 
-    def watch(found: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        finals[rows] = found.detach().float().cpu().numpy()
-        return found
+    def keep_final_states(acts: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        final_states[rows] = acts.detach().float().cpu().numpy()
+        return acts
 
-    before = np.array([[k, (begun[k] or 0) - 1] for k in answered]).reshape(-1, 2)
-    interventions = [Intervention(FINAL, before, watch)]
+    before_answer = np.array([[k, (answer_starts[k] or 0) - 1] for k in answered]).reshape(-1, 2)
+    interventions = [Intervention(FINAL, before_answer, keep_final_states)]
     if edit is not None:
-        interventions.insert(0, Intervention(address, where, edit))
+        interventions.insert(0, Intervention(address, cells, edit))
     after = reasoner.think([t.problem for t in traces], batch_size=batch_size, interventions=interventions)
     with torch.no_grad():
-        logits = reasoner.unembed(torch.from_numpy(finals).to(reasoner.device)).float().cpu()
+        logits = reasoner.unembed(torch.from_numpy(final_states).to(reasoner.device)).float().cpu()
     gold = [reasoner.tokenizer(traces[k].problem.answer, add_special_tokens=False)["input_ids"][0] for k in answered]
     losses = np.full(len(traces), np.nan)
     losses[answered] = torch.nn.functional.cross_entropy(logits, torch.tensor(gold), reduction="none").numpy()
-    return {
-        "right": np.array([t.correct for t in after], dtype=bool),
-        "answer": np.array([t.answer for t in after], dtype=object),
-        "loss": float(np.nanmean(losses)) if np.isfinite(losses).any() else float("nan"),
-    }
+    return _Outcome(
+        right=np.array([t.correct for t in after], dtype=bool),
+        answers=np.array([t.answer for t in after], dtype=object),
+        loss=float(np.nanmean(losses)) if np.isfinite(losses).any() else float("nan"),
+    )
 
 
-def _table(frames: dict[str, dict[str, Any]], groups: np.ndarray) -> pd.DataFrame:
-    original, worst = frames["original"], frames["mean"]["loss"]
-    accuracy = original["right"].mean()
-    room = worst - original["loss"]
-    out = []
-    for name, found in frames.items():
-        low, high = grouped_mean_interval(found["right"], groups)
-        out.append(
+def _table(outcomes: dict[str, _Outcome], groups: np.ndarray) -> pd.DataFrame:
+    """Compare the conditions with the original and the mean."""
+    original, mean_loss = outcomes["original"], outcomes["mean"].loss
+    original_accuracy = original.right.mean()
+    gap = mean_loss - original.loss
+    records: list[dict[str, Any]] = []
+    for name, outcome in outcomes.items():
+        accuracy = Estimate.of_mean(outcome.right, groups)
+        ratio, low, high = (
+            (value / original_accuracy if original_accuracy else float("nan"))
+            for value in (accuracy.value, accuracy.low, accuracy.high)
+        )
+        records.append(
             {
                 "condition": name,
-                "accuracy": found["right"].mean(),
-                "ci_low": low,
-                "ci_high": high,
-                "same_answer": (found["answer"] == original["answer"]).mean(),
-                "loss": found["loss"],
-                "loss_recovered": (worst - found["loss"]) / room if abs(room) > 1e-9 else float("nan"),
-                "accuracy_ratio": found["right"].mean() / accuracy if accuracy else float("nan"),
-                "ratio_low": low / accuracy if accuracy else float("nan"),
-                "ratio_high": high / accuracy if accuracy else float("nan"),
-                "n": len(found["right"]),
+                "accuracy": accuracy.value,
+                "ci_low": accuracy.low,
+                "ci_high": accuracy.high,
+                "same_answer": (outcome.answers == original.answers).mean(),
+                "loss": outcome.loss,
+                "loss_recovered": (mean_loss - outcome.loss) / gap if abs(gap) > _SMALLEST_GAP else float("nan"),
+                "accuracy_ratio": ratio,
+                "ratio_low": low,
+                "ratio_high": high,
+                "n": accuracy.n,
             }
         )
-    return pd.DataFrame(out)
+    return pd.DataFrame(records)

@@ -1,14 +1,15 @@
-"""Training a sparse autoencoder with SAELens on rows of an activation store."""
+"""Training of sparse autoencoders with SAELens on recorded activations."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pandas as pd
 from pydantic import ValidationError
@@ -19,15 +20,15 @@ from interp.models.address import Address
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
 from interp.sae.rows import Batches, batches_of
-from interp.sae.settings import SAESettings
+from interp.sae.settings import SAEOptions, SAESettings
 
 if TYPE_CHECKING:
     import torch
     from sae_lens import SAE
 
-_NORM_BATCHES = 8  # read before training starts, to bring inputs to SAELens's expected norm
+_NORM_BATCHES = 8  # read before training, to scale inputs to SAELens's expected norm
 _CHECKPOINTS = 10  # in one training
-_WHOLE = "settings.json"  # written last, so a checkpoint without it was cut off
+_SETTINGS = "settings.json"  # written last, so that a checkpoint without it is incomplete
 
 
 def train_sae(
@@ -38,15 +39,27 @@ def train_sae(
     settings: SAESettings | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SAEOptions],
 ) -> SAE:
-    """A sparse autoencoder of the activations of `rows` at `address`, ready for inference.
+    """Train a sparse autoencoder on the activations of `rows` at one address.
 
-    `options` are fields of `SAESettings`, on top of `settings`. With `checkpoint`, a folder, an interrupted training
-    goes on from there, to the same weights. Raises `UsageError` on settings that do not fit and when there are fewer
-    than two rows, `StoreError` when the checkpoint belongs to another training.
+    Args:
+        store: Where the activations come from.
+        address: Where to read them.
+        rows: A part of the store's index, such as `select` returns.
+        settings: Settings of the training; the defaults of `SAESettings` where None.
+        checkpoint: Folder for checkpoints. An interrupted training resumes from there, with the same result.
+        progress: Called with the number of updates that are done, and of all.
+        **options: Fields of `SAESettings` that override `settings`.
+
+    Returns:
+        An SAE of SAELens, ready for inference.
+
+    Raises:
+        UsageError: On invalid settings, or fewer than two rows.
+        StoreError: When the checkpoint is damaged or belongs to another training.
     """
-    settings = with_options(settings, options)
+    settings = checked_settings(settings, options)
     batches = batches_of(store, address, rows, settings.batch_size, settings.seed, by_step=settings.by_step)
     sae = fit(batches, settings, checkpoint=checkpoint, progress=progress)
     sae.cfg.metadata.hook_name = address.name
@@ -55,21 +68,25 @@ def train_sae(
     return sae
 
 
-def with_options(settings: SAESettings | None, options: dict[str, Any]) -> SAESettings:
-    """`settings` with `options` on top; a `UsageError` that names what does not fit."""
+def checked_settings(settings: SAESettings | None, options: Mapping[str, Any]) -> SAESettings:
+    """Return `settings` with `options` on top.
+
+    Raises:
+        UsageError: On a value that does not fit, with its name.
+    """
     try:
         return SAESettings(**{**(settings.model_dump() if settings else {}), **options})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"SAE settings{': ' + where if where else ''}: {said}.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"SAE settings{': ' + where if where else ''}: {message}.") from None
 
 
 def fit(
     batches: Batches, settings: SAESettings, *, checkpoint: Path | None = None, progress: Progress | None = None
 ) -> SAE:
-    """An SAE of what `batches` serves, by SAELens's trainer; see `train_sae`."""
+    """Train an SAE on batches with SAELens's trainer; see `train_sae`."""
     import torch
 
     updates = max(1, settings.samples // batches.size)
@@ -78,14 +95,14 @@ def fit(
         trainer = _trainer(batches, settings, updates, checkpoint, progress)
         if checkpoint is not None:
             _resume(trainer, batches, settings, checkpoint)
-        trained = inference(trainer.fit())
+        sae = to_inference(trainer.fit())
     if checkpoint is not None:
         shutil.rmtree(checkpoint, ignore_errors=True)
-    return trained
+    return sae
 
 
-def inference(trained: Any) -> SAE:
-    """What SAELens would load again after saving `trained`: BatchTopK and Matryoshka become JumpReLU."""
+def to_inference(trained: Any) -> SAE:
+    """Return the SAE that SAELens loads after saving `trained`: BatchTopK and Matryoshka become JumpReLU."""
     from sae_lens import SAE
 
     state = trained.state_dict()
@@ -99,13 +116,14 @@ def inference(trained: Any) -> SAE:
 def _trainer(
     batches: Batches, settings: SAESettings, updates: int, checkpoint: Path | None, progress: Progress | None
 ) -> Any:
+    """Return SAELens's trainer for these settings, or its fast version for TopK."""
     from sae_lens import LoggingConfig, SAETrainer
     from sae_lens.config import SAETrainerConfig
 
-    fast = settings.fast and settings.kind == "topk"
-    kind: Any = SAETrainer
+    fast = settings.fast and settings.architecture == "topk"
+    trainer_class: Any = SAETrainer
     if fast:
-        from interp.sae.fast import FastTrainer as kind  # noqa: N813
+        from interp.sae.fast import FastTrainer as trainer_class  # noqa: N813
     width = next(batches).shape[1]
     batches.served = 0
     config = SAETrainerConfig(
@@ -121,15 +139,16 @@ def _trainer(
         checkpoint_path=str(checkpoint) if checkpoint else None,
         logger=LoggingConfig(log_to_wandb=False),
     )
-    return kind(
+    return trainer_class(
         cfg=config,
         sae=_training_sae(settings, width, fast),
-        data_provider=_reporting(batches, updates, progress),
-        save_checkpoint_fn=_committing(settings) if checkpoint else None,
+        data_provider=_with_progress(batches, updates, progress),
+        save_checkpoint_fn=_checkpoint_keeper(settings) if checkpoint else None,
     )
 
 
 def _training_sae(settings: SAESettings, d_in: int, fast: bool) -> Any:
+    """Return an untrained SAE of the architecture that the settings name."""
     import sae_lens
 
     common: dict[str, Any] = {
@@ -138,9 +157,9 @@ def _training_sae(settings: SAESettings, d_in: int, fast: bool) -> Any:
         "apply_b_dec_to_input": True,
         "normalize_activations": "covariance_whitening" if settings.whiten else "expected_average_only_in",
     }
-    if settings.kind == "jumprelu":
-        # The quadratic loss aims at a number of active features, as the other kinds do (Gemma Scope 2). On thoughts it
-        # came within a tenth of it only with gradients to the encoder and a wide band about the threshold.
+    if settings.architecture == "jumprelu":
+        # The quadratic loss (Gemma Scope 2) aims at a number of active features, as the other architectures do. On
+        # thoughts it reaches that number only with gradients to the encoder and a wide band about the threshold.
         return sae_lens.JumpReLUTrainingSAE(
             sae_lens.JumpReLUTrainingSAEConfig(
                 **common,
@@ -156,28 +175,29 @@ def _training_sae(settings: SAESettings, d_in: int, fast: bool) -> Any:
         from interp.sae.fast import FastTopKTrainingSAE, FastTopKTrainingSAEConfig
 
         return FastTopKTrainingSAE(FastTopKTrainingSAEConfig(**common))
-    if settings.kind == "topk":
+    if settings.architecture == "topk":
         return sae_lens.TopKTrainingSAE(sae_lens.TopKTrainingSAEConfig(**common))
-    if settings.kind == "batchtopk":
+    if settings.architecture == "batchtopk":
         return sae_lens.BatchTopKTrainingSAE(sae_lens.BatchTopKTrainingSAEConfig(**common))
     return sae_lens.MatryoshkaBatchTopKTrainingSAE(
         sae_lens.MatryoshkaBatchTopKTrainingSAEConfig(**common, matryoshka_widths=settings.widths)
     )
 
 
-def _reporting(batches: Batches, updates: int, progress: Progress | None) -> Iterator[torch.Tensor]:
+def _with_progress(batches: Batches, updates: int, progress: Progress | None) -> Iterator[torch.Tensor]:
+    """Report progress for each batch that is served."""
     for batch in batches:
         if progress:
             progress(min(max(batches.served - _NORM_BATCHES, 0), updates), updates)
         yield batch
 
 
-def _committing(settings: SAESettings) -> Callable[..., None]:
-    """Mark a checkpoint as whole and let the older ones go."""
+def _checkpoint_keeper(settings: SAESettings) -> Callable[..., None]:
+    """Return a function that marks a checkpoint as complete and removes older ones."""
 
     def keep(checkpoint_path: Path | None) -> None:
         assert checkpoint_path is not None
-        commit(checkpoint_path / _WHOLE, settings.model_dump_json().encode())
+        commit(checkpoint_path / _SETTINGS, settings.model_dump_json().encode())
         for other in checkpoint_path.parent.iterdir():
             if other != checkpoint_path:
                 shutil.rmtree(other)
@@ -186,24 +206,24 @@ def _committing(settings: SAESettings) -> Callable[..., None]:
 
 
 def _resume(trainer: Any, batches: Batches, settings: SAESettings, folder: Path) -> None:
+    """Load the latest complete checkpoint of `folder` into a trainer; remove the folder where there is none."""
     import torch
 
-    whole = [path for path in folder.glob("*") if (path / _WHOLE).exists()] if folder.exists() else []
-    if not whole:
+    complete = [path for path in folder.glob("*") if (path / _SETTINGS).exists()] if folder.exists() else []
+    if not complete:
         shutil.rmtree(folder, ignore_errors=True)
         return
-    latest = max(whole, key=lambda path: int(path.name))
+    latest = max(complete, key=lambda path: int(path.name))
     try:
-        theirs = SAESettings.model_validate_json((latest / _WHOLE).read_text())
-    except ValidationError as error:
+        saved = SAESettings.from_saved(json.loads((latest / _SETTINGS).read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise StoreError(f"{latest} is not a readable checkpoint ({reason}). Remove {folder}.") from None
+    if saved != settings:
+        differ = [name for name in SAESettings.model_fields if getattr(saved, name) != getattr(settings, name)]
         raise StoreError(
-            f"{latest} is not a readable checkpoint ({error.error_count()} faults). Remove {folder}."
-        ) from None
-    if theirs != settings:
-        differ = [name for name in SAESettings.model_fields if getattr(theirs, name) != getattr(settings, name)]
-        raise StoreError(
-            f"{folder} holds a training with another {', '.join(differ)}. Give the same settings to go on with it, "
-            "or choose another --out."
+            f"{folder} holds a training with another {', '.join(differ)}. Give the same settings to resume it, or "
+            "choose another --out."
         )
     try:
         trainer.sae.load_weights_from_checkpoint(latest)
@@ -212,13 +232,15 @@ def _resume(trainer: Any, batches: Batches, settings: SAESettings, folder: Path)
         raise StoreError(f"{latest} is damaged ({type(error).__name__}). Remove {folder} and train again.") from None
     # SAELens counts a step only after its checkpoint.
     trainer.n_training_steps = trainer.n_training_samples // batches.size
-    trainer.checkpoint_thresholds = [at for at in trainer.checkpoint_thresholds if at >= trainer.n_training_samples]
+    trainer.checkpoint_thresholds = [
+        samples for samples in trainer.checkpoint_thresholds if samples >= trainer.n_training_samples
+    ]
     batches.skip(_NORM_BATCHES + trainer.n_training_steps)
 
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """SAELens prints bars of its own; ours are enough."""
+    """Hide SAELens's log and progress bars within a `with` block."""
     logger = logging.getLogger("sae_lens")
     level = logger.level
     logger.setLevel(logging.ERROR)

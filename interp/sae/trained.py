@@ -1,16 +1,16 @@
-"""A trained SAE's folder: SAELens's files, the reference outputs, and how it was trained.
+"""The folder of a trained SAE: SAELens's files, reference outputs, and a record of the training.
 
 OUT/cfg.json, sae_weights.safetensors   as SAELens writes them
-OUT/reference.safetensors               what it must give again when it is loaded
+OUT/reference.safetensors               outputs that it must reproduce when it is loaded
 OUT/training.json                       settings, store, address, mask, split, figures on held-out rows
-OUT/checkpoint/                         while it is being trained
+OUT/checkpoint/                         during training
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,16 @@ TRAINING = "training.json"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """An SAE with what is known of its training; `settings` and `mask` are None for one from elsewhere."""
+class TrainedSAE:
+    """An SAE and the record of its training.
+
+    Attributes:
+        sae: An SAE of SAELens.
+        settings: Its settings; None for an SAE from elsewhere.
+        mask: What was left out of its rows; None for an SAE from elsewhere.
+        split_seed: Seed of the split whose training part it was trained on.
+        record: The content of `training.json`; empty for an SAE from elsewhere.
+    """
 
     sae: SAE
     settings: SAESettings | None
@@ -56,25 +64,42 @@ def train_into(
     sink_factor: float = SINK_FACTOR,
     split_seed: int = 0,
     progress: Progress | None = None,
-) -> Trained:
-    """Train an SAE on the training structures of `store` and keep it in `out`; called again, it goes on or is done.
+) -> TrainedSAE:
+    """Train an SAE on the training structures of a store and save it in a folder.
 
-    Raises `StoreError` when `out` holds anything else, `UsageError` when nothing is selected.
+    Calling it again resumes an interrupted training, and opens a finished one.
+
+    Args:
+        out: Folder of the SAE.
+        store: Where the activations come from.
+        address: Where to read them.
+        settings: Settings of the training.
+        channels: Channels of positions to train on.
+        sink_factor: See `interp.sae.rows.select`.
+        split_seed: Seed of the split by structure.
+        progress: Called with the number of updates that are done, and of all.
+
+    Returns:
+        The SAE with its record.
+
+    Raises:
+        StoreError: When `out` holds something else.
+        UsageError: When no rows are selected.
     """
-    place = store.address(address)
-    about = {
+    trained_at = store.address(address)
+    record = {
         "store": {"path": store.name, "config_hash": store.meta["config_hash"]},
         "reasoner": {key: store.meta["reasoner"][key] for key in ("name", "kind", "weights")},
-        "address": place.name,
+        "address": trained_at.name,
         "settings": settings.model_dump(),
         "channels": list(map(str, channels)),
         "sink_factor": sink_factor,
         "split_seed": split_seed,
     }
     if (out / TRAINING).exists():
-        there = _read(out)
-        differ = [key for key in about if key != "store" and there.get(key) != about[key]]
-        if there.get("store", {}).get("config_hash") != about["store"]["config_hash"]:  # type: ignore[index]
+        saved = _read(out)
+        differ = [key for key in record if key != "store" and saved.get(key) != record[key]]
+        if saved.get("store", {}).get("config_hash") != record["store"]["config_hash"]:  # type: ignore[index]
             differ.append("store")
         if differ:
             raise StoreError(
@@ -84,42 +109,57 @@ def train_into(
     foreign = [p.name for p in out.iterdir() if p.name != "checkpoint"] if out.exists() else []
     if "cfg.json" in foreign or (foreign and not (out / "checkpoint").exists()):
         raise StoreError(f"{out} is not empty and holds no unfinished training. Choose another --out.")
-    rows, mask = select(store, place, channels=channels, sink_factor=sink_factor)
+    rows, mask = select(store, trained_at, channels=channels, sink_factor=sink_factor)
     split = grouped_split(structures(store, rows), split_seed)
     sae = train_sae(
-        store, place, rows[split.train], settings=settings, checkpoint=out / "checkpoint", progress=progress
+        store, trained_at, rows[split.train], settings=settings, checkpoint=out / "checkpoint", progress=progress
     )
     sae.cfg.metadata.mask = mask.to_dict()
-    held_out = store.acts(place, rows[split.test])
+    held_out = store.acts(trained_at, rows[split.test])
     features = SAEDictionary(sae).encode(held_out)
-    about |= {
+    record |= {
         "mask": mask.to_dict(),
-        "held_out": {"explained_variance": explained_variance(sae, held_out), **sparsity(features), "n": len(held_out)},
+        "held_out": {"explained_variance": explained_variance(sae, held_out), **asdict(sparsity(features)), "n": len(held_out)},
     }
-    sae.cfg.metadata.explained_variance = about["held_out"]["explained_variance"]  # type: ignore[index]
+    sae.cfg.metadata.explained_variance = record["held_out"]["explained_variance"]  # type: ignore[index]
     save_sae(sae, out, inputs=held_out)
-    # Written last: a folder without it is not finished.
-    commit(out / TRAINING, (json.dumps(about, indent=2, sort_keys=True) + "\n").encode())
-    return Trained(sae, settings, mask, split_seed, about)
+    # Written last: a folder without it is unfinished.
+    commit(out / TRAINING, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+    return TrainedSAE(sae, settings, mask, split_seed, record)
 
 
 def open_trained(
     folder: Path | str, store: ActivationSource | None = None, address: Address | str | None = None
-) -> Trained:
-    """An SAE from a folder of `train_into` or any in SAELens's format, past its preflight."""
+) -> TrainedSAE:
+    """Load an SAE from a folder of `train_into`, or any folder in SAELens's format, and check it.
+
+    Args:
+        folder: Folder of the SAE.
+        store: Activations that it must fit.
+        address: Where to read them; the address it was trained at by default.
+
+    Returns:
+        The SAE with its record, as far as there is one.
+
+    Raises:
+        StoreError: When it does not exist, is damaged, or fails a check.
+    """
     sae = load_sae(folder, store=store, address=address)
     if not (Path(folder) / TRAINING).exists():
-        return Trained(sae, None, None, 0, {})
+        return TrainedSAE(sae, None, None, 0, {})
     record = _read(Path(folder))
     mask = Mask(**{**record["mask"], "channels": tuple(record["mask"]["channels"])})
-    return Trained(sae, SAESettings(**record["settings"]), mask, record["split_seed"], record)
+    return TrainedSAE(sae, SAESettings(**record["settings"]), mask, record["split_seed"], record)
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    """Read `training.json`, its settings with their present names."""
     path = folder / TRAINING
     try:
-        found = json.loads(path.read_text())
-        found["settings"], found["mask"]["channels"], found["split_seed"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}). Remove {folder} and train again.") from None
-    return found
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["mask"]["channels"], record["split_seed"]
+        record["settings"] = SAESettings.from_saved(record["settings"]).model_dump()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise StoreError(f"{path} is damaged ({reason}). Remove {folder} and train again.") from None
+    return record

@@ -1,7 +1,10 @@
-"""Transcoders: sparse features that stand in for an MLP, from its input to its output (Dunefsky et al., arXiv 2406.11944).
+"""Transcoders: sparse features that replace an MLP, from its input to its output.
 
-Training is a few lines of its own because SAELens 6 has transcoders to use but none to train; what comes out is a
-SAELens `Transcoder` (ReLU features), which saves, loads and encodes like any other.
+SAELens 6 can use transcoders and cannot train them, so training is done here. The result is a SAELens `Transcoder` with
+ReLU features.
+
+References:
+    Dunefsky et al., "Transcoders Find Interpretable LLM Feature Circuits", arXiv 2406.11944.
 """
 
 from __future__ import annotations
@@ -33,16 +36,34 @@ def train_transcoder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Transcoder:
-    """A transcoder of an MLP whose inputs (after the norm) and outputs these rows are.
+    """Train a transcoder of an MLP.
 
-    The loss is the squared error over the outputs' variance, plus `sparsity` times the summed activations, each
-    weighted by the length of what it writes. The learning rate falls linearly over the second half. Raises
-    `UsageError` on fewer than two rows, or rows that do not match.
+    The loss is the squared error over the outputs' variance, plus `sparsity` times the summed activations, each weighted
+    by the norm of its decoder direction. The learning rate falls linearly over the second half.
+
+    Args:
+        inputs: Inputs of the MLP, after the norm, shape (rows, d_in).
+        outputs: Its outputs, shape (rows, d_out).
+        d_sae: Number of features.
+        sparsity: Weight of the sparsity loss.
+        updates: Number of updates.
+        batch_size: Rows in one update.
+        learning_rate: Learning rate of Adam.
+        seed: Seed of the weights and batches.
+        progress: Called with the number of updates that are done, and of all.
+
+    Returns:
+        The transcoder, ready for inference.
+
+    Raises:
+        UsageError: On fewer than two rows, or inputs and outputs of different length.
     """
     checked_count("d_sae", d_sae)
     checked_count("updates", updates)
     if len(inputs) != len(outputs) or len(inputs) < 2:
-        raise UsageError(f"a transcoder needs matching rows, but {len(inputs)} inputs and {len(outputs)} outputs came.")
+        raise UsageError(
+            f"expected as many inputs as outputs, at least 2, got {len(inputs)} and {len(outputs)}; give the rows of one MLP."
+        )
     from sae_lens import Transcoder, TranscoderConfig
 
     generator = torch.Generator().manual_seed(seed)
@@ -78,13 +99,13 @@ def train_transcoder(
 def explained(
     transcoder: Transcoder, inputs: Float[Tensor, "rows d_in"], outputs: Float[Tensor, "rows d_out"]
 ) -> float:
-    """The share of the outputs' variance that the transcoder explains."""
+    """Return the fraction of the outputs' variance that the transcoder explains."""
     with torch.no_grad():
-        left = (transcoder(inputs) - outputs).square().sum()
-    return float(1 - left / (outputs - outputs.mean(dim=0)).square().sum())
+        residual = (transcoder(inputs) - outputs).square().sum()
+    return float(1 - residual / (outputs - outputs.mean(dim=0)).square().sum())
 
 
 def active(transcoder: Transcoder, inputs: Float[Tensor, "rows d_in"]) -> float:
-    """How many features are active on a row, in the mean."""
+    """Return the mean number of active features in a row."""
     with torch.no_grad():
         return float((transcoder.encode(inputs) > 0).sum(dim=1).float().mean())
