@@ -13,12 +13,12 @@ from interp.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.activations import Store
+    from interp.activations import ActivationSource, Store
     from interp.models.address import Address
     from interp.problems import Problem
     from interp.reasoners import Reasoner
     from interp.runtime.progress import Progress
-    from interp.sae.trained import Trained
+    from interp.sae.trained import TrainedSAE
     from interp.text.wording import Wording
     from interp.traces import TraceSet
     from probes.subtext.measure import SubtextResult
@@ -68,7 +68,7 @@ def open_store(path: Path | str) -> Store:
 
 
 def train_sae(
-    store: Store,
+    store: ActivationSource,
     address: Address | str | None = None,
     *,
     out: Path | str | None = None,
@@ -77,11 +77,11 @@ def train_sae(
     split_seed: int = 0,
     progress: Progress | None = None,
     **settings: Any,
-) -> Trained:
+) -> TrainedSAE:
     """Train a sparse autoencoder on the thoughts of a store.
 
     Args:
-        store: Activations to learn from. Only rows of the training structures are used.
+        store: Activations to learn from, a store or a recording. Only rows of the training structures are used.
         address: Which activation, such as "blocks.1.hook_out"; the store's only one by default.
         out: Folder to keep the SAE in, in SAELens's format. An interrupted training is resumed from it.
         channels: Positions to use; thoughts and latents by default.
@@ -99,9 +99,9 @@ def train_sae(
     """
     from interp.activations.targets import structures
     from interp.sae.rows import SINK_FACTOR, select
+    from interp.sae.train import checked_settings
     from interp.sae.train import train_sae as train
-    from interp.sae.train import with_options
-    from interp.sae.trained import Trained, train_into
+    from interp.sae.trained import TrainedSAE, train_into
     from interp.statistics.splits import grouped_split
     from interp.traces import THINKING
 
@@ -109,7 +109,7 @@ def train_sae(
         names = ", ".join(each.name for each in store.addresses)
         raise UsageError(f"expected one address to train at, got none; name one of {names}.")
     chosen = store.address(store.addresses[0] if address is None else address)
-    made = with_options(None, settings)
+    made = checked_settings(None, settings)
     channels = channels or THINKING
     sink_factor = SINK_FACTOR if sink_factor is None else sink_factor
     if out is not None:
@@ -126,7 +126,7 @@ def train_sae(
     rows, mask = select(store, chosen, channels=channels, sink_factor=sink_factor)
     train_rows = rows[grouped_split(structures(store, rows), split_seed).train]
     sae = train(store, chosen, train_rows, settings=made, progress=progress)
-    return Trained(sae, made, mask, split_seed, {})
+    return TrainedSAE(sae, made, mask, split_seed, {})
 
 
 def swap(

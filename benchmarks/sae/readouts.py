@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from interp.models.address import Address
 from interp.sae import SAESettings, train_sae
 from interp.sae.dictionaries import Dictionary, SAEDictionary, baseline
 from interp.sae.quality import explained_variance, sparsity
-from interp.sae.single_features import choose, f1_scores
-from interp.sae.splice import spliced
+from interp.sae.single_features import best_features, f1_scores
+from interp.sae.splice import splice
 from interp.statistics.intervals import drawn_groups, first_within_error, grouped_mean_interval
 from interp.statistics.splits import grouped_split
 from probes.decoder import ProbeDecoder
@@ -97,7 +98,7 @@ class Readouts:
         """Median over values of the best single feature's F1: chosen on training rows, on validation and held-out rows."""
         acts = self.store.acts(site, self.rows)
         features = dictionary.encode(acts)
-        chosen = choose(features[self.split.train], self.holds[self.split.train])
+        chosen = best_features(features[self.split.train], self.holds[self.split.train])
         said = features[:, chosen.feature] > chosen.threshold
         val, test = self.split.val, self.split.test
         low, high = _interval(said[test], self.holds[test], self.groups[test])
@@ -107,7 +108,7 @@ class Readouts:
             "ci": [low, high],
             "features": len(set(chosen.feature)),
             "explained_variance": explained_variance(dictionary, acts[test]),
-            **sparsity(features[test]),
+            **asdict(sparsity(features[test])),
         }
 
     def train(self, site: Address, seed: int = 0, **options: Any) -> SAEDictionary:
@@ -128,9 +129,9 @@ class Readouts:
         return figures, dictionaries  # type: ignore[return-value]
 
     def spliced(self, reasoner: Any, site: Address, dictionary: Dictionary) -> dict[str, Any]:
-        """The row of `interp.sae.splice.spliced` for this dictionary, and those of the original and the mean."""
+        """The row of `interp.sae.splice.splice` for this dictionary, and those of the original and the mean."""
         mean = self.store.acts(site, self.rows[self.split.train]).mean(axis=0)
-        table = spliced(reasoner, self.store, site, self.rows[self.split.test], {"sae": dictionary}, mean)
+        table = splice(reasoner, self.store, site, self.rows[self.split.test], {"sae": dictionary}, mean)
         return table.set_index("condition").to_dict("index")
 
     def _fitted(self, decoder: Any, site: Address) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.harness import interleaved, ratio
 from interp.runtime.progress import Progress
 from interp.sae.quality import explained_variance
-from interp.sae.train import inference, silent
+from interp.sae.train import silent, to_inference
 
 WIDTH, FEATURES, ACTIVE, BATCH = 256, 4096, 32, 4096
 _STEPS = 10  # of each contestant in one round
@@ -51,7 +51,9 @@ def speed(repetitions: int, progress: Progress | None = None) -> dict[str, dict[
                 {name: _steps(trainer, done, progress, repetitions) for name, trainer in trainers.items()}, repetitions
             )
         held_out = pool[-1].numpy()
-        explained = {name: explained_variance(inference(trainer.sae), held_out) for name, trainer in trainers.items()}
+        explained = {
+            name: explained_variance(to_inference(trainer.sae), held_out) for name, trainer in trainers.items()
+        }
     finally:
         torch.set_num_threads(threads)
     peer = {"peer": "SAELens TopK", "peer_version": sae_lens.__version__}

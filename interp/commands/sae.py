@@ -49,7 +49,14 @@ def train(
     from interp.sae.trained import train_into
     from interp.traces import THINKING
 
-    given = {"kind": kind, "d_sae": d_sae, "k": k, "samples": samples, "seed": seed, "fast": False if dense else None}
+    given = {
+        "architecture": kind,
+        "d_sae": d_sae,
+        "k": k,
+        "samples": samples,
+        "seed": seed,
+        "fast": False if dense else None,
+    }
     made = resolve_config(SAESettings, config, settings or [], options=given)
     opened = Store(store)
     place = _place(opened, address)
@@ -68,7 +75,9 @@ def train(
 
     def human() -> None:
         held, mask = told["held_out"], told["mask"]
-        print(f"{told['settings']['kind']} SAE of {told['settings']['d_sae']} features at {told['address']} in {out}")
+        print(
+            f"{told['settings']['architecture']} SAE of {told['settings']['d_sae']} features at {told['address']} in {out}"
+        )
         print(
             f"learned from {mask['rows']} rows ({mask['special']} special and {mask['sinks']} sink positions left out)"
         )
@@ -226,10 +235,10 @@ def share(
     def human() -> None:
         shown = ["feature", "first_name", "second_name", "first_f1", "second_f1", "same", "correlation", "mismatched"]
         print_table(table[shown].head(show))
-        for name, value in found.summary.items():
+        for name, value in found.summary.to_dict().items():
             print(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
 
-    emit({"summary": found.summary, "features": table.to_dict("records")}, as_json, human)
+    emit({"summary": found.summary.to_dict(), "features": table.to_dict("records")}, as_json, human)
 
 
 def _place(store: Any, address: str | None) -> Any:
@@ -244,10 +253,10 @@ def _place(store: Any, address: str | None) -> Any:
 
 def _open(source: str, sae_id: str | None, store: Any, address: str | None) -> Any:
     from interp.sae.load import load_sae
-    from interp.sae.trained import Trained, open_trained
+    from interp.sae.trained import TrainedSAE, open_trained
 
     if sae_id is not None:
-        return Trained(load_sae(source, store=store, address=address, sae_id=sae_id), None, None, 0, {})
+        return TrainedSAE(load_sae(source, store=store, address=address, sae_id=sae_id), None, None, 0, {})
     return open_trained(source, store, address)
 
 

@@ -16,9 +16,7 @@ class SAESettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    architecture: Architecture = Field(
-        "topk", description="topk, batchtopk, matryoshka (nested BatchTopK) or jumprelu"
-    )
+    architecture: Architecture = Field("topk", description="topk, batchtopk, matryoshka (nested BatchTopK) or jumprelu")
     d_sae: int = Field(512, ge=1, description="number of features")
     k: int = Field(16, ge=1, description="active features of a row, on average for batchtopk, matryoshka and jumprelu")
     samples: int = Field(200_000, ge=1, description="rows seen in training")

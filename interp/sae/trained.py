@@ -119,7 +119,11 @@ def train_into(
     features = SAEDictionary(sae).encode(held_out)
     record |= {
         "mask": mask.to_dict(),
-        "held_out": {"explained_variance": explained_variance(sae, held_out), **asdict(sparsity(features)), "n": len(held_out)},
+        "held_out": {
+            "explained_variance": explained_variance(sae, held_out),
+            **asdict(sparsity(features)),
+            "n": len(held_out),
+        },
     }
     sae.cfg.metadata.explained_variance = record["held_out"]["explained_variance"]  # type: ignore[index]
     save_sae(sae, out, inputs=held_out)

@@ -15,14 +15,14 @@ from interp.models.address import Address
 from interp.sae.dictionaries import LinearDictionary
 from interp.sae.evaluate import evaluate
 from interp.sae.settings import SAESettings
-from interp.sae.splice import spliced
-from interp.sae.trained import Trained, train_into
+from interp.sae.splice import splice
+from interp.sae.trained import TrainedSAE, train_into
 
 FED_BACK = Address("ln_final.hook_out")
 
 
 @pytest.fixture(scope="module")
-def trained(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
+def trained(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedSAE]:
     folder = tmp_path_factory.mktemp("sae") / "final"
     settings = SAESettings(d_sae=48, k=4, samples=30_000, batch_size=128)
     return folder, train_into(folder, store, FED_BACK, settings)
@@ -33,7 +33,7 @@ def test_splicing_what_loses_nothing_changes_nothing(store: Store, coconut: inte
     acts = store.acts(FED_BACK, store.thought_rows)
     mean = acts.mean(axis=0)
     both = np.concatenate([np.eye(acts.shape[1]), -np.eye(acts.shape[1])]).astype(np.float32)
-    found = spliced(
+    found = splice(
         coconut,
         store,
         FED_BACK,
@@ -51,7 +51,7 @@ def test_splicing_what_loses_nothing_changes_nothing(store: Store, coconut: inte
 def test_the_loss_is_that_of_the_models_own_logits(store: Store, coconut: interp.Reasoner) -> None:
     """Without an edit, what the model said of its own answer while thinking."""
     rows = store.thought_rows
-    found = spliced(coconut, store, FED_BACK, rows, {}, np.zeros(store.meta["d_model"], np.float32))
+    found = splice(coconut, store, FED_BACK, rows, {}, np.zeros(store.meta["d_model"], np.float32))
     own = [-t.logprob[t.channel.index("answer")] for t in store.traces]
     assert found.set_index("condition").loc["original", "loss"] == pytest.approx(np.mean(own), abs=1e-5)
 
@@ -61,20 +61,20 @@ def test_splicing_at_text_thoughts(tmp_path: Path) -> None:
     traces = text.think(text.task.generate(30, seed=1, split="test"))
     store = interp.capture(text, traces, sites="blocks.0.hook_in", out=tmp_path / "s")
     mean = store.acts("blocks.0.hook_in", store.thought_rows).mean(axis=0)
-    found = spliced(text, store, Address("blocks.0.hook_in"), store.thought_rows, {}, mean).set_index("condition")
+    found = splice(text, store, Address("blocks.0.hook_in"), store.thought_rows, {}, mean).set_index("condition")
     assert found.loc["original", "accuracy"] == 1.0 and found.loc["mean", "accuracy"] < 0.6
 
 
 def test_splicing_refuses_another_model(store: Store, coconut: interp.Reasoner) -> None:
     mean = np.zeros(store.meta["d_model"], np.float32)
     with pytest.raises(StoreError, match=r"was made by chain-coconut, not by .* Load that one to splice"):
-        spliced(interp.random_init(coconut), store, FED_BACK, store.thought_rows, {}, mean)
+        splice(interp.random_init(coconut), store, FED_BACK, store.thought_rows, {}, mean)
     with pytest.raises(UsageError, match="no rows to splice at"):
-        spliced(coconut, store, FED_BACK, store.thought_rows[:0], {}, mean)
+        splice(coconut, store, FED_BACK, store.thought_rows[:0], {}, mean)
 
 
 def test_every_baseline_stands_beside_the_sae(
-    store: Store, coconut: interp.Reasoner, trained: tuple[Path, Trained]
+    store: Store, coconut: interp.Reasoner, trained: tuple[Path, TrainedSAE]
 ) -> None:
     _, made = trained
     steps: list[str] = []
@@ -109,7 +109,7 @@ def test_where_even_the_mean_moves_no_answer_splicing_is_said_to_show_nothing(tm
     made = train_into(tmp_path / "sae", store, FED_BACK, SAESettings(d_sae=16, k=2, samples=500, batch_size=64))
     found = evaluate(made.sae, store, reasoner=reasoner, targets=["step_value"])
     assert found.splice is not None and found.splice["same_answer"].eq(1.0).all()
-    assert "even the mean in place of ln_final.hook_out leaves 1.000 of the answers as they were" in found.notes[-1]
+    assert "the mean in place of ln_final.hook_out leaves 1.000 of the answers unchanged" in found.notes[-1]
 
 
 # --- commands ---------------------------------------------------------------------------------------------
@@ -147,8 +147,12 @@ def test_train_eval_features(cotlens: Callable, store: Store, tmp_path: Path) ->
             "expected a known address in this store",
         ),
         (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--channel", "thought"], 2, "no position of"),
-        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--kind", "dense"], 2, "kind"),
-        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--k", "600"], 2, "k must be at most d_sae"),
+        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--kind", "dense"], 2, "architecture"),
+        (
+            ["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--k", "600"],
+            2,
+            "expected k of at most d_sae (512), got 600",
+        ),
         (["train", "NOWHERE", "--address", FED_BACK, "--out", "OUT"], 5, "no activation store at"),
         (["eval", "NOWHERE", "--store", "STORE"], 5, "no SAE at"),
         (["features", "NOWHERE", "--store", "STORE"], 5, "no SAE at"),

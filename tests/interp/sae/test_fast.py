@@ -14,7 +14,7 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.saes.sae import TrainStepInput
 
 from interp.sae.fast import FastTopKTrainingSAE, FastTopKTrainingSAEConfig, FastTrainer
-from interp.sae.train import inference, silent
+from interp.sae.train import silent, to_inference
 
 D, FEATURES, K, ROWS = 20, 48, 5, 64
 
@@ -120,7 +120,7 @@ def test_choosing_in_bfloat16_explains_as_much() -> None:
             found = trainer(FastTrainer, sae, 300).fit()
         rows = torch.cat([batch for batch, _ in zip(batches(), range(4), strict=False)])
         with torch.no_grad():
-            rest = ((inference(found)(rows) - rows) ** 2).sum()
+            rest = ((to_inference(found)(rows) - rows) ** 2).sum()
         explained.append(float(1 - rest / ((rows - rows.mean(0)) ** 2).sum()))
     assert explained[0] > 0.7 and abs(explained[0] - explained[1]) < 0.02
 

@@ -26,7 +26,7 @@ from interp.sae.naming import enrichment, name_features
 from interp.sae.probing import probe_concepts
 from interp.sae.quality import explained_variance, sparsity
 from interp.sae.shared import share
-from interp.sae.single_features import best_f1, choose, f1_scores, held_out_f1
+from interp.sae.single_features import best_f1, best_features, f1_scores, held_out_f1
 from interp.traces import TraceSet
 
 ADDRESS = Address("blocks.1.hook_out")
@@ -52,7 +52,7 @@ def test_the_best_f1_is_that_of_trying_every_threshold() -> None:
 def test_a_feature_chosen_on_noise_does_not_keep_its_score() -> None:
     rng = np.random.default_rng(0)
     features, concepts = np.maximum(rng.normal(size=(600, 300)), 0), rng.random((600, 5)) < 0.1
-    chosen = choose(features[:100], concepts[:100])
+    chosen = best_features(features[:100], concepts[:100])
     held_out = held_out_f1(chosen, features[100:], concepts[100:])
     assert chosen.f1.mean() > held_out.mean() + 0.1 and held_out.max() < 0.25
 
@@ -79,7 +79,7 @@ def test_baselines_keep_what_they_can() -> None:
         whole = baseline(kind, acts, d_sae=64, k=None)  # type: ignore[arg-type]
         assert explained_variance(whole, acts) > 0.98, kind
         few = baseline(kind, acts, d_sae=64, k=2)  # type: ignore[arg-type]
-        assert sparsity(few.encode(acts))["l0"] <= 2
+        assert sparsity(few.encode(acts)).l0 <= 2
     assert explained_variance(baseline("pca", acts, d_sae=64, k=3), acts) > 0.999
 
 
@@ -297,8 +297,8 @@ def test_features_that_mean_the_same_in_both_are_found(
 
     second = write_store(tmp_path / "second", hand_chains, {ADDRESS.name: other})
     found = share(store, second, ADDRESS, ADDRESS, **SMALL)
-    told = found.summary
-    assert told["same"] >= 8 and told["same_share"] > 0.8 > told["same_by_chance"] + 0.4
+    summary = found.summary
+    assert summary.same >= 8 and summary.same_share > 0.8 > summary.same_by_chance + 0.4
     same = found.features[found.features["same"]]
     assert same["correlation"].median() > 0.9 and same["mismatched"].abs().max() < 0.2
     assert set(same["first_name"]) <= {f"step_value={v}" for v in range(10)} | {f"answer={v}" for v in range(10)}

@@ -1,4 +1,4 @@
-"""Training from a store: every kind, its folder, interruption, refusals."""
+"""Training from a store: every architecture, its folder, interruption, refusals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from interp.activations import Store
@@ -18,23 +19,23 @@ from interp.models.address import Address
 from interp.sae import explained_variance, load_sae, preflight, save_sae, select, train_sae
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.quality import sparsity
-from interp.sae.settings import SAESettings
+from interp.sae.settings import SAEOptions, SAESettings
 from interp.sae.trained import open_trained, train_into
 
 ADDRESS = Address("blocks.1.hook_out")
 SMALL: dict[str, Any] = {"d_sae": 32, "k": 2, "samples": 60_000, "batch_size": 256, "learning_rate": 3e-3}
 
 
-@pytest.mark.parametrize("kind", ["topk", "batchtopk", "matryoshka", "jumprelu"])
-def test_every_kind_finds_what_was_planted_and_survives_its_folder(
-    planted: tuple[Store, np.ndarray], tmp_path: Path, kind: str
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka", "jumprelu"])
+def test_every_architecture_finds_what_was_planted_and_survives_its_folder(
+    planted: tuple[Store, np.ndarray], tmp_path: Path, architecture: Any
 ) -> None:
     store, directions = planted
     rows, _ = select(store, ADDRESS)
-    sae = train_sae(store, ADDRESS, rows, kind=kind, **SMALL)
+    sae = train_sae(store, ADDRESS, rows, architecture=architecture, **SMALL)
     acts = store.acts(ADDRESS, rows)
-    found = sparsity(SAEDictionary(sae).encode(acts))
-    assert explained_variance(sae, acts) > 0.85 and found["l0"] < 6
+    sparse = sparsity(SAEDictionary(sae).encode(acts))
+    assert explained_variance(sae, acts) > 0.85 and sparse.l0 < 6
     atoms = sae.W_dec.detach().numpy()
     cosines = atoms @ directions[:10].T / np.linalg.norm(atoms, axis=1, keepdims=True).clip(1e-9)
     untrained = np.random.default_rng(0).normal(size=atoms.shape)
@@ -57,12 +58,12 @@ def test_fast_and_dense_training_explain_as_much(planted: tuple[Store, np.ndarra
     assert abs(one - two) < 0.02
 
 
-@pytest.mark.parametrize("kind", ["topk", "matryoshka"])
+@pytest.mark.parametrize("architecture", ["topk", "matryoshka"])
 def test_an_interrupted_training_ends_at_the_same_weights(
-    planted: tuple[Store, np.ndarray], tmp_path: Path, kind: str
+    planted: tuple[Store, np.ndarray], tmp_path: Path, architecture: Any
 ) -> None:
     store, _ = planted
-    settings = SAESettings(kind=kind, **{**SMALL, "samples": 12_000})  # type: ignore[arg-type]
+    settings = SAESettings(architecture=architecture, **{**SMALL, "samples": 12_000})
     whole = train_into(tmp_path / "whole", store, ADDRESS, settings)
 
     def stop(done: int, total: int) -> None:
@@ -124,7 +125,7 @@ def test_a_finished_folder_is_opened_not_trained_again(planted: tuple[Store, np.
 def kept(planted: tuple[Store, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
     store, _ = planted
     folder = tmp_path_factory.mktemp("kept") / "sae"
-    train_into(folder, store, ADDRESS, SAESettings(kind="batchtopk", **{**SMALL, "samples": 20_000}))
+    train_into(folder, store, ADDRESS, SAESettings(architecture="batchtopk", **{**SMALL, "samples": 20_000}))
     return folder
 
 
@@ -141,7 +142,7 @@ def test_an_sae_that_lost_its_thresholds_is_refused(kept: Path, tmp_path: Path) 
         load_sae(folder)
 
 
-def test_an_sae_that_loads_as_another_kind_is_refused(kept: Path, tmp_path: Path) -> None:
+def test_an_sae_that_loads_as_another_architecture_is_refused(kept: Path, tmp_path: Path) -> None:
     folder = changed(kept, tmp_path)
     config = json.loads((folder / "cfg.json").read_text())
     (folder / "cfg.json").write_text(json.dumps({**config, "architecture": "topk", "k": 2}))
@@ -152,7 +153,7 @@ def test_an_sae_that_loads_as_another_kind_is_refused(kept: Path, tmp_path: Path
 
 
 def test_an_sae_of_another_width_is_refused(kept: Path, store: Store) -> None:
-    with pytest.raises(StoreError, match=r"reads activations 24 wide, but blocks\.1\.hook_out of .* is 128 wide"):
+    with pytest.raises(StoreError, match=r"reads activations 24 wide, and blocks\.1\.hook_out of .* is 128 wide"):
         load_sae(kept, store=store)
 
 
@@ -171,7 +172,7 @@ def test_an_sae_of_other_activations_is_refused(
     checks = preflight(load_sae(kept, store=near), kept, near)
     assert [check.verdict for check in checks if check.name == "explains"] == ["warn"]
     far = write_store(tmp_path / "far", list(planted[0].traces), {ADDRESS.name: lambda index: 20 + noise(index)})
-    with pytest.raises(StoreError, match=r"less than their mean does; it belongs to other activations"):
+    with pytest.raises(StoreError, match=r"less than the mean does; it belongs to other activations"):
         load_sae(kept, store=far)
 
 
@@ -192,15 +193,43 @@ def test_a_damaged_file_is_one_line(kept: Path, tmp_path: Path, file: str) -> No
 
 
 def test_a_release_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(StoreError, match=r"no SAE blocks\.8 of release no-such-release could be had .* give a folder"):
+    with pytest.raises(
+        StoreError, match=r"the SAE blocks\.8 of release no-such-release cannot be downloaded .* give a folder"
+    ):
         load_sae("no-such-release", sae_id="blocks.8")
+
+
+def test_the_options_of_a_training_are_the_fields_of_its_settings() -> None:
+    assert list(SAEOptions.__annotations__) == list(SAESettings.model_fields)
+
+
+def test_the_old_setting_kind_is_the_architecture_and_warns() -> None:
+    with pytest.warns(FutureWarning, match="`kind` is now `architecture`"):
+        settings = SAESettings.model_validate({"kind": "jumprelu", "k": 3})
+    assert settings == SAESettings(architecture="jumprelu", k=3)
+    with pytest.raises(ValidationError, match="kind"):
+        SAESettings.model_validate({"kind": "topk", "architecture": "topk"})
+
+
+def test_a_folder_that_calls_the_architecture_kind_still_opens(
+    kept: Path, tmp_path: Path, planted: tuple[Store, np.ndarray], recwarn: pytest.WarningsRecorder
+) -> None:
+    folder = changed(kept, tmp_path)
+    record = json.loads((folder / "training.json").read_text())
+    record["settings"]["kind"] = record["settings"].pop("architecture")
+    (folder / "training.json").write_text(json.dumps(record))
+    trained = open_trained(folder)
+    assert trained.settings is not None and trained.settings.architecture == "batchtopk"
+    again = train_into(folder, planted[0], ADDRESS, trained.settings)
+    assert again.settings == trained.settings, "the same settings are not trained again"
+    assert not [warning for warning in recwarn if issubclass(warning.category, FutureWarning)]
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"k": 40, "d_sae": 32}, "k must be at most d_sae, but k is 40 and d_sae 32"),
-        ({"kind": "gated"}, "kind: Input should be 'topk'"),
+        ({"k": 40, "d_sae": 32}, r"expected k of at most d_sae \(32\), got 40"),
+        ({"architecture": "gated"}, "architecture: Input should be 'topk'"),
         ({"sizes": 3}, "sizes: Extra inputs are not permitted"),
         ({"learning_rate": 0}, "learning_rate: Input should be greater than 0"),
     ],
