@@ -24,12 +24,12 @@ from benchmarks.measures import report
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.causal.evaluation import Evaluation, evaluate
-from interp.decoders.evaluation.calibration import abstaining, calibration_error, threshold_for
 from interp.decoders.evaluation.scores import COVERAGE
 from interp.decoders.tuned_lens import TunedLens, lens_divergences, position_transfer
 from interp.errors import CotlensError, UsageError, unknown
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.engines import executor
+from interp.statistics.calibration import abstaining, calibration_error, threshold_for
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 

@@ -29,8 +29,8 @@ from benchmarks.papers.mental_process import (
 )
 from interp.problems import task
 from interp.runtime.progress import Progress
-from interp.statistics.f1 import f1_interval, macro_f1
 from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.metrics import f1_interval, macro_f1
 from interp.statistics.splits import grouped_split
 from probes.vprobe.controls import VProbeResult, vprobe
 from probes.vprobe.fit import VProbe

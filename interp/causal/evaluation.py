@@ -17,7 +17,6 @@ from interp.activations import ActivationSource
 from interp.activations.store import parquet_bytes
 from interp.causal.interchanges import interchange
 from interp.decoders.evaluation.baselines import before_thinking, question_only
-from interp.decoders.evaluation.calibration import risk_coverage
 from interp.decoders.evaluation.read_outs import ReadOuts, decode
 from interp.decoders.evaluation.scores import control_frame, score_table
 from interp.decoders.evaluation.search import search
@@ -29,6 +28,7 @@ from interp.problems import task as make_task
 from interp.runtime.console import jsonable
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
+from interp.statistics.calibration import risk_coverage
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

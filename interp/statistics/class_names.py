@@ -1,4 +1,4 @@
-"""Labels that are names, as scikit-learn takes them."""
+"""Scikit-learn on labels that are names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 @contextlib.contextmanager
 def classes_by_name(labels: np.ndarray) -> Iterator[None]:
-    """While scikit-learn looks at `labels`: where they are words or texts, many of them may be met only once.
+    """Silence scikit-learn's warning about many classes, where labels are texts.
 
-    Of so many classes it asks whether they are numbers to be regressed on; of numbers it may go on asking.
+    It suspects a regression problem where over half of the labels are distinct. Numeric labels still warn.
     """
     with warnings.catch_warnings():
         if np.asarray(labels).dtype.kind not in "iufb":

@@ -1,80 +1,81 @@
-"""How good a probe's probabilities are: metrics, calibration, and intervals that resample whole groups.
+"""Metrics of a probe's probabilities, with bootstrap intervals that resample whole groups.
 
-Every metric is computed from gold labels, the probe's classes and its probabilities, rows x classes. A gold label
-that is not among the classes counts as one that was given no probability.
+A gold label that is not among the probe's classes counts as one that got probability 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from interp.errors import UsageError, checked_count, unknown
+from interp.statistics.calibration import Bins, calibration_error, confidence_bins, reliability_curve
+from interp.statistics.intervals import drawn_groups, exact_interval, percentile_interval
 
-Bins = Literal["mass", "width"]
 Codes = Int[np.ndarray, " rows"]
-Chances = Float[np.ndarray, "rows classes"]
+Probabilities = Float[np.ndarray, "rows classes"]
+Draws = Float[np.ndarray, " draws"]
 
 METRICS: Mapping[str, str] = {
-    "accuracy": "the share of rows whose likeliest class is right",
-    "balanced_accuracy": "the mean, over the classes that occur, of the share of their rows that is read right",
-    "macro_f1": "the mean of F1 over the classes that occur",
+    "accuracy": "share of rows whose likeliest class is right",
+    "balanced_accuracy": "mean recall over the classes that occur",
+    "macro_f1": "mean F1 over the classes that occur",
     "auroc": "area under the ROC curve: of the second of two classes, or the mean of each against the rest",
     "auprc": "average precision: of the second of two classes, or the mean of each against the rest",
-    "log_loss": "the mean of -log of the gold label's probability, in nats, which is cut off at 2⁻⁵²",
+    "log_loss": "mean of -log of the gold label's probability, in nats, clipped at 2⁻⁵²",
     "brier": "Brier's score (1950) over all classes, 0 to 2; with two classes twice the one-class form",
     "ece": "expected calibration error (Guo et al., arXiv 1706.04599, equation 3) in 15 bins of equal mass",
 }
 _BINS = 15
-_MOST_COUNTS = 4_000_000
-# Higher is better, and the bound is reached only where every row is in order.
-_SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc")
+_MOST_COUNTS = 4_000_000  # cells of a table of rows x draws that is held in memory
+# Higher is better, and 1 is reached only where every row is in order.
+_PROPORTIONS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc")
 
 
 def scores(
-    gold: np.ndarray, classes: np.ndarray, p: Chances, names: Sequence[str] = tuple(METRICS)
+    gold: np.ndarray, classes: np.ndarray, p: Probabilities, names: Sequence[str] = tuple(METRICS)
 ) -> dict[str, float]:
-    """The metrics of these names, all by default; what each is stands in `METRICS`.
+    """Compute metrics by name.
 
-    AUROC and AUPRC leave out classes that no row or every row has, and are NaN where none is left. Raises `UsageError`
-    on an unknown name, and on what is not a probability for each row and class.
+    Args:
+        gold: Gold label of each row, shape (rows,).
+        classes: Label of each column of `p`, shape (classes,).
+        p: Predicted probabilities, shape (rows, classes).
+        names: Names from `METRICS`, which explains each.
+
+    Returns:
+        Value of each metric. AUROC and AUPRC leave out classes that no row or every row has; they are NaN where none
+        is left.
+
+    Raises:
+        UsageError: A name is unknown, or `p` does not hold one probability for each row and class.
     """
-    codes, chances = _coded(gold, classes, p)
-    return {name: _value(name, codes, chances) for name in names}
+    codes, probabilities = _encode(gold, classes, p)
+    return {name: _value(name, codes, probabilities) for name in names}
 
 
-def ece(gold: np.ndarray, classes: np.ndarray, p: Chances, *, bins: int = _BINS, by: Bins = "mass") -> float:
-    """Expected calibration error of the likeliest class: how far confidence is from accuracy, averaged over rows."""
-    curve = reliability(gold, classes, p, bins=bins, by=by)
-    return float(np.average((curve["confidence"] - curve["accuracy"]).abs(), weights=curve["n"]))
+def ece(gold: np.ndarray, classes: np.ndarray, p: Probabilities, *, bins: int = _BINS, by: Bins = "mass") -> float:
+    """Return the expected calibration error of the likeliest class; see `calibration_error`."""
+    codes, probabilities = _encode(gold, classes, p)
+    return calibration_error(_confidence(probabilities), probabilities.argmax(axis=1) == codes, bins=bins, by=by)
 
 
 def reliability(
-    gold: np.ndarray, classes: np.ndarray, p: Chances, *, bins: int = _BINS, by: Bins = "mass"
+    gold: np.ndarray, classes: np.ndarray, p: Probabilities, *, bins: int = _BINS, by: Bins = "mass"
 ) -> pd.DataFrame:
-    """The reliability curve of the likeliest class: low, high, confidence, accuracy and n of each bin that has rows.
-
-    Bins hold about as many rows each (`mass`; rows of one confidence stay together), or are equally wide between 0
-    and 1 (`width`). A bin holds its upper edge.
-    """
-    codes, chances = _coded(gold, classes, p)
-    place, edges, said = _bins(chances, checked_count("bins", bins), by)
-    rows = pd.DataFrame({"confidence": said, "accuracy": chances.argmax(axis=1) == codes, "n": 1}).groupby(place)
-    curve = rows.agg({"confidence": "mean", "accuracy": "mean", "n": "sum"})
-    curve.insert(0, "low", edges[curve.index])
-    curve.insert(1, "high", edges[curve.index + 1])
-    return curve.reset_index(drop=True)
+    """Return the reliability curve of the likeliest class; see `reliability_curve`."""
+    codes, probabilities = _encode(gold, classes, p)
+    return reliability_curve(_confidence(probabilities), probabilities.argmax(axis=1) == codes, bins=bins, by=by)
 
 
 def bootstrap_interval(
     name: str,
     gold: np.ndarray,
     classes: np.ndarray,
-    p: Chances,
+    p: Probabilities,
     groups: np.ndarray,
     seeds: np.ndarray | None = None,
     *,
@@ -82,192 +83,244 @@ def bootstrap_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """A percentile bootstrap interval of a metric, resampling whole groups, and with `seeds` also whole seeds.
+    """Return a percentile bootstrap interval of a metric, resampling whole groups.
 
-    With both, a row counts as often as its group was drawn times as its seed was (the bootstrap of crossed factors,
-    Owen 2007). Draws without rows, or in which the metric is not defined, do not count; the interval is NaN where all
-    are such. Where a share is 1 or 0 the bootstrap has no spread, so the exact binomial (Clopper–Pearson) bound over
-    groups is used on that side instead of a point.
+    With `seeds`, both factors are resampled, as in `grouped_mean_interval`. Resamples in which the metric is not
+    defined do not count. Where a proportion is 0 or 1 the interval is the exact binomial one (Clopper–Pearson).
+
+    Args:
+        name: A name from `METRICS`.
+        gold: Gold label of each row, shape (rows,).
+        classes: Label of each column of `p`, shape (classes,).
+        p: Predicted probabilities, shape (rows, classes).
+        groups: Group of each row, shape (rows,).
+        seeds: Seed of each row, where rows come from several seeds, shape (rows,).
+        level: Coverage of the interval.
+        draws: Number of resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        The lower and the upper end; NaN where no resample defines the metric.
+
+    Raises:
+        UsageError: As `scores`, and where `groups` or `seeds` has another length than `gold`.
     """
-    codes, chances = _coded(gold, classes, p)
-    for what, given in (("groups", groups), ("seeds", seeds)):
-        if given is not None and len(given) != len(codes):
-            raise UsageError(f"{len(codes)} rows came with {len(given)} {what}; give one for each row.")
+    codes, probabilities = _encode(gold, classes, p)
+    for what, factor in (("groups", groups), ("seeds", seeds)):
+        if factor is not None and len(factor) != len(codes):
+            raise UsageError(f"expected {len(codes)} {what}, one for each row, got {len(factor)}.")
     of_group = np.unique(groups, return_inverse=True)[1]
     of_seed = np.zeros_like(of_group) if seeds is None else np.unique(seeds, return_inverse=True)[1]
     n_groups, n_seeds = int(of_group.max()) + 1, int(of_seed.max()) + 1
-    tail = (1 - level) / 2
-    found = _value(name, codes, chances)
-    if name in _SHARES and found in (0.0, 1.0):
-        far = tail ** (1 / n_groups)
-        return (far, 1.0) if found == 1.0 else (0.0, 1 - far)
-    rng, times = np.random.default_rng(seed), checked_count("draws", draws)
-    group_counts = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), times).astype(float)
-    seed_counts = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), times).astype(float)
+    value = _value(name, codes, probabilities)
+    if name in _PROPORTIONS and value in (0.0, 1.0):
+        return exact_interval(value, n_groups, level)
+    rng, n_draws = np.random.default_rng(seed), checked_count("draws", draws)
+    group_counts = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_draws).astype(float)
+    seed_counts = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), n_draws).astype(float)
     if name in _SUMS:
-        sums, finish = _SUMS[name]
-        parts = sums(codes, chances)
-        cells = np.zeros((n_groups, n_seeds, parts.shape[1]))
-        np.add.at(cells, (of_group, of_seed), parts)
+        row_terms, finish = _SUMS[name]
+        terms = row_terms(codes, probabilities)
+        cells = np.zeros((n_groups, n_seeds, terms.shape[1]))
+        np.add.at(cells, (of_group, of_seed), terms)
         values = finish(np.einsum("dtm,dt->dm", np.tensordot(group_counts, cells, axes=1), seed_counts))
     else:
-        some = max(_MOST_COUNTS // len(codes), 1)
+        size = max(_MOST_COUNTS // len(codes), 1)
         values = np.concatenate(
             [
-                _areas(name, codes, chances, (of_groups[:, of_group] * of_seeds[:, of_seed]).T)
-                for of_groups, of_seeds in _in_parts(some, group_counts, seed_counts)
+                _areas(name, codes, probabilities, (by_group[:, of_group] * by_seed[:, of_seed]).T)
+                for by_group, by_seed in _in_parts(size, group_counts, seed_counts)
             ]
         )
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    return percentile_interval(values[~np.isnan(values)], level)
+
+
+def macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the mean F1 over the labels in `gold`; a label that is never predicted counts 0.
+
+    Args:
+        gold: Gold label of each row, shape (rows,).
+        predicted: Predicted label of each row, shape (rows,).
+    """
+    return float(_f1(_label_terms(gold, predicted).sum(axis=0)[None, :])[0])
+
+
+def f1_interval(
+    gold: np.ndarray,
+    predicted: np.ndarray,
+    groups: np.ndarray,
+    *,
+    against: np.ndarray | None = None,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return a percentile bootstrap interval of macro-F1, resampling whole groups.
+
+    Args:
+        gold: Gold label of each row, shape (rows,).
+        predicted: Predicted label of each row, shape (rows,).
+        groups: Group of each row, shape (rows,).
+        against: Other predictions; with these the interval is of the difference in macro-F1.
+        level: Coverage of the interval.
+        draws: Number of resamples.
+        seed: Seed of the resampling.
+    """
+    of_group, counts = drawn_groups(groups, draws, seed)
+
+    def resampled(labels: np.ndarray) -> Draws:
+        terms = _label_terms(gold, labels)
+        cells = np.zeros((counts.shape[1], terms.shape[1]))
+        np.add.at(cells, of_group, terms)
+        return _f1(counts @ cells)
+
+    values = resampled(predicted)
+    return percentile_interval(values if against is None else values - resampled(against), level)
+
+
+def _label_terms(gold: np.ndarray, predicted: np.ndarray) -> Float[np.ndarray, "rows three_times_classes"]:
+    known = np.unique(gold)[None, :]
+    is_predicted, is_gold = np.asarray(predicted)[:, None] == known, np.asarray(gold)[:, None] == known
+    return np.concatenate([is_predicted & is_gold, is_predicted, is_gold], axis=1).astype(float)
 
 
 def _in_parts(size: int, *arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     for start in range(0, len(arrays[0]), size):
-        yield tuple(each[start : start + size] for each in arrays)
+        yield tuple(array[start : start + size] for array in arrays)
 
 
-def _coded(gold: np.ndarray, classes: np.ndarray, p: Chances) -> tuple[Codes, Chances]:
-    """The column of each gold label, and probabilities with a column of zeros for each label that is no class."""
-    gold, classes, chances = np.asarray(gold), np.asarray(classes), np.asarray(p, dtype=np.float64)
-    if not len(gold) or chances.shape != (len(gold), len(classes)):
+def _encode(gold: np.ndarray, classes: np.ndarray, p: Probabilities) -> tuple[Codes, Probabilities]:
+    """Return the column of each gold label, and `p` with a column of zeros for each label that is no class."""
+    gold, classes, probabilities = np.asarray(gold), np.asarray(classes), np.asarray(p, dtype=np.float64)
+    if not len(gold) or probabilities.shape != (len(gold), len(classes)):
         raise UsageError(
-            f"metrics need one probability for each row and class, {len(gold)} x {len(classes)} and at least one row, "
-            f"but {' x '.join(map(str, chances.shape))} came."
+            f"expected one probability for each row and class, {len(gold)} x {len(classes)} and at least one row, "
+            f"got {' x '.join(map(str, probabilities.shape))}."
         )
-    wrong = np.flatnonzero(~((chances >= 0).all(axis=1) & (np.abs(chances.sum(axis=1) - 1) < 1e-3)))
+    wrong = np.flatnonzero(~((probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < 1e-3)))
     if len(wrong):
         raise UsageError(
-            f"row {wrong[0]} holds no probabilities that add up to 1 ({len(wrong)} such rows). Give predict_proba's."
+            f"expected probabilities that add up to 1, got others in row {wrong[0]} ({len(wrong)} such rows); "
+            "pass what predict_proba returns."
         )
     order = np.argsort(classes, kind="stable")
     codes = order[np.searchsorted(classes, gold, sorter=order).clip(max=len(classes) - 1)]
-    strange = classes[codes] != gold
-    if strange.any():
-        labels, numbers = np.unique(gold[strange], return_inverse=True)
+    not_a_class = classes[codes] != gold
+    if not_a_class.any():
+        labels, numbers = np.unique(gold[not_a_class], return_inverse=True)
         codes = codes.copy()
-        codes[strange] = len(classes) + numbers
-        chances = np.concatenate([chances, np.zeros((len(gold), len(labels)))], axis=1)
-    return codes, chances
+        codes[not_a_class] = len(classes) + numbers
+        probabilities = np.concatenate([probabilities, np.zeros((len(gold), len(labels)))], axis=1)
+    return codes, probabilities
 
 
-def _value(name: str, codes: Codes, p: Chances) -> float:
+def _value(name: str, codes: Codes, p: Probabilities) -> float:
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
     if name not in _SUMS:
         return float(_areas(name, codes, p, np.ones((len(codes), 1)))[0])
-    sums, finish = _SUMS[name]
-    return float(finish(sums(codes, p).sum(axis=0)[None, :])[0])
+    row_terms, finish = _SUMS[name]
+    return float(finish(row_terms(codes, p).sum(axis=0)[None, :])[0])
 
 
-def _areas(name: str, codes: Codes, p: Chances, counts: Float[np.ndarray, "rows draws"]) -> Float[np.ndarray, " draws"]:
-    """AUROC or average precision where each row counts so often; the mean over the classes for which it is defined."""
-    found = []
+def _areas(name: str, codes: Codes, p: Probabilities, counts: Float[np.ndarray, "rows draws"]) -> Draws:
+    """Compute AUROC or average precision, with each row counted `counts` times; the mean over classes that define it."""
+    areas = []
     for k in [1] if p.shape[1] == 2 else range(p.shape[1]):
         order = np.argsort(-p[:, k], kind="stable")
-        # Rows of one score are passed together, or their order would matter.
+        # Rows with equal scores are one step, so that their order does not matter.
         steps = np.flatnonzero(np.diff(p[order, k], prepend=np.inf))
         is_class = (codes[order] == k)[:, None]
-        taken = counts[order]
-        true = np.add.reduceat(taken * is_class, steps, axis=0)
-        false = np.add.reduceat(taken * ~is_class, steps, axis=0)
+        ordered_counts = counts[order]
+        true = np.add.reduceat(ordered_counts * is_class, steps, axis=0)
+        false = np.add.reduceat(ordered_counts * ~is_class, steps, axis=0)
         all_true, all_false = true.sum(axis=0), false.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             if name == "auroc":
                 area = (true * (all_false - false.cumsum(axis=0) + false / 2)).sum(axis=0) / (all_true * all_false)
             else:
-                reached = true.cumsum(axis=0)
-                precision = np.nan_to_num(reached / (reached + false.cumsum(axis=0)))
+                retrieved = true.cumsum(axis=0)
+                precision = np.nan_to_num(retrieved / (retrieved + false.cumsum(axis=0)))
                 area = (true * precision).sum(axis=0) / all_true
-        found.append(np.where((all_true > 0) & (all_false > 0), area, np.nan))
-    defined = ~np.isnan(found)
+        areas.append(np.where((all_true > 0) & (all_false > 0), area, np.nan))
+    defined = ~np.isnan(areas)
     with np.errstate(invalid="ignore"):
-        return np.where(defined, found, 0.0).sum(axis=0) / defined.sum(axis=0)
+        return np.where(defined, areas, 0.0).sum(axis=0) / defined.sum(axis=0)
 
 
-def _rows_of_a_mean(each: Callable[[Codes, Chances], np.ndarray]) -> Callable[[Codes, Chances], np.ndarray]:
-    return lambda codes, p: np.stack([each(codes, p), np.ones(len(codes))], axis=1)
+def _confidence(p: Probabilities) -> Float[np.ndarray, " rows"]:
+    return p.max(axis=1).clip(0.0, 1.0)
 
 
-def _mean(sums: Float[np.ndarray, "draws 2"]) -> Float[np.ndarray, " draws"]:
+# Most metrics follow from sums of terms over rows, so a thousand resamples are one matrix product.
+
+
+def _mean_terms(of_row: Callable[[Codes, Probabilities], np.ndarray]) -> Callable[[Codes, Probabilities], np.ndarray]:
+    return lambda codes, p: np.stack([of_row(codes, p), np.ones(len(codes))], axis=1)
+
+
+def _mean(sums: Float[np.ndarray, "draws 2"]) -> Draws:
     with np.errstate(invalid="ignore"):
         return sums[:, 0] / sums[:, 1]
 
 
-def _right(codes: Codes, p: Chances) -> np.ndarray:
+def _is_right(codes: Codes, p: Probabilities) -> np.ndarray:
     return (p.argmax(axis=1) == codes).astype(float)
 
 
-def _surprise(codes: Codes, p: Chances) -> np.ndarray:
-    given = p[np.arange(len(codes)), codes] / p.sum(axis=1)
-    return -np.log(given.clip(np.finfo(np.float64).eps, 1.0))
+def _negative_log(codes: Codes, p: Probabilities) -> np.ndarray:
+    of_gold = p[np.arange(len(codes)), codes] / p.sum(axis=1)
+    return -np.log(of_gold.clip(np.finfo(np.float64).eps, 1.0))
 
 
-def _squared(codes: Codes, p: Chances) -> np.ndarray:
+def _squared_error(codes: Codes, p: Probabilities) -> np.ndarray:
     return (p**2).sum(axis=1) - 2 * p[np.arange(len(codes)), codes] + 1
 
 
-def _by_class(codes: Codes, p: Chances) -> Float[np.ndarray, "rows three_times_classes"]:
-    """For each row and class: is it gold and said, is it said, is it gold?"""
-    every = np.arange(p.shape[1])
-    said, true = p.argmax(axis=1)[:, None] == every, codes[:, None] == every
-    return np.concatenate([said & true, said, true], axis=1).astype(float)
+def _class_terms(codes: Codes, p: Probabilities) -> Float[np.ndarray, "rows three_times_classes"]:
+    """Mark for each row and class whether it is gold and predicted, predicted, and gold."""
+    columns = np.arange(p.shape[1])
+    is_predicted, is_gold = p.argmax(axis=1)[:, None] == columns, codes[:, None] == columns
+    return np.concatenate([is_predicted & is_gold, is_predicted, is_gold], axis=1).astype(float)
 
 
-def _mean_over_classes(part: np.ndarray, whole: np.ndarray, true: np.ndarray) -> Float[np.ndarray, " draws"]:
-    present = true > 0
-    shares = np.where(present, part / np.where(whole > 0, whole, 1.0), 0.0)
+def _mean_over_classes(part: np.ndarray, whole: np.ndarray, n_gold: np.ndarray) -> Draws:
+    occurs = n_gold > 0
+    shares = np.where(occurs, part / np.where(whole > 0, whole, 1.0), 0.0)
     with np.errstate(invalid="ignore"):
-        return shares.sum(axis=1) / present.sum(axis=1)
+        return shares.sum(axis=1) / occurs.sum(axis=1)
 
 
-def _balanced(sums: Float[np.ndarray, "draws three_times_classes"]) -> Float[np.ndarray, " draws"]:
-    right, _, true = np.split(sums, 3, axis=1)
-    return _mean_over_classes(right, true, true)
+def _balanced_accuracy(sums: Float[np.ndarray, "draws three_times_classes"]) -> Draws:
+    n_right, _, n_gold = np.split(sums, 3, axis=1)
+    return _mean_over_classes(n_right, n_gold, n_gold)
 
 
-def _f1(sums: Float[np.ndarray, "draws three_times_classes"]) -> Float[np.ndarray, " draws"]:
-    right, said, true = np.split(sums, 3, axis=1)
-    return _mean_over_classes(2 * right, said + true, true)
+def _f1(sums: Float[np.ndarray, "draws three_times_classes"]) -> Draws:
+    n_right, n_predicted, n_gold = np.split(sums, 3, axis=1)
+    return _mean_over_classes(2 * n_right, n_predicted + n_gold, n_gold)
 
 
-def _gaps(codes: Codes, p: Chances) -> Float[np.ndarray, "rows bins_and_one"]:
-    """By how much confidence is above accuracy, in the column of the row's bin; bins are cut once, on all rows."""
-    place, edges, said = _bins(p, _BINS, "mass")
-    gap = said - (p.argmax(axis=1) == codes)
-    return np.concatenate([(place[:, None] == np.arange(len(edges) - 1)) * gap[:, None], np.ones((len(p), 1))], axis=1)
+def _gap_terms(codes: Codes, p: Probabilities) -> Float[np.ndarray, "rows bins_and_one"]:
+    """Put confidence minus accuracy in the column of the row's bin. Bins are cut once, on all rows."""
+    confidence = _confidence(p)
+    bin_of, edges = confidence_bins(confidence, _BINS, "mass")
+    gap = confidence - (p.argmax(axis=1) == codes)
+    in_bin = bin_of[:, None] == np.arange(len(edges) - 1)
+    return np.concatenate([in_bin * gap[:, None], np.ones((len(p), 1))], axis=1)
 
 
-def _mean_gap(sums: Float[np.ndarray, "draws bins_and_one"]) -> Float[np.ndarray, " draws"]:
+def _mean_gap(sums: Float[np.ndarray, "draws bins_and_one"]) -> Draws:
     with np.errstate(invalid="ignore"):
         return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
 
 
-def _bins(
-    p: Chances, bins: int, by: Bins
-) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " edges"], Float[np.ndarray, " rows"]]:
-    """The bin of each row, the edges of the bins, and the confidence of each row."""
-    said = p.max(axis=1).clip(0.0, 1.0)
-    if by == "width":
-        edges = np.linspace(0.0, 1.0, bins + 1)
-    elif by == "mass":
-        # Upper edges are confidences that occur, so that equal ones fall on the same side.
-        edges = np.unique(np.concatenate([[0.0], np.quantile(said, np.arange(1, bins + 1) / bins, method="higher")]))
-    else:
-        raise unknown("way to cut bins", by, ("mass", "width"))
-    return np.searchsorted(edges, said, side="left") - 1, edges, said
-
-
-# Metrics that follow from sums over rows, so that a thousand resamples are one matrix product: what is added up for each
-# row, and what the sums become.
-_SUMS: Mapping[str, tuple[Callable[[Codes, Chances], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
-    "accuracy": (_rows_of_a_mean(_right), _mean),
-    "balanced_accuracy": (_by_class, _balanced),
-    "macro_f1": (_by_class, _f1),
-    "log_loss": (_rows_of_a_mean(_surprise), _mean),
-    "brier": (_rows_of_a_mean(_squared), _mean),
-    "ece": (_gaps, _mean_gap),
+# Name of each metric to the terms of a row, and to what turns their sums into the metric.
+_SUMS: Mapping[str, tuple[Callable[[Codes, Probabilities], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+    "accuracy": (_mean_terms(_is_right), _mean),
+    "balanced_accuracy": (_class_terms, _balanced_accuracy),
+    "macro_f1": (_class_terms, _f1),
+    "log_loss": (_mean_terms(_negative_log), _mean),
+    "brier": (_mean_terms(_squared_error), _mean),
+    "ece": (_gap_terms, _mean_gap),
 }

@@ -1,4 +1,4 @@
-"""Train, validation and test rows that never share a problem structure."""
+"""Train, validation and test rows that share no problem structure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARES = {"train": 0.6, "val": 0.15, "test": 0.25}
 
 @dataclass(frozen=True)
 class Masks:
-    """One boolean mask over rows for each part."""
+    """One boolean mask over rows for each part, shape (rows,)."""
 
     train: np.ndarray
     val: np.ndarray
@@ -22,9 +22,16 @@ class Masks:
 
 
 def grouped_split(groups: np.ndarray, seed: int) -> Masks:
-    """Put each group whole into train (60 %), val (15 %) or test (25 %), decided by a hash of (seed, group).
+    """Assign each group as a whole to train (60 %), val (15 %) or test (25 %).
 
-    So a group's part does not depend on which other rows are there. Raises `UsageError` when a part is empty.
+    A hash of (seed, group) decides, so the part of a group does not depend on which other groups there are.
+
+    Args:
+        groups: Group of each row, such as the structure of its problem, shape (rows,).
+        seed: Another seed gives another split.
+
+    Raises:
+        UsageError: A part is empty, because there are too few groups.
     """
     unique, inverse = np.unique(groups, return_inverse=True)
     draws = np.array([_uniform(seed, group) for group in unique])[inverse]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UsageError, unknown
-from interp.statistics.f1 import f1_interval, macro_f1
+from interp.statistics.metrics import f1_interval, macro_f1
 from interp.statistics.splits import Masks, grouped_split
 from probes.estimators.linear import LogisticProbe
 from probes.vprobe.fit import VProbe

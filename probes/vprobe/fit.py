@@ -20,7 +20,7 @@ from interp.errors import UsageError, checked_count
 from interp.models.fast_model import fast_model
 from interp.problems.base import checked_seed
 from interp.runtime.hardware import mixed_precision, training_attention
-from interp.statistics.f1 import macro_f1
+from interp.statistics.metrics import macro_f1
 from probes.vprobe.packing import Batch, Item, batches
 
 if TYPE_CHECKING:

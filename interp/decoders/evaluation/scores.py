@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.decoders.evaluation.calibration import (
+from interp.decoders.evaluation.chance import blind_guess, majority
+from interp.decoders.evaluation.read_outs import ReadOuts
+from interp.decoders.evaluation.text_scores import bleu, rouge_l, token_f1
+from interp.statistics.calibration import (
     abstaining,
     area_under_risk,
     calibration_error,
     certain_and_wrong,
     threshold_for,
 )
-from interp.decoders.evaluation.chance import blind_guess, majority
-from interp.decoders.evaluation.read_outs import ReadOuts
-from interp.decoders.evaluation.text_scores import bleu, rouge_l, token_f1
 from interp.statistics.intervals import grouped_mean_interval
 
 COVERAGE = 0.9

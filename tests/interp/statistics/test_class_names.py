@@ -1,3 +1,5 @@
+"""Scikit-learn does not warn about many classes where labels are names."""
+
 from __future__ import annotations
 
 import warnings
@@ -14,7 +16,7 @@ CODES = np.arange(40) % 30
 
 
 @pytest.mark.parametrize("names", [CODES.astype(str), CODES.astype(str).astype(object)])
-def test_of_many_names_nothing_is_asked(names: np.ndarray) -> None:
+def test_many_names_give_no_warning(names: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with classes_by_name(names):
@@ -22,6 +24,6 @@ def test_of_many_names_nothing_is_asked(names: np.ndarray) -> None:
         RidgeProbe().fit(ROWS, names)
 
 
-def test_of_many_numbers_it_still_is() -> None:
+def test_many_numbers_still_warn() -> None:
     with pytest.warns(UserWarning, match="could represent a regression problem"), classes_by_name(CODES):
         KNeighborsClassifier(1).fit(ROWS, CODES)

@@ -1,4 +1,4 @@
-"""Splits that keep groups whole; intervals, p-values and q-values against slow or independent ones."""
+"""Splits keep groups whole; intervals, p-values and q-values equal slow or independent computations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from interp.statistics.intervals import first_within_error, grouped_mean_interva
 from interp.statistics.splits import SHARES, grouped_split
 
 
-def named(masks: object) -> np.ndarray:
+def part_names(masks: object) -> np.ndarray:
     out = np.full(masks.train.shape, "", dtype=object)
     for name in SHARES:
         mask = getattr(masks, name)
@@ -27,23 +27,23 @@ def named(masks: object) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 def test_a_group_is_never_divided(n_groups: int, draw: int, seed: int) -> None:
     groups = np.array([f"{draw}:{k}" for k in np.random.default_rng(draw).integers(0, n_groups, 4 * n_groups)])
-    part = named(grouped_split(groups, seed))
+    part = part_names(grouped_split(groups, seed))
     for group in np.unique(groups):
         assert len(set(part[groups == group])) == 1
 
 
 def test_the_part_of_a_group_does_not_depend_on_other_rows() -> None:
     groups = np.array([f"g{k}" for k in range(400)])
-    whole = dict(zip(groups, named(grouped_split(groups, 0)), strict=True))
+    whole = dict(zip(groups, part_names(grouped_split(groups, 0)), strict=True))
     rng = np.random.default_rng(0)
     fewer = rng.choice(groups, 150)
-    for group, part in zip(fewer, named(grouped_split(fewer, 0)), strict=True):
+    for group, part in zip(fewer, part_names(grouped_split(fewer, 0)), strict=True):
         assert whole[group] == part
 
 
 def test_shares_hold_and_seeds_differ() -> None:
     groups = np.array([f"g{k}" for k in range(5000)])
-    first, second = (named(grouped_split(groups, seed)) for seed in (0, 1))
+    first, second = (part_names(grouped_split(groups, seed)) for seed in (0, 1))
     for name, share in SHARES.items():
         assert (first == name).mean() == pytest.approx(share, abs=0.03)
     # Independent seeds agree as often as chance says.
@@ -75,7 +75,7 @@ def grouped_data(rng: np.random.Generator, n_groups: int, p: float, spread: floa
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_interval_is_that_of_a_plain_bootstrap_over_groups(seed: int) -> None:
+def test_the_interval_equals_that_of_a_simple_bootstrap_over_groups(seed: int) -> None:
     right, groups = grouped_data(np.random.default_rng(seed), 60, 0.7, 2.0)
     low, high = grouped_mean_interval(right, groups, draws=20000)
     slow_low, slow_high = slow_bootstrap(right, groups, 3000, seed)
@@ -84,8 +84,8 @@ def test_the_interval_is_that_of_a_plain_bootstrap_over_groups(seed: int) -> Non
     assert high == pytest.approx(slow_high, abs=0.06 * width)
 
 
-def test_with_seeds_both_are_resampled() -> None:
-    """Against the definition: rows count as often as their group was drawn times as their seed was."""
+def test_with_seeds_groups_and_seeds_are_both_resampled() -> None:
+    """The definition: a row counts as often as its group is drawn times as its seed is."""
     rng = np.random.default_rng(8)
     groups, seeds = np.repeat(np.arange(50), 4), np.tile(np.arange(4), 50)
     chance = 0.6 + 0.15 * rng.normal(size=50)[groups] + 0.1 * np.array([-1, -0.5, 0.5, 1])[seeds]
@@ -102,10 +102,10 @@ def test_with_seeds_both_are_resampled() -> None:
     width = slow_high - slow_low
     assert low == pytest.approx(slow_low, abs=0.08 * width) and high == pytest.approx(slow_high, abs=0.08 * width)
     alone = grouped_mean_interval(right, groups, draws=20000)
-    assert high - low > 1.15 * (alone[1] - alone[0]), "seeds that differ widen it"
+    assert high - low > 1.15 * (alone[1] - alone[0]), "differences between seeds widen the interval"
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_truth_at_about_its_level() -> None:
     rng = np.random.default_rng(5)
     covered = grouped = 0
     for _ in range(400):
@@ -115,7 +115,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         low, high = grouped_mean_interval(right, np.arange(len(right)))
         grouped += low <= 0.75 <= high
     assert 0.91 <= covered / 400 <= 0.985
-    # Were rows taken for independent, it would be too sure of itself: this is what the groups are for.
+    # Treating rows as independent gives intervals that are too narrow.
     assert grouped / 400 < covered / 400 - 0.04
 
 
@@ -129,12 +129,12 @@ def test_the_interval_does_not_depend_on_the_order_of_rows_or_the_names_of_group
 
 @pytest.mark.parametrize("n", [1, 7, 200])
 @pytest.mark.parametrize("level", [0.95, 0.8])
-def test_where_all_agree_the_ends_are_clopper_pearsons_over_groups(n: int, level: float) -> None:
+def test_where_all_rows_agree_the_interval_is_clopper_pearsons_over_groups(n: int, level: float) -> None:
     groups = np.repeat(np.arange(n), 3)
     for value, successes in ((1.0, n), (0.0, 0)):
         exact = binomtest(successes, n).proportion_ci(level, method="exact")
-        found = grouped_mean_interval(np.full(3 * n, value), groups, level=level)
-        assert found == pytest.approx((exact.low, exact.high), abs=1e-12)
+        values = grouped_mean_interval(np.full(3 * n, value), groups, level=level)
+        assert values == pytest.approx((exact.low, exact.high), abs=1e-12)
 
 
 def test_no_rows_have_no_interval() -> None:
@@ -142,7 +142,7 @@ def test_no_rows_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize(("n", "signal"), [(60, 0.0), (60, 0.12), (200, 0.08), (400, -0.05)])
-def test_the_p_value_is_that_of_a_permutation_test(n: int, signal: float) -> None:
+def test_the_p_value_equals_that_of_a_permutation_test(n: int, signal: float) -> None:
     rng = np.random.default_rng(n)
     gold = rng.choice(list("abcde"), n, p=[0.4, 0.3, 0.1, 0.1, 0.1])
     predicted = rng.choice(list("abcde"), n, p=[0.3, 0.3, 0.2, 0.1, 0.1])
@@ -153,7 +153,7 @@ def test_the_p_value_is_that_of_a_permutation_test(n: int, signal: float) -> Non
     assert matches_p_value(predicted, gold) == pytest.approx((draws >= observed).mean(), abs=0.015)
 
 
-def test_p_values_are_uniform_when_nothing_is_there() -> None:
+def test_p_values_are_uniform_under_the_null_hypothesis() -> None:
     rng = np.random.default_rng(1)
     p = [matches_p_value(rng.integers(0, 10, 150), rng.integers(0, 10, 150)) for _ in range(1500)]
     for level in (0.05, 0.2, 0.5):
@@ -171,13 +171,13 @@ def test_p_values_of_everything_right_and_of_one_class() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None)
-def test_q_values_are_scipys(p: list[float]) -> None:
+def test_q_values_equal_scipys(p: list[float]) -> None:
     np.testing.assert_allclose(q_values(np.array(p)), false_discovery_control(p, method="bh"), atol=1e-12)
 
 
 def test_nan_p_values_stay_and_do_not_count() -> None:
-    found = q_values(np.array([0.01, np.nan, 0.04, np.nan]))
-    np.testing.assert_allclose(found, [0.02, np.nan, 0.04, np.nan])
+    values = q_values(np.array([0.01, np.nan, 0.04, np.nan]))
+    np.testing.assert_allclose(values, [0.02, np.nan, 0.04, np.nan])
     assert np.isnan(q_values(np.array([np.nan]))).all()
     assert q_values(np.array([])).shape == (0,)
 

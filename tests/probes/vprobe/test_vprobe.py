@@ -19,7 +19,7 @@ from interp.models.tokenizers import word_tokenizer
 from interp.problems.base import Problem
 from interp.reasoners import Reasoner, ReasonerConfig
 from interp.reasoners.text import TextReasoner
-from interp.statistics.f1 import f1_interval, macro_f1
+from interp.statistics.metrics import f1_interval, macro_f1
 from interp.traces import Channel, Trace
 from probes.vprobe.controls import CONTROLS, bag_of_features, vprobe
 from probes.vprobe.fit import VProbe

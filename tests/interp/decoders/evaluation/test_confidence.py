@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from interp.activations import Store
-from interp.decoders.evaluation.calibration import area_under_risk, calibration_error
 from interp.decoders.evaluation.chance import blind_guess, majority, offered
 from interp.decoders.evaluation.confidence import calibrated
 from interp.problems import task
+from interp.statistics.calibration import area_under_risk, calibration_error
 from interp.traces import TraceSet
 
 

@@ -16,9 +16,9 @@ import pytest
 from interp.activations import Store
 from interp.activations.targets import structures
 from interp.decoders import sites
-from interp.decoders.evaluation.calibration import abstaining, threshold_for
 from interp.decoders.evaluation.read_outs import decode
 from interp.problems import task
+from interp.statistics.calibration import abstaining, threshold_for
 from interp.statistics.splits import grouped_split
 from interp.traces import TraceSet
 

@@ -14,14 +14,6 @@ from sklearn.neighbors import KNeighborsClassifier
 import interp
 from interp.activations import Store
 from interp.activations.targets import structures
-from interp.decoders.evaluation.calibration import (
-    abstaining,
-    area_under_risk,
-    calibration_error,
-    certain_and_wrong,
-    risk_coverage,
-    threshold_for,
-)
 from interp.decoders.evaluation.read_outs import decode
 from interp.decoders.evaluation.search import likeliest_trace, search
 from interp.decoders.evaluation.text_scores import token_f1
@@ -35,6 +27,14 @@ from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.problems import task
 from interp.reasoners.breaking_off import break_off
+from interp.statistics.calibration import (
+    abstaining,
+    area_under_risk,
+    calibration_error,
+    certain_and_wrong,
+    risk_coverage,
+    threshold_for,
+)
 from interp.statistics.splits import grouped_split
 from interp.traces import TraceSet
 
@@ -267,7 +267,7 @@ def test_the_threshold_is_validations_and_a_leak_of_test_labels_would_show() -> 
     honest = abstaining(test, right, threshold)["confabulation"]
     leaked = min(abstaining(np.where(right, 1.0, 0.0), right, t)["confabulation"] for t in (0.5,))
     assert honest > 0.4 and leaked == 0.0, "a threshold on labels would look perfect"
-    with pytest.raises(UsageError, match="coverage is a share"):
+    with pytest.raises(UsageError, match="expected coverage above 0 and at most 1"):
         threshold_for(val, 0.0)
 
 
