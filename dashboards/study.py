@@ -95,8 +95,8 @@ def study(
     with _stage(bars, f"{name}: capturing activations") as report:
         store = interp.capture(reasoner, traces, out=out / "store", batch_size=128, progress=report)
     twin_store = _capture_twin(reasoner, traces, out / "twin", bars) if twin else None
-    with _stage(bars, f"{name}: sweeping probes and controls") as report:
-        sweep = probes.sweep(store, seeds=list(splits), random_init=twin_store, progress=report)
+    with bars.stage(f"{name}: sweeping probes and controls") as report:
+        sweep = probes.sweep(store, splits=list(splits), random_init=twin_store, progress=report)
     sweep.save(out / "sweep")
     methods = ["logit_lens", "probe", *(DICTIONARIES if dictionaries else ())]
     with _stage(bars, f"{name}: decoding thoughts") as report:

@@ -1,11 +1,14 @@
-"""What is linearly there: probes, the sweep over addresses and places, and the controls that come with it."""
+"""Probes: estimators, sweeps over addresses and places, and the controls of every score."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from interp.runtime.lazy import lazy_exports
+
 if TYPE_CHECKING:
     from probes.estimators.attention import AttentionProbe
+    from probes.estimators.base import LinearProbe, Probe
     from probes.estimators.class_means import LDAProbe, MassMeanProbe
     from probes.estimators.linear import LogisticProbe, RidgeProbe
     from probes.estimators.mlp import MLPProbe
@@ -17,9 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AttentionProbe",
     "LDAProbe",
+    "LinearProbe",
     "LogisticProbe",
     "MLPProbe",
     "MassMeanProbe",
+    "Probe",
     "RidgeProbe",
     "SavedProbe",
     "StepEmbeddingProbe",
@@ -31,9 +36,11 @@ __all__ = [
 _HOMES = {
     "AttentionProbe": "probes.estimators.attention",
     "LDAProbe": "probes.estimators.class_means",
+    "LinearProbe": "probes.estimators.base",
     "LogisticProbe": "probes.estimators.linear",
     "MLPProbe": "probes.estimators.mlp",
     "MassMeanProbe": "probes.estimators.class_means",
+    "Probe": "probes.estimators.base",
     "RidgeProbe": "probes.estimators.linear",
     "SavedProbe": "probes.estimators.saved",
     "StepEmbeddingProbe": "probes.estimators.step_embedding",
@@ -42,13 +49,4 @@ _HOMES = {
     "save_probe": "probes.estimators.saved",
     "sweep": "probes.sweeps.run",
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'probes' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_exports(__name__, _HOMES)

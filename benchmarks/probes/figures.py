@@ -76,7 +76,7 @@ def _noise(progress: Any) -> dict[str, Any]:
             ["value_1", "value_2"],
             places=["begin", "thought 1", "thought 2"],
             controls="none",
-            seeds=[number],
+            splits=[number],
         )
         hits += bool((found.table()["q"] < 0.05).any())
         progress(number + 1, SWEEPS)

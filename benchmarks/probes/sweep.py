@@ -30,7 +30,7 @@ from interp.activations.targets import structures
 from interp.runtime.progress import Progress
 from interp.runtime.workers import cores
 from interp.statistics.splits import grouped_split
-from probes.sweeps.fit import LOGISTIC_STRENGTHS
+from probes.estimators.linear import LOGISTIC_STRENGTHS
 from probes.sweeps.unit import SHUFFLES
 
 LAYERS, WIDTH, TRACES, SPLITS, SAMPLE = 12, 256, 2000, 3, 24
@@ -49,7 +49,7 @@ def sweep_over_sklearn(progress: Progress) -> dict[str, Any]:
             store,
             TARGETS,
             places=PLACES,
-            seeds=SPLITS,
+            splits=SPLITS,
             estimator="logistic",
             random_init=twin,
             engine="process",

@@ -131,7 +131,7 @@ def _copy(run: Run, target: str, place: str) -> None:
     )
     st.header("Take it with you")
     command = ["cotlens", "probe", "sweep", str(run.path / "store"), "--target", target]
-    command += ["--seeds", str(len(run.sweep.notes["splits"])), "--out", str(run.path / f"sweep-{target}")]
+    command += ["--splits", str(len(run.sweep.notes["splits"])), "--out", str(run.path / f"sweep-{target}")]
     if (run.path / "twin").exists():
         command += ["--random-init", str(run.path / "twin")]
     shared.copy_as(python, shlex.join(command))

@@ -1,92 +1,129 @@
-"""`cotlens probe`: sweeps over a store, and single probes that are kept and used again."""
+"""`cotlens probe`: sweeps over a store, and single probes that are saved and used again."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from interp.commands.options import OldName, with_options
 from interp.errors import QualityError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
-app = new_app("Probes over an activation store, each score beside its controls.")
+app = new_app("Fit probes to the activations in a store. Each score is shown with its controls.")
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="one setting of the configuration, as seeds=5; repeatable")
+    list[str] | None,
+    typer.Option("--set", help="One setting of the configuration, such as splits=5. Can be repeated."),
 ]
+Controls = Annotated[
+    str, typer.Option(help="Controls to compute: all, none, or names separated by commas, such as majority,text_only.")
+]
+RandomInit = Annotated[
+    Path | None, typer.Option(help="Store of the same problems made by an untrained twin, for the control random_init.")
+]
+_ESTIMATORS = "ridge, logistic, mass_mean, lda, mlp, or the name of an installed plugin"
 
 
 @app.command("sweep")
+@with_options
 def sweep_command(
-    store: Annotated[Path | None, typer.Argument(help="folder of an activation store")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML or TOML file of the sweep")] = None,
+    store: Annotated[Path | None, typer.Argument(help="Folder of an activation store.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML or TOML file with the configuration of the sweep.")] = None,
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the table; STORE/../sweep by default")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="repeatable; the value after each step by default")] = None,
-    place: Annotated[list[str] | None, typer.Option(help="repeatable, as 'thought 2'; every place by default")] = None,
-    channel: Annotated[list[str] | None, typer.Option(help="repeatable, as latent; narrows the places")] = None,
-    address: Annotated[list[str] | None, typer.Option(help="repeatable; every captured address by default")] = None,
-    estimator: Annotated[
-        list[str] | None, typer.Option(help="repeatable: ridge, logistic, mass_mean, lda, mlp")
+    out: Annotated[Path | None, typer.Option(help="Folder for the table. Default: STORE/../sweep.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Target to probe. Can be repeated. Default: the value after each step.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="number of problem splits (3)")] = None,
-    controls: Annotated[str | None, typer.Option(help="all, none, or names with commas")] = None,
-    random_init: Annotated[Path | None, typer.Option(help="store of the same problems by an untrained twin")] = None,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(help="Place to probe, such as 'thought 2'. Can be repeated. Default: every place."),
+    ] = None,
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(help="Channel whose places are probed, such as latent. Can be repeated."),
+        OldName("--channel"),
+    ] = None,
+    address: Annotated[
+        list[str] | None, typer.Option(help="Address to probe. Can be repeated. Default: every captured address.")
+    ] = None,
+    estimator: Annotated[
+        list[str] | None, typer.Option(help=f"Estimator: {_ESTIMATORS}. Can be repeated. Default: ridge.")
+    ] = None,
+    splits: Annotated[
+        int | None, typer.Option(help="Number of problem splits. Default: 3."), OldName("--seeds")
+    ] = None,
+    controls: Annotated[
+        str | None, typer.Option(help="Controls to compute: all, none, or names separated by commas. Default: all.")
+    ] = None,
+    random_init: RandomInit = None,
     description_length: Annotated[
-        bool, typer.Option("--description-length", help="also the bits of the online code, at about twice the time")
+        bool, typer.Option("--description-length", help="Also compute the bits of the online code. Doubles the time.")
     ] = False,
-    engine: Annotated[str | None, typer.Option(help="inline, process, ray or slurm, settings behind a colon")] = None,
-    workers: Annotated[int | None, typer.Option(help="worker processes; one for each core by default")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where to run: inline, process, ray or slurm, with settings behind a colon.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of workers. Default: one for each core.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say how many cells, how long and how much memory")
+        bool, typer.Option("--dry-run", help="Estimate cells, time and memory, and do nothing else.")
     ] = False,
-    fail_under: Annotated[float | None, typer.Option(help="exit with 4 if the best held-out accuracy is below")] = None,
+    fail_under: Annotated[
+        float | None, typer.Option(help="Exit with code 4 if the best held-out accuracy is lower.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sweep probes over address, place and target. Run again with the same --out, it computes only what is missing."""
+    """Sweep probes over address, place and target. Run the same command again to resume."""
     from interp.activations import Store
     from interp.errors import UsageError
     from interp.runtime.config import resolve_config
     from probes.sweeps.config import SweepConfig
     from probes.sweeps.run import plan, run
 
-    axes = {"target": target, "place": place, "channel": channel, "address": address, "estimator": estimator}
-    given = {
+    axes = {"target": target, "place": place, "channels": channels, "address": address, "estimator": estimator}
+    options = {
         "store": store,
         "out": out,
-        "seeds": seeds,
+        "splits": splits,
+        "controls": None if controls is None else _control_list(controls),
         "random_init": random_init,
         "description_length": description_length or None,
         "engine": engine,
         "workers": workers,
     }
-    if controls is not None:
-        given["controls"] = controls if controls in ("all", "none") else controls.split(",")  # type: ignore[assignment]
-    named = [*(settings or []), *(f"grid.{axis}={_listed(values)}" for axis, values in axes.items() if values)]
-    if store is None and config is None and not any(setting.startswith("store=") for setting in named):
-        raise UsageError("say which store: cotlens probe sweep STORE, or --config FILE with a `store`.")
-    made = resolve_config(SweepConfig, config, named, options=given)
-    opened = Store(made.store)
-    twin = Store(made.random_init) if made.random_init else None
-    common: dict[str, Any] = {
-        "controls": made.controls,
-        "seeds": made.seeds,
-        "random_init": twin,
-        "description_length": made.description_length,
-    }
-    plans = [plan(opened, **selection, **common) for selection in made.selections()]
+    all_settings = [
+        *(settings or []),
+        *(f"grid.{axis}={json.dumps(values)}" for axis, values in axes.items() if values),
+    ]
+    if store is None and config is None and not any(setting.startswith("store=") for setting in all_settings):
+        raise UsageError("expected a store, got none; run cotlens probe sweep STORE, or use a --config with a `store`.")
+    settled = resolve(SweepConfig, config, all_settings, given=options)
+    opened = Store(settled.store)
+    twin = Store(settled.random_init) if settled.random_init else None
+    plans = [
+        plan(
+            opened,
+            **selection,
+            controls=settled.controls,
+            splits=settled.splits,
+            random_init=twin,
+            description_length=settled.description_length,
+        )
+        for selection in settled.selections()
+    ]
     if dry_run:
-        from probes.sweeps.cost import estimate
+        from probes.sweeps.cost import estimate_cost
 
-        said = estimate(opened, plans, made.engine, made.workers)
-        emit(said, as_json, lambda: print("\n".join(f"{name}: {value}" for name, value in said.items())))
+        cost = asdict(estimate_cost(opened, plans, settled.engine, settled.workers))
+        emit(cost, as_json, lambda: print("\n".join(f"{name}: {value}" for name, value in cost.items())))
         return
-    folder = made.out or made.store.parent / "sweep"
+    folder = settled.out or settled.store.parent / "sweep"
     with Bars() as bars, bars.stage("sweeping probes") as report:
-        found = run(opened, plans, engine=made.engine, workers=made.workers, out=folder, progress=report)
-    found.save(folder)
-    best = found.table().sort_values("accuracy", ascending=False).groupby("target", sort=False).head(1)
-    shown = [
+        swept = run(opened, plans, engine=settled.engine, workers=settled.workers, out=folder, progress=report)
+    swept.save(folder)
+    best = swept.table().sort_values("accuracy", ascending=False).groupby("target", sort=False).head(1)
+    columns = [
         "target",
         "place",
         "address",
@@ -94,93 +131,89 @@ def sweep_command(
         "accuracy",
         "ci_low",
         "ci_high",
-        *found.notes["controls"],
+        *swept.notes["controls"],
         *(["compression"] if "compression" in best else []),
         "q",
         "n",
     ]
     emit(
-        {"out": str(folder), "cells": len(found.table()), "best": best.to_dict("records"), "notes": found.notes},
+        {"out": str(folder), "cells": len(swept.table()), "best": best.to_dict("records"), "notes": swept.notes},
         as_json,
-        lambda: print_table(best[shown]),
+        lambda: print_table(best[columns]),
     )
-    if fail_under is not None and best["accuracy"].max() < fail_under:
-        raise QualityError(f"the best held-out accuracy is {best['accuracy'].max():.3f}, below {fail_under}.")
-
-
-def _listed(values: list[str]) -> str:
-    import json
-
-    return json.dumps(values)
+    _require(fail_under, best["accuracy"].max(), "the best held-out accuracy")
 
 
 @app.command("train")
+@with_options
 def train_command(
-    store: Annotated[Path, typer.Argument(help="folder of an activation store")],
-    target: Annotated[str, typer.Option(help="what to read, as value_2")],
-    place: Annotated[str, typer.Option(help="where in the trace, as 'thought 2'")],
-    address: Annotated[str, typer.Option(help="where in the network, as blocks.1.hook_out")],
-    out: Annotated[Path, typer.Option(help="folder to keep the probe in")],
-    estimator: Annotated[str, typer.Option(help="ridge, logistic, mass_mean, lda or mlp")] = "ridge",
-    seed: Annotated[int, typer.Option(help="the problem split")] = 0,
-    controls: Annotated[str, typer.Option(help="all, none, or names with commas")] = "all",
-    random_init: Annotated[Path | None, typer.Option(help="store of the same problems by an untrained twin")] = None,
-    fail_under: Annotated[float | None, typer.Option(help="exit with 4 if the held-out accuracy is below")] = None,
+    store: Annotated[Path, typer.Argument(help="Folder of an activation store.")],
+    target: Annotated[str, typer.Option(help="Target to predict, such as value_2.")],
+    place: Annotated[str, typer.Option(help="Place to read, such as 'thought 2'.")],
+    address: Annotated[str, typer.Option(help="Address to read, such as blocks.1.hook_out.")],
+    out: Annotated[Path, typer.Option(help="Folder for the probe.")],
+    estimator: Annotated[str, typer.Option(help=f"Estimator: {_ESTIMATORS}.")] = "ridge",
+    split_seed: Annotated[
+        int,
+        typer.Option(help="Seed of the problem split: which structures are fitted, selected on and held out."),
+        OldName("--seed"),
+    ] = 0,
+    controls: Controls = "all",
+    random_init: RandomInit = None,
+    fail_under: Annotated[
+        float | None, typer.Option(help="Exit with code 4 if the held-out accuracy is lower.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit one probe, keep it, and say how it does beside its controls."""
+    """Fit one probe, save it, and show its held-out accuracy with its controls."""
     from interp.activations import Store
     from probes.sweeps.single import train_probe
 
-    found = train_probe(
+    result = train_probe(
         Store(store),
         out,
         target=target,
         place=place,
         address=address,
         estimator=estimator,
-        seed=seed,
-        controls=controls if controls in ("all", "none") else controls.split(","),
+        split_seed=split_seed,
+        controls=_control_list(controls),
         random_init=Store(random_init) if random_init else None,
     )
 
     def human() -> None:
-        print(
-            f"{target} at {place}, {address}: {found['accuracy']:.3f} [{found['ci_low']:.3f}, {found['ci_high']:.3f}]"
-        )
-        for name, value in found["controls"].items():
-            why = found["why_not"].get(name)
-            print(f"  {name}: {value:.3f}" if value == value else f"  {name}: – ({why})")
-        print(f"kept in {out}")
+        print(f"{target} at {place}, {address}: {result.accuracy}")
+        for name, value in result.controls.items():
+            print(f"  {name}: {value:.3f}" if value == value else f"  {name}: – ({result.why_not.get(name)})")
+        print(f"saved in {out}")
 
-    emit(found, as_json, human)
-    if fail_under is not None and found["accuracy"] < fail_under:
-        raise QualityError(f"the held-out accuracy is {found['accuracy']:.3f}, below {fail_under}.")
+    emit(result.record(), as_json, human)
+    _require(fail_under, result.accuracy.value, "the held-out accuracy")
 
 
 @app.command("eval")
 def eval_command(
-    probe: Annotated[list[Path], typer.Argument(help="folders of saved probes")],
-    store: Annotated[list[Path], typer.Option(help="a store to read with them; repeatable")],
-    place: Annotated[str | None, typer.Option(help="another place than the probe's own")] = None,
-    target: Annotated[str | None, typer.Option(help="another target than the probe's own")] = None,
-    transfer: Annotated[bool, typer.Option("--transfer", help="read other models' activations, and mean it")] = False,
-    fail_under: Annotated[float | None, typer.Option(help="exit with 4 if any accuracy is below")] = None,
+    probe: Annotated[list[Path], typer.Argument(help="Folders of saved probes.")],
+    store: Annotated[list[Path], typer.Option(help="Store to read with them. Can be repeated.")],
+    place: Annotated[str | None, typer.Option(help="Place to read. Default: that of the probe.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target to score. Default: that of the probe.")] = None,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Allow activations of another model.")] = False,
+    fail_under: Annotated[float | None, typer.Option(help="Exit with code 4 if any accuracy is lower.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Apply saved probes to other stores, on problems that they never saw."""
+    """Evaluate saved probes on stores, on problems that they were not fitted to."""
     from interp.activations import Store
     from probes.estimators.saved import load_probe
     from probes.sweeps.single import evaluate_probe
 
-    stores = [Store(each) for each in store]
-    rows = [
+    stores = [Store(path) for path in store]
+    rows: list[dict[str, Any]] = [
         {
             "probe": str(folder),
-            **evaluate_probe(load_probe(folder), each, place=place, target=target, transfer=transfer),
+            **evaluate_probe(load_probe(folder), opened, place=place, target=target, transfer=transfer).record(),
         }
         for folder in probe
-        for each in stores
+        for opened in stores
     ]
 
     def human() -> None:
@@ -189,22 +222,21 @@ def eval_command(
         print_table(pd.DataFrame(rows))
 
     emit({"rows": rows}, as_json, human)
-    if fail_under is not None and (least := min(row["accuracy"] for row in rows)) < fail_under:
-        raise QualityError(f"the least accuracy is {least:.3f}, below {fail_under}.")
+    _require(fail_under, min(row["accuracy"] for row in rows), "the lowest accuracy")
 
 
 @app.command("ls")
 def list_command(
-    folder: Annotated[Path, typer.Argument(help="folder to look below")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder to search, with its subfolders.")] = Path(),
     as_json: AsJson = False,
 ) -> None:
     """List the saved probes below a folder."""
     from interp.errors import StoreError
-    from probes.sweeps.single import kept_probes
+    from probes.sweeps.single import saved_probes
 
     if not folder.is_dir():
-        raise StoreError(f"{folder} is not a folder.")
-    rows = kept_probes(folder)
+        raise StoreError(f"expected a folder, got {folder}; name a folder that exists.")
+    rows = saved_probes(folder)
 
     def human() -> None:
         import pandas as pd
@@ -212,6 +244,17 @@ def list_command(
         if rows:
             print_table(pd.DataFrame(rows))
         else:
-            print(f"no saved probes below {folder}; make one with `cotlens probe train`.")
+            print(f"no saved probes below {folder}; train one with `cotlens probe train`.")
 
     emit({"probes": rows}, as_json, human)
+
+
+def _control_list(controls: str) -> str | list[str]:
+    """Return the controls that an option names."""
+    return controls if controls in ("all", "none") else controls.split(",")
+
+
+def _require(fail_under: float | None, accuracy: float, what: str) -> None:
+    """Raise an error if an accuracy is lower than required."""
+    if fail_under is not None and accuracy < fail_under:
+        raise QualityError(f"expected {what} of at least {fail_under}, got {accuracy:.3f}.")

@@ -1,0 +1,1 @@
+"""Probe estimators: supervised read-outs of activations that follow scikit-learn's contract."""

@@ -1,4 +1,4 @@
-"""What every probe shares: scikit-learn's contract, rows and weights that are checked, scores that become probabilities."""
+"""The base classes of all probes: scikit-learn's contract, checked inputs, and calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -14,39 +14,61 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from interp.errors import UsageError
 from interp.statistics.class_names import classes_by_name
+from probes.solvers.ridge import check_finite
 
-# Problems of at most this many numbers are solved in float64 when they come in it; it costs nothing there.
+# Inputs of at most this many numbers are solved in float64 if they come in it; that costs nothing at this size.
 SMALL = 1_000_000
-# How far a temperature may make scores flatter or sharper, as the log of their spread in nats.
+# Range of the temperature, as the log of the spread of the scaled scores in nats.
 _FLATTEST, _SHARPEST = -7.0, 4.0
 
 
 class Probe(ClassifierMixin, BaseEstimator):
-    """A classifier of rows of activations; a subclass gives `fit` and `_scores`.
+    """A scikit-learn classifier of activations.
 
-    Weights count rows: a row of weight 2 is that row twice, one of weight 0 is not there.
+    A subclass defines `fit`, which calls `_validate_fit` first, and `_scores`. Sample weights count rows: a row of
+    weight 2 equals two copies of that row, a row of weight 0 is left out.
+
+    Attributes:
+        fitted_shapes: The learned arrays by name, each with its axes; these are what a saved probe holds. The axes
+            `features` and `classes` have known sizes; any other name stands for one size wherever it occurs.
+        classes_: The class labels, sorted.
+        n_features_in_: Number of features.
     """
 
-    # The learned arrays by name, each with its axes: what a saved probe holds. `features` and `classes` are known sizes,
-    # a number is itself, and any other name stands for one size wherever it occurs.
     fitted_shapes: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     classes_: np.ndarray
     n_features_in_: int
 
-    def _begin(
+    @classmethod
+    def variants(cls) -> list[Probe]:
+        """Return the unfitted probes that `probe train` tries; the best on validation is kept."""
+        return [cls()]
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Fit the probe and return it.
+
+        Args:
+            X: Rows, shape (rows, features).
+            y: Class labels, shape (rows,).
+            sample_weight: Weight of each row, shape (rows,).
+        """
+        raise NotImplementedError
+
+    def _validate_fit(
         self,
         X: Any,  # noqa: N803
         y: Any,
         sample_weight: Any = None,
         dtype: Any = np.float64,
     ) -> tuple[np.ndarray, Int[np.ndarray, " rows"], Float[np.ndarray, " rows"] | None]:
-        """Rows, class numbers and weights, checked; sets `classes_`. Rows of weight 0 are left out.
+        """Check training data, set `classes_`, and return rows, class codes and weights without rows of weight 0.
 
-        Raises `UsageError` on a row or weight that is not finite, with its number, and on a single class.
+        Raises:
+            UsageError: A row or a weight is not finite, or there is only one class.
         """
         X, y = validate_data(self, X, y, dtype=dtype, ensure_min_samples=2, ensure_all_finite=False)  # noqa: N806
-        refuse_unfinished(X)
+        check_finite(X)
         with classes_by_name(y):
             check_classification_targets(y)
         weights = None
@@ -58,23 +80,24 @@ class Probe(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UsageError(
-                f"a probe needs two classes to tell apart, but the only one here is {str(self.classes_[0])!r}."
+                f"expected labels of at least two classes, got only {str(self.classes_[0])!r}; "
+                "choose a target that varies, or capture more problems."
             )
         return X, codes, weights
 
-    def _rows(self, X: Any, dtype: Any = np.float64) -> np.ndarray:  # noqa: N803
-        """Rows to read, checked against those that the probe was fitted to."""
+    def _validate_rows(self, X: Any, dtype: Any = np.float64) -> np.ndarray:  # noqa: N803
+        """Check rows to predict against the fitted ones and return them as an array."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=dtype, reset=False, ensure_all_finite=False)  # noqa: N806
-        refuse_unfinished(X)
+        check_finite(X)
         return X
 
     def _scores(self, X: np.ndarray) -> Float[np.ndarray, "rows outputs"]:  # noqa: N803
-        """One score a class, or a single column of the second class against the first."""
+        """Return one score for each class, or one column for the second class against the first."""
         raise NotImplementedError
 
     def _margins(self, scores: Float[np.ndarray, "rows outputs"]) -> np.ndarray:
-        """Scores as scikit-learn gives them: with two classes, one number a row."""
+        """Return scores in scikit-learn's form: with two classes, one number a row."""
         if len(self.classes_) > 2:
             return scores
         return scores[:, 0] if scores.shape[1] == 1 else scores[:, 1] - scores[:, 0]
@@ -88,20 +111,46 @@ class Probe(ClassifierMixin, BaseEstimator):
         return self.classes_[(margins > 0).astype(int) if margins.ndim == 1 else margins.argmax(axis=1)]
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Scores, rows x classes; with two classes one number a row, positive for the second."""
-        return self._margins(self._scores(self._rows(X)))
+        """Return the scores of rows.
+
+        Args:
+            X: Rows, shape (rows, features).
+
+        Returns:
+            Scores, shape (rows, classes); with two classes shape (rows,), positive for the second class.
+        """
+        return self._margins(self._scores(self._validate_rows(X)))
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "rows classes"]:  # noqa: N803
-        """The probability of each of `classes_`."""
+        """Return the probability of each of `classes_`.
+
+        Args:
+            X: Rows, shape (rows, features).
+
+        Returns:
+            Probabilities, shape (rows, classes).
+        """
         return self._probabilities(self.decision_function(X))
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The likeliest class of each row."""
+        """Return the most probable class of each row.
+
+        Args:
+            X: Rows, shape (rows, features).
+
+        Returns:
+            Class labels, shape (rows,).
+        """
         return self._labels(self.decision_function(X))
 
 
 class LinearProbe(Probe):
-    """A probe that is `coef_` (outputs x features) and `intercept_`, for rows as they come."""
+    """A probe with linear scores, for rows that are not standardised.
+
+    Attributes:
+        coef_: Coefficients, shape (outputs, features); one output for two classes, else one for each class.
+        intercept_: Intercepts, shape (outputs,).
+    """
 
     fitted_shapes: ClassVar[dict[str, tuple[str, ...]]] = {"coef_": ("outputs", "features"), "intercept_": ("outputs",)}
 
@@ -109,7 +158,7 @@ class LinearProbe(Probe):
     intercept_: np.ndarray
 
     def _set(self, coef: Float[np.ndarray, "outputs features"], intercept: Float[np.ndarray, " outputs"]) -> Self:
-        # In one order in memory, so that a probe that was saved and loaded multiplies in that order too.
+        # Contiguous, so that a probe that was saved and loaded multiplies in the same order.
         self.coef_, self.intercept_ = np.ascontiguousarray(coef), np.ascontiguousarray(intercept)
         return self
 
@@ -118,28 +167,26 @@ class LinearProbe(Probe):
 
 
 def softmax(scores: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
-    """Probabilities from scores, row by row."""
+    """Return the softmax of each row.
+
+    Args:
+        scores: Logits, shape (rows, classes).
+
+    Returns:
+        Probabilities, shape (rows, classes).
+    """
     return _softmax(scores, axis=1)
 
 
-def refuse_unfinished(rows: np.ndarray, what: str = "the probe's input") -> None:
-    """Raise `UsageError` when a row holds NaN or inf, with the number of the first."""
-    bad = np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1))
-    if len(bad):
-        raise UsageError(
-            f"row {bad[0]} of {what} is not finite: it holds NaN or inf ({len(bad)} such rows). Leave them out."
-        )
-
-
 def checked_weights(weights: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-    """Row weights, refused with a `UsageError` unless finite, not negative, and some of them positive."""
+    """Return `weights`; raise a `UsageError` unless they are finite, not negative, and some are positive."""
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):
         raise UsageError(
-            f"a row's weight must be a finite number of at least 0, but that of row {bad[0]} is {weights[bad[0]]}."
+            f"expected finite weights of at least 0, got {weights[bad[0]]} in row {bad[0]}; give 0 to leave a row out."
         )
     if not weights.any():
-        raise UsageError("every row has weight 0, so no class is left to learn. Give some rows a positive weight.")
+        raise UsageError("expected some positive weights, got 0 for every row; give some rows a positive weight.")
     return weights
 
 
@@ -148,10 +195,21 @@ def temperature(
     codes: Int[np.ndarray, " rows"],
     weights: Float[np.ndarray, " rows"] | None = None,
 ) -> float:
-    """The factor on scores at which their softmax has the least log-loss; they should be of rows left out.
+    """Return the factor on scores that minimises the log-loss of their softmax (temperature scaling).
 
-    It is kept where the factor times the scores' spread lies between e⁻⁷ and e⁴, so that neither noise nor a
-    perfect separation makes it degenerate.
+    The factor times the scores' spread is kept between e⁻⁷ and e⁴, so that neither noise nor perfect separation gives
+    a degenerate factor.
+
+    Args:
+        scores: Scores of rows that the probe was not fitted to, shape (rows, classes).
+        codes: The class of each row, counted from 0, shape (rows,).
+        weights: Weight of each row, shape (rows,); all 1 by default.
+
+    Returns:
+        The factor, the inverse of a temperature; 1 if the scores do not vary.
+
+    References:
+        Guo et al., "On calibration of modern neural networks" (arXiv 1706.04599, section 4.2).
     """
     weights = np.ones(len(codes)) if weights is None else weights
     centred = scores - scores.mean(axis=1, keepdims=True)
@@ -165,11 +223,11 @@ def temperature(
         p = softmax(np.exp(log_factor) * unit)
         return float(weights @ ((p * unit).sum(axis=1) - gold))
 
-    # The log-loss is convex in the factor, so that its slope has one root at most.
+    # The log-loss is convex in the factor, so its slope has at most one root.
     if slope(_FLATTEST) >= 0:
-        found = _FLATTEST
+        log_factor = _FLATTEST
     elif slope(_SHARPEST) <= 0:
-        found = _SHARPEST
+        log_factor = _SHARPEST
     else:
-        found = float(brentq(slope, _FLATTEST, _SHARPEST, xtol=1e-13, rtol=1e-13))
-    return float(np.exp(found) / spread)
+        log_factor = float(brentq(slope, _FLATTEST, _SHARPEST, xtol=1e-13, rtol=1e-13))
+    return float(np.exp(log_factor) / spread)

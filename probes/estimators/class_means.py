@@ -8,23 +8,30 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.errors import UsageError
-from probes.estimators.base import LinearProbe, temperature
+from probes.estimators.base import LinearProbe, Probe, temperature
 
 Shrinkage = float | Literal["auto"] | None
 
 
 class MassMeanProbe(LinearProbe):
-    """The mass-mean probe of Marks & Tegmark (arXiv 2310.06824, section 5), for any number of classes.
+    """The mass-mean probe, for any number of classes.
 
-    Each class scores by how near its mean is, so that between two classes the direction is the difference of
-    their means. With `whitening` nearness is measured by the covariance within classes (their Mahalanobis, or
-    "iid", form). Boundaries lie midway whatever the class sizes. Probabilities are a softmax at a temperature fitted
-    to leave-one-out scores.
+    A class scores higher the nearer its mean is to the row. Between two classes the direction is the difference of
+    their means, and the boundary lies midway whatever the class sizes. With `whitening`, distances use the covariance
+    within classes (the "iid" form of the paper). Probabilities are a softmax at a temperature fitted to leave-one-out
+    scores.
 
-    Parameters
-    ----------
-    whitening : multiply by the inverse of the covariance within classes.
-    shrinkage : how that covariance is shrunk, as in `LDAProbe`; None is the paper's, with a pseudo-inverse.
+    Args:
+        whitening: Multiply by the inverse of the covariance within classes.
+        shrinkage: Shrinkage of that covariance, as in `LDAProbe`. None is the paper's estimate, with a
+            pseudo-inverse.
+
+    Attributes:
+        means_: Class means, shape (classes, features).
+        temperature_: Factor on the scores.
+
+    References:
+        Marks and Tegmark, "The geometry of truth" (arXiv 2310.06824, section 5).
     """
 
     fitted_shapes: ClassVar = {**LinearProbe.fitted_shapes, "means_": ("classes", "features"), "temperature_": ()}
@@ -33,9 +40,23 @@ class MassMeanProbe(LinearProbe):
         self.whitening = whitening
         self.shrinkage = shrinkage
 
+    @classmethod
+    def variants(cls) -> list[Probe]:
+        """Return the probe without and with whitening."""
+        return [cls(), cls(whitening=True)]
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MassMeanProbe:  # noqa: N803
-        """Fit to rows, labels and, where given, row weights."""
-        X, codes, weights = self._begin(X, y, sample_weight)  # noqa: N806
+        """Fit the probe.
+
+        Args:
+            X: Rows, shape (rows, features).
+            y: Class labels, shape (rows,).
+            sample_weight: Weight of each row, shape (rows,).
+
+        Returns:
+            The fitted probe itself.
+        """
+        X, codes, weights = self._validate_fit(X, y, sample_weight)  # noqa: N806
         weights = np.ones(len(X)) if weights is None else weights
         self.means_, sizes = class_means(X, codes, weights)
         # Distances about the middle keep their digits when activations lie far from the origin.
@@ -46,23 +67,26 @@ class MassMeanProbe(LinearProbe):
             precision = pseudo_inverse(covariance_within(X, codes, weights, self.shrinkage))
         directions = means if precision is None else means @ precision
         offset = -0.5 * (means * directions).sum(axis=1)
-        scores = _scores_left_out(centred, means, codes, weights, sizes, precision)
-        several = sizes[codes] > np.minimum(weights, 1.0)  # the only row of a class cannot be left out
+        scores = _leave_one_out_scores(centred, means, codes, weights, sizes, precision)
+        not_alone = sizes[codes] > np.minimum(weights, 1.0)  # the only row of a class cannot be left out
         self.temperature_ = 1.0
-        if several.any():
-            self.temperature_ = temperature(scores[several], codes[several], weights[several])
-        return self._set(*_binary(directions, offset - directions @ middle))
+        if not_alone.any():
+            self.temperature_ = temperature(scores[not_alone], codes[not_alone], weights[not_alone])
+        return self._set(*_one_output_if_binary(directions, offset - directions @ middle))
 
 
 class LDAProbe(LinearProbe):
     """Linear discriminant analysis: scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr")`, with row weights.
 
-    Scores of three or more classes are about the mean of the rows, which keeps digits and changes no probability.
+    Scores of three or more classes are relative to the mean of the rows, which keeps digits and does not change
+    probabilities.
 
-    Parameters
-    ----------
-    shrinkage : None for the covariance as it is, a number between 0 and 1 for that share of a multiple of the
-        identity, or "auto" for Ledoit and Wolf's share of each class, on standardised rows.
+    Args:
+        shrinkage: None for the empirical covariance; a number between 0 and 1 for that share of a multiple of the
+            identity; "auto" for the share of Ledoit and Wolf for each class, on standardised rows.
+
+    Attributes:
+        means_: Class means, shape (classes, features).
     """
 
     fitted_shapes: ClassVar = {**LinearProbe.fitted_shapes, "means_": ("classes", "features")}
@@ -71,15 +95,24 @@ class LDAProbe(LinearProbe):
         self.shrinkage = shrinkage
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LDAProbe:  # noqa: N803
-        """Fit to rows, labels and, where given, row weights."""
-        X, codes, weights = self._begin(X, y, sample_weight)  # noqa: N806
+        """Fit the probe.
+
+        Args:
+            X: Rows, shape (rows, features).
+            y: Class labels, shape (rows,).
+            sample_weight: Weight of each row, shape (rows,).
+
+        Returns:
+            The fitted probe itself.
+        """
+        X, codes, weights = self._validate_fit(X, y, sample_weight)  # noqa: N806
         weights = np.ones(len(X)) if weights is None else weights
         self.means_, sizes = class_means(X, codes, weights)
         middle = np.average(X, axis=0, weights=weights)
         means = self.means_ - middle
         directions = means @ pseudo_inverse(covariance_within(X, codes, weights, self.shrinkage))
         offset = np.log(sizes / sizes.sum()) - 0.5 * (means * directions).sum(axis=1)
-        return self._set(*_binary(directions, offset - directions @ middle))
+        return self._set(*_one_output_if_binary(directions, offset - directions @ middle))
 
 
 def class_means(
@@ -87,7 +120,7 @@ def class_means(
     codes: Int[np.ndarray, " rows"],
     weights: Float[np.ndarray, " rows"],
 ) -> tuple[Float[np.ndarray, "classes d"], Float[np.ndarray, " classes"]]:
-    """The weighted mean and the weight of each class."""
+    """Return the weighted mean and the total weight of each class."""
     member = (codes[:, None] == np.arange(codes.max() + 1)) * weights[:, None]
     sizes = member.sum(axis=0)
     return (member.T @ X) / sizes[:, None], sizes
@@ -99,39 +132,49 @@ def covariance_within(
     weights: Float[np.ndarray, " rows"],
     shrinkage: Shrinkage = None,
 ) -> Float[np.ndarray, "d d"]:
-    """The covariance about class means (per unit of weight), each class shrunk as `LDAProbe` says.
+    """Return the pooled covariance about the class means, per unit of weight.
 
-    Raises `UsageError` when `shrinkage` is not "auto", None or between 0 and 1.
+    Args:
+        X: Rows, shape (rows, d).
+        codes: The class of each row, counted from 0, shape (rows,).
+        weights: Weight of each row, shape (rows,).
+        shrinkage: As in `LDAProbe`.
+
+    Returns:
+        The covariance, shape (d, d).
+
+    Raises:
+        UsageError: `shrinkage` is not None, "auto" or a number between 0 and 1.
     """
     if shrinkage is not None and shrinkage != "auto":
         number = isinstance(shrinkage, (int, float)) and not isinstance(shrinkage, bool)
         if not number or not 0 <= float(shrinkage) <= 1:
-            raise UsageError(f'shrinkage must be None, "auto" or between 0 and 1, but {shrinkage!r} came.')
+            raise UsageError(f'expected shrinkage to be None, "auto" or between 0 and 1, got {shrinkage!r}; change it.')
     means, sizes = class_means(X, codes, weights)
-    apart = X - means[codes]
+    centred = X - means[codes]
     if shrinkage != "auto":
-        pooled = (apart * weights[:, None]).T @ apart / weights.sum()
+        pooled = (centred * weights[:, None]).T @ centred / weights.sum()
         share = 0.0 if shrinkage is None else float(shrinkage)
         return (1 - share) * pooled + share * np.trace(pooled) / len(pooled) * np.eye(len(pooled))
     total = np.zeros((X.shape[1], X.shape[1]))
     for c, size in enumerate(sizes):
-        here = codes == c
-        total += size / weights.sum() * _ledoit_wolf(apart[here], weights[here])
+        members = codes == c
+        total += size / weights.sum() * _ledoit_wolf(centred[members], weights[members])
     return total
 
 
 def _ledoit_wolf(centred: Float[np.ndarray, "rows d"], weights: Float[np.ndarray, " rows"]) -> np.ndarray:
-    """Ledoit and Wolf's estimate (2004, lemma 3.1 and section 3.3) of a class's covariance, on standardised columns."""
+    """Return the covariance estimate of Ledoit and Wolf (2004, lemma 3.1 and section 3.3) on standardised columns."""
     mass, d = weights.sum(), centred.shape[1]
     spread = np.sqrt(weights @ centred**2 / mass)
-    # As scikit-learn has it: a column that does not vary beyond rounding is left at its own scale.
+    # As in scikit-learn, a column that varies only by rounding keeps its own scale.
     scale = np.where(spread > 10 * np.finfo(float).eps, spread, 1.0)
     z = centred / scale
     empirical = (z * weights[:, None]).T @ z / mass
     level = np.trace(empirical) / d
     squares = (z**2).sum(axis=1)
     size = (empirical**2).sum()
-    # Both are per column: how far single rows are from the estimate, and how far it is from a multiple of the identity.
+    # Both per column: the distance of single rows from the estimate, and of the estimate from a multiple of the identity.
     noise = max(((weights @ squares**2) / mass - size) / mass, 0.0)
     signal = size - d * level**2
     share = min(noise / signal, 1.0) if signal > 0 else 0.0
@@ -140,7 +183,10 @@ def _ledoit_wolf(centred: Float[np.ndarray, "rows d"], weights: Float[np.ndarray
 
 
 def pseudo_inverse(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
-    """The inverse of a covariance on the directions in which it is more than rounding, in units of each column's spread."""
+    """Return the inverse of a covariance on the directions whose variance is more than rounding.
+
+    Rounding is judged in units of each column's standard deviation.
+    """
     spread = np.sqrt(covariance.diagonal().clip(min=0.0))
     scale = np.where(spread > 0, spread, 1.0)
     values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
@@ -149,12 +195,12 @@ def pseudo_inverse(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d
     return inverse / np.outer(scale, scale)
 
 
-def _binary(directions: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """With two classes, one direction from the first to the second."""
+def _one_output_if_binary(directions: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, with two classes, one direction from the first class to the second; else the input."""
     return (directions[1:] - directions[:1], offset[1:] - offset[:1]) if len(offset) == 2 else (directions, offset)
 
 
-def _scores_left_out(
+def _leave_one_out_scores(
     X: Float[np.ndarray, "rows d"],  # noqa: N803
     means: Float[np.ndarray, "classes d"],
     codes: Int[np.ndarray, " rows"],
@@ -162,26 +208,26 @@ def _scores_left_out(
     sizes: Float[np.ndarray, " classes"],
     precision: Float[np.ndarray, "d d"] | None,
 ) -> Float[np.ndarray, "rows classes"]:
-    """Each row's scores from means (and a covariance) that one unit of its weight was taken out of.
+    """Return the scores of each row from means (and a covariance) without one unit of the row's weight.
 
-    Leaving a row u = x - m of a class of weight s out moves the class's mean away from it, so that it lies
-    s / (s - v) times as far, and lowers the scatter by v s / (s - v) u uᵀ, whose effect on the inverse is of rank
-    one (Lachenbruch 1967). The amount of shrinkage is held.
+    Without a row u = x - m of a class of weight s, the class mean moves away from the row by the factor s / (s - v),
+    and the scatter loses v s / (s - v) u uᵀ, a rank-one change of the inverse (Lachenbruch 1967). The amount of
+    shrinkage is not changed.
     """
     left_out = np.minimum(weights, 1.0)
     size = sizes[codes]
-    farther = size / np.maximum(size - left_out, 1e-12)
-    own = np.arange(len(means)) == codes[:, None]
-    apart = X - means[codes]
-    turned, turned_means = (X, means) if precision is None else (X @ precision, means @ precision)
+    factor = size / np.maximum(size - left_out, 1e-12)
+    own_class = np.arange(len(means)) == codes[:, None]
+    centred = X - means[codes]
+    rotated, rotated_means = (X, means) if precision is None else (X @ precision, means @ precision)
     # With P the precision: (x - m)' P (x - m) and (x - m)' P u for every class mean m.
-    distance = (X * turned).sum(axis=1)[:, None] - 2 * X @ turned_means.T + (means * turned_means).sum(axis=1)
-    turned_apart = turned - turned_means[codes]
-    along = (X * turned_apart).sum(axis=1)[:, None] - turned_apart @ means.T
-    distance = np.where(own, farther[:, None] ** 2 * (apart * turned_apart).sum(axis=1)[:, None], distance)
+    distance = (X * rotated).sum(axis=1)[:, None] - 2 * X @ rotated_means.T + (means * rotated_means).sum(axis=1)
+    rotated_centred = rotated - rotated_means[codes]
+    product = (X * rotated_centred).sum(axis=1)[:, None] - rotated_centred @ means.T
+    distance = np.where(own_class, factor[:, None] ** 2 * (centred * rotated_centred).sum(axis=1)[:, None], distance)
     if precision is not None:
-        along = np.where(own, farther[:, None] * along, along)
-        removed = left_out * farther / sizes.sum()
-        remaining = np.maximum(1 - removed * (apart * turned_apart).sum(axis=1), 1e-6)
-        distance = (distance + (removed / remaining)[:, None] * along**2) * (1 - left_out / sizes.sum())[:, None]
+        product = np.where(own_class, factor[:, None] * product, product)
+        removed = left_out * factor / sizes.sum()
+        remaining = np.maximum(1 - removed * (centred * rotated_centred).sum(axis=1), 1e-6)
+        distance = (distance + (removed / remaining)[:, None] * product**2) * (1 - left_out / sizes.sum())[:, None]
     return -0.5 * distance

@@ -1,4 +1,4 @@
-"""Linear probes that are solved: ridge regression and logistic regression."""
+"""Linear probes: ridge regression and logistic regression."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from probes.estimators.base import SMALL, LinearProbe, softmax, temperature
+from probes.estimators.base import SMALL, LinearProbe, Probe, softmax, temperature
 from probes.solvers.ridge import STRENGTHS, fit_ridge, one_hot
 
-__all__ = ["LogisticProbe", "RidgeProbe", "softmax", "temperature"]
+__all__ = ["LOGISTIC_STRENGTHS", "LogisticProbe", "RidgeProbe", "softmax", "temperature"]
+
+# Penalties to choose from on validation, for standardised rows (scikit-learn's 1/C).
+LOGISTIC_STRENGTHS = (1.0, 10.0, 100.0)
 
 
 class RidgeProbe(LinearProbe):
-    """Ridge regression onto one-hot labels, with the strength chosen by exact leave-one-out error.
+    """Ridge regression onto one-hot labels.
 
-    Probabilities are a softmax of the scores at a temperature that minimises the leave-one-out log-loss, so
-    they are fitted on predictions that never saw their own row.
+    The strength minimises the exact leave-one-out squared error. Probabilities are a softmax of the scores at the
+    temperature that minimises the leave-one-out log-loss, so they are calibrated on predictions of rows left out.
 
-    Parameters
-    ----------
-    strengths : regularisation strengths to choose from, relative to the mean eigenvalue of XᵀX.
+    Args:
+        strengths: Regularisation strengths to choose from, relative to the mean eigenvalue of XᵀX.
+
+    Attributes:
+        strength_: The chosen strength, absolute.
+        temperature_: Factor on the scores.
     """
 
     fitted_shapes: ClassVar = {**LinearProbe.fitted_shapes, "temperature_": (), "strength_": ()}
@@ -31,8 +37,17 @@ class RidgeProbe(LinearProbe):
         self.strengths = strengths
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RidgeProbe:  # noqa: N803
-        """Fit to rows, labels and, where given, row weights. Leaving one out leaves out one unit of weight."""
-        X, codes, weights = self._begin(X, y, sample_weight)  # noqa: N806
+        """Fit the probe.
+
+        Args:
+            X: Rows, shape (rows, features).
+            y: Class labels, shape (rows,).
+            sample_weight: Weight of each row, shape (rows,). Leaving a row out removes one unit of its weight.
+
+        Returns:
+            The fitted probe itself.
+        """
+        X, codes, weights = self._validate_fit(X, y, sample_weight)  # noqa: N806
         targets = one_hot(codes, np.arange(len(self.classes_)))
         fit = fit_ridge(X, [targets], self.strengths, weights, precise=X.size <= SMALL)
         coef = (fit.coef / fit.scale[:, None]).T
@@ -43,16 +58,19 @@ class RidgeProbe(LinearProbe):
 
 
 class LogisticProbe(LinearProbe):
-    """Logistic regression, binary or multinomial, on standardised rows, by the batched solver.
+    """Logistic regression, binary or multinomial, on standardised rows.
 
-    The same model as scikit-learn's `StandardScaler` followed by `LogisticRegression(C=C)`; `coef_` and
-    `intercept_` are for rows as they come.
+    The same model as scikit-learn's `StandardScaler` followed by `LogisticRegression(C=C)`, fitted by the batched
+    solver. `coef_` and `intercept_` are for rows that are not standardised.
 
-    Parameters
-    ----------
-    C : inverse strength of the L2 penalty on the coefficients of the standardised rows.
-    tol : norm of the gradient of the mean loss at which the solver stops.
-    max_iter : Newton steps at most; stopping there raises a `ConvergenceWarning`.
+    Args:
+        C: Inverse strength of the L2 penalty on the coefficients of the standardised rows.
+        tol: Norm of the gradient of the mean loss at which the solver stops.
+        max_iter: Newton steps at most; stopping there raises a `ConvergenceWarning`.
+
+    Attributes:
+        n_iter_: Newton steps taken.
+        gradient_norm_: Norm of the gradient of the mean loss at the solution.
     """
 
     fitted_shapes: ClassVar = {**LinearProbe.fitted_shapes, "n_iter_": (), "gradient_norm_": ()}
@@ -62,13 +80,27 @@ class LogisticProbe(LinearProbe):
         self.tol = tol
         self.max_iter = max_iter
 
+    @classmethod
+    def variants(cls) -> list[Probe]:
+        """Return one probe for each of `LOGISTIC_STRENGTHS`."""
+        return [cls(C=1.0 / strength) for strength in LOGISTIC_STRENGTHS]
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticProbe:  # noqa: N803
-        """Fit to rows, labels and, where given, row weights."""
+        """Fit the probe.
+
+        Args:
+            X: Rows, shape (rows, features).
+            y: Class labels, shape (rows,).
+            sample_weight: Weight of each row, shape (rows,).
+
+        Returns:
+            The fitted probe itself.
+        """
         import torch
 
         from probes.solvers.logistic import InMemory, fit_logistic, multinomial
 
-        X, codes, weights = self._begin(X, y, sample_weight, dtype=[np.float64, np.float32])  # noqa: N806
+        X, codes, weights = self._validate_fit(X, y, sample_weight, dtype=[np.float64, np.float32])  # noqa: N806
         if X.size > SMALL:
             X = X.astype(np.float32, copy=False)  # noqa: N806
         fit = fit_logistic(

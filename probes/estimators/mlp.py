@@ -1,4 +1,4 @@
-"""A probe with one hidden layer: how much more is there than a linear probe can read."""
+"""A probe with one hidden layer: reads what is present but not linearly."""
 
 from __future__ import annotations
 
@@ -12,24 +12,33 @@ from torch import nn
 
 from interp.errors import checked_count
 from probes.estimators.base import SMALL, Probe
-from probes.estimators.training import checked_groups, kept_aside, schedule_of, standardisation, train
+from probes.estimators.training import checked_groups, standardisation, train, training_schedule, validation_rows
 
 
 class MLPProbe(Probe):
-    """One hidden layer of GELUs on standardised rows, stopped early on rows kept aside: the nonlinear ceiling.
+    """One hidden layer of GELUs on standardised rows, with early stopping.
 
-    What it reads beyond a linear probe is there but not linearly; beside a control task (Hewitt & Liang, arXiv
-    1909.03368) it shows how much a flexible probe learns by heart.
+    What it reads beyond a linear probe is present but not linearly. Compare it with a control task, which shows how
+    much a flexible probe memorises.
 
-    Parameters
-    ----------
-    hidden : units of the hidden layer.
-    epochs : passes over the rows at most.
-    learning_rate, weight_decay, batch_size : of AdamW.
-    patience : passes without a better validation log-loss before it stops.
-    validation_fraction : share of the rows kept aside to stop by. With fewer than 10 different rows aside, none
-        are, and all epochs are run.
-    random_state : seed of the first weights, of the batches and of the rows kept aside.
+    Args:
+        hidden: Units of the hidden layer.
+        epochs: Passes over the rows at most.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        batch_size: Rows of a batch.
+        patience: Passes without a better validation log-loss before training stops.
+        validation_fraction: Share of the rows used for early stopping. If these would be fewer than 10 different
+            rows, none are used and all epochs are run.
+        random_state: Seed of the initial weights, the batches and the validation rows.
+
+    Attributes:
+        n_iter_: Passes over the rows.
+        best_epoch_: The pass whose weights were kept.
+        validation_loss_: Validation log-loss at that pass.
+
+    References:
+        Control tasks: Hewitt and Liang (arXiv 1909.03368).
     """
 
     fitted_shapes: ClassVar = {
@@ -65,14 +74,22 @@ class MLPProbe(Probe):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> MLPProbe:  # noqa: N803
-        """Fit to rows, labels and, where given, row weights.
+        """Fit the probe.
 
-        Rows of one of the `groups`, for example of one problem, are kept aside together.
+        Args:
+            X: Rows, shape (rows, features).
+            y: Class labels, shape (rows,).
+            sample_weight: Weight of each row, shape (rows,).
+            groups: Group of each row, such as its problem, shape (rows,). A group is used whole, either for training
+                or for early stopping.
+
+        Returns:
+            The fitted probe itself.
         """
-        schedule = schedule_of(self)
-        grouped = checked_groups(groups, X, sample_weight)
-        X, codes, weights = self._begin(X, y, sample_weight)  # noqa: N806
-        aside = kept_aside(X, grouped, self.validation_fraction, schedule.seed)
+        schedule = training_schedule(self)
+        row_groups = checked_groups(groups, X, sample_weight)
+        X, codes, weights = self._validate_fit(X, y, sample_weight)  # noqa: N806
+        validation = validation_rows(X, row_groups, self.validation_fraction, schedule.seed)
         self.mean_, self.scale_ = standardisation(X, weights)
         working = torch.float64 if X.size <= SMALL else torch.float32
         with torch.random.fork_rng(devices=[]):
@@ -81,8 +98,8 @@ class MLPProbe(Probe):
             outer = nn.Linear(self.hidden, len(self.classes_))
         module = nn.Sequential(inner, nn.GELU(), outer).to(working)
         rows = torch.from_numpy((X - self.mean_) / self.scale_).to(working)
-        counted = torch.ones(len(X)) if weights is None else torch.from_numpy(weights)
-        history = train(module, (rows,), torch.from_numpy(codes), counted.to(working), aside, schedule)
+        row_weights = torch.ones(len(X)) if weights is None else torch.from_numpy(weights)
+        history = train(module, (rows,), torch.from_numpy(codes), row_weights.to(working), validation, schedule)
         self.inner_weight_, self.inner_bias_ = inner.weight.detach().numpy(), inner.bias.detach().numpy()
         self.outer_weight_, self.outer_bias_ = outer.weight.detach().numpy(), outer.bias.detach().numpy()
         self.n_iter_, self.best_epoch_ = history.epochs, history.best_epoch

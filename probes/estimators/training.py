@@ -1,4 +1,4 @@
-"""Gradient training of small probes, stopped where rows kept aside stop getting better."""
+"""Gradient training of small probes, with early stopping on validation rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from interp.errors import UsageError, checked_count
 
-# Fewer different rows than this cannot say when to stop.
-_FEWEST_ASIDE = 10
+# Fewer different validation rows than this are too few to stop by.
+_MIN_VALIDATION = 10
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: AdamW for at most `epochs`, `patience` of them without a better validation loss."""
+    """Training options for AdamW: at most `epochs` passes, `patience` of them without a better validation loss."""
 
     epochs: int
     batch_size: int
@@ -32,7 +32,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class History:
-    """Passes over the data, the pass whose weights were kept, and its log-loss on the rows aside (NaN without any)."""
+    """Outcome of a training.
+
+    Attributes:
+        epochs: Passes over the data.
+        best_epoch: The pass whose weights were kept.
+        validation_loss: Log-loss on the validation rows at that pass; NaN without validation rows.
+    """
 
     epochs: int
     best_epoch: int
@@ -42,20 +48,26 @@ class History:
 def standardisation(
     rows: Float[np.ndarray, "rows d"], weights: Float[np.ndarray, " rows"] | None
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
-    """The weighted mean and spread of each column; a column that does not vary beyond rounding is left at its scale."""
+    """Return the weighted mean and standard deviation of each column; 1 for a column that varies only by rounding."""
     mean = np.average(rows, axis=0, weights=weights)
     spread = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weights))
     return mean, np.where(spread > 1e-12 * np.abs(mean).clip(1e-6), spread, 1.0)
 
 
-def schedule_of(probe: Any) -> Schedule:
-    """The training schedule that a probe's parameters say. Raises `UsageError` where they make no sense."""
+def training_schedule(probe: Any) -> Schedule:
+    """Return the schedule in a probe's parameters.
+
+    Raises:
+        UsageError: A parameter is out of range.
+    """
     for name in ("learning_rate", "weight_decay"):
         value = getattr(probe, name)
         if not (isinstance(value, (int, float)) and np.isfinite(value) and value >= 0):
-            raise UsageError(f"{name} must be a number of at least 0, but {value!r} came.")
+            raise UsageError(f"expected {name} to be a number of at least 0, got {value!r}; change it.")
     if not 0 <= probe.validation_fraction < 1:
-        raise UsageError(f"validation_fraction must be between 0 and 1, but {probe.validation_fraction!r} came.")
+        raise UsageError(
+            f"expected validation_fraction to be at least 0 and below 1, got {probe.validation_fraction!r}; change it."
+        )
     return Schedule(
         epochs=checked_count("epochs", probe.epochs),
         batch_size=checked_count("batch_size", probe.batch_size),
@@ -67,31 +79,40 @@ def schedule_of(probe: Any) -> Schedule:
 
 
 def checked_groups(groups: Any, X: Any, sample_weight: Any) -> np.ndarray | None:  # noqa: N803
-    """One group a row, of the rows that `sample_weight` leaves."""
+    """Return the group of each row with a positive weight, or None without groups."""
     if groups is None:
         return None
-    given = np.asarray(groups)
-    if given.shape != (len(X),):
-        raise UsageError(f"{len(X)} rows came with groups of shape {given.shape}; give one group a row.")
-    return given if sample_weight is None else given[np.asarray(sample_weight) > 0]
+    of_row = np.asarray(groups)
+    if of_row.shape != (len(X),):
+        raise UsageError(f"expected one group for each of {len(X)} rows, got shape {of_row.shape}; give one a row.")
+    return of_row if sample_weight is None else of_row[np.asarray(sample_weight) > 0]
 
 
-def kept_aside(
+def validation_rows(
     rows: Float[np.ndarray, "rows *axes"], groups: np.ndarray | None, share: float, seed: int
 ) -> Bool[np.ndarray, " rows"]:
-    """About a `share` of the rows to stop training by, whole groups at a time; none when they would be too few.
+    """Return a mask of the rows to stop training by: about a `share` of the rows, whole groups at a time.
 
-    Without `groups` a row's content decides, so that copies of a row are never on both sides, and their number
-    and order change nothing.
+    Without `groups`, a hash of a row's content decides, so copies of a row are on the same side, and the number and
+    order of the rows do not matter.
+
+    Args:
+        rows: Rows or sequences, first axis rows.
+        groups: Group of each row, shape (rows,).
+        share: Share of the rows for validation.
+        seed: Seed of the hash.
+
+    Returns:
+        The mask, shape (rows,); all False if fewer than 10 different rows or groups would be chosen.
     """
     if groups is None:
         with np.errstate(over="ignore"):
-            content = np.ascontiguousarray(rows, np.float32) + np.float32(0)  # so that -0 counts as 0
+            content = np.ascontiguousarray(rows, np.float32) + np.float32(0)  # -0 becomes 0
         keys = [row.tobytes() for row in content]
     else:
         keys = [str(group).encode() for group in groups]
     draws = {key: _uniform(seed, key) for key in set(keys)}
-    if sum(draw < share for draw in draws.values()) < _FEWEST_ASIDE:
+    if sum(draw < share for draw in draws.values()) < _MIN_VALIDATION:
         return np.zeros(len(rows), dtype=bool)
     return np.array([draws[key] < share for key in keys])
 
@@ -101,43 +122,55 @@ def train(
     inputs: tuple[Tensor, ...],
     codes: Int[Tensor, " rows"],
     weights: Float[Tensor, " rows"],
-    aside: Bool[np.ndarray, " rows"],
+    validation: Bool[np.ndarray, " rows"],
     schedule: Schedule,
 ) -> History:
-    """Train `module(*inputs)`, which gives logits, on the rows not `aside`; the weights of the best pass are kept."""
+    """Train a module by cross-entropy on the rows outside `validation` and keep the weights of the best pass.
+
+    Args:
+        module: Called as `module(*inputs)`; returns logits, shape (rows, classes).
+        inputs: Tensors whose first axis is rows.
+        codes: The class of each row, counted from 0, shape (rows,).
+        weights: Weight of each row, shape (rows,).
+        validation: Mask of the rows to stop by, shape (rows,).
+        schedule: Training options.
+
+    Returns:
+        What happened; the module holds the kept weights.
+    """
     order = torch.Generator().manual_seed(schedule.seed)
-    learned_from = torch.from_numpy(np.flatnonzero(~aside))
-    held = torch.from_numpy(np.flatnonzero(aside))
+    training_rows = torch.from_numpy(np.flatnonzero(~validation))
+    held_out = torch.from_numpy(np.flatnonzero(validation))
     optimiser = torch.optim.AdamW(
         module.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
     )
-    whole = len(learned_from) <= schedule.batch_size
+    one_batch = len(training_rows) <= schedule.batch_size
     best, best_epoch, epoch = math.inf, 0, 0
-    kept: dict[str, Tensor] = {}
+    best_state: dict[str, Tensor] = {}
     for epoch in range(1, schedule.epochs + 1):
-        shuffled = learned_from if whole else learned_from[torch.randperm(len(learned_from), generator=order)]
-        for chosen in shuffled.split(schedule.batch_size):
+        shuffled = training_rows if one_batch else training_rows[torch.randperm(len(training_rows), generator=order)]
+        for batch in shuffled.split(schedule.batch_size):
             optimiser.zero_grad()
-            _loss(module, inputs, codes, weights, chosen).backward()
+            _loss(module, inputs, codes, weights, batch).backward()
             optimiser.step()
-        if not len(held):
+        if not len(held_out):
             continue
         with torch.no_grad():
-            loss = float(_loss(module, inputs, codes, weights, held))
+            loss = float(_loss(module, inputs, codes, weights, held_out))
         if loss < best:
             best, best_epoch = loss, epoch
-            kept = {name: value.detach().clone() for name, value in module.state_dict().items()}
+            best_state = {name: value.detach().clone() for name, value in module.state_dict().items()}
         elif epoch - best_epoch >= schedule.patience:
             break
-    if kept:
-        module.load_state_dict(kept)
-    return History(epoch, best_epoch or epoch, best if kept else math.nan)
+    if best_state:
+        module.load_state_dict(best_state)
+    return History(epoch, best_epoch or epoch, best if best_state else math.nan)
 
 
-def _loss(module: nn.Module, inputs: tuple[Tensor, ...], codes: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-    logits = module(*(each[chosen] for each in inputs))
-    each = nn.functional.cross_entropy(logits, codes[chosen], reduction="none")
-    return (each * weights[chosen]).sum() / weights[chosen].sum()
+def _loss(module: nn.Module, inputs: tuple[Tensor, ...], codes: Tensor, weights: Tensor, batch: Tensor) -> Tensor:
+    logits = module(*(tensor[batch] for tensor in inputs))
+    losses = nn.functional.cross_entropy(logits, codes[batch], reduction="none")
+    return (losses * weights[batch]).sum() / weights[batch].sum()
 
 
 def _uniform(seed: int, key: bytes) -> float:

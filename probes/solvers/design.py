@@ -14,8 +14,10 @@ from torch import Tensor
 from interp.errors import UsageError
 from interp.runtime.hardware import fast_bfloat16
 
+# From this many columns on, a product is fast whatever the memory layout of the coefficients.
 _WIDE = 16
-_PRODUCTS = 30  # about how often a fit multiplies its rows with all columns
+# About how often a fit multiplies its rows with all columns.
+_PRODUCTS_PER_FIT = 30
 
 
 @runtime_checkable
@@ -23,50 +25,79 @@ class Rows(Protocol):
     """A design matrix that may be larger than memory: its size, and its rows in blocks, in order."""
 
     @property
-    def n(self) -> int: ...
+    def n(self) -> int:
+        """Number of rows."""
+        ...
 
     @property
-    def d(self) -> int: ...
+    def d(self) -> int:
+        """Number of features."""
+        ...
 
-    def blocks(self) -> Iterator[Float[Tensor, "block d"]]: ...
+    def blocks(self) -> Iterator[Float[Tensor, "block d"]]:
+        """Yield the rows in order, block by block."""
+        ...
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """A design matrix held whole."""
+    """A design matrix held in memory, shape (rows, d)."""
 
     rows: Float[Tensor, "rows d"]
 
     @property
     def n(self) -> int:
+        """Number of rows."""
         return self.rows.shape[0]
 
     @property
     def d(self) -> int:
+        """Number of features."""
         return self.rows.shape[1]
 
     def blocks(self) -> Iterator[Tensor]:
+        """Yield all rows as one block."""
         yield self.rows
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """A design matrix read block by block at every pass, for example from a store's memory-mapped shards."""
+    """A design matrix read block by block at every pass, for example from memory-mapped shards of a store.
+
+    Attributes:
+        n: Number of rows.
+        d: Number of features.
+        read: Called once a pass; returns an iterator over blocks of shape (block, d), in order.
+    """
 
     n: int
     d: int
     read: Callable[[], Iterator[np.ndarray]]
 
     def blocks(self) -> Iterator[Tensor]:
+        """Yield the blocks of `read` as float32 tensors."""
         for block in self.read():
             yield torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
 
 
 class Design:
-    """Standardised rows in the eigenbasis of their Gram matrix: coefficients here belong to its eigenvectors.
+    """Standardised rows in the eigenbasis of their Gram matrix.
 
-    Rows in memory are turned into that basis once where enough `columns` of coefficients will be multiplied with
-    them to pay for it; otherwise the coefficients are turned at each product. `values` are the eigenvalues.
+    Coefficients belong to the eigenvectors. Rows in memory are rotated into that basis once where enough columns of
+    coefficients will be multiplied with them to pay for it; otherwise the coefficients are rotated at each product.
+
+    Args:
+        rows: The rows, in memory or streamed.
+        weights: Weight of each row in mean, standard deviation and Gram matrix, shape (rows,); all 1 by default.
+        columns: Number of columns of coefficients of a fit.
+
+    Attributes:
+        n: Number of rows.
+        d: Number of features.
+        mean: Mean of each feature, shape (d,).
+        scale: Standard deviation of each feature, shape (d,); 1 for a constant feature.
+        values: Eigenvalues of the Gram matrix of the standardised rows, shape (d,).
+        vectors: Its eigenvectors, one a column, shape (d, d).
     """
 
     def __init__(self, rows: Rows, weights: Tensor | None, columns: int = 1) -> None:
@@ -75,11 +106,11 @@ class Design:
         values, vectors = torch.linalg.eigh(gram)
         self.dtype = self.mean.dtype
         self.values, self.vectors = values.clamp(min=0).to(self.dtype), vectors.to(self.dtype)
-        self._turned = isinstance(rows, InMemory) and columns * _PRODUCTS > self.n
+        self._rotated = isinstance(rows, InMemory) and columns * _PRODUCTS_PER_FIT > self.n
         self._rough: Tensor | None = None
         if isinstance(rows, InMemory):
-            held = (rows.rows - self.mean) / self.scale
-            self._hold(held @ self.vectors if self._turned else held)
+            standardised = (rows.rows - self.mean) / self.scale
+            self._hold(standardised @ self.vectors if self._rotated else standardised)
         else:
             self._blocks: Callable[[], Iterator[Tensor]] = lambda: (
                 (block - self.mean) / self.scale for block in rows.blocks()
@@ -87,71 +118,77 @@ class Design:
 
     def _hold(self, rows: Tensor) -> None:
         self._blocks = InMemory(rows).blocks
-        self._rough = rows.bfloat16() if self._turned and fast_bfloat16(rows) else None
+        self._rough = rows.bfloat16() if self._rotated and fast_bfloat16(rows) else None
 
     def sample(self, chosen: Tensor) -> Design:
-        """The same matrix with some of its rows; moments and eigenvectors are kept, eigenvalues scaled."""
-        small = object.__new__(Design)
-        small.n, small.d = len(chosen), self.d
-        small.dtype, small._turned = self.dtype, self._turned
-        small.mean, small.scale, small.vectors = self.mean, self.scale, self.vectors
-        small.values = self.values * (len(chosen) / self.n)
-        small._hold(next(self._blocks())[chosen])
-        return small
+        """Return the design of some of the rows, with the same moments and eigenvectors and scaled eigenvalues."""
+        part = object.__new__(Design)
+        part.n, part.d = len(chosen), self.d
+        part.dtype, part._rotated = self.dtype, self._rotated
+        part.mean, part.scale, part.vectors = self.mean, self.scale, self.vectors
+        part.values = self.values * (len(chosen) / self.n)
+        part._hold(next(self._blocks())[chosen])
+        return part
 
     def times(self, coef: Float[Tensor, "d columns"]) -> Float[Tensor, "rows columns"]:
-        if not self._turned:
+        """Return the product of the standardised rows and coefficients in the eigenbasis."""
+        if not self._rotated:
             coef = self.vectors @ coef
         if 1 < coef.shape[1] < _WIDE:
-            # A few columns are multiplied up to 4 times faster when each lies in one piece.
+            # A few columns are multiplied up to 4 times faster when each is contiguous in memory.
             coef = coef.T.contiguous().T
-        found = [block @ coef for block in self._blocks()]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        products = [block @ coef for block in self._blocks()]
+        return products[0] if len(products) == 1 else torch.cat(products)
 
     def transposed_times(self, columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "d columns"]:
+        """Return the product of the transposed standardised rows and columns over rows, in the eigenbasis."""
         out, start = torch.zeros(self.d, columns.shape[1], device=columns.device, dtype=columns.dtype), 0
         for block in self._blocks():
-            # Written this way round the rows are read in the order in which they lie, which is up to 4 times faster.
+            # In this order the rows are read as they lie in memory, which is up to 4 times faster.
             out += (columns[start : start + len(block)].T @ block).T
             start += len(block)
-        return out if self._turned else self.vectors.T @ out
+        return out if self._rotated else self.vectors.T @ out
 
     def rough_times(self, coef: Float[Tensor, "d columns"]) -> Float[Tensor, "rows columns"]:
-        """As `times`, to two or three digits where that is faster: enough to find a direction, not where it ends."""
+        """Return `times(coef)`, in bfloat16 where that is faster: precise enough for a search direction."""
         return self.times(coef) if self._rough is None else (self._rough @ coef.bfloat16()).to(coef.dtype)
 
     def rough_transposed_times(self, columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "d columns"]:
+        """Return `transposed_times(columns)`, in bfloat16 where that is faster."""
         if self._rough is None:
             return self.transposed_times(columns)
         return (self._rough.T @ columns.bfloat16()).to(columns.dtype)
 
 
 def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, standard deviation and Gram matrix of the standardised rows; sums over blocks are in float64."""
+    """Return mean, standard deviation and Gram matrix of the standardised rows; blocks are summed in float64."""
     total, start, shift, mass = None, 0, None, 0.0
     for block in rows.blocks():
-        # The sum tells it 30 times faster, but may overflow where every row is finite.
+        # The sum is 30 times faster to check, but may overflow although every row is finite.
         if not torch.isfinite(block.sum()) and not (finite := torch.isfinite(block).all(dim=1)).all():
-            bad = start + int((~finite).nonzero()[0])
-            raise UsageError(f"row {bad} of the probe's input is not finite. Leave it out, or capture in float32.")
+            row = start + int((~finite).nonzero()[0])
+            raise UsageError(
+                f"expected finite rows in the probe's input, got NaN or inf in row {row}; "
+                "leave it out, or capture in float32."
+            )
         w = (
             torch.ones(len(block), 1, device=block.device)
             if weights is None
             else weights[start : start + len(block), None].to(block.device)
         )
         shift = block.mean(dim=0) if shift is None else shift
-        moved = block - shift  # sums of squares about a nearby point keep their digits when means are large
-        heavy = moved * w.to(moved.dtype)
-        part = (heavy.sum(dim=0).double(), (heavy.T @ moved).double())
+        shifted = block - shift  # sums of squares about a nearby point keep their digits when means are large
+        weighted = shifted * w.to(shifted.dtype)
+        part = (weighted.sum(dim=0).double(), (weighted.T @ shifted).double())
         total = part if total is None else (total[0] + part[0], total[1] + part[1])
         start += len(block)
         mass += float(w.sum(dtype=torch.float64))
     if total is None or shift is None or start < 2:
-        raise UsageError(f"a probe needs at least 2 rows, but {start} came.")
+        raise UsageError(f"expected at least 2 training rows, got {start}; capture more problems.")
     offset = total[0] / mass
     scatter = total[1] - mass * torch.outer(offset, offset)
     spread = (scatter.diagonal() / mass).clamp(min=0).sqrt()
     mean = (shift.double() + offset).to(shift.dtype)
-    # A column that does not vary beyond rounding carries nothing and is left at its own scale.
+    # A column that varies only by rounding keeps its own scale.
     scale = torch.where(spread > 1e-6 * mean.double().abs().clamp(min=1e-12), spread, torch.ones_like(spread))
     return mean, scale.to(mean.dtype), scatter / torch.outer(scale, scale) * (start / mass)

@@ -1,4 +1,4 @@
-"""What can be probed at a place of a store: targets with enough rows, grouped by the rows they share."""
+"""Targets that can be probed at a place of a store, grouped by the rows they share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,14 @@ MIN_ROWS = 60
 
 @dataclass(frozen=True)
 class Block:
-    """Targets that are defined on the same rows of one place."""
+    """Targets that are defined on the same rows of one place.
+
+    Attributes:
+        rows: Rows of the store's index.
+        groups: The structure of each row's problem, shape (rows,).
+        targets: Labels by target, shape (rows,).
+        splits: Train, validation and test rows by split seed.
+    """
 
     rows: pd.DataFrame
     groups: np.ndarray
@@ -29,65 +35,89 @@ class Block:
     splits: dict[int, Masks]
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A target with too few rows or a single label at a place, with the number of rows that have a label."""
+
+    target: str
+    place: str
+    rows: int
+
+
 _OPEN: dict[tuple[str, str], ActivationSource] = {}
 
 
 def cached_store(path: str, config_hash: str) -> ActivationSource:
-    """The store at `path`: the one that was remembered, else opened anew and remembered.
+    """Return the store at `path`, opened once for each process.
 
-    Raises `StoreError` when another capture lies there than the one that the sweep was planned for.
+    Args:
+        path: Folder of the store.
+        config_hash: Configuration hash that the store must have.
+
+    Raises:
+        StoreError: The store has another configuration hash.
     """
     if (path, config_hash) not in _OPEN:
-        found = Store(Path(path))
-        if found.meta["config_hash"] != config_hash:
-            raise StoreError(f"{path} holds another capture than when the sweep was planned. Plan it again.")
-        cache_store(found)
+        store = Store(Path(path))
+        if store.meta["config_hash"] != config_hash:
+            raise StoreError(
+                f"expected the capture {config_hash} in {path}, got {store.meta['config_hash']}; plan the sweep again."
+            )
+        cache_store(store)
     return _OPEN[path, config_hash]
 
 
 def cache_store(store: ActivationSource) -> None:
-    """Units that are run in this process use this very object; only the last few are kept."""
+    """Make units that run in this process use this very object; only the last four stores are kept."""
     _OPEN[store.name, store.meta["config_hash"]] = store
     for key in list(_OPEN)[:-4]:
         del _OPEN[key]
 
 
-def left_out(store: ActivationSource, places: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
-    """The cells that cannot be probed: fewer than `MIN_ROWS` rows, or a single label."""
-    found = []
+def left_out(store: ActivationSource, places: Sequence[str], targets: Sequence[str]) -> list[LeftOut]:
+    """Return the cells that cannot be probed: fewer than `MIN_ROWS` rows, or a single label."""
+    cells = []
     for place in places:
         rows = store.rows(place=place).reset_index(drop=True)
         for target in targets:
-            given = labels(store, rows, target)
-            defined = np.array([label is not None for label in given], dtype=bool)
-            if not _enough(given, defined):
-                found.append({"target": target, "place": place, "rows": int(defined.sum())})
-    return found
+            target_labels = labels(store, rows, target)
+            defined = np.array([label is not None for label in target_labels], dtype=bool)
+            if not _enough(target_labels, defined):
+                cells.append(LeftOut(target, place, int(defined.sum())))
+    return cells
 
 
-def _enough(given: np.ndarray, defined: np.ndarray) -> bool:
-    return defined.sum() >= MIN_ROWS and len(set(given[defined])) >= 2
+def _enough(target_labels: np.ndarray, defined: np.ndarray) -> bool:
+    return defined.sum() >= MIN_ROWS and len(set(target_labels[defined])) >= 2
 
 
-def blocks(store: ActivationSource, place: str, targets: Sequence[str], seeds: Sequence[int]) -> list[Block]:
-    """The targets that can be probed at this place, by the rows they share."""
-    return _blocks(store.name, store.meta["config_hash"], place, tuple(targets), tuple(seeds))
+def blocks(store: ActivationSource, place: str, targets: Sequence[str], splits: Sequence[int]) -> list[Block]:
+    """Return the targets that can be probed at a place, those on the same rows together.
+
+    Args:
+        store: The store.
+        place: The place.
+        targets: Target names.
+        splits: Seeds of the problem splits.
+    """
+    return _blocks(store.name, store.meta["config_hash"], place, tuple(targets), tuple(splits))
 
 
 # A worker meets the same place once for every address.
 @lru_cache(maxsize=64)
-def _blocks(path: str, config_hash: str, place: str, targets: tuple[str, ...], seeds: tuple[int, ...]) -> list[Block]:
+def _blocks(path: str, config_hash: str, place: str, targets: tuple[str, ...], splits: tuple[int, ...]) -> list[Block]:
     store = cached_store(path, config_hash)
     rows = store.rows(place=place).reset_index(drop=True)
     shared: dict[bytes, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
     for target in targets:
-        given = labels(store, rows, target)
-        defined = np.array([label is not None for label in given], dtype=bool)
-        if _enough(given, defined):
-            shared.setdefault(defined.tobytes(), (defined, {}))[1][target] = given[defined].astype(str)
-    made = []
-    for defined, of_target in shared.values():
+        target_labels = labels(store, rows, target)
+        defined = np.array([label is not None for label in target_labels], dtype=bool)
+        if _enough(target_labels, defined):
+            by_target = shared.setdefault(defined.tobytes(), (defined, {}))[1]
+            by_target[target] = target_labels[defined].astype(str)
+    result = []
+    for defined, by_target in shared.values():
         part = rows[defined].reset_index(drop=True)
         groups = structures(store, part)
-        made.append(Block(part, groups, of_target, {seed: grouped_split(groups, seed) for seed in seeds}))
-    return made
+        result.append(Block(part, groups, by_target, {seed: grouped_split(groups, seed) for seed in splits}))
+    return result

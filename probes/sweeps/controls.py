@@ -1,7 +1,15 @@
-"""The control ladder: the same measurement with the signal taken away."""
+"""The controls of a probe: the same measurement with the signal removed.
+
+Another package adds a control through an entry point that names a function of a store and rows of its index. It
+returns the inputs that the probe is fitted to in place of activations; its docstring's first line describes it:
+
+    [project.entry-points."cotlens.controls"]
+    prompt_length = "my_package.controls:prompt_length"
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,61 +18,107 @@ from jaxtyping import Float
 
 from interp.activations import ActivationSource
 from interp.errors import unknown
+from interp.runtime.plugins import load_plugin, plugins
 from interp.traces import Channel
 
 CONTROLS: dict[str, str] = {
-    "majority": "always says the most frequent training label",
-    "shuffled_labels": "the same probe, its training labels shuffled among problems (the mean of four shuffles)",
-    "control_task": "the same probe on a random label for each word that stands here, or in the question: what it can memorise (Hewitt and Liang 2019)",
-    "question_only": "the same probe on the state before any thinking, or on the question's tokens; the better of all on validation",
-    "position_only": "the same probe on the position's number alone",
-    "text_only": "the same probe on the words of the visible reasoning up to here, or on as many dimensions of them as the activations have; the better on validation",
-    "other_problem": "the fitted probe reading another problem's activations at the same place",
+    "majority": "always predict the most frequent training label",
+    "shuffled_labels": "the same probe, its training labels shuffled among problems (mean of four shuffles)",
+    "control_task": "the same probe on a random label for each token at the position, or in the question: what it can memorise (Hewitt and Liang 2019)",
+    "question_only": "the same probe on the question's tokens, without any activation",
+    "before_thinking": "the same probe on the state at the question's end, at the address that is best on validation",
+    "position_only": "the same probe on the position's index alone",
+    "text_only": "the same probe on the tokens of the visible reasoning up to the position, or on as many dimensions of them as the activations have; the better on validation",
+    "other_problem": "the fitted probe applied to another problem's activations at the same place",
     "random_init": "the same probe on a model of the same architecture that was never trained",
 }
 
 
-def chosen(controls: str | list[str] | tuple[str, ...]) -> list[str]:
-    """`all`, `none` or a list of control names."""
-    if controls == "all":
-        return list(CONTROLS)
-    if controls == "none":
-        return []
-    names = [controls] if isinstance(controls, str) else list(controls)
-    for name in names:
-        if name not in CONTROLS:
-            raise unknown("control", name, ["all", "none", *CONTROLS])
-    return names
-
-
 @dataclass(frozen=True)
-class Substitute:
-    """Other inputs for the same rows and labels, or the reason why there are none."""
+class ControlInputs:
+    """Inputs of a control for the same rows and labels, or the reason why there are none.
+
+    Attributes:
+        inputs: Alternatives by name, each of shape (rows, d); the best on validation is used.
+        why_not: Why `inputs` is empty.
+    """
 
     inputs: dict[str, Float[np.ndarray, "rows d"]]
     why_not: str = ""
 
 
-def question_only(store: ActivationSource, rows: pd.DataFrame) -> Substitute:
-    """Every captured address at the last question token, and the question's tokens by position and as a bag."""
-    before = store.index[store.index["place"] == "question end"].set_index("trace")
-    there = before.loc[rows["trace"]].reset_index()
-    inputs = {f"question end, {address.label}": store.acts(address, there) for address in store.addresses}
+Control = Callable[[ActivationSource, pd.DataFrame], ControlInputs]
+
+
+def control_names() -> list[str]:
+    """Return the built-in controls, then those of other packages."""
+    return [*CONTROLS, *(name for name in plugins("controls") if name not in CONTROLS)]
+
+
+def chosen_controls(controls: str | list[str] | tuple[str, ...]) -> list[str]:
+    """Return control names.
+
+    Args:
+        controls: "all", "none", one name or several names.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
+    if controls == "all":
+        return control_names()
+    if controls == "none":
+        return []
+    names = [controls] if isinstance(controls, str) else list(controls)
+    for name in names:
+        if name not in CONTROLS and name not in plugins("controls"):
+            raise unknown("control", name, ["all", "none", *control_names()])
+    return names
+
+
+def description(name: str) -> str:
+    """Return what a control measures, in one line."""
+    if name in CONTROLS:
+        return CONTROLS[name]
+    return (load_plugin("controls", name).__doc__ or name).strip().splitlines()[0]
+
+
+def input_control(name: str) -> Control | None:
+    """Return the function of a control that replaces the probe's inputs; None for controls of another kind."""
+    if name in CONTROLS:
+        return _INPUT_CONTROLS.get(name)
+    return load_plugin("controls", name)
+
+
+def question_only(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
+    """Return the question's tokens, each by position and as a bag."""
     prompts = [
         [t for t, c in zip(store.traces[k].token_ids, store.traces[k].channel, strict=True) if c == Channel.PROMPT]
         for k in rows["trace"]
     ]
-    inputs["question tokens"] = _token_features(prompts)
-    return Substitute(inputs)
+    tokens = _token_features(prompts)
+    if not tokens.shape[1]:
+        return ControlInputs({}, "every question has the same tokens")
+    return ControlInputs({"question tokens": tokens})
 
 
-def position_only(store: ActivationSource, rows: pd.DataFrame) -> Substitute:
-    positions = rows["position"].to_numpy()
-    return Substitute({"position": one_hot_columns(positions)})
+def before_thinking(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
+    """Return the state at the question's end, at every captured address."""
+    ends = store.index[store.index["place"] == "question end"].set_index("trace")
+    if not rows["trace"].isin(ends.index).all():
+        return ControlInputs({}, "the question's end was not captured")
+    end_rows = ends.loc[rows["trace"]].reset_index()
+    return ControlInputs(
+        {f"question end, {address.label}": store.acts(address, end_rows) for address in store.addresses}
+    )
 
 
-def text_only(store: ActivationSource, rows: pd.DataFrame) -> Substitute:
-    """The visible thoughts before and at each row; none for reasoners that write nothing before the answer."""
+def position_only(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
+    """Return the position's index, one column for each value."""
+    return ControlInputs({"position": one_hot_columns(rows["position"].to_numpy())})
+
+
+def text_only(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
+    """Return the tokens of the visible thoughts up to each row; none for reasoners that write nothing."""
     texts = []
     for k, position in zip(rows["trace"], rows["position"], strict=True):
         trace = store.traces[k]
@@ -72,56 +126,86 @@ def text_only(store: ActivationSource, rows: pd.DataFrame) -> Substitute:
             [t for p, t in enumerate(trace.token_ids) if p <= position and trace.channel[p] == Channel.THOUGHT]
         )
     if not any(texts):
-        return Substitute({}, "no visible reasoning stands before this place")
-    words = _token_features(texts)
-    width = min(int(store.meta["d_model"]), min(words.shape) - 1)
+        return ControlInputs({}, "there is no visible reasoning before this place")
+    tokens = _token_features(texts)
+    width = min(int(store.meta["d_model"]), min(tokens.shape) - 1)
     if width < 2:
-        return Substitute({"visible text": words})
+        return ControlInputs({"visible text": tokens})
     from sklearn.decomposition import TruncatedSVD
 
-    embedded = TruncatedSVD(width, random_state=0).fit_transform(words).astype(np.float32)
-    return Substitute({"visible text": words, "visible text, embedded": embedded})
+    embedded = TruncatedSVD(width, random_state=0).fit_transform(tokens).astype(np.float32)
+    return ControlInputs({"visible text": tokens, "visible text, embedded": embedded})
 
 
-def random_init(rows: pd.DataFrame, address_name: str, twin: ActivationSource | None) -> Substitute:
-    """The rows of the untrained twin's store at the same places of the same traces."""
+_INPUT_CONTROLS: dict[str, Control] = {
+    "question_only": question_only,
+    "before_thinking": before_thinking,
+    "position_only": position_only,
+    "text_only": text_only,
+}
+
+
+def random_init(rows: pd.DataFrame, address_name: str, twin: ActivationSource | None) -> ControlInputs:
+    """Return the activations of an untrained twin at the same places of the same traces.
+
+    Args:
+        rows: Rows of the trained model's store.
+        address_name: The address to read.
+        twin: The twin's store; None if there is none.
+    """
     if twin is None:
-        return Substitute({}, "no store of an untrained twin was given (random_init=)")
-    there = rows[["trace", "place"]].merge(twin.index, on=["trace", "place"], how="left")
-    if there["row"].isna().any():
-        return Substitute({}, "the untrained twin has no such place")
-    return Substitute({address_name: twin.acts(address_name, there.astype({"shard": int, "row": int}))})
+        return ControlInputs({}, "no store of an untrained twin was given (random_init=)")
+    twin_rows = rows[["trace", "place"]].merge(twin.index, on=["trace", "place"], how="left")
+    if twin_rows["row"].isna().any():
+        return ControlInputs({}, "the untrained twin has no such place")
+    return ControlInputs({address_name: twin.acts(address_name, twin_rows.astype({"shard": int, "row": int}))})
 
 
 def word_types(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray | None:
-    """The word that each row is about, for a control task: its own token, or where all rows hold the same one (as
-    silent thoughts do) the question's word that varies most. None where nothing varies."""
+    """Return the token that decides each row's label in a control task.
+
+    This is the row's own token. Where all rows hold the same token, as at silent thoughts, it is the question token
+    at the position that varies most. None if nothing varies.
+    """
     traces = [store.traces[k] for k in rows["trace"]]
-    own = np.array([trace.token_ids[p] for trace, p in zip(traces, rows["position"], strict=True)])
-    if len(np.unique(own)) > 1:
-        return own
+    tokens = np.array([trace.token_ids[p] for trace, p in zip(traces, rows["position"], strict=True)])
+    if len(np.unique(tokens)) > 1:
+        return tokens
     shortest = min(trace.channel.count(Channel.PROMPT) for trace in traces)
     columns = [np.array([trace.token_ids[k] for trace in traces]) for k in range(shortest)]
-    varied = [len(np.unique(column)) for column in columns]
-    return columns[int(np.argmax(varied))] if varied and max(varied) > 1 else None
+    n_values = [len(np.unique(column)) for column in columns]
+    return columns[int(np.argmax(n_values))] if n_values and max(n_values) > 1 else None
 
 
 def control_task(gold: np.ndarray, types: np.ndarray, seed: int) -> np.ndarray:
-    """A label for each type, drawn from the labels' own distribution (Hewitt and Liang, arXiv 1909.03368, section 2)."""
+    """Return a random label for each type, drawn from the distribution of the labels.
+
+    Args:
+        gold: Labels, shape (rows,).
+        types: The type of each row, shape (rows,), as `word_types` returns it.
+        seed: Seed of the draw.
+
+    Returns:
+        Labels, shape (rows,).
+
+    References:
+        Hewitt and Liang, "Designing and interpreting probes with control tasks" (arXiv 1909.03368, section 2).
+    """
     rng = np.random.default_rng([seed, 1909])
     unique, inverse = np.unique(types, return_inverse=True)
     return rng.choice(gold, size=len(unique))[inverse]
 
 
 def one_hot_columns(values: np.ndarray) -> Float[np.ndarray, "rows values"]:
+    """Return one column for each different value."""
     return (values[:, None] == np.unique(values)[None, :]).astype(np.float32)
 
 
 def _token_features(sequences: list[list[int]]) -> Float[np.ndarray, "rows features"]:
-    """Each token at each position, and each token anywhere; columns that never vary are left out."""
+    """Return one column for each token at each position and one for each token anywhere; constant columns are dropped."""
     width, size = max(map(len, sequences)), max(max(s, default=0) for s in sequences) + 1
-    at = np.zeros((len(sequences), width, size), np.float32)
+    by_position = np.zeros((len(sequences), width, size), np.float32)
     for row, sequence in enumerate(sequences):
-        at[row, np.arange(len(sequence)), sequence] = 1.0
-    features = np.concatenate([at.reshape(len(sequences), -1), at.sum(axis=1)], axis=1)
+        by_position[row, np.arange(len(sequence)), sequence] = 1.0
+    features = np.concatenate([by_position.reshape(len(sequences), -1), by_position.sum(axis=1)], axis=1)
     return features[:, features.std(axis=0) > 0]

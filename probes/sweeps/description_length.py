@@ -1,4 +1,8 @@
-"""How many bits the labels cost a receiver who has the rows: minimum description length by the online code."""
+"""Minimum description length of labels given activations, by the online code.
+
+References:
+    Voita and Titov, "Information-theoretic probing with minimum description length" (arXiv 2003.12298).
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,21 @@ from jaxtyping import Float, Int
 from interp.errors import UsageError, checked_count
 from interp.problems.base import checked_seed
 from interp.statistics.splits import Masks
-from probes.estimators.base import refuse_unfinished
+from probes.solvers.ridge import check_finite
 from probes.sweeps.fit import fit_all
 
-FIRST = 32
+FIRST_BLOCK = 32
 
 
 @dataclass(frozen=True)
 class DescriptionLength:
-    """The length of labels under the online code, in bits, and what a uniform code over their classes takes.
+    """The length of labels under the online code.
 
-    `blocks` has a row for each block that was sent: start, stop, bits, bits_per_label.
+    Attributes:
+        bits: Length in bits.
+        uniform_bits: Length under a uniform code over the classes, in bits.
+        n: Number of labels.
+        blocks: One row for each transmitted block: `start`, `stop`, `bits`, `bits_per_label`.
     """
 
     bits: float
@@ -33,11 +41,12 @@ class DescriptionLength:
 
     @property
     def bits_per_label(self) -> float:
+        """Bits for each label."""
         return self.bits / self.n
 
     @property
     def compression(self) -> float:
-        """How many times shorter than the uniform code: 1 where nothing is learned."""
+        """How many times shorter than the uniform code; 1 if nothing is learned."""
         return self.uniform_bits / self.bits
 
 
@@ -47,34 +56,57 @@ def online_code(
     make: Callable[[], Any],
     *,
     groups: np.ndarray | None = None,
-    first: int = FIRST,
+    first: int = FIRST_BLOCK,
     seed: int = 0,
 ) -> DescriptionLength:
-    """The online code of Voita & Titov (arXiv 2003.12298) for labels `y` given rows `X`.
+    """Return the length of labels given rows, under the online code.
 
-    Labels are sent in blocks that double what was sent: the first `first` of them by a uniform code over the classes,
-    each further block by a fresh `make()` (any scikit-learn classifier) fitted to all labels before it. Rows are put
-    in an order by `seed`, whole `groups` at a time, so that a block is never told by a row of the same problem. So that
-    any label can be sent, even of a class not met so far, each probability is mixed with the uniform one, which gets a
-    share of 1 in t + 1 after t labels. Raises `UsageError` with fewer than two classes or than `first` + 1 rows.
+    The first block of labels is coded uniformly over the classes. Each further block is as long as all before it and
+    coded by a fresh classifier fitted to them. Each probability is mixed with the uniform one, which gets a share of
+    1/(t + 1) after t labels, so that a class not seen before can be coded.
+
+    Args:
+        X: Rows, shape (rows, d).
+        y: Labels, shape (rows,).
+        make: Returns an unfitted scikit-learn classifier.
+        groups: Group of each row, shape (rows,). Rows of one group are always in one block.
+        first: Number of labels in the first block.
+        seed: Seed of the order of the rows.
+
+    Returns:
+        The length, with that of each block.
+
+    Raises:
+        UsageError: There are fewer than two classes or than `first` + 1 rows, lengths differ, or a row is not finite.
+
+    References:
+        Voita and Titov (arXiv 2003.12298, section 2.2.2).
     """
     rows, labels = np.asarray(X), np.asarray(y)
     start = checked_count("first", first)
     if len(labels) != len(rows) or (groups is not None and len(groups) != len(rows)):
-        raise UsageError(f"{len(rows)} rows came with {len(labels)} labels or another number of groups; give one each.")
+        n_groups = "" if groups is None else f" and {len(groups)} groups"
+        raise UsageError(
+            f"expected a label and a group for each of {len(rows)} rows, got {len(labels)} labels{n_groups}; "
+            "give one for each row."
+        )
     if len(rows) <= start:
-        raise UsageError(f"{len(rows)} rows are too few for a first block of {start}. Use more, or a smaller `first`.")
-    refuse_unfinished(rows, "X")
+        raise UsageError(
+            f"expected more rows than the first block of {start}, got {len(rows)}; use more rows, or a smaller `first`."
+        )
+    check_finite(rows, "X")
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise UsageError(f"a code needs two classes to tell apart, but the only one here is {str(classes[0])!r}.")
+        raise UsageError(
+            f"expected labels of at least two classes, got only {str(classes[0])!r}; choose a target that varies."
+        )
     order, ends = _order(len(rows), groups, checked_seed(seed))
     rows, codes = rows[order], codes[order]
-    sent = []
+    coded = []
     for low, high in _blocks(ends, start):
-        p = _chances(make, rows[:low], codes[:low], rows[low:high], len(classes))
-        sent.append(_block(low, high, p, codes[low:high]))
-    return _length(sent, len(classes))
+        p = _probabilities(make, rows[:low], codes[:low], rows[low:high], len(classes))
+        coded.append(_block(low, high, p, codes[low:high]))
+    return _total(coded, len(classes))
 
 
 def online_codes(
@@ -85,34 +117,46 @@ def online_codes(
     groups: np.ndarray,
     seed: int = 0,
 ) -> dict[str, DescriptionLength]:
-    """The online code of many labellings of the same rows, each block fitted to all of them together.
+    """Return the online code lengths of many labellings of the same rows, fitted together block by block.
 
-    As `online_code`, with an estimator of `probes.sweeps.fit.ESTIMATORS`; where it has a strength to choose, the last
-    tenth of what was sent chooses it. Raises `UsageError` on an unknown estimator and on rows that are not finite.
+    Where the estimator chooses a strength, the last tenth of the labels coded so far chooses it.
+
+    Args:
+        estimator: A name from `probes.estimators.registry.estimator_names()`.
+        X: Rows, shape (rows, d).
+        labellings: Labels by name, each of shape (rows,).
+        groups: Group of each row, shape (rows,).
+        seed: Seed of the order of the rows.
+
+    Returns:
+        Lengths by the name of the labelling.
+
+    Raises:
+        UsageError: The estimator is unknown, or a row is not finite.
     """
     order, ends = _order(len(X), groups, checked_seed(seed))
     rows = np.asarray(X)[order]
-    coded = {name: np.unique(np.asarray(y)[order], return_inverse=True) for name, y in labellings.items()}
-    sent: dict[str, list[dict[str, float]]] = {name: [] for name in coded}
-    for low, high in _blocks(ends, FIRST):
-        chances = {name: np.zeros((high - low, len(classes))) for name, (classes, _) in coded.items()}
+    with_codes = {name: np.unique(np.asarray(y)[order], return_inverse=True) for name, y in labellings.items()}
+    coded: dict[str, list[dict[str, float]]] = {name: [] for name in with_codes}
+    for low, high in _blocks(ends, FIRST_BLOCK):
+        p = {name: np.zeros((high - low, len(classes))) for name, (classes, _) in with_codes.items()}
         cut = int(ends[max(int(np.searchsorted(ends, 0.9 * low, side="right")) - 1, 0)])
         if 0 < cut < low:
-            at = np.arange(high)
-            split = Masks(at < cut, (at >= cut) & (at < low), at >= low)
-            several = {name: codes[:high] for name, (_, codes) in coded.items() if len(np.unique(codes[:cut])) > 1}
-            for name, codes in ((name, codes) for name, (_, codes) in coded.items() if name not in several):
-                chances[name][:, codes[0]] = 1.0
-            for name, read in fit_all(estimator, rows[:high], several, split).items() if several else ():
-                chances[name][:, read.classes] = read.probabilities()[split.test]
-        for name, (classes, codes) in coded.items():
-            p = _mixed(chances[name], low) if low else np.full_like(chances[name], 1 / len(classes))
-            sent[name].append(_block(low, high, p, codes[low:high]))
-    return {name: _length(found, len(coded[name][0])) for name, found in sent.items()}
+            index = np.arange(high)
+            split = Masks(index < cut, (index >= cut) & (index < low), index >= low)
+            varied = {name: codes[:high] for name, (_, codes) in with_codes.items() if len(np.unique(codes[:cut])) > 1}
+            for name, codes in ((name, codes) for name, (_, codes) in with_codes.items() if name not in varied):
+                p[name][:, codes[0]] = 1.0
+            for name, fitted in fit_all(estimator, rows[:high], varied, split).items() if varied else ():
+                p[name][:, fitted.classes] = fitted.probabilities()[split.test]
+        for name, (classes, codes) in with_codes.items():
+            mixed = _mixed(p[name], low) if low else np.full_like(p[name], 1 / len(classes))
+            coded[name].append(_block(low, high, mixed, codes[low:high]))
+    return {name: _total(blocks, len(with_codes[name][0])) for name, blocks in coded.items()}
 
 
 def _blocks(ends: Int[np.ndarray, " groups"], first: int) -> Iterator[tuple[int, int]]:
-    """From where to where each block of the code goes: each as long as all before it."""
+    """Yield start and stop of each block; a block is as long as all before it."""
     low, high = 0, _end(ends, first)
     while low < ends[-1]:
         yield low, high
@@ -124,38 +168,38 @@ def _block(low: int, high: int, p: Float[np.ndarray, "rows classes"], codes: np.
     return {"start": low, "stop": high, "bits": bits, "bits_per_label": bits / (high - low)}
 
 
-def _length(sent: list[dict[str, float]], n_classes: int) -> DescriptionLength:
-    frame, n = pd.DataFrame(sent), int(sent[-1]["stop"])
+def _total(blocks: list[dict[str, float]], n_classes: int) -> DescriptionLength:
+    frame, n = pd.DataFrame(blocks), int(blocks[-1]["stop"])
     return DescriptionLength(float(frame["bits"].sum()), n * float(np.log2(n_classes)), n, frame)
 
 
 def _order(n: int, groups: np.ndarray | None, seed: int) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " groups"]]:
-    """A random order that keeps groups together, and where each of them ends in it."""
+    """Return a random order of the rows that keeps groups together, and the end of each group in it."""
     of_row = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    place = np.random.default_rng(seed).permutation(int(of_row.max()) + 1)[of_row]
-    return np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))
+    rank = np.random.default_rng(seed).permutation(int(of_row.max()) + 1)[of_row]
+    return np.argsort(rank, kind="stable"), np.cumsum(np.bincount(rank))
 
 
 def _end(ends: Int[np.ndarray, " groups"], wanted: int) -> int:
-    """The first end of a group at or after `wanted`, or the last."""
+    """Return the first end of a group at or after `wanted`, or the last."""
     return int(ends[min(int(np.searchsorted(ends, wanted)), len(ends) - 1)])
 
 
-def _chances(
+def _probabilities(
     make: Callable[[], Any], seen: np.ndarray, codes: np.ndarray, rows: np.ndarray, n_classes: int
 ) -> Float[np.ndarray, "rows classes"]:
-    """The probability of every class for `rows`, told by what was `seen`."""
+    """Return class probabilities of `rows` by a classifier fitted to the rows coded so far."""
     p = np.zeros((len(rows), n_classes))
-    met = np.unique(codes)
-    if len(met) == 1:
-        p[:, met[0]] = 1.0
-    elif len(met):
+    classes = np.unique(codes)
+    if len(classes) == 1:
+        p[:, classes[0]] = 1.0
+    elif len(classes):
         fitted = make().fit(seen, codes)
         p[:, fitted.classes_] = fitted.predict_proba(rows)
     return _mixed(p, len(codes))
 
 
-def _mixed(p: Float[np.ndarray, "rows classes"], sent: int) -> Float[np.ndarray, "rows classes"]:
-    """Probabilities told by `sent` labels with the uniform ones in: any class can be sent."""
-    share = 1.0 / (sent + 1)
+def _mixed(p: Float[np.ndarray, "rows classes"], coded: int) -> Float[np.ndarray, "rows classes"]:
+    """Return probabilities mixed with the uniform ones, whose share is 1 / (labels coded + 1)."""
+    share = 1.0 / (coded + 1)
     return (1 - share) * p + share / p.shape[1]

@@ -1,4 +1,4 @@
-"""Pictures of a sweep, as Plotly figures."""
+"""Plotly figures of sweeps and probes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,37 @@ import pandas as pd
 from jaxtyping import Float
 
 from interp.activations.source import place_key
-from interp.errors import UsageError
+from interp.errors import unknown
 from interp.runtime import palette
-from probes.sweeps.controls import CONTROLS
+from probes.sweeps.controls import control_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
 def sweep_heatmap(frame: pd.DataFrame, target: str) -> go.Figure:
-    """Held-out accuracy of one target over place (across) and depth (up); hovering shows interval and controls."""
+    """Return a heatmap of the held-out accuracy of one target over places and addresses.
+
+    Args:
+        frame: The table of a sweep.
+        target: Name of the target.
+
+    Returns:
+        The figure; hovering over a cell shows its interval and controls.
+
+    Raises:
+        UsageError: The sweep does not have the target.
+    """
     import plotly.graph_objects as go
 
     cells = frame[frame["target"] == target]
     if cells.empty:
-        raise UsageError(f"this sweep has no target {target!r}; it has {', '.join(dict.fromkeys(frame['target']))}.")
+        raise unknown("target of this sweep", target, dict.fromkeys(frame["target"]))
     places = sorted(cells["place"].unique(), key=place_key)
     addresses = cells.sort_values("depth")["label"].drop_duplicates().tolist()
     grid = cells.pivot(index="label", columns="place", values="accuracy").loc[addresses, places]
-    hover = cells.assign(said=[_hover(row) for row in cells.to_dict("records")])
-    said = hover.pivot(index="label", columns="place", values="said").loc[addresses, places]
+    with_hover = cells.assign(hover=[_hover(row) for row in cells.to_dict("records")])
+    hover = with_hover.pivot(index="label", columns="place", values="hover").loc[addresses, places]
     figure = go.Figure(
         go.Heatmap(
             z=grid.to_numpy(),
@@ -38,7 +49,7 @@ def sweep_heatmap(frame: pd.DataFrame, target: str) -> go.Figure:
             y=addresses,
             text=[[f"{v:.2f}" if v == v else "" for v in row] for row in grid.to_numpy()],
             texttemplate="%{text}",
-            customdata=said.to_numpy(),
+            customdata=hover.to_numpy(),
             hovertemplate="%{customdata}<extra></extra>",
             colorscale="Cividis",
             zmin=0,
@@ -47,11 +58,11 @@ def sweep_heatmap(frame: pd.DataFrame, target: str) -> go.Figure:
         )
     )
     figure.update_layout(
-        title=f"Where {target.replace('_', ' ')} can be read (held-out top-1; majority {cells['majority'].mean():.2f})"
+        title=f"Held-out top-1 of {target.replace('_', ' ')} (majority {cells['majority'].mean():.2f})"
         if "majority" in cells
-        else f"Where {target.replace('_', ' ')} can be read (held-out top-1)",
-        xaxis_title="place in the trace",
-        yaxis_title="place in the network",
+        else f"Held-out top-1 of {target.replace('_', ' ')}",
+        xaxis_title="place",
+        yaxis_title="address",
         template="plotly_white",
         height=90 + 44 * len(addresses) + 90,
     )
@@ -59,16 +70,24 @@ def sweep_heatmap(frame: pd.DataFrame, target: str) -> go.Figure:
 
 
 def _hover(row: dict) -> str:
+    """Return the hover text of one cell."""
     lines = [
         f"<b>{row['target']}</b> at {row['place']}, {row['label']}",
         f"top-1 {row['accuracy']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], n = {row['n']}, q = {row['q']:.2g}",
     ]
-    lines += [f"{c.replace('_', ' ')}: {row[c]:.3f}" for c in CONTROLS if c in row and row[c] == row[c]]
+    lines += [f"{c.replace('_', ' ')}: {row[c]:.3f}" for c in control_names() if c in row and row[c] == row[c]]
     return "<br>".join(lines)
 
 
 def layer_curve(frame: pd.DataFrame, target: str, place: str, controls: Sequence[str]) -> go.Figure:
-    """Held-out top-1 of one target at one place over the layers, with its interval; each control as a line."""
+    """Return a figure of the held-out accuracy of one target at one place over the layers.
+
+    Args:
+        frame: The table of a sweep.
+        target: Name of the target.
+        place: Name of the place.
+        controls: Controls to draw as lines.
+    """
     cells = frame[(frame["target"] == target) & (frame["place"] == place)].sort_values("depth")
     layers = cells["label"].tolist()
     import plotly.graph_objects as go
@@ -129,9 +148,10 @@ def _curves(figure: go.Figure, title: str, y_title: str) -> go.Figure:
 
 
 def transfer_matrix(table: pd.DataFrame) -> go.Figure:
-    """Accuracy of probes (rows: what they were fitted to) on other stores (columns: what they were tested on).
+    """Return a figure of the accuracy of probes on other stores.
 
-    `table` has the columns `fitted_to`, `tested_on` and `accuracy`, one row for each pair.
+    Args:
+        table: Columns `fitted_to`, `tested_on` and `accuracy`, one row for each pair.
     """
     import plotly.graph_objects as go
 
@@ -142,10 +162,14 @@ def transfer_matrix(table: pd.DataFrame) -> go.Figure:
 
 
 def cosines(directions: Mapping[str, Float[np.ndarray, " d"]]) -> go.Figure:
-    """Cosine similarity between probe directions."""
+    """Return a figure of the cosine similarity between probe directions.
+
+    Args:
+        directions: Directions by name, each of shape (d,).
+    """
     import plotly.graph_objects as go
 
-    stacked = np.stack([np.asarray(each, float) for each in directions.values()])
+    stacked = np.stack([np.asarray(direction, float) for direction in directions.values()])
     unit = stacked / np.linalg.norm(stacked, axis=1, keepdims=True).clip(1e-12)
     names = list(directions)
     frame = pd.DataFrame(unit @ unit.T, index=names, columns=names)
@@ -178,9 +202,10 @@ def _matrix(go, frame: pd.DataFrame, title: str, x: str, y: str, least: float, c
 
 
 def reliability(bins: pd.DataFrame) -> go.Figure:
-    """A reliability curve: what the probe said (across) against how often it was right (up).
+    """Return a figure of a reliability curve: accuracy against confidence.
 
-    `bins` has the columns `confidence`, `accuracy` and `n`, one row for each bin.
+    Args:
+        bins: Columns `confidence`, `accuracy` and `n`, one row for each bin.
     """
     import plotly.graph_objects as go
 
@@ -194,14 +219,18 @@ def reliability(bins: pd.DataFrame) -> go.Figure:
         line={"color": palette.BLUE, "width": 2},
         marker={"size": 6 + 18 * np.sqrt(bins["n"] / bins["n"].max())},
         customdata=bins[["n"]],
-        hovertemplate="said %{x:.2f}, right %{y:.2f}, n = %{customdata[0]}<extra></extra>",
+        hovertemplate="confidence %{x:.2f}, accuracy %{y:.2f}, n = %{customdata[0]}<extra></extra>",
     )
     figure.update_xaxes(title="confidence", range=[0, 1.02])
-    return _curves(figure, "Reliability: is it right as often as it says?", "share right")
+    return _curves(figure, "Reliability", "accuracy")
 
 
 def learning_curve(frame: pd.DataFrame) -> go.Figure:
-    """Held-out score against training problems. Columns: `n_train`, `accuracy`, `ci_low`, `ci_high`, and any controls."""
+    """Return a figure of held-out accuracy against the number of training problems.
+
+    Args:
+        frame: Columns `n_train`, `accuracy`, `ci_low`, `ci_high`, and any controls.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -217,7 +246,7 @@ def learning_curve(frame: pd.DataFrame) -> go.Figure:
             "arrayminus": frame["accuracy"] - frame["ci_low"],
         },
     )
-    drawn = [c for c in CONTROLS if c in frame and frame[c].notna().any()]
+    drawn = [c for c in control_names() if c in frame and frame[c].notna().any()]
     for control, (colour, dash, mark) in zip(drawn, itertools.cycle(_LINES)):
         line = {"color": colour, "dash": dash}
         name = f"control: {palette.label(control)}"

@@ -1,18 +1,17 @@
-"""The probe sweep: address x place x target, each score beside its controls, interval and q-value.
+"""The probe sweep: every target at every place and address, each score with its controls, interval and q-value.
 
-Within one problem split, all targets of an address that share their rows are solved together with their
-shuffled copies and control tasks. Over several splits, each problem counts once for its interval, however
-often it was tested. A sweep is worked through in units (`probes/sweeps/unit.py`) by any engine; with a folder,
-finished units are kept there and the same sweep run again computes only what is missing.
+Within one problem split, all targets of an address that share their rows are solved together with their shuffled
+copies and control tasks. Over several splits, each problem counts once for its interval, however often it is tested.
+A sweep is divided into units (`probes/sweeps/unit.py`) that any engine runs. With a folder, finished units are kept
+there, and the same sweep run again computes only what is missing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,15 +19,15 @@ from interp.activations import ActivationSource, Store
 from interp.activations.targets import value_targets
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
-from interp.runtime.engines import Inline, executor
-from interp.runtime.files import commit, explain_os_errors
+from interp.runtime.engines import Executor, Inline, executor
+from interp.runtime.files import commit, explained
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
-from probes.sweeps import controls as ladder
-from probes.sweeps.blocks import MIN_ROWS, blocks, cache_store, cached_store, left_out
-from probes.sweeps.fit import ESTIMATORS
+from probes.estimators.registry import estimator_class
+from probes.sweeps import controls as control_inputs
+from probes.sweeps.blocks import MIN_ROWS, LeftOut, blocks, cache_store, cached_store, left_out
 from probes.sweeps.results import Sweep
-from probes.sweeps.unit import Unit, run_unit
+from probes.sweeps.unit import Unit, UnitResult, run_unit
 
 _UNITS = "units"
 
@@ -41,7 +40,7 @@ def sweep(
     places: Sequence[str] | None = None,
     channels: Sequence[str] | None = None,
     addresses: Sequence[str] | None = None,
-    seeds: int | Sequence[int] = 3,
+    splits: int | Sequence[int] = 3,
     estimator: str = "ridge",
     random_init: ActivationSource | None = None,
     description_length: bool = False,
@@ -50,28 +49,45 @@ def sweep(
     out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Probes for every target at every place and address of `store`, each beside its controls.
+    """Fit probes for every target at every place and address of a store, each with its controls.
 
-    `targets` are the values after each step by default. `places` may be narrowed by name or by `channels`.
-    `seeds` are the problem splits (3 means 0, 1 and 2). `estimator` is one of `probes.sweeps.fit.ESTIMATORS`.
-    `random_init` is a store of the same problems made by an untrained twin. With `description_length` the table has
-    the bits of the online code too (`probes.sweeps.description_length`), at about twice the time. With `out`, finished units are kept
-    in that folder and taken up again. Raises `UsageError` on unknown targets, places, addresses, estimators or
-    controls, and when no target has enough rows; `PartialError` when a worker died.
+    Args:
+        store: The activations to read, a store or a recording.
+        targets: Targets to probe; the value after each step by default.
+        controls: "all", "none" or names from `probes.sweeps.controls.control_names()`.
+        places: Places to probe; every place but "question" by default.
+        channels: Channels whose places are probed; an alternative to `places`.
+        addresses: Addresses to probe; every captured address by default.
+        splits: Number of problem splits, or their seeds; 3 means the seeds 0, 1 and 2.
+        estimator: A name from `probes.estimators.registry.estimator_names()`.
+        random_init: A store of the same problems made by an untrained twin.
+        description_length: Whether the table also has the bits of the online code, at about twice the time.
+        engine: Where the units run: "inline", "process", "ray" or "slurm", with settings behind a colon.
+        workers: Number of workers; one for each core by default.
+        out: Folder where finished units are kept and read again.
+        progress: Called with the number of finished units and of all units.
+
+    Returns:
+        The sweep; `.table()` has one row for each target, place and address.
+
+    Raises:
+        UsageError: A target, place, address, estimator or control is unknown, or no target has enough rows.
+        StoreError: The twin's store holds other problems.
+        PartialError: A worker died.
     """
-    planned = plan(
+    units = plan(
         store,
         targets,
         controls=controls,
         places=places,
         channels=channels,
         addresses=addresses,
-        seeds=seeds,
+        splits=splits,
         estimator=estimator,
         random_init=random_init,
         description_length=description_length,
     )
-    return run(store, [planned], engine=engine, workers=workers, out=out, progress=progress)
+    return run(store, [units], engine=engine, workers=workers, out=out, progress=progress)
 
 
 def run(
@@ -83,22 +99,36 @@ def run(
     out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Several planned sweeps of one store as one table, with q-values over all of it."""
-    together = [unit for planned in plans for unit in planned]
-    if not any(blocks(store, place, p[0].targets, p[0].seeds) for p in plans for place in p[0].places):
+    """Run several planned sweeps of one store and return them as one table, with q-values over all of it.
+
+    Args:
+        store: The store that the sweeps were planned for.
+        plans: Results of `plan`.
+        engine: As in `sweep`.
+        workers: As in `sweep`.
+        out: As in `sweep`.
+        progress: As in `sweep`.
+
+    Raises:
+        UsageError: No target has enough rows anywhere, or workers cannot reach a source in memory.
+        PartialError: A worker died.
+    """
+    all_units = [unit for units in plans for unit in units]
+    if not any(blocks(store, place, p[0].targets, p[0].splits) for p in plans for place in p[0].places):
         raise UsageError(
-            f"no target has {MIN_ROWS} rows with two or more labels anywhere in this store. Capture more problems."
+            f"expected {MIN_ROWS} rows with two or more labels for some target, got fewer at every place of this "
+            "store; capture more problems."
         )
     chosen_engine = executor(engine, workers)
-    twins = [cached_store(unit.twin, unit.twin_hash or "") for unit in together[:1] if unit.twin]
+    twins = [cached_store(unit.twin, unit.twin_hash or "") for unit in all_units[:1] if unit.twin]
     for source in [store, *twins]:
         if not isinstance(chosen_engine, Inline) and not isinstance(source, Store):
             raise UsageError(
-                f"{source.name} is in the memory of this process, which workers cannot reach; use engine inline, or "
-                "capture to a folder."
+                f"expected stores on disk for engine {engine}, got {source.name} in memory, which workers cannot "
+                "reach; use engine inline, or capture to a folder."
             )
-    results = iter(_worked(together, chosen_engine, Path(out) / _UNITS if out else None, progress))
-    return _together(store, [(planned, [next(results) for _ in planned]) for planned in plans])
+    results = iter(_run_units(all_units, chosen_engine, Path(out) / _UNITS if out else None, progress))
+    return _combined(store, [(units, [next(results) for _ in units]) for units in plans])
 
 
 def plan(
@@ -109,40 +139,47 @@ def plan(
     places: Sequence[str] | None = None,
     channels: Sequence[str] | None = None,
     addresses: Sequence[str] | None = None,
-    seeds: int | Sequence[int] = 3,
+    splits: int | Sequence[int] = 3,
     estimator: str = "ridge",
     random_init: ActivationSource | None = None,
     description_length: bool = False,
 ) -> list[Unit]:
-    """The units of a sweep: one for each address, and one for the other controls of places with the same problems."""
-    for given in filter(None, (store, random_init)):
-        cache_store(given)
-    names = ladder.chosen(controls if isinstance(controls, str) else list(controls))
-    splits = list(range(checked_count("seeds", seeds))) if isinstance(seeds, int) else [checked_seed(s) for s in seeds]
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+    """Return the units of a sweep without running them.
+
+    There is one unit for each address, and one for the controls without an address of all places that share their
+    problems. The arguments and errors are those of `sweep`.
+    """
+    for opened in filter(None, (store, random_init)):
+        cache_store(opened)
+    names = control_inputs.chosen_controls(controls if isinstance(controls, str) else list(controls))
+    split_seeds = (
+        list(range(checked_count("splits", splits))) if isinstance(splits, int) else [checked_seed(s) for s in splits]
+    )
+    estimator_class(estimator)
     if random_init is not None and not _same_problems(random_init, store):
-        raise StoreError("the untrained twin's store holds other traces than this one; capture the same problems.")
-    wanted = _places(store, places, channels)
-    where = [store.address(a) for a in addresses] if addresses else store.addresses
+        raise StoreError(
+            "expected an untrained twin's store of the same traces, got other traces; capture the same problems."
+        )
+    chosen_places = _places(store, places, channels)
+    chosen_addresses = [store.address(a) for a in addresses] if addresses else store.addresses
     common = Unit(
         store=store.name,
         config_hash=store.meta["config_hash"],
         twin=random_init.name if random_init else None,
         twin_hash=random_init.meta["config_hash"] if random_init else None,
         address=None,
-        places=tuple(wanted),
+        places=tuple(chosen_places),
         targets=tuple(targets or value_targets(store)),
         controls=tuple(names),
-        seeds=tuple(splits),
+        splits=tuple(split_seeds),
         estimator=estimator,
         description_length=description_length,
     )
-    alike: dict[bytes, list[str]] = {}
-    for place in wanted:
-        alike.setdefault(store.rows(place=place)["trace"].to_numpy().tobytes(), []).append(place)
-    without = [replace(common, places=tuple(group)) for group in alike.values()]
-    return [*(replace(common, address=address.name) for address in where), *without]
+    same_problems: dict[bytes, list[str]] = {}
+    for place in chosen_places:
+        same_problems.setdefault(store.rows(place=place)["trace"].to_numpy().tobytes(), []).append(place)
+    without_address = [replace(common, places=tuple(group)) for group in same_problems.values()]
+    return [*(replace(common, address=address.name) for address in chosen_addresses), *without_address]
 
 
 def _places(store: ActivationSource, places: Sequence[str] | None, channels: Sequence[str] | None) -> list[str]:
@@ -159,56 +196,57 @@ def _same_problems(one: ActivationSource, other: ActivationSource) -> bool:
     return [t.problem.id for t in one.traces] == [t.problem.id for t in other.traces]
 
 
-def _worked(planned: list[Unit], engine: Any, folder: Path | None, progress: Progress | None) -> list[dict[str, Any]]:
-    """The results of all units, those that are kept in `folder` read from there."""
-    found: dict[int, dict[str, Any]] = {}
-    for number, unit in enumerate(planned):
-        kept = _kept(folder / f"{unit.key}.json") if folder else None
+def _run_units(units: list[Unit], engine: Executor, folder: Path | None, progress: Progress | None) -> list[UnitResult]:
+    """Return the results of all units; those kept in `folder` are read from there."""
+    results: dict[int, UnitResult] = {}
+    for number, unit in enumerate(units):
+        kept = _kept_result(folder / f"{unit.key}.json") if folder else None
         if kept is not None:
-            found[number] = kept
-    missing = [number for number in range(len(planned)) if number not in found]
-    for done, (place, result) in enumerate(engine.map(run_unit, [planned[number] for number in missing])):
-        number = missing[place]
-        found[number] = result
+            results[number] = kept
+    missing = [number for number in range(len(units)) if number not in results]
+    for done, (index, result) in enumerate(engine.map(run_unit, [units[number] for number in missing])):
+        number = missing[index]
+        results[number] = result
         if folder:
             with explain_os_errors(f"writing {folder}"):
                 folder.mkdir(parents=True, exist_ok=True)
-                commit(folder / f"{planned[number].key}.json", json.dumps(result).encode())
+                commit(folder / f"{units[number].key}.json", json.dumps(asdict(result)).encode())
         if progress:
-            progress(len(planned) - len(missing) + done + 1, len(planned))
-    return [found[number] for number in range(len(planned))]
+            progress(len(units) - len(missing) + done + 1, len(units))
+    return [results[number] for number in range(len(units))]
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
-    """A finished unit, or None where there is none that can be read; it is then computed again."""
+def _kept_result(path: Path) -> UnitResult | None:
+    """Return a finished unit, or None if there is none that can be read; it is then computed again."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        return UnitResult(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
 
 
-def _together(store: ActivationSource, worked: list[tuple[list[Unit], list[dict[str, Any]]]]) -> Sweep:
-    frames = [frame for planned, results in worked if (frame := _table(planned, results)) is not None]
+def _combined(store: ActivationSource, finished: list[tuple[list[Unit], list[UnitResult]]]) -> Sweep:
+    """Return one sweep of all planned sweeps; a cell that occurs twice counts once."""
+    frames = [frame for units, results in finished if (frame := _table(units, results)) is not None]
     frame = pd.concat(frames, ignore_index=True)
     keys = ["target", "place", "address", "estimator"]
     frame = frame.drop_duplicates(keys).reset_index(drop=True)
     frame["q"] = q_values(frame["p"].to_numpy())
     swept = set(frame["place"])
     why_not: dict[str, dict[str, str]] = {}
-    missing: dict[tuple[str, str], dict[str, Any]] = {}
-    for planned, results in worked:
-        for each in results:
-            for control, reasons in each["why_not"].items():
+    missing: dict[tuple[str, str], LeftOut] = {}
+    for units, results in finished:
+        for result in results:
+            for control, reasons in result.why_not.items():
                 why_not.setdefault(control, {}).update(reasons)
-        for each in left_out(store, planned[0].places, planned[0].targets):
-            missing[each["target"], each["place"]] = each
-    first = worked[0][0][0]
+        for cell in left_out(store, units[0].places, units[0].targets):
+            missing[cell.target, cell.place] = cell
+    first = finished[0][0][0]
     notes = {
-        "splits": list(first.seeds),
+        "splits": list(first.splits),
         "estimators": list(dict.fromkeys(frame["estimator"])),
-        "controls": {name: ladder.CONTROLS[name] for name in first.controls},
-        "why_not": {name: _reason(found, swept) for name, found in why_not.items()},
-        "left_out": list(missing.values()),
+        "controls": {name: control_inputs.description(name) for name in first.controls},
+        "why_not": {name: _reasons(by_place, swept) for name, by_place in why_not.items()},
+        "left_out": [asdict(cell) for cell in missing.values()],
         "left_out_rule": f"fewer than {MIN_ROWS} rows, or a single label",
         "store": store.name,
         "config_hash": store.meta["config_hash"],
@@ -216,28 +254,29 @@ def _together(store: ActivationSource, worked: list[tuple[list[Unit], list[dict[
     return Sweep(frame, notes)
 
 
-def _table(planned: list[Unit], results: list[dict[str, Any]]) -> pd.DataFrame | None:
-    """The cells of one planned sweep with the controls that no address is needed for; None without any cell."""
-    by_address = [row for unit, each in zip(planned, results, strict=True) if unit.address for row in each["rows"]]
-    shared = [row for unit, each in zip(planned, results, strict=True) if not unit.address for row in each["rows"]]
+def _table(units: list[Unit], results: list[UnitResult]) -> pd.DataFrame | None:
+    """Return the cells of one planned sweep with the controls that need no address; None without any cell."""
+    by_address = [row for unit, result in zip(units, results, strict=True) if unit.address for row in result.rows]
+    shared = [row for unit, result in zip(units, results, strict=True) if not unit.address for row in result.rows]
     if not by_address:
         return None
     frame = pd.DataFrame(by_address)
     if shared:
         frame = frame.merge(pd.DataFrame(shared), on=["target", "place"], how="left")
-    for control in planned[0].controls:
+    for control in units[0].controls:
         if control not in frame:
             frame[control] = float("nan")
-    order = {place: number for number, place in enumerate(planned[0].places)}
+    order = {place: number for number, place in enumerate(units[0].places)}
     return frame.sort_values("place", key=lambda column: column.map(order), kind="stable")
 
 
-def _reason(found: dict[str, str], swept: set[str]) -> str:
-    """Why a control is missing, with the places where it is unless that is all of them."""
-    reasons: dict[str, list[str]] = {}
-    for place, why in found.items():
+def _reasons(by_place: dict[str, str], swept: set[str]) -> str:
+    """Return why a control is missing, with the places unless these are all that were swept."""
+    places_by_reason: dict[str, list[str]] = {}
+    for place, reason in by_place.items():
         if place in swept:
-            reasons.setdefault(why, []).append(place)
+            places_by_reason.setdefault(reason, []).append(place)
     return "; ".join(
-        why if set(places) == swept else f"{why} (at {', '.join(places)})" for why, places in reasons.items()
+        reason if set(places) == swept else f"{reason} (at {', '.join(places)})"
+        for reason, places in places_by_reason.items()
     )

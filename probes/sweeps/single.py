@@ -1,7 +1,8 @@
-"""One probe at a time: fitted at one place and kept, or taken to another store."""
+"""Single probes: trained and saved, evaluated on other stores, and listed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,100 @@ import pandas as pd
 from interp.activations import ActivationSource
 from interp.activations.targets import labels, structures
 from interp.decoders.sites import other_problem
-from interp.errors import StoreError, UsageError, unknown
+from interp.errors import StoreError, UsageError
 from interp.problems.base import checked_seed
+from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.metrics import scores
 from interp.statistics.splits import grouped_split
 from probes.estimators.base import Probe
-from probes.estimators.class_means import LDAProbe, MassMeanProbe
-from probes.estimators.linear import LogisticProbe, RidgeProbe
-from probes.estimators.mlp import MLPProbe
+from probes.estimators.registry import estimator_class
 from probes.estimators.saved import DESCRIPTION, SavedProbe, load_probe, save_probe
 from probes.sweeps.blocks import MIN_ROWS, Block, blocks
-from probes.sweeps.fit import LOGISTIC_STRENGTHS
 from probes.sweeps.run import sweep
 
-# What is tried for each estimator; the best on validation is kept.
-CANDIDATES: dict[str, list[Any]] = {
-    "ridge": [RidgeProbe],
-    "logistic": [lambda strength=strength: LogisticProbe(C=1.0 / strength) for strength in LOGISTIC_STRENGTHS],
-    "mass_mean": [MassMeanProbe, lambda: MassMeanProbe(whitening=True)],
-    "lda": [LDAProbe],
-    "mlp": [MLPProbe],
-}
+# Fewer held-out rows than this are too few to evaluate a saved probe on.
+MIN_HELD_OUT = MIN_ROWS // 4
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained probe's scores on the held-out problems of its split.
+
+    Attributes:
+        out: Folder of the saved probe.
+        target: The target that it predicts.
+        place: The place that it reads.
+        address: The address that it reads.
+        estimator: Name of the estimator.
+        split: Seed of the problem split.
+        accuracy: Held-out accuracy; n counts problem structures.
+        scores: Further held-out scores by name.
+        controls: Held-out accuracy of each control; NaN if it could not be computed.
+        why_not: Why a control could not be computed.
+    """
+
+    out: str
+    target: str
+    place: str
+    address: str
+    estimator: str
+    split: int
+    accuracy: Estimate
+    scores: dict[str, float]
+    controls: dict[str, float]
+    why_not: dict[str, str]
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the scores in the form that a saved probe keeps."""
+        return {
+            **_interval_columns(self.accuracy),
+            **self.scores,
+            "place": self.place,
+            "estimator": self.estimator,
+            "controls": self.controls,
+            "why_not": self.why_not,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return the result in the form that `cotlens probe train --json` prints."""
+        identity = {"out": self.out, "target": self.target, "address": self.address, "split": self.split}
+        return identity | self.metrics()
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A saved probe's scores on another store, on the structures that its split held out.
+
+    Attributes:
+        fitted_to: Model, target and place that the probe was fitted to.
+        tested_on: Model, target and place that it was tested on.
+        address: The address that it reads.
+        accuracy: Accuracy; n counts problem structures.
+        scores: Further scores by name.
+        majority: Accuracy of the most frequent label.
+        other_problem: Accuracy on another problem's activations.
+    """
+
+    fitted_to: str
+    tested_on: str
+    address: str
+    accuracy: Estimate
+    scores: dict[str, float]
+    majority: float
+    other_problem: float
+
+    def record(self) -> dict[str, Any]:
+        """Return the result in the form that `cotlens probe eval --json` prints."""
+        return {
+            "fitted_to": self.fitted_to,
+            "tested_on": self.tested_on,
+            "address": self.address,
+            **_interval_columns(self.accuracy),
+            **self.scores,
+            "majority": self.majority,
+            "other_problem": self.other_problem,
+        }
 
 
 def train_probe(
@@ -43,44 +116,64 @@ def train_probe(
     place: str,
     address: str,
     estimator: str = "ridge",
-    seed: int = 0,
+    split_seed: int = 0,
     controls: str | list[str] = "all",
     random_init: ActivationSource | None = None,
-) -> dict[str, Any]:
-    """Fit one probe on the training problems of split `seed`, choose its strength on validation, and keep it in `out`.
+) -> TrainingResult:
+    """Fit one probe on the training problems of a split, choose its strength on validation, and save it.
 
-    Returns and keeps its test scores with the control ladder of the same split. Raises `UsageError` on unknown
-    names and too few rows, `StoreError` when `out` holds something already.
+    Args:
+        store: The store.
+        out: Folder for the probe; it must be empty or not exist.
+        target: The target to predict.
+        place: The place to read.
+        address: The address to read.
+        estimator: A name from `probes.estimators.registry.estimator_names()`.
+        split_seed: Seed of the problem split.
+        controls: "all", "none" or names of controls.
+        random_init: A store of the same problems made by an untrained twin.
+
+    Returns:
+        Held-out scores with the controls of the same split; they are saved with the probe.
+
+    Raises:
+        UsageError: A name is unknown, or the target has too few rows at the place.
+        StoreError: `out` is not empty, or cannot be written.
     """
-    if estimator not in CANDIDATES:
-        raise unknown("estimator", estimator, CANDIDATES)
+    variants = estimator_class(estimator).variants()
     if Path(out).exists() and any(Path(out).iterdir()):
-        raise StoreError(f"{out} is not empty; choose another --out, or remove it.")
-    block = block_at(store, place, target, checked_seed(seed))
-    gold, split = block.targets[target], block.splits[seed]
+        raise StoreError(f"expected an empty folder, got files in {out}; choose another --out, or remove it.")
+    block = block_at(store, place, target, checked_seed(split_seed))
+    gold, split = block.targets[target], block.splits[split_seed]
     acts = store.acts(store.address(address), block.rows)
-    fitted = [make().fit(acts[split.train], gold[split.train]) for make in CANDIDATES[estimator]]
-    probe: Probe = max(fitted, key=lambda each: (each.predict(acts[split.val]) == gold[split.val]).mean())
+    fitted = [variant.fit(acts[split.train], gold[split.train]) for variant in variants]
+    probe = max(fitted, key=lambda p: (p.predict(acts[split.val]) == gold[split.val]).mean())
     swept = sweep(
         store,
         [target],
         places=[place],
         addresses=[address],
-        seeds=[seed],
+        splits=[split_seed],
         estimator=estimator,
         controls=controls,
         random_init=random_init,
     )
     cell = swept.cell(target, place, str(store.address(address)))
-    metrics = _metrics(probe, acts[split.test], gold[split.test], block.groups[split.test])
-    metrics |= {
-        "place": place,
-        "estimator": estimator,
-        "controls": {name: float(cell[name]) for name in swept.notes["controls"]},
-        "why_not": swept.notes["why_not"],
-    }
-    save_probe(probe, out, address=address, store=store, target=target, split=seed, metrics=metrics)
-    return {"out": str(out), "target": target, "address": str(store.address(address)), "split": seed, **metrics}
+    accuracy, further = _test_scores(probe, acts[split.test], gold[split.test], block.groups[split.test])
+    result = TrainingResult(
+        out=str(out),
+        target=target,
+        place=place,
+        address=str(store.address(address)),
+        estimator=estimator,
+        split=split_seed,
+        accuracy=accuracy,
+        scores=further,
+        controls={name: float(cell[name]) for name in swept.notes["controls"]},
+        why_not=swept.notes["why_not"],
+    )
+    save_probe(probe, out, address=address, store=store, target=target, split=split_seed, metrics=result.metrics())
+    return result
 
 
 def evaluate_probe(
@@ -90,83 +183,126 @@ def evaluate_probe(
     place: str | None = None,
     target: str | None = None,
     transfer: bool = False,
-) -> dict[str, Any]:
-    """A saved probe on another store, on the problem structures that its split held out.
+) -> EvaluationResult:
+    """Evaluate a saved probe on another store, on the problem structures that its split held out.
 
-    `place` and `target` are those that it was fitted to by default. Another model's rows are refused unless
-    `transfer` is said. Beside the scores stand the most frequent label and another problem's rows.
+    Args:
+        saved: The probe.
+        store: The store to read.
+        place: The place to read; that of the probe by default.
+        target: The target to score; that of the probe by default.
+        transfer: Allow activations of another model.
+
+    Returns:
+        Scores, with those of the most frequent label and of another problem's activations.
+
+    Raises:
+        UsageError: The place or target is unknown, or there are too few held-out rows.
+        StoreError: The store is of another model and `transfer` is False.
     """
     place, target = place or saved.metrics.get("place"), target or saved.target
     rows, gold, groups = held_out_rows(saved, store, place=place, target=target)
-    if len(rows) < MIN_ROWS // 4:
+    if len(rows) < MIN_HELD_OUT:
         raise UsageError(
-            f"only {len(rows)} rows of {place!r} have {target!r} and a held-out structure; capture more problems."
+            f"expected {MIN_HELD_OUT} held-out rows of {place!r} with {target!r}, got {len(rows)}; capture more problems."
         )
     probability = saved.predict_proba(store, rows, transfer=transfer)
-    read = saved.probe.classes_[probability.argmax(axis=1)].astype(str)
+    predicted = saved.probe.classes_[probability.argmax(axis=1)].astype(str)
     donors = other_problem(np.zeros(len(rows)), groups, np.zeros(len(rows)), saved.split or 0)
-    low, high = grouped_mean_interval(read == gold, groups)
     _, counts = np.unique(gold, return_counts=True)
-    return {
-        "fitted_to": f"{saved.model}, {saved.target}, {saved.metrics.get('place')}",
-        "tested_on": f"{store.meta['reasoner']['name']}, {target}, {place}",
-        "address": saved.address.name,
-        "accuracy": float((read == gold).mean()),
-        "ci_low": low,
-        "ci_high": high,
-        **scores(gold, saved.probe.classes_.astype(str), probability, ("macro_f1", "auroc", "log_loss", "ece")),
-        "majority": float(counts.max() / counts.sum()),
-        "other_problem": float((read[donors] == gold).mean()),
-        "n": len(np.unique(groups)),
-    }
+    return EvaluationResult(
+        fitted_to=f"{saved.model}, {saved.target}, {saved.metrics.get('place')}",
+        tested_on=f"{store.meta['reasoner']['name']}, {target}, {place}",
+        address=saved.address.name,
+        accuracy=_accuracy(predicted == gold, groups),
+        scores=scores(gold, saved.probe.classes_.astype(str), probability, ("macro_f1", "auroc", "log_loss", "ece")),
+        majority=float(counts.max() / counts.sum()),
+        other_problem=float((predicted[donors] == gold).mean()),
+    )
 
 
 def held_out_rows(
     saved: SavedProbe, store: ActivationSource, *, place: str | None = None, target: str | None = None
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """The rows of `store` that a saved probe may be judged on, with their labels and structures.
+    """Return the rows of a store that a saved probe may be tested on.
 
-    Which part of a split a structure belongs to is decided by the structure alone, so a problem that the probe was
-    fitted to is left out here too. Raises `UsageError` when neither the probe nor the caller says where and what.
+    A structure's part of a split depends on the structure alone, so problems that the probe was fitted to are left
+    out in every store.
+
+    Args:
+        saved: The probe.
+        store: The store to read.
+        place: The place to read; that of the probe by default.
+        target: The target; that of the probe by default.
+
+    Returns:
+        Rows of the store's index, their labels and their structures.
+
+    Raises:
+        UsageError: Neither the probe nor the caller names a place and a target.
     """
     place, target = place or saved.metrics.get("place"), target or saved.target
     if place is None or target is None:
-        raise UsageError("this probe does not say where or for what it was fitted; give place and target.")
+        raise UsageError("expected a probe with a place and a target, got one without; give place and target.")
     rows = store.rows(place=place).reset_index(drop=True)
-    given = labels(store, rows, target)
+    target_labels = labels(store, rows, target)
     groups = structures(store, rows)
-    use = grouped_split(groups, saved.split or 0).test & np.array([label is not None for label in given], dtype=bool)
-    return rows[use].reset_index(drop=True), given[use].astype(str), groups[use]
+    defined = np.array([label is not None for label in target_labels], dtype=bool)
+    kept = grouped_split(groups, saved.split or 0).test & defined
+    return rows[kept].reset_index(drop=True), target_labels[kept].astype(str), groups[kept]
 
 
-def kept_probes(folder: Path | str) -> list[dict[str, Any]]:
-    """Every saved probe below a folder; one that cannot be read is listed with the reason."""
-    found = []
+def saved_probes(folder: Path | str) -> list[dict[str, Any]]:
+    """Return one table row for each saved probe below a folder.
+
+    Args:
+        folder: Folder to search, with its subfolders.
+
+    Returns:
+        Rows with the keys probe, class, target, place, address, model and accuracy; for a probe that cannot be read,
+        probe and error.
+    """
+    rows = []
     for path in sorted(Path(folder).rglob(DESCRIPTION)):
         row: dict[str, Any] = {"probe": str(path.parent)}
         try:
             saved = load_probe(path.parent)
         except StoreError as error:
-            found.append({**row, "error": str(error)})
+            rows.append({**row, "error": str(error)})
             continue
         row |= {"class": type(saved.probe).__name__, "target": saved.target, "place": saved.metrics.get("place")}
         row |= {"address": saved.address.name, "model": saved.model, "accuracy": saved.metrics.get("accuracy")}
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
-def block_at(store: ActivationSource, place: str, target: str, seed: int) -> Block:
-    """The rows, labels and split of one target at one place. Raises `UsageError` where there are too few."""
-    for block in blocks(store, place, (target,), (seed,)):
+def block_at(store: ActivationSource, place: str, target: str, split_seed: int) -> Block:
+    """Return the rows, labels and split of one target at one place.
+
+    Raises:
+        UsageError: The target has too few rows there, or a single label.
+    """
+    for block in blocks(store, place, (target,), (split_seed,)):
         if target in block.targets:
             return block
     raise UsageError(
-        f"{target!r} cannot be probed at {place!r}: it needs {MIN_ROWS} rows with two or more labels. Capture more problems."
+        f"expected {MIN_ROWS} rows with two or more labels of {target!r} at {place!r}, got fewer; capture more problems."
     )
 
 
-def _metrics(probe: Probe, acts: np.ndarray, gold: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+def _test_scores(
+    probe: Probe, acts: np.ndarray, gold: np.ndarray, groups: np.ndarray
+) -> tuple[Estimate, dict[str, float]]:
     probability = probe.predict_proba(acts)
     right = probe.classes_[probability.argmax(axis=1)] == gold
+    return _accuracy(right, groups), scores(gold, probe.classes_, probability)
+
+
+def _accuracy(right: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Return the share of right rows, with an interval over structures and their number."""
     low, high = grouped_mean_interval(right, groups)
-    return {"ci_low": low, "ci_high": high, "n": len(np.unique(groups)), **scores(gold, probe.classes_, probability)}
+    return Estimate(float(right.mean()), low, high, len(np.unique(groups)))
+
+
+def _interval_columns(accuracy: Estimate) -> dict[str, float]:
+    return {"accuracy": accuracy.value, "ci_low": accuracy.low, "ci_high": accuracy.high, "n": accuracy.n}

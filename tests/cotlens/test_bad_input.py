@@ -157,7 +157,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         ["expected a known control", "did you mean 'majority'"],
     ),
     "too few traces to sweep": (["probe", "sweep", "store", "--out", "new"], 2, ["rows", "Capture more problems"]),
-    "0 seeds": (["probe", "sweep", "store", "--seeds", "0", "--out", "new"], 2, ["seeds to be", "got 0"]),
+    "0 splits": (["probe", "sweep", "store", "--splits", "0", "--out", "new"], 2, ["splits to be", "got 0"]),
     "a run of another seed": (
         ["demo", "--n", "300", "--seed", "2", "--out", "run"],
         5,
@@ -263,7 +263,7 @@ def test_a_disk_that_is_full_while_thinking_leaves_no_half_a_file(
 def test_a_disk_that_is_full_while_saving_a_sweep(
     cotlens: Callable, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
 ) -> None:
-    options = ["--target", "value_1", "--place", "thought 1", "--seeds", 1, "--controls", "none"]
+    options = ["--target", "value_1", "--place", "thought 1", "--splits", 1, "--controls", "none"]
     full_after(0, monkeypatch)
     found = cotlens("probe", "sweep", store.path, "--out", tmp_path / "sweep", *options)
     assert found.code == 5

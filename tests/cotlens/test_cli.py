@@ -204,7 +204,7 @@ def test_probe_sweep(cotlens: Callable, store: Store, tmp_path: Path) -> None:
         "thought 1",
         "--place",
         "begin",
-        "--seeds",
+        "--splits",
         1,
         "--controls",
         "majority,position_only",
@@ -225,7 +225,7 @@ def test_probe_sweep_without_controls_and_with_a_gate(cotlens: Callable, store: 
         "value_1",
         "--place",
         "thought 1",
-        "--seeds",
+        "--splits",
         1,
         "--controls",
         "none",
@@ -236,7 +236,7 @@ def test_probe_sweep_without_controls_and_with_a_gate(cotlens: Callable, store: 
     assert passed.code == 0 and "value_1" in passed.out
     failed = cotlens("probe", "sweep", store.path, "--out", tmp_path / "b", *options, "--fail-under", 1.01, "--json")
     assert failed.code == 4
-    assert "below 1.01" in failed.error
+    assert "of at least 1.01" in failed.error
     assert failed.json["best"][0]["target"] == "value_1", "what was measured is kept and printed"
     assert (tmp_path / "b" / "sweep.parquet").exists()
 

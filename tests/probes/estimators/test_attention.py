@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from interp.errors import UsageError
 from probes import AttentionProbe, LogisticProbe
-from probes.estimators.attention import by_trace
+from probes.estimators.attention import sequences_by_trace
 
 
 @parametrize_with_checks([AttentionProbe(epochs=30)])
@@ -18,7 +18,7 @@ def test_scikit_learns_contract(estimator, check) -> None:
     check(estimator)
 
 
-def needles(n: int, positions: int = 12, d: int = 8, classes: int = 3, seed: int = 0):
+def planted_sequences(n: int, positions: int = 12, d: int = 8, classes: int = 3, seed: int = 0):
     """Noise, but at one place of each sequence a flag, and beside it the class."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, positions, d))
@@ -30,13 +30,13 @@ def needles(n: int, positions: int = 12, d: int = 8, classes: int = 3, seed: int
 
 @pytest.fixture(scope="module")
 def fitted() -> AttentionProbe:
-    x, y, _ = needles(800)
+    x, y, _ = planted_sequences(800)
     return AttentionProbe(learning_rate=0.05).fit(x, y)
 
 
 def test_it_attends_to_what_matters_and_reads_it(fitted: AttentionProbe) -> None:
-    x, y, at = needles(800)
-    new, gold, where = needles(400, seed=1)
+    x, y, at = planted_sequences(800)
+    new, gold, where = planted_sequences(400, seed=1)
     assert fitted.score(new, gold) > 0.93
     pooled = LogisticProbe().fit(x.mean(axis=1), y)
     assert pooled.score(new.mean(axis=1), gold) < fitted.score(new, gold) - 0.1, "the mean would have done"
@@ -47,13 +47,13 @@ def test_it_attends_to_what_matters_and_reads_it(fitted: AttentionProbe) -> None
 
 
 def test_the_order_of_positions_does_not_matter(fitted: AttentionProbe) -> None:
-    new = needles(50, seed=2)[0]
+    new = planted_sequences(50, seed=2)[0]
     turned = new[:, np.random.default_rng(0).permutation(12)]
     np.testing.assert_allclose(fitted.decision_function(turned), fitted.decision_function(new), atol=1e-9)
 
 
 def test_what_the_mask_hides_is_never_read(fitted: AttentionProbe) -> None:
-    new, _, at = needles(60, seed=3)
+    new, _, at = planted_sequences(60, seed=3)
     mask = np.ones((60, 12), dtype=bool)
     mask[np.arange(60), (at + 1) % 12] = False
     poisoned = np.where(mask[:, :, None], new, np.nan)
@@ -64,7 +64,7 @@ def test_what_the_mask_hides_is_never_read(fitted: AttentionProbe) -> None:
 
 
 def test_padding_changes_nothing_in_training_either() -> None:
-    x, y, _ = needles(120, positions=4)
+    x, y, _ = planted_sequences(120, positions=4)
     padded = np.concatenate([x, np.full((120, 3, 8), 1e6)], axis=1)
     mask = np.arange(7) < np.full((120, 1), 4)
     probe = AttentionProbe(epochs=8, validation_fraction=0.0)
@@ -73,18 +73,18 @@ def test_padding_changes_nothing_in_training_either() -> None:
 
 
 def test_of_a_single_position_it_is_a_linear_probe() -> None:
-    x, y, _ = needles(500, positions=1)
+    x, y, _ = planted_sequences(500, positions=1)
     flat, single = AttentionProbe().fit(x[:, 0], y), AttentionProbe().fit(x, y)
     np.testing.assert_array_equal(flat.readout_, single.readout_)
     assert (flat.query_ == 0).all() and (flat.attention(x) == 1).all()
-    new, gold, _ = needles(500, positions=1, seed=4)
+    new, gold, _ = planted_sequences(500, positions=1, seed=4)
     assert flat.score(new[:, 0], gold) == pytest.approx(
         LogisticProbe().fit(x[:, 0], y).score(new[:, 0], gold), abs=0.02
     )
 
 
 def test_weights_count_sequences() -> None:
-    x, y, _ = needles(60, positions=3)
+    x, y, _ = planted_sequences(60, positions=3)
     weights = np.random.default_rng(0).integers(0, 3, 60)
     probe = AttentionProbe(epochs=10, batch_size=1000)
     weighted = clone(probe).fit(x, y, sample_weight=weights)
@@ -95,7 +95,7 @@ def test_weights_count_sequences() -> None:
 def test_rows_of_an_index_become_one_sequence_a_trace() -> None:
     rows = pd.DataFrame({"trace": [7, 7, 2, 7, 9, 2], "position": [0, 1, 0, 4, 3, 8]})
     acts = np.arange(12, dtype=np.float32).reshape(6, 2)
-    sequences, mask, traces = by_trace(acts, rows)
+    sequences, mask, traces = sequences_by_trace(acts, rows)
     assert traces.tolist() == [7, 2, 9] and mask.sum(axis=1).tolist() == [3, 2, 1]
     np.testing.assert_array_equal(sequences[0], acts[[0, 1, 3]])
     np.testing.assert_array_equal(sequences[1, :2], acts[[2, 5]])
@@ -106,15 +106,18 @@ def test_rows_of_an_index_become_one_sequence_a_trace() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, m: (x, m[:, :3]), "the mask should be 30 x 12 of True and False, but 30 x 3 of bool came"),
-        (lambda x, m: (x, m.astype(float)), "but 30 x 12 of float64 came"),
-        (lambda x, m: (x, m & (np.arange(30) != 6)[:, None]), r"sequence 6 has no position to read \(1 such\)"),
-        (lambda x, m: (x[:, 0], m[:, 0]), "a mask says which positions of sequences count, but X is not"),
-        (lambda x, m: (np.where(np.arange(30)[:, None, None] == 9, np.inf, x), m), "row 9 of the probe's sequences"),
+        (lambda x, m: (x, m[:, :3]), "expected a mask of 30 x 12 booleans, got 30 x 3 of bool"),
+        (lambda x, m: (x, m.astype(float)), "got 30 x 12 of float64"),
+        (lambda x, m: (x, m & (np.arange(30) != 6)[:, None]), r"got none in sequence 6 \(1 such sequences\)"),
+        (lambda x, m: (x[:, 0], m[:, 0]), "with a mask, got a matrix; leave the mask out"),
+        (
+            lambda x, m: (np.where(np.arange(30)[:, None, None] == 9, np.inf, x), m),
+            "the probe's sequences, got NaN or inf in row 9",
+        ),
     ],
 )
 def test_what_is_no_sequence_or_mask_is_refused(change, message: str) -> None:
-    x, y, _ = needles(30)
+    x, y, _ = planted_sequences(30)
     x, mask = change(x, np.ones((30, 12), dtype=bool))
     with pytest.raises(UsageError, match=message):
         AttentionProbe(epochs=1).fit(x, y, mask=mask)

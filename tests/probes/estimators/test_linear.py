@@ -150,9 +150,9 @@ def test_a_planted_direction_is_read_at_any_scale(probe, seed: int, scale: float
 @named
 def test_a_single_class_is_refused(probe) -> None:
     X = np.random.default_rng(0).normal(size=(5, 2))  # noqa: N806
-    with pytest.raises(UsageError, match="two classes to tell apart, but the only one here is 'a'"):
+    with pytest.raises(UsageError, match="labels of at least two classes, got only 'a'"):
         probe.fit(X, np.array(["a"] * 5))
-    with pytest.raises(UsageError, match="two classes to tell apart, but the only one here is 'b'"):
+    with pytest.raises(UsageError, match="labels of at least two classes, got only 'b'"):
         probe.fit(X, np.array(list("aabbb")), sample_weight=[0, 0, 1, 2, 3])
 
 
@@ -162,7 +162,10 @@ def test_a_row_that_is_not_finite_is_named(probe, bad: float) -> None:
     X, y = blobs(60, classes=2)  # noqa: N806
     broken = X.copy()
     broken[[23, 41], 3] = bad
-    with pytest.raises(UsageError, match=r"(row|sequence)s? ?23 .*NaN or inf \(2 such rows\)\. Leave them out"):
+    with pytest.raises(
+        UsageError,
+        match=r"expected finite rows in the probe\'s (input|sequences), got NaN or inf in row 23 \(2 such rows\); leave them out",
+    ):
         probe.fit(broken, y)
     with pytest.raises(UsageError, match="row 23"):
         probe.fit(X, y).predict(broken)
@@ -172,8 +175,8 @@ def test_a_row_that_is_not_finite_is_named(probe, bad: float) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0] * 59 + [-0.5], "weight must be a finite number of at least 0, but that of row 59 is -0.5"),
-        ([0.0] * 60, r"every row has weight 0|at least one non-zero number"),  # ours, or newer scikit-learn's
+        ([1.0] * 59 + [-0.5], "expected finite weights of at least 0, got -0.5 in row 59"),
+        ([0.0] * 60, r"got 0 for every row|at least one non-zero number"),  # ours, or newer scikit-learn's
     ],
 )
 def test_weights_that_make_no_sense_are_refused(probe, weights: list[float], message: str) -> None:

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from interp.errors import UsageError
 from probes import LogisticProbe, MLPProbe
-from probes.estimators.training import kept_aside
+from probes.estimators.training import validation_rows
 
 
 @parametrize_with_checks([MLPProbe(hidden=8, epochs=40, learning_rate=0.05)])
@@ -45,7 +45,7 @@ def test_probabilities_agree_with_predictions_and_with_the_log_loss_it_stopped_a
     assert loss == pytest.approx(fitted.validation_loss_, abs=0.1)
 
 
-def test_it_stops_by_rows_kept_aside_and_keeps_the_best_pass(fitted: MLPProbe) -> None:
+def test_it_stops_by_rows_validation_rows_and_keeps_the_best_pass(fitted: MLPProbe) -> None:
     assert fitted.best_epoch_ + fitted.patience == fitted.n_iter_ < fitted.epochs
     x, y = exclusive_or(1200)
     shorter = clone(fitted).set_params(epochs=fitted.best_epoch_).fit(x, y)
@@ -76,22 +76,22 @@ def test_a_seed_repeats_and_another_differs_and_nothing_outside_is_disturbed() -
     assert np.abs(other - one).max() > 0.01
 
 
-def test_groups_are_kept_aside_whole_and_copies_of_a_row_are_too() -> None:
+def test_groups_are_validation_rows_whole_and_copies_of_a_row_are_too() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 3))
     groups = rng.integers(0, 150, 600)
-    aside = kept_aside(x, groups, 0.2, 0)
+    aside = validation_rows(x, groups, 0.2, 0)
     assert 0.1 < aside.mean() < 0.3
     assert not set(groups[aside]) & set(groups[~aside])
-    copied = kept_aside(np.repeat(x, 3, axis=0), None, 0.2, 0)
-    np.testing.assert_array_equal(copied, np.repeat(kept_aside(x, None, 0.2, 0), 3))
-    assert (kept_aside(x, None, 0.2, 1) != kept_aside(x, None, 0.2, 0)).any()
+    copied = validation_rows(np.repeat(x, 3, axis=0), None, 0.2, 0)
+    np.testing.assert_array_equal(copied, np.repeat(validation_rows(x, None, 0.2, 0), 3))
+    assert (validation_rows(x, None, 0.2, 1) != validation_rows(x, None, 0.2, 0)).any()
 
 
 def test_too_few_rows_to_keep_aside_keep_none() -> None:
     x = np.random.default_rng(0).normal(size=(20, 3))
-    assert not kept_aside(x, None, 0.2, 0).any()
-    assert not kept_aside(np.repeat(x, 50, axis=0), None, 0.2, 0).any(), "copies are not more rows"
+    assert not validation_rows(x, None, 0.2, 0).any()
+    assert not validation_rows(np.repeat(x, 50, axis=0), None, 0.2, 0).any(), "copies are not more rows"
 
 
 def test_groups_reach_the_rows_that_weights_leave() -> None:
@@ -110,8 +110,8 @@ def test_groups_reach_the_rows_that_weights_leave() -> None:
         ({"hidden": 0}, "hidden to be a whole number of at least 1, got 0"),
         ({"epochs": 2.5}, "epochs to be a whole number of at least 1, got 2.5"),
         ({"random_state": -1}, "random_state to be a whole number of at least 0, got -1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0, but nan came"),
-        ({"validation_fraction": 1.0}, "validation_fraction must be between 0 and 1, but 1.0 came"),
+        ({"learning_rate": float("nan")}, "expected learning_rate to be a number of at least 0, got nan"),
+        ({"validation_fraction": 1.0}, "expected validation_fraction to be at least 0 and below 1, got 1.0"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(parameters: dict, message: str) -> None:
@@ -120,5 +120,5 @@ def test_parameters_that_make_no_sense_are_refused(parameters: dict, message: st
 
 
 def test_groups_of_another_length_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"40 rows came with groups of shape \(39,\); give one group a row"):
+    with pytest.raises(UsageError, match=r"expected one group for each of 40 rows, got shape \(39,\); give one a row"):
         MLPProbe().fit(*exclusive_or(40), groups=np.arange(39))

@@ -30,8 +30,8 @@ from probes import (
     load_probe,
     save_probe,
 )
-from probes.estimators.attention import by_trace
-from probes.estimators.codec import KINDS
+from probes.estimators.attention import sequences_by_trace
+from probes.estimators.registry import saved_classes
 from probes.estimators.saved import DESCRIPTION, arrays_name
 
 HERE, THERE = "blocks.1.hook_out", "blocks.0.hook_out"
@@ -101,7 +101,7 @@ def test_every_kind_comes_back_to_the_last_bit(probe, stores: dict[str, Store], 
 
 
 def test_every_kind_is_among_those_tested() -> None:
-    assert {type(probe).__name__ for probe in EVERY} == set(KINDS)
+    assert {type(probe).__name__ for probe in EVERY} == set(saved_classes())
 
 
 def test_parameters_come_back_too(stores: dict[str, Store], tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_rows_of_another_model_are_refused_unless_that_is_meant(saved: SavedProb
     for read in (saved.predict, saved.predict_proba):
         with pytest.raises(
             StoreError,
-            match=r"reads by hand \(weights aaaa\), but the store holds by hand \(weights bbbb\)\. Fit one to this store, or say transfer=True",
+            match=r"expected activations of by hand \(weights aaaa\), got by hand \(weights bbbb\); fit a probe to this store, or use transfer=True",
         ):
             read(other, other.index)
     assert (saved.predict(other, other.index, transfer=True) == saved.probe.predict(other.acts(HERE))).all()
@@ -178,7 +178,7 @@ def test_rows_of_another_model_are_refused_unless_that_is_meant(saved: SavedProb
 
 def test_rows_of_another_address_are_refused_unless_that_is_meant(saved: SavedProbe, stores: dict[str, Store]) -> None:
     own = stores["own"]
-    with pytest.raises(StoreError, match=rf"reads {HERE}, but rows of {THERE} came\. .* transfer=True"):
+    with pytest.raises(StoreError, match=rf"expected activations of {HERE}, got {THERE}; .* transfer=True"):
         saved.predict(own, own.index, address=THERE)
     read = saved.predict_proba(own, own.index, address=THERE, transfer=True)
     np.testing.assert_array_equal(read, saved.probe.predict_proba(own.acts(THERE)))
@@ -188,18 +188,16 @@ def test_rows_of_another_address_are_refused_unless_that_is_meant(saved: SavedPr
 def test_a_store_without_the_address_or_of_another_width_is_refused(
     saved: SavedProbe, stores: dict[str, Store], transfer: bool
 ) -> None:
-    with pytest.raises(StoreError, match=rf"reads {HERE}, which .*one does not hold, but {THERE}\. Capture it too"):
+    with pytest.raises(StoreError, match=rf"expected {HERE} in the store .*one, got only {THERE}; capture it too"):
         saved.predict(stores["one"], stores["one"].index, transfer=transfer)
-    with pytest.raises(
-        StoreError, match=r"reads 6 features, but rows of .* have 9. A probe cannot transfer between widths"
-    ):
+    with pytest.raises(StoreError, match=r"expected 6 features, got 9 at .*; a probe cannot transfer between widths"):
         saved.predict(stores["wide"], stores["wide"].index, transfer=transfer)
 
 
 def test_a_probe_over_positions_reads_one_label_a_trace(stores: dict[str, Store], tmp_path: Path) -> None:
     own = stores["own"]
     rows = own.rows(channel="latent")
-    sequences, mask, traces = by_trace(own.acts(HERE, rows), rows)
+    sequences, mask, traces = sequences_by_trace(own.acts(HERE, rows), rows)
     probe = AttentionProbe(epochs=3).fit(sequences, np.arange(len(traces)) % 2, mask=mask)
     save_probe(probe, tmp_path, address=HERE, store=own)
     read = load_probe(tmp_path).predict_proba(own, rows)
@@ -212,16 +210,16 @@ def test_what_cannot_be_saved_is_refused(stores: dict[str, Store], tmp_path: Pat
         pass
 
     own = stores["own"]
-    with pytest.raises(
-        UsageError, match=r"expected a known kind of probe to save, got 'Stranger'. Known: AttentionProbe"
-    ):
+    with pytest.raises(UsageError, match=r"expected a known probe class, got 'Stranger'. Known: AttentionProbe"):
         save_probe(Stranger(), tmp_path, address=HERE, store=own)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"this RidgeProbe is not fitted: it has no coef_. Call fit first"):
+    with pytest.raises(UsageError, match=r"expected a fitted probe, got a RidgeProbe without coef_; call fit first"):
         save_probe(RidgeProbe(), tmp_path, address=HERE, store=own)
     with pytest.raises(UsageError, match=r"expected a known address in this store, got 'blocks.7.hook_out'"):
         save_probe(fitted(LDAProbe(), own), tmp_path, address="blocks.7.hook_out", store=own)
     odd = fitted(RidgeProbe(), own).set_params(strengths=object())
-    with pytest.raises(UsageError, match=r"the parameter strengths=.* cannot be saved"):
+    with pytest.raises(
+        UsageError, match=r"expected the parameter strengths to be a number, a text or a sequence of them, got <object"
+    ):
         save_probe(odd, tmp_path, address=HERE, store=own)
     assert not list(tmp_path.iterdir())
 
@@ -253,27 +251,35 @@ def keep(raw: dict) -> None:
         (
             keep,
             lambda a: a.update(coef_=np.zeros((3, 7))),
-            r"coef_ should be outputs \(3\) x features \(6\), but is 3 x 7",
+            r"expected coef_ to be outputs \(3\) x features \(6\), got 3 x 7",
         ),
-        (keep, lambda a: a.update(intercept_=np.zeros(2)), r"intercept_ should be outputs \(3\), but is 2"),
-        (keep, lambda a: a.update(temperature_=np.zeros(3)), "temperature_ should be one number, but is 3"),
-        (keep, lambda a: a.update(coef_=np.zeros((3, 6), bool)), "coef_ should hold numbers, but holds bool"),
+        (keep, lambda a: a.update(intercept_=np.zeros(2)), r"expected intercept_ to be outputs \(3\), got 2"),
+        (keep, lambda a: a.update(temperature_=np.zeros(3)), "expected temperature_ to be one number, got 3"),
+        (keep, lambda a: a.update(coef_=np.zeros((3, 6), bool)), "expected coef_ to hold numbers, got bool"),
         (keep, lambda a: a.update(coef_=np.full((3, 6), np.nan)), "coef_ holds NaN or inf"),
-        (keep, lambda a: a.update(coef_=np.zeros((5, 6)), intercept_=np.zeros(5)), "5 outputs do not tell 3 classes"),
-        (keep, lambda a: a.update(coef_=np.zeros((1, 6)), intercept_=np.zeros(1)), "1 outputs do not tell 3 classes"),
+        (
+            keep,
+            lambda a: a.update(coef_=np.zeros((5, 6)), intercept_=np.zeros(5)),
+            "expected one output for each of 3 classes, got 5",
+        ),
+        (
+            keep,
+            lambda a: a.update(coef_=np.zeros((1, 6)), intercept_=np.zeros(1)),
+            "expected one output for each of 3 classes, got 1",
+        ),
         (keep, lambda a: a.pop("coef_"), "'coef_' is missing"),
-        (keep, lambda a: a.update(extra_=np.zeros(1)), "'extra_' is not an array of a RidgeProbe"),
-        (lambda r: r.update({"class": "Popen"}), keep, "'Popen' is not a kind of probe; known: AttentionProbe"),
-        (lambda r: r.update({"class": "MLPProbe"}), keep, "is not an array of a MLPProbe|unexpected keyword"),
-        (lambda r: r.update({"class": ["RidgeProbe"]}), keep, "unhashable"),
+        (keep, lambda a: a.update(extra_=np.zeros(1)), "'extra_' is not an array of RidgeProbe"),
+        (lambda r: r.update({"class": "Popen"}), keep, "expected one of the classes AttentionProbe.*, got 'Popen'"),
+        (lambda r: r.update({"class": "MLPProbe"}), keep, "is not an array of MLPProbe|unexpected keyword"),
+        (lambda r: r.update({"class": ["RidgeProbe"]}), keep, "expected the name of a class"),
         (lambda r: r.update(parameters={"shell": True}), keep, "unexpected keyword argument 'shell'"),
-        (lambda r: r.update(schema_version=99), keep, "should have schema_version 1"),
-        (lambda r: r["classes"].update(values=["a", "a", "b"]), keep, "two or more different labels"),
+        (lambda r: r.update(schema_version=99), keep, "expected schema_version 1"),
+        (lambda r: r["classes"].update(values=["a", "a", "b"]), keep, "classes that are two or more different labels"),
         (lambda r: r["classes"].update(dtype="nonsense"), keep, "nonsense"),
         (lambda r: r.update(n_features=-6), keep, r"features \(-6\)"),
-        (lambda r: r.update(address=None), keep, "address should be a text, but is None"),
+        (lambda r: r.update(address=None), keep, "expected address to be a text, got None"),
         (lambda r: r.pop("weights"), keep, "'weights' is missing"),
-        (lambda r: r.update(arrays_sha256="../../elsewhere"), keep, "'../../elsewhere' is no sha256"),
+        (lambda r: r.update(arrays_sha256="../../elsewhere"), keep, "expected a sha256, got '../../elsewhere'"),
     ],
 )
 def test_what_was_tampered_with_is_refused_in_one_line(
@@ -282,7 +288,7 @@ def test_what_was_tampered_with_is_refused_in_one_line(
     damaged(tmp_path / "probe", change, arrays)
     with pytest.raises(StoreError, match=message) as caught:
         load_probe(tmp_path / "probe")
-    assert "\n" not in str(caught.value) and "Fit and save it again" in str(caught.value)
+    assert "\n" not in str(caught.value) and "fit and save it again" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -291,10 +297,10 @@ def test_what_was_tampered_with_is_refused_in_one_line(
         ("arrays", None, "cannot be read .*No such file"),
         ("arrays", b"", "is not a safetensors file"),
         ("arrays", pickle.dumps({"coef_": np.zeros((3, 6))}), "is not a safetensors file"),
-        ("arrays", save({"coef_": np.zeros((3, 6))}), "is not the one that was saved with probe.json"),
-        (DESCRIPTION, None, "it has no probe.json. Fit one and save it there"),
+        ("arrays", save({"coef_": np.zeros((3, 6))}), "was changed after it was saved with probe.json"),
+        (DESCRIPTION, None, "got no probe.json; fit a probe and save it there"),
         (DESCRIPTION, b"{", "cannot be read"),
-        (DESCRIPTION, b"[]", "should have schema_version 1"),
+        (DESCRIPTION, b"[]", "expected schema_version 1"),
         (DESCRIPTION, b"\xff\xfe\x00", "cannot be read"),
         (DESCRIPTION, pickle.dumps({}), "cannot be read"),
     ],
@@ -316,7 +322,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
     path = tmp_path / "probe.pkl"
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(StoreError, match=r"is a file, but a saved probe is a folder .* Pickles are never read"):
+    with pytest.raises(StoreError, match=r"expected a folder .*, got the file .* Pickles are never read"):
         load_probe(path)
     (tmp_path / arrays_name("0" * 64)).write_bytes(path.read_bytes())
     (tmp_path / DESCRIPTION).write_bytes(path.read_bytes())

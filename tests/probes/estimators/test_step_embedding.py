@@ -101,19 +101,22 @@ def test_a_bag_is_the_mean_of_its_words() -> None:
     np.testing.assert_allclose(bag_of_tokens(["a b b", "c"]), [[1 / 3, 2 / 3, 0], [0, 0, 1]])
     vectors = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 3.0])}
     np.testing.assert_allclose(bag_of_tokens(["a b", "b"], vectors), [[0.5, 1.5], [0, 3]])
-    with pytest.raises(UsageError, match="1 words have no vector, for example 'c'"):
+    with pytest.raises(UsageError, match="got none for 1 words, for example 'c'; add them"):
         bag_of_tokens(["a c"], vectors)
 
 
 @pytest.mark.parametrize(
     ("probe", "message"),
     [
-        (StepEmbeddingProbe(TEXTS[:3]), r"\d training texts are no candidates, for example '.*'. Add them"),
-        (StepEmbeddingProbe(["a", "a"]), "two or more different texts, but 2 came, 1 different"),
-        (StepEmbeddingProbe(None, np.eye(10)), "embeddings came without the candidates that they are of"),
-        (StepEmbeddingProbe(TEXTS, np.eye(9)), r"10 candidates came with embeddings of shape \(9, 9\)"),
-        (StepEmbeddingProbe(TEXTS, np.full((10, 2), np.nan)), "row 0 of the embeddings is not finite"),
-        (StepEmbeddingProbe(TEXTS, np.eye(10)[:, :9]), "the embedding of '.*' is nil, so that nothing is near it"),
+        (StepEmbeddingProbe(TEXTS[:3]), r"among the candidates, got \d others, for example '.*'; add them"),
+        (StepEmbeddingProbe(["a", "a"]), "expected two or more different candidates, got 2, 1 of them different"),
+        (StepEmbeddingProbe(None, np.eye(10)), "expected candidates with the embeddings, got embeddings alone"),
+        (StepEmbeddingProbe(TEXTS, np.eye(9)), r"expected embeddings of 10 candidates, got shape \(9, 9\)"),
+        (StepEmbeddingProbe(TEXTS, np.full((10, 2), np.nan)), "finite rows in the embeddings, got NaN or inf in row 0"),
+        (
+            StepEmbeddingProbe(TEXTS, np.eye(10)[:, :9]),
+            "expected embeddings that are not zero, got zero for '.*'; leave that text out",
+        ),
     ],
 )
 def test_candidates_that_make_no_sense_are_refused(probe: StepEmbeddingProbe, message: str) -> None:

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from interp.errors import UsageError
 from probes.estimators.linear import LogisticProbe
-from probes.solvers.logistic import InMemory, Problems, Streamed, binary, fit_logistic, multinomial
+from probes.solvers.logistic import InMemory, Labellings, Streamed, binary, fit_logistic, multinomial
 
 
 def anisotropic(n: int, d: int, seed: int) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_the_probe_names_the_row_that_is_not_finite(seed: int, bad: float, row: 
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(40, 3)), np.arange(40) % 2
     x[row, seed % 3] = bad
-    with pytest.raises(UsageError, match=rf"row {row} of the probe's input is not finite"):
+    with pytest.raises(UsageError, match=rf"in the probe's input, got NaN or inf in row {row} "):
         LogisticProbe().fit(x, y)
 
 
@@ -267,10 +267,10 @@ def test_stopping_early_is_said() -> None:
 def test_a_row_that_is_not_finite_is_named() -> None:
     x = np.zeros((10, 3), np.float32)
     x[7, 1] = np.nan
-    with pytest.raises(UsageError, match=r"row 7 .* not finite"):
+    with pytest.raises(UsageError, match="NaN or inf in row 7;"):
         fit_logistic(InMemory(torch.from_numpy(x)), binary(np.zeros((10, 1), int)))
 
 
 def test_labels_for_other_rows_are_refused() -> None:
-    with pytest.raises(UsageError, match="10 rows came with labels for 9"):
-        fit_logistic(InMemory(torch.zeros(10, 3)), Problems(torch.zeros(9, 1, dtype=torch.long), 2, torch.ones(1)))
+    with pytest.raises(UsageError, match="expected labels for 10 rows, got 9"):
+        fit_logistic(InMemory(torch.zeros(10, 3)), Labellings(torch.zeros(9, 1, dtype=torch.long), 2, torch.ones(1)))

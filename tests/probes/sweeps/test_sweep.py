@@ -59,14 +59,14 @@ def planted_store(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, wr
 @pytest.fixture(scope="module")
 def found(planted_store: Store) -> Sweep:
     return probes.sweep(
-        planted_store, seeds=2, controls=["majority", "shuffled_labels", "other_problem", "position_only"]
+        planted_store, splits=2, controls=["majority", "shuffled_labels", "other_problem", "position_only"]
     )
 
 
 @pytest.fixture(scope="module")
 def of_noise(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Sweep:
     store = write_store(tmp_path_factory.mktemp("noise") / "s", chains, {a: noise(k) for k, a in enumerate(ADDRESSES)})
-    return probes.sweep(store, seeds=2, controls="none")
+    return probes.sweep(store, splits=2, controls="none")
 
 
 def test_what_was_planted_is_found_there_and_only_there(found: Sweep) -> None:
@@ -117,7 +117,7 @@ def test_a_single_split_scores_its_own_test_problems(planted_store: Store) -> No
     from interp.activations.targets import structures
     from interp.statistics.splits import grouped_split
 
-    single = probes.sweep(planted_store, ["value_2"], places=["thought 2"], seeds=1, controls="none")
+    single = probes.sweep(planted_store, ["value_2"], places=["thought 2"], splits=1, controls="none")
     rows = planted_store.rows(place="thought 2")
     test = grouped_split(structures(planted_store, rows), 0).test
     cell = single.cell(*PLANTED)
@@ -159,7 +159,7 @@ def leaky(
 
 @pytest.fixture(scope="module")
 def leaks(leaky: Store) -> Sweep:
-    return probes.sweep(leaky, places=["thought 2"], seeds=2)
+    return probes.sweep(leaky, places=["thought 2"], splits=2)
 
 
 def test_every_target_reads_well_from_the_thought(leaks: Sweep) -> None:
@@ -183,9 +183,42 @@ def test_a_target_in_the_activations_before_thinking_is_caught(
 ) -> None:
     both = {ADDRESSES[0]: planted(chains, "question end", 3), ADDRESSES[1]: planted(chains, "thought 3", 3)}
     store = write_store(tmp_path / "s", chains, both)
-    table = probes.sweep(store, ["value_3"], places=["thought 3"], seeds=1, controls=["question_only"])
-    assert table.cell("value_3", "thought 3", ADDRESSES[1])["accuracy"] > 0.9
-    assert table.cell("value_3", "thought 3", ADDRESSES[1])["question_only"] > 0.9
+    controls = ["question_only", "before_thinking"]
+    table = probes.sweep(store, ["value_3"], places=["thought 3"], splits=1, controls=controls)
+    cell = table.cell("value_3", "thought 3", ADDRESSES[1])
+    assert cell["accuracy"] > 0.9
+    assert cell["before_thinking"] > 0.9
+    assert cell["question_only"] < 0.3, "the question's text is no activation"
+
+
+def test_a_target_in_the_question_but_not_in_the_state_is_caught_by_the_text_alone(leaks: Sweep) -> None:
+    controls = leaks.table().set_index("target").loc["value_1"]
+    assert controls["question_only"] > 0.9
+    assert controls["before_thinking"] < 0.4
+
+
+def test_before_thinking_says_why_when_the_question_end_was_not_captured(leaky: Store) -> None:
+    from probes.sweeps.controls import before_thinking
+
+    class WithoutQuestionEnd(Store):
+        @property
+        def index(self) -> pd.DataFrame:  # type: ignore[override]
+            return super().index.query("place != 'question end'")
+
+    source = WithoutQuestionEnd(leaky.path)
+    inputs = before_thinking(source, source.rows(place="thought 2"))
+    assert inputs.inputs == {} and inputs.why_not == "the question's end was not captured"
+
+
+def test_question_only_says_why_when_all_questions_are_the_same(
+    made_problem: Callable, written_trace: Callable, tmp_path: Path, write_store: Callable
+) -> None:
+    from probes.sweeps.controls import question_only
+
+    traces = [written_trace(made_problem("the same", [str(k)]), prompt=[20, 30]) for k in range(5)]
+    store = write_store(tmp_path / "s", traces, {ADDRESSES[0]: noise(0)})
+    inputs = question_only(store, store.rows(place="thought 1"))
+    assert inputs.inputs == {} and inputs.why_not == "every question has the same tokens"
 
 
 def test_visible_reasoning_is_caught_by_text_only(
@@ -203,7 +236,7 @@ def test_visible_reasoning_is_caught_by_text_only(
         traces.append(dataclasses.replace(trace, token_ids=ids))
     store = write_store(tmp_path / "s", traces, {ADDRESSES[0]: noise(0)})
     table = probes.sweep(
-        store, ["value_1", "value_2", "value_3"], places=["begin", "thought 2"], seeds=1, controls=["text_only"]
+        store, ["value_1", "value_2", "value_3"], places=["begin", "thought 2"], splits=1, controls=["text_only"]
     )
     at = table.table().set_index(["target", "place"])["text_only"]
     assert at["value_1", "thought 2"] > 0.9 and at["value_2", "thought 2"] > 0.9
@@ -225,7 +258,7 @@ def test_a_control_that_cannot_be_had_is_nan_and_says_why(leaks: Sweep) -> None:
 def test_an_untrained_twin_is_read_by_its_own_probe(
     planted_store: Store, chains: TraceSet, tmp_path: Path, write_store: Callable
 ) -> None:
-    at = {"places": ["thought 2"], "seeds": 1, "controls": ["random_init"]}
+    at = {"places": ["thought 2"], "splits": 1, "controls": ["random_init"]}
     blank = write_store(tmp_path / "blank", chains, {a: noise(7 + k) for k, a in enumerate(ADDRESSES)})
     assert probes.sweep(planted_store, ["value_2"], random_init=blank, **at).cell(*PLANTED)["random_init"] < 0.25
     knowing = write_store(tmp_path / "knowing", chains, {a: planted(chains, "thought 2", 2, seed=3) for a in ADDRESSES})
@@ -241,8 +274,8 @@ def test_a_twin_of_other_problems_is_refused(
     others = [written_trace(p) for p in task("chain:steps=3").generate(N, seed=5, split="test")]
     other = write_store(tmp_path / "other", others, acts)
     for twin in (fewer, other):
-        with pytest.raises(StoreError, match=r"holds other traces.*capture the same problems"):
-            probes.sweep(planted_store, ["value_2"], places=["thought 2"], seeds=1, random_init=twin)
+        with pytest.raises(StoreError, match=r"of the same traces, got other traces; capture the same problems"):
+            probes.sweep(planted_store, ["value_2"], places=["thought 2"], splits=1, random_init=twin)
 
 
 # --- views, disk, refusals --------------------------------------------------------------------------------
@@ -256,7 +289,7 @@ def real(coconut: interp.Reasoner, tmp_path_factory: pytest.TempPathFactory) -> 
     store = interp.capture(
         coconut, traces, sites=sites, channels=["special", "latent"], out=tmp_path_factory.mktemp("real") / "s"
     )
-    return probes.sweep(store, seeds=1, controls=["majority"])
+    return probes.sweep(store, splits=1, controls=["majority"])
 
 
 def test_saving_and_loading_keeps_everything(found: Sweep, tmp_path: Path) -> None:
@@ -266,12 +299,35 @@ def test_saving_and_loading_keeps_everything(found: Sweep, tmp_path: Path) -> No
     assert again.notes == found.notes
 
 
+def test_an_old_sweep_reads_question_only_as_before_thinking(found: Sweep, tmp_path: Path) -> None:
+    """In version 0.1 the control `question_only` used the state at the question's end too."""
+    description = (
+        "the same probe on the state before any thinking, or on the question's tokens; the better of all on validation"
+    )
+    notes = found.notes | {
+        "controls": {**found.notes["controls"], "question_only": description},
+        "why_not": {"question_only": "no rows"},
+    }
+    Sweep(found.table().assign(question_only=0.25), notes).save(tmp_path)
+    again = Sweep.load(tmp_path)
+    assert (again.table()["before_thinking"] == 0.25).all() and "question_only" not in again.table()
+    assert again.notes["controls"]["before_thinking"] == description and "question_only" not in again.notes["controls"]
+    assert again.notes["why_not"] == {"before_thinking": "no rows"}
+
+
+def test_a_new_sweep_keeps_question_only(leaks: Sweep, tmp_path: Path) -> None:
+    leaks.save(tmp_path)
+    again = Sweep.load(tmp_path)
+    pd.testing.assert_frame_equal(again.table(), leaks.table())
+    assert {"question_only", "before_thinking"} <= set(again.notes["controls"])
+
+
 def test_a_missing_or_damaged_sweep_is_refused(found: Sweep, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no readable probe sweep in .*cotlens probe sweep"):
+    with pytest.raises(StoreError, match=r"expected a probe sweep in .*cotlens probe sweep"):
         Sweep.load(tmp_path / "nowhere")
     found.save(tmp_path)
     (tmp_path / "sweep.parquet").write_bytes(b"nonsense")
-    with pytest.raises(StoreError, match="no readable probe sweep"):
+    with pytest.raises(StoreError, match="expected a probe sweep in"):
         Sweep.load(tmp_path)
 
 
@@ -307,22 +363,25 @@ def test_matched_places_may_be_one_thought_earlier(real: Sweep) -> None:
 
 
 def test_matched_places_need_values_and_places_for_every_step(real: Sweep, planted_store: Store) -> None:
-    answers = probes.sweep(planted_store, ["answer"], places=["thought 2"], seeds=1, controls="none")
-    with pytest.raises(UsageError, match="need the targets value_1, value_2"):
+    answers = probes.sweep(planted_store, ["answer"], places=["thought 2"], splits=1, controls="none")
+    with pytest.raises(UsageError, match="expected a sweep of the targets value_1, value_2, …, got answer"):
         answers.matched()
     one = Sweep(real.table()[real.table()["place"] == "thought 2"], real.notes)
-    with pytest.raises(UsageError, match="no place was swept at which every step could be read"):
+    with pytest.raises(UsageError, match="expected a place at which every step can be read, got none"):
         one.matched()
 
 
 def test_the_same_sweep_twice_is_the_same(planted_store: Store) -> None:
-    one, two = (probes.sweep(planted_store, places=["thought 2"], seeds=2).table() for _ in range(2))
+    one, two = (probes.sweep(planted_store, places=["thought 2"], splits=2).table() for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
 
 
 def test_an_aliased_address_finds_its_cell(found: Sweep) -> None:
     assert found.cell("value_2", "thought 2", "blocks.1.hook_resid_post")["accuracy"] > 0.95
-    with pytest.raises(UsageError, match=r"no cell \(value_2, thought 9, .*Targets: value_1, value_2, value_3"):
+    with pytest.raises(
+        UsageError,
+        match=r"expected a cell of this sweep, got \(value_2, thought 9, .*Targets: value_1, value_2, value_3",
+    ):
         found.cell("value_2", "thought 9", "blocks.1.hook_out")
 
 
@@ -331,7 +390,7 @@ def test_the_heatmap_shows_every_cell(found: Sweep) -> None:
     values = np.array(figure.data[0].z, dtype=float)
     part = found.table()[found.table()["target"] == "value_2"]
     assert sorted(values.ravel()) == pytest.approx(sorted(part["accuracy"]))
-    with pytest.raises(UsageError, match="no target 'value_9'"):
+    with pytest.raises(UsageError, match="expected a known target of this sweep, got 'value_9'"):
         found.heatmap("value_9")
 
 
@@ -352,20 +411,20 @@ def test_the_heatmap_shows_every_cell(found: Sweep) -> None:
             {"addresses": ["blocks.4.hook_out"]},
             "expected a known address in this store, got 'blocks.4.hook_out'; did you mean",
         ),
-        ({"seeds": 0}, "seeds to be a whole number of at least 1, got 0"),
-        ({"seeds": [0, -1]}, "seed to be a whole number of at least 0, got -1"),
-        ({"targets": ["correct"]}, "no target has \\d+ rows with two or more labels"),
+        ({"splits": 0}, "splits to be a whole number of at least 1, got 0"),
+        ({"splits": [0, -1]}, "seed to be a whole number of at least 0, got -1"),
+        ({"targets": ["correct"]}, "\\d+ rows with two or more labels for some target, got fewer"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(planted_store: Store, arguments: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        probes.sweep(planted_store, **{"seeds": 1, "controls": "none", **arguments})
+        probes.sweep(planted_store, **{"splits": 1, "controls": "none", **arguments})
 
 
 def test_too_few_problems_are_refused(chains: TraceSet, tmp_path: Path, write_store: Callable) -> None:
     few = write_store(tmp_path / "s", chains[:15], {ADDRESSES[0]: noise(0)})
-    with pytest.raises(UsageError, match=r"no target has \d+ rows .* Capture more problems"):
-        probes.sweep(few, seeds=1)
+    with pytest.raises(UsageError, match=r"expected \d+ rows .* capture more problems"):
+        probes.sweep(few, splits=1)
 
 
 def test_a_target_with_too_few_rows_is_said_to_be_left_out(
@@ -374,7 +433,7 @@ def test_a_target_with_too_few_rows_is_said_to_be_left_out(
     """A table that quietly ends at step 3 looks like the whole."""
     longer = [written_trace(p) for p in task("chain:steps=5").generate(10, seed=0, split="test")]
     mixed = write_store(tmp_path / "s", [*chains, *longer], {ADDRESSES[0]: noise(0)})
-    swept = probes.sweep(mixed, seeds=1, controls="none")
+    swept = probes.sweep(mixed, splits=1, controls="none")
     assert swept.targets == ["value_1", "value_2", "value_3"]
     assert "value_4" in str(swept.notes) and "value_5" in str(swept.notes)
 

@@ -107,11 +107,11 @@ def test_the_seed_decides_the_order() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"first": 300}, "300 rows are too few for a first block of 300. Use more, or a smaller `first`"),
+        ({"first": 300}, "more rows than the first block of 300, got 300; use more rows, or a smaller `first`"),
         ({"first": 0}, "first to be a whole number of at least 1, got 0"),
-        ({"y": np.zeros(300)}, "a code needs two classes to tell apart, but the only one here is '0.0'"),
-        ({"y": np.zeros(299)}, "300 rows came with 299 labels"),
-        ({"groups": np.zeros(3)}, "give one each"),
+        ({"y": np.zeros(300)}, "labels of at least two classes, got only '0.0'"),
+        ({"y": np.zeros(299)}, "each of 300 rows, got 299 labels"),
+        ({"groups": np.zeros(3)}, "got 300 labels and 3 groups; give one for each row"),
         ({"seed": -1}, "seed to be a whole number of at least 0, got -1"),
     ],
 )
@@ -124,7 +124,7 @@ def test_what_cannot_be_coded_is_refused(arguments: dict, message: str) -> None:
 def test_a_row_that_is_not_finite_is_named() -> None:
     x, y = planted(300, 3, 1.0)
     x[41, 2] = np.inf
-    with pytest.raises(UsageError, match="row 41 of X is not finite"):
+    with pytest.raises(UsageError, match="finite rows in X, got NaN or inf in row 41"):
         online_code(x, y, RidgeProbe)
 
 

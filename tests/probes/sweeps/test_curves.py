@@ -32,7 +32,7 @@ def test_more_problems_read_better_and_shuffled_labels_do_not(store: Store) -> N
     assert ((curve["ci_low"] <= curve["accuracy"]) & (curve["accuracy"] <= curve["ci_high"])).all()
     figure = figures.learning_curve(curve)
     assert list(figure.data[0].y) == list(curve["accuracy"]) and len(figure.data) == 3
-    with pytest.raises(UsageError, match=r"9999 training problems were asked for, but split 0 has \d+"):
+    with pytest.raises(UsageError, match=r"expected at most \d+ training problems in split 0, got 9999"):
         learning_curve(store, "value_2", "thought 2", HERE, sizes=[9999])
 
 
@@ -44,10 +44,10 @@ def test_labels_are_short_where_they_can_be_read(store: Store) -> None:
 
 def test_a_reliability_curve_is_of_held_out_problems(store: Store, tmp_path: Path) -> None:
     at = {"target": "value_2", "place": "thought 2", "address": HERE}
-    found = train_probe(store, tmp_path / "p", **at, controls="none")
+    result = train_probe(store, tmp_path / "p", **at, controls="none")
     bins = reliability(load_probe(tmp_path / "p"), store, bins=5)
-    assert bins["n"].sum() == pytest.approx(found["n"], abs=2)
-    assert np.average(bins["accuracy"], weights=bins["n"]) == pytest.approx(found["accuracy"], abs=0.01)
+    assert bins["n"].sum() == pytest.approx(result.accuracy.n, abs=2)
+    assert np.average(bins["accuracy"], weights=bins["n"]) == pytest.approx(result.accuracy.value, abs=0.01)
     figure = figures.reliability(bins)
     assert list(figure.data[1].x) == list(bins["confidence"])
 

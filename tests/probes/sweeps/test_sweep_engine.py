@@ -14,10 +14,11 @@ import probes
 from interp.activations import Store
 from interp.errors import UsageError
 from interp.problems import task
+from probes.estimators.registry import ESTIMATORS
 from probes.sweeps import run as sweeping
 from probes.sweeps.config import SweepConfig
 from probes.sweeps.controls import control_task
-from probes.sweeps.fit import ESTIMATORS, fit_all
+from probes.sweeps.fit import fit_all
 from probes.sweeps.unit import run_unit
 
 PLANTED, OTHER = "blocks.1.hook_out", "blocks.0.hook_out"
@@ -29,7 +30,7 @@ def store(planted_store: Callable[..., Store]) -> Store:
     return planted_store(PLANTED, OTHER)
 
 
-AT = {"targets": ["value_1", "value_2"], "places": ["thought 2"], "seeds": 2}
+AT = {"targets": ["value_1", "value_2"], "places": ["thought 2"], "splits": 2}
 
 
 @pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
@@ -85,24 +86,24 @@ def test_a_sweep_run_again_computes_only_what_is_missing(
     kept[0].write_text("{ half")
     probes.sweep(store, out=tmp_path, **AT)
     assert len(ran) == 4, "a damaged unit is computed again, the others are kept"
-    probes.sweep(store, out=tmp_path, **{**AT, "seeds": 3})
+    probes.sweep(store, out=tmp_path, **{**AT, "splits": 3})
     assert len(ran) == 7, "another configuration is another sweep"
 
 
 def test_a_unit_is_known_by_what_it_computes_not_by_where_the_store_lies(store: Store) -> None:
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     unit = sweeping.plan(store, **AT)[0]
     assert replace(unit, store="/elsewhere").key == unit.key
     for change in (
         {"estimator": "lda"},
         {"description_length": True},
-        {"seeds": (5,)},
+        {"splits": (5,)},
         {"config_hash": "x"},
         {"address": OTHER + "x"},
     ):
         assert replace(unit, **change).key != unit.key
-    json.dumps(run_unit(unit))
+    json.dumps(asdict(run_unit(unit)))
 
 
 def test_a_control_task_is_learnt_by_a_probe_that_can_memorise_words(
@@ -121,7 +122,7 @@ def test_a_control_task_is_learnt_by_a_probe_that_can_memorise_words(
 
     types = word_types(made, made.rows(place="thought 2"))
     assert types is not None
-    found = probes.sweep(made, ["value_3"], places=["thought 2"], seeds=1, controls=["control_task"])
+    found = probes.sweep(made, ["value_3"], places=["thought 2"], splits=1, controls=["control_task"])
     cell = found.cell("value_3", "thought 2", OTHER)
     assert cell["accuracy"] < 0.3
     assert cell["selectivity"] == pytest.approx(cell["accuracy"] - cell["control_task"])
@@ -178,10 +179,10 @@ def test_a_grid_is_every_combination_and_a_zip_goes_in_parallel() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("zip: {target: [a, b], place: [x]}", "lists under zip must have one length"),
-        ("grid: {target: [a]}\nzip: {target: [b]}", "target stands under both grid and zip"),
+        ("zip: {target: [a, b], place: [x]}", "expected lists of one length under zip"),
+        ("grid: {target: [a]}\nzip: {target: [b]}", "expected target under grid or zip, got both"),
         ("grid: {adress: [a]}", "expected a known setting, got 'adress'; did you mean 'address'"),
-        ("seeds: none", "setting seeds"),
+        ("splits: none", "setting splits"),
     ],
 )
 def test_a_wrong_configuration_is_one_line(
@@ -194,11 +195,11 @@ def test_a_wrong_configuration_is_one_line(
 
 def test_the_command_takes_a_file_settings_and_options(cotlens: Callable, store: Store, tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(
-        f'store = "{store.path}"\nseeds = 2\ncontrols = ["majority"]\n'
+        f'store = "{store.path}"\nsplits = 2\ncontrols = ["majority"]\n'
         '[zip]\ntarget = ["value_1", "value_2"]\nplace = ["thought 1", "thought 2"]\n'
     )
     out = tmp_path / "out"
-    command = ("probe", "sweep", "--config", tmp_path / "sweep.toml", "--out", out, "--set", "seeds=1", "--json")
+    command = ("probe", "sweep", "--config", tmp_path / "sweep.toml", "--out", out, "--set", "splits=1", "--json")
     said = cotlens(*command, "--address", PLANTED, "--estimator", "ridge", "--estimator", "lda").json
     assert said["cells"] == 4 and said["notes"]["splits"] == [0]
     table = probes.Sweep.load(out).table()
@@ -209,8 +210,27 @@ def test_the_command_takes_a_file_settings_and_options(cotlens: Callable, store:
     assert set(table["estimator"]) == {"ridge", "lda"} and set(table["address"]) == {PLANTED}
 
 
+def test_old_names_of_settings_still_work(capsys: pytest.CaptureFixture) -> None:
+    config = SweepConfig(store="s", seeds=5, grid={"channel": ["latent"]})
+    assert config.splits == 5 and config.selections() == [{"channels": ["latent"]}]
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings == [
+        "warning: the setting seeds is now splits; the old name works until version 0.3",
+        "warning: the setting channel is now channels; the old name works until version 0.3",
+    ]
+
+
+def test_old_names_of_options_still_work(cotlens: Callable, store: Store, tmp_path: Path) -> None:
+    command = ("probe", "sweep", store.path, "--target", "value_2", "--controls", "none", "--json")
+    old = cotlens(*command, "--out", tmp_path / "old", "--seeds", "1", "--channel", "latent")
+    assert "warning: --seeds is now --splits" in old.err and "warning: --channel is now --channels" in old.err
+    new = cotlens(*command, "--out", tmp_path / "new", "--splits", "1", "--channels", "latent")
+    assert "warning" not in new.err
+    assert old.json["notes"]["splits"] == [0] and old.json["best"] == new.json["best"]
+
+
 def test_a_dry_run_says_what_it_would_take_and_does_nothing(cotlens: Callable, store: Store, tmp_path: Path) -> None:
-    said = cotlens("probe", "sweep", store.path, "--out", tmp_path / "out", "--seeds", "2", "--dry-run", "--json").json
+    said = cotlens("probe", "sweep", store.path, "--out", tmp_path / "out", "--splits", "2", "--dry-run", "--json").json
     assert said["cells"] == 3 * 2 * len([p for p in store.places if p != "question"])
     assert said["seconds"] > 0 and said["memory_mb"] > 0 and "extrapolated" in said["note"]
     assert not (tmp_path / "out").exists()
@@ -218,4 +238,4 @@ def test_a_dry_run_says_what_it_would_take_and_does_nothing(cotlens: Callable, s
 
 def test_a_sweep_needs_a_store(cotlens: Callable) -> None:
     ended = cotlens("probe", "sweep")
-    assert ended.code == 2 and "say which store" in ended.error
+    assert ended.code == 2 and "expected a store, got none" in ended.error
