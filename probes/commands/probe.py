@@ -98,7 +98,7 @@ def sweep_command(
     ]
     if store is None and config is None and not any(setting.startswith("store=") for setting in all_settings):
         raise UsageError("expected a store, got none; run cotlens probe sweep STORE, or use a --config with a `store`.")
-    settled = resolve(SweepConfig, config, all_settings, given=options)
+    settled = resolve_config(SweepConfig, config, all_settings, options=options)
     opened = Store(settled.store)
     twin = Store(settled.random_init) if settled.random_init else None
     plans = [

@@ -20,7 +20,7 @@ from interp.activations.targets import value_targets
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
 from interp.runtime.engines import Executor, Inline, executor
-from interp.runtime.files import commit, explained
+from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
 from probes.estimators.registry import estimator_class

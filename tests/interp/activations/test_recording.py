@@ -132,7 +132,7 @@ def test_a_ridge_sweep_of_a_recording_is_that_of_the_store(recording: Recording,
 
 def test_workers_cannot_sweep_a_recording(recording: Recording) -> None:
     with pytest.raises(UsageError, match="workers cannot reach; use engine inline"):
-        probes.sweep(recording, ["value_1"], places=["thought 1"], controls="none", seeds=1, engine="process")
+        probes.sweep(recording, ["value_1"], places=["thought 1"], controls="none", splits=1, engine="process")
 
 
 def test_an_sae_learns_from_a_recording_as_from_a_store(recording: Recording, store: Store) -> None:
