@@ -12,6 +12,7 @@ LABELS: dict[str, str] = {
     "pca": "principal components",
     "neurons": "single neurons",
     "question_only": "question only",
+    "before_thinking": "state before thinking",
     "other_problem": "another problem's thought",
     "shuffled_labels": "shuffled labels",
     "random_init": "untrained twin",

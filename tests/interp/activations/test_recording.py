@@ -123,7 +123,7 @@ def test_a_ridge_sweep_of_a_recording_is_that_of_the_store(recording: Recording,
         "places": ["thought 1", "thought 2"],
         "addresses": [store.addresses[-1].name],
         "controls": ["shuffled_labels"],
-        "seeds": 1,
+        "splits": 1,
     }
     swept = probes.sweep(recording, ["value_1"], **options)
     pd.testing.assert_frame_equal(swept.table(), probes.sweep(store, ["value_1"], **options).table())
