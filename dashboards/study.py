@@ -22,13 +22,11 @@ import pandas as pd
 import interp
 import probes
 from interp.activations.store import parquet_bytes
-from interp.activations.targets import structures
 from interp.decoders.evaluation.read_outs import pooled_scores
 from interp.errors import UsageError
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
-from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from interp.causal.interchange_result import InterchangeResult
@@ -129,19 +127,19 @@ def _stage(bars: Bars | None, title: str) -> AbstractContextManager[Progress | N
 
 
 def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
-    from interp.decoders.sites import step_rows
+    from interp.decoders.features import FeatureReadout
     from interp.sae import explained_variance, save_sae
 
-    decoder, site = readouts.fitted["sae"], readouts.sites["sae"]
+    decoder, location = readouts.decoders["sae"], readouts.locations["sae"]
+    assert isinstance(decoder, FeatureReadout) and decoder.sae_ is not None
     save_sae(decoder.sae_, out / "sae")
-    rows, _ = step_rows(readouts.store, site.offset)
-    held_out = rows[grouped_split(structures(readouts.store, rows), readouts.seed).test]
-    acts = readouts.store.acts(site.address, held_out)
+    rows = readouts.inputs.step_rows(location.offset)
+    acts = readouts.store.acts(location.address, rows.rows[rows.split().test])
     return {
         "d_sae": decoder.d_sae,
         "k": decoder.k,
-        "site": site.label,
-        "address": site.address.name,
+        "site": location.label,
+        "address": location.address.name,
         "explained_variance": explained_variance(decoder.sae_, acts),
         "features": {value: {"feature": f, "auroc": area} for value, (f, area) in decoder.chosen_.items()},
     }

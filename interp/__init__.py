@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from interp.activations import Recording, Store, capture, record
     from interp.causal.evaluation import evaluate
     from interp.causal.interchanges import interchange
-    from interp.decoders.evaluation.read_outs import ReadOuts, decode
+    from interp.decoders.evaluation.decoding import decode
+    from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.loading.load import load, random_init
     from interp.problems import Problem, task
     from interp.reasoners import Intervention, Monitor, Reasoner
@@ -47,7 +48,7 @@ _HOMES = {
     "Trace": "interp.traces",
     "TraceSet": "interp.traces",
     "capture": "interp.activations.capturing",
-    "decode": "interp.decoders.evaluation.read_outs",
+    "decode": "interp.decoders.evaluation.decoding",
     "evaluate": "interp.causal.evaluation",
     "interchange": "interp.causal.interchanges",
     "load": "interp.loading.load",

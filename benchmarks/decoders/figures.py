@@ -24,8 +24,9 @@ from benchmarks.measures import report
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.causal.evaluation import Evaluation, evaluate
+from interp.decoders.evaluation.lens_divergence import lens_divergences, position_transfer
 from interp.decoders.evaluation.scores import COVERAGE
-from interp.decoders.tuned_lens import TunedLens, lens_divergences, position_transfer
+from interp.decoders.tuned_lens import TunedLens
 from interp.errors import CotlensError, UsageError, unknown
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.engines import executor
@@ -176,7 +177,7 @@ def best_method(found: Evaluation) -> str:
     def worst(method: str) -> float:
         steps: dict[int, list[tuple[float, int]]] = {}
         for read in found.readouts:
-            for step, share in read.validation[method].items():
+            for step, share in read.methods[method].validation.items():
                 steps.setdefault(step, []).append(share)
         return min(sum(p * n for p, n in each) / sum(n for _, n in each) for each in steps.values())
 
@@ -198,8 +199,8 @@ def calibration(found: Evaluation, method: str) -> dict[str, Any]:
         for prefix, column in (("", "confidence"), ("raw_", "raw")):
             threshold = threshold_for(val[column].to_numpy(), COVERAGE)
             confidence, right = test[column].to_numpy(), test["right"].to_numpy()
-            said = abstaining(confidence, right, threshold)
-            row |= {f"{prefix}{name}": said[name] for name in ("confabulation", "coverage")}
+            answers = abstaining(confidence, right, threshold)
+            row |= {f"{prefix}confabulation": answers["confabulation"], f"{prefix}coverage": answers["coverage"]}
             row[f"{prefix}ece"] = calibration_error(confidence, right)
             if column == "confidence":
                 answered.append(test[confidence >= threshold])

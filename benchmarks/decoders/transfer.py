@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import interp
-from interp.decoders.evaluation.read_outs import decode
+from interp.decoders.evaluation.decoding import decode
 from interp.decoders.evaluation.transfer import transfer
 from interp.errors import CotlensError
 from interp.runtime.console import jsonable

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from benchmarks.papers.base import Organisms, PaperFigure, Section
 from benchmarks.papers.detection import bag_of_words
-from interp.decoders.sites import other_problem
 from interp.runtime.progress import Progress
+from interp.statistics.donors import other_problem
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
-from interp.decoders.sites import step_rows
+from interp.decoders.step_rows import step_rows
 from interp.models.address import Address
 from interp.sae import SAESettings, train_sae
 from interp.sae.dictionaries import Dictionary, SAEDictionary, baseline

@@ -110,10 +110,10 @@ def interchange(
                 "expected read-outs or a location, got both; leave out address, offset, donors and values."
             )
         _check_source(reasoner, traces, readouts)
-        method = method or ("probe" if "probe" in readouts.sites else next(iter(readouts.sites)))
+        method = method or ("probe" if "probe" in readouts.methods else next(iter(readouts.methods)))
         read_at, values = _read_values(readouts, method, split, traces)
         donors = Donors(traces, values, np.full(len(traces), -1), "read-outs")
-        location, where = readouts.sites[method].label, _AtReading(read_at, readouts.sites[method].offset)
+        location, where = readouts.locations[method].label, _AtReading(read_at, readouts.locations[method].offset)
     only_right = (readouts is None) if only_right is None else only_right
     paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at)
     plan = _plan(paired, traces, donors, where, edits, seed)

@@ -45,7 +45,7 @@ def read_values(
         UsageError: The two sets share a structure, or there is no thought at the offset.
     """
     from interp.activations import record
-    from interp.decoders.evaluation.read_outs import make_decoder
+    from interp.decoders.registry import make_decoder
 
     shared = {t.problem.structure for t in learn} & {t.problem.structure for t in read}
     if shared:

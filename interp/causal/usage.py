@@ -160,7 +160,7 @@ def readable_map(reasoner: Reasoner, problems: Sequence[Problem], *, seed: int =
     """
     from interp.activations import record
     from interp.activations.targets import labels, structures
-    from interp.decoders.evaluation.read_outs import make_decoder
+    from interp.decoders.registry import make_decoder
 
     traces = reasoner.think(list(problems), batch_size=256)
     cells = []

@@ -3,54 +3,67 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from interp.commands.models import AS_USUAL, Loading
-from interp.commands.options import with_options
+from interp.commands.options import OldName, with_options
 from interp.errors import QualityError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.activations import Store
+    from interp.causal.evaluation import Evaluation
+    from interp.reasoners import Reasoner
+
 app = new_app("Read the thoughts of a store, and score every decoder beside its controls.")
-StorePath = Annotated[Path, typer.Argument(help="folder of an activation store")]
+StorePath = Annotated[Path, typer.Argument(help="Folder of an activation store.")]
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", "-m", help="a decoder, as tuned_lens; repeatable, the quick ones by default"),
+    typer.Option("--method", "-m", help="A decoder, such as tuned_lens. Repeatable; the quick ones by default."),
 ]
-Model = Annotated[str | None, typer.Option(help="the reasoner, if it is not where the store says that it was")]
+Model = Annotated[str | None, typer.Option(help="The reasoner, if it is not where the store says.")]
 
 
 @app.command("run")
 @with_options
 def run(
     store: StorePath,
-    out: Annotated[Path, typer.Option(help="Parquet file of the read-outs")],
+    out: Annotated[Path, typer.Option(help="Parquet file of the read-outs.")],
     method: Methods = None,
     model: Model = None,
     loading: Loading = AS_USUAL,
-    seed: Annotated[int, typer.Option(help="which problems are fitted on, selected on and held out")] = 0,
-    top_k: Annotated[int, typer.Option(help="how many readings are kept for each step")] = 3,
+    split_seed: Annotated[
+        int,
+        typer.Option(help="Which problems are fitted on, selected on and held out."),
+        OldName("--seed"),
+    ] = 0,
+    top_k: Annotated[int, typer.Option(help="Number of ranked texts for each step.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Read the value of every step of every trace, and write what was read."""
+    """Read the value of every step of every trace, and write the read-outs."""
     from interp.activations import Store
     from interp.activations.store import parquet_bytes
     from interp.causal.evaluation import QUICK
-    from interp.decoders.evaluation.read_outs import decode
+    from interp.decoders.evaluation.decoding import decode
     from interp.runtime.files import commit
 
     checked_count("top_k", top_k)
-    checked_count("seed", seed, at_least=0)
+    checked_count("split_seed", split_seed, at_least=0)
     if out.exists():
-        raise UsageError(f"{out} exists already; choose another --out, or remove it.")
-    opened = Store(store)
+        raise UsageError(
+            f"expected a new file for the read-outs, but {out} exists; choose another --out, or remove it."
+        )
+    activations = Store(store)
     with Bars() as bars, bars.stage(f"decoding {store}") as report:
         read = decode(
-            opened,
+            activations,
             method or QUICK,
-            reasoner=_reasoner(opened, model, loading),
-            seed=seed,
+            reasoner=_reasoner(activations, model, loading),
+            seed=split_seed,
             top_k=top_k,
             progress=lambda name, done, total: report(done, total),
         )
@@ -70,73 +83,84 @@ def evaluate_command(
     method: Methods = None,
     model: Model = None,
     loading: Loading = AS_USUAL,
-    seeds: Annotated[int, typer.Option(help="number of problem splits")] = 1,
+    splits: Annotated[int, typer.Option(help="Number of problem splits."), OldName("--seeds")] = 1,
     other: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=STORE: a store that the decoders are taken to, as seed1=runs/s1; repeatable"),
+        typer.Option(help="NAME=STORE: a store that the decoders read too, such as seed1=runs/s1. Repeatable."),
     ] = None,
     causal: Annotated[
-        bool, typer.Option("--causal/--no-causal", help="edit what was read, and see whether the answer follows")
+        bool,
+        typer.Option("--causal/--no-causal", help="Edit what was read, and see whether the answer follows."),
     ] = True,
-    out: Annotated[Path | None, typer.Option(help="folder for the tables and read-outs")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables and read-outs.")] = None,
     fail_under: Annotated[
-        float | None, typer.Option(help="exit with 4 if the best decoder's worst step is below")
+        float | None, typer.Option(help="Exit with 4 if the best decoder's worst step is below this exact match.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One table of all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
+    """Score all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
     from interp.activations import Store
     from interp.causal.evaluation import QUICK, evaluate
 
-    checked_count("seeds", seeds)
-    others = {name: Store(path) for name, path in map(_named, other or [])}
-    opened = Store(store)
+    checked_count("splits", splits)
+    others = {name: Store(path) for name, path in map(_name_and_path, other or [])}
+    activations = Store(store)
     with Bars() as bars, bars.stage(f"evaluating decoders on {store}") as report:
-        found = evaluate(
-            opened,
+        evaluation = evaluate(
+            activations,
             method or QUICK,
-            reasoner=_reasoner(opened, model, loading),
-            seeds=range(seeds),
+            reasoner=_reasoner(activations, model, loading),
+            seeds=range(splits),
             causal=causal,
             others=others,
             progress=report,
         )
     if out is not None:
-        found.save(out)
-    summary = found.summary()
-    tables = {"scores": found.table(), "causal": found.causal, "search": found.searched, "transfer": found.transferred}
-    said: dict[str, Any] = {name: frame.to_dict("records") for name, frame in tables.items()}
+        evaluation.save(out)
+    summary = evaluation.summary()
     emit(
-        {"summary": summary.to_dict("records"), **said, "notes": found.notes},
+        {"summary": summary.to_dict("records"), **evaluation.records()},
         as_json,
-        lambda: _print(found, summary),
+        lambda: _print(evaluation, summary),
     )
-    if fail_under is not None and summary["top1"].max() < fail_under:
-        raise QualityError(f"the best decoder's worst step is read in {summary['top1'].max():.3f}, below {fail_under}.")
+    best = summary["top1"].max()
+    if fail_under is not None and best < fail_under:
+        raise QualityError(
+            f"expected an exact match of at least {fail_under} at the best decoder's worst step, got {best:.3f}."
+        )
 
 
-def _print(found: Any, summary: Any) -> None:
-    steps = found.table()
+def _print(evaluation: Evaluation, summary: pd.DataFrame) -> None:
+    steps = evaluation.table()
     print_table(steps[["method", "step", "site", "top1", "ci_low", "ci_high", "chance", "topk", "any_position", "n"]])
     print("\nby method, at its worst step; text scores and calibration over all steps")
-    shown = ["method", "top1", "minus_question_only", "minus_other_problem", "minus_before_thinking", "bleu", "rouge_l"]
-    more = ["ece", "confabulation", "follow_rate", "fit_seconds", "bytes"]
-    print_table(summary[[*shown, *(name for name in more if name in summary)]])
-    for title, frame in (("search under the task's verifier", found.searched), ("taken elsewhere", found.transferred)):
+    columns = [
+        "method",
+        "top1",
+        "minus_question_only",
+        "minus_other_problem",
+        "minus_before_thinking",
+        "bleu",
+        "rouge_l",
+    ]
+    columns += ["ece", "confabulation", "follow_rate", "fit_seconds", "bytes"]
+    print_table(summary[[name for name in columns if name in summary]])
+    tables = {"search under the task's verifier": evaluation.searched, "on other stores": evaluation.transferred}
+    for title, frame in tables.items():
         if len(frame):
             print(f"\n{title}")
             print_table(frame)
-    for note in found.notes:
+    for note in evaluation.notes:
         print(f"note: {note}")
 
 
-def _named(spec: str) -> tuple[str, Path]:
-    name, equals, path = spec.partition("=")
+def _name_and_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
     if not (name and equals and path):
-        raise UsageError(f"another store is named as NAME=STORE, but {spec!r} came.")
+        raise UsageError(f"expected NAME=STORE, got {text!r}; write for example --other seed1=runs/s1.")
     return name, Path(path)
 
 
-def _reasoner(store: Any, model: str | None, loading: Loading) -> Any:
-    """None leaves it to the decoders, most of which need no model."""
+def _reasoner(store: Store, model: str | None, loading: Loading) -> Reasoner | None:
+    """The reasoner, or None where `decode` may load the store's own if a decoder needs it."""
     return None if model is None and loading == AS_USUAL else loading.load_for(store, model)

@@ -1,15 +1,16 @@
-"""An activation oracle: a small language model that answers questions about a latent, without seeing the problem.
+"""Activation oracle: a small language model that answers questions about a latent, without seeing the problem.
 
 As in activation oracles (Karvonen et al., arXiv 2512.15674) and LatentQA (Pan et al., arXiv 2412.08686), one model is
-trained on many kinds of questions about activations, and the activation is injected at the length of the model's own
-embeddings, so that only its direction counts. The answers come from the problems, never from a decoder. What a problem's
-question alone gives away the oracle cannot know, because it does not see it.
+trained on several questions about activations. The activation is injected at the length of the model's own embeddings, so
+only its direction counts. The answers come from the problems, never from a decoder. The oracle does not see a problem's
+question, so it cannot answer from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor
 
 from interp.activations import ActivationSource
-from interp.decoders.base import Readings
+from interp.decoders.base import DecoderTraits, RankedTexts
 from interp.decoders.low_rank import RANK, AdaptedWriter
-from interp.decoders.writer import Vocabulary, Writer, taught_writer
+from interp.decoders.writer import Vocabulary, Writer, WriterOptions, ranked_candidates
+from interp.decoders.writer_training import fit_writer
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
 from interp.runtime.progress import Progress
@@ -41,12 +43,12 @@ def _parity(trace: Trace, step: int) -> str | None:
 
 
 def _rule(trace: Trace, step: int) -> str | None:
-    """The operation that comes after `step`, where the task's problems name theirs in order."""
-    rules = trace.problem.meta.get("operations", ())
-    return str(rules[step]) if step < len(rules) else None
+    """The operation after `step`, where the task's problems list theirs in order."""
+    operations = trace.problem.meta.get("operations", ())
+    return str(operations[step]) if step < len(operations) else None
 
 
-# name -> what is asked of a latent that belongs to a step, and the answer to it
+# Name to the question about the latent of a step, and the function that answers it.
 QUESTIONS: dict[str, tuple[str, Callable[[Trace, int], str | None]]] = {
     "value": ("what is the value ?", _value),
     "previous": ("what was the value one step before ?", lambda trace, step: _value(trace, step - 1)),
@@ -55,15 +57,37 @@ QUESTIONS: dict[str, tuple[str, Callable[[Trace, int], str | None]]] = {
 }
 
 
-class Oracle:
-    """Answers the questions of `QUESTIONS` about a latent; behind the `Decoder` protocol it is asked for the value.
+class OracleOptions(WriterOptions, total=False):
+    """Options of `Oracle`."""
 
-    Norm-matched: every latent is scaled to the length of a standard embedding before it is injected. With a `reasoner`
-    the oracle is that model itself, frozen, with low-rank adapters (`interp.decoders.low_rank`).
+    questions: Sequence[str]
+    seed: int
+    progress: Progress | None
+    rank: int
+
+
+class Oracle:
+    """Answers the questions of `QUESTIONS` about a latent. As a decoder it answers the question for the value.
+
+    Every latent is scaled to the length of a standard embedding before it is injected.
+
+    Args:
+        questions: Names of the questions to learn.
+        d_model: Width of the writer.
+        n_layers: Layers of the writer.
+        n_heads: Attention heads of the writer.
+        updates: Number of updates.
+        batch_size: Rows of an update.
+        learning_rate: Largest learning rate.
+        seed: Seed of the initial weights and of the batches.
+        progress: Called with (updates made, updates).
+        reasoner: With it the oracle is that model itself, frozen, with low-rank adapters
+            (`interp.decoders.low_rank`), and the three sizes are not used.
+        rank: Rank of the adapters.
     """
 
     name = "oracle"
-    follows_probe = True
+    traits: ClassVar[DecoderTraits] = DecoderTraits(follows_probe=True)
 
     def __init__(
         self,
@@ -84,7 +108,9 @@ class Oracle:
             if question not in QUESTIONS:
                 raise unknown("question for the oracle", question, QUESTIONS)
         if not questions:
-            raise UsageError(f"an oracle needs questions to learn. Known: {', '.join(QUESTIONS)}.")
+            raise UsageError(
+                f"expected questions for the oracle to learn, got none; choose from {', '.join(QUESTIONS)}."
+            )
         self.questions = tuple(questions)
         self.d_model, self.n_layers, self.n_heads = d_model, n_layers, n_heads
         self.updates = checked_count("updates", updates)
@@ -96,27 +122,33 @@ class Oracle:
     def fit(
         self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None
     ) -> Oracle:
-        """Learn all questions about `rows`; their answers are those of the problems, and `targets` those of `value`."""
+        """Learn all questions about `rows`.
+
+        Answers come from the problems, those to the question `value` from `targets` where these are given.
+
+        Raises:
+            UsageError: No question has an answer on these rows.
+        """
         self.address_, self.weights_ = address, store.meta["reasoner"]["weights"]
         latents = self._latents(store, rows)
-        prompts, answers, at = [], [], []
+        prompts, answers, numbers = [], [], []
         for question in self.questions:
-            said = QUESTIONS[question][0]
-            found = targets if question == "value" and targets is not None else answers_to(store, rows, question)
-            for k, each in enumerate(found):
-                if each is not None:
-                    prompts.append(said.split())
-                    answers.append(str(each))
-                    at.append(k)
+            words = QUESTIONS[question][0].split()
+            of_rows = targets if question == "value" and targets is not None else answers_to(store, rows, question)
+            for number, answer in enumerate(of_rows):
+                if answer is not None:
+                    prompts.append(words)
+                    answers.append(str(answer))
+                    numbers.append(number)
         if not answers:
             raise UsageError(
                 "none of the oracle's questions has an answer on these rows. Choose other questions or rows."
             )
-        self.longest_ = max(len(each.split()) for each in answers)
-        self.writer_ = taught_writer(
+        self.longest_ = max(len(answer.split()) for answer in answers)
+        self.writer_ = fit_writer(
             self._make,
             prompts,
-            latents[at],
+            latents[numbers],
             answers,
             standardise=False,  # lengths are matched instead
             updates=self.updates,
@@ -127,15 +159,29 @@ class Oracle:
         )
         return self
 
-    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
-        if address != getattr(self, "address_", address):
-            raise UsageError(f"this oracle was fitted at {self.address_}, but {address} came. Fit one there.")
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
+        """Return the likeliest values of each row, with their probabilities.
+
+        Raises:
+            StoreError: The store is of another model.
+            UsageError: The oracle is not fitted, or was fitted at another address.
+        """
+        if self.writer_ is not None and address != self.address_:
+            raise UsageError(f"expected {self.address_}, where this oracle was fitted, got {address}; fit one there.")
         return self.ask(store, rows, "value", top_k=top_k)
 
-    def ask(self, store: ActivationSource, rows: pd.DataFrame, question: str, *, top_k: int = 1) -> Readings:
-        """The likeliest answers to one question about each row, with their probabilities.
+    def ask(self, store: ActivationSource, rows: pd.DataFrame, question: str, *, top_k: int = 1) -> RankedTexts:
+        """Return the likeliest answers to one question about each row, with their probabilities.
 
-        Raises `UsageError` on a question that it did not learn, `StoreError` on another model's latents.
+        Args:
+            store: The activations.
+            rows: Rows to ask about.
+            question: One of the questions that the oracle learned.
+            top_k: Number of answers.
+
+        Raises:
+            StoreError: The store is of another model.
+            UsageError: The oracle is not fitted, or did not learn the question.
         """
         if self.writer_ is None:
             raise UsageError("this oracle is not fitted; call fit first.")
@@ -143,29 +189,25 @@ class Oracle:
             raise unknown("question that this oracle learned", question, self.questions)
         if store.meta["reasoner"]["weights"] != self.weights_:
             raise StoreError(
-                "this oracle was fitted to another model's latents than "
-                f"{store.meta['reasoner']['name']}'s, which this store holds. Fit one to this store."
+                "expected a store of the model that this oracle was fitted to, got one of "
+                f"{store.meta['reasoner']['name']}; fit one to this store."
             )
         prompt = QUESTIONS[question][0].split()
         latents = self._latents(store, rows)
-        texts = np.empty((len(rows), top_k), dtype=object)
-        texts[:] = ""
-        scores = np.zeros((len(rows), top_k))
+        candidates: list[tuple[list[str], np.ndarray]] = []
         for start in range(0, len(rows), _BATCH):
-            part = latents[start : start + _BATCH]
-            ids = self.writer_.prompt_ids([prompt] * len(part))
-            found, chances = self.writer_.candidates(ids, part, beams=top_k, longest=self.longest_)
-            for k, (said, p) in enumerate(zip(found, chances.numpy(), strict=True)):
-                possible = p > 0
-                texts[start + k, : len(said)][possible] = np.array(said, dtype=object)[possible]
-                scores[start + k, : len(said)] = p
-        return Readings(texts, scores)
+            batch = latents[start : start + _BATCH]
+            ids = self.writer_.prompt_ids([prompt] * len(batch))
+            texts, scores = self.writer_.candidates(ids, batch, beams=top_k, longest=self.longest_)
+            candidates += zip(texts, scores.numpy(), strict=True)
+        return ranked_candidates(candidates, top_k)
 
     def _make(self, words: Vocabulary, d_latent: int | None, positions: int) -> Writer:
         if self.reasoner is not None:
             return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
-        sizes = {"d_model": self.d_model, "n_layers": self.n_layers, "n_heads": self.n_heads}
-        return Writer(words, d_latent, positions=positions, **sizes)
+        return Writer(
+            words, d_latent, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads, positions=positions
+        )
 
     def _latents(self, store: ActivationSource, rows: pd.DataFrame) -> Tensor:
         acts = torch.from_numpy(store.acts(self.address_, rows))
@@ -173,17 +215,28 @@ class Oracle:
 
 
 class AdaptedOracle(Oracle):
-    """The oracle as low-rank adapters on the reasoner's own model, not a model of its own."""
+    """The oracle as low-rank adapters on the reasoner's own model, not as a model of its own.
+
+    Args:
+        reasoner: The model to adapt.
+        **options: Options of `Oracle`.
+    """
 
     name = "adapted_oracle"
-    needs_model = True
+    traits: ClassVar[DecoderTraits] = replace(Oracle.traits, needs_model=True)
 
-    def __init__(self, reasoner: Reasoner, **options: Any) -> None:
+    def __init__(self, reasoner: Reasoner, **options: Unpack[OracleOptions]) -> None:
         super().__init__(reasoner=reasoner, **options)
 
 
 def answers_to(store: ActivationSource, rows: pd.DataFrame, question: str) -> np.ndarray:
-    """The right answer to a question about each row, None where it has none. `rows` has column read_step or step."""
+    """Return the gold answer to a question about each row, None where it has none.
+
+    Args:
+        store: The activations.
+        rows: Rows with the step in column `read_step` or `step`.
+        question: A name from `QUESTIONS`.
+    """
     if question not in QUESTIONS:
         raise unknown("question for the oracle", question, QUESTIONS)
     steps = rows["read_step"] if "read_step" in rows else rows["step"]

@@ -1,21 +1,19 @@
-"""Patchscopes (Ghandeharioun et al., arXiv 2401.06102): the model itself says what a latent means to it.
+"""Patchscopes (Ghandeharioun et al., arXiv 2401.06102): the model itself reads a latent.
 
-`Patchscope` puts the latent in the place of the last thought of another problem, and the model's answer there is the
-reading. `Continuation` breaks silent thinking off before a step and lets the model write that step out, as its
-curriculum taught it: the model's own text mode. Neither is trained.
+`Patchscope` puts the latent in the place of another problem's last thought and reads the model's answer. `Continuation`
+stops silent thinking before a step and lets the model write that step. Neither is trained.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
-from interp.decoders.base import Readings
-from interp.decoders.logit_lens import refuse_other_model
-from interp.decoders.sites import STEP_TEXT
+from interp.decoders.base import STEP_TEXT, DecoderTraits, RankedTexts, pad_ranking
+from interp.decoders.logit_lens import require_same_model
 from interp.errors import UsageError, checked_count
 from interp.models.address import Address
 from interp.reasoners.breaking_off import break_off
@@ -27,80 +25,87 @@ if TYPE_CHECKING:
 
 
 class Patchscope:
-    """Reads a latent by what the model answers when it stands in the place of another problem's last thought.
+    """A latent read as the model's answer when it replaces another problem's last thought.
 
-    The place is that of the row relative to its step: a row one position before its step's last thought is put one
-    position before the target's. `targets` problems of the training part are asked, those with the fewest steps: with
-    more of them the model goes by what it has found itself (measured on chains and graphs: problems whose last thought
-    stands where the latent comes from are read worse). A reading's score is the mean probability that the model gave it.
+    The position is relative to the step: a row one position before its step's last thought replaces the one before the
+    target's last thought. Targets are the training problems with the fewest steps. With longer ones the model relies on
+    what it has computed itself: on chains and graphs, problems whose last thought is at the latent's own position are read
+    worse. A score is the mean probability that the model gave the answer.
+
+    Args:
+        reasoner: The model that the store was captured from.
+        targets: Number of problems that latents are put into.
     """
 
     name = "patchscope"
-    needs_model = True
-    follows_probe = True
-    asks_for_step = True
+    traits: ClassVar[DecoderTraits] = DecoderTraits(needs_model=True, follows_probe=True, needs_step=True)
 
     def __init__(self, reasoner: Reasoner, *, targets: int = 2) -> None:
         self.reasoner = reasoner
         self.targets = checked_count("targets", targets)
 
     def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Patchscope:
-        """Choose the target problems among those of `rows`; nothing is learned."""
-        refuse_other_model(store, self.reasoner, "this patchscope")
-        traces = [store.traces[t] for t in rows["trace"].unique()]
+        """Choose the target problems among those of `rows`; nothing is trained."""
+        require_same_model(store, self.reasoner, "this patchscope")
+        traces = [store.traces[trace] for trace in rows["trace"].unique()]
         if not traces:
-            raise UsageError("a patchscope needs problems to put latents into, but no rows came.")
+            raise UsageError("expected problems for a patchscope to put latents into, got no rows; choose other rows.")
         fewest = min(trace.problem.n_steps for trace in traces)
-        self.into_ = [trace for trace in traces if trace.problem.n_steps == fewest][: self.targets]
+        self.targets_ = [trace for trace in traces if trace.problem.n_steps == fewest][: self.targets]
         return self
 
-    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
-        refuse_other_model(store, self.reasoner, "this patchscope")
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
+        """Return the model's answers over all targets, with their mean probabilities."""
+        require_same_model(store, self.reasoner, "this patchscope")
         offsets = rows["position"].to_numpy() - _last_thoughts(store, rows)
         acts = store.acts(address, rows)
-        found: list[dict[str, float]] = [{} for _ in range(len(rows))]
-        for target in self.into_:
+        probabilities: list[dict[str, float]] = [{} for _ in range(len(rows))]
+        for target in self.targets_:
             places = np.stack([np.arange(len(rows)), _last_thought(target) + offsets], axis=1)
-            asked = self.reasoner.think(
+            answered = self.reasoner.think(
                 [target.problem] * len(rows),
                 batch_size=256,
                 interventions=[Intervention(address, places, replace_with(acts))],
             )
-            for said, trace in zip(found, asked, strict=True):
-                said[trace.answer] = said.get(trace.answer, 0.0) + _probability(trace, Channel.ANSWER) / len(self.into_)
-        return _readings(found, top_k)
+            for of_row, trace in zip(probabilities, answered, strict=True):
+                share = _probability(trace, Channel.ANSWER) / len(self.targets_)
+                of_row[trace.answer] = of_row.get(trace.answer, 0.0) + share
+        return _rank(probabilities, top_k)
 
 
 class Continuation:
-    """Reads step k as what the model writes when its silent thinking is broken off before that step.
+    """Step k read as what the model writes when its silent thinking stops before that step.
 
-    It is given all earlier thoughts and the question, so the site only says which steps are asked for. As many words are
-    read as the steps of training have.
+    It sees the question and all earlier thoughts, so the location only says which steps are read. It reads as many words
+    as the longest step of training has.
+
+    Args:
+        reasoner: The model that the store was captured from.
     """
 
     name = "continuation"
-    needs_model = True
-    follows_probe = True
-    asks_for_step = True
-    own_sites = False
-    says = STEP_TEXT
+    traits: ClassVar[DecoderTraits] = DecoderTraits(
+        output=STEP_TEXT, needs_model=True, follows_probe=True, per_step=False, needs_step=True
+    )
 
     def __init__(self, reasoner: Reasoner) -> None:
         self.reasoner = reasoner
 
     def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Continuation:
-        refuse_other_model(store, self.reasoner, "this decoder")
+        """Note the length of the longest step; nothing is trained."""
+        require_same_model(store, self.reasoner, "this decoder")
         if not len(targets):
-            raise UsageError("a continuation is read in steps as long as those of training, but no rows came.")
+            raise UsageError("expected training steps, which say how many words to read, got none; choose other rows.")
         self.longest_ = max(len(str(text).split()) for text in targets)
         return self
 
-    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
-        refuse_other_model(store, self.reasoner, "this decoder")
-        problems = [store.traces[t].problem for t in rows["trace"]]
-        before = [self.reasoner.config.n_thoughts(k - 1) if k > 1 else 0 for k in rows["read_step"]]
-        written = break_off(self.reasoner, problems, before, words=self.longest_)
-        return _readings([{trace.text: _probability(trace, Channel.THOUGHT)} for trace in written], top_k)
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
+        """Return the one text that the model writes for each row, with its probability."""
+        require_same_model(store, self.reasoner, "this decoder")
+        problems = [store.traces[trace].problem for trace in rows["trace"]]
+        thoughts_before = [self.reasoner.config.n_thoughts(k - 1) if k > 1 else 0 for k in rows["read_step"]]
+        written = break_off(self.reasoner, problems, thoughts_before, words=self.longest_)
+        return _rank([{trace.text: _probability(trace, Channel.THOUGHT)} for trace in written], top_k)
 
 
 def _last_thought(trace: Trace) -> int:
@@ -116,16 +121,11 @@ def _last_thoughts(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
 
 
 def _probability(trace: Trace, channel: Channel) -> float:
-    """The probability that the model gave all that it wrote in a channel."""
+    """The probability that the model gave all that it wrote in a channel; 0 where it wrote nothing."""
     logs = [p for p, c in zip(trace.logprob, trace.channel, strict=True) if c == channel]
     return float(np.exp(np.sum(logs))) if logs else 0.0
 
 
-def _readings(found: list[dict[str, float]], top_k: int) -> Readings:
-    texts = np.empty((len(found), top_k), dtype=object)
-    texts[:] = ""
-    scores = np.zeros((len(found), top_k))
-    for k, said in enumerate(found):
-        for place, (text, score) in enumerate(sorted(said.items(), key=lambda each: -each[1])[:top_k]):
-            texts[k, place], scores[k, place] = text, score
-    return Readings(texts, scores)
+def _rank(probabilities: list[dict[str, float]], top_k: int) -> RankedTexts:
+    ranked = [sorted(of_row.items(), key=lambda item: -item[1])[:top_k] for of_row in probabilities]
+    return pad_ranking([[text for text, _ in row] for row in ranked], [[p for _, p in row] for row in ranked], top_k)

@@ -1,18 +1,21 @@
-"""The table of decoders: a name for each, and how one is made."""
+"""Decoders by name: the built-in ones, and those that installed packages add by entry points."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from interp.decoders.base import Decoder
+from interp.decoders.base import Decoder, DecoderTraits
 from interp.errors import UsageError, unknown
+from interp.runtime.plugins import load_plugin, plugins
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
-# Where each decoder lives; imported when it is used, so that decoders of later packages draw no arrow from here.
-DECODERS: dict[str, str] = {
+# Module and class of each built-in decoder, imported on first use.
+BUILT_IN: dict[str, str] = {
     "logit_lens": "interp.decoders.logit_lens:LogitLens",
     "tuned_lens": "interp.decoders.tuned_lens:TunedLens",
     "nearest_token": "interp.decoders.neighbours:NearestToken",
@@ -20,8 +23,6 @@ DECODERS: dict[str, str] = {
     "neighbours": "interp.decoders.neighbours:Neighbours",
     "patchscope": "interp.decoders.patchscope:Patchscope",
     "continuation": "interp.decoders.patchscope:Continuation",
-    "probe": "probes.decoder:ProbeDecoder",
-    "step_embedding": "probes.decoder:StepEmbeddingDecoder",
     "sae": "interp.decoders.features:FeatureReadout",
     "random_dictionary": "interp.decoders.features:FeatureReadout",
     "pca": "interp.decoders.features:FeatureReadout",
@@ -33,30 +34,70 @@ DECODERS: dict[str, str] = {
 }
 
 
-def make_decoder(method: str, reasoner: Reasoner | None, **options: Any) -> Decoder:
-    """The decoder of that name. Raises `UsageError` on an unknown one, or one that runs the model without its reasoner."""
-    kind = decoder_class(method)
-    if needs_model(method):
-        if reasoner is None:
-            raise UsageError(f"the {method.replace('_', ' ')} needs the model itself; pass reasoner=.")
-        return kind(reasoner, **options)
-    if is_dictionary(method):
-        return kind(method, **options)
-    return kind(**options)
+def decoder_names() -> list[str]:
+    """Return the names of all decoders: built-in ones first, then those of entry points `cotlens.decoders`.
+
+    Raises:
+        UsageError: An installed package uses the name of a built-in decoder.
+    """
+    added = plugins("decoders")
+    for name in added:
+        if name in BUILT_IN:
+            raise UsageError(
+                f"expected a new name for a decoder plugin, got {name!r} ({added[name].value}), which is built in. "
+                "Rename the entry point, or uninstall its package."
+            )
+    return [*BUILT_IN, *added]
 
 
 def decoder_class(method: str) -> Any:
-    if method not in DECODERS:
-        raise unknown("decoding method", method, DECODERS)
-    module, _, attribute = DECODERS[method].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    """Return the decoder class of that name.
+
+    Args:
+        method: A name from `decoder_names()`.
+
+    Raises:
+        UsageError: The name is unknown, the class cannot be imported, or it declares no traits.
+    """
+    names = decoder_names()
+    if method in BUILT_IN:
+        module, _, attribute = BUILT_IN[method].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    if method not in names:
+        raise unknown("decoding method", method, names)
+    loaded = load_plugin("decoders", method)
+    if not isinstance(getattr(loaded, "traits", None), DecoderTraits):
+        raise UsageError(
+            f"expected the decoder plugin {method!r} to have a class attribute `traits` of type DecoderTraits, got "
+            f"{loaded!r} without one. Declare it (interp.decoders.base)."
+        )
+    return loaded
 
 
-def needs_model(method: str) -> bool:
-    """Whether a decoder runs the reasoner's own model."""
-    return bool(getattr(decoder_class(method), "needs_model", False))
+def decoder_traits(method: str) -> DecoderTraits:
+    """Return the traits of the decoder of that name."""
+    return decoder_class(method).traits
 
 
-def is_dictionary(method: str) -> bool:
-    """Whether a decoder is one of the dictionaries that share their options and their site."""
-    return DECODERS.get(method, "").endswith("FeatureReadout")
+def make_decoder(method: str, reasoner: Reasoner | None = None, options: Mapping[str, Any] | None = None) -> Decoder:
+    """Return a new decoder, not yet fitted.
+
+    Args:
+        method: A name from `decoder_names()`.
+        reasoner: The model, for decoders that run it.
+        options: Keyword arguments of the decoder's constructor.
+
+    Raises:
+        UsageError: The name or an option is unknown, or the decoder runs the model and `reasoner` is None.
+    """
+    cls, options = decoder_class(method), dict(options or {})
+    first: list[Any] = [method] if cls.traits.dictionary else []
+    if cls.traits.needs_model:
+        if reasoner is None:
+            raise UsageError(f"expected a reasoner for the {method.replace('_', ' ')}, got None; pass reasoner=.")
+        first = [reasoner]
+    try:
+        inspect.signature(cls).bind(*first, **options)
+    except TypeError as error:
+        raise UsageError(f"the options of {method} do not fit: {error}. See {cls.__module__}.{cls.__name__}.") from None
+    return cls(*first, **options)

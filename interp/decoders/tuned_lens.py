@@ -1,18 +1,17 @@
 """Tuned lens (Belrose et al., arXiv 2303.08112): a learned affine translator before the logit lens.
 
-Each address gets its own translator, h + Ah + b, fitted so that the lens's distribution comes close to the model's final
-one at the same position (their section 3: KL divergence, started at the identity). It is fitted on every captured
-position of the training problems, latents included, and no label is seen. At the last block's output and after the final
-norm there is nothing to translate, and it is the model.
+Each address gets its own translator, h + Ah + b. It is fitted to bring the lens's distribution close to the model's final
+one at the same position (their section 3: KL divergence, started at the identity), on every captured position of the
+training problems, latents included. No label is seen. At the last block's output and after the final norm there is nothing
+to translate, and the lens is the model.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -24,8 +23,8 @@ from torch import Tensor
 
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
-from interp.decoders.base import Readings
-from interp.decoders.logit_lens import ranked_tokens, refuse_other_model, unembedded, unembedding_hash
+from interp.decoders.base import DecoderTraits, RankedTexts
+from interp.decoders.logit_lens import rank_tokens, require_same_model, unembed_states, unembedding_hash
 from interp.errors import StoreError, UsageError, checked_count
 from interp.models.address import Address
 from interp.runtime.files import commit
@@ -36,31 +35,56 @@ if TYPE_CHECKING:
 FINAL = Address("ln_final.hook_out")
 DESCRIPTION, WEIGHTS = "tuned_lens.json", "translators.safetensors"
 SCHEMA_VERSION = 1
+# Early stopping: checks without improvement, and updates between checks.
 _PATIENCE, _EVERY = 5, 20
+
+
+class LensOptions(TypedDict, total=False):
+    """Options of `TunedLens`."""
+
+    updates: int
+    batch_size: int
+    learning_rate: float
+    seed: int
 
 
 @dataclass(frozen=True)
 class Translator:
-    """An affine map of the residual stream, added to what comes in."""
+    """An affine map of the residual stream, added to its input.
+
+    Attributes:
+        matrix: A, shape (d_model, d_model).
+        bias: b, shape (d_model,).
+    """
 
     matrix: Float[Tensor, "d_model d_model"]
     bias: Float[Tensor, " d_model"]
 
     def __call__(self, states: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_model"]:
+        """Return h + Ah + b for each row h."""
         return states + states @ self.matrix + self.bias
 
 
 class TunedLens:
     """Translators for one or more addresses of one model, behind the `Decoder` protocol.
 
-    `updates` is the most; fitting stops when the KL on a tenth of the training problems has not fallen for a while, and
-    the best translator is kept. `losses_` maps each address to (updates made, KL of the logit lens, KL reached), both on
-    that tenth, in nats.
+    Fitting stops when the KL on a tenth of the training problems has not fallen for five checks. The best translator is
+    kept.
+
+    Args:
+        reasoner: The model that the store was captured from.
+        updates: Largest number of updates.
+        batch_size: Rows of an update.
+        learning_rate: Learning rate of Adam, falling linearly to 0.
+        seed: Seed of the held-out tenth and of the batches.
+
+    Attributes:
+        translators_: Address name to translator.
+        losses_: Address name to (updates made, KL of the logit lens, KL reached), both on the held-out tenth, in nats.
     """
 
     name = "tuned_lens"
-    needs_model = True
-    label_free = True
+    traits: ClassVar[DecoderTraits] = DecoderTraits(needs_model=True, uses_labels=False)
 
     def __init__(
         self,
@@ -83,29 +107,30 @@ class TunedLens:
     ) -> TunedLens:
         """Fit the translator of `address` to all captured positions of the traces of `rows`; labels are not used.
 
-        Raises `StoreError` where the store was made by another model or lacks the final states, `UsageError` on no rows.
+        Raises:
+            StoreError: The store was made by another model, or lacks the final states.
+            UsageError: There are no rows.
         """
-        taken = store.index[store.index["trace"].isin(rows["trace"].unique())]
-        return self.fit_rows(store, address, taken)
+        positions = store.index[store.index["trace"].isin(rows["trace"].unique())]
+        return self.fit_rows(store, address, positions)
 
     def fit_rows(self, store: ActivationSource, address: Address, rows: pd.DataFrame) -> TunedLens:
         """Fit the translator of `address` to these rows of the store, and no others."""
-        refuse_other_model(store, self.reasoner, "this lens")
+        require_same_model(store, self.reasoner, "this lens")
         if not len(rows):
-            raise UsageError(
-                "a tuned lens is fitted to rows of a store, but none came. Choose other channels or problems."
-            )
+            raise UsageError("expected rows to fit a tuned lens to, got none; choose other channels or problems.")
         if self._is_last(address):
             return self
         device = self.reasoner.device
         states = torch.from_numpy(store.acts(address, rows)).to(device)
-        wanted = model_log_probabilities(store, self.reasoner, rows)
-        held = _held_out(structures(store, rows), self.seed).to(device)
-        self.translators_[address.name], self.losses_[address.name] = self._fitted(address, states, wanted, held)
+        targets = model_log_probabilities(store, self.reasoner, rows)
+        held_out = _held_out(structures(store, rows), self.seed).to(device)
+        translator, losses = self._fit_translator(address, states, targets, held_out)
+        self.translators_[address.name], self.losses_[address.name] = translator, losses
         return self
 
-    def _fitted(
-        self, address: Address, states: Tensor, wanted: Tensor, held: Tensor
+    def _fit_translator(
+        self, address: Address, states: Tensor, targets: Tensor, held_out: Tensor
     ) -> tuple[Translator, tuple[int, float, float]]:
         width = states.shape[1]
         # Steps are taken in units of the stream's own spread, so that one learning rate suits all layers and models.
@@ -114,18 +139,18 @@ class TunedLens:
         bias = torch.zeros(width, device=states.device, requires_grad=True)
         optimizer = torch.optim.Adam([matrix, bias], lr=self.learning_rate)
         draw = torch.Generator().manual_seed(self.seed)
-        train = torch.nonzero(~held)[:, 0]
+        train = torch.nonzero(~held_out)[:, 0]
 
         def loss(rows: Tensor) -> Tensor:
-            made = Translator(matrix, bias * spread)(states[rows])
-            return kl_divergence(wanted[rows], self._log_p(made, address)).mean()
+            translated = Translator(matrix, bias * spread)(states[rows])
+            return kl_divergence(targets[rows], self._log_p(translated, address)).mean()
 
-        def kept() -> Translator:
+        def snapshot() -> Translator:
             return Translator(matrix.detach().clone(), (bias * spread).detach().clone())
 
         with torch.no_grad():
-            start = best = float(loss(held.nonzero()[:, 0]))
-        best_translator, waited, update = kept(), 0, 0
+            start = best = float(loss(held_out.nonzero()[:, 0]))
+        best_translator, checks_without_gain, update = snapshot(), 0, 0
         for update in range(1, self.updates + 1):
             rows = train[torch.randint(len(train), (min(self.batch_size, len(train)),), generator=draw)]
             optimizer.param_groups[0]["lr"] = self.learning_rate * (1 - (update - 1) / self.updates)
@@ -134,40 +159,48 @@ class TunedLens:
             optimizer.step()
             if update % _EVERY == 0 or update == self.updates:
                 with torch.no_grad():
-                    now = float(loss(held.nonzero()[:, 0]))
+                    now = float(loss(held_out.nonzero()[:, 0]))
                 if now < best:
-                    best, best_translator, waited = now, kept(), 0
-                elif (waited := waited + 1) >= _PATIENCE:
+                    best, best_translator, checks_without_gain = now, snapshot(), 0
+                    continue
+                checks_without_gain += 1
+                if checks_without_gain >= _PATIENCE:
                     break
         return best_translator, (update, start, best)
 
     def _log_p(self, states: Tensor, address: Address) -> Tensor:
-        return torch.log_softmax(unembedded(self.reasoner, states, address.norm).float(), dim=-1)
+        return torch.log_softmax(unembed_states(self.reasoner, states, address.norm).float(), dim=-1)
 
     def _is_last(self, address: Address) -> bool:
         return address.norm == "post" or address == Address(f"blocks.{self.reasoner.model.cfg.n_layers - 1}.hook_out")
 
     @torch.no_grad()
     def logits(self, store: ActivationSource, address: Address, rows: pd.DataFrame) -> np.ndarray:
-        """The lens's logits, rows x vocabulary. Raises `UsageError` at an address that was not fitted."""
-        refuse_other_model(store, self.reasoner, "this lens")
+        """Return the lens's logits, shape (rows, vocabulary).
+
+        Raises:
+            StoreError: The store was made by another model.
+            UsageError: The lens was not fitted at this address.
+        """
+        require_same_model(store, self.reasoner, "this lens")
         states = torch.from_numpy(store.acts(address, rows)).to(self.reasoner.device)
         if not self._is_last(address):
             if address.name not in self.translators_:
                 fitted = ", ".join(self.translators_) or "none"
                 raise UsageError(f"this tuned lens was not fitted at {address} (fitted: {fitted}). Fit it there first.")
             states = self.translators_[address.name](states)
-        return unembedded(self.reasoner, states, address.norm).float().cpu().numpy()
+        return unembed_states(self.reasoner, states, address.norm).float().cpu().numpy()
 
-    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> Readings:
-        return ranked_tokens(self.reasoner, self.logits(store, address, rows), top_k)
+    def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
+        """Return the likeliest tokens of each row, with their probabilities."""
+        return rank_tokens(self.reasoner, self.logits(store, address, rows), top_k)
 
     def save(self, folder: Path | str) -> None:
         """Write the translators as safetensors, with a hash of the unembedding that they belong to."""
         tensors: dict[str, Tensor] = {}
-        for name, each in self.translators_.items():
-            tensors |= {f"{name}|matrix": each.matrix.cpu(), f"{name}|bias": each.bias.cpu()}
-        said = {
+        for name, translator in self.translators_.items():
+            tensors |= {f"{name}|matrix": translator.matrix.cpu(), f"{name}|bias": translator.bias.cpu()}
+        description = {
             "schema_version": SCHEMA_VERSION,
             "model": self.reasoner.name,
             "unembedding": unembedding_hash(self.reasoner),
@@ -176,35 +209,43 @@ class TunedLens:
             "seed": self.seed,
         }
         commit(Path(folder) / WEIGHTS, save(tensors))
-        commit(Path(folder) / DESCRIPTION, (json.dumps(said, indent=2) + "\n").encode())
+        commit(Path(folder) / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path | str, reasoner: Reasoner) -> TunedLens:
-        """A lens that was saved. Raises `StoreError` where it is not there, damaged, or of another unembedding."""
+        """Return a lens that was saved.
+
+        Args:
+            folder: Where it was saved.
+            reasoner: The model whose unembedding it was fitted to.
+
+        Raises:
+            StoreError: The folder holds no lens, a damaged one, or one of another unembedding.
+        """
         folder = Path(folder)
         if not (folder / DESCRIPTION).exists():
             raise StoreError(f"no tuned lens in {folder}: it has no {DESCRIPTION}. Fit one and save it there.")
         try:
-            said = json.loads((folder / DESCRIPTION).read_text())
-            of, model, addresses = said["unembedding"], said["model"], said["addresses"]
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            unembedding, model = description["unembedding"], description["model"]
             tensors = load((folder / WEIGHTS).read_bytes())
-            made = cls(reasoner, seed=said["seed"])
-            made.losses_ = {name: tuple(each) for name, each in said["losses"].items()}
-            for name in addresses:
+            lens = cls(reasoner, seed=description["seed"])
+            lens.losses_ = {name: tuple(losses) for name, losses in description["losses"].items()}
+            for name in description["addresses"]:
                 parts = (tensors[f"{name}|{part}"].to(reasoner.device) for part in ("matrix", "bias"))
-                made.translators_[name] = Translator(*parts)
+                lens.translators_[name] = Translator(*parts)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise StoreError(f"the tuned lens in {folder} cannot be read ({error}). Fit and save it again.") from None
-        if of != unembedding_hash(reasoner):
+        if unembedding != unembedding_hash(reasoner):
             raise StoreError(
                 f"the tuned lens in {folder} was fitted to {model}'s unembedding, which {reasoner.name} does not have. "
                 "Load that model, or fit a lens to this one."
             )
-        return made
+        return lens
 
 
 def kl_divergence(log_p: Float[Tensor, "rows vocab"], log_q: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
-    """KL(p ‖ q) of each row in nats, from log-probabilities."""
+    """Return KL(p ‖ q) of each row in nats, from log-probabilities."""
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
@@ -212,69 +253,27 @@ def kl_divergence(log_p: Float[Tensor, "rows vocab"], log_q: Float[Tensor, "rows
 def model_log_probabilities(
     store: ActivationSource, reasoner: Reasoner, rows: pd.DataFrame
 ) -> Float[Tensor, "rows vocab"]:
-    """The model's own next-token distribution at each row. Raises `StoreError` where the final states are not stored."""
+    """Return the model's own next-token log-probabilities at each row, shape (rows, vocabulary).
+
+    Raises:
+        StoreError: The final states are not stored.
+    """
     if FINAL not in store.addresses:
         raise StoreError(
-            f"a tuned lens is fitted to the model's final states, but {store.name} does not hold {FINAL}. "
+            f"expected the model's final states, which a tuned lens is fitted to, but {store.name} does not hold {FINAL}. "
             "Capture the site `final` too."
         )
     states = torch.from_numpy(store.acts(FINAL, rows)).to(reasoner.device)
-    return torch.log_softmax(unembedded(reasoner, states, "post").float(), dim=-1)
+    return torch.log_softmax(unembed_states(reasoner, states, "post").float(), dim=-1)
 
 
 def _held_out(groups: np.ndarray, seed: int) -> Tensor:
-    """A tenth of the problems, for early stopping; at least one, and not all."""
+    """Mask of the rows of a tenth of the problems, for early stopping; at least one problem, and not all."""
     unique, inverse = np.unique(groups, return_inverse=True)
     if len(unique) < 2:
-        raise UsageError("a tuned lens needs at least two problems to be fitted: one of them says when to stop.")
+        raise UsageError(
+            f"expected at least two problems to fit a tuned lens, one of them for early stopping, got {len(unique)}; use "
+            "more problems."
+        )
     chosen = np.random.default_rng(seed).permutation(len(unique)) < max(1, len(unique) // 10)
     return torch.from_numpy(chosen[inverse])
-
-
-def lens_divergences(
-    store: ActivationSource, lens: TunedLens, rows: pd.DataFrame, addresses: Sequence[Address] | None = None
-) -> pd.DataFrame:
-    """KL from the model's distribution to each lens's, in nats, by address: columns address, logit_lens, tuned_lens, n.
-
-    `lens` must be fitted at every address but the last ones.
-    """
-    wanted = model_log_probabilities(store, lens.reasoner, rows)
-    plain = TunedLens(lens.reasoner)
-    out = []
-    for address in addresses or store.addresses:
-        plain.translators_[address.name] = _identity(store.meta["d_model"], lens.reasoner.device)
-        found = []
-        for each in (plain, lens):
-            logits = torch.from_numpy(each.logits(store, address, rows)).to(wanted.device)
-            found.append(float(kl_divergence(wanted, torch.log_softmax(logits, dim=-1)).mean()))
-        out.append({"address": address.name, "logit_lens": found[0], "tuned_lens": found[1], "n": len(rows)})
-    return pd.DataFrame(out)
-
-
-def _identity(width: int, device: torch.device) -> Translator:
-    return Translator(torch.zeros(width, width, device=device), torch.zeros(width, device=device))
-
-
-def position_transfer(
-    store: ActivationSource,
-    reasoner: Reasoner,
-    address: Address,
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    **options: int,
-) -> pd.DataFrame:
-    """A translator fitted to the positions of each kind, read at those of each other, on other problems.
-
-    Kinds are the store's channels. Columns: fitted_on, read_at, kl (nats), logit_lens (its KL there), n.
-    """
-    out = []
-    kinds = [kind for kind in test["channel"].unique() if (train["channel"] == kind).sum() > 1]
-    for fitted_on in [*kinds, "all"]:
-        rows = train if fitted_on == "all" else train[train["channel"] == fitted_on]
-        lens = TunedLens(reasoner, **options).fit_rows(store, address, rows)
-        for read_at in kinds:
-            there = test[test["channel"] == read_at]
-            found = lens_divergences(store, lens, there, [address]).iloc[0]
-            kls = {"kl": found["tuned_lens"], "logit_lens": found["logit_lens"], "n": len(there)}
-            out.append({"fitted_on": fitted_on, "read_at": read_at, **kls})
-    return pd.DataFrame(out)

@@ -33,16 +33,22 @@ def grouped_split(groups: np.ndarray, seed: int) -> Masks:
     Raises:
         UsageError: A part is empty, because there are too few groups.
     """
-    unique, inverse = np.unique(groups, return_inverse=True)
-    draws = np.array([_uniform(seed, group) for group in unique])[inverse]
-    low, high = SHARES["train"], SHARES["train"] + SHARES["val"]
-    masks = Masks(draws < low, (draws >= low) & (draws < high), draws >= high)
+    parts = split_parts(groups, seed)
     for name in SHARES:
-        if not getattr(masks, name).any():
+        if not (parts == name).any():
             raise UsageError(
-                f"{len(unique)} problem structures are too few to split: the {name} part is empty. Use more problems."
+                f"{len(np.unique(groups))} problem structures are too few to split: the {name} part is empty. "
+                "Use more problems."
             )
-    return masks
+    return Masks(*(parts == name for name in SHARES))
+
+
+def split_parts(groups: np.ndarray, seed: int) -> np.ndarray:
+    """Return "train", "val" or "test" for each row, as `grouped_split` does, also where a part is empty."""
+    unique, inverse = np.unique(groups, return_inverse=True)
+    draws = np.array([_uniform(seed, group) for group in unique], dtype=float)[inverse]
+    low, high = SHARES["train"], SHARES["train"] + SHARES["val"]
+    return np.select([draws < low, draws < high], ["train", "val"], "test")
 
 
 def _uniform(seed: int, group: object) -> float:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from interp.activations import ActivationSource
 from interp.activations.targets import labels, structures
-from interp.decoders.sites import other_problem
 from interp.errors import StoreError, UsageError
 from interp.problems.base import checked_seed
+from interp.statistics.donors import other_problem
 from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.metrics import scores

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from interp.activations import ActivationSource
-from interp.decoders.sites import other_problem
 from interp.models.address import Address
+from interp.statistics.donors import other_problem
 from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import matches_p_value
 from interp.statistics.metrics import scores

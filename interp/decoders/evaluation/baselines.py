@@ -1,8 +1,8 @@
-"""What a linear read-out gets without the thoughts: from the question's words, or from the last state before any thinking.
+"""Linear baselines without any thought: from the question's words, and from the state at the question's end.
 
-Each is fitted for every step by itself on the training problems of the same split, so it is given more than a decoder,
-which has to read all steps at once. A ridge classifier over words at their positions cannot combine words, which the
-steps of the tasks here need: what it gets is what single words give away.
+Each is fitted for every step by itself on the training problems of the same split. So it has more to go by than a decoder,
+which reads all steps with one fit. A ridge classifier over words at their positions cannot combine words, which the steps
+of the tasks here need. Its score is what single words give away.
 """
 
 from __future__ import annotations
@@ -19,57 +19,71 @@ from interp.statistics.intervals import first_within_error
 _STRENGTH = 10.0
 
 
-def question_only(store: ActivationSource, read: pd.DataFrame) -> np.ndarray:
-    """What each row of a method's read-outs is guessed to be from the words of its question alone.
+def question_only(store: ActivationSource, table: pd.DataFrame) -> np.ndarray:
+    """Return the text of each read-out predicted from the words of its question alone.
 
-    `read` is the table of one method: columns trace, step, split, gold.
+    Args:
+        store: The store that was read.
+        table: Read-outs of one method, with columns trace, step, split and gold.
+
+    Returns:
+        Texts, shape (rows,).
     """
     from sklearn.feature_extraction import DictVectorizer
 
     words = {
-        t: {f"{k}:{word}": 1.0 for k, word in enumerate(store.traces[t].problem.question.split())}
-        for t in read["trace"].unique()
+        trace: {f"{k}:{word}": 1.0 for k, word in enumerate(store.traces[trace].problem.question.split())}
+        for trace in table["trace"].unique()
     }
 
     def features(part: pd.DataFrame) -> list[Any]:
-        return [DictVectorizer().fit_transform([words[t] for t in part["trace"]])]
+        return [DictVectorizer().fit_transform([words[trace] for trace in part["trace"]])]
 
-    return _each_step(read, features)
+    return _predict_each_step(table, features)
 
 
-def before_thinking(store: ActivationSource, read: pd.DataFrame) -> np.ndarray:
-    """The same from the state at the end of the question, at the address that is best on validation for each step."""
+def before_thinking(store: ActivationSource, table: pd.DataFrame) -> np.ndarray:
+    """Return the text of each read-out predicted from the state at the end of its question, before any thinking.
+
+    The address is chosen on validation rows, for each step by itself.
+
+    Args:
+        store: The store that was read; it holds the place `question end`.
+        table: Read-outs of one method, with columns trace, step, split and gold.
+
+    Returns:
+        Texts, shape (rows,).
+    """
     ends = store.rows(place="question end").drop_duplicates("trace").set_index("trace", drop=False)
 
     def features(part: pd.DataFrame) -> list[Any]:
         rows = ends.loc[part["trace"].to_numpy()]
-        found = []
+        by_address = []
         for address in store.addresses:
             acts = store.acts(address, rows)
-            found.append((acts - acts.mean(axis=0)) / np.maximum(acts.std(axis=0), 1e-6))
-        return found
+            by_address.append((acts - acts.mean(axis=0)) / np.maximum(acts.std(axis=0), 1e-6))
+        return by_address
 
-    return _each_step(read, features)
+    return _predict_each_step(table, features)
 
 
-def _each_step(read: pd.DataFrame, features: Callable[[pd.DataFrame], list[Any]]) -> np.ndarray:
-    """A classifier for each step and each of several sets of features; the set is chosen on validation."""
+def _predict_each_step(table: pd.DataFrame, features: Callable[[pd.DataFrame], list[Any]]) -> np.ndarray:
+    """Fit a classifier for each step and each of several sets of features; choose the set on validation."""
     from sklearn.linear_model import RidgeClassifier
 
-    said = np.empty(len(read), dtype=object)
-    for step in read["step"].unique():
-        here = (read["step"] == step).to_numpy()
-        part = read[here]
+    texts = np.empty(len(table), dtype=object)
+    for step in table["step"].unique():
+        members = (table["step"] == step).to_numpy()
+        part = table[members]
         train, val = (part["split"] == "train").to_numpy(), (part["split"] == "val").to_numpy()
         gold = part["gold"].to_numpy().astype(str)
         if len(set(gold[train])) < 2:
-            said[here] = gold[train][0] if train.any() else ""
+            texts[members] = gold[train][0] if train.any() else ""
             continue
-        tried = [RidgeClassifier(_STRENGTH).fit(x[train], gold[train]).predict(x) for x in features(part)]
+        predictions = [RidgeClassifier(_STRENGTH).fit(x[train], gold[train]).predict(x) for x in features(part)]
         best = 0
         if val.any():
-            best = first_within_error(
-                [float((guess[val] == gold[val]).mean()) for guess in tried], [val.sum()] * len(tried)
-            )
-        said[here] = tried[best]
-    return said
+            scores = [float((predicted[val] == gold[val]).mean()) for predicted in predictions]
+            best = first_within_error(scores, [int(val.sum())] * len(predictions))
+        texts[members] = predictions[best]
+    return texts

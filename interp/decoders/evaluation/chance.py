@@ -1,7 +1,7 @@
-"""What a guess gets that has seen no thought: the most frequent value, or one of the words that the question offers.
+"""Chance: what a guess without any thought gets, from the most frequent value or the words that the question offers.
 
-Where a question is multiple choice, the most frequent value over all problems is no fair chance level: naming one of the
-four candidates is right in one case of four, and a read-out has to be better than that.
+Where a question is multiple choice, the most frequent value over all problems is no fair chance level. Naming one of four
+candidates is right in one case of four, and a read-out has to be better than that.
 """
 
 from __future__ import annotations
@@ -11,34 +11,39 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.activations import ActivationSource
-from interp.problems import task as make_task
-from interp.problems.base import Offering
 
+def offered_sizes(
+    offers: Sequence[Sequence[Sequence[str]]], traces: Sequence[int], gold: Sequence[str]
+) -> list[tuple[int, ...]]:
+    """Return, for each row, the size of each set of words that its question offers, 0 where the gold text is not in it.
 
-def offered(store: ActivationSource, traces: Sequence[int], gold: Sequence[str]) -> list[tuple[int, ...]]:
-    """For each row, the size of each set of words that its question offers, 0 where the right text is not in it.
-
-    Empty tuples where the store's task offers none.
+    Args:
+        offers: The sets of each trace (`DecodeInputs.offers`); empty where the task offers none.
+        traces: The trace of each row.
+        gold: The gold text of each row.
     """
-    task = make_task(store.traces[0].problem.task)
-    if not isinstance(task, Offering):
-        return [()] * len(gold)
-    sets = {t: task.offers(store.traces[t].problem) for t in set(traces)}
-    return [tuple(len(each) if right in each else 0 for each in sets[t]) for t, right in zip(traces, gold, strict=True)]
+    return [
+        tuple(len(words) if right in words else 0 for words in offers[trace])
+        for trace, right in zip(traces, gold, strict=True)
+    ]
 
 
 def majority(gold: pd.Series, k: int = 1) -> float:
-    """The share of the `k` most frequent texts."""
+    """Return the share of the `k` most frequent texts."""
     return float(gold.value_counts(normalize=True).iloc[:k].sum())
 
 
 def blind_guess(gold: pd.Series, offers: Sequence[tuple[int, ...]], k: int = 1) -> float:
-    """What the best of these gets with `k` guesses: the most frequent texts, or words at random from one offered set.
+    """Return the accuracy of the best blind guesser with `k` guesses.
 
-    The guesser is not told which step is the last, so a set counts over all rows, those with the right text elsewhere
-    included.
+    It names the most frequent texts, or words drawn from one of the offered sets. It does not know which step is the
+    last, so a set counts over all rows, also over those whose gold text is not in it.
+
+    Args:
+        gold: The gold text of each row.
+        offers: The sizes of the offered sets of each row (`offered_sizes`).
+        k: Number of guesses.
     """
-    sizes = np.array([tuple(each) for each in offers], dtype=float).reshape(len(gold), -1)
+    sizes = np.array([tuple(row) for row in offers], dtype=float).reshape(len(gold), -1)
     shares = np.where(sizes > 0, np.minimum(k, sizes) / np.maximum(sizes, 1), 0.0).mean(axis=0)
     return max(majority(gold, k), *shares.tolist(), 0.0)

@@ -1,44 +1,48 @@
-"""What an interpreter makes of each step's thought, beside interpreters that were not shown it.
+"""Interpretation: what verbalizers write for each step's thought, with and without being shown it.
 
-One verbalizer for each of several modes learns on 60 % of a store's problem structures to write the text of
-every step from its question and its thought; the held-out 25 % are what is reported (Heima, arXiv 2501.19201,
-section 4.3, reports the same reconstruction without these controls).
+One verbalizer for each mode learns on 60 % of a store's problem structures to write the text of every step from its
+question and its thought. The held-out 25 % are reported (Heima, arXiv 2501.19201, section 4.3, reports the same
+reconstruction without these controls).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
-from interp.activations.targets import structures
 from interp.decoders.evaluation.text_scores import bleu, exact_matches, rouge_l
-from interp.decoders.sites import other_problem, step_rows
+from interp.decoders.step_rows import DecodeInputs, StepRows
 from interp.decoders.verbalizer import MODES, Mode, ReadAt, Verbalizer
+from interp.decoders.writer import WriterOptions
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.runtime.progress import Progress
-from interp.statistics.intervals import grouped_mean_interval
-from interp.statistics.splits import grouped_split
+from interp.statistics.donors import other_problem
+from interp.statistics.estimates import Estimate
 
-# Read with another problem's thought, though fitted with the right ones: what the text takes from the thought.
+# A verbalizer fitted with the right latents, reading another problem's: what the text takes from the latent.
 SWAPPED = "another problem's latent"
 
 
 def step_thoughts(store: ActivationSource) -> tuple[pd.DataFrame, np.ndarray]:
-    """The row of each step's last thought, and the step's text.
+    """Return the row of each step's last thought, and the text of the step.
 
-    Raises `UsageError` when the store holds no thoughts whose steps are known.
+    Raises:
+        UsageError: The store holds no thoughts whose steps are known.
     """
-    rows, _ = step_rows(store, 0)
-    rows = rows[rows["step"] > 0].groupby(["trace", "step"], sort=False).tail(1)
-    if not len(rows):
+    thoughts = _thoughts(DecodeInputs(store, 0))
+    return thoughts.rows, thoughts.texts
+
+
+def _thoughts(inputs: DecodeInputs) -> StepRows:
+    thoughts = inputs.step_rows(0)
+    if not len(thoughts):
         raise UsageError("this store holds no thoughts whose steps are known; capture channels latent or thought.")
-    pairs = zip(rows["trace"], rows["step"], strict=True)
-    return rows, np.array([store.traces[t].problem.steps[s - 1].text for t, s in pairs], dtype=object)
+    return thoughts
 
 
 def interpretations(
@@ -49,39 +53,46 @@ def interpretations(
     read_at: ReadAt = "token",
     seed: int = 0,
     progress: Progress | None = None,
-    **sizes: Any,
+    **options: Unpack[WriterOptions],
 ) -> pd.DataFrame:
-    """What an interpreter of each mode writes for every step of every held-out problem.
+    """Return what a verbalizer of each mode writes for every step of every held-out problem.
 
-    Columns: mode, read_at, trace, step, n_steps, structure, gold, text. Where `latent` is among the modes, the
-    same interpreter is also read with another problem's latent (`SWAPPED`). `sizes` go to `Verbalizer`.
+    Args:
+        store: Activations with the channels latent or thought.
+        address: Where the latents are read.
+        modes: What the verbalizers are given. With `latent`, that one also reads another problem's latent (`SWAPPED`).
+        read_at: The position of the latent.
+        seed: Seed of the split, of the donors and of training.
+        progress: Called with (modes done, number of modes).
+        **options: Sizes and training of the verbalizers.
+
+    Returns:
+        Columns mode, read_at, trace, step, n_steps, structure, gold, text.
     """
-    at = Address(str(store.address(address)))
-    rows, gold = step_thoughts(store)
-    groups = structures(store, rows)
-    split = grouped_split(groups, seed)
-    held = rows[split.test]
+    where = Address(str(store.address(address)))
+    thoughts = _thoughts(DecodeInputs(store, seed))
+    split = thoughts.split()
+    train, test = thoughts.select(split.train), thoughts.select(split.test)
     described = pd.DataFrame(
         {
-            "trace": held["trace"].to_numpy(),
-            "step": held["step"].to_numpy(),
-            "n_steps": [store.traces[t].problem.n_steps for t in held["trace"]],
-            "structure": groups[split.test],
-            "gold": gold[split.test],
+            "trace": test.rows["trace"].to_numpy(),
+            "step": test.steps,
+            "n_steps": [store.traces[trace].problem.n_steps for trace in test.rows["trace"]],
+            "structure": test.structures,
+            "gold": test.texts,
         }
     )
     frames: list[pd.DataFrame] = []
     for number, mode in enumerate(modes):
         if progress:
             progress(number, len(modes))
-        made = Verbalizer(mode=mode, read_at=read_at, seed=seed, **sizes).fit(
-            store, at, rows[split.train], gold[split.train]
-        )
-        texts: dict[str, list[str]] = {mode: made.write(store, held)}
+        verbalizer = Verbalizer(mode=mode, read_at=read_at, seed=seed, **options)
+        verbalizer.fit(store, where, train.rows, train.texts)
+        texts: dict[str, list[str]] = {mode: verbalizer.write(store, test.rows)}
         if mode == "latent":
-            donors = other_problem(held["step"].to_numpy(), groups[split.test], np.zeros(len(held), int), seed)
-            texts[SWAPPED] = made.write(store, held, latents_of=held.iloc[donors])
-        frames += [described.assign(mode=name, read_at=read_at, text=text) for name, text in texts.items()]
+            donors = other_problem(test.steps, test.structures, np.zeros(len(test), int), seed)
+            texts[SWAPPED] = verbalizer.write(store, test.rows, latents_of=test.rows.iloc[donors])
+        frames += [described.assign(mode=name, read_at=read_at, text=written) for name, written in texts.items()]
     if progress:
         progress(len(modes), len(modes))
     return pd.concat(frames, ignore_index=True)[
@@ -89,24 +100,29 @@ def interpretations(
     ]
 
 
-def interpretation_scores(found: pd.DataFrame) -> pd.DataFrame:
-    """Scores of `interpretations` by mode, position and step.
+def interpretation_scores(written: pd.DataFrame) -> pd.DataFrame:
+    """Return scores of `interpretations` by mode, position, number of steps and step.
 
-    Columns: mode, read_at, n_steps, step, exact, ci_low, ci_high (95 %, resampling structures), bleu, rouge_l, n.
+    Args:
+        written: The table of `interpretations`.
+
+    Returns:
+        Columns mode, read_at, n_steps, step, exact, ci_low, ci_high (95 %, resampling structures), bleu, rouge_l, n.
     """
-    out = []
+    scores = []
     keys = ["mode", "read_at", "n_steps", "step"]
-    for key, part in found.groupby(keys, sort=False):
-        written, gold = part["text"].tolist(), part["gold"].tolist()
-        right = exact_matches(written, gold)
-        low, high = grouped_mean_interval(right, part["structure"].to_numpy())
-        scores = {
-            "exact": right.mean(),
-            "ci_low": low,
-            "ci_high": high,
-            "bleu": bleu(written, gold),
-            "rouge_l": rouge_l(written, gold).mean(),
-            "n": len(part),
-        }
-        out.append(dict(zip(keys, key, strict=True)) | scores)
-    return pd.DataFrame(out)
+    for key, part in written.groupby(keys, sort=False):
+        texts, gold = part["text"].tolist(), part["gold"].tolist()
+        exact = Estimate.of_mean(exact_matches(texts, gold), part["structure"].to_numpy())
+        scores.append(
+            dict(zip(keys, key, strict=True))
+            | {
+                "exact": exact.value,
+                "ci_low": exact.low,
+                "ci_high": exact.high,
+                "bleu": bleu(texts, gold),
+                "rouge_l": rouge_l(texts, gold).mean(),
+                "n": exact.n,
+            }
+        )
+    return pd.DataFrame(scores)

@@ -1,14 +1,14 @@
-"""Search over read-outs: the likeliest whole trace that the task's verifier does not refuse.
+"""Search over read-outs: the likeliest trace whose steps the task's verifier accepts.
 
-Each step offers its likeliest readings; a depth-first search over them, best first, drops a prefix as soon as the
-verifier finds a wrong step in it, and keeps the consistent trace whose readings are likeliest together. The verifier
-knows the question, so the constraint alone brings some of the steps: the same search over another problem's readings
-says how many, and only the difference is read from the latents.
+Each step offers its likeliest readings. A depth-first search over them, best first, drops a prefix as soon as the verifier
+finds a wrong step in it, and keeps the consistent trace with the largest product of scores. The verifier knows the
+question, so the constraint alone brings some of the steps. The same search over another problem's readings says how many;
+only the difference is read from the latents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 
 _LEAST = 1e-9
 
@@ -25,45 +25,59 @@ _LEAST = 1e-9
 def likeliest_trace(
     task: Task, problem: Problem, texts: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]
 ) -> tuple[list[str], bool]:
-    """The consistent choice of one reading for each step with the largest product of scores, and whether there is one.
+    """Return the consistent choice of one reading for each step with the largest product of scores.
 
-    `texts[k]` are the candidates of step k + 1 and `scores[k]` their probabilities, best first. Where every choice is
-    refused, each step's likeliest is returned as it is.
+    Args:
+        task: The task, whose verifier judges the steps.
+        problem: The problem.
+        texts: The candidates of each step, best first.
+        scores: Their probabilities.
+
+    Returns:
+        The chosen texts, and whether a consistent choice exists. Without one, each step's likeliest text is chosen.
     """
-    logs = [np.log(np.maximum(np.asarray(each, float), _LEAST)) for each in scores]
+    logs = [np.log(np.maximum(np.asarray(of_step, float), _LEAST)) for of_step in scores]
     # The most that the steps from k on can still add, so that hopeless branches are left early.
-    ahead = np.append(np.cumsum([each.max() for each in logs][::-1])[::-1], 0.0)
+    ahead = np.append(np.cumsum([of_step.max() for of_step in logs][::-1])[::-1], 0.0)
     best: tuple[float, list[str] | None] = (-np.inf, None)
 
-    def walk(chosen: list[str], total: float) -> None:
+    def extend(prefix: list[str], total: float) -> None:
         nonlocal best
-        k = len(chosen)
+        k = len(prefix)
         if total + ahead[k] <= best[0]:
             return
         if k == len(texts):
-            best = (total, list(chosen))
+            best = (total, list(prefix))
             return
         for text, score in zip(texts[k], logs[k], strict=True):
-            if text and _consistent(task, problem, [*chosen, text]):
-                walk([*chosen, text], total + float(score))
+            if text and _is_consistent(task, problem, [*prefix, text]):
+                extend([*prefix, text], total + float(score))
 
-    walk([], 0.0)
-    found = best[1]
-    return (found, True) if found is not None else ([each[0] for each in texts], False)
+    extend([], 0.0)
+    chosen = best[1]
+    return (chosen, True) if chosen is not None else ([of_step[0] for of_step in texts], False)
 
 
-def _consistent(task: Task, problem: Problem, steps: Sequence[str]) -> bool:
+def _is_consistent(task: Task, problem: Problem, steps: Sequence[str]) -> bool:
     """Whether no step of the prefix is wrong; the answer after it is left open."""
     verdict = task.verify(problem, " ".join([*steps, "?"]))
-    return not any(each is False for each in verdict.steps[: len(steps)])
+    return not any(right is False for right in verdict.steps[: len(steps)])
 
 
 def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFrame:
-    """Held-out exact match by step: unconstrained, searched, and searched over another problem's readings.
+    """Return the exact match by step without search, with it, and with it over another problem's readings.
 
-    Columns: step, unconstrained, searched, ci_low, ci_high (of searched), shuffled, consistent (share of traces for
-    which the verifier left a choice), consistent_shuffled, n. Raises `UsageError` where the method says values and a step
-    of the task is more than its value, so that the verifier cannot read them.
+    Args:
+        readouts: Read-outs that include `method`.
+        method: A decoder that writes whole steps, as the verifier reads them.
+        split: The part of the problems to search over.
+
+    Returns:
+        Columns step (0 for all), unconstrained, searched, shuffled, consistent (the share of traces for which the
+        verifier left a choice), consistent_shuffled, ci_low, ci_high (of searched), n.
+
+    Raises:
+        UsageError: There are no read-outs of the split, or the method reads values where steps are longer texts.
     """
     table = readouts.of(method)
     table = table[table["split"] == split]
@@ -74,26 +88,28 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
     if table["gold"].iloc[0] != step.text:
         raise UsageError(
             f"{method} reads values, but a step of this task is written {step.text!r}, and the verifier reads whole steps. "
-            "Search over a decoder that says texts: verbalizer, nearest_text or step_embedding."
+            "Search over a decoder that writes texts: verbalizer, nearest_text or step_embedding."
         )
-    oracle = make_task(traces[0].problem.task)
-    by_trace = {t: part.sort_values("step") for t, part in table.groupby("trace")}
-    whole = {t: part for t, part in by_trace.items() if len(part) == traces[int(str(t))].problem.n_steps}
-    donors = _donors({t: part["structure"].iloc[0] for t, part in whole.items()}, {t: len(p) for t, p in whole.items()})
+    task = make_task(traces[0].problem.task)
+    by_trace = {int(str(trace)): part.sort_values("step") for trace, part in table.groupby("trace")}
+    complete = {trace: part for trace, part in by_trace.items() if len(part) == traces[trace].problem.n_steps}
+    donors = _donors(
+        {trace: part["structure"].iloc[0] for trace, part in complete.items()},
+        {trace: len(part) for trace, part in complete.items()},
+    )
     rows = []
-    for t, part in whole.items():
-        problem = traces[int(str(t))].problem
-        found, consistent = likeliest_trace(oracle, problem, part["top_k"].tolist(), part["scores"].tolist())
-        other = whole[donors[t]]
-        given, excused = likeliest_trace(oracle, problem, other["top_k"].tolist(), other["scores"].tolist())
-        for place, row in enumerate(part.to_dict("records")):
+    for trace, part in complete.items():
+        problem, other = traces[trace].problem, complete[donors[trace]]
+        chosen, consistent = likeliest_trace(task, problem, part["top_k"].tolist(), part["scores"].tolist())
+        shuffled, excused = likeliest_trace(task, problem, other["top_k"].tolist(), other["scores"].tolist())
+        for k, row in enumerate(part.to_dict("records")):
             rows.append(
                 {
                     "step": row["step"],
                     "structure": row["structure"],
                     "unconstrained": row["right"],
-                    "searched": found[place] == row["gold"],
-                    "shuffled": given[place] == row["gold"],
+                    "searched": chosen[k] == row["gold"],
+                    "shuffled": shuffled[k] == row["gold"],
                     "consistent": consistent,
                     "consistent_shuffled": excused,
                 }
@@ -101,25 +117,25 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
     return _by_step(pd.DataFrame(rows))
 
 
-def _donors(structures: dict, lengths: dict) -> dict:
-    """Another problem with as many steps for each (itself if there is none)."""
+def _donors(structures: Mapping[int, str], lengths: Mapping[int, int]) -> dict[int, int]:
+    """Another problem with as many steps for each trace; itself if there is none."""
     rng = np.random.default_rng(0)
-    out = {}
+    donors = {}
     for length in set(lengths.values()):
-        members = [t for t in lengths if lengths[t] == length]
+        members = [trace for trace in lengths if lengths[trace] == length]
         order = [members[k] for k in rng.permutation(len(members))]
-        for place, t in enumerate(order):
-            later = [*order[place + 1 :], *order[:place]]
-            out[t] = next((u for u in later if structures[u] != structures[t]), t)
-    return out
+        for k, trace in enumerate(order):
+            others = [*order[k + 1 :], *order[:k]]
+            donors[trace] = next((other for other in others if structures[other] != structures[trace]), trace)
+    return donors
 
 
 def _by_step(rows: pd.DataFrame) -> pd.DataFrame:
-    out = []
+    table = []
     shares = ["unconstrained", "searched", "shuffled", "consistent", "consistent_shuffled"]
     for step in [0, *sorted(rows["step"].unique())]:
         part = rows if step == 0 else rows[rows["step"] == step]
-        low, high = grouped_mean_interval(part["searched"].to_numpy(), part["structure"].to_numpy())
+        searched = Estimate.of_mean(part["searched"].to_numpy(), part["structure"].to_numpy())
         means = {name: float(part[name].mean()) for name in shares}
-        out.append({"step": int(step), **means, "ci_low": low, "ci_high": high, "n": len(part)})
-    return pd.DataFrame(out)
+        table.append({"step": int(step), **means, "ci_low": searched.low, "ci_high": searched.high, "n": searched.n})
+    return pd.DataFrame(table)

@@ -73,7 +73,7 @@ def test_with_wrong_readings_the_answer_no_longer_follows(
     frame = readouts.table().copy()
     probe = (frame["method"] == "probe").to_numpy()
     frame.loc[probe, "text"] = np.random.default_rng(0).permutation(frame.loc[probe, "text"].to_numpy())
-    wrong = ReadOuts(frame, readouts.sites, readouts.store, readouts.seed, readouts.fitted)
+    wrong = readouts.with_rows(frame)
     found = interp.interchange(coconut, traces, wrong, split=None)
     assert of(found, "other value")["followed"].mean() < 0.3 < of(edits, "other value")["followed"].mean()
     assert of(found, "same value")["changed"].mean() > 0.5
@@ -103,7 +103,7 @@ def test_batches_do_not_change_what_comes_of_an_edit(
 def test_the_method_is_the_one_asked_for(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
     assert interp.interchange(coconut, traces, readouts).method == "probe"
     lens = interp.interchange(coconut, traces, readouts, method="logit_lens")
-    assert lens.method == "logit_lens" and lens.location == readouts.sites["logit_lens"].label
+    assert lens.method == "logit_lens" and lens.location == readouts.locations["logit_lens"].label
     with pytest.raises(UsageError, match="expected a known decoding method in these read-outs, got 'sae'"):
         interp.interchange(coconut, traces, readouts, method="sae")
 
@@ -149,7 +149,7 @@ def test_one_result_gives_verdict_contract_and_map(edits: InterchangeResult, rea
     assert contract.sufficiency.low > 0.9 and contract.competitor.value < 0.25
     assert contract.matched_corruption.value < -0.5
     (cell,) = edits.map().to_dict("records")
-    assert cell["address"] == readouts.sites["probe"].address.name
+    assert cell["address"] == readouts.locations["probe"].address.name
     assert cell["followed"] == edits.rate("other value").value and cell["n"] == edits.rate("other value").n
 
 
@@ -186,7 +186,7 @@ def test_a_step_that_was_read_at_an_address_of_its_own_is_edited_there(
 ) -> None:
     table, elsewhere = readouts.of("probe").copy(), "blocks.1.hook_out"
     table.loc[table["step"] == 2, "address"] = elsewhere
-    mixed = ReadOuts(table, {"probe": readouts.sites["probe"]}, readouts.store, readouts.seed, readouts.fitted)
+    mixed = readouts.with_rows(table)
     asked: list = []
     think = coconut.think
 
@@ -196,7 +196,7 @@ def test_a_step_that_was_read_at_an_address_of_its_own_is_edited_there(
 
     monkeypatch.setattr(coconut, "think", watched)
     found = interp.interchange(coconut, traces, mixed).table()
-    assert {each.address.name for each in asked} == {readouts.sites["probe"].address.name, elsewhere}
+    assert {each.address.name for each in asked} == {readouts.locations["probe"].address.name, elsewhere}
     edited = np.concatenate([each.rows[:, 0] for each in asked if each.address.name == elsewhere])
     assert set(edited) == set(np.flatnonzero(found["step"] == 2))
     assert sum(len(each.rows) for each in asked) == len(found)

@@ -15,17 +15,19 @@ from sklearn.metrics import roc_auc_score
 import interp
 from interp.activations import Store
 from interp.activations.targets import structures
-from interp.decoders import sites
-from interp.decoders.base import Decoder, ranked
+from interp.decoders import step_rows as step_rows_module
+from interp.decoders.base import Decoder, rank_classes
 from interp.decoders.evaluation.read_outs import ReadOuts, pooled_scores
 from interp.decoders.features import FeatureReadout
+from interp.decoders.locations import Location
 from interp.decoders.logit_lens import LogitLens
-from interp.decoders.registry import DECODERS, make_decoder
-from interp.decoders.sites import Site, other_problem, step_rows
+from interp.decoders.registry import decoder_names, make_decoder
+from interp.decoders.step_rows import step_rows
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.organisms.catalog import weights_folder
 from interp.problems import task
+from interp.statistics.donors import other_problem
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 from interp.traces import TraceSet
@@ -133,7 +135,7 @@ def test_the_lens_ranks_tokens_by_probability(store: Store, coconut: interp.Reas
 def test_ranked_is_a_full_sort_cut_short(top_k: int) -> None:
     scores = np.random.default_rng(0).random((30, 7))
     names = np.array(list("abcdefg"), dtype=object)
-    found = ranked(scores, names, top_k)
+    found = rank_classes(scores, names, top_k)
     order = np.argsort(-scores, axis=1)[:, :top_k]
     np.testing.assert_array_equal(found.texts, names[order])
     np.testing.assert_array_equal(found.scores, np.take_along_axis(scores, order, 1))
@@ -242,7 +244,7 @@ def test_an_unknown_dictionary_is_refused() -> None:
 # --- one evaluation for all -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", list(DECODERS))
+@pytest.mark.parametrize("method", decoder_names())
 def test_every_method_makes_a_decoder_of_its_name(method: str, coconut: interp.Reasoner) -> None:
     made = make_decoder(method, coconut)
     assert isinstance(made, Decoder) and made.name == method
@@ -362,7 +364,7 @@ def two_sites(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_
 
 def corrupting(part: str, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> None:
     """From here on the labels of one part of the problems are drawn at random."""
-    plain = sites.labels
+    plain = step_rows_module.labels
     rng = np.random.default_rng(9)
 
     def spoiled(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
@@ -374,17 +376,17 @@ def corrupting(part: str, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> Non
         found[mask] = rng.choice(VALUES, mask.sum())
         return found
 
-    monkeypatch.setattr(sites, "labels", spoiled)
+    monkeypatch.setattr(step_rows_module, "labels", spoiled)
 
 
 def test_sites_and_fits_do_not_look_at_test_labels(two_sites: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen() -> tuple[Site, np.ndarray, float]:
+    def chosen() -> tuple[Location, np.ndarray, float]:
         found = interp.decode(two_sites, ["probe"], offsets=[0])
         test = found.table()[found.table()["split"] == "test"]
-        return found.sites["probe"], found.fitted["probe"].probe_.coef_, test["right"].mean()
+        return found.locations["probe"], found.decoders["probe"].probe_.coef_, test["right"].mean()
 
     site, coef, right = chosen()
-    assert site == Site(Address("blocks.1.hook_out"), 0) and right > 0.95
+    assert site == Location(Address("blocks.1.hook_out"), 0) and right > 0.95
     with monkeypatch.context() as patched:
         corrupting("test", patched)
         again, same, blind = chosen()
@@ -394,7 +396,7 @@ def test_sites_and_fits_do_not_look_at_test_labels(two_sites: Store, monkeypatch
     # And the selection does hang on validation labels: with those gone, the first candidate wins.
     with monkeypatch.context() as patched:
         corrupting("val", patched)
-        assert chosen()[0] == Site(Address("blocks.0.hook_out"), 0)
+        assert chosen()[0] == Location(Address("blocks.0.hook_out"), 0)
     with monkeypatch.context() as patched:
         corrupting("train", patched)
         assert np.abs(chosen()[1] - coef).max() > 1e-3
@@ -405,7 +407,7 @@ def test_of_equal_sites_the_thought_itself_and_the_earliest_win(
 ) -> None:
     made = holding(chains, 12.0)
     store = write_store(tmp_path / "s", chains, {"blocks.2.hook_out": made, "blocks.0.hook_out": made})
-    assert interp.decode(store, ["probe"]).sites["probe"] == Site(Address("blocks.0.hook_out"), 0)
+    assert interp.decode(store, ["probe"]).locations["probe"] == Location(Address("blocks.0.hook_out"), 0)
 
 
 def test_a_value_that_stands_one_thought_earlier_is_found_there(
@@ -423,7 +425,7 @@ def test_a_value_that_stands_one_thought_earlier_is_found_there(
 
     store = write_store(tmp_path / "s", chains, {"blocks.0.hook_out": early})
     found = interp.decode(store, ["probe"])
-    assert found.sites["probe"].offset == -1
+    assert found.locations["probe"].offset == -1
     assert (found.scores()["top1"] > 0.9).all()
 
 

@@ -15,7 +15,7 @@ from interp.activations import Store
 from interp.activations.targets import structures
 from interp.decoders.low_rank import AdaptedWriter, LowRank, adapt
 from interp.decoders.oracle import AdaptedOracle, answers_to
-from interp.decoders.sites import step_rows
+from interp.decoders.step_rows import step_rows
 from interp.decoders.verbalizer import AdaptedVerbalizer, Verbalizer
 from interp.decoders.writer import Vocabulary
 from interp.errors import StoreError, UsageError
@@ -69,7 +69,7 @@ def test_words_that_the_model_has_are_its_own_embeddings(coconut: interp.Reasone
     seven, what = writer.words.ids(["7"])[0], writer.words.ids(["what"])[0]
     own = coconut.embed.weight[coconut.tokenizer.get_vocab()["7"]]
     torch.testing.assert_close(writer.table[seven], own.detach())
-    assert not writer.known[what] and writer.new.requires_grad
+    assert not writer.is_token[what] and writer.new.requires_grad
     assert "new" in writer.learned() and not any(".base." in name for name in writer.learned())
 
 
@@ -100,12 +100,16 @@ def test_kept_adapters_are_small_and_come_back_with_their_model_alone(
     whole = sum(p.numel() for p in coconut.model.parameters()) * 4
     assert (tmp_path / "model.safetensors").stat().st_size < whole / 3
     for other in (None, interp.random_init(coconut)):
-        with pytest.raises(StoreError, match="Pass the reasoner that they were fitted to"):
+        with pytest.raises(
+            StoreError, match=r"expected the reasoner that the adapters in .* were fitted to, got .*; pass reasoner="
+        ):
             Verbalizer.load(tmp_path, other)
 
 
 def test_bad_ranks_and_lengths_are_refused(coconut: interp.Reasoner) -> None:
     with pytest.raises(UsageError, match="expected rank to be"):
         AdaptedVerbalizer(coconut, rank=0)
-    with pytest.raises(UsageError, match=r"has room for \d+ positions, but questions and texts here take 5000"):
+    with pytest.raises(
+        UsageError, match=r"questions and texts of at most \d+ positions, as chain-coconut has, got 5000"
+    ):
         AdaptedWriter(Vocabulary(["a"], ["a"]), 4, coconut, positions=5000)

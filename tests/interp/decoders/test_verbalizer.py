@@ -16,11 +16,13 @@ import torch
 
 import interp
 from interp.activations import Store
-from interp.decoders.base import Decoder
+from interp.decoders.base import Decoder, RankedTexts
 from interp.decoders.evaluation.interpretation import SWAPPED, interpretation_scores, interpretations, step_thoughts
 from interp.decoders.evaluation.text_scores import exact_matches
-from interp.decoders.verbalizer import Verbalizer, rows_before
-from interp.decoders.writer import Vocabulary, Writer, train_writer
+from interp.decoders.step_rows import rows_before
+from interp.decoders.verbalizer import Verbalizer
+from interp.decoders.writer import Vocabulary, Writer
+from interp.decoders.writer_training import train_writer
 from interp.errors import CotlensError, StoreError, UsageError
 from interp.models.address import Address
 from interp.problems.base import Problem, Step
@@ -151,7 +153,7 @@ def test_the_evaluation_of_all_decoders_reads_values_with_it(store: Store, monke
     for name, value in SMALL.items():
         monkeypatch.setitem(Verbalizer.__init__.__kwdefaults__, name, value)
     readouts = interp.decode(store, ["verbalizer"])
-    assert readouts.sites["verbalizer"].address == FINAL and readouts.sites["verbalizer"].offset == 0
+    assert readouts.locations["verbalizer"].address == FINAL and readouts.locations["verbalizer"].offset == 0
     scores = readouts.scores()
     assert scores["step"].tolist() == [1, 2]
     assert (scores["top1"] > 0.95).all() and (scores["other_problem"] < 0.4).all()
@@ -162,7 +164,7 @@ def test_it_reads_the_final_state_alone_where_that_was_captured(
 ) -> None:
     fitted = []
     monkeypatch.setattr(Verbalizer, "fit", lambda self, store, address, *_: fitted.append(address.name) or self)
-    read = interp.decoders.base.Readings(np.array([["0"]] * 2 * N, dtype=object), np.ones((2 * N, 1)))
+    read = RankedTexts(np.array([["0"]] * 2 * N, dtype=object), np.ones((2 * N, 1)))
     monkeypatch.setattr(
         Verbalizer,
         "decode",
@@ -360,7 +362,7 @@ def test_scores_are_those_of_their_rows(study: pd.DataFrame) -> None:
         ({"mode": "latents"}, "expected a known mode of the verbalizer, got 'latents'; did you mean 'latent'"),
         ({"read_at": "after"}, "expected a known position to read at, got 'after'.*token, before"),
         ({"updates": 0}, "updates to be a whole number of at least 1, got 0"),
-        ({"d_model": 30}, "d_model must be a multiple of twice n_heads, but 30 and 4 came"),
+        ({"d_model": 30}, "expected d_model to be a multiple of twice n_heads, got 30 and 4"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:
@@ -370,9 +372,9 @@ def test_bad_options_are_refused(options: dict, message: str) -> None:
 
 def test_rows_without_texts_are_refused(store: Store, thoughts: tuple) -> None:
     rows, texts = thoughts[:2]
-    with pytest.raises(UsageError, match="3 rows came with 2 texts"):
+    with pytest.raises(UsageError, match=r"expected rows that each have a text .* got 3 rows with 2 texts"):
         Verbalizer().fit(store, FINAL, rows[:3], np.array(["a", "", "b"], dtype=object))
-    with pytest.raises(UsageError, match="0 rows came with 0 texts"):
+    with pytest.raises(UsageError, match="got 0 rows with 0 texts"):
         Verbalizer().fit(store, FINAL, rows[:0], texts[:0])
 
 
@@ -386,9 +388,13 @@ def test_another_models_store_or_another_address_is_refused(
     verbalizer: Verbalizer, traces: TraceSet, thoughts: tuple, write_store: Callable, tmp_path: Path
 ) -> None:
     other = write_store(tmp_path / "o", traces, {FINAL.name: planted(traces)}, weights="others")
-    with pytest.raises(StoreError, match="fitted to another model's latents than by hand's"):
+    with pytest.raises(
+        StoreError, match="expected a store of the model that this verbalizer was fitted to, got one of by hand"
+    ):
         verbalizer.write(other, thoughts[2])
-    with pytest.raises(UsageError, match=r"fitted at ln_final\.hook_out, but blocks\.0\.hook_out came"):
+    with pytest.raises(
+        UsageError, match=r"expected ln_final\.hook_out, where this verbalizer was fitted, got blocks\.0\.hook_out"
+    ):
         verbalizer.decode(other, Address("blocks.0.hook_out"), thoughts[2])
 
 
@@ -397,7 +403,7 @@ def test_a_longer_question_than_in_training_is_refused(
 ) -> None:
     traces = TraceSet([written_trace(made_problem(" ".join("a" * 20), ["1"]))])
     longer = write_store(tmp_path / "l", traces, {FINAL.name: np.zeros((5, D))})
-    with pytest.raises(UsageError, match=r"a question of 20 words is longer than any .* \(4\)"):
+    with pytest.raises(UsageError, match=r"expected questions of at most 4 words, .* got one of 20"):
         verbalizer.write(longer, longer.thought_rows)
 
 
@@ -407,7 +413,7 @@ def test_reading_before_needs_the_position_before(
     only = write_store(tmp_path / "s", traces, {FINAL.name: planted(traces)}, channels=["latent"])
     rows, texts = step_thoughts(only)
     with pytest.raises(
-        StoreError, match=r"position \d+ of trace 0 is not in .*Capture the channels latent, thought and special"
+        StoreError, match=r"position \d+ of trace 0 is not in .*; capture the channels latent, thought and special"
     ):
         Verbalizer(read_at="before", **SMALL).fit(only, FINAL, rows, texts)
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from interp.activations import Store
-from interp.decoders.evaluation.chance import blind_guess, majority, offered
-from interp.decoders.evaluation.confidence import calibrated
+from interp.decoders.evaluation.chance import blind_guess, majority, offered_sizes
+from interp.decoders.evaluation.confidence import calibrated_confidence
+from interp.decoders.step_rows import DecodeInputs
 from interp.problems import task
 from interp.statistics.calibration import area_under_risk, calibration_error
 from interp.traces import TraceSet
@@ -44,7 +45,7 @@ def test_scores_that_are_too_high_or_too_low_become_probabilities(bend: float, s
     test = (read["split"] == "test").to_numpy()
     raw, right = np.array([s[0] for s in read["scores"]]), read["right"].to_numpy()
     assert calibration_error(raw[test], right[test]) > 0.15
-    assert calibration_error(calibrated(silent, read)[test], right[test]) < 0.05
+    assert calibration_error(calibrated_confidence(silent, read)[test], right[test]) < 0.05
 
 
 def test_a_step_is_no_surer_than_those_that_it_rests_on(silent: Store) -> None:
@@ -57,23 +58,23 @@ def test_a_step_is_no_surer_than_those_that_it_rests_on(silent: Store) -> None:
     later = ((read["split"] == "test") & (read["step"] > 1)).to_numpy()
     raw, right = np.array([s[0] for s in read["scores"]])[later], read["right"].to_numpy()[later]
     assert area_under_risk(raw, right) > 0.4
-    assert area_under_risk(calibrated(silent, read)[later], right) < 0.25
+    assert area_under_risk(calibrated_confidence(silent, read)[later], right) < 0.25
 
 
 def test_test_labels_do_not_count_and_validation_labels_do(silent: Store) -> None:
     read = read_outs(2000, lambda h: h, lambda h, rng: rng.random(h.shape) < h)
-    found = calibrated(silent, read)
+    found = calibrated_confidence(silent, read)
     turned = read.assign(right=np.where(read["split"] == "test", ~read["right"], read["right"]))
-    np.testing.assert_array_equal(calibrated(silent, turned), found)
+    np.testing.assert_array_equal(calibrated_confidence(silent, turned), found)
     turned = read.assign(right=np.where(read["split"] == "val", ~read["right"], read["right"]))
-    assert np.abs(calibrated(silent, turned) - found).max() > 0.2
+    assert np.abs(calibrated_confidence(silent, turned) - found).max() > 0.2
 
 
 def test_with_nothing_wrong_in_validation_the_order_of_the_scores_is_kept(silent: Store) -> None:
     read = read_outs(2000, lambda h: 0.9 + 0.09 * h, lambda h, rng: np.ones(h.shape, bool))
     read["scores"] = [np.array([s[0], 1 - s[0]]) for s in read["scores"]]
     one = read[read["step"] == 1].reset_index(drop=True)  # of several steps, the others' scores count too
-    found = calibrated(silent, one)
+    found = calibrated_confidence(silent, one)
     order = np.argsort([s[0] for s in one["scores"]])
     assert (np.diff(found[order]) >= 0).all() and 0.9 < found.min() < found.max() < 1
 
@@ -100,7 +101,7 @@ def test_guesses_among_what_a_graph_offers_are_right_as_often_as_chance_says(
     rng = np.random.default_rng(0)
     for step, which in ((1, 1), (4, 0)):
         gold = [p.steps[step - 1].value for p in problems]
-        said = blind_guess(pd.Series(gold), offered(store, range(150), gold))
+        said = blind_guess(pd.Series(gold), offered_sizes(DecodeInputs(store, 0).offers, range(150), gold))
         tries = [
             rng.choice(task("graph").offers(p)[which]) == g
             for p, g in zip(problems, gold, strict=True)
@@ -111,4 +112,4 @@ def test_guesses_among_what_a_graph_offers_are_right_as_often_as_chance_says(
 
 
 def test_a_task_that_offers_nothing_has_the_most_frequent_value(store: Store) -> None:
-    assert offered(store, [0, 1], ["3", "4"]) == [(), ()]
+    assert offered_sizes(DecodeInputs(store, 0).offers, [0, 1], ["3", "4"]) == [(), ()]

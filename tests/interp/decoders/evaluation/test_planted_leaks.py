@@ -15,8 +15,8 @@ import pytest
 
 from interp.activations import Store
 from interp.activations.targets import structures
-from interp.decoders import sites
-from interp.decoders.evaluation.read_outs import decode
+from interp.decoders import locations, step_rows
+from interp.decoders.evaluation.decoding import decode
 from interp.problems import task
 from interp.statistics.calibration import abstaining, threshold_for
 from interp.statistics.splits import grouped_split
@@ -38,16 +38,16 @@ def noise(written_trace: Callable, tmp_path_factory: pytest.TempPathFactory, wri
 def test_labels_from_the_decoder_under_test_look_perfect_and_the_problems_own_do_not(
     noise: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = decode(noise, ["probe"], offsets=[0], own_offsets=[])
+    honest = decode(noise, ["probe"], offsets=[0], step_offsets=[])
     assert honest.scores()["top1"].max() < 0.3
     said = honest.of("probe").set_index(["trace", "step"])["text"]
     with monkeypatch.context() as patched:
         patched.setattr(
-            sites,
+            step_rows,
             "labels",
             lambda store, rows, target: said.loc[list(zip(rows["trace"], rows["step"], strict=True))].to_numpy(object),
         )
-        leaked = decode(noise, ["probe"], offsets=[0], own_offsets=[]).of("probe")
+        leaked = decode(noise, ["probe"], offsets=[0], step_offsets=[]).of("probe")
     assert leaked.loc[leaked["split"] == "test", "right"].mean() > 0.45, "its own words come back to it"
     truth = [noise.traces[t].problem.steps[s - 1].value for t, s in zip(leaked["trace"], leaked["step"], strict=True)]
     assert (leaked["gold"] != truth).mean() > 0.5
@@ -60,11 +60,11 @@ def test_a_site_chosen_on_test_problems_looks_better_than_one_chosen_on_validati
     noise: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def found() -> tuple[str, float]:
-        read = decode(noise, ["probe"], offsets=[0], own_offsets=[])
+        read = decode(noise, ["probe"], offsets=[0], step_offsets=[])
         scores = read.scores()
-        return read.sites["probe"].address.name, float(np.average(scores["top1"], weights=scores["n"]))
+        return read.locations["probe"].address.name, float(np.average(scores["top1"], weights=scores["n"]))
 
-    given, validated = sites.labels, sites._validation
+    given, validated = step_rows.labels, locations._validation
 
     def dealt_anew(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
         gold = given(store, rows, target).copy()
@@ -76,21 +76,21 @@ def test_a_site_chosen_on_test_problems_looks_better_than_one_chosen_on_validati
         return validated(*told[:-1], replace(told[-1], val=told[-1].test))
 
     # Not the first site within an error of the best, which among empty sites is the first whatever is looked at.
-    monkeypatch.setattr(sites, "first_within_error", lambda shares, counts: int(np.argmax(shares)))
+    monkeypatch.setattr(locations, "first_within_error", lambda shares, counts: int(np.argmax(shares)))
     chosen, honest = found()
     with monkeypatch.context() as patched:
-        patched.setattr(sites, "labels", dealt_anew)
+        patched.setattr(step_rows, "labels", dealt_anew)
         assert found()[0] == chosen, "no test label has a say in where to read"
-        patched.setattr(sites, "_validation", on_test)  # the leak: sites compared on the problems that are reported
+        patched.setattr(locations, "_validation", on_test)  # the leak: sites compared on the problems that are reported
         elsewhere = found()[0]
-    monkeypatch.setattr(sites, "_validation", on_test)
+    monkeypatch.setattr(locations, "_validation", on_test)
     leaking, leaked = found()
     assert leaked > honest + 0.01, "the luckiest of twelve empty sites"
     assert leaking != elsewhere, "test labels dealt out anew move it, which is how the leak is seen"
 
 
 def test_a_threshold_chosen_on_test_labels_looks_better_than_one_of_validation(noise: Store) -> None:
-    table = decode(noise, ["probe"], addresses=ADDRESSES[:1], offsets=[0], own_offsets=[]).of("probe")
+    table = decode(noise, ["probe"], addresses=ADDRESSES[:1], offsets=[0], step_offsets=[]).of("probe")
     val, test = (table[table["split"] == part] for part in ("val", "test"))
     confidence, right = test["confidence"].to_numpy(), test["right"].to_numpy(bool)
     honest = abstaining(confidence, right, threshold_for(val["confidence"].to_numpy(), 0.9))

@@ -14,15 +14,17 @@ from sklearn.neighbors import KNeighborsClassifier
 import interp
 from interp.activations import Store
 from interp.activations.targets import structures
-from interp.decoders.evaluation.read_outs import decode
+from interp.decoders.evaluation.decoding import decode
+from interp.decoders.evaluation.lens_divergence import lens_divergences, position_transfer
 from interp.decoders.evaluation.search import likeliest_trace, search
 from interp.decoders.evaluation.text_scores import token_f1
 from interp.decoders.evaluation.transfer import transfer
+from interp.decoders.locations import Location
 from interp.decoders.logit_lens import LogitLens
 from interp.decoders.neighbours import NearestToken, Neighbours
 from interp.decoders.oracle import Oracle, answers_to
-from interp.decoders.sites import Site, step_rows
-from interp.decoders.tuned_lens import TunedLens, lens_divergences, position_transfer
+from interp.decoders.step_rows import step_rows
+from interp.decoders.tuned_lens import TunedLens
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.problems import task
@@ -100,7 +102,7 @@ def test_a_kept_lens_reads_the_same_and_refuses_another_unembedding(
 def test_a_lens_is_not_read_where_it_was_not_fitted(store: Store, coconut: interp.Reasoner) -> None:
     with pytest.raises(UsageError, match=r"was not fitted at blocks\.0\.hook_out \(fitted: none\)"):
         TunedLens(coconut).logits(store, EARLY, store.index.head(3))
-    with pytest.raises(UsageError, match="none came"):
+    with pytest.raises(UsageError, match="expected rows to fit a tuned lens to, got none"):
         TunedLens(coconut).fit_rows(store, EARLY, store.index.head(0))
 
 
@@ -160,8 +162,8 @@ def test_a_step_that_the_common_site_lacks_gets_its_own_on_validation(
 
     store = write_store(tmp_path / "s", chains, {"blocks.0.hook_out": acts})
     found = decode(store, ["probe"])
-    assert found.sites["probe"].offset == 0
-    assert {step: each.site for step, each in found.own["probe"].items()} == {3: Site(EARLY, 1)}
+    assert found.locations["probe"].offset == 0
+    assert {step: fitted.location for step, fitted in found.methods["probe"].by_step.items()} == {3: Location(EARLY, 1)}
     assert (found.scores()["top1"] > 0.95).all()
     ends = set(store.rows(place="end")["position"])
     assert set(found.of("probe").query("step == 3")["position"]) <= ends

@@ -107,9 +107,9 @@ def test_an_empty_written_text_scores_nothing(empty: str) -> None:
 
 @pytest.mark.parametrize("score", [exact_matches, bleu, rouge_l])
 def test_what_cannot_be_scored_is_refused(score) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UsageError, match="one right text is needed for each written one, but 2 and 1 came"):
+    with pytest.raises(UsageError, match="expected one gold text for each written text, got 1 for 2"):
         score(["a", "b"], ["a"])
-    with pytest.raises(UsageError, match="at least one word; none, or an empty one, came"):
+    with pytest.raises(UsageError, match="expected gold texts of at least one word, got none or an empty one"):
         score([], [])
     with pytest.raises(UsageError, match="at least one word"):
         score(["a"], ["  "])

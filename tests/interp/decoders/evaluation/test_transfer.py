@@ -12,9 +12,10 @@ from scipy.stats import ortho_group
 
 from interp.activations import Store
 from interp.decoders.evaluation.alignment import MappedStore, fit_map, shared_steps
-from interp.decoders.evaluation.read_outs import ReadOuts, decode
+from interp.decoders.evaluation.decoding import decode
+from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.decoders.evaluation.transfer import transfer
-from interp.decoders.sites import step_rows
+from interp.decoders.step_rows import step_rows
 from interp.errors import UsageError
 from interp.problems import task
 from interp.traces import TraceSet
@@ -69,7 +70,7 @@ def test_a_rotation_is_found_and_shuffled_pairs_find_none(readouts: ReadOuts, ro
 def test_another_width_has_a_map_but_no_rotation(readouts: ReadOuts, rooms: dict[str, Store]) -> None:
     found = transfer(readouts, rooms["bent"]).set_index("alignment")
     assert found.loc["ridge", "top1"] > 0.97
-    assert "a rotation joins equal widths, but 24 and 16 came" in found.loc["orthogonal", "note"]
+    assert "expected equal widths for a rotation, got 24 and 16" in found.loc["orthogonal", "note"]
     assert np.isnan(found.loc["orthogonal", "top1"]) and found.loc["none", "note"]
 
 
@@ -115,7 +116,7 @@ def test_shared_steps_are_the_same_steps_of_the_same_problems(chains: TraceSet, 
 
 def test_bad_maps_are_refused(rooms: dict[str, Store]) -> None:
     x = np.zeros((60, 4))
-    with pytest.raises(UsageError, match="10 steps are shared with the other store, too few to align it"):
+    with pytest.raises(UsageError, match="expected at least 50 steps shared with the other store to align it, got 10"):
         fit_map("ridge", x[:10], x[:10])
     with pytest.raises(UsageError, match=r"expected a known alignment, got 'rigde'; did you mean 'ridge'"):
         fit_map("rigde", x, x)  # type: ignore[arg-type]
