@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from interp.causal.evaluation import evaluate
     from interp.causal.interchanges import interchange
     from interp.causal.steering import steer
-    from interp.decoders.evaluation.read_outs import ReadOuts, decode
+    from interp.decoders.evaluation.decoding import decode
+    from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.errors import CotlensError
     from interp.loading.load import load, random_init
     from interp.models.address import Address
@@ -110,7 +111,7 @@ _HOMES = {
     "Wording": "interp.text.wording",
     "ablate": "interp.causal.ablation",
     "capture": "interp.activations.capturing",
-    "decode": "interp.decoders.evaluation.read_outs",
+    "decode": "interp.decoders.evaluation.decoding",
     "evaluate": "interp.causal.evaluation",
     "faithfulness": "cotlens.functions",
     "interchange": "interp.causal.interchanges",
