@@ -1,4 +1,4 @@
-"""cotlens: read the latents behind a chain of thought, and test whether the model uses what was read.
+"""Reasoners, activations, decoders and causal tests. `cotlens` is the public front of all of it.
 
 Names are imported when they are first used, so that `import interp` stays cheap.
 """
@@ -6,6 +6,8 @@ Names are imported when they are first used, so that `import interp` stays cheap
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from interp.runtime.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from interp.activations import Recording, Store, capture, record
@@ -57,12 +59,4 @@ _HOMES = {
     "task": "interp.problems",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'interp' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_exports(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""Traces: what one reasoner did on one problem, position by position, and sets of them on disk."""
+"""Traces: what a reasoner did on a problem, position by position, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from interp.problems.base import Problem
 from interp.runtime.files import as_path, commit
 
 SCHEMA_VERSION = 1
-GROUP = 256  # traces in a row group, so that a part of a file can be read alone
+ROW_GROUP = 256  # traces in a Parquet row group, the unit in which a file is read
 
 
 class Channel(StrEnum):
@@ -39,15 +39,29 @@ THINKING = (Channel.THOUGHT, Channel.LATENT)
 
 @dataclass(frozen=True)
 class Trace:
-    """One reasoner on one problem; every list has one entry for each position.
+    """What one reasoner did on one problem. Every list has one entry for each position.
 
-    `thought` counts thoughts and latents from 1 (0 elsewhere), `step` is the gold step that a thought stands
-    for. `entropy` (nats) is that of the model's distribution over the token *at* the position, taken one
-    position earlier; `logprob` is the log-probability of the token that was written there. Both are NaN where
-    nothing was predicted, `logprob` also where the token was forced. `latents` holds the input embedding of
-    each continuous thought, thoughts x d_model, or None. `sentence` numbers the sentences of a visible thought from
-    1 (0 elsewhere); it is empty where the reasoner does not take its text apart. `events` says where a monitor
-    stepped in (monitor, position, score, injected, text).
+    Attributes:
+        id: Row of the trace in the set that was recorded, also in slices of the set.
+        problem: The problem.
+        reasoner: Name of the reasoner.
+        token_ids: Token ids.
+        tokens: Tokens as text.
+        channel: What each position is for; see `Channel`.
+        step: The gold step that a thought stands for, from 1; 0 elsewhere.
+        thought: Number of the thought or latent, from 1; 0 elsewhere.
+        entropy: Entropy in nats of the model's distribution over the token at this position, predicted one position
+            earlier; NaN where nothing was predicted.
+        logprob: Log-probability of the token at this position; NaN where nothing was predicted or the token was
+            forced.
+        text: The visible thought.
+        answer: The answer.
+        correct: Whether the answer is right.
+        seed: Seed of the sampling.
+        latents: Input embedding of each continuous thought, shape (thoughts, d_model), or None.
+        sentence: Number of the sentence of a visible thought, from 1, and 0 elsewhere; empty where the reasoner does
+            not split its text.
+        events: Where a monitor intervened: monitor, position, score, injected, text.
     """
 
     id: int
@@ -73,10 +87,11 @@ class Trace:
 
     @property
     def places(self) -> list[str]:
-        """A name for each position that means the same in every trace: `question end`, `thought 2`, `answer`.
+        """The place of each position: a name that means the same in every trace.
 
-        The last token of a marker is `begin` or `end`, its earlier ones `begin marker` and `end marker`; the last
-        token of a sentence of a visible thought is `sentence 3`.
+        Places are `question`, `question end`, `begin`, `thought 2`, `sentence 3`, `end`, `answer` and `answer 2`. A
+        sentence is named at its last token. Of a marker of several tokens, the last is `begin` or `end` and the others
+        are `begin marker` or `end marker`.
         """
         last_prompt = max((k for k, c in enumerate(self.channel) if c == Channel.PROMPT), default=-1)
         markers = [k for k, c in enumerate(self.channel) if c == Channel.SPECIAL]
@@ -94,10 +109,10 @@ class Trace:
                 answers += 1
                 names.append("answer" if answers == 1 else f"answer {answers}")
             elif channel == Channel.SPECIAL:
-                # Without thoughts the first of several markers opens and the last closes.
+                # Without thoughts, the first of several markers begins and the last ends.
                 opens = k < first if first is not None else k == markers[0] and len(markers) > 1
-                nxt = k + 1
-                inner = nxt in markers and (first is not None and (nxt < first) == opens)
+                following = k + 1
+                inner = following in markers and (first is not None and (following < first) == opens)
                 names.append(("begin" if opens else "end") + (" marker" if inner else ""))
             else:
                 names.append("question end" if k == last_prompt else "question")
@@ -105,7 +120,7 @@ class Trace:
 
 
 class TraceSet(Sequence[Trace]):
-    """Traces of one reasoner, in order; `trace.id` is the row in the set that was thought, whatever slice it is in."""
+    """Traces of one reasoner, in order. A slice is a `TraceSet`, an index gives a `Trace`."""
 
     def __init__(self, traces: Sequence[Trace]) -> None:
         self._traces = list(traces)
@@ -121,14 +136,16 @@ class TraceSet(Sequence[Trace]):
 
     @property
     def accuracy(self) -> float:
+        """Share of traces with a right answer; NaN for an empty set."""
         return float(np.mean([trace.correct for trace in self])) if self._traces else float("nan")
 
     @property
     def problems(self) -> list[Problem]:
+        """The problem of each trace."""
         return [trace.problem for trace in self]
 
     def table(self) -> pd.DataFrame:
-        """One row for each trace: question, thoughts as text, answer, gold answer, correct, steps, structure."""
+        """Return one row for each trace: trace, question, text, answer, gold, correct, n_steps, structure."""
         return pd.DataFrame(
             {
                 "trace": [trace.id for trace in self],
@@ -143,7 +160,7 @@ class TraceSet(Sequence[Trace]):
         )
 
     def to_bytes(self) -> bytes:
-        """The set as the content of a Parquet file, in row groups of `GROUP` traces."""
+        """Return the content of a Parquet file of the set."""
         frame = pd.DataFrame(
             {
                 "id": [trace.id for trace in self],
@@ -167,20 +184,25 @@ class TraceSet(Sequence[Trace]):
             }
         )
         buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False, row_group_size=GROUP)
+        frame.to_parquet(buffer, index=False, row_group_size=ROW_GROUP)
         return buffer.getvalue()
 
     def to_parquet(self, path: Path | str) -> None:
-        """Write the set to a file, whole or not at all."""
+        """Write the set to a Parquet file, atomically."""
         commit(Path(path), self.to_bytes())
 
     @classmethod
     def from_parquet(cls, path: Path | str) -> TraceSet:
+        """Read a set from a file or URL.
+
+        Raises:
+            StoreError: There is no such file, or it is not a readable trace file.
+        """
         return cls(_read(path))
 
     @classmethod
     def part(cls, path: Path | str, first: int, last: int) -> TraceSet:
-        """Traces `first` to `last` - 1 of a file, without holding the others in memory."""
+        """Read traces `first` to `last` - 1 of a file, without holding the others in memory."""
         return cls(_read(path, first, last))
 
 
@@ -196,13 +218,13 @@ def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Tra
             for group in range(file.num_row_groups):
                 starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
             last = starts[-1] if last is None else last
-            wanted = [g for g in range(file.num_row_groups) if starts[g] < last and starts[g + 1] > first]
-            frame = file.read_row_groups(wanted).to_pandas()
+            groups = [g for g in range(file.num_row_groups) if starts[g] < last and starts[g + 1] > first]
+            frame = file.read_row_groups(groups).to_pandas()
     except FileNotFoundError:
         raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is not a readable trace file ({error}).") from None
-    skipped = starts[wanted[0]] if wanted else 0
+    skipped = starts[groups[0]] if groups else 0
     return [_trace_from_row(row) for row in frame.iloc[first - skipped : last - skipped].to_dict("records")]
 
 
@@ -210,7 +232,7 @@ def _trace_from_row(row: dict) -> Trace:
     n_latents = int(row.pop("n_latents"))
     latents = row.pop("latents")
     events = json.loads(row.pop("events", None) or "[]")
-    columns: dict[str, Any] = {key: list(map(kind, row.pop(key))) for key, kind in _LISTS.items()}
+    columns: dict[str, Any] = {key: list(map(convert, row.pop(key))) for key, convert in _LISTS.items()}
     columns["sentence"] = list(map(int, row.pop("sentence", ())))
     return Trace(
         **columns,
@@ -220,8 +242,8 @@ def _trace_from_row(row: dict) -> Trace:
     )
 
 
-# Files written before thoughts were taken apart have no column of sentences; before monitors, none of events.
-_COLUMNS = {each.name for each in fields(Trace)} - {"sentence", "events"} | {"n_latents"}
+# Older files lack the columns `sentence` and `events`.
+_COLUMNS = {column.name for column in fields(Trace)} - {"sentence", "events"} | {"n_latents"}
 _LISTS = {
     "token_ids": int,
     "tokens": str,

@@ -1,4 +1,4 @@
-"""A visible thought taken apart: its sentences, and the step that each part of it stands for."""
+"""Split a visible thought into sentences and steps."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Sequence
 from interp.problems.answers import number_of, numbers_in, plain
 from interp.problems.base import Step
 
-# A stop with white space after it, or a line break; quotes and brackets may close in between.
+# A full stop before white space, or a line break; closing quotes and brackets may come in between.
 _ENDING = re.compile(r"[.!?…]+[\"')\]*]*(?=\s|$)|\n+|[。！？]+")
-# Stops that end no sentence: a list's number, and common abbreviations.
-_NO_ENDING = re.compile(r"(?:^|\n)\s*(?:\d+|[a-zA-Z])\.$|\b(?:e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|Prof|Eq|Fig|No)\.$")
+# Full stops that end no sentence: after a list's number and in common abbreviations.
+_NOT_ENDING = re.compile(r"(?:^|\n)\s*(?:\d+|[a-zA-Z])\.$|\b(?:e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|Prof|Eq|Fig|No)\.$")
 _STEP = re.compile(r"\n\s*\n|\n(?=\s*(?:\*\*)?(?:step\s*\d+|\d+[.)]|[-*•])[\s:.])", re.IGNORECASE)
 _TOKEN = re.compile(r"\S+")
 
 
 def sentence_ends(text: str) -> list[int]:
-    """Where each sentence of `text` ends: the offset after its last letter. The last one may be cut off."""
+    """Return where each sentence ends, as offsets after its last character. The last sentence may be incomplete."""
     ends: list[int] = []
-    begun = 0
+    start = 0
     for match in _ENDING.finditer(text):
-        said = text[begun : match.end()]
-        if not any(letter.isalnum() for letter in said) or _NO_ENDING.search(said.rstrip("\n")):
+        sentence = text[start : match.end()]
+        if not any(letter.isalnum() for letter in sentence) or _NOT_ENDING.search(sentence.rstrip("\n")):
             continue
         ends.append(match.end() if match.group().strip() else match.start())
-        begun = match.end()
-    if any(letter.isalnum() for letter in text[begun:]):
+        start = match.end()
+    if any(letter.isalnum() for letter in text[start:]):
         ends.append(len(text.rstrip()) or len(text))
     return ends
 
 
 def step_ends(text: str) -> list[int]:
-    """Where each step ends: at a blank line, before `Step 2`, `2.` or a bullet; without any of these, sentences."""
+    """Return where each step ends: at a blank line, or before `Step 2`, `2.` or a bullet; else where sentences end."""
     cuts = [match.start() for match in _STEP.finditer(text)]
     pieces = zip([0, *cuts], [*cuts, len(text)], strict=True)
     ends = [end for start, end in pieces if any(letter.isalnum() for letter in text[start:end])]
@@ -40,23 +40,33 @@ def step_ends(text: str) -> list[int]:
 
 
 def gold_step_ends(text: str, steps: Sequence[Step]) -> list[int | None]:
-    """Where each gold step is done: at the end of the first mention of its value after that of the step before.
+    """Return where each gold step ends: at the first mention of its value after the previous step's end.
 
-    None for a step whose value is not said in its turn.
+    Args:
+        text: The visible thought.
+        steps: The gold steps, in order.
+
+    Returns:
+        An offset for each step; None for a step whose value is not mentioned after the previous step.
     """
-    found: list[int | None] = []
+    ends: list[int | None] = []
     start = 0
     for step in steps:
-        at = _mention(text, step.value, start)
-        found.append(at)
-        start = start if at is None else at
-    return found
+        end = _end_of_mention(text, step.value, start)
+        ends.append(end)
+        start = start if end is None else end
+    return ends
 
 
 def numbers(offsets: Sequence[int], ends: Sequence[int | None]) -> list[int]:
-    """For pieces that end at `offsets`, the number (from 1) of the part that each belongs to, given the parts' ends.
+    """Return the number of the part (sentence or step) that each token belongs to.
 
-    What follows the last end belongs to the last part; parts without an end have no pieces. 0 where there is none.
+    Args:
+        offsets: Where each token ends.
+        ends: Where each part ends; None for a part that is missing.
+
+    Returns:
+        A number from 1 for each token. Tokens after the last end belong to the last part; without parts all are 0.
     """
     known = [(end, number) for number, end in enumerate(ends, 1) if end is not None]
     if not known:
@@ -64,14 +74,14 @@ def numbers(offsets: Sequence[int], ends: Sequence[int | None]) -> list[int]:
     return [next((number for end, number in known if offset <= end), known[-1][1]) for offset in offsets]
 
 
-def _mention(text: str, value: str, start: int) -> int | None:
-    """Where `value` is said next as words or as a number of its own, as the offset after it."""
-    wanted, number = plain(value).split(), number_of(value)
+def _end_of_mention(text: str, value: str, start: int) -> int | None:
+    """Return the offset after the next mention of `value`, as words or as a whole number; None where there is none."""
+    value_words, number = plain(value).split(), number_of(value)
     words = list(_TOKEN.finditer(text, start))
     for k, word in enumerate(words):
         if number is not None:
             if number in numbers_in(word.group()):
                 return word.end()
-        elif wanted and [plain(each.group()) for each in words[k : k + len(wanted)]] == wanted:
-            return words[k + len(wanted) - 1].end()
+        elif value_words and [plain(m.group()) for m in words[k : k + len(value_words)]] == value_words:
+            return words[k + len(value_words) - 1].end()
     return None

@@ -1,7 +1,7 @@
-"""Wording: what a word of a trace means, and which of the words of that meaning was chosen.
+"""Wording: the meaning of each word of a trace, and which of its synonyms was chosen.
 
-Both are known for tasks that say so (`synonyms`, as task `subtext`), and can be said for any other text in a JSON
-file: a list of lists of words that mean the same, `[["big", "large"], ["so", "thus"]]`.
+Synonyms come from a task that defines them (such as `subtext`), or from a JSON file that holds lists of words with
+the same meaning: `[["big", "large"], ["so", "thus"]]`.
 """
 
 from __future__ import annotations
@@ -19,79 +19,90 @@ from interp.traces import Channel, Trace
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the visible thought: the position of its first token in the trace."""
+    """A word of the visible thought, with the position of its first token in the trace."""
 
     text: str
     position: int
 
 
 class Wording:
-    """Sets of words that mean the same. A word of no set means itself, and there is nothing to choose."""
+    """Sets of synonyms. A word of no set is its own only synonym.
+
+    Args:
+        sets: Lists of at least two words with the same meaning; no word is in two of them.
+
+    Raises:
+        UsageError: A set has fewer than two different words, or shares a word with another.
+    """
 
     def __init__(self, sets: Sequence[Sequence[str]]) -> None:
-        self._of: dict[str, tuple[str, ...]] = {}
-        for each in sets:
-            if len(each) < 2 or len(set(each)) < len(each) or any(word in self._of for word in each):
+        self._synonyms: dict[str, tuple[str, ...]] = {}
+        for synonyms in sets:
+            if len(synonyms) < 2 or len(set(synonyms)) < len(synonyms) or any(w in self._synonyms for w in synonyms):
                 raise UsageError(
-                    f"a set of synonyms is at least two different words that are in no other set, but {list(each)!r} came."
+                    "expected a set of synonyms to be at least two different words that are in no other set, "
+                    f"got {list(synonyms)!r}."
                 )
-            for word in each:
-                self._of[word] = tuple(each)
+            for word in synonyms:
+                self._synonyms[word] = tuple(synonyms)
 
     @classmethod
     def of_task(cls, task: Any) -> Wording:
-        """That of a task which knows its synonyms. Raises `UsageError` for others."""
+        """Return the synonyms of a task. Raises `UsageError` when the task defines none."""
         if not hasattr(task, "synonyms"):
-            raise UsageError(
-                f"task {task.name} does not say which words mean the same; give a file of synonyms (--synonyms)."
-            )
+            raise UsageError(f"task {task.name} defines no synonyms; give a file of synonyms (--synonyms).")
         sets = {task.synonyms(word) for word in task.vocabulary()}
-        return cls(sorted(each for each in sets if len(each) > 1))
+        return cls(sorted(synonyms for synonyms in sets if len(synonyms) > 1))
 
     @classmethod
     def read(cls, path: Path) -> Wording:
-        """From a JSON file. Raises `UsageError` when it is not a list of lists of words."""
+        """Read synonyms from a JSON file. Raises `UsageError` when it does not hold a list of lists of words."""
         try:
-            sets = json.loads(path.read_text())
+            sets = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot read synonyms from {path}: {error}.") from None
-        if not isinstance(sets, list) or not all(isinstance(each, list) for each in sets):
-            raise UsageError(f'{path} must hold a list of lists of words, as [["so", "thus"], ["big", "large"]].')
-        return cls([[str(word) for word in each] for each in sets])
+        if not isinstance(sets, list) or not all(isinstance(synonyms, list) for synonyms in sets):
+            raise UsageError(
+                f'expected a list of lists of words in {path}, as [["so", "thus"], ["big", "large"]], got something else.'
+            )
+        return cls([[str(word) for word in synonyms] for synonyms in sets])
 
     def options(self, word: str) -> tuple[str, ...]:
-        """Every word of the same meaning, itself included."""
-        return self._of.get(word, (word,))
+        """Return all words of the same meaning, including `word`."""
+        return self._synonyms.get(word, (word,))
 
     def meaning(self, word: str) -> str:
-        """One word that stands for all of that meaning."""
+        """Return the word that stands for this meaning: the first of its set."""
         return self.options(word)[0]
 
     def choice(self, word: str) -> int:
-        """Which of the words of its meaning it is, from 0."""
+        """Return the index of `word` among the words of its meaning."""
         return self.options(word).index(word)
 
     def paraphrase(self, words: Sequence[str], rng: Random, places: Collection[int] | None = None) -> list[str]:
-        """The same meaning in words chosen at random: all of them, or those at `places` (from 1)."""
+        """Replace words by random synonyms: all of them, or those at `places` (indices from 1)."""
         return [
             rng.choice(self.options(word)) if places is None or k in places else word for k, word in enumerate(words, 1)
         ]
 
 
 def words(trace: Trace) -> list[Word]:
-    """The words of a trace's visible thought. Tokens that begin no word (no `Ġ` or `▁` where others have one) join it."""
+    """Return the words of a trace's visible thought.
+
+    Where any token starts with `Ġ` or `▁`, tokens without one continue the word before.
+    """
     thought = [k for k, channel in enumerate(trace.channel) if channel == Channel.THOUGHT]
-    pieces = any(trace.tokens[k][:1] in "Ġ▁" for k in thought if trace.tokens[k])
-    found: list[Word] = []
+    has_pieces = any(trace.tokens[k][:1] in "Ġ▁" for k in thought if trace.tokens[k])
+    result: list[Word] = []
     for k in thought:
         token = trace.tokens[k]
-        if pieces and found and token[:1] not in ("Ġ", "▁"):
-            found[-1] = Word(found[-1].text + token, found[-1].position)
+        if has_pieces and result and token[:1] not in ("Ġ", "▁"):
+            result[-1] = Word(result[-1].text + token, result[-1].position)
         else:
-            found.append(Word(token.lstrip("Ġ▁"), k))
-    return found
+            result.append(Word(token.lstrip("Ġ▁"), k))
+    return result
 
 
 def texts(traces: Sequence[Trace]) -> list[list[str]]:
-    """The words of each trace."""
+    """Return the words of each trace as texts."""
     return [[word.text for word in words(trace)] for trace in traces]

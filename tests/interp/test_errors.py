@@ -1,4 +1,4 @@
-"""One family of errors; every message says what came and what to do."""
+"""One family of errors; every message says what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_unknown_suggests_the_closest_name_and_lists_what_is_known() -> None:
     assert "cow, horse" in str(error)
 
 
-def test_unknown_suggests_nothing_when_nothing_is_close() -> None:
+def test_unknown_suggests_nothing_where_no_name_is_close() -> None:
     assert "did you mean" not in str(unknown("animal", "xyz", ["cow", "horse"]))
     assert "Known: none." in str(unknown("animal", "xyz", []))
 
@@ -51,12 +51,12 @@ def test_unknown_stays_readable_when_hundreds_of_names_are_known() -> None:
 
 
 @pytest.mark.parametrize("value", [1, 7, 3.0])
-def test_counts_that_are_whole_pass(value: float) -> None:
+def test_whole_counts_pass(value: float) -> None:
     assert checked_count("n", value) == value
     assert type(checked_count("n", value)) is int
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "many", None, math.nan, math.inf])
-def test_counts_that_are_not_are_refused_by_name(value: object) -> None:
+def test_other_values_are_refused_by_name(value: object) -> None:
     with pytest.raises(UsageError, match=r"n_things to be a whole number of at least 1"):
         checked_count("n_things", value)  # type: ignore[arg-type]

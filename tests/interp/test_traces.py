@@ -1,4 +1,4 @@
-"""Traces keep what was thought, on disk too, and name their places the same way whatever the reasoner."""
+"""Traces survive the round trip to disk, and name their places in the same way for every reasoner."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_latents_from_disk_can_be_fed_to_torch_without_a_warning(traces: TraceSe
             assert trace.latents.flags.writeable
 
 
-def test_an_edited_latent_after_a_round_trip_is_its_own(traces: TraceSet, tmp_path: Path) -> None:
+def test_latents_of_a_slice_survive_the_round_trip(traces: TraceSet, tmp_path: Path) -> None:
     traces[:3].to_parquet(tmp_path / "t.parquet")
     again = TraceSet.from_parquet(tmp_path / "t.parquet")
     np.testing.assert_array_equal(again[2].latents, traces[2].latents)
@@ -83,7 +83,7 @@ def test_every_list_has_one_entry_for_each_position(traces: TraceSet, text_trace
             assert len(getattr(trace, name)) == len(trace)
 
 
-def test_places_of_a_silent_reasoner(traces: TraceSet) -> None:
+def test_places_of_a_continuous_reasoner(traces: TraceSet) -> None:
     for trace in traces[:20]:
         n_question, n = len(trace.problem.question.split()), trace.problem.n_steps
         thoughts = [f"thought {k}" for k in range(1, n + 1)]
@@ -99,15 +99,13 @@ def test_places_of_a_text_reasoner(text_traces: TraceSet) -> None:
 
 
 @pytest.mark.parametrize(("missing", "kept"), [("end", "begin"), ("begin", "end")])
-def test_a_lone_marker_is_named_by_the_side_of_the_thoughts_that_it_stands_on(
-    traces: TraceSet, missing: str, kept: str
-) -> None:
+def test_a_single_marker_is_named_by_its_side_of_the_thoughts(traces: TraceSet, missing: str, kept: str) -> None:
     trace = traces[0]
-    at = trace.places.index(missing)
+    position = trace.places.index(missing)
     columns = ("token_ids", "tokens", "channel", "step", "thought", "entropy", "logprob")
-    cut = {name: [x for k, x in enumerate(getattr(trace, name)) if k != at] for name in columns}
-    found = dataclasses.replace(trace, **cut).places
-    assert found == [place for place in trace.places if place != missing] and kept in found
+    cut = {name: [x for k, x in enumerate(getattr(trace, name)) if k != position] for name in columns}
+    places = dataclasses.replace(trace, **cut).places
+    assert places == [place for place in trace.places if place != missing] and kept in places
 
 
 def test_places_of_a_direct_reasoner(direct_traces: TraceSet) -> None:
@@ -144,9 +142,9 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
         TraceSet.from_parquet(tmp_path / "nowhere.parquet")
 
 
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
-    path.write_text("not parquet at all")
+    path.write_text("not parquet at all", encoding="utf-8")
     with pytest.raises(StoreError, match=r"notes\.txt is not a readable trace file"):
         TraceSet.from_parquet(path)
 
@@ -159,7 +157,7 @@ def test_a_truncated_file_is_refused(traces: TraceSet, tmp_path: Path) -> None:
         TraceSet.from_parquet(path)
 
 
-def test_another_table_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+def test_another_table_is_refused_with_its_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pd.DataFrame({"problem": ["{}"], "step": [[1]]}).to_parquet(path)
     with pytest.raises(StoreError, match="not a trace file of this project: it lacks ") as caught:
@@ -169,7 +167,7 @@ def test_another_table_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["tokens", "entropy", "latents", "n_latents", "answer", "reasoner"])
-def test_a_trace_file_that_lost_a_column_is_refused_by_name(traces: TraceSet, tmp_path: Path, column: str) -> None:
+def test_a_trace_file_without_a_column_is_refused_by_name(traces: TraceSet, tmp_path: Path, column: str) -> None:
     path = tmp_path / "t.parquet"
     traces[:2].to_parquet(path)
     pd.read_parquet(path).drop(columns=[column]).to_parquet(path)

@@ -1,4 +1,4 @@
-"""A thought taken apart: sentences, steps, and where each gold step's value is said."""
+"""Splitting a thought into sentences and steps, and finding where each gold step's value is mentioned."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_steps(text: str, expected: list[str]) -> None:
     assert pieces(text, step_ends(text)) == expected
 
 
-def test_gold_steps_end_where_their_values_are_said_in_turn() -> None:
+def test_gold_steps_end_where_their_values_are_mentioned_in_order() -> None:
     text = "It has 9 parts: 3+5=8, not 6 yet. Then 8-2 is 6, so Paris is it."
     steps = [Step("", "8"), Step("", "6"), Step("", "77"), Step("", "paris")]
     ends = gold_step_ends(text, steps)

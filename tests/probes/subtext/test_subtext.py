@@ -168,9 +168,9 @@ def test_synonyms_are_read_from_a_file_and_refused_where_they_are_none(tmp_path:
     assert wording.options("large") == ("big", "large", "great") and wording.choice("thus") == 1
     assert wording.meaning("great") == "big" and wording.options("other") == ("other",)
     path.write_text("{}")
-    with pytest.raises(UsageError, match="must hold a list of lists of words"):
+    with pytest.raises(UsageError, match="expected a list of lists of words"):
         Wording.read(path)
-    with pytest.raises(UsageError, match="a set of synonyms is at least two different words"):
+    with pytest.raises(UsageError, match="expected a set of synonyms to be at least two different words"):
         Wording([["a", "b"], ["b", "c"]])
-    with pytest.raises(UsageError, match="task chain does not say which words mean the same"):
+    with pytest.raises(UsageError, match="task chain defines no synonyms"):
         Wording.of_task(task("chain"))
