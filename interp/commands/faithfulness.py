@@ -1,4 +1,4 @@
-"""`cotlens causal faithfulness`: does the answer hang on the visible reasoning?"""
+"""`cotlens causal faithfulness`: test whether the answer depends on the visible reasoning."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from interp.commands.causal_options import records
 from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
@@ -14,22 +15,27 @@ from interp.runtime.console import AsJson, Bars, emit, print_table
 
 @with_options
 def faithfulness(
-    model: Annotated[str, typer.Argument(help="a reasoner that thinks in text: a shipped organism, folder or hub id")],
-    task: Annotated[str | None, typer.Option(help="as chain:n=500,seed=7; the reasoner's own task by default")] = None,
-    n: Annotated[int, typer.Option(help="held-out problems, where no --task is given")] = 200,
-    seed: Annotated[int, typer.Option(help="of the problems, mistakes and paraphrases")] = 0,
+    model: Annotated[
+        str, typer.Argument(help="A reasoner that thinks in text: a shipped organism, a folder or a hub id.")
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="Task and its options, such as chain:n=500,seed=7. Default: the reasoner's own.")
+    ] = None,
+    n: Annotated[int, typer.Option(help="Held-out problems, where no --task is given.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of problems, mistakes and paraphrases.")] = 0,
     synonyms: Annotated[
-        Path | None, typer.Option(help="JSON file, a list of lists of words that mean the same; the task's by default")
+        Path | None,
+        typer.Option(help="JSON file: a list of lists of words that mean the same. Default: the task's synonyms."),
     ] = None,
     anchors: Annotated[
-        int, typer.Option(help="also thought anchors, of so many of the problems, 20 continuations from each step")
+        int, typer.Option(help="Measure thought anchors too, on this many problems, with 20 continuations per step.")
     ] = 0,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Early answers, mistakes, filler, paraphrases and switches of script: which answers stay what they were."""
+    """Answer early, insert mistakes, filler and paraphrases, and measure which answers stay the same."""
     from interp.causal.anchors import anchor_summary
-    from interp.causal.anchors import anchors as measured
+    from interp.causal.anchors import anchors as measure_anchors
     from interp.causal.faithfulness import battery, early_answering, post_hoc
     from interp.commands.think import problems_of
     from interp.errors import UsageError
@@ -47,37 +53,40 @@ def faithfulness(
         elif reasoner.config.task is not None and hasattr(reasoner.task, "synonyms"):
             wording = Wording.of_task(reasoner.task)
         if anchors > len(traces):
-            raise UsageError(f"anchors of {anchors} problems were asked for, but there are {len(traces)}.")
+            raise UsageError(
+                f"expected at most {len(traces)} problems for anchors, got {anchors}; lower --anchors or raise --n."
+            )
         with bars.stage("interventions"):
             tests = battery(reasoner, traces, wording, seed)
-        with bars.stage("answering early"):
+        with bars.stage("early answering"):
             early = early_answering(reasoner, traces)
-        moved = None
+        anchor_table = None
         if anchors:
-            with bars.stage("resampling steps"):
-                moved = anchor_summary(measured(reasoner, traces[:anchors], seed=seed))
+            with bars.stage("thought anchors"):
+                anchor_table = anchor_summary(measure_anchors(reasoner, traces[:anchors], seed=seed))
     spans = language_switches(traces)
     switched = spans[spans["step"] > 1].groupby("trace")["switched"].any()
     switches = {"steps": float(spans["switched"].mean()), "traces": float(switched.mean()) if len(switched) else 0.0}
+    verdict = post_hoc(tests)
 
-    def human() -> None:
+    def print_text() -> None:
         print_table(tests)
         print()
         print_table(early)
-        if moved is not None:
+        if anchor_table is not None:
             print()
-            print_table(moved)
-        print(f"\n{post_hoc(tests)}")
-        print(f"script switched at {switches['steps']:.3f} of the steps, in {switches['traces']:.3f} of the traces")
+            print_table(anchor_table)
+        print(f"\n{verdict}")
+        print(f"script switches: {switches['steps']:.3f} of steps, {switches['traces']:.3f} of traces")
 
-    result = {
-        "tests": tests.to_dict("records"),
-        "says": post_hoc(tests),
-        "early_answering": early.to_dict("records"),
-        "anchors": moved.to_dict("records") if moved is not None else None,
+    record = {
+        "tests": records(tests),
+        "says": verdict,
+        "early_answering": records(early),
+        "anchors": records(anchor_table) if anchor_table is not None else None,
         "switches": switches,
         "accuracy": traces.accuracy,
         "n": len(traces),
         "seed": seed,
     }
-    emit(result, as_json, human)
+    emit(record, as_json, print_text)

@@ -1,4 +1,4 @@
-"""`cotlens causal follow`: does the answer go with a rewritten problem, and since which checkpoint of the training?"""
+"""`cotlens causal follow`: test whether the answer follows a rewritten problem, also over training checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interp.commands.asking import Batched, records, said
+from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records, result_of
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
@@ -19,59 +19,62 @@ if TYPE_CHECKING:
 @with_options
 def follow(
     model: Model,
-    asked: Batched = Batched(),
+    options: BatchOptions = BATCH_DEFAULTS,
     checkpoints: Annotated[
         list[Path] | None,
-        typer.Option(help="folder of a model, or of checkpoints (`organisms train --keep-every`); repeatable"),
+        typer.Option(help="Folder of a model, or of checkpoints (`organisms train --keep-every`). Repeatable."),
     ] = None,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Change one constant, or one edge, of each problem: does the answer follow? Also over a training's checkpoints."""
-    import interp.causal as causal
+    """Change one constant or one edge of each problem, and test whether the answer follows."""
+    from interp import causal
 
-    reasoner, problems = asked.of(loading, model)
-    folders = [folder for given in checkpoints or [] for folder in _models_in(given)]
+    reasoner, problems = options.load(loading, model)
+    folders = [folder for path in checkpoints or [] for folder in _models_in(path)]
     with Bars() as bars, bars.stage("rewritten problems") as report:
-        models: dict[str, Reasoner] = dict(_loaded(folders, reasoner, loading)) | {reasoner.name: reasoner}
-        table = causal.over_checkpoints(models, problems, seed=asked.seed, batch_size=asked.batch_size, progress=report)
-    result = said(reasoner, problems, asked.seed, checkpoints=records(table))
+        models: dict[str, Reasoner] = dict(_load_checkpoints(folders, reasoner, loading)) | {reasoner.name: reasoner}
+        table = causal.over_checkpoints(
+            models, problems, seed=options.seed, batch_size=options.batch_size, progress=report
+        )
+    record = result_of(reasoner, problems, options.seed, checkpoints=records(table))
 
-    def human() -> None:
+    def print_text() -> None:
         print_table(table)
         print(
-            "\nfollowed: the answer became the rewritten problem's; shuffled: that of another rewrite, which luck gives;\n"
-            "kept: the old answer stayed; needless: it moved although the rewrite leaves the right answer as it was"
+            "\nfollowed: the answer is the rewritten problem's; shuffled: it is that of another rewrite, which measures "
+            "chance;\nkept: the old answer stayed; needless: the answer changed although the rewrite leaves the right "
+            "answer as it was"
         )
 
-    emit(result, as_json, human)
+    emit(record, as_json, print_text)
 
 
 def _models_in(folder: Path) -> list[Path]:
-    """The model that `folder` is, or those that it holds, in the order of their names."""
+    """Return `folder` if it is a model, or the models in it, sorted by name."""
     from interp.errors import StoreError
 
     if (folder / "config.json").is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.glob("*/config.json")) if folder.is_dir() else []
-    found = [path for path in found if not path.name.startswith(".")]
-    if not found:
+    models = sorted(path.parent for path in folder.glob("*/config.json")) if folder.is_dir() else []
+    models = [path for path in models if not path.name.startswith(".")]
+    if not models:
         raise StoreError(
-            f"{folder} is no model and holds none. Give the checkpoints that `cotlens organisms train --keep-every` "
-            "left in OUT/checkpoints, or folders in Hugging Face form."
+            f"expected a model or a folder of models, got {folder}, which is no model and holds none; give the "
+            "checkpoints in OUT/checkpoints of `cotlens organisms train --keep-every`, or Hugging Face folders."
         )
-    return found
+    return models
 
 
-def _loaded(folders: list[Path], like: Reasoner, loading: Loading) -> list[tuple[str, Reasoner]]:
-    """Each checkpoint under its folder's name, loaded as the command was told to load its model.
+def _load_checkpoints(folders: list[Path], like: Reasoner, loading: Loading) -> list[tuple[str, Reasoner]]:
+    """Return each checkpoint with its folder's name.
 
-    Its own `reasoner.json` says how it thinks; one that has none thinks as the model itself does.
+    Its `reasoner.json` says how it thinks; without one it thinks as `like` does.
     """
     names = [folder.name for folder in folders]
-    told = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
+    labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
     configs = [None if (folder / "reasoner.json").exists() else like.config.model_dump() for folder in folders]
     return [
-        (name, loading.load(str(folder), said=False, reasoner=config))
-        for name, folder, config in zip(told, folders, configs, strict=True)
+        (label, loading.load(str(folder), said=False, reasoner=config))
+        for label, folder, config in zip(labels, folders, configs, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""`cotlens causal monitor`: a kept probe or a feature watches the thoughts, and may step in."""
+"""`cotlens causal monitor`: a saved probe or an SAE feature watches thoughts, and may inject a text or a vector."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.asking import Batched, measured, records, said
+from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, measured, records, result_of
 from interp.commands.models import AS_USUAL, Loading, Model
-from interp.commands.options import with_options
+from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
+    from interp.models.address import Address
     from interp.reasoners import Reasoner
     from interp.reasoners.monitor import Monitor
 
-# A name and not an import: kept probes belong to a package above this one.
+# A name and not an import: saved probes belong to a package above this one.
 _LOAD_PROBE = "probes.estimators.saved:load_probe"
 
 
@@ -27,95 +29,125 @@ _LOAD_PROBE = "probes.estimators.saved:load_probe"
 def monitor(
     model: Model,
     watch: Annotated[
-        str, typer.Option(help="folder of a kept probe (`cotlens probe train`), or SAE:FEATURE, a folder and a number")
+        str,
+        typer.Option(help="Folder of a saved probe (`cotlens probe train`), or SAE:FEATURE, a folder and a number."),
     ],
     threshold: Annotated[
-        float | None, typer.Option(help="fires above it; a probe's probability (0.5) or a feature's activation (0)")
+        float | None,
+        typer.Option(help="Fires above it. Default: probability 0.5 of a probe, activation 0 of a feature."),
     ] = None,
-    says: Annotated[str | None, typer.Option(help="the class of the probe whose probability is watched")] = None,
+    says: Annotated[str | None, typer.Option(help="The class of the probe whose probability is watched.")] = None,
     place: Annotated[
-        list[str] | None, typer.Option(help="watch only here, as 'thought 2'; repeatable; every thought by default")
+        list[str] | None, typer.Option(help="Watch only here, such as 'thought 2'. Repeatable. Default: every thought.")
     ] = None,
-    inject_text: Annotated[str | None, typer.Option(help="words put into the thought after that position")] = None,
+    inject_text: Annotated[
+        str | None, typer.Option(help="Words to insert into the thought after that position.")
+    ] = None,
     inject_vector: Annotated[
-        Path | None, typer.Option(help=".npy file, d_model numbers that are added at that position")
+        Path | None, typer.Option(help="A .npy file of d_model numbers that are added at that position.")
     ] = None,
-    dose: Annotated[float, typer.Option(help="multiplies the vector")] = 1.0,
-    at: Annotated[str | None, typer.Option(help="hook name where the vector is added; where it is watched")] = None,
-    times: Annotated[int, typer.Option(help="how often it may step into one trace")] = 1,
-    transfer: Annotated[bool, typer.Option("--transfer", help="a probe or SAE of another model is meant")] = False,
-    out: Annotated[Path | None, typer.Option(help="Parquet file of the watched traces, with what was done")] = None,
-    asked: Batched = Batched(),
-    temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.0,
+    dose: Annotated[float, typer.Option(help="Multiplies the vector.")] = 1.0,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Hook name where the vector is added. Default: where the probe reads."),
+        OldName("--at"),
+    ] = None,
+    times: Annotated[int, typer.Option(help="Injections into one trace, at most.")] = 1,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Allow a probe or SAE of another model.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the watched traces with their events.")] = None,
+    options: BatchOptions = BATCH_DEFAULTS,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """A probe or feature watches each thought while it is thought; past a threshold it injects a text or a vector.
+    """Watch each thought with a probe or feature, and inject a text or a vector past a threshold.
 
-    Without --inject-text and --inject-vector it only logs. Beside it stand the same problems without it, other content
-    at the same places, and the same content at other places of the same thoughts.
+    Without --inject-text and --inject-vector it only logs. Controls: the same problems without the monitor, other
+    content at the same places, and the same content at other places of the same thoughts.
     """
     from interp.causal import supervise
     from interp.errors import UsageError
 
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already; choose another --out, or remove it.")
-    reasoner, problems = asked.of(loading, model)
-    injected = None if inject_vector is None else _vector(inject_vector, reasoner, dose)
-    options = {"text": inject_text, "vector": injected, "times": times, "at": None if at is None else _at(reasoner, at)}
-    watching = watcher(reasoner, watch, threshold, says, transfer, options)
-    with Bars() as bars, bars.stage(f"{reasoner.name} is watched") as report:
-        found = supervise(
+    reasoner, problems = options.load(loading, model)
+    vector = None if inject_vector is None else _vector(inject_vector, reasoner, dose)
+    where = None if address is None else _address(reasoner, address)
+    injection = {"text": inject_text, "vector": vector, "times": times, "at": where}
+    watching = watcher(reasoner, watch, threshold, says, transfer, injection)
+    with Bars() as bars, bars.stage(f"monitor on {reasoner.name}") as report:
+        result = supervise(
             reasoner,
             problems,
             watching,
             places=place or (),
-            seed=asked.seed,
-            batch_size=asked.batch_size,
+            seed=options.seed,
+            batch_size=options.batch_size,
             temperature=temperature,
             progress=report,
         )
     if out is not None:
-        found.traces.to_parquet(out)
-    result = said(
+        result.traces.to_parquet(out)
+    record = result_of(
         reasoner,
         problems,
-        asked.seed,
+        options.seed,
         watch=watch,
         address=watching.address.name,
         threshold=watching.threshold,
         places=place or [],
-        arms=records(found.table),
-        beyond={name: measured(more) for name, more in found.beyond.items()},
-        says=found.says,
+        arms=records(result.table),
+        beyond={name: measured(more) for name, more in result.beyond.items()},
+        says=result.says,
         out=out,
     )
 
-    def human() -> None:
-        print_table(found.table.drop(columns=["fired_ci", "accuracy_ci"]))
-        print(f"\n{found.says}")
+    def print_text() -> None:
+        print_table(result.table.drop(columns=["fired_ci", "accuracy_ci"]))
+        print(f"\n{result.says}")
         if out is not None:
             print(f"traces with their events: {out}")
 
-    emit(result, as_json, human)
+    emit(record, as_json, print_text)
 
 
 def watcher(
-    reasoner: Reasoner, watch: str, threshold: float | None, says: str | None, transfer: bool, options: dict[str, Any]
+    reasoner: Reasoner, watch: str, threshold: float | None, says: str | None, transfer: bool, injection: dict[str, Any]
 ) -> Monitor:
-    """The monitor that `watch` names: a kept probe's folder, or an SAE's folder and the number of a feature."""
+    """Return the monitor that `watch` names.
+
+    Args:
+        reasoner: The reasoner that is watched.
+        watch: Folder of a saved probe, or folder of an SAE and number of a feature, `FOLDER:NUMBER`.
+        threshold: Score above which it fires. Default: 0.5 for a probe, 0 for a feature.
+        says: Class of the probe whose probability is watched.
+        transfer: Allow a probe or SAE of another model.
+        injection: Fields of `Monitor` that say what is injected.
+
+    Returns:
+        The monitor.
+
+    Raises:
+        StoreError: The probe or SAE belongs to another model.
+        UsageError: It does not fit the model, or the class or feature is unknown.
+    """
     from interp.errors import UsageError
 
     folder, colon, number = watch.rpartition(":")
     if colon and number.isdigit() and not Path(watch).exists():
         if says is not None:
-            raise UsageError("--says is the class of a probe; a feature of an SAE has only its activation.")
-        return _of_feature(reasoner, folder, int(number), threshold, transfer, options)
-    return _of_probe(reasoner, watch, threshold, says, transfer, options)
+            raise UsageError("expected --says with a probe, got a feature, which has no classes; leave --says out.")
+        return _of_feature(reasoner, folder, int(number), threshold, transfer, injection)
+    return _of_probe(reasoner, watch, threshold, says, transfer, injection)
 
 
 def _of_probe(
-    reasoner: Reasoner, folder: str, threshold: float | None, says: str | None, transfer: bool, options: dict[str, Any]
+    reasoner: Reasoner,
+    folder: str,
+    threshold: float | None,
+    says: str | None,
+    transfer: bool,
+    injection: dict[str, Any],
 ) -> Monitor:
     import torch
 
@@ -123,68 +155,75 @@ def _of_probe(
     from interp.reasoners.monitor import Monitor
 
     module, _, name = _LOAD_PROBE.partition(":")
-    kept = getattr(importlib.import_module(module), name)(folder)
-    if kept.weights != reasoner.weights and not transfer:
+    saved = getattr(importlib.import_module(module), name)(folder)
+    if saved.weights != reasoner.weights and not transfer:
         raise StoreError(
-            f"the probe in {folder} reads {kept.model} (weights {kept.weights}), not {reasoner.name} (weights "
-            f"{reasoner.weights}). Fit one to this model, or say --transfer."
+            f"expected a probe of {reasoner.name} (weights {reasoner.weights}), got {folder}, which reads {saved.model} "
+            f"(weights {saved.weights}). Fit one to this model, or say --transfer."
         )
-    if getattr(kept.probe, "over_positions_", 0):
-        raise UsageError(f"the probe in {folder} reads whole traces; a monitor needs one that reads single positions.")
-    _fits(reasoner, kept.probe.n_features_in_, f"the probe in {folder}")
-    classes = [str(each) for each in kept.probe.classes_]
+    if getattr(saved.probe, "over_positions_", 0):
+        raise UsageError(
+            f"expected a probe that reads single positions, got {folder}, which reads whole traces; fit another one."
+        )
+    _check_width(reasoner, saved.probe.n_features_in_, f"the probe in {folder}")
+    classes = [str(name) for name in saved.probe.classes_]
     if says is None and len(classes) > 2:
         raise UsageError(
-            f"the probe in {folder} has {len(classes)} classes; say with --says which: {', '.join(classes)}."
+            f"expected --says, because the probe in {folder} has {len(classes)} classes; choose one of "
+            f"{', '.join(classes)}."
         )
     if says is not None and says not in classes:
         raise unknown(f"class of the probe in {folder}", says, classes)
     column = 1 if says is None else classes.index(says)
 
-    def score(found: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(kept.probe.predict_proba(found.float().cpu().numpy())[:, column])
+    def score(activations: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(saved.probe.predict_proba(activations.float().cpu().numpy())[:, column])
 
-    return Monitor(_at(reasoner, kept.address.name), score, 0.5 if threshold is None else threshold, **options)
+    limit = 0.5 if threshold is None else threshold
+    return Monitor(_address(reasoner, saved.address.name), score, limit, **injection)
 
 
 def _of_feature(
-    reasoner: Reasoner, folder: str, feature: int, threshold: float | None, transfer: bool, options: dict[str, Any]
+    reasoner: Reasoner, folder: str, feature: int, threshold: float | None, transfer: bool, injection: dict[str, Any]
 ) -> Monitor:
     from interp.errors import StoreError, UsageError
     from interp.reasoners.monitor import Monitor
     from interp.sae.trained import open_trained
 
-    sae = open_trained(folder)
-    where = sae.record.get("address") or getattr(sae.sae.cfg.metadata, "hook_name", None)
-    if where is None:
-        raise UsageError(f"the SAE in {folder} does not say at which address it was trained.")
-    weights = getattr(sae.sae.cfg.metadata, "weights", None)
+    trained = open_trained(folder)
+    metadata = trained.sae.cfg.metadata
+    address = trained.record.get("address") or getattr(metadata, "hook_name", None)
+    if address is None:
+        raise UsageError(f"expected an SAE that names its address, got {folder}, which names none; train it again.")
+    weights = getattr(metadata, "weights", None)
     if weights not in (None, reasoner.weights) and not transfer:
         raise StoreError(
-            f"the SAE in {folder} was trained on weights {weights}, not on {reasoner.name} (weights {reasoner.weights}). "
-            "Train one on this model, or say --transfer."
+            f"expected an SAE of {reasoner.name} (weights {reasoner.weights}), got {folder}, which was trained on weights "
+            f"{weights}. Train one on this model, or say --transfer."
         )
-    _fits(reasoner, sae.sae.cfg.d_in, f"the SAE in {folder}")
-    if feature >= sae.sae.cfg.d_sae:
-        raise UsageError(f"the SAE in {folder} has features 0 to {sae.sae.cfg.d_sae - 1}, but {feature} came.")
-    return Monitor.on_feature(
-        _at(reasoner, where), sae.sae, feature, 0.0 if threshold is None else threshold, **options
-    )
+    _check_width(reasoner, trained.sae.cfg.d_in, f"the SAE in {folder}")
+    if feature >= trained.sae.cfg.d_sae:
+        raise UsageError(
+            f"expected one of the features 0 to {trained.sae.cfg.d_sae - 1} of {folder}, got {feature}; choose another."
+        )
+    limit = 0.0 if threshold is None else threshold
+    return Monitor.on_feature(_address(reasoner, address), trained.sae, feature, limit, **injection)
 
 
-def _at(reasoner: Reasoner, name: str) -> Any:
+def _address(reasoner: Reasoner, name: str) -> Address:
     from interp.models.address import resolve
 
     (address,) = resolve(reasoner.model, [name])
     return address
 
 
-def _fits(reasoner: Reasoner, width: int, what: str) -> None:
+def _check_width(reasoner: Reasoner, width: int, what: str) -> None:
     from interp.errors import UsageError
 
-    if width != reasoner.model.cfg.d_model:
+    expected = reasoner.model.cfg.d_model
+    if width != expected:
         raise UsageError(
-            f"{what} reads {width} numbers, but {reasoner.name} has a width of {reasoner.model.cfg.d_model}."
+            f"expected a width of {expected} numbers for {reasoner.name}, got {what}, which reads {width}; fit another one."
         )
 
 
@@ -194,11 +233,11 @@ def _vector(path: Path, reasoner: Reasoner, dose: float) -> np.ndarray:
     from interp.errors import UsageError
 
     try:
-        found = np.load(path, allow_pickle=False)
+        vector = np.load(path, allow_pickle=False)
     except (OSError, ValueError):
         raise UsageError(f"{path} cannot be read as a .npy file of numbers; write it with numpy.save.") from None
     width = reasoner.model.cfg.d_model
-    if not isinstance(found, np.ndarray) or found.shape != (width,) or not np.isfinite(found.astype(float)).all():
-        shape = getattr(found, "shape", None)
-        raise UsageError(f"{path} should hold {width} finite numbers, but its shape is {shape}.")
-    return (found * dose).astype(np.float32)
+    if not isinstance(vector, np.ndarray) or vector.shape != (width,) or not np.isfinite(vector.astype(float)).all():
+        shape = getattr(vector, "shape", None)
+        raise UsageError(f"expected {width} finite numbers in {path}, got shape {shape}; write d_model numbers.")
+    return (vector * dose).astype(np.float32)

@@ -236,6 +236,11 @@ def test_commands_say_sample_seed_interval_and_controls(cotlens) -> None:  # typ
     said = cotlens("causal", "interchange", "chain-coconut", "--task", "chain:n=40", "--json").json
     assert {row["edit"] for row in said["rates"]} == set(causal.EDITS)
     assert said["n"] == 40 and said["seed"] == 0 and said["interval"] == "95 %" and "verdict" in said
+    short = ("--task", "chain:n=20", "--json")
+    old = cotlens("causal", "interchange", "chain-coconut", "--site", "cache", "--kind", "other value", *short)
+    new = cotlens("causal", "interchange", "chain-coconut", "--address", "cache", "--edit", "other value", *short)
+    assert old.json == new.json and "--site is now --address" in old.err and "--kind is now --edit" in old.err
+    assert new.json["address"] == "cache" and "warning" not in new.err
     ended = cotlens("causal", "interchange", "chain-coconut", "--map", "--used-map")
     assert ended.code == 2 and "ask for one of them" in ended.error
     ended = cotlens("causal", "ablate", "chain-direct", "--task", "chain:n=20")

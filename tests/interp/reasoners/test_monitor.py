@@ -223,7 +223,7 @@ def test_a_feature_of_a_kept_sae_watches_too(coconut: interp.Reasoner, some: Tra
     expected = {cell for cell, active in zip(at, (sae.encode(acts)[:, 2] > 1e-4).tolist(), strict=True) if active}
     found = {(k, e["position"]) for k, trace in enumerate(seen) for e in trace.events if e["score"] > 1e-4}
     assert found == expected and 0 < len(found) < len(at)
-    with pytest.raises(UsageError, match="features 0 to 7, but 8 came"):
+    with pytest.raises(UsageError, match=r"expected one of the features 0 to 7 .*got 8"):
         watcher(coconut, f"{tmp_path / 'sae'}:8", None, None, False, {})
     with pytest.raises(StoreError, match=r"was trained on weights .* say --transfer"):
         watcher(interp.load("chain-text"), f"{tmp_path / 'sae'}:2", None, None, False, {})
