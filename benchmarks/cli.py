@@ -1,4 +1,4 @@
-"""`cotlens bench`: measures beside their peers, in one run."""
+"""`cotlens bench`: take measures beside their peers, in one run."""
 
 from __future__ import annotations
 
@@ -9,202 +9,242 @@ from typing import Annotated, Any
 
 import typer
 
+from interp.commands.options import OldName, warn_renamed, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
-app = new_app("Take measures, side by side with peers in one process, and keep them under benchmarks/results/.")
+app = new_app("Take measures beside their peers, in one process, and keep them under benchmarks/results/.")
+
+Repetitions = Annotated[int, typer.Option(help="Number of interleaved rounds. Medians over them are reported.")]
+# Sample sizes of `bench causal`, relative to the normal ones.
+_CAUSAL_SCALES = {"quick": 0.25, "normal": 1.0, "full": 2.0}
 
 
 @app.command("probes")
-def probes(
-    repetitions: Annotated[int, typer.Option(help="interleaved rounds; medians are reported")] = 5,
-    as_json: AsJson = False,
-) -> None:
-    """The batched solver beside scikit-learn, and false discoveries over noise."""
+def probes(repetitions: Repetitions = 5, as_json: AsJson = False) -> None:
+    """Time the batched solver beside scikit-learn, and count false discoveries over noise."""
     from benchmarks.probes.figures import bench
 
-    _timed(bench, repetitions, as_json)
+    _run_timed(bench, repetitions, as_json)
 
 
 @app.command("sae")
 def sae(
-    repetitions: Annotated[int, typer.Option(help="interleaved rounds of training; medians are reported")] = 5,
-    organism: Annotated[str, typer.Option(help="a chain organism of continuous thoughts")] = "chain31-coconut",
+    repetitions: Repetitions = 5,
+    organism: Annotated[str, typer.Option(help="A chain organism of continuous thoughts.")] = "chain31-coconut",
     as_json: AsJson = False,
 ) -> None:
-    """SAE training beside SAELens, and single features as read-outs beside untrained dictionaries."""
+    """Time SAE training beside SAELens, and read out single features beside untrained dictionaries."""
     from benchmarks.sae.figures import bench
 
-    _timed(bench, repetitions, as_json, organism)
+    _run_timed(bench, repetitions, as_json, organism)
 
 
 @app.command("capture")
 def capture(
-    repetitions: Annotated[int, typer.Option(help="interleaved rounds of the large batch; medians are reported")] = 7,
-    device: Annotated[str, typer.Option(help="cpu, or cuda, where a large model is timed too")] = "cpu",
+    repetitions: Repetitions = 7,
+    device: Annotated[str, typer.Option(help="cpu, or cuda, where a large model is timed too.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Recording beside a bare forward pass, other libraries and a Coconut loop, and its peak memory."""
+    """Time recording beside a bare forward pass, other libraries and a Coconut loop, and measure its peak memory."""
     from benchmarks.capture import contest as capture
     from benchmarks.capture import device as capture_device
     from interp.models.reading import choose_device
     from interp.models.report import LoadReport
 
     if choose_device(device, LoadReport()) == "cpu":
-        _timed(capture.bench, repetitions, as_json)
+        _run_timed(capture.bench, repetitions, as_json)
     else:
-        _timed(partial(capture_device.bench, device), repetitions, as_json)
+        _run_timed(partial(capture_device.bench, device), repetitions, as_json)
 
 
 @app.command("store")
-def store(
-    repetitions: Annotated[int, typer.Option(help="interleaved rounds; medians are reported")] = 15,
-    as_json: AsJson = False,
-) -> None:
-    """Reading a store beside a raw memory map and beside what SAELens writes, and how both grow."""
+def store(repetitions: Repetitions = 15, as_json: AsJson = False) -> None:
+    """Time reading a store beside a raw memory map and beside SAELens's format, and how both grow."""
     from benchmarks.store.contest import bench
 
-    _timed(bench, repetitions, as_json)
+    _run_timed(bench, repetitions, as_json)
 
 
 @app.command("papers")
+@with_options
 def papers(
-    only: Annotated[str | None, typer.Option(help="one system, such as coconut; all of them by default")] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="larger samples: tighter intervals, several times the time")
-    ] = False,
+    only: Annotated[str | None, typer.Option(help="One system, such as coconut. All by default.")] = None,
+    size: Annotated[
+        str,
+        typer.Option(help="normal, or full: larger samples and tighter intervals, in several times the time."),
+        OldName("--full", value="full"),
+    ] = "normal",
     organisms: Annotated[
         Path | None,
         typer.Option(
-            help="folder of organisms that are not shipped, each in NAME-seedN, such as controls and other seeds"
+            help="Folder of organisms that are not shipped, such as controls and other training seeds. "
+            "Each is in NAME-seedN."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="the training seed of those organisms")] = 0,
+    training_seed: Annotated[int, typer.Option(help="Training seed of those organisms."), OldName("--seed")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The nine systems of the literature, measured again on the organisms, with controls and the papers' figures."""
+    """Measure nine systems of the literature again on the organisms, with controls and the papers' figures."""
     from benchmarks.papers.table import bench
     from interp.errors import UsageError, checked_count
 
-    checked_count("seed", seed, at_least=0)
-    if seed and organisms is None:
-        raise UsageError("the shipped organisms are of seed 0; give --organisms FOLDER with --seed N for others.")
+    _check_size(size, "normal", "full")
+    checked_count("training_seed", training_seed, at_least=0)
+    if training_seed and organisms is None:
+        raise UsageError(
+            f"expected --organisms FOLDER with --training-seed {training_seed}, got none; "
+            "the shipped organisms have training seed 0."
+        )
     with Bars() as bars:
-        result = bench(only, full, bars, folder=organisms, seed=seed)
+        result = bench(only, size == "full", bars, folder=organisms, seed=training_seed)
 
-    def show() -> None:
+    def human() -> None:
         print_measures(result)
         if result["missing"]:
             print(
-                f"\nnot measured, for they are not shipped: {', '.join(result['missing'])}.\n"
-                f"Train them with `cotlens organisms train NAME --seed {seed} --out FOLDER/NAME-seed{seed}`, and give "
-                "--organisms FOLDER."
+                f"\nnot measured, because they are not shipped: {', '.join(result['missing'])}.\n"
+                f"Train them with `cotlens organisms train NAME --training-seed {training_seed} "
+                f"--out FOLDER/NAME-seed{training_seed}`, and give --organisms FOLDER."
             )
 
-    emit(result, as_json, show)
+    emit(result, as_json, human)
 
 
 @app.command("subtext")
+@with_options
 def subtext(
     organisms: Annotated[
         Path | None,
         typer.Option(
-            help="folder of organisms that are not shipped, each in NAME-seedN: subtext-0, -2, -4, -value, -brief-*"
+            help="Folder of organisms that are not shipped, each in NAME-seedN: subtext-0, -2, -4, -value, -brief-*."
         ),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="train those that are missing: 25 of them, a minute each")
-    ] = False,
+    size: Annotated[
+        str,
+        typer.Option(help="normal, or full: also train the organisms that are missing, 25 of them, a minute each."),
+        OldName("--full", value="full"),
+    ] = "normal",
     as_json: AsJson = False,
 ) -> None:
-    """Planted bits: measured, detected without being told what, located, and closed by a paraphrase."""
+    """Measure planted bits, detect them without labels, locate them, and remove them with a paraphrase."""
     from benchmarks.subtext import bench
 
+    _check_size(size, "normal", "full")
     with Bars() as bars:
-        result = bench(bars, organisms, full)
+        result = bench(bars, organisms, size == "full")
     emit(result, as_json, lambda: print_measures(result))
 
 
 @app.command("causal")
+@with_options
 def causal(
     organisms: Annotated[
         Path | None,
-        typer.Option(
-            help="folder of organisms of further training seeds, each in NAME-seedN; without it the shipped ones"
-        ),
+        typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN. None by default."),
     ] = None,
-    scale: Annotated[
-        float, typer.Option(help="multiplies every sample size; anything but 1 is a trial, not kept")
-    ] = 1.0,
+    size: Annotated[
+        str,
+        typer.Option(help="quick, normal or full: a quarter, all or twice the sample. Only normal results are kept."),
+    ] = "normal",
+    scale: Annotated[float | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Interchange, content or compute, used maps, steering, attribution graphs, on organisms with known answers.
+    """Interchange, content or compute, used maps, steering and attribution graphs, with known answers.
 
-    Of an organism that is there in several training seeds the worst counts.
+    Where an organism is there in several training seeds, the worst one counts.
     """
     from benchmarks.causal.figures import bench
     from interp.errors import UsageError
 
-    if organisms is not None and not organisms.is_dir():
-        raise UsageError(f"{organisms} is no folder of organisms. Train some into it, or leave --organisms out.")
-    if not 0 < scale <= 10:
-        raise UsageError(f"scale must lie between 0 and 10, but {scale} came.")
+    _check_folder(organisms)
+    _check_size(size, *_CAUSAL_SCALES)
+    if scale is not None:
+        warn_renamed("--scale", "--size")
+        if not 0 < scale <= 10:
+            raise UsageError(f"expected a --scale between 0 and 10, got {scale}.")
     with Bars() as bars:
-        result = bench(bars, folder=organisms, scale=scale)
+        result = bench(bars, folder=organisms, scale=_CAUSAL_SCALES[size] if scale is None else scale)
     emit(result, as_json, lambda: print_measures(result))
 
 
 @app.command("decoders")
+@with_options
 def decoders(
     organisms: Annotated[
         Path | None,
-        typer.Option(help="folder of organisms of seeds 1 and 2, each in NAME-seedN; without it, seed 0 alone"),
+        typer.Option(help="Folder of organisms of training seeds 1 and 2, each in NAME-seedN. None by default."),
     ] = None,
-    only: Annotated[str | None, typer.Option(help="one organism, as chain-coconut; nothing is kept then")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="fewer problems and the quickest decoders, as a try; nothing is kept")
-    ] = False,
+    only: Annotated[
+        str | None, typer.Option(help="One organism, such as chain-coconut. The result is not kept then.")
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(help="normal, or quick: fewer problems and the fastest decoders; the result is not kept then."),
+        OldName("--quick", value="quick"),
+    ] = "normal",
     as_json: AsJson = False,
 ) -> None:
-    """Every decoder on every organism with latents: exact match, controls, calibration, cost, and both lenses."""
+    """Measure every decoder on every organism with latents: exact match, controls, calibration, cost, both lenses."""
     from benchmarks.decoders.figures import bench
-    from interp.errors import UsageError
 
-    if organisms is not None and not organisms.is_dir():
-        raise UsageError(f"{organisms} is no folder of organisms. Train some into it, or leave --organisms out.")
+    _check_folder(organisms)
+    _check_size(size, "quick", "normal")
     with Bars() as bars:
-        result = bench(bars, organisms=organisms, only=only, quick=quick)
+        result = bench(bars, organisms=organisms, only=only, quick=size == "quick")
     emit(result, as_json, lambda: print_measures(result))
 
 
-def _timed(bench: Callable[..., dict[str, Any]], repetitions: int, as_json: bool, *about: str) -> None:
-    """Run a bench of interleaved rounds and say what it measured."""
+def _check_size(size: str, *known: str) -> None:
+    """Raise `UsageError` for a `--size` that a bench does not have."""
+    from interp.errors import UsageError
+
+    if size not in known:
+        raise UsageError(f"expected --size {' or '.join(known)} for this bench, got {size!r}.")
+
+
+def _check_folder(organisms: Path | None) -> None:
+    """Raise `UsageError` where the folder of organisms does not exist."""
+    from interp.errors import UsageError
+
+    if organisms is not None and not organisms.is_dir():
+        raise UsageError(
+            f"expected a folder of organisms at {organisms}, got none; train some into it, or leave --organisms out."
+        )
+
+
+def _run_timed(bench: Callable[..., dict[str, Any]], repetitions: int, as_json: bool, *arguments: str) -> None:
+    """Run a bench of interleaved rounds and print its measures."""
     from interp.errors import checked_count
 
     checked_count("repetitions", repetitions)
     with Bars() as bars:
-        result = bench(repetitions, bars, *about)
+        result = bench(repetitions, bars, *arguments)
     emit(result, as_json, lambda: print_measures(result))
 
 
 def print_measures(result: dict[str, Any]) -> None:
-    """The measures as a table, and under it, wrapped, what stands beside each."""
+    """Print the measures of a bench as a table, then the notes and the peer of each.
+
+    Args:
+        result: What a bench returns: `measures`, and for some benches a `table` that is printed first.
+    """
     import shutil
     import textwrap
 
     import pandas as pd
 
-    from benchmarks.shown import cell, peer_of, shown
+    from benchmarks.shown import cell, peer_of, table_row
 
     if "table" in result:
         print_table(pd.DataFrame(result["table"]))
     measures = result["measures"]
-    table = pd.DataFrame([{name: cell(value) for name, value in shown(row).items()} for row in measures])
-    seeds = [] if any(row.get("other_seeds") for row in measures) else ["other seeds"]
-    print_table(table.drop(columns=["what", "beside it", *seeds]))
+    table = pd.DataFrame([{name: cell(value) for name, value in table_row(row).items()} for row in measures])
+    unused = [] if any(row.get("other_seeds") for row in measures) else ["other seeds"]
+    print_table(table.drop(columns=["what", "beside it", *unused]))
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
     for row in measures:
         peer = peer_of(row)
-        said = "; ".join(part for part in (f"beside {peer}" if peer else "", row["note"]) if part)
-        if said:
+        note = "; ".join(part for part in (f"beside {peer}" if peer else "", row["note"]) if part)
+        if note:
             print(f"\n{row['id']}")
-            print(textwrap.fill(said, width, initial_indent="  ", subsequent_indent="  "))
+            print(textwrap.fill(note, width, initial_indent="  ", subsequent_indent="  "))

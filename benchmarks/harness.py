@@ -1,4 +1,4 @@
-"""Side-by-side timing: everything in one process, repetitions interleaved, medians and their intervals reported."""
+"""Timing of programs side by side: one process, interleaved rounds, medians with intervals."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ SCHEMA_VERSION = 1
 def interleaved(
     contestants: dict[str, Callable[[], Any]], repetitions: int, wait: Callable[[], Any] | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round; they take turns, so that a slow minute hits them all.
+    """Return the seconds that each contestant takes in each round.
 
-    One round before the first is not counted. `wait` returns when what was started has been done, for contestants
-    that leave work to a GPU.
+    Contestants take turns, so that a slow minute affects all of them. A warm-up round comes first and is not counted.
+
+    Args:
+        contestants: Name to the function that is timed.
+        repetitions: Number of rounds.
+        wait: Called after each function, for work that runs asynchronously on a GPU; returns once it is done.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(repetitions + 1):
@@ -41,30 +45,38 @@ def interleaved(
 
 
 def ratio(seconds: dict[str, list[float]], peer: str, ours: str) -> dict[str, Any]:
-    """Peer time over ours, round by round: the median and its 95 % interval."""
-    rounds = [a / b for a, b in zip(seconds[peer], seconds[ours], strict=True)]
+    """Return the median over rounds of the peer's time divided by ours, with a 95 % interval."""
+    rounds = [theirs / own for theirs, own in zip(seconds[peer], seconds[ours], strict=True)]
     return {
         "value": statistics.median(rounds),
         "ci": median_interval(rounds),
         "n": len(rounds),
         "unit": "x",
-        "seconds": {name: statistics.median(each) for name, each in seconds.items()},
+        "seconds": {name: statistics.median(times) for name, times in seconds.items()},
     }
 
 
 def median_interval(values: Sequence[float]) -> list[float]:
-    """The 95 % interval of a median by order statistics, whatever the distribution; of fewer than six the whole range."""
-    ends = quantile_test(values, p=0.5).confidence_interval(0.95)
-    return [min(values), max(values)] if math.isnan(ends.low + ends.high) else [float(ends.low), float(ends.high)]
+    """Return the 95 % interval of a median by order statistics; the whole range of fewer than six values."""
+    interval = quantile_test(values, p=0.5).confidence_interval(0.95)
+    if math.isnan(interval.low + interval.high):
+        return [min(values), max(values)]
+    return [float(interval.low), float(interval.high)]
 
 
 def keep(name: str, measures: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """The result of one bench, printed form, also kept under `benchmarks/results/NAME.json`."""
+    """Write the result of a bench to `benchmarks/results/NAME.json`, and return it.
+
+    Args:
+        name: Name of the bench.
+        measures: Rows of `benchmarks.measures.report`.
+        **more: Further entries of the result.
+    """
     result = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "machine": f"{platform.machine()}, python {platform.python_version()}",
-        "versions": {p: version(p) for p in ("torch", "scikit-learn", "numpy")},
+        "versions": {package: version(package) for package in ("torch", "scikit-learn", "numpy")},
         "measures": measures,
         **more,
     }

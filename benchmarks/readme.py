@@ -1,7 +1,7 @@
-"""Write measured figures where people look: `python -m benchmarks.readme [RUN]`.
+"""Write measured figures into README.md and docs/: `python -m benchmarks.readme [RUN]`.
 
-Fills the marked parts of README.md and of pages in docs/ from the organisms' cards and from `benchmarks/results/`, so that no figure in the
-README was typed by hand. With a demo's run folder, its measures are first kept in `benchmarks/results/demo.json`.
+Fills the marked parts of these pages from the organisms' cards and from `benchmarks/results/`, so that no figure is
+typed by hand. With the folder of a demo's run, its measures are first copied to `benchmarks/results/demo.json`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ from interp.runtime import palette
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-_LONGEST = 400  # characters of a note: room for every control
+_LONGEST = 400  # characters of a note; enough for every control
 
 
 def main(run_folder: str | None = None) -> None:
+    """Fill the marked parts of README.md and docs/.
+
+    Args:
+        run_folder: Folder of a demo's run, to take its figures from. They stay as they are by default.
+    """
     readme = ROOT / "README.md"
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     if run_folder:
         run = Run(run_folder).info
         text = _fill(text, "figures", _figures(run))
@@ -36,19 +41,23 @@ def main(run_folder: str | None = None) -> None:
     text = _fill(text, "organisms", _organisms())
     text = _fill(text, "papers", _measured("papers"))
     if (RESULTS / "decoders.json").exists():
-        kept = json.loads((RESULTS / "decoders.json").read_text())
+        kept = json.loads((RESULTS / "decoders.json").read_text(encoding="utf-8"))
         text = _fill(text, "decoders", f"{decoder_table(kept['organisms'])}\n\n{_measured('decoders')}")
         page = ROOT / "docs" / "decoders.md"
-        page.write_text(_fill(page.read_text(), "transfer", transfer_table(kept.get("transfer", []))))
+        page.write_text(
+            _fill(page.read_text(encoding="utf-8"), "transfer", transfer_table(kept.get("transfer", []))),
+            encoding="utf-8",
+        )
     if (RESULTS / "sae.json").exists():
         text = _fill(text, "sae", f"{sae_answer()}\n\n{_measured('sae')}")
     page = ROOT / "docs" / "capture.md"
     contests = [_measured(name, peers=True) for name in ("capture", "store")]
-    page.write_text(_fill(page.read_text(), "contests", "\n\n".join(contests)))
-    readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"))
+    page.write_text(_fill(page.read_text(encoding="utf-8"), "contests", "\n\n".join(contests)), encoding="utf-8")
+    readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"), encoding="utf-8")
 
 
 def _keep(run: dict[str, Any]) -> None:
+    """Copy the measures of a demo's run to `benchmarks/results/demo.json`."""
     kept = {
         "schema_version": 1,
         "name": "demo",
@@ -58,10 +67,11 @@ def _keep(run: dict[str, Any]) -> None:
         "steps": run["steps"],
         "comparisons": run["comparisons"],
     }
-    (RESULTS / "demo.json").write_text(json.dumps(kept, indent=2) + "\n")
+    (RESULTS / "demo.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def _figures(run: dict[str, Any]) -> str:
+    """The table of the demo's figures."""
     edits, chance = run["interchange"], run["chance"]
     by_name = {other["organism"]: other for other in run["comparisons"]}
     direct, pause = by_name["chain-direct"], by_name["chain-pause-as-thought"]
@@ -96,23 +106,23 @@ def _figures(run: dict[str, Any]) -> str:
 
 
 def _measured(name: str, *, peers: bool = False) -> str:
-    """The measures of one bench as it kept them, with what it says beside them, and their peers where these are wanted."""
+    """The table of a bench's measures with their notes, and with their peers where `peers` is true."""
     lines = ["| figure | measured | target | beside it |", "|---|---|---|---|"]
-    for each in json.loads((RESULTS / f"{name}.json").read_text())["measures"]:
-        value = each["value"]
-        said = (
-            "not measured" if value is None else f"**{value:.3g}**" + (f" {_ci(each['ci'])}" if each.get("ci") else "")
+    for row in json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["measures"]:
+        value = row["value"]
+        measured = (
+            "not measured" if value is None else f"**{value:.3g}**" + (f" {_ci(row['ci'])}" if row.get("ci") else "")
         )
-        if seeds := other_seeds(each):
-            said += f"; other training seeds {seeds}"
-        note = _short(each.get("note") or "", f"benchmarks/results/{name}.json")
-        note = "; ".join(part for part in (peer_of(each) if peers else "", note) if part)
-        lines.append(f"| {each['says']} | {said} | {each['op']} {each['target']:g} | {note} |")
+        if seeds := other_seeds(row):
+            measured += f"; other training seeds {seeds}"
+        note = _short(row.get("note") or "", f"benchmarks/results/{name}.json")
+        note = "; ".join(part for part in (peer_of(row) if peers else "", note) if part)
+        lines.append(f"| {row['says']} | {measured} | {row['op']} {row['target']:g} | {note} |")
     return "\n".join(lines)
 
 
 def _short(note: str, where: str) -> str:
-    """A note that fits a cell: of a long one its first parts, what was left out, and where the rest is."""
+    """A note that fits into a cell; a long one is cut, with a link to `where` the whole note is."""
     if len(note) <= _LONGEST:
         return note
     measured, left_out, why = note.partition("not measured: ")
@@ -121,20 +131,21 @@ def _short(note: str, where: str) -> str:
 
 
 def _growth() -> str:
-    """How the solver's time grows, in a sentence."""
-    said = json.loads((RESULTS / "probes.json").read_text())["growth"]["summary"]
+    """Sentences about how the solver's time grows."""
+    growth = json.loads((RESULTS / "probes.json").read_text(encoding="utf-8"))["growth"]["summary"]
     return (
-        f"One target on 20,000 rows of width 256 takes {said['seconds_for_one_target']:.2f} s, and each further one "
-        f"{1000 * said['seconds_per_further_target']:.0f} ms. With 20 targets that is {said['over_floor']:.1f} times the "
+        f"One target on 20,000 rows of width 256 takes {growth['seconds_for_one_target']:.2f} s, and each further one "
+        f"{1000 * growth['seconds_per_further_target']:.0f} ms. With 20 targets that is {growth['over_floor']:.1f} times the "
         "floor: one pass for the second moments, one factorisation, and one pass for scores and gradients."
     )
 
 
 def _organisms() -> str:
+    """The table of shipped organisms."""
     rows = ["| name | how it thinks | answers right | 95 % |", "|---|---|---|---|"]
     for name in shipped():
-        written = card(name)
-        rows.append(f"| `{name}` | {recipe(name).summary} | {written['accuracy']:.3f} | {_ci(written['ci'])} |")
+        measured = card(name)
+        rows.append(f"| `{name}` | {recipe(name).summary} | {measured['accuracy']:.3f} | {_ci(measured['ci'])} |")
     return "\n".join(rows)
 
 
@@ -143,11 +154,11 @@ def _ci(pair: list[float]) -> str:
 
 
 def _fill(text: str, name: str, content: str) -> str:
-    """Put `content` between a pair of markers; raises when they are not there."""
+    """Put `content` between the two markers of `name`; raises `SystemExit` where they are missing."""
     pattern = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"the page has no markers for {name!r}.")
-    return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+        raise SystemExit(f"expected the markers <!-- {name}: begin --> and <!-- {name}: end --> in the page, got none.")
+    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
 if __name__ == "__main__":

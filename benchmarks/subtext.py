@@ -60,7 +60,9 @@ class Cache:
 def bench(bars: Bars, organisms: Path | None = None, full: bool = False) -> dict[str, Any]:
     """Take every measure of the group `subtext`. Organisms that are missing are named in the notes."""
     if full and organisms is None:
-        raise UsageError("--full trains the organisms that are missing; say where to keep them: --organisms FOLDER.")
+        raise UsageError(
+            "expected --organisms FOLDER with --size full, got none; the missing organisms are trained into it."
+        )
     cache = Cache(organisms, full)
     taken: dict[str, dict[str, Any]] = {}
     with bars.stage("planted bits") as progress:
@@ -157,7 +159,7 @@ def _followed(traces: TraceSet, reasoner: Reasoner) -> float:
 def _bits(planted: pd.DataFrame) -> dict[str, dict[str, Any]]:
     missing = [name for name in PLANTED if planted.empty or name not in set(planted["organism"])]
     if missing:
-        why = f"not there: {', '.join(missing)}; give --organisms FOLDER, and --full to train them"
+        why = f"not there: {', '.join(missing)}; give --organisms FOLDER, and --size full to train them"
         return {
             name: {"note": why}
             for name in ("subtext.bits_error_max", "subtext.clean_bits", "subtext.paraphrase_closes")
@@ -229,7 +231,7 @@ def _detected(cache: Cache, progress: Progress) -> tuple[pd.DataFrame, pd.DataFr
 def _detection(detected: pd.DataFrame) -> dict[str, dict[str, Any]]:
     ids = ("subtext.detection_auroc", "subtext.false_alarms")
     if detected.empty or detected["planted"].nunique() < 2:
-        why = f"no organisms {BRIEF[0]} and {BRIEF[1]} of seeds {SEEDS[0]} to {SEEDS[-1]}; give --organisms FOLDER, and --full to train them"
+        why = f"no organisms {BRIEF[0]} and {BRIEF[1]} of seeds {SEEDS[0]} to {SEEDS[-1]}; give --organisms FOLDER, and --size full to train them"
         return {name: {"note": why} for name in ids}
     planted, bits = detected["planted"].to_numpy(bool), detected["bits"].to_numpy()
     said = f"{planted.sum()} planted, {(~planted).sum()} clean; bits {bits[planted].min():.3f} at least where planted, {bits[~planted].max():.3f} at most where clean"

@@ -70,7 +70,7 @@ class Organisms:
             return load(name)
         raise StoreError(
             f"{of_seed} is not in the folder of organisms. Train it: `cotlens organisms train {name} "
-            f"--seed {self.seed} --out FOLDER/{of_seed}`."
+            f"--training-seed {self.seed} --out FOLDER/{of_seed}`."
         )
 
     def other_seeds(self, names: Iterable[str]) -> list[Organisms]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.shown import cell, shown
+from benchmarks.shown import cell, table_row
 
 
 def page(result: dict[str, Any]) -> str:
@@ -13,7 +13,7 @@ def page(result: dict[str, Any]) -> str:
         "# Nine systems, measured again on small models with known ground truth",
         "Written by `cotlens bench papers`. Ours are models of about a million parameters on generated tasks, so "
         "the papers' figures stand beside them for the shape of the finding, never as a target.",
-        markdown([shown(row) | {"measure": f"`{row['id']}`"} for row in result["measures"]]),
+        markdown([table_row(row) | {"measure": f"`{row['id']}`"} for row in result["measures"]]),
     ]
     for said in result["systems"].values():
         parts.append(_system(said))

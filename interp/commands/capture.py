@@ -1,4 +1,4 @@
-"""`cotlens capture`: record, resume, validate, list, export and import stores."""
+"""`cotlens capture`: record, resume, validate, list, export and import activation stores."""
 
 from __future__ import annotations
 
@@ -12,52 +12,66 @@ from interp.commands.options import with_options
 from interp.errors import StoreError, UsageError, unknown
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
-app = new_app("Record activations of traces in a store on disk.")
+app = new_app("Record activations of traces in a store on disk, and check, export or import stores.")
 
 Engine = Annotated[
-    str, typer.Option(help="inline, process, ray or slurm; settings behind a colon, as slurm:partition=gpu,mem_gb=32")
+    str,
+    typer.Option(
+        help="Where shards are computed: inline, process, ray or slurm. Settings follow a colon: "
+        "slurm:partition=gpu,mem_gb=32."
+    ),
 ]
-Workers = Annotated[int | None, typer.Option(help="workers of the engine; one for each core by default")]
-Threads = Annotated[int, typer.Option(help="threads for each shard; bytes are the same for the same number")]
-BatchSize = Annotated[int, typer.Option(help="traces in a forward pass, at most")]
-Format = Annotated[str, typer.Option(help="saelens or arrow")]
+Workers = Annotated[int | None, typer.Option(help="Number of workers of the engine. One per core by default.")]
+Threads = Annotated[int, typer.Option(help="Threads per shard. The same number gives the same bytes.")]
+BatchSize = Annotated[int, typer.Option(help="Largest number of traces in a forward pass.")]
+Format = Annotated[str, typer.Option(help="Format to write: saelens or arrow.")]
 
 
 @app.command("run")
 @with_options
 def run(
-    model: Annotated[str, typer.Argument(help="the reasoner that made the traces")],
-    traces: Annotated[Path, typer.Argument(help="Parquet file of `cotlens think`")],
-    out: Annotated[str, typer.Option(help="folder or fsspec URL of the store; an unfinished one is resumed")],
-    sites: Annotated[list[str] | None, typer.Option(help="site group, hook name or pattern; repeatable")] = None,
-    layers: Annotated[str | None, typer.Option(help="blocks to keep, as 0,2,4 or 0-3; all by default")] = None,
+    model: Annotated[str, typer.Argument(help="The reasoner that made the traces: an organism, a folder or a hub id.")],
+    traces: Annotated[Path, typer.Argument(help="Parquet file that `cotlens think` wrote.")],
+    out: Annotated[str, typer.Option(help="Folder or fsspec URL of the store. An unfinished store is resumed.")],
+    sites: Annotated[
+        list[str] | None,
+        typer.Option(help="Activations to record: a group such as resid, a hook name or a pattern. Repeatable."),
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Blocks to record, such as 0,2,4 or 0-3. All by default.")] = None,
     channels: Annotated[
-        list[str] | None, typer.Option(help="prompt, thought, latent, answer, special; all but the prompt by default")
+        list[str] | None,
+        typer.Option(
+            help="Positions to record: prompt, thought, latent, answer or special. All but the prompt by default. "
+            "Repeatable."
+        ),
     ] = None,
     positions: Annotated[
-        list[str] | None, typer.Option(help="places by pattern (`thought *`) or slices (`-4:`); repeatable")
+        list[str] | None,
+        typer.Option(help="Keep only these of them: a pattern of places (`thought *`) or a slice (`-4:`). Repeatable."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16")] = "float32",
-    shard_size: Annotated[int, typer.Option(help="traces in a shard, at most")] = 256,
+    dtype: Annotated[str, typer.Option(help="Type to store: float32, float16 or bfloat16.")] = "float32",
+    shard_size: Annotated[int, typer.Option(help="Largest number of traces in a shard.")] = 256,
     batch_size: BatchSize = 64,
     engine: Engine = "inline",
     workers: Workers = None,
     threads: Threads = 1,
     loading: Loading = AS_USUAL,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take, and write nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print how much space and time it takes, and write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replay the traces and write what passes each site. Run it again to resume."""
+    """Replay traces and record activations. Run the same command again to resume."""
     from interp.activations.capturing import Work, carry_out
     from interp.activations.plan import plan
     from interp.runtime.engines import executor
     from interp.traces import TraceSet
 
-    executor(engine, workers)  # refuses wrong ones before the model is loaded
-    found = TraceSet.from_parquet(traces)
+    executor(engine, workers)  # raises on wrong names before the model is loaded
+    recorded = TraceSet.from_parquet(traces)
     planned = plan(
         loading.load(model),
-        found,
+        recorded,
         sites=sites or "resid",
         layers=_layers(layers),
         channels=channels,
@@ -65,31 +79,36 @@ def run(
         dtype=dtype,
         shard_size=shard_size,
     )
-    said = planned.estimate()
+    estimate = planned.estimate()
     if dry_run:
-        emit({"out": out, **said}, as_json, lambda: print(_estimate(said)))
+        emit({"out": out, **estimate}, as_json, lambda: print(_estimate_line(estimate)))
         return
-    with Bars() as bars, bars.stage(f"capturing {len(found)} traces, {_estimate(said)}") as report:
+    with Bars() as bars, bars.stage(f"capturing {len(recorded)} traces, {_estimate_line(estimate)}") as report:
         work = Work(batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report)
         store = carry_out(planned, out, work)
-    _captured(store, as_json)
+    _print_store(store, as_json)
 
 
 @app.command("resume")
 def resume(
-    store: Annotated[str, typer.Argument(help="folder or URL of a store that is not finished, or damaged")],
-    device: Annotated[str | None, typer.Option(help="as cpu or cuda:1; the kind it was begun on by default")] = None,
+    store: Annotated[str, typer.Argument(help="Folder or URL of an unfinished or damaged store.")],
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device, such as cpu or cuda:1. By default the type of device that the store was started on."
+        ),
+    ] = None,
     batch_size: BatchSize = 64,
     engine: Engine = "inline",
     workers: Workers = None,
     threads: Threads = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Finish a store and redo its damaged shards, from what it says of itself."""
+    """Finish a store and repair its damaged shards, with the settings that it records."""
     from interp.activations import resume as finish
 
     with Bars() as bars, bars.stage(f"resuming {store}") as report:
-        found = finish(
+        finished = finish(
             store,
             device=device,
             batch_size=batch_size,
@@ -98,80 +117,97 @@ def resume(
             threads=threads,
             progress=report,
         )
-    _captured(found, as_json)
+    _print_store(finished, as_json)
 
 
 @app.command("validate")
-def validate(store: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
-    """Check every shard against its hash (exit code 5 if something is wrong)."""
+def validate(store: Annotated[str, typer.Argument(help="Folder or URL of a store.")], as_json: AsJson = False) -> None:
+    """Check every shard against its hash. The exit code is 5 if one is damaged."""
     from interp.activations import Store
 
     wrong = Store(store).validate()
-    emit({"store": store, "ok": not wrong, "wrong": wrong}, as_json, lambda: print("\n".join(wrong) or "whole"))
+    emit(
+        {"store": store, "ok": not wrong, "wrong": wrong}, as_json, lambda: print("\n".join(wrong) or "no damage found")
+    )
     if wrong:
         raise StoreError(
-            f"{store} is not whole: {len(wrong)} faults. `cotlens capture resume {store}` redoes what is missing."
+            f"{store} is damaged in {len(wrong)} places; run `cotlens capture resume {store}` to repair it."
         )
 
 
 @app.command("ls")
-def list_stores(root: Annotated[Path, typer.Argument()] = Path("runs"), as_json: AsJson = False) -> None:
-    """The stores below a folder."""
+def list_stores(
+    root: Annotated[Path, typer.Argument(help="Folder to search.")] = Path("runs"), as_json: AsJson = False
+) -> None:
+    """List the stores below a folder."""
     import pandas as pd
 
     from interp.activations import Store
 
-    found: list[dict[str, Any]] = []
+    stores: list[dict[str, Any]] = []
     damaged: list[str] = []
     for meta in sorted(root.rglob("meta.json")):
         if (meta.parent / "traces.parquet").exists():
             try:
-                found.append(Store(meta.parent).describe())
+                stores.append(Store(meta.parent).describe())
             except StoreError as error:
                 damaged.append(str(error))
 
     def human() -> None:
-        if found:
-            print_table(pd.DataFrame(found).drop(columns=["addresses"]))
-        print("\n".join(damaged) if found or damaged else f"no stores below {root}")
+        if stores:
+            print_table(pd.DataFrame(stores).drop(columns=["addresses"]))
+        print("\n".join(damaged) if stores or damaged else f"no stores below {root}")
 
-    emit({"stores": found, "damaged": damaged}, as_json, human)
+    emit({"stores": stores, "damaged": damaged}, as_json, human)
 
 
 @app.command("export")
 def export(
-    store: Annotated[str, typer.Argument(help="folder or URL of a finished store")],
-    out: Annotated[Path, typer.Option(help="folder to write")],
+    store: Annotated[str, typer.Argument(help="Folder or URL of a finished store.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
     to: Format = "saelens",
-    address: Annotated[list[str] | None, typer.Option(help="hook name; repeatable; all by default")] = None,
-    context_size: Annotated[int, typer.Option(help="positions in one row of SAELens's format")] = 1,
+    address: Annotated[
+        list[str] | None,
+        typer.Option(help="Activation to export, such as blocks.1.hook_out. All by default. Repeatable."),
+    ] = None,
+    context_size: Annotated[int, typer.Option(help="Positions per row of SAELens's format.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Write a store as SAELens's cached activations, or as Arrow files."""
+    """Write a store in the format of SAELens's cached activations, or as Arrow files."""
     from interp.activations import Store
     from interp.activations.exports import export as write
 
     options = {"context_size": context_size} if to == "saelens" else {}
     with Bars() as bars, bars.stage(f"exporting {store}") as report:
-        said = write(Store(store), to, out, addresses=address, progress=report, **options)
-    dropped = f", {said['dropped']} left over" if said["dropped"] else ""
-    emit(said, as_json, lambda: print(f"{said['rows']} rows x {len(said['addresses'])} addresses in {out}{dropped}"))
+        written = write(Store(store), to, out, addresses=address, progress=report, **options)
+    dropped = f"; {written['dropped']} positions did not fill a row" if written["dropped"] else ""
+    line = f"{written['rows']} rows x {len(written['addresses'])} addresses in {out}{dropped}"
+    emit(written, as_json, lambda: print(line))
 
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="folder of another program's files")],
-    out: Annotated[Path, typer.Option(help="folder of the store")],
+    source: Annotated[Path, typer.Argument(help="Folder of another program's files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the store to write.")],
     origin: Annotated[
-        str, typer.Option("--from", help="vllm (hidden states connector) or arrow (an export of ours)")
+        str,
+        typer.Option(
+            "--from", help="Origin: vllm (its hidden states connector) or arrow (`cotlens capture export --to arrow`)."
+        ),
     ] = "vllm",
-    layers: Annotated[str | None, typer.Option(help="vllm: its layer ids in their order, as 1,2,4")] = None,
-    traces: Annotated[Path | None, typer.Option(help="traces that the activations belong to")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="vllm without traces: folder or hub id for the words")] = None,
-    dtype: Annotated[str, typer.Option(help="vllm: float32, float16 or bfloat16")] = "float32",
+    layers: Annotated[
+        str | None, typer.Option(help="vllm: the recorded layer ids in their order, such as 1,2,4.")
+    ] = None,
+    traces: Annotated[
+        Path | None, typer.Option(help="Parquet file of the traces that the activations belong to.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="vllm without --traces: folder or hub id of the tokenizer.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="vllm: type to store, float32, float16 or bfloat16.")] = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Make a store of what another program recorded."""
+    """Make a store from activations that another program recorded."""
     from interp.activations import imports
     from interp.traces import TraceSet
 
@@ -180,48 +216,51 @@ def import_(
     known = TraceSet.from_parquet(traces) if traces else None
     if origin == "arrow":
         if known is None:
-            raise UsageError("give --traces: the traces.parquet of the store that was exported.")
-        _captured(imports.from_arrow(source, known, out), as_json)
+            raise UsageError("expected --traces, got none; give the traces.parquet of the store that was exported.")
+        _print_store(imports.from_arrow(source, known, out), as_json)
         return
     chosen = _layers(layers)
     if chosen is None:
-        raise UsageError("give --layers, the eagle_aux_hidden_state_layer_ids that vLLM was given, in their order.")
-    words = None
+        raise UsageError("expected --layers, got none; give vLLM's eagle_aux_hidden_state_layer_ids, in their order.")
+    loaded = None
     if tokenizer:
         from transformers import AutoTokenizer
 
         try:
-            words = AutoTokenizer.from_pretrained(tokenizer)
+            loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise UsageError(f"no tokenizer at {tokenizer}: {str(error).strip().splitlines()[0]}") from None
+            raise UsageError(
+                f"expected a tokenizer at {tokenizer}, got none ({str(error).strip().splitlines()[0]}); "
+                "give a folder or a hub id."
+            ) from None
     files = sorted(source.glob("*.safetensors"))
-    _captured(imports.from_vllm(files, chosen, out, traces=known, tokenizer=words, dtype=dtype), as_json)
+    _print_store(imports.from_vllm(files, chosen, out, traces=known, tokenizer=loaded, dtype=dtype), as_json)
 
 
-def _captured(store: Any, as_json: bool) -> None:
-    said = store.describe()
-    emit(
-        said,
-        as_json,
-        lambda: print(f"{said['positions']} positions x {len(said['addresses'])} addresses in {said['path']}"),
-    )
+def _print_store(store: Any, as_json: bool) -> None:
+    """Print how much a store holds."""
+    about = store.describe()
+    line = f"{about['positions']} positions x {len(about['addresses'])} addresses in {about['path']}"
+    emit(about, as_json, lambda: print(line))
 
 
-def _estimate(said: dict[str, Any]) -> str:
+def _estimate_line(estimate: dict[str, Any]) -> str:
+    """How much space, time and memory a capture takes."""
     return (
-        f"{said['positions']} positions x {said['addresses']} addresses in {said['shards']} shards: "
-        f"{said['bytes'] / 2**20:.1f} MB, about {said['seconds']:.0f} s on one worker, "
-        f"which keeps up to {said['worker_bytes'] / 2**20:.0f} MB beside the model"
+        f"{estimate['positions']} positions x {estimate['addresses']} addresses in {estimate['shards']} shards: "
+        f"{estimate['bytes'] / 2**20:.1f} MB, about {estimate['seconds']:.0f} s on one worker, "
+        f"which keeps up to {estimate['worker_bytes'] / 2**20:.0f} MB beside the model"
     )
 
 
 def _layers(text: str | None) -> list[int] | None:
+    """The block numbers in a text such as `0,2,4` or `0-3`."""
     if text is None:
         return None
-    found: list[int] = []
+    layers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"--layers takes numbers and ranges, as 0,2,4 or 0-3, but {text!r} came.")
-        found += range(int(first), int(last or first) + 1)
-    return found
+            raise UsageError(f"expected numbers and ranges after --layers, such as 0,2,4 or 0-3, got {text!r}.")
+        layers += range(int(first), int(last or first) + 1)
+    return layers

@@ -1,4 +1,4 @@
-"""`cotlens doctor`: is this machine ready, and what is known about a model?"""
+"""`cotlens doctor`: check this machine, or report how a model is loaded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from interp.commands.options import with_options
 from interp.errors import CotlensError
 from interp.runtime.console import AsJson, emit, new_app
 
-app = new_app("Check versions, threads, device and disk; or say what loading a model finds out.", single=True)
+app = new_app("Check versions, threads, device and disk, or report how a model is loaded.", single=True)
 
-# What works together: sae-lens needs transformer-lens 3, and 4 makes it fail on import.
+# Lowest version, and the first version that is too new. sae-lens needs transformer-lens 3 and fails on 4.
 WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "torch": ((2, 6), (3,)),
     "transformers": ((5,), (6,)),
@@ -34,13 +34,13 @@ WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 @app.command()
 @with_options
 def doctor(
-    model: Annotated[str | None, typer.Argument(help="a model to load and report on")] = None,
+    model: Annotated[str | None, typer.Argument(help="A model to load and report on, in place of the machine.")] = None,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Say of each thing that this project needs whether it is fine (exit code 1 if one is not).
+    """Check everything that this project needs. The exit code is 1 if a check fails.
 
-    With a model: how it thinks, its prompt, its markers and stops, and how each of them is known.
+    With a model, report how it thinks, its prompt, its markers and stops, and how each of them was found out.
     """
     if model is not None:
         _model(model, loading, as_json)
@@ -54,21 +54,21 @@ def doctor(
 
     emit({"ok": ok, "checks": checks}, as_json, human)
     if not ok:
-        raise CotlensError("some checks failed; see the lines marked FAIL.")
+        raise CotlensError("some checks failed; see the lines marked FAIL above.")
 
 
 def _model(model: str, loading: Loading, as_json: bool) -> None:
-    found = loading.load(model, said=False)
-    findings = [vars(each) for each in found.loaded.findings]
+    reasoner = loading.load(model, note=False)
+    findings = [vars(finding) for finding in reasoner.loaded.findings]
 
     def human() -> None:
-        print(f"{found.name}: thinks as {found.kind!r}")
-        for each in findings:
-            note = f" ({each['note']})" if each["note"] else ""
-            print(f"{each['how']:<10}  {each['what']:<18} {each['value']}{note}")
+        print(f"{reasoner.name}: kind {reasoner.kind!r}")
+        for finding in findings:
+            note = f" ({finding['note']})" if finding["note"] else ""
+            print(f"{finding['how']:<10}  {finding['what']:<18} {finding['value']}{note}")
 
-    said = {"model": found.name, "kind": found.kind, "config": found.config.model_dump(), "findings": findings}
-    emit(said, as_json, human)
+    about = {"model": reasoner.name, "kind": reasoner.kind, "config": reasoner.config.model_dump()}
+    emit(about | {"findings": findings}, as_json, human)
 
 
 def _check(what: str, ok: bool, found: Any) -> dict[str, Any]:
@@ -85,12 +85,12 @@ def _python() -> dict[str, Any]:
 
 def _package(name: str) -> dict[str, Any]:
     low, high = WANTED[name]
-    said = f"(>={'.'.join(map(str, low))}, <{'.'.join(map(str, high))} is needed)"
+    wanted = f"(>={'.'.join(map(str, low))}, <{'.'.join(map(str, high))} is needed)"
     try:
-        found = version(name)
+        installed = version(name)
     except PackageNotFoundError:
-        return _check(name, False, f"not installed {said}")
-    return _check(name, low <= _numbers(found) < high, f"{found} {said}")
+        return _check(name, False, f"not installed {wanted}")
+    return _check(name, low <= _numbers(installed) < high, f"{installed} {wanted}")
 
 
 def _together() -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _threads() -> dict[str, Any]:
 
     policy = os.environ.get("OMP_WAIT_POLICY", "")
     quiet = policy.upper() == "PASSIVE" or os.environ.get("GOMP_SPINCOUNT") == "0"
-    note = "" if quiet else "; set OMP_WAIT_POLICY=PASSIVE, spinning threads slow busy machines down"
+    note = "" if quiet else "; set OMP_WAIT_POLICY=PASSIVE: threads that spin while they wait slow a busy machine down"
     return _check(
         "threads",
         quiet,

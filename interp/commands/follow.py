@@ -75,6 +75,6 @@ def _load_checkpoints(folders: list[Path], like: Reasoner, loading: Loading) -> 
     labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
     configs = [None if (folder / "reasoner.json").exists() else like.config.model_dump() for folder in folders]
     return [
-        (label, loading.load(str(folder), said=False, reasoner=config))
+        (label, loading.load(str(folder), note=False, reasoner=config))
         for label, folder, config in zip(labels, folders, configs, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""What commands that load a model share: its options, and what is said about it on stderr."""
+"""Options of the commands that load a model, and the note about it on stderr."""
 
 from __future__ import annotations
 
@@ -19,67 +19,81 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loading:
-    """How a command was told to load its model; the fields are the options that `with_options` gives it."""
+    """How a command loads its model. Each field is an option of the commands that use `with_options`."""
 
     reasoner: Annotated[
         str | None,
         typer.Option(
-            help='how the model thinks, as JSON or a file of it: {"kind": "text", "begin": "<t>", "end": "</t>"}'
+            help="How the model thinks, as JSON or the path of a JSON file: "
+            '{"kind": "text", "begin": "<t>", "end": "</t>"}. Found out from the model by default.'
         ),
     ] = None
-    device: Annotated[str | None, typer.Option(help="as cpu or cuda:1; CUDA where there is one by default")] = None
-    model_dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16 to compute in")] = None
-    base: Annotated[
-        str | None, typer.Option(help="the model that a bare state dict (Coconut, CODI) began as: a folder or a hub id")
+    device: Annotated[
+        str | None, typer.Option(help="Device to run on, such as cpu or cuda:1. CUDA by default, where there is one.")
     ] = None
-    lora_alpha: Annotated[float | None, typer.Option(help="the scale of a state dict's low-rank adapters")] = None
+    model_dtype: Annotated[
+        str | None, typer.Option(help="Type to compute in: float32, float16 or bfloat16. The model's own by default.")
+    ] = None
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model that a bare state dict (Coconut, CODI) was trained from: a folder or a hub id."),
+    ] = None
+    lora_alpha: Annotated[float | None, typer.Option(help="Scale of the low-rank adapters of a state dict.")] = None
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="read weights kept as pickle, without running code")
+        bool, typer.Option("--allow-pickle", help="Read weights that are stored as pickle. No code of them is run.")
     ] = False
 
-    def load(self, model: str, *, said: bool = True, **changes: Any) -> Reasoner:
-        """Load a model, and say on stderr what was only assumed about it or not found out.
+    def load(self, model: str, *, note: bool = True, **changes: Any) -> Reasoner:
+        """Load a model, and print on stderr what was assumed about it.
 
-        `changes` are options of `interp.load` that differ from what the command was told.
+        Args:
+            model: A shipped organism, a folder or a hub id.
+            note: Whether to print it.
+            **changes: Options of `interp.load` that replace those of the command.
         """
         from interp.loading.load import load
 
-        found = load(model, **self._options() | changes)
-        unsure = found.loaded.line()
-        if unsure and said:
-            print(f"note: {found.name}: {unsure}. All of it: cotlens doctor {model}", file=sys.stderr, flush=True)
-        return found
+        reasoner = load(model, **self._options() | changes)
+        unsure = reasoner.loaded.line()
+        if unsure and note:
+            print(f"note: {reasoner.name}: {unsure}. All of it: cotlens doctor {model}", file=sys.stderr, flush=True)
+        return reasoner
 
     def load_for(self, store: Store, model: str | None = None) -> Reasoner:
-        """The model given, else the one that a store was captured from, as it was loaded then but for what was asked."""
+        """Load the reasoner that a store was captured from.
+
+        Args:
+            store: An activation store. It records how its reasoner was loaded; options of the command win over that.
+            model: Another model to load instead.
+        """
         from interp.activations.reloading import reload
 
         if model is not None:
             return self.load(model)
-        asked = {name: value for name, value in self._options().items() if value}
-        return reload(store.meta, **asked)
+        changes = {name: value for name, value in self._options().items() if value}
+        return reload(store.meta, **changes)
 
     def _options(self) -> dict[str, Any]:
-        said = {each.name: getattr(self, each.name) for each in fields(self)}
-        dtype = said.pop("model_dtype")
-        return said | {"reasoner": _config(self.reasoner), "dtype": dtype}
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        dtype = options.pop("model_dtype")
+        return options | {"reasoner": _config(self.reasoner), "dtype": dtype}
 
 
 AS_USUAL = Loading()
-Model = Annotated[str, typer.Argument(help="a shipped organism, a folder or a hub id")]
+Model = Annotated[str, typer.Argument(help="A shipped organism (`cotlens organisms ls`), a folder or a hub id.")]
 
 
 def _config(reasoner: str | None) -> dict[str, Any] | None:
-    """`--reasoner` as the fields of a config."""
+    """The value of `--reasoner` as fields of a reasoner's config."""
     if reasoner is None:
         return None
     try:
-        text = reasoner if reasoner.lstrip().startswith("{") else Path(reasoner).read_text()
-        found = json.loads(text)
+        is_json = reasoner.lstrip().startswith("{")
+        config = json.loads(reasoner if is_json else Path(reasoner).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"--reasoner is JSON or the path of a JSON file, but {reasoner[:80]!r} came ({error})."
+            f"expected JSON or the path of a JSON file after --reasoner, got {reasoner[:80]!r} ({error})."
         ) from None
-    if not isinstance(found, dict):
-        raise UsageError(f"--reasoner is a JSON object, but {reasoner[:80]!r} came.")
-    return found
+    if not isinstance(config, dict):
+        raise UsageError(f"expected a JSON object after --reasoner, got {reasoner[:80]!r}.")
+    return config

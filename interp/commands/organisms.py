@@ -1,4 +1,4 @@
-"""`cotlens organisms`: list, train and check."""
+"""`cotlens organisms`: list, train and check the shipped organisms."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
+from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from interp.runtime.progress import Progress
 
-app = new_app("List, train and check the organisms: small models whose way of thinking is exactly known.")
+app = new_app("List, train and check organisms: small models with exact ground truth about their thoughts.")
 
 
 @app.command("ls")
 def list_organisms(as_json: AsJson = False) -> None:
-    """Every organism, what it is, and how well it measured."""
+    """List every organism with its task, its kind and its accuracy."""
     from interp.errors import StoreError
     from interp.organisms.catalog import card, recipes
 
@@ -48,23 +49,26 @@ def list_organisms(as_json: AsJson = False) -> None:
 
 
 @app.command("train")
+@with_options
 def train(
-    name: Annotated[str, typer.Argument(help="an organism of `cotlens organisms ls`")],
-    seed: Annotated[int, typer.Option(help="seed of the weights and the data")] = 0,
-    out: Annotated[Path | None, typer.Option(help="folder to write; organisms/NAME-seedN by default")] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
+    name: Annotated[str, typer.Argument(help="Name of an organism, as in `cotlens organisms ls`.")],
+    training_seed: Annotated[
+        int, typer.Option(help="Seed of the weights and of the training data."), OldName("--seed")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. organisms/NAME-seedN by default.")] = None,
+    device: Annotated[str, typer.Option(help="Device to train on: cpu or cuda.")] = "cpu",
     keep_every: Annotated[
-        int | None, typer.Option(help="also keep the reasoner after every so many updates, in OUT/checkpoints")
+        int | None, typer.Option(help="Also keep a copy of the reasoner every N updates, in OUT/checkpoints.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train an organism from its recipe and measure it (minutes on one core). Run again, it resumes."""
+    """Train an organism from its recipe and measure it. It takes minutes on one core, and resumes when run again."""
     import torch
 
     from interp.organisms.training.build import train_organism
 
     torch.set_num_threads(1)
-    folder = out or Path("organisms") / f"{name}-seed{seed}"
+    folder = out or Path("organisms") / f"{name}-seed{training_seed}"
     with Bars() as bars, contextlib.ExitStack() as shown:
         stages: dict[str, Progress] = {}
 
@@ -73,7 +77,7 @@ def train(
                 stages[stage] = shown.enter_context(bars.stage(f"{name}: {stage}"))
             stages[stage](done, total)
 
-        written = train_organism(name, seed, folder, progress, device=device, keep_every=keep_every)
+        written = train_organism(name, training_seed, folder, progress, device=device, keep_every=keep_every)
 
     def human() -> None:
         low, high = written["ci"]
@@ -88,18 +92,18 @@ def train(
 
 @app.command("check")
 def check(
-    name: Annotated[str | None, typer.Argument(help="one organism; all of them by default")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of one organism. All by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the shipped organisms again and compare them with their cards (exit code 4 if one differs)."""
+    """Measure the shipped organisms again and compare with their cards. The exit code is 4 if one differs."""
     from interp.organisms.catalog import shipped
     from interp.organisms.training.build import check_organism, require_ok
 
     names = [name] if name else shipped()
     with Bars() as bars, bars.stage("checking organisms") as report:
         results = []
-        for number, each in enumerate(names):
-            results.append(check_organism(each))
+        for number, organism in enumerate(names):
+            results.append(check_organism(organism))
             report(number + 1, len(names))
 
     def human() -> None:

@@ -87,7 +87,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "a negative seed": ([*THINK, "chain:n=5,seed=-1"], 2, ["seed to be a whole number of at least 0", "got -1"]),
     "a negative seed of the demo": (["demo", "--seed", "-1", "--out", "new"], 2, ["seed to be", "got -1"]),
     "a negative seed of training": (
-        ["organisms", "train", "chain-text", "--seed", "-1", "--out", "new"],
+        ["organisms", "train", "chain-text", "--training-seed", "-1", "--out", "new"],
         2,
         ["seed to be", "got -1"],
     ),

@@ -190,7 +190,7 @@ def test_capture_validate_of_a_damaged_store_is_one_object_and_5(
     next((out / "acts").rglob("*.safetensors")).write_bytes(b"")
     human = cotlens("capture", "validate", out)
     assert human.code == 5 and "ln_final.hook_out differs" in human.out
-    assert f"`cotlens capture resume {out}` redoes what is missing" in human.error
+    assert f"run `cotlens capture resume {out}` to repair it" in human.error
     found = cotlens("capture", "validate", out, "--json")
     assert found.code == 5
     assert found.json["ok"] is False and len(found.json["wrong"]) == 1
@@ -245,7 +245,7 @@ def test_progress_goes_to_stderr_and_the_result_to_stdout(tmp_path: Path) -> Non
     ended = run("-m", "cotlens.cli", "think", "chain-coconut", "--task", "chain:n=4", "--out", str(tmp_path / "t"))
     assert ended.returncode == 0
     assert ended.stdout == f"4 traces, 1.000 right, in {tmp_path / 't'}\n"
-    assert ended.stderr == "chain-coconut thinks\n"
+    assert ended.stderr == "chain-coconut: thinking\n"
 
 
 def test_options_come_from_the_environment_too(tmp_path: Path) -> None:

@@ -41,4 +41,4 @@ def test_steering_of_a_second_seed_joins_the_figure(tmp_path: Path, monkeypatch)
 
 def test_a_folder_that_is_none_is_refused(cotlens: Callable, tmp_path: Path) -> None:
     ended = cotlens("bench", "causal", "--organisms", tmp_path / "none")
-    assert ended.code == 2 and "is no folder of organisms" in ended.error
+    assert ended.code == 2 and "expected a folder of organisms at" in ended.error

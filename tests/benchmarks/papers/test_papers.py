@@ -101,8 +101,8 @@ def test_what_was_measured_before_stays_where_the_organisms_are_missing_now(
 def test_the_command_says_which_organisms_were_missing(systems: list, monkeypatch: pytest.MonkeyPatch, cotlens) -> None:
     monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", without_organism)
     said = cotlens("bench", "papers", "--only", "one")
-    assert "not measured, for they are not shipped: graph-direct." in said.out
-    assert "--seed 0 --out FOLDER/NAME-seed0`" in said.out
+    assert "not measured, because they are not shipped: graph-direct." in said.out
+    assert "--training-seed 0 --out FOLDER/NAME-seed0`" in said.out
 
 
 def test_another_seeds_figures_stand_beside_the_shipped_ones(systems: list, tmp_path: Path) -> None:
@@ -161,5 +161,5 @@ def test_organisms_of_another_seed_are_looked_for_by_name_and_seed(tmp_path: Pat
 
 
 def test_seed_and_folder_are_given_together(cotlens) -> None:
-    done = cotlens("bench", "papers", "--seed", "1")
-    assert done.code == 2 and "give --organisms FOLDER with --seed N" in done.err
+    done = cotlens("bench", "papers", "--training-seed", "1")
+    assert done.code == 2 and "expected --organisms FOLDER with --training-seed 1, got none" in done.err

@@ -288,7 +288,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     ("arguments", "message"),
     [
         (["--engine", "sproing"], "expected a known engine, got 'sproing'"),
-        (["--layers", "zero"], "--layers takes numbers and ranges"),
+        (["--layers", "zero"], "expected numbers and ranges after --layers"),
         (["--positions", "nowhere"], "no position matches 'nowhere'"),
         (["--threads", "0"], "threads to be a whole number"),
     ],

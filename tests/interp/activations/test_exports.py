@@ -218,7 +218,7 @@ def test_files_that_do_not_fit_are_refused(
     with pytest.raises(StoreError, match=r"z\.safetensors is not a file of vLLM's hidden states connector"):
         from_vllm(sorted(folder.iterdir()), LAYERS, tmp_path / "s")
     ended = cotlens("capture", "import", folder, "--out", tmp_path / "s")
-    assert ended.code == 2 and "give --layers" in ended.error
+    assert ended.code == 2 and "expected --layers, got none" in ended.error
     ended = cotlens("capture", "import", tmp_path, "--out", tmp_path / "s", "--layers", "1")
     assert ended.code == 2 and "no files to import" in ended.error
     assert not (tmp_path / "s").exists()

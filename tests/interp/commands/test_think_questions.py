@@ -53,7 +53,7 @@ def test_from_a_folder_and_a_file_of_questions_to_a_probe_sweep(
     assert found.json["traces"] == 61 and len(found.json["left_out"]) == 3
     for said in ("line 21: it is not JSON", "line 22: its question is empty", "line 63: the question 'why why"):
         assert said in found.error
-    assert "3 lines of " in found.error and ".. Mended" not in found.error
+    assert "3 lines of " in found.error and ".. Put the corrected lines" not in found.error
     assert len(found.error) < 1500 and "\x1b" not in found.err + found.out
     traces = TraceSet.from_parquet(out)
     assert traces[-1].problem.question.startswith("bell \x07") and not parts_folder(out).exists()
@@ -201,11 +201,11 @@ def test_sentences_and_steps_come_back_to_the_tokens_that_say_them(short: interp
 def test_options_that_cannot_go_together(cotlens: Callable, folder: Path, questions: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "t.parquet"]
     found = cotlens("think", folder, "--questions", questions, "--task", "chain:n=3", *out)
-    assert found.code == 2 and "not both" in found.error
+    assert found.code == 2 and "got both" in found.error
     found = cotlens("think", folder, "--questions", tmp_path / "nowhere.jsonl", *out)
     assert found.code == 5 and "no questions could be read" in found.error
     found = cotlens("think", folder, "--questions", questions, "--reasoner", "not json", *out)
-    assert found.code == 2 and "--reasoner is JSON" in found.error
+    assert found.code == 2 and "expected JSON or the path of a JSON file after --reasoner" in found.error
     assert list(tmp_path.iterdir()) == [questions]
 
 

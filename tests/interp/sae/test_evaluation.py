@@ -140,14 +140,14 @@ def test_train_eval_features(cotlens: Callable, store: Store, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["train", "STORE", "--out", "OUT"], 2, "say at which --address to train; this store has blocks.0.hook_in"),
+        (["train", "STORE", "--out", "OUT"], 2, "got none; name one with --address: blocks.0.hook_in"),
         (
             ["train", "STORE", "--address", "blocks.7.hook_out", "--out", "OUT"],
             2,
             "expected a known address in this store",
         ),
-        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--channel", "thought"], 2, "no position of"),
-        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--kind", "dense"], 2, "architecture"),
+        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--channels", "thought"], 2, "no position of"),
+        (["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--architecture", "dense"], 2, "architecture"),
         (
             ["train", "STORE", "--address", FED_BACK, "--out", "OUT", "--k", "600"],
             2,
