@@ -118,7 +118,7 @@ def judged(arm: str, how: str, task: MazeTask, traces: Sequence[Trace]) -> Run:
     if how == NONE:
         return Run(arm, how, problems, plans, None, [None] * len(problems))
     checks = [task.check_trace(trace.problem, trace.text) for trace in traces]
-    faults = [check.fault.kind if check.fault else None for check in checks]
+    faults = [check.fault.name if check.fault else None for check in checks]
     return Run(arm, how, problems, plans, np.array([check.valid for check in checks]), faults)
 
 

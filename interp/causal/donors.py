@@ -17,7 +17,7 @@ import pandas as pd
 
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
-from interp.problems.base import Problem, Rewritable, Task
+from interp.problems.base import Problem, Task
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -102,17 +102,17 @@ def donors_for(
         raise unknown("source of donors", source, SOURCES)
     task = make_task(traces[0].problem.task)
     if source == "auto":
-        source = "rewrites" if task.name == "variables" else "others"
+        source = "rewrites" if task.thoughts_hold_names else "others"
     if source == "others":
         return Donors(traces, values or gold_values(traces), np.full(len(traces), -1), source)
-    if not isinstance(task, Rewritable):
+    if not task.rewritings:
         raise UsageError(
             f"expected a task that can rewrite its problems, got {task.name}; take donors from other problems."
         )
     rng, rewrites, owner = Random(seed), [], []
     for k, trace in enumerate(traces):
         for _ in range(N_REWRITES):
-            rewrites.append(task.rewritten(trace.problem, rng, "operations"))
+            rewrites.append(task.rewrite(trace.problem, rng, "operations"))
             owner.append(k)
     thought = reasoner.think(rewrites, batch_size=batch_size)
     return Donors(thought, gold_values(thought), np.array(owner), source)

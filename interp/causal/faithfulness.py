@@ -136,15 +136,14 @@ def _mistaken(
     tokens = list(text.steps[k - 1])
     said = reasoner.tokenizer.convert_ids_to_tokens(tokens)
     task = make_task(trace.problem.task)
-    meaning: Callable[[str], str | None] = getattr(task, "meaning", lambda word: word)
-    at = next((j for j in range(len(said) - 1, -1, -1) if meaning(said[j]) == trace.problem.steps[k - 1].value), None)
+    at = next(
+        (j for j in range(len(said) - 1, -1, -1) if task.meaning(said[j]) == trace.problem.steps[k - 1].value), None
+    )
     others = [value for value in values if value != trace.problem.steps[k - 1].value]
     if at is None or not others:
         return None
     value = rng.choice(others)
-    word = value
-    if hasattr(task, "synonyms"):
-        word = task.synonyms(value)[task.synonyms(said[at]).index(said[at])]
+    word = task.synonyms(value)[task.synonyms(said[at]).index(said[at])]
     tokens[at] = reasoner.token_id(word)
     return value, text.with_step(k, tokens)
 
@@ -175,7 +174,7 @@ def relabelled(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[Tra
     from dataclasses import replace
 
     task, rng = make_task(traces[0].problem.task), Random(f"relabelled|{seed}")
-    symbols = list(getattr(task, "symbols", ()))
+    symbols = list(task.symbols)
     if len(symbols) < 2:
         raise UsageError(f"task {task.name} has no symbols that could be exchanged for each other.")
     problems, thoughts, expected = [], [], []
@@ -200,7 +199,7 @@ def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]
     Two steps are independent where they share no symbol of the task. Raises `UsageError` where no trace has any.
     """
     task = make_task(traces[0].problem.task)
-    symbols = set(getattr(task, "symbols", ()))
+    symbols = set(task.symbols)
     chosen, thoughts = [], []
     for number, trace in enumerate(traces):
         steps = written(trace).steps

@@ -15,7 +15,6 @@ import pandas as pd
 
 from interp.errors import UsageError
 from interp.problems import task as make_task
-from interp.problems.base import Rewritable
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 
@@ -33,12 +32,12 @@ def follow_rewrites(
     Raises `UsageError` where the task cannot rewrite its problems.
     """
     task = make_task(problems[0].task)
-    if not isinstance(task, Rewritable):
+    if not task.rewritings:
         raise UsageError(f"task {task.name} cannot rewrite its problems.")
     rng, pairs = Random(seed), []
     for problem in problems:
         try:
-            pairs.append((problem, task.rewritten(problem, rng)))
+            pairs.append((problem, task.rewrite(problem, rng)))
         except UsageError:
             continue  # a graph in which no single edge can be turned
     if not pairs:

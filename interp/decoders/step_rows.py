@@ -13,7 +13,6 @@ from interp.activations.targets import labels
 from interp.decoders.base import STEP_VALUE, Output
 from interp.errors import StoreError
 from interp.problems import task as make_task
-from interp.problems.base import Offering
 from interp.statistics.splits import SHARES, Masks, grouped_split, split_parts
 from interp.traces import THINKING
 
@@ -106,9 +105,7 @@ class DecodeInputs:
     def offers(self) -> list[tuple[tuple[str, ...], ...]]:
         """The sets of words that each trace's question offers for its steps; empty where the task offers none."""
         task = make_task(self.store.traces[0].problem.task)
-        if not isinstance(task, Offering):
-            return [()] * len(self.store.traces)
-        return [task.offers(trace.problem) for trace in self.store.traces]
+        return [task.guess_sets(trace.problem) for trace in self.store.traces]
 
     @cached_property
     def readable(self) -> pd.DataFrame:

@@ -1,7 +1,12 @@
-"""Tasks: generators and exact verifiers of problems. They know no model."""
+"""Tasks: generators and exact verifiers of problems. They know no model.
+
+Another package adds a task with an entry point of the group `cotlens.tasks`; it is then picked by name like the
+built-in ones.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from interp.errors import UsageError, unknown
@@ -16,9 +21,11 @@ from interp.problems.questions import QuestionsTask
 from interp.problems.subtext import SubtextTask
 from interp.problems.trigger import TriggerTask
 from interp.problems.variables import VariablesTask
+from interp.runtime.plugins import load_plugin, plugins
 
-__all__ = ["TASKS", "Problem", "Step", "Task", "Verdict", "parse_spec", "task"]
+__all__ = ["TASKS", "Problem", "Step", "Task", "Verdict", "parse_spec", "task", "task_names"]
 
+# The built-in tasks. They come before a plugin of the same name.
 TASKS: dict[str, Callable[..., Task]] = {
     "chain": ChainTask,
     "counter": CounterTask,
@@ -34,34 +41,49 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
+def task_names() -> list[str]:
+    """Return the names of all tasks: the built-in ones, then those of installed plugins."""
+    return list(dict.fromkeys([*TASKS, *plugins("tasks")]))
+
+
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
-    """`chain:n=500,order=shuffled` as (`chain`, {`n`: `500`, `order`: `shuffled`})."""
-    name, _, rest = spec.partition(":")
+    """Return the name and the options of a spec.
+
+    `chain:n=500,order=shuffled` gives (`chain`, {`n`: `500`, `order`: `shuffled`}).
+
+    Raises:
+        UsageError: An option is not written as key=value.
+    """
+    name, _, listed = spec.partition(":")
     options: dict[str, str] = {}
-    for item in filter(None, rest.split(",")):
+    for item in filter(None, listed.split(",")):
         key, equals, value = item.partition("=")
         if not equals:
-            raise UsageError(f"a task is written name:key=value,key=value, but {spec!r} came; see {item!r}.")
+            raise UsageError(
+                f"expected a task like name:key=value,key=value, got {spec!r}; write {item!r} as key=value."
+            )
         options[key.strip()] = value.strip()
     return name.strip(), options
 
 
 def task(spec: str, **options: object) -> Task:
-    """The task that `spec` names, for example `task("chain", order="shuffled")` or `task("chain:steps=3")`.
+    """Return the task that `spec` names.
 
-    Raises `UsageError` on an unknown task or option.
+    Args:
+        spec: A name with options, such as "chain" or "chain:steps=3".
+        **options: Further options, which win over those of the spec, as in `task("chain", order="shuffled")`.
+
+    Raises:
+        UsageError: The task, an option or a value is unknown.
     """
-    name, given = parse_spec(spec)
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    merged = {**given, **options}
+    name, written = parse_spec(spec)
+    make = _maker(name)
+    chosen = {**written, **options}
     try:
-        return TASKS[name](**merged)
+        return make(**chosen)
     except TypeError:
-        import inspect
-
-        known = list(inspect.signature(TASKS[name]).parameters)
-        wrong = next((key for key in merged if key not in known), None)
+        known = list(inspect.signature(make).parameters)
+        wrong = next((key for key in chosen if key not in known), None)
         if wrong is None:
             raise
         raise unknown(f"option of task {name}", wrong, known) from None
@@ -69,3 +91,11 @@ def task(spec: str, **options: object) -> Task:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"task {spec!r}: {error}") from None
+
+
+def _maker(name: str) -> Callable[..., Task]:
+    if name in TASKS:
+        return TASKS[name]
+    if name in plugins("tasks"):
+        return load_plugin("tasks", name)
+    raise unknown("task", name, task_names())

@@ -1,7 +1,7 @@
-"""The final answer in a free text, and whether it is the right one.
+r"""The final answer of a free text, and whether it is right.
 
-Models end their reasoning in many ways: `#### 42` (GSM8K), `\\boxed{42}`, "the answer is 42.", or just a
-number. What follows the last such marker is the answer; without one it is the last number, or the last words.
+Models end their reasoning in many ways: `#### 42` (GSM8K), `\boxed{42}`, "the answer is 42.", or a bare number. The
+answer follows the last such marker; without one it is the last number, or the last words.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ _NUMBER = re.compile(
 )
 _FRACTION = re.compile(r"\\[dt]?frac\{\s*(-?[0-9]+)\s*\}\{\s*([0-9]+)\s*\}")
 _MARKERS = re.compile(r"####|\\boxed\s*\{|\banswer\s*(?:is|:|=)\s*:?", re.IGNORECASE)
-_AROUND = " \t\r\n.,;:!?\"'`*$()[]{}"
+_PUNCTUATION = " \t\r\n.,;:!?\"'`*$()[]{}"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A final answer: its text, the text before it, and whether a marker announced it."""
+class FinalAnswer:
+    """The final answer of a text.
+
+    Attributes:
+        text: The answer.
+        before: The text before it.
+        marked: Whether a marker announces it.
+    """
 
     text: str
     before: str
@@ -32,70 +38,72 @@ class Found:
 
 
 def numbers_in(text: str) -> list[Fraction]:
-    """Every number of a text in reading order: `1,234.5`, `$3`, `-2`, `3/4`, `\\frac{3}{4}`, `1e3`."""
+    r"""Return every number of a text in reading order: `1,234.5`, `$3`, `-2`, `3/4`, `\frac{3}{4}`, `1e3`."""
     return [value for _, value in _numbers(text)]
 
 
 def number_of(text: str) -> Fraction | None:
-    """The number that a text is, units of money and percent aside, or None where it is not just one number."""
-    cleaned = text.strip(_AROUND + "%")
-    found = _numbers(cleaned)
-    return found[0][1] if len(found) == 1 and found[0][0].strip() == _latex_free(cleaned).strip() else None
+    """Return the number that a text writes, without currency and percent; None where it is not just one number."""
+    cleaned = text.strip(_PUNCTUATION + "%")
+    numbers = _numbers(cleaned)
+    return numbers[0][1] if len(numbers) == 1 and numbers[0][0].strip() == _latex_free(cleaned).strip() else None
 
 
 def last_number(text: str) -> str | None:
-    """The last number of a text as it is written there, without commas and currency."""
-    found = _numbers(text)
-    return found[-1][0].replace(",", "").replace("$", "").replace(" ", "") if found else None
+    """Return the last number of a text as it is written, without commas and currency; None where there is none."""
+    numbers = _numbers(text)
+    return numbers[-1][0].replace(",", "").replace("$", "").replace(" ", "") if numbers else None
 
 
-def final_answer(text: str) -> Found:
-    """What a free text gives as its answer: after the last marker, else the last number, else the last line."""
+def final_answer(text: str) -> FinalAnswer:
+    """Return the final answer of a free text: after the last marker, else the last number, else the last line."""
     text = _latex_free(text).rstrip()
     markers = list(_MARKERS.finditer(text))
     if markers:
         last = markers[-1]
         after = text[last.end() :]
-        said = _braced(after) if last.group().endswith("{") else _sentence(after)
-        return Found(said.rpartition("=")[2].strip(_AROUND), text[: last.start()], True)
+        answer = _braced(after) if last.group().endswith("{") else _first_sentence(after)
+        return FinalAnswer(answer.rpartition("=")[2].strip(_PUNCTUATION), text[: last.start()], True)
     matches = list(_NUMBER.finditer(text))
     if matches:
-        return Found(matches[-1].group().strip(), text[: matches[-1].start()], False)
+        return FinalAnswer(matches[-1].group().strip(), text[: matches[-1].start()], False)
     before, _, line = text.rpartition("\n")
-    return Found(line.strip(), before, False)
+    return FinalAnswer(line.strip(), before, False)
 
 
-def answers(text: str, gold: str) -> bool:
-    """Whether a free text's final answer is `gold`: as numbers where `gold` is one, else as words.
+def answer_is_right(text: str, gold: str) -> bool:
+    """Return whether a free text's final answer is `gold`.
 
-    Words are compared without case and outer punctuation; without a marker the text's last words count.
+    Numbers are compared where `gold` is one. Otherwise words are compared, without case and outer punctuation; without
+    a marker the text's last words count.
     """
-    found = final_answer(text)
-    expected = number_of(gold)
-    if expected is not None:
-        given = numbers_in(found.text)
-        return bool(given) and given[0] == expected
-    wanted = plain(gold).split()
-    if found.marked:
-        return plain(found.text).split() == wanted
-    return bool(wanted) and plain(text).split()[-len(wanted) :] == wanted
+    answer = final_answer(text)
+    gold_number = number_of(gold)
+    if gold_number is not None:
+        numbers = numbers_in(answer.text)
+        return bool(numbers) and numbers[0] == gold_number
+    gold_words = plain(gold).split()
+    if answer.marked:
+        return plain(answer.text).split() == gold_words
+    return bool(gold_words) and plain(text).split()[-len(gold_words) :] == gold_words
 
 
 def plain(text: str) -> str:
-    """Words in lower case without punctuation around them."""
-    return " ".join(filter(None, (word.strip(_AROUND).casefold() for word in text.split())))
+    """Return the words of a text in lower case without punctuation around them."""
+    return " ".join(filter(None, (word.strip(_PUNCTUATION).casefold() for word in text.split())))
 
 
 def _numbers(text: str) -> list[tuple[str, Fraction]]:
-    found = []
+    """Return each number as it is written, and its value."""
+    numbers = []
     for match in _NUMBER.finditer(_latex_free(text)):
         digits = match["digits"].replace(",", "") + (match["exponent"] or "")
         try:
             value = Fraction(digits) / int(match["below"] or 1)
         except (ValueError, ZeroDivisionError):
             continue
-        found.append((match.group(), -value if match["sign"] in ("-", "−") else value))
-    return found
+        numbers.append((match.group(), -value if match["sign"] in ("-", "−") else value))
+    return numbers
 
 
 def _latex_free(text: str) -> str:
@@ -103,7 +111,7 @@ def _latex_free(text: str) -> str:
 
 
 def _braced(text: str) -> str:
-    """The text up to the brace that closes the one before it."""
+    """Return the text up to the brace that closes an already open one."""
     depth = 1
     for k, letter in enumerate(text):
         depth += {"{": 1, "}": -1}.get(letter, 0)
@@ -112,7 +120,7 @@ def _braced(text: str) -> str:
     return text
 
 
-def _sentence(text: str) -> str:
-    """The first line that says something, up to its first full stop."""
-    line = next((each for each in text.splitlines() if each.strip()), "")
-    return re.split(r"\.(?=\s|$)", line.strip(), maxsplit=1)[0]
+def _first_sentence(text: str) -> str:
+    """Return the first line with content, up to its first full stop."""
+    first_line = next((line for line in text.splitlines() if line.strip()), "")
+    return re.split(r"\.(?=\s|$)", first_line.strip(), maxsplit=1)[0]

@@ -1,28 +1,33 @@
-"""What a problem is, and what every task can do with one."""
+"""What a problem is, and the contract of a task: a generator and exact verifier of problems."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from interp.errors import UsageError, checked_count, unknown
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-REWRITINGS = ("constant", "operations")
-# Of 20 hash buckets, which belong to which split. The held-out part is large because read-outs are
-# fitted, selected and tested inside it.
+# Which of 20 hash buckets belong to which split. The held-out part is large because read-outs are fitted,
+# selected and tested inside it.
 _BUCKETS: dict[Split, range] = {"train": range(12), "val": range(12, 14), "test": range(14, 20)}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One gold reasoning step: the text that a reasoner would write, and the value it reaches."""
+    """One gold reasoning step.
+
+    Attributes:
+        text: What a reasoner that thinks in words writes for this step.
+        value: The result of the step.
+    """
 
     text: str
     value: str
@@ -32,8 +37,16 @@ class Step:
 class Problem:
     """A question with its answer and, where known, its gold steps.
 
-    `question` is what a model reads; `readable` says the same to a person. `structure` is a hash of
-    what makes the problem what it is, whatever its surface; splits and intervals group by it.
+    Attributes:
+        id: A short hash of the question.
+        task: Spec of the task that made the problem.
+        question: What a model reads.
+        answer: The right answer.
+        steps: Gold steps, in order; empty where none are known.
+        structure: Hash of the problem's canonical form, whatever its surface. Splits and intervals group by it.
+        split: "train", "val" or "test".
+        readable: The question in words for a person.
+        meta: What the task needs to verify the problem, as JSON values.
     """
 
     id: str
@@ -48,13 +61,16 @@ class Problem:
 
     @property
     def n_steps(self) -> int:
+        """The number of gold steps."""
         return len(self.steps)
 
     def to_json(self) -> str:
+        """Return the problem as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Problem:
+        """Return the problem that `to_json` wrote."""
         raw = json.loads(text)
         raw["steps"] = tuple(Step(**step) for step in raw["steps"])
         return cls(**raw)
@@ -62,22 +78,49 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a trace's text is right: the answer, each step, and the first step that goes wrong.
+    """Whether a text solves a problem.
 
-    `steps[k]` is None where the text holds no step k+1; `first_error` counts steps from 1.
+    Attributes:
+        answer: Whether the answer is right.
+        steps: For each step, whether it is right; None where the text does not write that step.
+        first_error: Number of the first wrong step, counted from 1; None if no step is wrong.
     """
 
     answer: bool
     steps: tuple[bool | None, ...]
     first_error: int | None
 
+    @classmethod
+    def of_steps(cls, answer: bool, steps: Sequence[bool | None], n_steps: int) -> Verdict:
+        """Return the verdict on a text whose written steps are `steps`.
 
-@runtime_checkable
-class Task(Protocol):
-    """A generator and exact verifier of problems. `spec` names it with its options.
+        Args:
+            answer: Whether the answer is right.
+            steps: Whether each written step is right; may be longer than `n_steps`.
+            n_steps: Number of gold steps. Steps that were not written count as None.
+        """
+        checked = (*steps, *[None] * (n_steps - len(steps)))
+        first_error = next((k for k, right in enumerate(checked, 1) if right is False), None)
+        return cls(answer, checked, first_error)
 
-    `values` are the words that a step may reach, `facts` what else is known about a problem's entities:
-    the name of each fact and how many entities it is about.
+
+class Task(ABC):
+    """A generator and exact verifier of problems.
+
+    Subclasses define `draws`, `verify`, `counterfactual` and `vocabulary`; the other methods have defaults.
+
+    Attributes:
+        name: Name of the task, as it is picked.
+        spec: Name and options, such as "chain:steps=3"; `interp.task(spec)` makes the same task again.
+        values: Every value that a step can reach.
+        min_steps: Fewest steps of a problem.
+        max_steps: Most steps of a problem.
+        facts: Name of each fact about entities, and the number of entities that it is about.
+        symbols: Words that can be exchanged for each other throughout a problem.
+        rewritings: What `rewrite` can change: "constant", "operations", both or nothing.
+        has_posterior: Whether `posterior` is defined.
+        thoughts_hold_names: Whether thoughts hold names besides values, so that a donor for an interchange
+            must share the names.
     """
 
     name: str
@@ -85,148 +128,156 @@ class Task(Protocol):
     values: tuple[str, ...]
     min_steps: int
     max_steps: int
-    facts: Mapping[str, int]
-
-    def generate(self, n: int, seed: int, split: Split) -> list[Problem]: ...
-
-    def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
-        """An endless stream of problems of one split, of `n_steps` steps where given."""
-        ...
-
-    def verify(self, problem: Problem, text: str) -> Verdict: ...
-
-    def counterfactual(self, problem: Problem, step: int, value: str) -> str:
-        """The answer that `problem` would have if `step` (from 1) had reached `value`."""
-        ...
-
-    def vocabulary(self) -> list[str]:
-        """The words of this task's questions, steps and answers."""
-        ...
-
-    def entities(self, problem: Problem) -> tuple[str, ...]:
-        """What the facts of `problem` are about: its variables, nodes or parameters."""
-        ...
-
-    def fact(self, problem: Problem, name: str, entities: tuple[str, ...], step: int) -> str | None:
-        """Fact `name` about `entities` after `step` steps (0 is the end of the question).
-
-        "yes" or "no", or a value; None where it is not defined.
-        """
-        ...
-
-
-class WithoutFacts:
-    """What a task answers that knows nothing about its problems beyond their steps and answers."""
-
     facts: Mapping[str, int] = MappingProxyType({})
+    symbols: tuple[str, ...] = ()
+    rewritings: tuple[str, ...] = ()
+    has_posterior: bool = False
+    thoughts_hold_names: bool = False
+
+    def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
+        """Return `n` distinct problems of one split.
+
+        Args:
+            n: Number of problems. A larger `n` extends the list of a smaller one.
+            seed: Which problems; the same seed gives the same list.
+            split: "train", "val" or "test".
+
+        Raises:
+            UsageError: The split has fewer than `n` problems.
+        """
+        checked_count("n", n)
+        rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
+        return distinct(self.draws(rng, split), n)
+
+    @abstractmethod
+    def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
+        """Yield problems of one split without end, of `n_steps` steps where given."""
+
+    @abstractmethod
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Check `text`, the steps and then the answer."""
+
+    @abstractmethod
+    def counterfactual(self, problem: Problem, step: int, value: str) -> str:
+        """Return the answer that `problem` would have if `step` (from 1) had reached `value`.
+
+        Raises:
+            UsageError: The step or the value does not exist, or no answer follows.
+        """
+
+    @abstractmethod
+    def vocabulary(self) -> list[str]:
+        """Return every word of the task's questions, steps and answers."""
 
     def entities(self, problem: Problem) -> tuple[str, ...]:
+        """Return what the facts of `problem` are about: its variables, nodes or parameters."""
         return ()
 
     def fact(self, problem: Problem, name: str, entities: tuple[str, ...], step: int) -> str | None:
+        """Return fact `name` about `entities` after `step` steps.
+
+        Args:
+            problem: The problem.
+            name: A key of `facts`.
+            entities: As many entities as `facts[name]` says.
+            step: Number of steps done; 0 is the end of the question.
+
+        Returns:
+            "yes" or "no", or a value; None where the fact is not defined.
+        """
         return None
 
+    def rewrite(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """Return `problem` with one thing changed, and the answer that follows.
 
-@runtime_checkable
-class Rewritable(Protocol):
-    """A task that can change one thing in a problem and say what follows."""
+        The new problem may have another structure, and so another split.
 
-    def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
-        """`problem` with one `constant` (or edge) changed, or with all of its `operations` drawn anew in their places.
+        Args:
+            problem: The problem to change.
+            rng: Source of randomness.
+            what: "constant" changes one constant or edge; "operations" draws the constant and all operations
+                anew and leaves the words' places.
 
-        Its structure, and so its split, may be another one than the problem's.
+        Raises:
+            UsageError: The task cannot rewrite its problems, or not in this way.
         """
-        ...
-
-
-@runtime_checkable
-class KnowsPosterior(Protocol):
-    """A task that says what can be known after some steps about where they led."""
-
-    values: tuple[str, ...]
-    name: str
+        raise UsageError(
+            f"expected a task that can rewrite its problems, got {self.name}; take other problems instead."
+        )
 
     def posterior(self, problem: Problem, step: int) -> Mapping[str, float]:
-        """The probability of each value after `step` steps (from 1), for one who knows the question and no more; empty
-        where it is not defined."""
-        ...
+        """Return the probability of each value after `step` steps (from 1), given the question alone.
 
+        Empty where it is not defined.
+        """
+        return {}
 
-@runtime_checkable
-class Offering(Protocol):
-    """A task whose questions name the words among which the value of a step has to be."""
+    def guess_sets(self, problem: Problem) -> tuple[tuple[str, ...], ...]:
+        """Return sets of words from which a step's value can be guessed without following the question.
 
-    def offers(self, problem: Problem) -> tuple[tuple[str, ...], ...]:
-        """Sets of words, one for each way of guessing a step's value from the question without following it."""
-        ...
+        One set for each way of guessing, such as the candidates that a question names. Empty where the question
+        names none.
+        """
+        return ()
 
+    def meaning(self, word: str) -> str | None:
+        """Return what a word of a trace means to a reader; None for a word that means no value."""
+        return word
 
-def checked_rewriting(what: str) -> str:
-    if what not in REWRITINGS:
-        raise unknown("rewriting", what, REWRITINGS)
-    return what
+    def synonyms(self, word: str) -> tuple[str, ...]:
+        """Return every word with the meaning of `word`, itself included."""
+        return (word,)
 
 
 def structure_hash(*parts: object) -> str:
-    """A short stable hash of a problem's canonical form."""
+    """Return a short stable hash of a problem's canonical form."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def split_of(structure: str) -> Split:
-    """The one split in which a structure may appear."""
+    """Return the one split in which problems of this structure appear."""
     bucket = int(structure[:8], 16) % 20
     return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
 
 
 def checked_split(split: str) -> Split:
+    """Return `split`; raise `UsageError` unless it is "train", "val" or "test"."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     return split  # type: ignore[return-value]
 
 
-def checked_step(problem: Problem, step: int) -> int:
-    if not 1 <= step <= problem.n_steps:
-        raise UsageError(f"step must lie between 1 and {problem.n_steps}, but {step} came.")
-    return step
-
-
-def checked_edit(problem: Problem, step: int, value: str, values: Sequence[str]) -> None:
-    """Raise `UsageError` unless the problem has step `step` (from 1) and its task the value that is to be put there."""
-    checked_step(problem, step)
-    if value not in values:
-        raise unknown(f"value of task {problem.task.partition(':')[0]}", value, values)
-
-
 def checked_seed(seed: int) -> int:
+    """Return `seed`; raise `UsageError` unless it is a whole number of at least 0."""
     return checked_count("seed", seed, at_least=0)
 
 
 def distinct(draws: Iterator[Problem], n: int, *, patience: int = 2000) -> list[Problem]:
-    """The first `n` problems of `draws` with distinct questions.
+    """Return the first `n` problems of `draws` with distinct questions.
 
-    Raises `UsageError` when `patience` draws in a row bring nothing new, which means that the task
-    has fewer than `n` such problems.
+    Raises:
+        UsageError: `patience` draws in a row repeat earlier questions, so the task has fewer than `n` problems.
     """
-    seen: set[str] = set()
-    kept: list[Problem] = []
-    misses = 0
+    questions: set[str] = set()
+    problems: list[Problem] = []
+    repeats = 0
     for problem in draws:
-        if problem.question in seen:
-            misses += 1
-            if misses >= patience:
+        if problem.question in questions:
+            repeats += 1
+            if repeats >= patience:
                 raise UsageError(
-                    f"{n} distinct problems were asked of {problem.task!r} ({problem.split} split), but only "
-                    f"{len(kept)} were found. Ask for fewer, or for more steps."
+                    f"expected {n} distinct problems of {problem.task!r} ({problem.split} split), got "
+                    f"{len(problems)}; ask for fewer, or for more steps."
                 )
             continue
-        misses = 0
-        seen.add(problem.question)
-        kept.append(problem)
-        if len(kept) == n:
+        repeats = 0
+        questions.add(problem.question)
+        problems.append(problem)
+        if len(problems) == n:
             break
-    return kept
+    return problems
 
 
 def stream_rng(spec: str, split: str, seed: int) -> Random:
-    """A generator of its own for each (task, split, seed); asking for more problems extends the list."""
+    """Return a generator for one (task, split, seed), independent of how many problems are drawn."""
     return Random(f"{spec}|{split}|{seed}")

@@ -1,4 +1,4 @@
-"""The objects of a ProsQA file (arXiv 2412.06769, appendix A): what they say, whether it holds together, how to tell it."""
+"""Reading and writing the objects of a ProsQA file (arXiv 2412.06769, appendix A), with checks of their content."""
 
 from __future__ import annotations
 
@@ -8,50 +8,18 @@ from random import Random
 from typing import Any
 
 from interp.problems.base import Problem, Step, split_of, structure_hash
-from interp.problems.graph import Shape, digraph
+from interp.problems.graph import digraph
+from interp.problems.graph_shapes import Shape
 from interp.problems.reachability import Digraph, canonical_hash
 
 FIELDS = {"question": str, "answer": str, "steps": list, "edges": list, "root": int, "target": int, "neg_target": int}
 NAMES = ("Alex", "Bob", "Carol", "Davis", "Eva", "Fae", "Jack", "Max", "Rex", "Sally", "Stella", "Tom")
-KINDS = (
-    "bompus",
-    "boompus",
-    "brimpus",
-    "chorpus",
-    "dumpus",
-    "felpus",
-    "fompus",
-    "gerpus",
-    "gorpus",
-    "grimpus",
-    "gwompus",
-    "hilpus",
-    "impus",
-    "jelpus",
-    "jompus",
-    "kerpus",
-    "lempus",
-    "lorpus",
-    "numpus",
-    "quimpus",
-    "rempus",
-    "rompus",
-    "rorpus",
-    "scrompus",
-    "shumpus",
-    "sterpus",
-    "storpus",
-    "terpus",
-    "timpus",
-    "tumpus",
-    "vumpus",
-    "worpus",
-    "wumpus",
-    "yerpus",
-    "yimpus",
-    "yumpus",
-    "zhorpus",
-    "zumpus",
+NOUNS = (
+    *("bompus", "boompus", "brimpus", "chorpus", "dumpus", "felpus", "fompus", "gerpus", "gorpus"),
+    *("grimpus", "gwompus", "hilpus", "impus", "jelpus", "jompus", "kerpus", "lempus", "lorpus"),
+    *("numpus", "quimpus", "rempus", "rompus", "rorpus", "scrompus", "shumpus", "sterpus", "storpus"),
+    *("terpus", "timpus", "tumpus", "vumpus", "worpus", "wumpus", "yerpus", "yimpus", "yumpus"),
+    *("zhorpus", "zumpus"),
 )
 _SYMBOLS_FIELD = "idx_to_symbol"
 _SENTENCE = re.compile(r"(?:Every )?(\w+) is an? (\w+)")
@@ -59,18 +27,22 @@ _QUESTION = re.compile(r"Is (\w+) an? (\w+) or (\w+)\?")
 
 
 def problem_of(raw: Any, task: str) -> Problem:
-    """A problem from its object. Raises `ValueError` with what is wrong about it."""
+    """Return the problem that an object of a file describes.
+
+    Raises:
+        ValueError: The object is no ProsQA problem, or contradicts itself; the message says why.
+    """
     _check_fields(raw)
-    *sentences, asked = re.split(r"(?<=\.)\s+", raw["question"].strip())
-    asked_for = _QUESTION.fullmatch(asked)
-    if not asked_for:
-        raise ValueError(f"its question must end like 'Is Sally a hilpus or sterpus?', but {asked[:60]!r} came")
-    root, *candidates = asked_for.groups()
-    graph = Digraph([_said(sentence) for sentence in sentences], root)
-    steps = tuple(Step(text=sentence, value=_said(sentence)[1]) for sentence in raw["steps"])
-    target = _said(raw["answer"])[1]
-    _check_sense(raw, graph, candidates, target, [_said(sentence) for sentence in raw["steps"]])
-    structure = _structure(graph, target, next(each for each in candidates if each != target))
+    *sentences, last = re.split(r"(?<=\.)\s+", raw["question"].strip())
+    query = _QUESTION.fullmatch(last)
+    if not query:
+        raise ValueError(f"expected its question to end like 'Is Sally a hilpus or sterpus?', got {last[:60]!r}")
+    root, *candidates = query.groups()
+    graph = Digraph([_required_edge(sentence) for sentence in sentences], root)
+    steps = tuple(Step(text=sentence, value=_required_edge(sentence)[1]) for sentence in raw["steps"])
+    target = _required_edge(raw["answer"])[1]
+    _check_consistency(raw, graph, candidates, target, [_required_edge(sentence) for sentence in raw["steps"]])
+    structure = _structure(graph, target, next(name for name in candidates if name != target))
     return Problem(
         id=structure_hash(raw["question"]),
         task=task,
@@ -93,24 +65,24 @@ def _check_fields(raw: Any) -> None:
     if isinstance(raw, str):
         raise ValueError(raw)
     if not isinstance(raw, dict):
-        raise ValueError(f"an object was expected, but {json.dumps(raw)[:60]} came")
-    for name, kind in FIELDS.items():
+        raise ValueError(f"expected an object, got {json.dumps(raw)[:60]}")
+    for name, expected in FIELDS.items():
         if name not in raw:
             raise ValueError(f"it has no {name!r}")
-        if not isinstance(raw[name], kind) or isinstance(raw[name], bool):
-            raise ValueError(f"its {name} must be a {kind.__name__}, but {json.dumps(raw[name])[:60]} came")
+        if not isinstance(raw[name], expected) or isinstance(raw[name], bool):
+            raise ValueError(f"expected its {name} to be a {expected.__name__}, got {json.dumps(raw[name])[:60]}")
     for sentence in raw["steps"]:
         if not isinstance(sentence, str):
-            raise ValueError(f"its steps must be sentences, but {json.dumps(sentence)[:60]} came")
+            raise ValueError(f"expected its steps to be sentences, got {json.dumps(sentence)[:60]}")
     for edge in raw["edges"]:
         if not isinstance(edge, list) or len(edge) != 2 or not all(type(node) is int for node in edge):
-            raise ValueError(f"its edges must be pairs of numbers, but {json.dumps(edge)[:60]} came")
+            raise ValueError(f"expected its edges to be pairs of numbers, got {json.dumps(edge)[:60]}")
 
 
-def _check_sense(
+def _check_consistency(
     raw: dict[str, Any], graph: Digraph, candidates: list[str], target: str, steps: list[tuple[str, str]]
 ) -> None:
-    """What the sentences say has to hold together, and the numbers have to say the same."""
+    """Raise `ValueError` unless sentences, steps, answer and numbers agree."""
     reached = graph.leads_to(graph.root, candidates)
     if reached != [target]:
         raise ValueError(f"its answer says {target!r}, but {' and '.join(reached) or 'no candidate'} can be reached")
@@ -122,7 +94,7 @@ def _check_sense(
     if before != target:
         raise ValueError(f"its steps end at {before!r}, its answer at {target!r}")
     if len(raw["edges"]) != len(graph.edges):
-        raise ValueError(f"it has {len(raw['edges'])} edges, but its question tells {len(graph.edges)}")
+        raise ValueError(f"it has {len(raw['edges'])} edges, but its question has {len(graph.edges)}")
     if _SYMBOLS_FIELD in raw:
         _check_numbers(raw, graph, candidates, target)
 
@@ -130,14 +102,14 @@ def _check_sense(
 def _check_numbers(raw: dict[str, Any], graph: Digraph, candidates: list[str], target: str) -> None:
     symbols = raw[_SYMBOLS_FIELD]
     if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
-        raise ValueError(f"its {_SYMBOLS_FIELD} must be a list of names")
+        raise ValueError(f"expected its {_SYMBOLS_FIELD} to be a list of names")
     numbers = [raw["root"], raw["target"], raw["neg_target"], *(node for edge in raw["edges"] for node in edge)]
     if not all(0 <= number < len(symbols) for number in numbers):
-        raise ValueError(f"its numbers must lie between 0 and {len(symbols) - 1}, but {max(numbers)} came")
-    other = next(each for each in candidates if each != target)
-    for name, said in (("root", graph.root), ("target", target), ("neg_target", other)):
-        if symbols[raw[name]] != said:
-            raise ValueError(f"its {name} is {symbols[raw[name]]!r}, but its question and answer say {said!r}")
+        raise ValueError(f"expected its numbers to lie between 0 and {len(symbols) - 1}, got {max(numbers)}")
+    other = next(name for name in candidates if name != target)
+    for name, symbol in (("root", graph.root), ("target", target), ("neg_target", other)):
+        if symbols[raw[name]] != symbol:
+            raise ValueError(f"its {name} is {symbols[raw[name]]!r}, but its question and answer say {symbol!r}")
     for source, after in raw["edges"]:
         if not graph.has(symbols[source], symbols[after]):
             raise ValueError(f"its edge from {symbols[source]!r} to {symbols[after]!r} is not in its question")
@@ -150,12 +122,12 @@ def _structure(graph: Digraph, target: str, decoy: str) -> str:
     return canonical_hash("prosqa", [(number[source], number[after]) for source, after in graph.edges], roles)
 
 
-def object_of(shape: Shape, rng: Random) -> dict[str, Any]:
-    """A shape as an object of a ProsQA file: nodes without an edge into them get names of people."""
+def record_of(shape: Shape, rng: Random) -> dict[str, Any]:
+    """Return a shape as an object of a ProsQA file; nodes without an edge into them get names of people."""
     entered = {after for _, after in shape.edges}
     people = iter(rng.sample(NAMES, len(NAMES)))
-    kinds = iter(rng.sample(KINDS, len(KINDS)))
-    symbols = [next(kinds) if node in entered else next(people) for node in range(shape.n_nodes)]
+    nouns = iter(rng.sample(NOUNS, len(NOUNS)))
+    symbols = [next(nouns) if node in entered else next(people) for node in range(shape.n_nodes)]
     root, target, decoy = symbols[shape.path[0]], symbols[shape.path[-1]], symbols[shape.decoys[0]]
     sentences = [sentence_of(symbols[s], symbols[t]) for s, t in rng.sample(shape.edges, len(shape.edges))]
     first, second = rng.sample([target, decoy], 2)
@@ -172,25 +144,27 @@ def object_of(shape: Shape, rng: Random) -> dict[str, Any]:
 
 
 def shape_of(problem: Problem) -> Shape:
-    """The shape of a problem of task `graph`; its candidates keep their order."""
+    """Return the shape of a problem of task `graph`; its candidates keep their order."""
     path = [problem.meta["root"], *(step.value for step in problem.steps)]
     number = {node: k for k, node in enumerate(dict.fromkeys([*path, *digraph(problem).nodes]))}
-    decoys = [number[each] for each in problem.meta["candidates"] if each != problem.answer]
+    decoys = [number[name] for name in problem.meta["candidates"] if name != problem.answer]
     edges = tuple((number[source], number[after]) for source, after in problem.meta["edges"])
     return Shape(edges, tuple(range(len(path))), tuple(decoys), len(number))
 
 
 def sentence_of(source: str, after: str) -> str:
+    """Return the sentence that states an edge."""
     return f"{source} is a {after}." if source[0].isupper() else f"Every {source} is a {after}."
 
 
 def edge_of(sentence: str) -> tuple[str, str] | None:
-    found = _SENTENCE.fullmatch(sentence.strip().rstrip("."))
-    return (found.group(1), found.group(2)) if found else None
+    """Return the edge that a sentence states, as (source, target); None where it states none."""
+    match = _SENTENCE.fullmatch(sentence.strip().rstrip("."))
+    return (match.group(1), match.group(2)) if match else None
 
 
-def _said(sentence: str) -> tuple[str, str]:
+def _required_edge(sentence: str) -> tuple[str, str]:
     edge = edge_of(sentence)
     if edge is None:
-        raise ValueError(f"a sentence must be like 'Every gerpus is a terpus.', but {sentence[:60]!r} came")
+        raise ValueError(f"expected a sentence like 'Every gerpus is a terpus.', got {sentence[:60]!r}")
     return edge

@@ -1,4 +1,4 @@
-"""Small directed graphs in which one node has to be reached from another; what tasks `graph` and `prosqa` share."""
+"""Directed graphs in which a node is reached from a root; shared by the tasks `graph` and `prosqa`."""
 
 from __future__ import annotations
 
@@ -8,86 +8,98 @@ from types import MappingProxyType
 
 from interp.errors import unknown
 from interp.problems.base import structure_hash
+from interp.problems.options import yes_no
 
-# What is known about a node, and about how many nodes each fact is.
+# Each fact about nodes, and the number of nodes that it is about.
 NODE_FACTS: Mapping[str, int] = MappingProxyType({"distance": 1, "reachable": 1, "frontier": 1, "path": 1})
 _MASK = (1 << 64) - 1
 
 
 class Digraph:
-    """A directed graph with a root, given by its edges (source, target)."""
+    """A directed graph with a root.
+
+    Args:
+        edges: Pairs (source, target).
+        root: The node from which distances are counted.
+    """
 
     def __init__(self, edges: Iterable[Sequence[str]], root: str) -> None:
         self.edges = tuple((source, target) for source, target in edges)
         self.root = root
-        self.after: dict[str, list[str]] = {}
+        self.successors: dict[str, list[str]] = {}
         for source, target in self.edges:
-            self.after.setdefault(source, []).append(target)
+            self.successors.setdefault(source, []).append(target)
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Every node, in the order in which the edges name them, the root first."""
+        """Every node, the root first, then in the order in which the edges name them."""
         return tuple(dict.fromkeys([self.root, *(node for edge in self.edges for node in edge)]))
 
     @cached_property
     def distance(self) -> dict[str, int]:
-        """How many edges lie between the root and each node that can be reached from it."""
+        """The number of edges from the root to each reachable node."""
         return self.distances(self.root)
 
     def distances(self, source: str) -> dict[str, int]:
-        """How many edges lie between `source` and each node that can be reached from it, itself included."""
-        found, frontier, steps = {source: 0}, [source], 0
+        """Return the number of edges from `source` to each node that it reaches, itself included."""
+        distances, frontier, steps = {source: 0}, [source], 0
         while frontier:
             steps += 1
-            frontier = list(dict.fromkeys(n for s in frontier for n in self.after.get(s, ()) if n not in found))
-            found.update(dict.fromkeys(frontier, steps))
-        return found
+            reached = (target for node in frontier for target in self.successors.get(node, ()))
+            frontier = list(dict.fromkeys(node for node in reached if node not in distances))
+            distances.update(dict.fromkeys(frontier, steps))
+        return distances
 
     def path_to(self, node: str) -> list[str]:
-        """A shortest path from the root to `node`, both included; `node` must be reachable."""
+        """Return a shortest path from the root to `node`, both included; `node` must be reachable."""
         path = [node]
         while path[0] != self.root:
-            here = self.distance[path[0]]
-            path.insert(0, next(s for s, t in self.edges if t == path[0] and self.distance.get(s) == here - 1))
+            before = self.distance[path[0]] - 1
+            path.insert(0, next(s for s, t in self.edges if t == path[0] and self.distance.get(s) == before))
         return path
 
     def has(self, source: str, target: str) -> bool:
-        """Whether there is an edge from `source` to `target`."""
-        return target in self.after.get(source, ())
+        """Return whether there is an edge from `source` to `target`."""
+        return target in self.successors.get(source, ())
 
     def leads_to(self, node: str, candidates: Sequence[str]) -> list[str]:
-        """The candidates that can be reached from `node`, itself included."""
-        found = self.distances(node)
-        return [candidate for candidate in candidates if candidate in found]
+        """Return the candidates that can be reached from `node`, itself included."""
+        distances = self.distances(node)
+        return [candidate for candidate in candidates if candidate in distances]
 
     def fact(self, name: str, node: str, step: int, path: Sequence[str]) -> str | None:
-        """A fact of `NODE_FACTS` about `node` after `step` steps.
+        """Return a fact of `NODE_FACTS` about `node` after `step` steps.
 
-        `distance` from the root (None where it cannot be reached), `reachable` from the root, `frontier` (at
-        distance `step` exactly, as in arXiv 2505.12514), and on the `path` to the answer.
+        Args:
+            name: `distance` from the root (None where unreachable), `reachable` from the root, `frontier` (at
+                distance `step` exactly, arXiv 2505.12514), or `path` (on the path to the answer).
+            node: The node.
+            step: Number of steps done.
+            path: The nodes of the path to the answer.
         """
         if name == "distance":
             return str(self.distance[node]) if node in self.distance else None
         if name == "reachable":
-            return _yes(node in self.distance)
+            return yes_no(node in self.distance)
         if name == "frontier":
-            return _yes(self.distance.get(node) == step)
+            return yes_no(self.distance.get(node) == step)
         if name == "path":
-            return _yes(node in path)
+            return yes_no(node in path)
         raise unknown("fact about a node", name, NODE_FACTS)
 
 
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
-
-
 def canonical_hash(name: str, edges: Sequence[tuple[int, int]], roles: Sequence[int], *also: object) -> str:
-    """A hash of a graph whose nodes are numbers, whatever the numbers and the order of the edges.
+    """Return a hash of a graph that does not depend on the nodes' numbers or the order of the edges.
 
-    `roles` holds a small number for each node (the root's, a candidate's, ...) that is part of the structure.
-    The colours of the nodes are refined by those of their neighbours (Weisfeiler and Leman 1968), so the same
-    graph drawn twice always shares its hash; two graphs that refinement cannot tell apart would share one
-    too, and so fall into the same split, which is the safe side.
+    Refines the nodes' colours by those of their neighbours (Weisfeiler and Leman 1968). Two drawings of one graph
+    always share their hash. Two graphs that refinement cannot tell apart share one too, and so fall into the same
+    split; no held-out graph leaks into training.
+
+    Args:
+        name: The task's name, hashed too.
+        edges: Pairs of node numbers.
+        roles: For each node a small number that belongs to the structure: root, candidate, ...
+        *also: Anything else that belongs to the structure.
     """
     colours = [_mixed(role + 1) for role in roles]
     for _ in range(max(3, len(roles) // 2)):
@@ -101,7 +113,7 @@ def canonical_hash(name: str, edges: Sequence[tuple[int, int]], roles: Sequence[
 
 
 def _mixed(x: int) -> int:
-    """A bijection of 64-bit numbers that scatters their bits (the finaliser of splitmix64)."""
+    """Return a bijection of 64-bit numbers that scatters their bits (the finaliser of splitmix64)."""
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _MASK
     return x ^ (x >> 31)

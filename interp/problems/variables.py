@@ -1,9 +1,9 @@
 """Task `variables`: assignments in shuffled order, some of which the answer does not need.
 
-One variable is asked for. It hangs on a path of assignments from a constant; distractors are constants of
-their own, or are computed from any variable, those of the path included, so an assignment says by itself
-neither whether it is needed nor when it can be computed. Operations are those of task `chain`: balanced, so
-that no operand and no operation alone says anything about a value.
+The question asks for one variable, which depends on a constant through a path of assignments. Distractors are
+constants of their own, or are computed from any variable, path variables included. So an assignment alone shows
+neither whether it is needed nor when it can be computed. The operations are those of task `chain`: balanced, so no
+operand and no operation alone carries information about a value.
 """
 
 from __future__ import annotations
@@ -15,18 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from interp.errors import UsageError, checked_count, unknown
-from interp.problems.base import (
-    Problem,
-    Split,
-    Step,
-    Verdict,
-    checked_edit,
-    checked_rewriting,
-    split_of,
-    structure_hash,
-)
+from interp.problems.base import Problem, Split, Step, Task, Verdict, split_of, structure_hash
 from interp.problems.chain import operations
-from interp.problems.drawn import DrawnTask, length_range, spec_of
+from interp.problems.options import checked_edit, checked_rewriting, length_range, spec_of, yes_no
 
 _NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _STEP_WORDS = 5
@@ -34,7 +25,14 @@ _STEP_WORDS = 5
 
 @dataclass(frozen=True)
 class Assignment:
-    """A variable: a constant (`value`), or an operation on an earlier variable."""
+    """What the question says of one variable.
+
+    Attributes:
+        name: The variable.
+        value: Its constant; None where it is computed.
+        source: The variable that it is computed from.
+        operation: Name of the operation on `source`.
+    """
 
     name: str
     value: str | None = None
@@ -43,27 +41,35 @@ class Assignment:
 
     @property
     def words(self) -> list[str]:
+        """The assignment as the question writes it."""
         if self.value is not None:
             return [self.name, self.value]
         return [self.name, str(self.source), str(self.operation)]
 
 
-class VariablesTask(DrawnTask):
-    """`variables`: 2 to 4 dependent steps over `values` values (10), with 2 distractors, out of 8 names.
+class VariablesTask(Task):
+    """Task `variables`: 2 to 4 dependent steps among distractors.
 
-    A question reads `B A +3 ; D C f ; A 4 ; C A *7 ; C ?`: B is A after +3, D is C after f, A is 4, and so on;
-    what is C? A step of a trace says again what it computes: `C A *7 = 8`. Two problems that differ in names, in order or in their distractors have one
-    structure, the constant and the operations that lead to the answer, so no distractor carries a held-out
-    computation into training.
+    A question reads `B A +3 ; D C f ; A 4 ; C A *7 ; C ?`: B is A after +3, D is C after f, A is 4, C is A after *7;
+    what is C? A step of a trace restates what it computes: `C A *7 = 8`. The structure of a problem is the constant
+    and the operations that lead to the answer, without names, order or distractors, so no distractor carries a
+    held-out computation into training.
 
-    Facts: `necessary:V`, whether the answer hangs on V; `depends:A,B`, whether A is computed from B, directly
-    or through others; and, after so many steps of the gold solution, `known:V` (constants are known from the
-    start), `value:V` (`unknown` until V is known), `can_next:V` and `necessary_next:V`, whether V can be
-    computed next, and whether it should be. They are the labels of Physics of Language Models 2.1
-    (arXiv 2407.20311, section 4).
+    Facts: `necessary:V`, whether the answer depends on V; `depends:A,B`, whether A is computed from B, directly or
+    through others; and after a number of gold steps `known:V` (constants are known from the start), `value:V`
+    ("unknown" until V is known), `can_next:V` and `necessary_next:V`, whether V can be computed next and whether it
+    should be. They are the labels of Physics of Language Models 2.1 (arXiv 2407.20311, section 4).
+
+    Args:
+        steps: Range of the number of steps, such as "2-4".
+        distractors: Number of variables off the path.
+        values: Number of values.
+        names: Number of names for variables.
     """
 
     name = "variables"
+    rewritings = ("constant", "operations")
+    thoughts_hold_names = True
     facts: Mapping[str, int] = MappingProxyType(
         {"necessary": 1, "known": 1, "value": 1, "can_next": 1, "necessary_next": 1, "depends": 2}
     )
@@ -77,14 +83,14 @@ class VariablesTask(DrawnTask):
         n_names = checked_count("names of task variables", names)
         needed = self.max_steps + 1 + self.distractors
         if not 1 <= self.min_steps <= self.max_steps:
-            raise UsageError(f"steps of task variables must be at least 1 and in order, but {steps!r} came.")
+            raise UsageError(f"expected steps of task variables of at least 1, the smaller first, got {steps!r}.")
         if not needed <= n_names <= len(_NAMES):
             raise UsageError(
-                f"names of task variables must lie between {needed} (one for each variable of {self.max_steps} steps "
-                f"and {self.distractors} distractors) and {len(_NAMES)}, but {n_names} came."
+                f"expected names of task variables between {needed} (one for each variable of {self.max_steps} steps "
+                f"and {self.distractors} distractors) and {len(_NAMES)}, got {n_names}."
             )
         self.names = tuple(_NAMES[:n_names])
-        self.symbols = self.names  # words that may be exchanged for each other throughout a problem
+        self.symbols = self.names
         options = [
             ("steps", str(steps), "2-4"),
             ("distractors", self.distractors, 2),
@@ -97,10 +103,11 @@ class VariablesTask(DrawnTask):
         self._by_name = {operation.name: operation for operation in self.operations}
 
     def vocabulary(self) -> list[str]:
+        """Return every word of the task's questions, steps and answers."""
         return [*self.values, *(operation.name for operation in self.operations), *self.names, "=", ";", "?"]
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:
-        """An endless stream of problems of one split, of `n_steps` steps where given."""
+        """Yield problems of one split without end, of `n_steps` steps where given."""
         while True:
             length = n_steps or rng.randint(self.min_steps, self.max_steps)
             constant = rng.choice(self.values)
@@ -108,37 +115,36 @@ class VariablesTask(DrawnTask):
             structure = structure_hash(self.name, self.n_values, constant, chosen)
             if split_of(structure) != split:
                 continue
-            yield self._problem(self._assignments(rng, constant, chosen), length, structure, split, rng)
+            assignments = self._assignments(rng, constant, chosen)
+            shuffled = rng.sample(assignments, len(assignments))
+            yield self._problem(assignments, shuffled, length, structure, split)
 
     def _assignments(self, rng: Random, constant: str, chosen: list[str]) -> list[Assignment]:
-        """The path, in order, and then the distractors, each on a variable before it or on none."""
+        """Return the path, in order, and then the distractors, each computed from an earlier variable or from none."""
         names = rng.sample(self.names, len(chosen) + 1 + self.distractors)
-        made = [Assignment(names[0], value=constant)]
-        made += [
+        assignments = [Assignment(names[0], value=constant)]
+        assignments += [
             Assignment(name, source=before, operation=operation)
             for name, before, operation in zip(names[1:], names[: len(chosen)], chosen, strict=False)
         ]
-        for name in names[len(made) :]:
-            source = rng.choice([None, *(each.name for each in made)])
+        for name in names[len(assignments) :]:
+            source = rng.choice([None, *(earlier.name for earlier in assignments)])
             if source is None:
-                made.append(Assignment(name, value=rng.choice(self.values)))
+                assignments.append(Assignment(name, value=rng.choice(self.values)))
             else:
-                made.append(Assignment(name, source=source, operation=rng.choice(self.operations).name))
-        return made
+                assignments.append(Assignment(name, source=source, operation=rng.choice(self.operations).name))
+        return assignments
 
-    def _problem(self, made: list[Assignment], length: int, structure: str, split: Split, rng: Random) -> Problem:
-        return self._stated(made, rng.sample(made, len(made)), length, structure, split)
-
-    def _stated(
-        self, made: list[Assignment], shuffled: list[Assignment], length: int, structure: str, split: Split
+    def _problem(
+        self, assignments: list[Assignment], shuffled: list[Assignment], length: int, structure: str, split: Split
     ) -> Problem:
-        path, asked = made[: length + 1], made[length].name
+        path, target = assignments[: length + 1], assignments[length].name
         steps, value = [], str(path[0].value)
-        for each in path[1:]:
-            value = self._apply(str(each.operation), value)
-            steps.append(Step(text=" ".join([*each.words, "=", value]), value=value))
-        question = " ".join(word for each in shuffled for word in [*each.words, ";"]) + f" {asked} ?"
-        said = "; ".join(self._said(each) for each in shuffled)
+        for assignment in path[1:]:
+            value = self._apply(str(assignment.operation), value)
+            steps.append(Step(text=" ".join([*assignment.words, "=", value]), value=value))
+        question = " ".join(word for assignment in shuffled for word in [*assignment.words, ";"]) + f" {target} ?"
+        readable = "; ".join(self._readable(assignment) for assignment in shuffled)
         return Problem(
             id=structure_hash(question),
             task=self.spec,
@@ -147,72 +153,71 @@ class VariablesTask(DrawnTask):
             steps=tuple(steps),
             structure=structure,
             split=split,
-            readable=f"{said} (mod {self.n_values}). What is {asked}?",
+            readable=f"{readable} (mod {self.n_values}). What is {target}?",
             meta={
-                "path": [each.name for each in path],
-                "assignments": {each.name: [each.value, each.source, each.operation] for each in made},
+                "path": [assignment.name for assignment in path],
+                "assignments": {a.name: [a.value, a.source, a.operation] for a in assignments},
             },
         )
 
-    def rewritten(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
-        """`problem` with another constant at the root of its path, or (`operations`) with other operations too.
+    def rewrite(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """Return `problem` with another constant on its path or, for "operations", with other operations too.
 
         Names, path, distractors and the order of the assignments stay.
         """
-        checked_rewriting(what)
+        checked_rewriting(self.name, what, self.rewritings)
         path = problem.meta["path"]
-        made = {each.name: each for each in _assignments_of(problem).values()}
-        constant = rng.choice([v for v in self.values if v != made[path[0]].value])
-        made[path[0]] = replace(made[path[0]], value=constant)
+        assignments = _assignments_of(problem)
+        constant = rng.choice([v for v in self.values if v != assignments[path[0]].value])
+        assignments[path[0]] = replace(assignments[path[0]], value=constant)
         if what == "operations":
             for name in path[1:]:
-                made[name] = replace(made[name], operation=rng.choice(self.operations).name)
-        chosen = [str(made[name].operation) for name in path[1:]]
+                assignments[name] = replace(assignments[name], operation=rng.choice(self.operations).name)
+        chosen = [str(assignments[name].operation) for name in path[1:]]
         structure = structure_hash(self.name, self.n_values, constant, chosen)
-        asked = [words.split()[0] for words in problem.question.split(" ;")[:-1]]
-        order = [made[name] for name in asked]
-        return self._stated(list(made.values()), order, len(path) - 1, structure, split_of(structure))
+        shuffled = [assignments[words.split()[0]] for words in problem.question.split(" ;")[:-1]]
+        return self._problem(list(assignments.values()), shuffled, len(path) - 1, structure, split_of(structure))
 
-    def _said(self, each: Assignment) -> str:
-        if each.operation is None:
-            return f"{each.name} is {each.value}"
-        return f"to get {each.name}, take {each.source} and {self._by_name[each.operation].readable}"
+    def _readable(self, assignment: Assignment) -> str:
+        if assignment.operation is None:
+            return f"{assignment.name} is {assignment.value}"
+        return f"to get {assignment.name}, take {assignment.source} and {self._by_name[assignment.operation].readable}"
 
     def _apply(self, operation: str, value: str) -> str:
         return str(self._by_name[operation].table[int(value)])
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Check `text`, restated steps of five words each and then the answer, separated by white space.
+        """Check `text`: restated steps of five words each and then the answer, separated by white space.
 
-        A step is right when it computes a necessary variable that has not been computed yet, restates its
-        assignment, has an operand that is a constant or was written before, and reaches what follows from the
-        operand's *written* value; so one slip is counted once. A step on a distractor is wrong.
+        A step is right when it computes a necessary variable that has not been computed yet, restates its assignment,
+        has an operand that is a constant or was written before, and reaches the result for the operand's *written*
+        value. So one slip counts once. A step on a distractor is wrong.
         """
         words = text.split()
         answer = words[-1] if words else None
         chunks = [words[k : min(k + _STEP_WORDS, len(words) - 1)] for k in range(0, len(words) - 1, _STEP_WORDS)]
         assignments = _assignments_of(problem)
-        written = {name: each.value for name, each in assignments.items() if each.value is not None}
+        written = {name: a.value for name, a in assignments.items() if a.value is not None}
         right: list[bool | None] = []
         for chunk in chunks:
             name, value = (chunk[0], chunk[-1]) if len(chunk) == _STEP_WORDS else (None, None)
             right.append(name not in written and self._follows(problem, chunk, assignments, written))
             if name in assignments and name not in written and value in self.values:
                 written[name] = value
-        right += [None] * (problem.n_steps - len(right))
-        first = next((k for k, ok in enumerate(right, 1) if ok is False), None)
-        return Verdict(answer=answer == problem.answer, steps=tuple(right), first_error=first)
+        return Verdict.of_steps(answer == problem.answer, right, problem.n_steps)
 
     def _follows(
         self, problem: Problem, chunk: list[str], assignments: dict[str, Assignment], written: Mapping[str, str]
     ) -> bool:
-        each = assignments.get(chunk[0]) if len(chunk) == _STEP_WORDS else None
-        if each is None or each.source is None or each.name not in problem.meta["path"] or each.source not in written:
+        assignment = assignments.get(chunk[0]) if len(chunk) == _STEP_WORDS else None
+        if assignment is None or assignment.source is None or assignment.source not in written:
             return False
-        return chunk == [*each.words, "=", self._apply(str(each.operation), written[each.source])]
+        if assignment.name not in problem.meta["path"]:
+            return False
+        return chunk == [*assignment.words, "=", self._apply(str(assignment.operation), written[assignment.source])]
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
-        """The answer if step `step` (from 1) had reached `value` and the later steps were applied to it."""
+        """Return the answer if `step` (from 1) had reached `value` and the later steps were applied to it."""
         checked_edit(problem, step, value, self.values)
         assignments = _assignments_of(problem)
         for name in problem.meta["path"][step + 1 :]:
@@ -220,23 +225,23 @@ class VariablesTask(DrawnTask):
         return value
 
     def entities(self, problem: Problem) -> tuple[str, ...]:
-        """The problem's variables, in alphabetical order."""
+        """Return the problem's variables, in alphabetical order."""
         return tuple(sorted(problem.meta["assignments"]))
 
     def fact(self, problem: Problem, name: str, entities: tuple[str, ...], step: int) -> str | None:
-        """Fact `name` about variables after `step` steps.
+        """Return fact `name` about variables after `step` steps; see the class.
 
-        None where the problem does not have them all, and for a variable's dependence on itself.
+        None where the problem lacks one of the variables, and for a variable's dependence on itself.
         """
         if name not in self.facts:
             raise unknown("fact of task variables", name, self.facts)
         if len(entities) != self.facts[name]:
-            raise UsageError(f"fact {name!r} is about {self.facts[name]} variables, but {len(entities)} came.")
+            raise UsageError(f"expected {self.facts[name]} variables for fact {name!r}, got {len(entities)}.")
         assignments, path = _assignments_of(problem), problem.meta["path"]
         if not set(entities) <= set(assignments) or len(set(entities)) < len(entities):
             return None
         if name == "depends":
-            return _yes(entities[1] in _ancestors(assignments, entities[0]))
+            return yes_no(entities[1] in _ancestors(assignments, entities[0]))
         (variable,) = entities
         computed = set(path[1 : step + 1])
         known = variable in computed or assignments[variable].value is not None
@@ -244,34 +249,31 @@ class VariablesTask(DrawnTask):
             return self._value(assignments, variable) if known else "unknown"
         source = assignments[variable].source
         can_next = not known and (source in computed or assignments[str(source)].value is not None)
-        held = {
+        facts = {
             "necessary": variable in path,
             "known": known,
             "can_next": can_next,
             "necessary_next": can_next and variable in path,
         }
-        return _yes(held[name])
+        return yes_no(facts[name])
 
     def _value(self, assignments: dict[str, Assignment], variable: str) -> str:
-        each = assignments[variable]
-        if each.value is not None:
-            return each.value
-        return self._apply(str(each.operation), self._value(assignments, str(each.source)))
+        assignment = assignments[variable]
+        if assignment.value is not None:
+            return assignment.value
+        return self._apply(str(assignment.operation), self._value(assignments, str(assignment.source)))
 
 
 def _assignments_of(problem: Problem) -> dict[str, Assignment]:
-    made: dict[str, list[Any]] = problem.meta["assignments"]
-    return {name: Assignment(name, *parts) for name, parts in made.items()}
+    parts: dict[str, list[Any]] = problem.meta["assignments"]
+    return {name: Assignment(name, *fields) for name, fields in parts.items()}
 
 
 def _ancestors(assignments: dict[str, Assignment], variable: str) -> set[str]:
-    found: set[str] = set()
+    """Return every variable from which `variable` is computed."""
+    ancestors: set[str] = set()
     source = assignments[variable].source
     while source is not None:
-        found.add(source)
+        ancestors.add(source)
         source = assignments[source].source
-    return found
-
-
-def _yes(held: bool) -> str:
-    return "yes" if held else "no"
+    return ancestors

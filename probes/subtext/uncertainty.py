@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 
 from interp.errors import UsageError
 from interp.problems import task as make_task
-from interp.problems.base import KnowsPosterior
 from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import drawn_groups
 from interp.statistics.metrics import ece
@@ -151,7 +150,7 @@ def _with_entropy(reasoner: Reasoner, states: Features, values: Sequence[str]) -
 
 def _rows(traces: TraceSet) -> _Rows:
     task = make_task(traces[0].problem.task)
-    if not isinstance(task, KnowsPosterior):
+    if not task.has_posterior:
         raise UsageError(
             f"expected a task that knows the posterior after each step, got {task.name}; use one that does, such as graph."
         )

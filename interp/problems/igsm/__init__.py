@@ -1,4 +1,4 @@
-"""Task `igsm`: dependency-graph arithmetic in words, with every label of the paper's mental process."""
+"""Task `igsm`: dependency-graph arithmetic in words, with the labels of Physics of Language Models 2.1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact checking of a written solution, and what kind of mistake each wrong step is."""
+"""Exact checking of a written solution, with the error of each wrong step."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ NOT_NEXT: Mapping[str, str] = {
     "repeated": "the parameter has been computed before",
 }
 ARITHMETIC: Mapping[str, str] = {
-    "arithmetic": "the operation on the restated values comes to something else",
+    "arithmetic": "the operation on the restated values has another result",
 }
 OTHER: Mapping[str, str] = {
     "unreadable": "the sentence is not a step, or names a parameter that the question lacks",
-    "definition": "the formula is not the question's",
-    "value": "an operand's restated value is not the one that was written for it",
+    "definition": "the formula differs from the question's",
+    "value": "an operand's restated value differs from the one that was written for it",
 }
 
 
 @dataclass(frozen=True)
 class CheckedStep:
-    """One written sentence: its parameter ("" where unreadable), and what is wrong with it (None if right).
+    """The result of checking one written sentence.
 
-    `back` are the parameters that were named before it and taken back, which is no mistake. `error` is a key of `NOT_NEXT`, `ARITHMETIC` or `OTHER`. A step that is wrong in several ways is called by
-    the first of: unreadable, not next, definition, value, arithmetic.
+    Attributes:
+        parameter: The parameter that it computes; "" where the sentence is unreadable.
+        error: A key of `NOT_NEXT`, `ARITHMETIC` or `OTHER`; None if the sentence is right. Of several errors, the
+            first of: unreadable, not next, definition, value, arithmetic.
+        back: Parameters that were named before it and taken back, which is no error.
     """
 
     parameter: str
@@ -39,18 +42,22 @@ class CheckedStep:
 
 
 def definitions_of(problem: Problem) -> dict[str, tuple[str, ...]]:
-    """The definitions that a problem's question states, in the order of its sentences."""
-    said = (sentence.split() for sentence in problem.meta["definitions"])
-    return {words[0][:-1]: tuple(words[1:]) for words in said}
+    """Return each parameter's formula, in the order of the question's sentences."""
+    sentences = (sentence.split() for sentence in problem.meta["definitions"])
+    return {words[0][:-1]: tuple(words[1:]) for words in sentences}
 
 
 def check_steps(problem: Problem, text: str) -> list[CheckedStep]:
-    """Every sentence of `text`, the steps without the answer.
+    """Check every sentence of a solution.
 
-    Steps may come in any order that computes operands first. A step is held against what was *written* before
-    it, so one slip is counted once.
+    Steps may come in any order that computes operands first. A step is checked against what was *written* before it,
+    so one slip counts once.
+
+    Args:
+        problem: The problem.
+        text: The steps, without the answer.
     """
-    definitions, asked, mod = definitions_of(problem), problem.meta["asked"], problem.meta["mod"]
+    definitions, target, mod = definitions_of(problem), problem.meta["asked"], problem.meta["mod"]
     written: dict[str, str] = {}
     checked = []
     for sentence in _sentences(text):
@@ -58,35 +65,37 @@ def check_steps(problem: Problem, text: str) -> list[CheckedStep]:
         if step is None or step.name not in definitions:
             checked.append(CheckedStep("", "unreadable"))
             continue
-        checked.append(CheckedStep(step.name, _error(step, definitions, asked, mod, written), step.back))
+        checked.append(CheckedStep(step.name, _error(step, definitions, target, mod, written), step.back))
         written.setdefault(step.name, step.value)
     return checked
 
 
 def _sentences(text: str) -> list[list[str]]:
-    found: list[list[str]] = [[]]
+    sentences: list[list[str]] = [[]]
     for word in text.split():
         if word == STOP:
-            found.append([])
+            sentences.append([])
         else:
-            found[-1].append(word)
-    # Words after the last full stop are a sentence that was never finished.
-    return found if found[-1] else found[:-1]
+            sentences[-1].append(word)
+    # Words after the last full stop are an unfinished sentence.
+    return sentences if sentences[-1] else sentences[:-1]
 
 
-def _error(step: WrittenStep, definitions: Definitions, asked: str, mod: int, written: Mapping[str, str]) -> str | None:
+def _error(
+    step: WrittenStep, definitions: Definitions, target: str, mod: int, written: Mapping[str, str]
+) -> str | None:
     formula = definitions[step.name]
     if step.name in written:
         return "repeated"
-    if not necessary(definitions, asked, step.name):
+    if not necessary(definitions, target, step.name):
         return "unnecessary"
     if any(operand not in written for operand in operands(formula)):
         return "not ready"
     if step.formula != formula:
         return "definition"
-    if any(written[name] != value for name, value in step.given):
+    if any(written[name] != value for name, value in step.operands):
         return "value"
-    numbers = {name: int(value) for name, value in step.given if value.isdigit()}
+    numbers = {name: int(value) for name, value in step.operands if value.isdigit()}
     if len(numbers) < len(set(operands(formula))) or str(compute(formula, numbers, mod)) != step.value:
         return "arithmetic"
     return None

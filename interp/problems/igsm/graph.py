@@ -1,7 +1,7 @@
-"""Parameters and how they are defined: a dependency graph whose nodes are numbers modulo `mod`.
+"""Parameters and their definitions: a dependency graph whose nodes are numbers modulo `mod`.
 
-A formula is what a sentence says of a parameter, as words: `("7",)`, `("owls", "plus", "3")` or
-`("owls", "times", "bears")`. Definitions map each parameter's name to its formula.
+A formula is the definition of a parameter, as words: `("7",)`, `("owls", "plus", "3")` or `("owls", "times",
+"bears")`. Definitions map each parameter's name to its formula.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "times": lambda a, b: a * b,
 }
 COMMUTES = ("plus", "times")
-_KINDS = ("constant", "unary", "binary")
-_WEIGHTS = {"constant": 0.3, "unary": 0.3, "binary": 0.4}
+# How often each form of a formula is drawn, where it is allowed.
+_FORM_WEIGHTS = {"constant": 0.3, "unary": 0.3, "binary": 0.4}
 
 
 @functools.cache
 def operands(formula: Formula) -> tuple[str, ...]:
-    """The parameters that a formula uses, in order."""
+    """Return the parameters that a formula uses, in order."""
     return tuple(word for word in formula[::2] if not word.isdigit())
 
 
 def compute(formula: Formula, values: Mapping[str, int], mod: int) -> int:
-    """What a formula comes to, given the values of its operands."""
+    """Return the value of a formula, given the values of its operands."""
     numbers = [int(word) if word.isdigit() else values[word] for word in formula[::2]]
     return numbers[0] % mod if len(numbers) == 1 else OPERATIONS[formula[1]](*numbers) % mod
 
 
 def closure(definitions: Definitions, name: str) -> set[str]:
-    """`name` and every parameter that it depends on, however indirectly."""
-    found, waiting = {name}, [name]
-    while waiting:
-        for operand in operands(definitions[waiting.pop()]):
-            if operand not in found:
-                found.add(operand)
-                waiting.append(operand)
-    return found
+    """Return `name` and every parameter that it depends on, directly or not."""
+    reached, queue = {name}, [name]
+    while queue:
+        for operand in operands(definitions[queue.pop()]):
+            if operand not in reached:
+                reached.add(operand)
+                queue.append(operand)
+    return reached
 
 
 def distances(definitions: Definitions, name: str) -> dict[str, int]:
-    """The fewest references from `name` down to each parameter that it depends on; 0 for itself."""
-    found, edge = {name: 0}, [name]
-    for far in range(1, len(definitions)):
-        below = dict.fromkeys(operand for each in edge for operand in operands(definitions[each]))
-        edge = [each for each in below if each not in found]
-        found |= dict.fromkeys(edge, far)
-    return found
+    """Return the fewest references from `name` to each parameter that it depends on; 0 for itself."""
+    distance, frontier = {name: 0}, [name]
+    for depth in range(1, len(definitions)):
+        below = dict.fromkeys(operand for parameter in frontier for operand in operands(definitions[parameter]))
+        frontier = [operand for operand in below if operand not in distance]
+        distance |= dict.fromkeys(frontier, depth)
+    return distance
 
 
-def evaluate(definitions: Definitions, mod: int, given: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Every parameter's value; those in `given` are taken from there instead of their formula."""
-    values: dict[str, int] = dict(given or {})
+def evaluate(definitions: Definitions, mod: int, fixed: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Return every parameter's value; those in `fixed` take their value from there instead of their formula."""
+    values: dict[str, int] = dict(fixed or {})
 
     def reach(name: str) -> None:
         if name not in values:
@@ -72,61 +72,68 @@ def evaluate(definitions: Definitions, mod: int, given: Mapping[str, int] | None
 
 
 def topological(definitions: Definitions, wanted: set[str], rng: Random) -> list[str]:
-    """The wanted parameters in an order that computes operands first, chosen at random step by step."""
-    left = [name for name in definitions if name in wanted]
+    """Return the wanted parameters in a random order that computes operands first."""
+    remaining = [name for name in definitions if name in wanted]
     done: set[str] = set()
     order = []
-    while left:
-        ready = [name for name in left if done.issuperset(operands(definitions[name]))]
+    while remaining:
+        ready = [name for name in remaining if done.issuperset(operands(definitions[name]))]
         order.append(rng.choice(ready))
         done.add(order[-1])
-        left.remove(order[-1])
+        remaining.remove(order[-1])
     return order
 
 
 def draw_component(rng: Random, names: list[str], needed: int, mod: int) -> dict[str, Formula]:
-    """Formulas for `names`: the first `needed` of them are what the parameter `names[needed - 1]` depends on.
+    """Return random formulas for `names`.
 
-    The others use earlier parameters and are used by none of the needed ones.
+    Args:
+        rng: Source of randomness.
+        names: The parameters.
+        needed: The parameter `names[needed - 1]` depends on exactly the first `needed` parameters. The others use
+            earlier parameters and are used by none of the needed ones.
+        mod: Numbers are modulo this.
     """
-    made: dict[str, Formula] = {}
+    formulas: dict[str, Formula] = {}
     unused: list[str] = []
     for k, name in enumerate(names):
         if k < needed:
-            kind = _kind(rng, k, len(unused), left=needed - k)
-            formula = _formula(rng, kind, unused, list(made), mod, tight=len(unused) > needed - k)
-            unused = [each for each in unused if each not in formula] + [name]
+            form = _draw_form(rng, k, len(unused), remaining=needed - k)
+            formula = _formula(rng, form, unused, list(formulas), mod, tight=len(unused) > needed - k)
+            unused = [parameter for parameter in unused if parameter not in formula] + [name]
         else:
-            kind = _kind(rng, k, 0, left=len(names))
-            formula = _formula(rng, kind, [], list(made), mod)
-        made[name] = formula
-    return made
+            form = _draw_form(rng, k, 0, remaining=len(names))
+            formula = _formula(rng, form, [], list(formulas), mod)
+        formulas[name] = formula
+    return formulas
 
 
-def _kind(rng: Random, made: int, unused: int, left: int) -> str:
-    """A kind of formula that still lets every needed parameter be used by the last one.
+def _draw_form(rng: Random, defined: int, unused: int, remaining: int) -> str:
+    """Return a form of formula that still lets every needed parameter be used by the last one.
 
-    A binary formula over two unused parameters lowers their number by one, a unary one over an unused
-    parameter leaves it, a constant raises it; after the last parameter exactly one must be left.
+    A binary formula over two unused parameters lowers their number by one, a unary one over an unused parameter keeps
+    it, and a constant raises it. After the last parameter exactly one must be unused.
     """
     allowed = {
-        "constant": unused + 1 <= left,
-        "unary": made >= 1 and unused <= left,
-        "binary": made >= 2,
+        "constant": unused + 1 <= remaining,
+        "unary": defined >= 1 and unused <= remaining,
+        "binary": defined >= 2,
     }
-    kinds = [kind for kind in _KINDS if allowed[kind]]
-    return rng.choices(kinds, [_WEIGHTS[kind] for kind in kinds])[0]
+    forms = [form for form in _FORM_WEIGHTS if allowed[form]]
+    return rng.choices(forms, [_FORM_WEIGHTS[form] for form in forms])[0]
 
 
-def _formula(rng: Random, kind: str, unused: list[str], made: list[str], mod: int, *, tight: bool = False) -> Formula:
-    """A formula of one kind; it uses parameters that nothing uses yet, two of them where `tight`."""
-    if kind == "constant":
+def _formula(
+    rng: Random, form: str, unused: list[str], defined: list[str], mod: int, *, tight: bool = False
+) -> Formula:
+    """Return a formula of one form; it uses an unused parameter first, and two of them where `tight`."""
+    if form == "constant":
         return (str(rng.randrange(mod)),)
     operation = rng.choice(list(OPERATIONS))
-    first = rng.choice(unused or made)
-    if kind == "unary":
+    first = rng.choice(unused or defined)
+    if form == "unary":
         return (first, operation, _constant(rng, operation, mod))
-    pool = [each for each in (unused if tight else made) if each != first]
+    pool = [parameter for parameter in (unused if tight else defined) if parameter != first]
     second = rng.choice(pool)
     pair = [first, second]
     rng.shuffle(pair)
@@ -134,44 +141,52 @@ def _formula(rng: Random, kind: str, unused: list[str], made: list[str], mod: in
 
 
 def _constant(rng: Random, operation: str, mod: int) -> str:
-    """A constant operand that changes something: not 0, and not 1 in a product."""
+    """Return a constant operand that changes the result: not 0, and not 1 in a product."""
     return str(rng.randrange(2 if operation == "times" else 1, mod))
 
 
 def twin_of(component: Definitions, names: Mapping[str, str], rng: Random, mod: int) -> dict[str, Formula]:
-    """The same graph with the same operations under other names, its constants drawn anew."""
-    made: dict[str, Formula] = {}
+    """Return the same graph and operations under other names, with new constants."""
+    twin: dict[str, Formula] = {}
     for name, formula in component.items():
         if len(formula) == 1:
-            made[names[name]] = (str(rng.randrange(mod)),)
+            twin[names[name]] = (str(rng.randrange(mod)),)
         else:
             left, operation, right = formula
             right = _constant(rng, operation, mod) if right.isdigit() else names[right]
-            made[names[name]] = (names[left], operation, right)
-    return made
+            twin[names[name]] = (names[left], operation, right)
+    return twin
 
 
 def canonical(definitions: Definitions, marked: Iterable[str]) -> list[tuple]:
-    """A form of the graph that names, sentence order and the order of commuting operands do not change.
+    """Return a form of the graph that does not depend on names, sentence order or the order of commuting operands.
 
-    Colours are refined from each parameter's operation, constants and mark by those of its operands and
-    users until no class splits any more (Weisfeiler and Leman 1968).
+    Colours start from each parameter's operation, constants and mark. They are refined by those of its operands and
+    users until no class splits (Weisfeiler and Leman 1968).
+
+    Args:
+        definitions: The graph.
+        marked: Parameters whose identity belongs to the form.
     """
     marked = set(marked)
     users: dict[str, list[tuple[str, int]]] = {name: [] for name in definitions}
     for name, formula in definitions.items():
-        for place, operand in enumerate(operands(formula)):
-            users[operand].append((name, 0 if formula[1] in COMMUTES else place))
-    own = {name: (name in marked, *_label(formula)) for name, formula in definitions.items()}
-    colour = _ranks(own)
+        for slot, operand in enumerate(operands(formula)):
+            users[operand].append((name, 0 if formula[1] in COMMUTES else slot))
+    labels = {name: (name in marked, *_label(formula)) for name, formula in definitions.items()}
+    colour = _ranks(labels)
     while True:
-        seen = {
-            name: (colour[name], _operand_colours(formula, colour), sorted((colour[u], p) for u, p in users[name]))
+        refined = {
+            name: (
+                colour[name],
+                _operand_colours(formula, colour),
+                sorted((colour[u], slot) for u, slot in users[name]),
+            )
             for name, formula in definitions.items()
         }
-        finer = _ranks(seen)
+        finer = _ranks(refined)
         if len(set(finer.values())) == len(set(colour.values())):
-            return sorted((finer[name], own[name], seen[name][1]) for name in definitions)
+            return sorted((finer[name], labels[name], refined[name][1]) for name in definitions)
         colour = finer
 
 
@@ -180,11 +195,12 @@ def _label(formula: Formula) -> tuple[str, ...]:
 
 
 def _operand_colours(formula: Formula, colour: Mapping[str, int]) -> list[int]:
-    found = [colour[operand] for operand in operands(formula)]
-    return sorted(found) if len(found) == 2 and formula[1] in COMMUTES else found
+    colours = [colour[operand] for operand in operands(formula)]
+    return sorted(colours) if len(colours) == 2 and formula[1] in COMMUTES else colours
 
 
 def _ranks(keys: Mapping[str, tuple]) -> dict[str, int]:
+    """Return for each name the rank of its key among the distinct keys."""
     order: list[tuple] = []
     for key in sorted(keys.values()):
         if not order or order[-1] != key:

@@ -1,7 +1,7 @@
-"""What a parameter's own words give away without following any reference: the features of the fair baseline.
+"""Surface features of a parameter, read without following any reference: a baseline for probes.
 
-A probe that reads `necessary` no better than these has found nothing: in a question whose distractors are not
-matched, being a constant or being used as an operand already tells what is necessary.
+A probe of `necessary` must beat these features. In a question whose distractors are not matched, being a constant or
+being used as an operand already predicts what is necessary.
 """
 
 from __future__ import annotations
@@ -23,19 +23,29 @@ SURFACE: tuple[str, ...] = (
 
 
 def surface(problem: Problem, name: str, written: Collection[str] = ()) -> Float[np.ndarray, " features"]:
-    """The features of `SURFACE` for one parameter, when the steps of the parameters `written` have been written."""
+    """Return the features of `SURFACE` for one parameter.
+
+    Args:
+        problem: The problem.
+        name: The parameter.
+        written: Parameters whose steps have been written.
+
+    Returns:
+        Array of shape (features,).
+    """
     definitions = definitions_of(problem)
     formula = definitions[name]
-    users = [other for other, said in definitions.items() for each in operands(said) if each == name]
-    own = operands(formula)
-    at = list(definitions).index(name)
+    users = [other for other, uses in definitions.items() for operand in operands(uses) if operand == name]
+    used = operands(formula)
+    sentence = list(definitions).index(name)
     return np.array(
         [
-            *(len(own) == k for k in range(3)),
+            *(len(used) == k for k in range(3)),
             *(operation in formula for operation in OPERATIONS),
-            *(len(users), len(users) == 1, not users, name == problem.meta["asked"], at, len(definitions) - at),
-            *(len(definitions), len(written), name in written, sum(each in written for each in own)),
-            *(sum(each in written for each in users), all(each in written for each in own)),
+            *(len(users), len(users) == 1, not users, name == problem.meta["asked"]),
+            *(sentence, len(definitions) - sentence),
+            *(len(definitions), len(written), name in written, sum(operand in written for operand in used)),
+            *(sum(user in written for user in users), all(operand in written for operand in used)),
         ],
         dtype=np.float32,
     )

@@ -1,7 +1,8 @@
-"""Task `maze`: search problems whose reasoning is a search algorithm's own trace.
+"""Task `maze`: search problems whose reasoning is the trace of a search algorithm.
 
-`grid.py` is the maze, `generators.py` draws one, `astar.py` and `walk.py` search it, `validate.py` and
-`walk.py` check what was written, `text.py` is the form of the papers, and `task.py` puts them together.
+`grid.py` is the maze and `generators.py` draws one. `astar.py` and `walk.py` search it. `validate.py` and `walk.py`
+check written plans and traces. `text.py` writes and reads mazes, `forms.py` holds the two forms of a problem, and
+`task.py` is the task.
 """
 
 from __future__ import annotations

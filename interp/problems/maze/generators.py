@@ -1,9 +1,8 @@
-"""Five ways to draw a maze.
+"""Five generators of mazes, as in Beyond Semantics (arXiv 2505.13775) and Searchformer (arXiv 2402.14083).
 
-`wilson`, `kruskal` and `dfs` draw a spanning tree of a grid of rooms, so exactly one way leads from any cell
-to any other; they differ in which trees are likely (Wilson's are uniform). `drunkard` and `searchformer` leave
-open areas. Walls are cells: rooms lie at even coordinates, the cell between two joined rooms is free, all
-others are walls. Generators as in Beyond Semantics (arXiv 2505.13775) and Searchformer (arXiv 2402.14083).
+`wilson`, `kruskal` and `dfs` draw a spanning tree of a grid of rooms, so one path joins any two cells. They differ in
+which trees are likely (Wilson's are uniform). `drunkard` and `searchformer` leave open areas. Walls are cells: rooms
+lie at even coordinates, the cell between two joined rooms is free, all others are walls.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ WALL_SHARE = (0.3, 0.5)
 
 
 def wilson(n: int, rng: Random) -> Exits:
-    """A uniform spanning tree of n x n rooms, by loop-erased random walks (Wilson 1996)."""
+    """Return a uniform spanning tree of n x n rooms, by loop-erased random walks (Wilson 1996)."""
     exits = [0] * n * n
     around = _around(n)
     order = list(range(n * n))
@@ -28,24 +27,24 @@ def wilson(n: int, rng: Random) -> Exits:
     inside[order[0]] = 1
     random = rng.random
     for first in order[1:]:
-        # Only the last way out of each room is kept, which is what erasing the loops comes to.
-        left: dict[int, tuple[str, int]] = {}
+        # Keeping only the last way out of each room erases the loops.
+        last_exit: dict[int, tuple[str, int]] = {}
         room = first
         while not inside[room]:
             ways = around[room]
-            left[room] = step = ways[int(random() * len(ways))]
+            last_exit[room] = step = ways[int(random() * len(ways))]
             room = step[1]
         room = first
         while not inside[room]:
             inside[room] = 1
-            name, other = left[room]
+            name, other = last_exit[room]
             _join(exits, room, name, other)
             room = other
     return exits
 
 
 def kruskal(n: int, rng: Random) -> Exits:
-    """A spanning tree of n x n rooms: passages in random order, each kept where it joins two parts."""
+    """Return a spanning tree of n x n rooms: passages in random order, each kept where it joins two parts."""
     exits = [0] * n * n
     part = list(range(n * n))
 
@@ -66,7 +65,7 @@ def kruskal(n: int, rng: Random) -> Exits:
 
 
 def dfs(n: int, rng: Random) -> Exits:
-    """A spanning tree of n x n rooms by a random depth-first walk: long corridors, few branches."""
+    """Return a spanning tree of n x n rooms from a random depth-first walk: long corridors, few branches."""
     exits = [0] * n * n
     around = _around(n)
     stack = [rng.randrange(n * n)]
@@ -84,7 +83,7 @@ def dfs(n: int, rng: Random) -> Exits:
 
 
 def drunkard(size: int, rng: Random) -> frozenset[Cell]:
-    """Walls left by a random walk that frees cells until half of them are free; what it freed is connected."""
+    """Return the walls that a random walk leaves; it frees connected cells until half of all are free."""
     free = {(rng.randrange(size), rng.randrange(size))}
     x, y = next(iter(free))
     moves = list(DIRECTIONS.values())
@@ -97,7 +96,7 @@ def drunkard(size: int, rng: Random) -> frozenset[Cell]:
 
 
 def searchformer(size: int, rng: Random) -> frozenset[Cell]:
-    """Walls at random, 30 to 50 % of the cells; not everything need be connected."""
+    """Return random walls, 30 to 50 % of the cells; free cells need not be connected."""
     cells = [(x, y) for y in range(size) for x in range(size)]
     share = rng.uniform(*WALL_SHARE)
     return frozenset(rng.sample(cells, round(share * len(cells))))
@@ -109,7 +108,7 @@ GENERATORS = (*TREES, *OPEN)
 
 
 def walls_of(generator: str, size: int, rng: Random) -> frozenset[Cell]:
-    """The walls of a `size` x `size` maze, as cells, from one of `GENERATORS`."""
+    """Return the walls of a `size` x `size` maze, as cells, from one of `GENERATORS`."""
     if generator in OPEN:
         return OPEN[generator](size, rng)
     rooms = rooms_across(size)
@@ -117,7 +116,7 @@ def walls_of(generator: str, size: int, rng: Random) -> frozenset[Cell]:
 
 
 def rooms_across(size: int) -> int:
-    """How many rooms lie on one side of a maze of `size` cells."""
+    """Return the number of rooms on one side of a maze of `size` cells."""
     return (size + 1) // 2
 
 
@@ -141,7 +140,7 @@ _AROUND: dict[int, list[list[tuple[str, int]]]] = {}
 
 
 def _around(n: int) -> list[list[tuple[str, int]]]:
-    """For each room of n x n, the sides that lead to another room, and which."""
+    """Return for each room of n x n the sides that lead to another room, with that room."""
     if n not in _AROUND:
         _AROUND[n] = [
             [

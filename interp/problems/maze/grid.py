@@ -1,4 +1,4 @@
-"""A maze: square cells, what is open between them, a start and a goal."""
+"""A maze: square cells, the open sides between them, a start and a goal."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ OPPOSITE = {"N": "S", "E": "W", "S": "N", "W": "E"}
 
 @dataclass(frozen=True)
 class Maze:
-    """`size` x `size` cells. `exits` holds, row by row, the bits (`BITS`) of the sides that each cell is open to.
+    """A square maze.
 
-    `walls` are the cells that are walls themselves; a maze with thin walls between its cells has none.
+    Attributes:
+        size: Number of cells on one side.
+        start: First cell of a path.
+        goal: Last cell of a path.
+        exits: For each cell, row by row, the bits (`BITS`) of its open sides.
+        walls: Cells that are walls; none in a maze with thin walls between its cells.
     """
 
     size: int
@@ -30,11 +35,15 @@ class Maze:
 
     @classmethod
     def of_walls(cls, size: int, walls: Iterable[Cell], start: Cell, goal: Cell) -> Maze:
-        """A maze whose walls are cells, as in Searchformer and Beyond Semantics. Raises on a wall at either end."""
+        """Return a maze whose walls are cells, as in Searchformer and Beyond Semantics.
+
+        Raises:
+            UsageError: The start or the goal is a wall or lies outside.
+        """
         solid = frozenset(walls)
         for what, cell in (("start", start), ("goal", goal)):
             if cell in solid or not _inside(size, cell):
-                raise UsageError(f"the {what} of a maze must be a free cell of the {size}x{size}, but {cell} came.")
+                raise UsageError(f"expected the {what} of a maze to be a free cell of the {size}x{size}, got {cell}.")
         exits = [0] * size * size
         for y in range(size):
             for x in range(size):
@@ -43,12 +52,13 @@ class Maze:
         return cls(size, start, goal, tuple(exits), solid)
 
     def neighbours(self, cell: Cell) -> list[Cell]:
-        """The cells that one move reaches, in the order N, E, S, W."""
+        """Return the cells that one move reaches, in the order N, E, S, W."""
         x, y = cell
         bits = self.exits[y * self.size + x]
         return [(x + dx, y + dy) for name, (dx, dy) in DIRECTIONS.items() if bits & BITS[name]]
 
     def holds(self, cell: Cell) -> bool:
+        """Return whether the cell lies inside the maze."""
         return _inside(self.size, cell)
 
     @property
@@ -57,7 +67,7 @@ class Maze:
         return [(x, y) for y in range(self.size) for x in range(self.size) if (x, y) not in self.walls]
 
     def distance(self, cell: Cell) -> int:
-        """Manhattan distance to the goal."""
+        """Return the Manhattan distance to the goal."""
         return abs(cell[0] - self.goal[0]) + abs(cell[1] - self.goal[1])
 
 
@@ -72,28 +82,33 @@ def _open_sides(size: int, walls: frozenset[Cell], cell: Cell) -> int:
 
 
 def shortest_path(maze: Maze) -> list[Cell] | None:
-    """The cells of a shortest way from start to goal, both included; None where there is none.
+    """Return a shortest path from start to goal, both included; None where there is none.
 
     Of several, the one that breadth-first search finds with neighbours in the order N, E, S, W.
     """
-    came: dict[Cell, Cell | None] = {maze.start: None}
-    waiting = deque([maze.start])
-    while waiting:
-        cell = waiting.popleft()
+    reached_from: dict[Cell, Cell | None] = {maze.start: None}
+    queue = deque([maze.start])
+    while queue:
+        cell = queue.popleft()
         if cell == maze.goal:
-            return way_back(came, cell)
+            return path_back(reached_from, cell)
         for other in maze.neighbours(cell):
-            if other not in came:
-                came[other] = cell
-                waiting.append(other)
+            if other not in reached_from:
+                reached_from[other] = cell
+                queue.append(other)
     return None
 
 
-def way_back(came: dict[Cell, Cell | None], cell: Cell) -> list[Cell]:
-    """The path that ends in `cell`, where `came` says from where each cell was reached."""
+def path_back(reached_from: dict[Cell, Cell | None], cell: Cell) -> list[Cell]:
+    """Return the path that ends in `cell`.
+
+    Args:
+        reached_from: For each cell the cell before it; None for the start.
+        cell: The last cell of the path.
+    """
     path: list[Cell] = []
-    here: Cell | None = cell
-    while here is not None:
-        path.append(here)
-        here = came[here]
+    current: Cell | None = cell
+    while current is not None:
+        path.append(current)
+        current = reached_from[current]
     return path[::-1]

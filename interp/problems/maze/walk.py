@@ -1,8 +1,8 @@
-"""The depth-first walk: one cell after another through a maze with thin walls, backtracking written out.
+"""The depth-first walk through a maze with thin walls, backtracking included.
 
-From each cell the walk goes to the first neighbour (N, E, S, W) that it has not been to, and back to where it came
-from when there is none; it stops at the goal. In a maze with one way between any two cells each walk has exactly
-one right text, so its validator needs no lists: the next cell is right, or it is named why not.
+From each cell the walk goes to the first unvisited neighbour (N, E, S, W), or back to the cell before when there is
+none. It stops at the goal. In a maze with one path between any two cells a walk has exactly one right text, so its
+validator compares cell by cell.
 """
 
 from __future__ import annotations
@@ -25,31 +25,37 @@ WALK_ERRORS = {
 
 
 def walk(maze: Maze) -> tuple[list[Cell], list[Cell]]:
-    """The cells of the walk in order, start and goal included, and those of the path that it ends with.
+    """Walk from start to goal.
 
-    Raises `UsageError` where no way leads to the goal.
+    Returns:
+        The cells of the walk in order, and the cells of the path that it finds; both with start and goal.
+
+    Raises:
+        UsageError: The goal cannot be reached.
     """
-    done, path, seen = [maze.start], [maze.start], {maze.start}
+    cells, path, visited = [maze.start], [maze.start], {maze.start}
     while path[-1] != maze.goal:
-        ahead = next((other for other in maze.neighbours(path[-1]) if other not in seen), None)
+        ahead = next((other for other in maze.neighbours(path[-1]) if other not in visited), None)
         if ahead is None:
             path.pop()
             if not path:
-                raise UsageError(f"no way leads from {maze.start} to {maze.goal} in this maze, so it has no walk.")
+                raise UsageError(
+                    f"expected a maze with a path from {maze.start} to {maze.goal}, got none; take another maze."
+                )
         else:
-            seen.add(ahead)
+            visited.add(ahead)
             path.append(ahead)
-        done.append(path[-1])
-    return done, path
+        cells.append(path[-1])
+    return cells, path
 
 
 def check_walk(maze: Maze, words: Sequence[str]) -> Check:
-    """Whether `words` are the depth-first walk from start to goal, one cell in each word."""
+    """Check that `words` are the depth-first walk from start to goal, one cell a word."""
     right, _ = walk(maze)
     for k, word in enumerate(words):
-        kind = _error(maze, right, k, read_cell(word))
-        if kind:
-            return Check(k, Fault(kind, k + 1, f"{word}: {WALK_ERRORS[kind]}"))
+        error = _error(maze, right, k, read_cell(word))
+        if error:
+            return Check(k, Fault(error, k + 1, f"{word}: {WALK_ERRORS[error]}"))
     if len(words) < len(right):
         return Check(len(words), Fault("goal-not-reached", len(words) + 1, WALK_ERRORS["goal-not-reached"]))
     return Check(len(words), None)

@@ -203,7 +203,7 @@ def test_options_that_cannot_go_together(cotlens: Callable, folder: Path, questi
     found = cotlens("think", folder, "--questions", questions, "--task", "chain:n=3", *out)
     assert found.code == 2 and "got both" in found.error
     found = cotlens("think", folder, "--questions", tmp_path / "nowhere.jsonl", *out)
-    assert found.code == 5 and "no questions could be read" in found.error
+    assert found.code == 5 and "expected a JSONL file at" in found.error
     found = cotlens("think", folder, "--questions", questions, "--reasoner", "not json", *out)
     assert found.code == 2 and "expected JSON or the path of a JSON file after --reasoner" in found.error
     assert list(tmp_path.iterdir()) == [questions]

@@ -275,7 +275,7 @@ def test_a_problem_survives_json(problem: Problem) -> None:
 
 @pytest.mark.parametrize("step", [0, 5, -1])
 def test_counterfactual_refuses_a_step_that_is_not_there(problem: Problem, step: int) -> None:
-    with pytest.raises(UsageError, match=f"between 1 and 4, but {step} came"):
+    with pytest.raises(UsageError, match=f"between 1 and 4, got {step}"):
         CHAIN.counterfactual(problem, step, "3")
 
 
@@ -290,10 +290,10 @@ def test_counterfactual_refuses_a_value_that_is_none(problem: Problem) -> None:
         ("chian", {}, r"expected a known task, got 'chian'; did you mean 'chain'"),
         ("chain", {"order": "reversed"}, "expected a known order of task chain, got 'reversed'.*shuffled"),
         ("chain", {"oder": "shuffled"}, "expected a known option of task chain, got 'oder'; did you mean 'order'"),
-        ("chain:steps=two", {}, "steps of task chain must look like 2-5 or 3, but 'two' came"),
-        ("chain:steps=0", {}, "steps of task chain must lie between 1 and 9, but '0' came"),
-        ("chain:steps=5-2", {}, "steps of task chain must lie between 1 and 9, but '5-2' came"),
-        ("chain:steps=3-99", {}, "steps of task chain must lie between 1 and 9"),
+        ("chain:steps=two", {}, "expected steps of task chain like 2-5 or 3, got 'two'"),
+        ("chain:steps=0", {}, "expected steps of task chain between 1 and 9, the smaller first, got '0'"),
+        ("chain:steps=5-2", {}, "expected steps of task chain between 1 and 9, the smaller first, got '5-2'"),
+        ("chain:steps=3-99", {}, "expected steps of task chain between 1 and 9"),
         ("chain:values=4", {}, "values of task chain to be a whole number of at least 5, got .*4"),
         ("chain:values=many", {}, "values of task chain to be .*'many'"),
         ("chain", {"values": 10.5}, "values of task chain to be a whole number.*10.5"),
@@ -322,10 +322,10 @@ def test_generate_refuses_bad_arguments(arguments: dict, message: str) -> None:
 
 def test_asking_for_more_problems_than_there_are_says_how_many_there_are() -> None:
     tiny = ChainTask(steps="1")
-    with pytest.raises(UsageError, match=r"500 distinct problems .* only (\d+) were found.*Ask for fewer") as caught:
+    with pytest.raises(UsageError, match=r"expected 500 distinct problems .* got \d+; ask for fewer") as caught:
         tiny.generate(500, seed=0)
-    there = int(str(caught.value).split("only ")[1].split()[0])
-    assert len(tiny.generate(there, seed=0)) == there
+    n_distinct = int(str(caught.value).split("got ")[1].split(";")[0])
+    assert len(tiny.generate(n_distinct, seed=0)) == n_distinct
 
 
 # --- steps that say what they do ---------------------------------------------------------------------------
@@ -406,5 +406,5 @@ def test_a_restated_slip_is_counted_once() -> None:
 
 
 def test_restated_must_be_yes_or_no() -> None:
-    with pytest.raises(UsageError, match="restated of task chain must be yes or no, but 'maybe' came"):
+    with pytest.raises(UsageError, match="expected restated of task chain to be yes or no, got 'maybe'"):
         task("chain:restated=maybe")

@@ -115,7 +115,7 @@ def test_counterfactual_counts_on_from_the_value_given(step: int, value: int, k:
 
 
 def test_counterfactual_refuses_what_is_not_there(problem: Problem) -> None:
-    with pytest.raises(UsageError, match="between 1 and 8, but 9 came"):
+    with pytest.raises(UsageError, match="between 1 and 8, got 9"):
         COUNTER.counterfactual(problem, 9, "1")
     with pytest.raises(UsageError, match="expected a known value of task counter, got '5'"):
         COUNTER.counterfactual(problem, 1, "5")
@@ -124,13 +124,13 @@ def test_counterfactual_refuses_what_is_not_there(problem: Problem) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"values": 4}, "must be odd, but 4 came: .* carried in secret"),
+        ({"values": 4}, "to be odd, got 4; .* carried beside the text"),
         ({"values": 1}, "values of task counter to be a whole number of at least 3"),
-        ({"steps": "two"}, "steps of task counter must look like 2-8 or 8, but 'two' came"),
-        ({"steps": "3-99"}, "between 1 and 16, but '3-99' came"),
-        ({"steps": 0}, "between 1 and 16, but 0 came"),
-        ({"idle": 100}, "at most 99, but 100 came"),
-        ({"idle": -1}, "idle of task counter to be a whole number of at least 0"),
+        ({"steps": "two"}, "expected steps of task counter like 2-8 or 8, got 'two'"),
+        ({"steps": "3-99"}, "between 1 and 16, the smaller first, got '3-99'"),
+        ({"steps": 0}, "between 1 and 16, the smaller first, got 0"),
+        ({"idle": 100}, "idle of task counter, in percent, to be at most 99, got 100"),
+        ({"idle": -1}, "idle of task counter, in percent, to be a whole number of at least 0"),
         ({"ilde": 1}, "expected a known option of task counter, got 'ilde'; did you mean 'idle'"),
     ],
 )

@@ -143,13 +143,16 @@ def test_steps_parameters_and_mod_are_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("igsm:steps=many", "steps of task igsm must look like 2-4 or 3, but 'many' came"),
-        ("igsm:steps=1-4", "steps of task igsm must lie between 2 and 12, but '1-4' came"),
+        ("igsm:steps=many", "expected steps of task igsm like 2-4 or 3, got 'many'"),
+        ("igsm:steps=1-4", "expected steps of task igsm between 2 and 12, the smaller first, got '1-4'"),
         ("igsm:mod=x", "mod of task igsm to be a whole number of at least 5, got 'x'"),
-        ("igsm:parameters=6", "parameters of task igsm must be an even number from 8, twice the most steps, to 24"),
+        (
+            "igsm:parameters=6",
+            "expected parameters of task igsm to be an even number from 8, twice the most steps, to 24",
+        ),
         ("igsm:steps=2,parameters=5", "an even number from 4"),
-        ("igsm:retries=2", "retries of task igsm must lie between 0 and 1, but '2' came"),
-        ("igsm:retries=some", "must lie between 0 and 1, but 'some' came"),
+        ("igsm:retries=2", "expected retries of task igsm between 0 and 1, got '2'"),
+        ("igsm:retries=some", "between 0 and 1, got 'some'"),
         (
             "igsm:asks=frist",
             "expected a known asks of task igsm, got 'frist'; did you mean 'first'? Known: last, first.",
@@ -302,7 +305,7 @@ def test_every_parameter_has_a_twin_in_the_other_component_that_looks_the_same()
 
 def test_asking_for_the_twin_turns_what_is_necessary_round_and_leaves_the_sentences() -> None:
     for problem in PROBLEMS:
-        other = TASKS[problem.task].asking_the_twin(problem)
+        other = TASKS[problem.task].ask_twin(problem)
         assert list(read(other.question)[0].items()) == list(read(problem.question)[0].items())
         assert (other.structure, other.split) == (problem.structure, problem.split)
         assert other.answer != problem.answer
@@ -412,7 +415,7 @@ def test_facts_are_undefined_for_parameters_that_a_problem_lacks_and_refused_whe
         UsageError, match=r"expected a known fact of task igsm, got 'necesary'; did you mean 'necessary'"
     ):
         IGSM.fact(problem, "necesary", (name,), 0)
-    with pytest.raises(UsageError, match="fact 'depends' is about 2 parameters, but 1 came"):
+    with pytest.raises(UsageError, match="expected 2 parameters for fact 'depends', got 1"):
         IGSM.fact(problem, "depends", (name,), 0)
 
 
@@ -553,7 +556,7 @@ def test_a_counterfactual_value_is_carried_to_the_answer() -> None:
 
 def test_counterfactuals_out_of_range_are_refused() -> None:
     problem = PROBLEMS[0]
-    with pytest.raises(UsageError, match=f"step must lie between 1 and {problem.n_steps}, but 0 came"):
+    with pytest.raises(UsageError, match=f"expected a step between 1 and {problem.n_steps}, got 0"):
         IGSM.counterfactual(problem, 0, "5")
     with pytest.raises(UsageError, match="expected a known value of task igsm, got '23'"):
         IGSM.counterfactual(problem, 1, "23")

@@ -15,7 +15,7 @@ def test_every_step_is_a_computation_that_holds() -> None:
         assert problem.n_steps == 7
         for step in problem.steps:
             said = read_step(step.text.removesuffix(" .").split())
-            (_, a), (_, b) = said.given
+            (_, a), (_, b) = said.operands
             assert int(step.value) == OPERATIONS[said.formula[1]](int(a), int(b)) % 23
             assert f"{said.name}: {' '.join(said.formula)} ." in problem.question, "its definition is in the question"
         assert problem.answer == problem.steps[-1].value
@@ -39,5 +39,5 @@ def test_checking_names_the_step_that_does_not_hold() -> None:
     verdict = drill.verify(problem, " ".join([said[0], " ".join(words), said[2], problem.answer]))
     assert verdict.steps == (True, False, True) and verdict.first_error == 2
     assert drill.verify(problem, "") == Verdict(False, (None, None, None), None)
-    with pytest.raises(UsageError, match="do not follow from one another"):
+    with pytest.raises(UsageError, match="whose steps do not depend on each other"):
         drill.counterfactual(problem, 1, "3")

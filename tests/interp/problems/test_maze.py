@@ -241,7 +241,7 @@ def test_facts_of_a_walk_say_where_it_has_been_and_that_it_will_have_to_go_back(
 
 def test_counterfactual_refuses_and_says_what_to_do_instead() -> None:
     problem = ASTAR.generate(1, seed=0)[0]
-    with pytest.raises(UsageError, match=r"cannot be set to another cell.*interp\.causal\.forcing"):
+    with pytest.raises(UsageError, match=r"got maze: its plan follows from the maze.*interp\.causal\.forcing"):
         ASTAR.counterfactual(problem, 1, "0-0")
 
 
@@ -251,11 +251,14 @@ def test_counterfactual_refuses_and_says_what_to_do_instead() -> None:
         ("maze:form=breadth", "expected a known form of task maze, got 'breadth'.*astar, walk"),
         ("maze:generator=wilsen", "expected a known generator of task maze, got 'wilsen'; did you mean 'wilson'"),
         ("maze:size=2", "size of task maze to be a whole number of at least 3, got '2'"),
-        ("maze:size=31", "size of task maze must be at most 30, but '31' came"),
-        ("maze:path=long", "path of task maze must look like 8-20 or 8, but 'long' came"),
-        ("maze:path=9-4", "path of task maze must hold at least 2 cells, the least first, but '9-4' came"),
-        ("maze:path=1", "path of task maze must hold at least 2 cells"),
-        ("maze:form=walk,generator=drunkard", "a walk needs a maze with one way between any two cells: wilson"),
+        ("maze:size=31", "expected size of task maze to be at most 30, got '31'"),
+        ("maze:path=long", "expected path of task maze like 8-20 or 8, got 'long'"),
+        ("maze:path=9-4", "expected path of task maze of at least 2 cells, the smaller number first, got '9-4'"),
+        ("maze:path=1", "expected path of task maze of at least 2 cells"),
+        (
+            "maze:form=walk,generator=drunkard",
+            "expected a generator with one path .* for form walk \\(wilson, .*got 'drunkard'",
+        ),
         ("maze:sise=5", "expected a known option of task maze, got 'sise'; did you mean 'size'"),
     ],
 )
@@ -265,19 +268,21 @@ def test_bad_options_are_refused_by_name(spec: str, message: str) -> None:
 
 
 def test_a_maze_that_cannot_be_drawn_is_refused_with_what_was_asked() -> None:
-    with pytest.raises(UsageError, match=r"20000 draws of 'maze:size=3,path=9' brought no maze of the test split"):
+    with pytest.raises(
+        UsageError, match=r"expected mazes of the test split of 'maze:size=3,path=9' .* got none in 20000 draws"
+    ):
         MazeTask(size=3, path="9").generate(1, seed=0)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("maze start 0 0", "starts with 'query', but 'maze' came"),
-        ("query start 0 0 goal 1 x", r"word 5 .* should be `start\|goal\|wall X Y`, but 'goal 1 x' came"),
-        ("query start 0 0 goal 1", "word 5 .* but 'goal 1' came"),
-        ("query start 0 0 start 0 1 goal 1 1", "names one start, but 2 came"),
-        ("query start 0 0 wall 1 0", "names one goal, but 0 came"),
-        ("query start 0 0 goal 9 9", r"the goal of a maze must be a free cell of the 5x5, but \(9, 9\) came"),
+        ("maze start 0 0", "to start with 'query', got 'maze'"),
+        ("query start 0 0 goal 1 x", r"expected `start\|goal\|wall X Y` at word 5 .*, got 'goal 1 x'"),
+        ("query start 0 0 goal 1", "word 5 .*, got 'goal 1'"),
+        ("query start 0 0 start 0 1 goal 1 1", "expected one start in a maze's question, got 2"),
+        ("query start 0 0 wall 1 0", "expected one goal in a maze's question, got 0"),
+        ("query start 0 0 goal 9 9", r"expected the goal of a maze to be a free cell of the 5x5, got \(9, 9\)"),
     ],
 )
 def test_a_question_that_cannot_be_read_is_refused(text: str, message: str) -> None:
@@ -288,9 +293,9 @@ def test_a_question_that_cannot_be_read_is_refused(text: str, message: str) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0-0 there", "starts with two cells like 0-3 5-1, but '0-0 there' came"),
-        ("0-0 1-1 E W", "a 2x2 maze's question has 6 words, but 4 came"),
-        ("0-0 1-1 E W UP N", "open sides of a cell are written like NES or none, but 'UP' came"),
+        ("0-0 there", "to start with two cells like 0-3 5-1, got '0-0 there'"),
+        ("0-0 1-1 E W", "expected 6 words in a 2x2 maze's question, got 4"),
+        ("0-0 1-1 E W UP N", "expected the open sides of a cell like NES or none, got 'UP'"),
     ],
 )
 def test_rooms_that_cannot_be_read_are_refused(text: str, message: str) -> None:
@@ -301,8 +306,8 @@ def test_rooms_that_cannot_be_read_are_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("query reasoning solution", "holds 'end' once, but it came 0 times"),
-        ("query reasoning reasoning solution end", "holds 'reasoning' once, but it came 2 times"),
+        ("query reasoning solution", "expected 'end' once in a maze's text, got it 0 times"),
+        ("query reasoning reasoning solution end", "expected 'reasoning' once in a maze's text, got it 2 times"),
         ("query solution reasoning end", "in this order"),
     ],
 )

@@ -189,13 +189,13 @@ def test_astar_says_where_no_way_leads() -> None:
     search = astar(maze)
     assert search.path is None and shortest_path(maze) is None
     assert [done.cell for done in search.operations if done.name == "close"] == [(0, 0), (0, 1), (0, 2)]
-    with pytest.raises(UsageError, match=r"no way leads from \(0, 0\) to \(2, 2\)"):
+    with pytest.raises(UsageError, match=r"expected a maze with a path from \(0, 0\) to \(2, 2\), got none"):
         walk(maze)
 
 
 @given(n=st.integers(2, 8), seed=seeds)
 @settings(max_examples=40, deadline=None)
-def test_a_walk_is_a_depth_first_search_that_writes_its_way_back(n: int, seed: int) -> None:
+def test_a_walk_is_a_depth_first_search_that_writes_its_path_back(n: int, seed: int) -> None:
     rng = random.Random(seed)
     exits = tuple(TREES["wilson"](n, rng))
     cells = [(x, y) for x in range(n) for y in range(n)]
@@ -225,7 +225,7 @@ def test_a_walk_is_a_depth_first_search_that_writes_its_way_back(n: int, seed: i
 @pytest.mark.parametrize("cell", [(1, 1), (3, 0), (0, -1)])
 def test_a_maze_refuses_ends_in_a_wall_or_outside(name: str, cell: tuple) -> None:
     ends = {"start": (0, 0), "goal": (2, 2)} | {name: cell}
-    with pytest.raises(UsageError, match=f"the {name} of a maze must be a free cell of the 3x3"):
+    with pytest.raises(UsageError, match=f"expected the {name} of a maze to be a free cell of the 3x3"):
         Maze.of_walls(3, {(1, 1)}, ends["start"], ends["goal"])
 
 

@@ -95,16 +95,16 @@ def test_the_example_is_what_astar_writes() -> None:
 def test_a_corrupted_trace_is_named_and_placed(lines: list[str], kind: str, at: int) -> None:
     check = check_trace(MAZE, words(lines))
     assert not check.valid and check.fault is not None
-    assert (check.fault.kind, check.fault.at, check.n_right) == (kind, at, at - 1)
-    assert TRACE_ERRORS[kind] in check.fault.says
+    assert (check.fault.name, check.fault.number, check.n_right) == (kind, at, at - 1)
+    assert TRACE_ERRORS[kind] in check.fault.message
 
 
 def test_a_close_while_an_open_cell_has_a_lower_f() -> None:
     right = [operation_text(done) for done in astar(BENT).operations]
     assert right[1:3] == ["create 1 0 c1 c1", "create 0 1 c1 c3"]
     check = check_trace(BENT, words([*right[:3], "close 0 1 c1 c3"]))
-    assert check.fault is not None and (check.fault.kind, check.fault.at) == ("lower-f-open", 4)
-    assert "close 0 1 c1 c3" in check.fault.says
+    assert check.fault is not None and (check.fault.name, check.fault.number) == ("lower-f-open", 4)
+    assert "close 0 1 c1 c3" in check.fault.message
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_a_close_while_an_open_cell_has_a_lower_f() -> None:
 )
 def test_the_strict_form_wants_all_neighbours_in_order_and_ties_by_g(lines: list[str], kind: str, at: int) -> None:
     check = check_trace(MAZE, words(lines), strict=True)
-    assert check.fault is not None and (check.fault.kind, check.fault.at) == (kind, at)
-    assert STRICT_ERRORS[kind] in check.fault.says
+    assert check.fault is not None and (check.fault.name, check.fault.number) == (kind, at)
+    assert STRICT_ERRORS[kind] in check.fault.message
     loose = check_trace(MAZE, words(lines))
-    assert loose.fault is None or loose.fault.kind not in STRICT_ERRORS
+    assert loose.fault is None or loose.fault.name not in STRICT_ERRORS
 
 
 def test_every_kind_of_trace_error_is_met_above() -> None:
@@ -198,8 +198,8 @@ def test_the_validator_judges_edited_traces_as_the_definition_does(seed: int, ge
 )
 def test_a_corrupted_plan_is_named_and_placed(lines: list[str], kind: str, at: int) -> None:
     check = check_plan(MAZE, words(lines))
-    assert check.fault is not None and (check.fault.kind, check.fault.at) == (kind, at)
-    assert PLAN_ERRORS[kind] in check.fault.says
+    assert check.fault is not None and (check.fault.name, check.fault.number) == (kind, at)
+    assert PLAN_ERRORS[kind] in check.fault.message
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,8 @@ def test_the_walk_of_the_example() -> None:
 def test_a_corrupted_walk_is_named_and_placed(text: str, kind: str, at: int) -> None:
     assert check_walk(ROOMS, ["0-0", "1-0", "2-0", "1-0", "1-1"]).valid
     check = check_walk(ROOMS, text.split())
-    assert check.fault is not None and (check.fault.kind, check.fault.at, check.n_right) == (kind, at, at - 1)
-    assert WALK_ERRORS[kind] in check.fault.says
+    assert check.fault is not None and (check.fault.name, check.fault.number, check.n_right) == (kind, at, at - 1)
+    assert WALK_ERRORS[kind] in check.fault.message
 
 
 @given(st.text(max_size=60))

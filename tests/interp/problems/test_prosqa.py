@@ -12,7 +12,7 @@ import pytest
 from interp.errors import StoreError, UsageError
 from interp.problems import Problem, task
 from interp.problems.graph import GraphTask
-from interp.problems.prosqa import ProsQATask, read_prosqa, record, write_prosqa
+from interp.problems.prosqa import ProsQATask, prosqa_record, read_prosqa, write_prosqa
 
 # A small problem with every field of the format: node 2 leads to 3 and 4, Max to the other candidate.
 GOOD: dict[str, Any] = {
@@ -87,31 +87,32 @@ def without(*names: str) -> dict[str, Any]:
     ("wrong", "message"),
     [
         (without("steps"), "problem 2: it has no 'steps'"),
-        ({**GOOD, "root": "0"}, 'its root must be a int, but "0" came'),
-        ({**GOOD, "root": True}, "its root must be a int, but true came"),
-        ({**GOOD, "steps": [3]}, "its steps must be sentences, but 3 came"),
-        ({**GOOD, "edges": [[0, 1, 2]]}, r"its edges must be pairs of numbers, but \[0, 1, 2\] came"),
-        ({**GOOD, "question": "Is it?"}, "must end like 'Is Sally a hilpus or sterpus\\?', but 'Is it\\?' came"),
+        ({**GOOD, "root": "0"}, 'expected its root to be a int, got "0"'),
+        ({**GOOD, "root": True}, "expected its root to be a int, got true"),
+        ({**GOOD, "steps": [3]}, "expected its steps to be sentences, got 3"),
+        ({**GOOD, "edges": [[0, 1, 2]]}, r"expected its edges to be pairs of numbers, got \[0, 1, 2\]"),
+        ({**GOOD, "question": "Is it?"}, "to end like 'Is Sally a hilpus or sterpus\\?', got 'Is it\\?'"),
         (
             {**GOOD, "question": "All is well. " + GOOD["question"]},
-            "must be like 'Every gerpus .*', but 'All is well.' came",
+            "expected a sentence like 'Every gerpus .*', got 'All is well.'",
         ),
         ({**GOOD, "answer": "Ann is a yumpus."}, "its answer says 'yumpus', but zumpus can be reached"),
         ({**GOOD, "steps": GOOD["steps"][1:]}, "its step 1 goes from 'lempus' to 'impus', which is no edge from 'Ann'"),
         ({**GOOD, "steps": GOOD["steps"][:2]}, "its steps end at 'impus', its answer at 'zumpus'"),
-        ({**GOOD, "edges": GOOD["edges"][1:]}, "it has 4 edges, but its question tells 5"),
+        ({**GOOD, "edges": GOOD["edges"][1:]}, "it has 4 edges, but its question has 5"),
         ({**GOOD, "edges": [*GOOD["edges"][:4], [1, 5]]}, "its edge from 'Max' to 'zumpus' is not in its question"),
-        ({**GOOD, "edges": [*GOOD["edges"][:4], [1, 7]]}, "its numbers must lie between 0 and 6, but 7 came"),
+        ({**GOOD, "edges": [*GOOD["edges"][:4], [1, 7]]}, "expected its numbers to lie between 0 and 6, got 7"),
         ({**GOOD, "target": 4}, "its target is 'wumpus', but its question and answer say 'zumpus'"),
         ({**GOOD, "neg_target": 4}, "its neg_target is 'wumpus', but .* say 'yumpus'"),
         ({**GOOD, "root": 1}, "its root is 'Max', but .* say 'Ann'"),
-        ({**GOOD, "idx_to_symbol": "Ann"}, "its idx_to_symbol must be a list of names"),
-        (["a list"], r"an object was expected, but \[\"a list\"\] came"),
+        ({**GOOD, "idx_to_symbol": "Ann"}, "expected its idx_to_symbol to be a list of names"),
+        (["a list"], r"expected an object, got \[\"a list\"\]"),
     ],
 )
 def test_a_broken_problem_is_named_with_what_is_wrong(file: Callable[..., Path], wrong: Any, message: str) -> None:
     with pytest.raises(
-        StoreError, match=f"prosqa.json is not a ProsQA file throughout. problem 2: .*{message.split(': ', 1)[-1]}"
+        StoreError,
+        match=f"expected only ProsQA problems in .*prosqa.json, got problem 2: .*{message.split(': ', 1)[-1]}",
     ):
         read_prosqa(file(GOOD, wrong))
 
@@ -122,25 +123,21 @@ def test_broken_lines_are_counted_and_the_first_of_them_shown(file: Callable[...
         read_prosqa(file(text="\n".join(lines)))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("[1, ", "is not JSON"), ("", "holds no problems"), ("[]", "holds no problems")]
-)
+@pytest.mark.parametrize(("text", "message"), [("[1, ", "expected JSON"), ("", "got none"), ("[]", "got none")])
 def test_a_file_that_is_none_is_refused(file: Callable[..., Path], text: str, message: str) -> None:
     with pytest.raises(StoreError, match=message):
         read_prosqa(file(text=text))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no ProsQA problems could be read from .*nowhere.json"):
+    with pytest.raises(StoreError, match=r"expected a readable ProsQA file at .*nowhere.json"):
         read_prosqa(tmp_path / "nowhere.json")
     with pytest.raises(StoreError, match=r"nowhere\.json"):
         task("prosqa", path=tmp_path / "nowhere.json")
 
 
 def test_other_tasks_make_no_file(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match="only problems of prosqa and graph make a ProsQA file, but one of 'chain' came"
-    ):
+    with pytest.raises(UsageError, match="expected problems of prosqa or graph for a ProsQA file, got one of 'chain'"):
         write_prosqa(task("chain").generate(1, 0), tmp_path / "x.json")
     assert not (tmp_path / "x.json").exists()
 
@@ -151,7 +148,7 @@ def test_a_graph_problem_is_told_in_english(tmp_path: Path) -> None:
     for graph, problem in zip(graphs, read_prosqa(tmp_path / "graphs.json"), strict=True):
         assert problem.n_steps == graph.n_steps
         assert len(problem.meta["edges"]) == len(graph.meta["edges"])
-        raw = record(problem)
+        raw = prosqa_record(problem)
         names = {raw["idx_to_symbol"][raw["root"]]} | {
             raw["idx_to_symbol"][n] for n in range(13) if all(e[1] != n for e in raw["edges"])
         }
@@ -204,9 +201,9 @@ def test_counterfactuals_and_facts(file: Callable[..., Path]) -> None:
     (problem,) = read_prosqa(file(GOOD))
     assert PROSQA.counterfactual(problem, 2, "impus") == "Ann is a zumpus."
     assert PROSQA.counterfactual(problem, 2, "Max") == "Ann is a yumpus."
-    with pytest.raises(UsageError, match="'wumpus' implies an answer only where it leads to one candidate"):
+    with pytest.raises(UsageError, match="expected 'wumpus' to lead to one candidate"):
         PROSQA.counterfactual(problem, 2, "wumpus")
-    with pytest.raises(UsageError, match="step must lie between 1 and 3"):
+    with pytest.raises(UsageError, match="expected a step between 1 and 3"):
         PROSQA.counterfactual(problem, 0, "impus")
     assert set(PROSQA.entities(problem)) == set(GOOD["idx_to_symbol"])
     assert PROSQA.fact(problem, "distance", ("zumpus",), 0) == "3"
@@ -226,9 +223,9 @@ def test_the_problems_of_a_file_are_a_task(tmp_path: Path) -> None:
     from random import Random
 
     assert next(made.draws(Random(0), "train", 4)).n_steps == 4
-    with pytest.raises(UsageError, match=r"26 problems were asked of .*many.json, but its test split has 25"):
+    with pytest.raises(UsageError, match=r"expected 26 problems in the test split of .*many.json, got 25"):
         made.generate(26, seed=0, split="test")
-    with pytest.raises(UsageError, match=r"has no problem of 7 steps in its train split"):
+    with pytest.raises(UsageError, match=r"expected problems of 7 steps in the train split of .*many.json, got none"):
         next(made.draws(Random(0), "train", 7))
     # A file that has changed is read again.
     write_prosqa(written[25:26], path)
@@ -238,8 +235,8 @@ def test_the_problems_of_a_file_are_a_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"nodes": 40, "edges": 40}, "nodes of task prosqa must be at most 38, but 40 came"),
-        ({"hops": "x"}, "hops of task graph must look like"),
+        ({"nodes": 40, "edges": 40}, "expected nodes of task prosqa to be at most 38, got 40"),
+        ({"hops": "x"}, "expected hops of task graph like"),
         ({"colour": 1}, "expected a known option of task prosqa, got 'colour'"),
     ],
 )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from interp.errors import StoreError, UsageError
 from interp.problems import task
-from interp.problems.answers import answers, final_answer, number_of, numbers_in
+from interp.problems.answers import answer_is_right, final_answer, number_of, numbers_in
 from interp.problems.base import SPLITS, Problem, Step, Task
 from interp.problems.questions import QuestionsTask, read_questions
 
@@ -98,18 +98,18 @@ def test_steps_that_are_given_count_before_those_of_the_answer(write: Callable[.
 
 BROKEN = [
     ("{not json", "it is not JSON"),
-    ("[1, 2]", "an object was expected, but a list came"),
+    ("[1, 2]", "expected an object, got list"),
     ({"answer": "1"}, "it has no 'question'"),
     ({"question": "q"}, "it has no 'answer'"),
     ({"question": "  ", "answer": "1"}, "its question is empty"),
-    ({"question": "q", "answer": ["1"]}, r"its answer must be a text or a number, but \[\"1\"\] came"),
-    ({"question": "q", "answer": True}, "its answer must be a text or a number, but true came"),
+    ({"question": "q", "answer": ["1"]}, r"expected its answer to be a text or a number, got \[\"1\"\]"),
+    ({"question": "q", "answer": True}, "expected its answer to be a text or a number, got true"),
     ({"question": "q", "answer": "because\n#### "}, "nothing follows the '####'"),
-    ({"question": "q", "answer": "1", "steps": "one"}, "its steps must be a list"),
+    ({"question": "q", "answer": "1", "steps": "one"}, "expected its steps to be a list"),
     ({"question": "q", "answer": "1", "steps": [{"value": 3}]}, "its step 1 has no 'text'"),
     ({"question": "q", "answer": "1", "steps": ["a", ""]}, "its step 2 is empty"),
     ({"question": "q", "answer": "1", "steps": ["a", "b"], "values": [1]}, "it has 2 steps but 1 values"),
-    ({"question": "q", "answer": "1", "values": {"a": 1}}, "its values must be a list"),
+    ({"question": "q", "answer": "1", "values": {"a": 1}}, "expected its values to be a list"),
     ('{"question": "\\ud800", "answer": "1"}', "its question holds half of a surrogate pair"),
     ({"question": " FIRST one ", "answer": "1"}, "the same question as line 1"),
 ]
@@ -168,14 +168,14 @@ def test_draws_go_round_and_keep_to_the_steps(many: QuestionsTask) -> None:
     seen = [next(stream) for _ in range(60)]
     assert {p.n_steps for p in seen} == {2} and {p.split for p in seen} == {"val"}
     assert len({p.question for p in seen}) < 60
-    with pytest.raises(UsageError, match="has no problem with 9 steps in its val split"):
+    with pytest.raises(UsageError, match=r"expected problems with 9 steps in the val split of .*, got none"):
         many.draws(random.Random(0), "val", n_steps=9)
 
 
 def test_too_many_are_refused_with_the_number_there_is(many: QuestionsTask) -> None:
     there = sum(p.split == "test" for p in many.problems)
     with pytest.raises(
-        UsageError, match=rf"500 problems .*test split.*has {there} there and 200 in all. Ask for fewer"
+        UsageError, match=rf"expected 500 problems in the test split.*got {there} \(200 in all splits\); ask for fewer"
     ):
         many.generate(500, seed=0)
 
@@ -192,12 +192,12 @@ def test_generate_warns_of_lines_that_were_left_out(write: Callable[..., Path]) 
 
 def test_a_file_that_is_not_there_or_has_nothing(tmp_path: Path, write: Callable[..., Path]) -> None:
     gone = QuestionsTask(tmp_path / "gone.jsonl")
-    with pytest.raises(StoreError, match=r"no questions could be read from .*gone.jsonl.*Expected a JSONL file"):
+    with pytest.raises(StoreError, match=r"expected a JSONL file at .*gone.jsonl"):
         gone.generate(1, seed=0)
     empty = QuestionsTask(write(["", '{"question": 1}']))
-    with pytest.raises(UsageError, match="has no question that can be used; line 2: it has no 'answer'"):
+    with pytest.raises(UsageError, match="got no line that can be used: line 2: it has no 'answer'"):
         empty.generate(1, seed=0)
-    with pytest.raises(UsageError, match=r"may not contain a comma, but 'a,b.jsonl' came"):
+    with pytest.raises(UsageError, match=r"without a comma for a question file, got 'a,b.jsonl'; rename it"):
         task("questions", path="a,b.jsonl")
 
 
@@ -247,7 +247,7 @@ def test_traces_can_be_checked_where_the_file_is_not(write: Callable[..., Path])
     ],
 )
 def test_the_final_answer_of_free_text(text: str, gold: str, right: bool) -> None:
-    assert answers(text, gold) is right
+    assert answer_is_right(text, gold) is right
 
 
 @given(st.integers(-(10**9), 10**9), st.sampled_from(["{}", "{:,}", "{}.", "${:,}", "{}.0", "{}%"]))
@@ -256,8 +256,8 @@ def test_a_number_is_the_same_however_it_is_written(number: int, form: str) -> N
     written = form.format(number).replace("$-", "-$")
     assert number_of(written) == number
     for sentence in ("we get {} ", "#### {}", "\\boxed{{{}}}", "so the answer is {}", "5 and 6 make\n{}\n"):
-        assert answers(sentence.format(written), str(number))
-        assert not answers(sentence.format(written), str(number + 1))
+        assert answer_is_right(sentence.format(written), str(number))
+        assert not answer_is_right(sentence.format(written), str(number + 1))
 
 
 @given(st.fractions(max_denominator=999).filter(lambda f: abs(f) < 10**6))
@@ -269,13 +269,13 @@ def test_fractions_are_numbers(number: Fraction) -> None:
 @given(st.text(max_size=80), st.text(min_size=1, max_size=10))
 @settings(max_examples=200, deadline=None)
 def test_no_text_makes_the_comparison_fail(text: str, gold: str) -> None:
-    assert answers(text, gold) in (True, False)
+    assert answer_is_right(text, gold) in (True, False)
     assert len(final_answer(text).before) <= len(text)
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "1e999999999", "1/0", "\\boxed{" * 50, "١٢"])
 def test_monstrous_numbers_are_no_trouble(text: str) -> None:
-    assert not answers(text, "12")
+    assert not answer_is_right(text, "12")
 
 
 def test_steps_are_found_in_order_and_never_called_wrong(write: Callable[..., Path]) -> None:
@@ -295,7 +295,9 @@ def test_steps_of_words_are_found_too(write: Callable[..., Path]) -> None:
 
 
 def test_there_are_no_counterfactual_answers(many: QuestionsTask) -> None:
-    with pytest.raises(UsageError, match="have no rule from which the answer would follow if step 2 had reached '5'"):
+    with pytest.raises(
+        UsageError, match=r"expected a task with counterfactual answers, got the questions of .*mine.jsonl"
+    ):
         many.counterfactual(many.problems[0], 2, "5")
 
 

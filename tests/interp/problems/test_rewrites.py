@@ -16,7 +16,7 @@ SPECS = ["chain", "chain:order=shuffled", "variables", "trigger", "graph"]
 def test_one_word_changes_and_the_gold_steps_are_right(spec: str) -> None:
     task, rng = interp.task(spec), Random(0)
     for problem in task.generate(40, seed=1, split="test"):
-        new = task.rewritten(problem, rng)
+        new = task.rewrite(problem, rng)
         before, after = problem.question.split(), new.question.split()
         assert len(before) == len(after) and sum(a != b for a, b in zip(before, after, strict=True)) == 1
         verdict = task.verify(new, " ".join([*(step.text for step in new.steps), new.answer]))
@@ -32,7 +32,7 @@ def test_one_word_changes_and_the_gold_steps_are_right(spec: str) -> None:
 def test_rewritten_operations_keep_names_and_places(spec: str) -> None:
     task, rng = interp.task(spec), Random(0)
     for problem in task.generate(20, seed=2, split="test"):
-        new = task.rewritten(problem, rng, "operations")
+        new = task.rewrite(problem, rng, "operations")
         assert task.verify(new, " ".join([*(step.text for step in new.steps), new.answer])).answer
         if spec == "variables":
             assert new.meta["path"] == problem.meta["path"]
@@ -41,7 +41,9 @@ def test_rewritten_operations_keep_names_and_places(spec: str) -> None:
 def test_what_cannot_be_rewritten_is_refused() -> None:
     task = interp.task("graph")
     (problem,) = task.generate(1, seed=0, split="test")
-    with pytest.raises(UsageError, match="no operations"):
-        task.rewritten(problem, Random(0), "operations")
-    with pytest.raises(UsageError, match="expected a known rewriting, got 'names'"):
-        task.rewritten(problem, Random(0), "names")
+    with pytest.raises(
+        UsageError, match=r"expected a known rewriting of task graph, got 'operations'\. Known: constant"
+    ):
+        task.rewrite(problem, Random(0), "operations")
+    with pytest.raises(UsageError, match="expected a known rewriting of task graph, got 'names'"):
+        task.rewrite(problem, Random(0), "names")

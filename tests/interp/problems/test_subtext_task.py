@@ -191,9 +191,9 @@ def test_what_is_held_out_of_the_chain_is_held_out_here() -> None:
         ("subtext:bits=3", "expected a known number of bits of task subtext, got '3'.* Known: 0, 1, 2, 4"),
         ("subtext:bits=x", "bits of task subtext to be a whole number"),
         ("subtext:secret=hnit", r"expected a known secret of task subtext, got 'hnit'; did you mean 'hint'"),
-        ("subtext:secret=value,bits=2", "bits of task subtext belong to secret=hint"),
-        ("subtext:bits=4,steps=3", "4 bits of task subtext are carried up to step 4, but steps=3 allows fewer"),
-        ("subtext:steps=x", "steps of task chain must look like"),
+        ("subtext:secret=value,bits=2", "expected no bits of task subtext with secret=value, got '2'"),
+        ("subtext:bits=4,steps=3", "expected at least 4 steps of task subtext for 4 bits, got steps=3"),
+        ("subtext:steps=x", "expected steps of task chain like"),
     ],
 )
 def test_bad_options_are_refused_by_name(spec: str, message: str) -> None:

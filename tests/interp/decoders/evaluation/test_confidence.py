@@ -103,7 +103,7 @@ def test_guesses_among_what_a_graph_offers_are_right_as_often_as_chance_says(
         gold = [p.steps[step - 1].value for p in problems]
         said = blind_guess(pd.Series(gold), offered_sizes(DecodeInputs(store, 0).offers, range(150), gold))
         tries = [
-            rng.choice(task("graph").offers(p)[which]) == g
+            rng.choice(task("graph").guess_sets(p)[which]) == g
             for p, g in zip(problems, gold, strict=True)
             for _ in range(40)
         ]
