@@ -15,9 +15,9 @@ from interp.traces import Trace
 def planted_store(
     written_trace: Callable[..., Trace], write_store: Callable, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Store]:
-    """Makes stores with noise at address `away`, and at `here` too, but for value 2 at thought 2.
+    """A function that writes a store of noise at two addresses, with value 2 planted at thought 2 of address `here`.
 
-    The codebook of the values is orthonormal, drawn by a seed of its own, and `strength` times as long as the noise.
+    The codebook of the values is orthonormal and drawn with its own seed; `strength` is its length.
     """
 
     def made(

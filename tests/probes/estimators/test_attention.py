@@ -1,4 +1,4 @@
-"""A probe over positions finds the one that matters, never reads what the mask hides, and is a linear probe of one."""
+"""AttentionProbe finds the position that matters, ignores masked positions, and is linear for one position."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_scikit_learns_contract(estimator, check) -> None:
 
 
 def planted_sequences(n: int, positions: int = 12, d: int = 8, classes: int = 3, seed: int = 0):
-    """Noise, but at one place of each sequence a flag, and beside it the class."""
+    """Return noise with a flag and the class at one position of each sequence, the labels, and those positions."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, positions, d))
-    codes, at = rng.integers(0, classes, n), rng.integers(0, positions, n)
-    x[np.arange(n), at, 0] += 5.0
-    x[np.arange(n), at, 1 + codes] += 4.0
-    return x, np.array([f"class {c}" for c in codes]), at
+    codes, marked = rng.integers(0, classes, n), rng.integers(0, positions, n)
+    x[np.arange(n), marked, 0] += 5.0
+    x[np.arange(n), marked, 1 + codes] += 4.0
+    return x, np.array([f"class {c}" for c in codes]), marked
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def fitted() -> AttentionProbe:
     return AttentionProbe(learning_rate=0.05).fit(x, y)
 
 
-def test_it_attends_to_what_matters_and_reads_it(fitted: AttentionProbe) -> None:
-    x, y, at = planted_sequences(800)
+def test_it_attends_to_the_marked_position_and_reads_the_class(fitted: AttentionProbe) -> None:
+    x, y, marked = planted_sequences(800)
     new, gold, where = planted_sequences(400, seed=1)
     assert fitted.score(new, gold) > 0.93
     pooled = LogisticProbe().fit(x.mean(axis=1), y)
@@ -43,7 +43,7 @@ def test_it_attends_to_what_matters_and_reads_it(fitted: AttentionProbe) -> None
     attention = fitted.attention(new)
     np.testing.assert_allclose(attention.sum(axis=1), 1)
     assert (attention.argmax(axis=1) == where).mean() > 0.9
-    assert at.min() == 0 and at.max() == 11
+    assert marked.min() == 0 and marked.max() == 11
 
 
 def test_the_order_of_positions_does_not_matter(fitted: AttentionProbe) -> None:
@@ -52,10 +52,10 @@ def test_the_order_of_positions_does_not_matter(fitted: AttentionProbe) -> None:
     np.testing.assert_allclose(fitted.decision_function(turned), fitted.decision_function(new), atol=1e-9)
 
 
-def test_what_the_mask_hides_is_never_read(fitted: AttentionProbe) -> None:
-    new, _, at = planted_sequences(60, seed=3)
+def test_masked_positions_are_not_read(fitted: AttentionProbe) -> None:
+    new, _, marked = planted_sequences(60, seed=3)
     mask = np.ones((60, 12), dtype=bool)
-    mask[np.arange(60), (at + 1) % 12] = False
+    mask[np.arange(60), (marked + 1) % 12] = False
     poisoned = np.where(mask[:, :, None], new, np.nan)
     np.testing.assert_array_equal(fitted.predict_proba(poisoned, mask), fitted.predict_proba(new, mask))
     assert (fitted.attention(new, mask)[~mask] == 0).all()
@@ -63,7 +63,7 @@ def test_what_the_mask_hides_is_never_read(fitted: AttentionProbe) -> None:
     np.testing.assert_allclose(fitted.decision_function(shorter), fitted.decision_function(new, mask), atol=1e-9)
 
 
-def test_padding_changes_nothing_in_training_either() -> None:
+def test_masked_padding_does_not_change_the_fit() -> None:
     x, y, _ = planted_sequences(120, positions=4)
     padded = np.concatenate([x, np.full((120, 3, 8), 1e6)], axis=1)
     mask = np.arange(7) < np.full((120, 1), 4)
@@ -72,7 +72,7 @@ def test_padding_changes_nothing_in_training_either() -> None:
     np.testing.assert_allclose(clone(probe).fit(padded, y, mask=mask).query_, plain.query_, atol=1e-9)
 
 
-def test_of_a_single_position_it_is_a_linear_probe() -> None:
+def test_with_one_position_it_is_a_linear_probe() -> None:
     x, y, _ = planted_sequences(500, positions=1)
     flat, single = AttentionProbe().fit(x[:, 0], y), AttentionProbe().fit(x, y)
     np.testing.assert_array_equal(flat.readout_, single.readout_)
@@ -92,7 +92,7 @@ def test_weights_count_sequences() -> None:
     np.testing.assert_allclose(weighted.decision_function(x), repeated.decision_function(x), atol=1e-7)
 
 
-def test_rows_of_an_index_become_one_sequence_a_trace() -> None:
+def test_rows_of_an_index_become_one_sequence_for_each_trace() -> None:
     rows = pd.DataFrame({"trace": [7, 7, 2, 7, 9, 2], "position": [0, 1, 0, 4, 3, 8]})
     acts = np.arange(12, dtype=np.float32).reshape(6, 2)
     sequences, mask, traces = sequences_by_trace(acts, rows)
@@ -116,13 +116,13 @@ def test_rows_of_an_index_become_one_sequence_a_trace() -> None:
         ),
     ],
 )
-def test_what_is_no_sequence_or_mask_is_refused(change, message: str) -> None:
+def test_wrong_sequences_and_masks_raise(change, message: str) -> None:
     x, y, _ = planted_sequences(30)
     x, mask = change(x, np.ones((30, 12), dtype=bool))
     with pytest.raises(UsageError, match=message):
         AttentionProbe(epochs=1).fit(x, y, mask=mask)
 
 
-def test_sequences_of_another_width_are_refused(fitted: AttentionProbe) -> None:
+def test_sequences_of_another_width_raise(fitted: AttentionProbe) -> None:
     with pytest.raises(ValueError, match="X has 5 features, but AttentionProbe is expecting 8 features"):
         fitted.predict(np.zeros((3, 12, 5)))

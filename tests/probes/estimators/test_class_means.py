@@ -40,13 +40,13 @@ def correlated(n: int, d: int, k: int, seed: int, apart: float = 1.0) -> tuple[n
     seed=st.integers(0, 10_000),
     shrinkage=st.sampled_from(SHRINKAGES),
 )
-def test_lda_is_scikit_learns(n: int, d: int, k: int, seed: int, shrinkage: float | str | None) -> None:
+def test_lda_equals_scikit_learn(n: int, d: int, k: int, seed: int, shrinkage: float | str | None) -> None:
     x, y = correlated(n, d, k, seed)
     ours = LDAProbe(shrinkage).fit(x, y)
     peer = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, y)
     coef, scores = peer.coef_, peer.decision_function(x)
     found = ours.coef_, ours.decision_function(x)
-    if k > 2:  # what is added to every class alike means nothing, and ours are about the mean of the rows
+    if k > 2:  # a constant added to all classes changes nothing, and ours are relative to the mean of the rows
         coef, scores = coef - coef.mean(axis=0), scores - scores.mean(axis=1, keepdims=True)
         found = found[0] - found[0].mean(axis=0), found[1] - found[1].mean(axis=1, keepdims=True)
     np.testing.assert_allclose(found[0], coef, rtol=1e-5, atol=1e-6 * np.abs(coef).max())
@@ -67,13 +67,13 @@ def test_lda_on_real_data_beside_scikit_learn(load, shrinkage: float | str) -> N
 
 
 @pytest.mark.parametrize("k", [2, 4])
-def test_without_whitening_the_nearest_mean_is_said(k: int) -> None:
+def test_without_whitening_the_nearest_mean_is_predicted(k: int) -> None:
     x, y = correlated(200, 6, k, 0)
     probe = MassMeanProbe().fit(x[:150], y[:150])
     assert (probe.predict(x[150:]) == NearestCentroid().fit(x[:150], y[:150]).predict(x[150:])).all()
 
 
-def test_the_direction_is_the_papers() -> None:
+def test_the_direction_is_that_of_the_paper() -> None:
     """theta = mu+ - mu-, and Sigma^-1 theta with the covariance of classes that are each centred."""
     x, y = correlated(300, 5, 2, 1)
     high, low = x[y == "c1"], x[y == "c0"]
@@ -86,7 +86,7 @@ def test_the_direction_is_the_papers() -> None:
     assert whitened.decision_function(middle[None])[0] == pytest.approx(0, abs=1e-8)
 
 
-def test_whitened_and_balanced_it_is_discriminant_analysis() -> None:
+def test_whitened_with_balanced_classes_it_is_discriminant_analysis() -> None:
     x, y = correlated(300, 5, 3, 2)
     kept = np.concatenate([np.flatnonzero(y == c)[:70] for c in np.unique(y)])
     lda = LDAProbe(shrinkage=None).fit(x[kept], y[kept])
@@ -97,7 +97,7 @@ def test_whitened_and_balanced_it_is_discriminant_analysis() -> None:
 
 
 def test_whitening_finds_a_direction_that_noise_hides() -> None:
-    """A weak difference along a quiet axis, beside a strong one that also varies: the means alone look the wrong way."""
+    """A weak difference along an axis with little noise, and a strong one along a noisy axis, which the means follow."""
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, 2000)
     x = rng.normal(size=(2000, 3)) * [20.0, 0.1, 1.0]
@@ -111,7 +111,7 @@ def test_whitening_finds_a_direction_that_noise_hides() -> None:
 
 @pytest.mark.parametrize("whitening", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_leave_one_out_scores_are_those_of_an_explicit_loop(whitening: bool, weighted: bool) -> None:
+def test_leave_one_out_scores_equal_an_explicit_loop(whitening: bool, weighted: bool) -> None:
     x, y = correlated(40, 4, 3, 4)
     codes = np.unique(y, return_inverse=True)[1]
     weights = np.random.default_rng(0).choice([0.5, 1.0, 2.0, 3.5], 40) if weighted else np.ones(40)
@@ -123,18 +123,18 @@ def test_leave_one_out_scores_are_those_of_an_explicit_loop(whitening: bool, wei
         less[i] -= min(1.0, less[i])
         means, _ = class_means(x, codes, less)
         inverse = np.linalg.inv(covariance_within(x, codes, less)) if whitening else np.eye(4)
-        apart = x[i] - means
-        np.testing.assert_allclose(found[i], -0.5 * np.einsum("kd,de,ke->k", apart, inverse, apart), rtol=1e-7)
+        centred = x[i] - means
+        np.testing.assert_allclose(found[i], -0.5 * np.einsum("kd,de,ke->k", centred, inverse, centred), rtol=1e-7)
 
 
 @pytest.mark.parametrize("whitening", [False, True])
 @pytest.mark.parametrize("apart", [0.1, 0.5])
-def test_probabilities_are_about_right(whitening: bool, apart: float) -> None:
+def test_probabilities_are_calibrated(whitening: bool, apart: float) -> None:
     x, y = correlated(3000, 20, 3, 5, apart)
     probe = MassMeanProbe(whitening).fit(x[:300], y[:300])
     p = probe.predict_proba(x[300:])
-    said, right = p.max(axis=1).mean(), (probe.classes_[p.argmax(axis=1)] == y[300:]).mean()
-    assert said == pytest.approx(right, abs=0.06)
+    confidence, right = p.max(axis=1).mean(), (probe.classes_[p.argmax(axis=1)] == y[300:]).mean()
+    assert confidence == pytest.approx(right, abs=0.06)
 
 
 @pytest.mark.parametrize("probe", [MassMeanProbe(), MassMeanProbe(whitening=True), LDAProbe()])
@@ -143,7 +143,7 @@ def test_probabilities_are_about_right(whitening: bool, apart: float) -> None:
     seed=st.integers(0, 10_000),
     kind=st.sampled_from(["collinear", "constant", "duplicates", "wide", "separable", "rare", "huge", "tiny"]),
 )
-def test_awkward_problems_have_finite_answers(probe, seed: int, kind: str) -> None:
+def test_degenerate_data_has_finite_answers(probe, seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(60, 5)), np.repeat([0, 1, 2], 20)
     x[:, 0] += y
@@ -183,7 +183,7 @@ def test_weights_count_rows() -> None:
 
 
 @pytest.mark.parametrize("shrinkage", [-0.1, 1.5, "ledoit", True])
-def test_a_shrinkage_that_is_none_is_refused(shrinkage) -> None:
+def test_a_wrong_shrinkage_raises(shrinkage) -> None:
     x, y = correlated(30, 3, 2, 7)
     with pytest.raises(UsageError, match=r'expected shrinkage to be None, "auto" or between 0 and 1, got '):
         LDAProbe(shrinkage).fit(x, y)

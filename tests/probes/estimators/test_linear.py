@@ -1,4 +1,4 @@
-"""`RidgeProbe` keeps scikit-learn's contract and its probabilities mean something; what all probes refuse."""
+"""RidgeProbe against scikit-learn, its calibration, and the inputs that every probe refuses."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_scores_are_ridge_regressions_onto_one_hot_labels() -> None:
 
 
 @pytest.mark.parametrize("signal", [0.15, 0.4])
-def test_probabilities_on_noisy_data_beat_an_uncalibratedsoftmax(signal: float) -> None:
+def test_probabilities_on_noisy_data_beat_an_uncalibrated_softmax(signal: float) -> None:
     X, y = blobs(400, signal=signal)  # noqa: N806
     new, gold = blobs(4000, signal=signal, seed=1)
     probe = RidgeProbe().fit(X, y)
@@ -78,18 +78,18 @@ def test_probabilities_on_noisy_data_beat_an_uncalibratedsoftmax(signal: float) 
     fitted = log_loss(gold, probe.predict_proba(new), labels=labels)
     plain = log_loss(gold, softmax(probe.decision_function(new)), labels=labels)
     assert fitted < plain - 0.01
-    # And they are about right: of what is said with 60 %, about 60 % is so.
+    # They are calibrated: about 60 % of the rows with confidence 0.6 are right.
     p = probe.predict_proba(new)
-    said, right = p.max(axis=1), probe.classes_[p.argmax(axis=1)] == gold
-    assert said.mean() == pytest.approx(right.mean(), abs=0.06)
+    confidence, right = p.max(axis=1), probe.classes_[p.argmax(axis=1)] == gold
+    assert confidence.mean() == pytest.approx(right.mean(), abs=0.06)
 
 
-def test_without_any_signal_it_is_not_sure_of_anything() -> None:
+def test_without_signal_probabilities_are_not_confident() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(300, 40)), rng.integers(0, 5, 300)  # noqa: N806
     probe = RidgeProbe().fit(X, y)
     assert probe.predict_proba(rng.normal(size=(500, 40))).max(axis=1).mean() < 0.4
-    assert (probe.predict(X) == y).mean() > 0.35, "it does overfit its own rows, and yet knows that"
+    assert (probe.predict(X) == y).mean() > 0.35, "it overfits its training rows"
 
 
 def test_clone_and_params() -> None:
@@ -113,7 +113,7 @@ def test_with_weights_it_is_scikit_learns_weighted_ridge(classes: int) -> None:
     np.testing.assert_allclose(found, ridge.predict((new - mean) / scale), atol=1e-9)
 
 
-def test_the_temperature_is_the_least_log_loss() -> None:
+def test_the_temperature_minimises_the_log_loss() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(400, 3)) * 7
     codes = (0.2 * scores + rng.gumbel(size=(400, 3))).argmax(axis=1)
@@ -130,15 +130,15 @@ def test_the_temperature_is_the_least_log_loss() -> None:
 
 def test_a_temperature_never_degenerates() -> None:
     scores = np.eye(3)[np.arange(60) % 3]
-    assert temperature(scores, np.arange(60) % 3) < 1000, "every row is right, and yet none is certain"
+    assert temperature(scores, np.arange(60) % 3) < 1000, "every row is right"
     assert temperature(scores, (np.arange(60) + 1) % 3) > 0, "every row is wrong"
-    assert temperature(np.ones((6, 3)), np.arange(6) % 3) == 1.0, "scores that say nothing"
+    assert temperature(np.ones((6, 3)), np.arange(6) % 3) == 1.0, "scores that do not vary"
 
 
 @named
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-6, 1.0, 1e6]))
-def test_a_planted_direction_is_read_at_any_scale(probe, seed: int, scale: float) -> None:
+def test_a_planted_direction_is_read_at_every_scale(probe, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, 240)
     X = rng.normal(size=(240, 6)) + 6.0 * y[:, None] * np.array([1, 0, 0, 0, 0, 0])  # noqa: N806
@@ -148,7 +148,7 @@ def test_a_planted_direction_is_read_at_any_scale(probe, seed: int, scale: float
 
 
 @named
-def test_a_single_class_is_refused(probe) -> None:
+def test_a_single_class_raises(probe) -> None:
     X = np.random.default_rng(0).normal(size=(5, 2))  # noqa: N806
     with pytest.raises(UsageError, match="labels of at least two classes, got only 'a'"):
         probe.fit(X, np.array(["a"] * 5))
@@ -179,14 +179,14 @@ def test_a_row_that_is_not_finite_is_named(probe, bad: float) -> None:
         ([0.0] * 60, r"got 0 for every row|at least one non-zero number"),  # ours, or newer scikit-learn's
     ],
 )
-def test_weights_that_make_no_sense_are_refused(probe, weights: list[float], message: str) -> None:
+def test_wrong_weights_raise(probe, weights: list[float], message: str) -> None:
     X, y = blobs(60, classes=2)  # noqa: N806
     with pytest.raises(ValueError, match=message):
         probe.fit(X, y, sample_weight=weights)
 
 
 @named
-def test_sparse_rows_and_labels_are_refused(probe) -> None:
+def test_sparse_rows_and_labels_raise(probe) -> None:
     X, y = blobs(60, classes=2)  # noqa: N806
     with pytest.raises(TypeError, match="dense data is required"):
         probe.fit(csr_matrix(X), y)

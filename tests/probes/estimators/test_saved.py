@@ -1,4 +1,4 @@
-"""Saved probes come back to the last bit, know where they belong, and refuse what they were not fitted to."""
+"""Saved probes are equal to the last bit when loaded, and refuse other models, other addresses and damaged files."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def saved(stores: dict[str, Store], tmp_path: Path) -> SavedProbe:
 
 
 @pytest.mark.parametrize("probe", EVERY, ids=lambda probe: type(probe).__name__)
-def test_every_kind_comes_back_to_the_last_bit(probe, stores: dict[str, Store], tmp_path: Path) -> None:
+def test_every_class_is_equal_to_the_last_bit_after_loading(probe, stores: dict[str, Store], tmp_path: Path) -> None:
     store = stores["own"]
     fitted(probe, store)
     save_probe(probe, tmp_path, address=HERE, store=store)
@@ -100,11 +100,11 @@ def test_every_kind_comes_back_to_the_last_bit(probe, stores: dict[str, Store], 
     assert sorted(p.name for p in tmp_path.iterdir()) == [arrays_of(tmp_path).name, DESCRIPTION]
 
 
-def test_every_kind_is_among_those_tested() -> None:
+def test_every_class_that_can_be_saved_is_tested() -> None:
     assert {type(probe).__name__ for probe in EVERY} == set(saved_classes())
 
 
-def test_parameters_come_back_too(stores: dict[str, Store], tmp_path: Path) -> None:
+def test_parameters_are_saved(stores: dict[str, Store], tmp_path: Path) -> None:
     for probe in EVERY:
         save_probe(fitted(probe, stores["own"]), tmp_path, address=HERE, store=stores["own"])
         again = load_probe(tmp_path).probe.get_params()
@@ -119,7 +119,7 @@ def test_parameters_come_back_too(stores: dict[str, Store], tmp_path: Path) -> N
     "classes",
     [np.array([3, -1, 7]), np.array([1.0, -2.0, 4.0]), np.array(["é", "b", "c"]), np.array(["x", "y", "z"], object)],
 )
-def test_classes_of_any_type_come_back(classes: np.ndarray, stores: dict[str, Store], tmp_path: Path) -> None:
+def test_class_labels_of_any_type_are_saved(classes: np.ndarray, stores: dict[str, Store], tmp_path: Path) -> None:
     x = stores["own"].acts(HERE)
     probe = LDAProbe().fit(x, classes[np.arange(len(x)) % 3])
     save_probe(probe, tmp_path, address=HERE, store=stores["own"])
@@ -127,7 +127,7 @@ def test_classes_of_any_type_come_back(classes: np.ndarray, stores: dict[str, St
     assert again.classes_.dtype == probe.classes_.dtype and (again.predict(x) == probe.predict(x)).all()
 
 
-def test_truth_values_and_named_columns_come_back(stores: dict[str, Store], tmp_path: Path) -> None:
+def test_boolean_labels_and_column_names_are_saved(stores: dict[str, Store], tmp_path: Path) -> None:
     import pandas as pd
 
     x = stores["own"].acts(HERE)
@@ -139,7 +139,7 @@ def test_truth_values_and_named_columns_come_back(stores: dict[str, Store], tmp_
     assert (again.predict(frame) == probe.predict(frame)).all()
 
 
-def test_it_says_where_it_belongs(stores: dict[str, Store], tmp_path: Path) -> None:
+def test_model_address_and_store_are_saved(stores: dict[str, Store], tmp_path: Path) -> None:
     probe = fitted(LDAProbe(), stores["own"])
     metrics = {"accuracy": np.float64(0.5), "auroc": float("nan")}
     save_probe(
@@ -165,7 +165,7 @@ def test_another_store_of_the_same_model_is_read(saved: SavedProbe, stores: dict
     assert (saved.predict(again, again.index) == saved.probe.predict(again.acts(HERE))).all()
 
 
-def test_rows_of_another_model_are_refused_unless_that_is_meant(saved: SavedProbe, stores: dict[str, Store]) -> None:
+def test_another_model_raises_without_transfer(saved: SavedProbe, stores: dict[str, Store]) -> None:
     other = stores["other"]
     for read in (saved.predict, saved.predict_proba):
         with pytest.raises(
@@ -176,7 +176,7 @@ def test_rows_of_another_model_are_refused_unless_that_is_meant(saved: SavedProb
     assert (saved.predict(other, other.index, transfer=True) == saved.probe.predict(other.acts(HERE))).all()
 
 
-def test_rows_of_another_address_are_refused_unless_that_is_meant(saved: SavedProbe, stores: dict[str, Store]) -> None:
+def test_another_address_raises_without_transfer(saved: SavedProbe, stores: dict[str, Store]) -> None:
     own = stores["own"]
     with pytest.raises(StoreError, match=rf"expected activations of {HERE}, got {THERE}; .* transfer=True"):
         saved.predict(own, own.index, address=THERE)
@@ -185,7 +185,7 @@ def test_rows_of_another_address_are_refused_unless_that_is_meant(saved: SavedPr
 
 
 @pytest.mark.parametrize("transfer", [False, True])
-def test_a_store_without_the_address_or_of_another_width_is_refused(
+def test_a_store_without_the_address_or_of_another_width_raises(
     saved: SavedProbe, stores: dict[str, Store], transfer: bool
 ) -> None:
     with pytest.raises(StoreError, match=rf"expected {HERE} in the store .*one, got only {THERE}; capture it too"):
@@ -194,7 +194,7 @@ def test_a_store_without_the_address_or_of_another_width_is_refused(
         saved.predict(stores["wide"], stores["wide"].index, transfer=transfer)
 
 
-def test_a_probe_over_positions_reads_one_label_a_trace(stores: dict[str, Store], tmp_path: Path) -> None:
+def test_a_probe_over_positions_predicts_one_label_for_each_trace(stores: dict[str, Store], tmp_path: Path) -> None:
     own = stores["own"]
     rows = own.rows(channel="latent")
     sequences, mask, traces = sequences_by_trace(own.acts(HERE, rows), rows)
@@ -205,7 +205,7 @@ def test_a_probe_over_positions_reads_one_label_a_trace(stores: dict[str, Store]
     np.testing.assert_array_equal(read, probe.predict_proba(sequences, mask))
 
 
-def test_what_cannot_be_saved_is_refused(stores: dict[str, Store], tmp_path: Path) -> None:
+def test_probes_that_cannot_be_saved_raise(stores: dict[str, Store], tmp_path: Path) -> None:
     class Stranger(ClassifierMixin, BaseEstimator):
         pass
 
@@ -230,7 +230,7 @@ def arrays_of(folder: Path) -> Path:
 
 
 def damaged(folder: Path, change: Callable[[dict], None], arrays: Callable[[dict], None] = lambda a: None) -> None:
-    """Change what was saved and make its hash fit again, as someone who means harm would."""
+    """Change the saved files and correct their hash, as an attacker would."""
     held = load(arrays_of(folder).read_bytes())
     arrays(held)
     content = save(held)
@@ -282,7 +282,7 @@ def keep(raw: dict) -> None:
         (lambda r: r.update(arrays_sha256="../../elsewhere"), keep, "expected a sha256, got '../../elsewhere'"),
     ],
 )
-def test_what_was_tampered_with_is_refused_in_one_line(
+def test_changed_files_raise_with_one_line(
     saved: SavedProbe, tmp_path: Path, change: Callable, arrays: Callable, message: str
 ) -> None:
     damaged(tmp_path / "probe", change, arrays)
@@ -305,7 +305,7 @@ def test_what_was_tampered_with_is_refused_in_one_line(
         (DESCRIPTION, pickle.dumps({}), "cannot be read"),
     ],
 )
-def test_files_that_are_missing_or_something_else_are_refused(
+def test_missing_and_foreign_files_raise(
     saved: SavedProbe, tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     path = arrays_of(tmp_path / "probe") if name == "arrays" else tmp_path / "probe" / name
@@ -332,7 +332,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2, 3])
-def test_a_full_disk_leaves_what_was_there(
+def test_a_full_disk_leaves_the_old_probe(
     writes: int,
     saved: SavedProbe,
     stores: dict[str, Store],
@@ -340,7 +340,7 @@ def test_a_full_disk_leaves_what_was_there(
     full_after: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The arrays and then the description, each with its folder, are seen to the disk: four chances to fail."""
+    """The arrays and then the description are synced to disk, each with its folder: four writes that can fail."""
     with monkeypatch.context() as patch:
         full_after(writes, patch)
         with pytest.raises(StoreError, match="The disk is full"):
@@ -348,9 +348,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert type(load_probe(tmp_path / "probe").probe) is (RidgeProbe if writes < 3 else LDAProbe)
 
 
-def test_saving_again_replaces_and_leaves_no_litter(
-    saved: SavedProbe, stores: dict[str, Store], tmp_path: Path
-) -> None:
+def test_saving_again_replaces_the_old_files(saved: SavedProbe, stores: dict[str, Store], tmp_path: Path) -> None:
     save_probe(fitted(LDAProbe(), stores["own"]), tmp_path / "probe", address=HERE, store=stores["own"])
     assert type(load_probe(tmp_path / "probe").probe) is LDAProbe
     assert len(list((tmp_path / "probe").iterdir())) == 2

@@ -1,4 +1,4 @@
-"""Reading a step's text out of a latent: what was planted is retrieved, even where no training row had that text."""
+"""StepEmbeddingProbe retrieves planted texts, also texts that no training row has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_scikit_learns_contract(estimator, check) -> None:
 
 
 def latents(texts: list[str], noise: float, seed: int = 0) -> np.ndarray:
-    """Latents that hold a text's words as a sum of directions."""
+    """Return latents that are the sum of one direction for each word, with noise."""
     maps = np.random.default_rng(99).normal(size=(6, 20))
     number = {word: k for k, word in enumerate([*WORDS, "plus"])}
     rng = np.random.default_rng(seed)
@@ -35,14 +35,14 @@ def drawn(n: int, texts: list[str], seed: int = 0) -> list[str]:
     return [str(t) for t in np.random.default_rng(seed).choice(texts, n)]
 
 
-def test_the_nearest_candidate_is_the_text_that_was_there() -> None:
+def test_the_nearest_candidate_is_the_planted_text() -> None:
     y, gold = drawn(300, TEXTS), drawn(200, TEXTS, seed=1)
     probe = StepEmbeddingProbe().fit(latents(y, 0.5), y)
     assert probe.score(latents(gold, 0.5, 1), gold) > 0.95
     assert list(probe.classes_) == sorted(TEXTS)
 
 
-def test_texts_that_training_never_showed_are_retrieved_by_their_words() -> None:
+def test_texts_outside_training_are_retrieved_by_their_words() -> None:
     unseen = ["one plus three", "two plus five"]
     y = drawn(300, [t for t in TEXTS if t not in unseen])
     probe = StepEmbeddingProbe(candidates=TEXTS).fit(latents(y, 0.2), y)
@@ -77,7 +77,7 @@ def test_the_map_is_ridge_regression_onto_the_embeddings() -> None:
     np.testing.assert_allclose(probe.embed(x), ridge.predict(design), atol=1e-8)
 
 
-def test_embeddings_of_the_callers_own() -> None:
+def test_embeddings_of_the_caller() -> None:
     """Candidates may come in any order; each keeps its own embedding."""
     y = drawn(200, TEXTS)
     x = latents(y, 0.5)
@@ -90,7 +90,7 @@ def test_embeddings_of_the_callers_own() -> None:
     assert one.score(latents(y, 0.5, 1), y) > 0.9
 
 
-def test_without_any_signal_it_is_not_sure_of_anything() -> None:
+def test_without_signal_probabilities_are_not_confident() -> None:
     rng = np.random.default_rng(0)
     y = drawn(300, TEXTS)
     probe = StepEmbeddingProbe().fit(rng.normal(size=(300, 40)), y)
@@ -119,7 +119,7 @@ def test_a_bag_is_the_mean_of_its_words() -> None:
         ),
     ],
 )
-def test_candidates_that_make_no_sense_are_refused(probe: StepEmbeddingProbe, message: str) -> None:
+def test_wrong_candidates_raise(probe: StepEmbeddingProbe, message: str) -> None:
     y = drawn(100, TEXTS)
     with pytest.raises(UsageError, match=message):
         probe.fit(latents(y, 1.0), y)

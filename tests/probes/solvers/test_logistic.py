@@ -1,4 +1,4 @@
-"""The batched logistic solver against scikit-learn, and its promises: nothing capped in silence, rows that stream."""
+"""The batched logistic solver against scikit-learn, its convergence reports, and streamed rows."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_real_data_beside_scikit_learn(load) -> None:
     assert log_loss(gold, exact.predict_proba(held)) == pytest.approx(log_loss(gold, peer(held)), abs=1e-6)
 
 
-def awkward(kind: str, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and labels of one kind of trouble; the first half is to learn from, the second to be read."""
+def degenerate(kind: str, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return degenerate rows and labels of one sort; the first half is for training, the second for testing."""
     rng = np.random.default_rng(seed)
     d = 40 if kind == "wide" else 4
     x = rng.normal(size=(120, d))
     y = np.argmax(x[:, :classes] + rng.gumbel(size=(120, classes)), axis=1)
     y[:classes] = np.arange(classes)
-    if kind == "wide":  # more columns than rows to learn from
+    if kind == "wide":  # more columns than training rows
         x, y = np.concatenate([x[:30], x[60:]]), np.concatenate([y[:30], y[60:]])
     elif kind == "separable":
         y = np.argmax(x[:, :classes], axis=1)
@@ -78,7 +78,7 @@ def awkward(kind: str, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]
         x[:60], y[:60] = np.repeat(x[:12], 5, axis=0), np.repeat(y[:12], 5)
     elif kind == "rare":
         y = np.where(np.arange(120) == 7, 1, 0)
-    elif kind == "missing":  # a class that the fold to learn from lacks
+    elif kind == "missing":  # a class without training rows
         y[:60] = np.where(y[:60] == classes - 1, 0, y[:60])
     elif kind in ("huge", "tiny"):
         x = x * (1e8 if kind == "huge" else 1e-8)
@@ -105,11 +105,11 @@ def awkward(kind: str, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 )
 @settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 10_000), classes=st.sampled_from([2, 4]), c=st.sampled_from([0.01, 1.0, 30.0]))
-def test_awkward_problems_end_where_scikit_learn_does(kind: str, seed: int, classes: int, c: float) -> None:
-    x, y = awkward(kind, classes, seed)
+def test_degenerate_data_has_the_solution_of_scikit_learn(kind: str, seed: int, classes: int, c: float) -> None:
+    x, y = degenerate(kind, classes, seed)
     half = len(x) - 60
     x, held, y, gold = x[:half], x[half:], y[:half], y[half:]
-    if len(np.unique(y)) < 2:  # a fold with one class left is refused, and tested elsewhere
+    if len(np.unique(y)) < 2:  # a single class raises, which is tested elsewhere
         y[0] = 1 - y[0]
     weights = np.random.default_rng(seed).choice([0.3, 1.0, 4.0], half) if kind == "weighted" else None
     probe = LogisticProbe(c, tol=1e-9).fit(x, y, weights)
@@ -117,8 +117,8 @@ def test_awkward_problems_end_where_scikit_learn_does(kind: str, seed: int, clas
     assert probe.gradient_norm_ <= 1e-9
     np.testing.assert_allclose(probe.coef_, coef, rtol=1e-3, atol=1e-5 * np.abs(coef).max())
     np.testing.assert_allclose(probe.predict_proba(held), peer(held), atol=1e-5)
-    asked = np.isin(gold, probe.classes_)
-    ours, theirs = (log_loss(gold[asked], f(held[asked]), labels=probe.classes_) for f in (probe.predict_proba, peer))
+    known = np.isin(gold, probe.classes_)
+    ours, theirs = (log_loss(gold[known], f(held[known]), labels=probe.classes_) for f in (probe.predict_proba, peer))
     assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-4)
 
 
@@ -145,14 +145,14 @@ def test_a_planted_direction_is_recovered_with_its_strength(strength: float) -> 
     assert probe.intercept_[0] == pytest.approx(-0.4, abs=0.08)
 
 
-def test_coefficients_are_scikit_learns() -> None:
+def test_coefficients_equal_scikit_learn() -> None:
     x = anisotropic(1500, 24, 0)
     y = labels(x, 1, 1)[:, 0]
     _, coef = reference(x, y)
     np.testing.assert_allclose(LogisticProbe(tol=1e-7).fit(x, y).coef_, coef, rtol=2e-3, atol=2e-3 * np.abs(coef).max())
 
 
-def test_many_targets_together_are_each_alone() -> None:
+def test_many_targets_together_equal_each_single_fit() -> None:
     x = anisotropic(2000, 30, 2)
     y = labels(x, 7, 3)
     strengths = [0.1, 1.0, 10.0, 1.0, 1.0, 100.0, 0.01]
@@ -160,9 +160,9 @@ def test_many_targets_together_are_each_alone() -> None:
     together = fit_logistic(rows, binary(y, strengths))
     assert together.converged.all() and (together.gradient <= 1e-5).all()
     for k, strength in enumerate(strengths):
-        alone = fit_logistic(rows, binary(y[:, [k]], strength))
+        single = fit_logistic(rows, binary(y[:, [k]], strength))
         torch.testing.assert_close(
-            together.scores(rows.rows)[:, k], alone.scores(rows.rows)[:, 0], atol=5e-3, rtol=1e-3
+            together.scores(rows.rows)[:, k], single.scores(rows.rows)[:, 0], atol=5e-3, rtol=1e-3
         )
 
 
@@ -193,7 +193,7 @@ def test_a_weight_of_zero_leaves_a_row_out() -> None:
     np.testing.assert_allclose(ours, peer.predict_proba(scaler.transform(x)), atol=2e-3)
 
 
-def test_streaming_equals_memory_and_never_holds_all_rows() -> None:
+def test_streaming_equals_memory_and_reads_block_by_block() -> None:
     x = anisotropic(3000, 20, 8)
     y = labels(x, 3, 9)
     sizes = []
@@ -218,8 +218,8 @@ def test_streaming_equals_memory_and_never_holds_all_rows() -> None:
         ["plain", "collinear", "constant", "duplicates", "huge", "tiny", "shifted", "separable", "rare"]
     ),
 )
-def test_awkward_problems_end_at_the_optimum(seed: int, d: int, kind: str) -> None:
-    """Where the gradient of a strictly convex objective is nil, that is the answer; so check it in float64."""
+def test_degenerate_data_ends_at_the_optimum(seed: int, d: int, kind: str) -> None:
+    """The optimum of a strictly convex objective is where its gradient is zero; check that in float64."""
     rng = np.random.default_rng(seed)
     n = 60
     x = rng.normal(size=(n, d))
@@ -252,11 +252,11 @@ def test_awkward_problems_end_at_the_optimum(seed: int, d: int, kind: str) -> No
     score = wide @ fit.coef[:, 0, 0].double().numpy() + fit.intercept[0, 0].item()
     residual = 1 / (1 + np.exp(-score)) - y
     gradient = np.append(z.T @ residual + w, residual.sum()) / n
-    # Shifted rows lose digits before the solver sees them: 1e3 plus a unit normal has about four decimals in float32.
+    # Shifted rows lose digits before the fit: 1e3 plus a unit normal has about four decimals in float32.
     assert np.abs(gradient).max() < (2e-3 if kind == "shifted" else 1e-4), kind
 
 
-def test_stopping_early_is_said() -> None:
+def test_stopping_early_warns() -> None:
     x = anisotropic(300, 8, 10)
     y = labels(x, 1, 11)[:, 0]
     with pytest.warns(ConvergenceWarning, match=r"gradient norm is .* above tol"):
@@ -271,6 +271,6 @@ def test_a_row_that_is_not_finite_is_named() -> None:
         fit_logistic(InMemory(torch.from_numpy(x)), binary(np.zeros((10, 1), int)))
 
 
-def test_labels_for_other_rows_are_refused() -> None:
+def test_another_number_of_labels_raises() -> None:
     with pytest.raises(UsageError, match="expected labels for 10 rows, got 9"):
         fit_logistic(InMemory(torch.zeros(10, 3)), Labellings(torch.zeros(9, 1, dtype=torch.long), 2, torch.ones(1)))

@@ -25,14 +25,14 @@ def standardised(rows: np.ndarray) -> np.ndarray:
 
 
 def absolute(rows: np.ndarray, strength: float) -> float:
-    """A relative strength as scikit-learn's alpha: times the mean eigenvalue of the Gram matrix."""
+    """Return scikit-learn's alpha for a relative strength: times the mean eigenvalue of the Gram matrix."""
     design = standardised(rows)
     return strength * np.trace(design.T @ design) / design.shape[1]
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize(("n", "d"), [(40, 12), (300, 20), (25, 60)])
-def test_coefficients_and_predictions_are_scikit_learns(n: int, d: int, strength: float) -> None:
+def test_coefficients_and_predictions_equal_scikit_learn(n: int, d: int, strength: float) -> None:
     rows, targets = data(n, d)
     fit = fit_ridge(rows, [targets], [strength])
     alpha = absolute(rows, strength)
@@ -47,7 +47,7 @@ def test_coefficients_and_predictions_are_scikit_learns(n: int, d: int, strength
 
 @pytest.mark.parametrize(("n", "d"), [(40, 12), (30, 45)])
 @pytest.mark.parametrize("strength", [1e-2, 1e-1, 1.0])
-def test_leave_one_out_predictions_are_those_of_an_explicit_loop(n: int, d: int, strength: float) -> None:
+def test_leave_one_out_predictions_equal_an_explicit_loop(n: int, d: int, strength: float) -> None:
     rows, targets = data(n, d)
     fit = fit_ridge(rows, [targets], [strength])
     design, alpha = standardised(rows), absolute(rows, strength)
@@ -55,7 +55,7 @@ def test_leave_one_out_predictions_are_those_of_an_explicit_loop(n: int, d: int,
         others = np.arange(n) != k
         ridge = Ridge(alpha=alpha, solver="svd").fit(design[others], targets[others])
         np.testing.assert_allclose(fit.held_out[k], ridge.predict(design[k : k + 1])[0], atol=2e-3)
-    assert np.abs(fit.held_out - fit.predict(rows)).max() > 0.05, "leaving out made no difference"
+    assert np.abs(fit.held_out - fit.predict(rows)).max() > 0.05, "leaving a row out changes nothing"
 
 
 def test_each_block_keeps_the_strength_with_the_least_leave_one_out_error() -> None:
@@ -70,23 +70,23 @@ def test_each_block_keeps_the_strength_with_the_least_leave_one_out_error() -> N
             errors.append(((single.held_out - block) ** 2).sum())
         best = STRENGTHS[int(np.argmin(errors))]
         assert fit.strength[b] == pytest.approx(absolute(rows, best))
-    assert fit.strength[1] == pytest.approx(absolute(rows, max(STRENGTHS))), "noise wants the strongest"
-    assert fit.strength[2] == pytest.approx(absolute(rows, min(STRENGTHS))), "an exact map wants the weakest"
+    assert fit.strength[1] == pytest.approx(absolute(rows, max(STRENGTHS))), "noise needs the strongest penalty"
+    assert fit.strength[2] == pytest.approx(absolute(rows, min(STRENGTHS))), "an exact map needs the weakest penalty"
 
 
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
-def test_all_blocks_together_are_each_block_alone(sizes: list[int], seed: int) -> None:
+def test_all_blocks_together_equal_each_single_fit(sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(35, 9))
     blocks = [rng.normal(size=(35, size)) + rows[:, :1] for size in sizes]
     together, edge = fit_ridge(rows, blocks), 0
     for b, block in enumerate(blocks):
-        alone, here = fit_ridge(rows, [block]), slice(edge, edge + block.shape[1])
-        assert together.strength[b] == alone.strength[0]
-        np.testing.assert_allclose(together.coef[:, here], alone.coef, atol=1e-5)
-        np.testing.assert_allclose(together.intercept[here], alone.intercept)
-        np.testing.assert_allclose(together.held_out[:, here], alone.held_out, atol=1e-5)
+        single, span = fit_ridge(rows, [block]), slice(edge, edge + block.shape[1])
+        assert together.strength[b] == single.strength[0]
+        np.testing.assert_allclose(together.coef[:, span], single.coef, atol=1e-5)
+        np.testing.assert_allclose(together.intercept[span], single.intercept)
+        np.testing.assert_allclose(together.held_out[:, span], single.held_out, atol=1e-5)
         edge += block.shape[1]
 
 
@@ -144,7 +144,7 @@ def test_with_weights_coefficients_and_predictions_are_scikit_learns(n: int, d: 
 
 
 @pytest.mark.parametrize("strength", [1e-2, 1.0])
-def test_leaving_out_a_weighted_row_leaves_out_one_of_it_or_all_where_it_weighs_less(strength: float) -> None:
+def test_leaving_a_row_out_removes_one_unit_of_its_weight(strength: float) -> None:
     rows, targets = data(30, 8)
     weights = np.random.default_rng(4).choice([0.0, 0.3, 1.0, 2.0, 3.7], 30)
     fit = fit_ridge(rows, [targets], [strength], weights, precise=True)
@@ -166,7 +166,7 @@ def test_weights_count_rows() -> None:
     np.testing.assert_allclose(np.repeat(weighted.held_out, weights, axis=0), repeated.held_out, atol=1e-9)
 
 
-def test_equal_weights_are_none_and_precision_changes_only_digits() -> None:
+def test_weights_of_one_change_nothing_and_precision_only_digits() -> None:
     rows, targets = data(50, 7)
     plain, weighted = fit_ridge(rows, [targets]), fit_ridge(rows, [targets], weights=np.ones(50))
     np.testing.assert_allclose(weighted.predict(rows), plain.predict(rows), atol=1e-5)
@@ -185,7 +185,7 @@ def test_a_row_that_is_not_finite_is_named(bad: float) -> None:
         fit_ridge(rows, [targets])
 
 
-def test_one_row_is_refused() -> None:
+def test_one_row_raises() -> None:
     with pytest.raises(UsageError, match="expected at least 2 training rows, got 1"):
         fit_ridge(np.ones((1, 3)), [np.ones((1, 2))])
 

@@ -24,7 +24,7 @@ def store(planted_store: Callable[..., Store]) -> Store:
     return planted_store(HERE, NOISE, n=400, width=24, strength=3.5)
 
 
-def test_more_problems_read_better_and_shuffled_labels_do_not(store: Store) -> None:
+def test_accuracy_rises_with_problems_but_not_for_shuffled_labels(store: Store) -> None:
     curve = learning_curve(store, "value_2", "thought 2", HERE)
     assert curve["n_train"].is_monotonic_increasing and curve["n_train"].iloc[0] == 25
     assert curve["accuracy"].iloc[-1] > curve["accuracy"].iloc[0] + 0.1 and curve["accuracy"].iloc[-1] > 0.8
@@ -36,13 +36,13 @@ def test_more_problems_read_better_and_shuffled_labels_do_not(store: Store) -> N
         learning_curve(store, "value_2", "thought 2", HERE, sizes=[9999])
 
 
-def test_labels_are_short_where_they_can_be_read(store: Store) -> None:
-    there, noise = (description_length(store, "value_2", "thought 2", where) for where in (HERE, NOISE))
-    assert there["target"].compression > 1.4 > 1.15 > noise["target"].compression
-    assert there["target"].compression > there["control_task"].compression + 0.2
+def test_labels_are_compressed_where_they_are_planted(store: Store) -> None:
+    planted, noise = (description_length(store, "value_2", "thought 2", where) for where in (HERE, NOISE))
+    assert planted["target"].compression > 1.4 > 1.15 > noise["target"].compression
+    assert planted["target"].compression > planted["control_task"].compression + 0.2
 
 
-def test_a_reliability_curve_is_of_held_out_problems(store: Store, tmp_path: Path) -> None:
+def test_a_reliability_curve_uses_held_out_problems(store: Store, tmp_path: Path) -> None:
     at = {"target": "value_2", "place": "thought 2", "address": HERE}
     result = train_probe(store, tmp_path / "p", **at, controls="none")
     bins = reliability(load_probe(tmp_path / "p"), store, bins=5)

@@ -1,4 +1,4 @@
-"""One probe: trained, kept, taken elsewhere, and listed, in Python and on the command line."""
+"""Single probes: trained, saved, evaluated on other stores, and listed, in Python and on the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT = {"target": "value_2", "place": "thought 2", "address": HERE}
 
 @pytest.fixture(scope="module")
 def make(planted_store: Callable[..., Store]) -> Callable[..., Store]:
-    """A store in which value 2 stands at thought 2 of one address, in a codebook that a seed decides."""
+    """A function that writes a store with value 2 planted at thought 2 of one address, by a seeded codebook."""
 
     def made(problems_seed: int, codebook_seed: int = 0) -> Store:
         return planted_store(HERE, AWAY, problems_seed=problems_seed, codebook_seed=codebook_seed)
@@ -36,7 +36,7 @@ def store(make: Callable[..., Store]) -> Store:
 
 
 @pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
-def test_a_probe_is_trained_with_its_controls_and_kept(store: Store, tmp_path: Path, estimator: str) -> None:
+def test_a_probe_is_trained_with_its_controls_and_saved(store: Store, tmp_path: Path, estimator: str) -> None:
     result = train_probe(store, tmp_path / "p", **AT, estimator=estimator, controls=["majority", "shuffled_labels"])
     assert result.accuracy.value > 0.9 and result.accuracy.low < result.accuracy.value <= result.accuracy.high
     assert result.controls["majority"] < 0.2 and result.controls["shuffled_labels"] < 0.3
@@ -46,7 +46,7 @@ def test_a_probe_is_trained_with_its_controls_and_kept(store: Store, tmp_path: P
     assert saved.metrics["accuracy"] == pytest.approx(result.accuracy.value)
 
 
-def test_a_probe_is_evaluated_on_structures_that_its_split_held_out(
+def test_a_probe_is_evaluated_on_held_out_structures(
     make: Callable[..., Store], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_probe(store, tmp_path / "p", **AT, controls="none")
@@ -64,7 +64,7 @@ def test_a_probe_is_evaluated_on_structures_that_its_split_held_out(
     assert set(structures(other, seen[0])) == held_out and len(held_out) == result.accuracy.n
 
 
-def test_a_probe_taken_where_its_directions_mean_nothing_is_at_chance(
+def test_a_probe_on_a_store_with_other_directions_is_at_chance(
     make: Callable[..., Store], store: Store, tmp_path: Path
 ) -> None:
     train_probe(store, tmp_path / "p", **AT, controls="none")
@@ -80,7 +80,7 @@ def test_the_old_name_of_the_split_seed_still_works(cotlens: Callable, store: St
     assert "warning" not in new.err and new.json == old.json | {"out": new.json["out"]}
 
 
-def test_refusals(store: Store, tmp_path: Path) -> None:
+def test_wrong_arguments_raise(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"expected a known estimator, got 'logistc'; did you mean 'logistic'"):
         train_probe(store, tmp_path / "p", **AT, estimator="logistc")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The sweep finds what was planted, where it was planted, and its controls catch what is not there."""
+"""Sweeps find planted values where they are planted, and the controls catch leaks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ N = 400
 
 @pytest.fixture(scope="module")
 def chains(written_trace: Callable[..., Trace]) -> TraceSet:
-    """Chains of 3 steps as hand-made traces whose prompts are all of one length."""
+    """Hand-made traces of chains with 3 steps, with prompts of one length."""
     return TraceSet([written_trace(p) for p in task("chain:steps=3").generate(N, seed=0, split="test")])
 
 
@@ -35,7 +35,7 @@ def noise(seed: int, d: int = 12) -> Callable[[pd.DataFrame], np.ndarray]:
 
 
 def planted(traces: TraceSet, place: str, step: int, seed: int = 1, d: int = 12, signal: float = 6.0) -> Callable:
-    """Noise, but at one place the value after one step, as one of ten directions."""
+    """Return a function of noise that has the value after one step at one place, as one of ten directions."""
 
     def acts(index: pd.DataFrame) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -57,7 +57,7 @@ def planted_store(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, wr
 
 
 @pytest.fixture(scope="module")
-def found(planted_store: Store) -> Sweep:
+def swept(planted_store: Store) -> Sweep:
     return probes.sweep(
         planted_store, splits=2, controls=["majority", "shuffled_labels", "other_problem", "position_only"]
     )
@@ -69,24 +69,24 @@ def of_noise(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_s
     return probes.sweep(store, splits=2, controls="none")
 
 
-def test_what_was_planted_is_found_there_and_only_there(found: Sweep) -> None:
-    table = found.table()
+def test_a_planted_value_is_found_only_where_it_is_planted(swept: Sweep) -> None:
+    table = swept.table()
     is_planted = (table[["target", "place", "address"]] == list(PLANTED)).all(axis=1)
     assert is_planted.sum() == 1
     assert table.loc[is_planted, "accuracy"].item() > 0.95
     assert table.loc[is_planted, "q"].item() < 1e-10
-    rest = table[~is_planted]
-    assert len(rest) > 30 and rest["accuracy"].max() < 0.25
-    assert (rest["q"] < 0.05).mean() < 0.05
+    others = table[~is_planted]
+    assert len(others) > 30 and others["accuracy"].max() < 0.25
+    assert (others["q"] < 0.05).mean() < 0.05
 
 
-def test_every_cell_of_the_sweep_is_there(found: Sweep, planted_store: Store) -> None:
-    cells = set(found.table()[["target", "place", "address"]].itertuples(index=False, name=None))
+def test_the_table_has_every_cell(swept: Sweep, planted_store: Store) -> None:
+    cells = set(swept.table()[["target", "place", "address"]].itertuples(index=False, name=None))
     values = ("value_1", "value_2", "value_3")
     assert cells == {(t, p, a) for t in values for p in planted_store.places for a in ADDRESSES}
 
 
-def test_pure_noise_is_hardly_ever_significant(of_noise: Sweep) -> None:
+def test_noise_is_rarely_significant(of_noise: Sweep) -> None:
     table = of_noise.table()
     assert len(table) >= 40
     assert (table["q"] < 0.05).sum() <= 1
@@ -94,26 +94,26 @@ def test_pure_noise_is_hardly_ever_significant(of_noise: Sweep) -> None:
     assert ((table["ci_low"] <= 0.1) & (table["ci_high"] >= 0.1)).mean() > 0.85
 
 
-def test_q_values_are_over_the_whole_sweep(found: Sweep) -> None:
-    table = found.table()
+def test_q_values_are_over_the_whole_sweep(swept: Sweep) -> None:
+    table = swept.table()
     np.testing.assert_allclose(table["q"], q_values(table["p"].to_numpy()))
 
 
-def test_shuffled_labels_and_other_problems_are_at_chance_where_the_probe_is_right(found: Sweep) -> None:
-    cell = found.cell(*PLANTED)
+def test_shuffled_labels_and_other_problems_are_at_chance_where_the_probe_is_right(swept: Sweep) -> None:
+    cell = swept.cell(*PLANTED)
     assert cell["accuracy"] > 0.95
     for control in ("majority", "shuffled_labels", "other_problem", "position_only"):
         assert cell[control] < 0.22, control
 
 
-def test_an_interval_holds_its_score_and_is_that_of_problems(found: Sweep) -> None:
-    table = found.table()
+def test_intervals_contain_their_score_and_count_problems(swept: Sweep) -> None:
+    table = swept.table()
     assert ((table["ci_low"] <= table["accuracy"]) & (table["accuracy"] <= table["ci_high"])).all()
     # About a quarter of the problems is tested in each split; over two splits, at most that many differ.
     assert (table["n"] > 0.2 * N).all() and (table["n"] < 0.6 * N).all()
 
 
-def test_a_single_split_scores_its_own_test_problems(planted_store: Store) -> None:
+def test_one_split_scores_its_test_problems(planted_store: Store) -> None:
     from interp.activations.targets import structures
     from interp.statistics.splits import grouped_split
 
@@ -139,7 +139,7 @@ def leaky(
     written_trace: Callable,
     write_store: Callable,
 ) -> Store:
-    """`value_1` stands in the question, `value_2` is how long the question is, `value_3` is in neither."""
+    """A store where `value_1` is in the question, `value_2` is its length, and `value_3` is in neither."""
     rng = np.random.default_rng(0)
     traces = []
     for k in range(300):
@@ -166,19 +166,19 @@ def test_every_target_reads_well_from_the_thought(leaks: Sweep) -> None:
     assert (leaks.table()["accuracy"] > 0.9).all() and len(leaks.table()) == 3
 
 
-def test_a_target_that_stands_in_the_question_is_caught(leaks: Sweep) -> None:
+def test_question_only_catches_a_target_in_the_question(leaks: Sweep) -> None:
     control = leaks.table().set_index("target")["question_only"]
     assert control["value_1"] > 0.9
     assert control["value_3"] < 0.4
 
 
-def test_a_target_readable_from_position_alone_is_caught(leaks: Sweep) -> None:
+def test_position_only_catches_a_target_in_the_position(leaks: Sweep) -> None:
     control = leaks.table().set_index("target")["position_only"]
     assert control["value_2"] > 0.95
     assert control["value_1"] < 0.4 and control["value_3"] < 0.4
 
 
-def test_a_target_in_the_activations_before_thinking_is_caught(
+def test_before_thinking_catches_a_target_in_the_state_at_the_question_end(
     chains: TraceSet, tmp_path: Path, write_store: Callable
 ) -> None:
     both = {ADDRESSES[0]: planted(chains, "question end", 3), ADDRESSES[1]: planted(chains, "thought 3", 3)}
@@ -188,10 +188,10 @@ def test_a_target_in_the_activations_before_thinking_is_caught(
     cell = table.cell("value_3", "thought 3", ADDRESSES[1])
     assert cell["accuracy"] > 0.9
     assert cell["before_thinking"] > 0.9
-    assert cell["question_only"] < 0.3, "the question's text is no activation"
+    assert cell["question_only"] < 0.3, "the question's text does not contain it"
 
 
-def test_a_target_in_the_question_but_not_in_the_state_is_caught_by_the_text_alone(leaks: Sweep) -> None:
+def test_before_thinking_does_not_read_the_question_text(leaks: Sweep) -> None:
     controls = leaks.table().set_index("target").loc["value_1"]
     assert controls["question_only"] > 0.9
     assert controls["before_thinking"] < 0.4
@@ -221,10 +221,10 @@ def test_question_only_says_why_when_all_questions_are_the_same(
     assert inputs.inputs == {} and inputs.why_not == "every question has the same tokens"
 
 
-def test_visible_reasoning_is_caught_by_text_only(
+def test_text_only_catches_a_target_in_the_visible_reasoning(
     written_trace: Callable, tmp_path: Path, write_store: Callable
 ) -> None:
-    """The words up to the place count, the words after it do not."""
+    """Only words up to the place count."""
     import dataclasses
 
     traces = []
@@ -238,13 +238,13 @@ def test_visible_reasoning_is_caught_by_text_only(
     table = probes.sweep(
         store, ["value_1", "value_2", "value_3"], places=["begin", "thought 2"], splits=1, controls=["text_only"]
     )
-    at = table.table().set_index(["target", "place"])["text_only"]
-    assert at["value_1", "thought 2"] > 0.9 and at["value_2", "thought 2"] > 0.9
-    assert at["value_3", "thought 2"] < 0.3
-    assert np.isnan(at["value_1", "begin"])
+    accuracy = table.table().set_index(["target", "place"])["text_only"]
+    assert accuracy["value_1", "thought 2"] > 0.9 and accuracy["value_2", "thought 2"] > 0.9
+    assert accuracy["value_3", "thought 2"] < 0.3
+    assert np.isnan(accuracy["value_1", "begin"])
 
 
-def test_a_control_that_cannot_be_had_is_nan_and_says_why(leaks: Sweep) -> None:
+def test_a_missing_control_is_nan_and_has_a_reason(leaks: Sweep) -> None:
     table = leaks.table()
     assert set(CONTROLS) <= set(table.columns)
     assert table["random_init"].isna().all() and table["text_only"].isna().all()
@@ -255,18 +255,18 @@ def test_a_control_that_cannot_be_had_is_nan_and_says_why(leaks: Sweep) -> None:
         assert table[control].notna().all(), control
 
 
-def test_an_untrained_twin_is_read_by_its_own_probe(
+def test_an_untrained_twin_has_a_probe_of_its_own(
     planted_store: Store, chains: TraceSet, tmp_path: Path, write_store: Callable
 ) -> None:
-    at = {"places": ["thought 2"], "splits": 1, "controls": ["random_init"]}
+    options = {"places": ["thought 2"], "splits": 1, "controls": ["random_init"]}
     blank = write_store(tmp_path / "blank", chains, {a: noise(7 + k) for k, a in enumerate(ADDRESSES)})
-    assert probes.sweep(planted_store, ["value_2"], random_init=blank, **at).cell(*PLANTED)["random_init"] < 0.25
+    assert probes.sweep(planted_store, ["value_2"], random_init=blank, **options).cell(*PLANTED)["random_init"] < 0.25
     knowing = write_store(tmp_path / "knowing", chains, {a: planted(chains, "thought 2", 2, seed=3) for a in ADDRESSES})
-    cell = probes.sweep(planted_store, ["value_2"], random_init=knowing, **at).cell(*PLANTED)
+    cell = probes.sweep(planted_store, ["value_2"], random_init=knowing, **options).cell(*PLANTED)
     assert cell["random_init"] > 0.9 and cell["accuracy"] > 0.9
 
 
-def test_a_twin_of_other_problems_is_refused(
+def test_a_twin_of_other_problems_raises(
     planted_store: Store, chains: TraceSet, written_trace: Callable, tmp_path: Path, write_store: Callable
 ) -> None:
     acts = {a: noise(0) for a in ADDRESSES}
@@ -292,23 +292,23 @@ def real(coconut: interp.Reasoner, tmp_path_factory: pytest.TempPathFactory) -> 
     return probes.sweep(store, splits=1, controls=["majority"])
 
 
-def test_saving_and_loading_keeps_everything(found: Sweep, tmp_path: Path) -> None:
-    found.save(tmp_path / "sweep")
+def test_saving_and_loading_keeps_everything(swept: Sweep, tmp_path: Path) -> None:
+    swept.save(tmp_path / "sweep")
     again = Sweep.load(tmp_path / "sweep")
-    pd.testing.assert_frame_equal(again.table(), found.table())
-    assert again.notes == found.notes
+    pd.testing.assert_frame_equal(again.table(), swept.table())
+    assert again.notes == swept.notes
 
 
-def test_an_old_sweep_reads_question_only_as_before_thinking(found: Sweep, tmp_path: Path) -> None:
+def test_an_old_sweep_reads_question_only_as_before_thinking(swept: Sweep, tmp_path: Path) -> None:
     """In version 0.1 the control `question_only` used the state at the question's end too."""
     description = (
         "the same probe on the state before any thinking, or on the question's tokens; the better of all on validation"
     )
-    notes = found.notes | {
-        "controls": {**found.notes["controls"], "question_only": description},
+    notes = swept.notes | {
+        "controls": {**swept.notes["controls"], "question_only": description},
         "why_not": {"question_only": "no rows"},
     }
-    Sweep(found.table().assign(question_only=0.25), notes).save(tmp_path)
+    Sweep(swept.table().assign(question_only=0.25), notes).save(tmp_path)
     again = Sweep.load(tmp_path)
     assert (again.table()["before_thinking"] == 0.25).all() and "question_only" not in again.table()
     assert again.notes["controls"]["before_thinking"] == description and "question_only" not in again.notes["controls"]
@@ -322,10 +322,10 @@ def test_a_new_sweep_keeps_question_only(leaks: Sweep, tmp_path: Path) -> None:
     assert {"question_only", "before_thinking"} <= set(again.notes["controls"])
 
 
-def test_a_missing_or_damaged_sweep_is_refused(found: Sweep, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_sweep_raises(swept: Sweep, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"expected a probe sweep in .*cotlens probe sweep"):
         Sweep.load(tmp_path / "nowhere")
-    found.save(tmp_path)
+    swept.save(tmp_path)
     (tmp_path / "sweep.parquet").write_bytes(b"nonsense")
     with pytest.raises(StoreError, match="expected a probe sweep in"):
         Sweep.load(tmp_path)
@@ -339,7 +339,7 @@ def test_matched_places_are_the_thoughts_themselves(real: Sweep) -> None:
     assert (matched["accuracy"] > 0.8).all()
 
 
-def test_matched_places_do_not_look_at_test_accuracy(real: Sweep) -> None:
+def test_matched_places_do_not_use_test_accuracy(real: Sweep) -> None:
     rule = real.matched()[["place", "address"]]
     rng = np.random.default_rng(0)
     for _ in range(5):
@@ -376,22 +376,22 @@ def test_the_same_sweep_twice_is_the_same(planted_store: Store) -> None:
     pd.testing.assert_frame_equal(one, two)
 
 
-def test_an_aliased_address_finds_its_cell(found: Sweep) -> None:
-    assert found.cell("value_2", "thought 2", "blocks.1.hook_resid_post")["accuracy"] > 0.95
+def test_an_aliased_address_finds_its_cell(swept: Sweep) -> None:
+    assert swept.cell("value_2", "thought 2", "blocks.1.hook_resid_post")["accuracy"] > 0.95
     with pytest.raises(
         UsageError,
         match=r"expected a cell of this sweep, got \(value_2, thought 9, .*Targets: value_1, value_2, value_3",
     ):
-        found.cell("value_2", "thought 9", "blocks.1.hook_out")
+        swept.cell("value_2", "thought 9", "blocks.1.hook_out")
 
 
-def test_the_heatmap_shows_every_cell(found: Sweep) -> None:
-    figure = found.heatmap("value_2")
+def test_the_heatmap_shows_every_cell(swept: Sweep) -> None:
+    figure = swept.heatmap("value_2")
     values = np.array(figure.data[0].z, dtype=float)
-    part = found.table()[found.table()["target"] == "value_2"]
+    part = swept.table()[swept.table()["target"] == "value_2"]
     assert sorted(values.ravel()) == pytest.approx(sorted(part["accuracy"]))
     with pytest.raises(UsageError, match="expected a known target of this sweep, got 'value_9'"):
-        found.heatmap("value_9")
+        swept.heatmap("value_9")
 
 
 @pytest.mark.parametrize(
@@ -416,21 +416,21 @@ def test_the_heatmap_shows_every_cell(found: Sweep) -> None:
         ({"targets": ["correct"]}, "\\d+ rows with two or more labels for some target, got fewer"),
     ],
 )
-def test_bad_arguments_are_refused_by_name(planted_store: Store, arguments: dict, message: str) -> None:
+def test_wrong_arguments_raise(planted_store: Store, arguments: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         probes.sweep(planted_store, **{"splits": 1, "controls": "none", **arguments})
 
 
-def test_too_few_problems_are_refused(chains: TraceSet, tmp_path: Path, write_store: Callable) -> None:
+def test_too_few_problems_raise(chains: TraceSet, tmp_path: Path, write_store: Callable) -> None:
     few = write_store(tmp_path / "s", chains[:15], {ADDRESSES[0]: noise(0)})
     with pytest.raises(UsageError, match=r"expected \d+ rows .* capture more problems"):
         probes.sweep(few, splits=1)
 
 
-def test_a_target_with_too_few_rows_is_said_to_be_left_out(
+def test_a_target_with_too_few_rows_is_noted_as_left_out(
     chains: TraceSet, written_trace: Callable, tmp_path: Path, write_store: Callable
 ) -> None:
-    """A table that quietly ends at step 3 looks like the whole."""
+    """Without the note, a table that ends at step 3 looks complete."""
     longer = [written_trace(p) for p in task("chain:steps=5").generate(10, seed=0, split="test")]
     mixed = write_store(tmp_path / "s", [*chains, *longer], {ADDRESSES[0]: noise(0)})
     swept = probes.sweep(mixed, splits=1, controls="none")

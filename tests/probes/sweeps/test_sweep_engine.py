@@ -1,4 +1,4 @@
-"""A sweep as work: its units, its engines, its files, its estimators, and the configuration that asks for it."""
+"""Units, engines, files, estimators and configuration of a sweep."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLANTED, OTHER = "blocks.1.hook_out", "blocks.0.hook_out"
 
 @pytest.fixture(scope="module")
 def store(planted_store: Callable[..., Store]) -> Store:
-    """The value after step 2, planted at thought 2 of one address; noise everywhere else."""
+    """A store with the value after step 2 at thought 2 of one address, and noise everywhere else."""
     return planted_store(PLANTED, OTHER)
 
 
@@ -34,21 +34,21 @@ AT = {"targets": ["value_1", "value_2"], "places": ["thought 2"], "splits": 2}
 
 
 @pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
-def test_every_estimator_finds_what_was_planted_and_nothing_else(store: Store, estimator: str) -> None:
-    found = probes.sweep(store, estimator=estimator, controls=["majority", "shuffled_labels"], **AT)
-    planted = found.cell("value_2", "thought 2", PLANTED)
+def test_every_estimator_finds_only_the_planted_value(store: Store, estimator: str) -> None:
+    swept = probes.sweep(store, estimator=estimator, controls=["majority", "shuffled_labels"], **AT)
+    planted = swept.cell("value_2", "thought 2", PLANTED)
     assert planted["accuracy"] > 0.93 and planted["estimator"] == estimator
     assert planted["shuffled_labels"] < 0.25
     assert planted["auroc"] > 0.97 and planted["log_loss"] < 1.0 and 0.9 < planted["macro_f1"] <= 1.0
     assert 0 <= planted["ece"] < 0.5 and 0 <= planted["brier"] < 0.6
     for target, address in (("value_1", PLANTED), ("value_2", OTHER)):
-        cell = found.cell(target, "thought 2", address)
+        cell = swept.cell(target, "thought 2", address)
         assert cell["accuracy"] < 0.25 and abs(cell["auroc"] - 0.5) < 0.12
 
 
 def test_description_length_is_a_column_when_asked_for(store: Store) -> None:
-    found = probes.sweep(store, controls=["control_task"], description_length=True, **AT)
-    planted, noise = found.cell("value_2", "thought 2", PLANTED), found.cell("value_1", "thought 2", OTHER)
+    swept = probes.sweep(store, controls=["control_task"], description_length=True, **AT)
+    planted, noise = swept.cell("value_2", "thought 2", PLANTED), swept.cell("value_1", "thought 2", OTHER)
     assert planted["compression"] > 1.5 > 1.1 > noise["compression"]
     assert planted["bits_per_label"] < 2.2 < 3.2 < noise["bits_per_label"]
     assert planted["control_task_bits_per_label"] >= 0
@@ -66,9 +66,9 @@ def test_a_sweep_of_several_estimators_is_one_table_with_one_set_of_q_values(sto
 
 def test_processes_give_the_same_table_as_this_process(store: Store) -> None:
     inline = probes.sweep(store, **AT)
-    apart = probes.sweep(store, engine="process", workers=1, **AT)
-    pd.testing.assert_frame_equal(inline.table(), apart.table())
-    assert inline.notes == apart.notes
+    in_processes = probes.sweep(store, engine="process", workers=1, **AT)
+    pd.testing.assert_frame_equal(inline.table(), in_processes.table())
+    assert inline.notes == in_processes.notes
 
 
 def test_a_sweep_run_again_computes_only_what_is_missing(
@@ -90,7 +90,7 @@ def test_a_sweep_run_again_computes_only_what_is_missing(
     assert len(ran) == 7, "another configuration is another sweep"
 
 
-def test_a_unit_is_known_by_what_it_computes_not_by_where_the_store_lies(store: Store) -> None:
+def test_the_key_of_a_unit_does_not_depend_on_the_folder_of_the_store(store: Store) -> None:
     from dataclasses import asdict, replace
 
     unit = sweeping.plan(store, **AT)[0]
@@ -106,10 +106,10 @@ def test_a_unit_is_known_by_what_it_computes_not_by_where_the_store_lies(store: 
     json.dumps(asdict(run_unit(unit)))
 
 
-def test_a_control_task_is_learnt_by_a_probe_that_can_memorise_words(
+def test_a_control_task_is_learned_by_a_probe_that_memorises_words(
     written_trace: Callable, write_store: Callable, tmp_path: Path
 ) -> None:
-    """Activations that hold only the question's first word: they say nothing of the target, and the control task all."""
+    """The activations hold only the question's first word, which decides the control task and not the target."""
     traces = [written_trace(p) for p in task("chain:steps=3").generate(400, seed=0, split="test")]
     words = np.array([trace.token_ids[0] for trace in traces])
     held = (words[:, None] == np.unique(words)) * 5.0
@@ -122,8 +122,8 @@ def test_a_control_task_is_learnt_by_a_probe_that_can_memorise_words(
 
     types = word_types(made, made.rows(place="thought 2"))
     assert types is not None
-    found = probes.sweep(made, ["value_3"], places=["thought 2"], splits=1, controls=["control_task"])
-    cell = found.cell("value_3", "thought 2", OTHER)
+    swept = probes.sweep(made, ["value_3"], places=["thought 2"], splits=1, controls=["control_task"])
+    cell = swept.cell("value_3", "thought 2", OTHER)
     assert cell["accuracy"] < 0.3
     assert cell["selectivity"] == pytest.approx(cell["accuracy"] - cell["control_task"])
     if (types == words).all():
@@ -139,7 +139,7 @@ def test_control_labels_belong_to_words_and_are_drawn_from_the_labels() -> None:
     assert (control_task(gold, types, seed=1) != made).any()
 
 
-def test_probabilities_of_a_read_out_are_probabilities(store: Store) -> None:
+def test_probabilities_of_every_estimator_sum_to_one(store: Store) -> None:
     from interp.activations.targets import structures
     from interp.statistics.splits import grouped_split
 
@@ -185,7 +185,7 @@ def test_a_grid_is_every_combination_and_a_zip_goes_in_parallel() -> None:
         ("splits: none", "setting splits"),
     ],
 )
-def test_a_wrong_configuration_is_one_line(
+def test_a_wrong_configuration_raises_with_one_line(
     cotlens: Callable, store: Store, tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "sweep.yaml").write_text(f"store: {store.path}\n{text}\n")
@@ -200,8 +200,8 @@ def test_the_command_takes_a_file_settings_and_options(cotlens: Callable, store:
     )
     out = tmp_path / "out"
     command = ("probe", "sweep", "--config", tmp_path / "sweep.toml", "--out", out, "--set", "splits=1", "--json")
-    said = cotlens(*command, "--address", PLANTED, "--estimator", "ridge", "--estimator", "lda").json
-    assert said["cells"] == 4 and said["notes"]["splits"] == [0]
+    printed = cotlens(*command, "--address", PLANTED, "--estimator", "ridge", "--estimator", "lda").json
+    assert printed["cells"] == 4 and printed["notes"]["splits"] == [0]
     table = probes.Sweep.load(out).table()
     assert set(zip(table["target"], table["place"], strict=True)) == {
         ("value_1", "thought 1"),
@@ -229,10 +229,12 @@ def test_old_names_of_options_still_work(cotlens: Callable, store: Store, tmp_pa
     assert old.json["notes"]["splits"] == [0] and old.json["best"] == new.json["best"]
 
 
-def test_a_dry_run_says_what_it_would_take_and_does_nothing(cotlens: Callable, store: Store, tmp_path: Path) -> None:
-    said = cotlens("probe", "sweep", store.path, "--out", tmp_path / "out", "--splits", "2", "--dry-run", "--json").json
-    assert said["cells"] == 3 * 2 * len([p for p in store.places if p != "question"])
-    assert said["seconds"] > 0 and said["memory_mb"] > 0 and "extrapolated" in said["note"]
+def test_a_dry_run_estimates_the_cost_and_does_nothing(cotlens: Callable, store: Store, tmp_path: Path) -> None:
+    printed = cotlens(
+        "probe", "sweep", store.path, "--out", tmp_path / "out", "--splits", "2", "--dry-run", "--json"
+    ).json
+    assert printed["cells"] == 3 * 2 * len([p for p in store.places if p != "question"])
+    assert printed["seconds"] > 0 and printed["memory_mb"] > 0 and "extrapolated" in printed["note"]
     assert not (tmp_path / "out").exists()
 
 
