@@ -1,4 +1,4 @@
-"""Capture: a plan carried out by an engine, shard by shard, into a store that no accident makes worse."""
+"""Capture: an engine writes the shards of a plan to a crash-safe store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from interp.activations import layout
 from interp.activations.plan import Plan, plan
@@ -16,9 +16,9 @@ from interp.activations.shards import (
     ShardSpec,
     capture_shard,
     commit_shard,
-    present,
     record_shard,
     shard_ranges,
+    share_inputs,
 )
 from interp.activations.store import Store, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count
@@ -32,11 +32,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Work:
-    """How a capture is carried out; none of it changes what is captured.
+class ExecutionOptions:
+    """How a capture runs. None of it changes which activations are captured.
 
-    Every engine writes the same bytes where `threads`, the number for each shard's mathematics, is the same; None is 1
-    for engines that work in other processes, and what this process uses inline. Raises `UsageError` on counts below 1.
+    Attributes:
+        batch_size: Most traces in one forward pass.
+        engine: `inline`, `process`, `ray` or `slurm`, with settings behind a colon.
+        workers: Number of workers; one for each core by default.
+        threads: Threads that compute one shard. The same number gives the same bytes with every engine. None is 1 in
+            other processes, and this process's number inline.
+        progress: Called with the number of shards that are done, and of all.
+
+    Raises:
+        UsageError: On counts below 1.
     """
 
     batch_size: int = 64
@@ -51,6 +59,16 @@ class Work:
             checked_count("threads", self.threads)
 
 
+class ExecutionKeywords(TypedDict, total=False):
+    """The fields of `ExecutionOptions` as keyword arguments."""
+
+    batch_size: int
+    engine: str
+    workers: int | None
+    threads: int | None
+    progress: Progress | None
+
+
 def capture(
     reasoner: Reasoner,
     traces: TraceSet,
@@ -62,17 +80,34 @@ def capture(
     out: AnyPath | str,
     dtype: str = "float32",
     shard_size: int = 256,
-    **work: Any,
+    **execution: Unpack[ExecutionKeywords],
 ) -> Store:
-    """Write the activations of `traces` at `sites` to a store in `out` (a folder or an fsspec URL), and open it.
+    """Capture the activations of finished traces in a store, and open it.
 
-    `channels` are all but the prompt by default, `positions` narrows them further (`interp.activations.rows`). `work`
-    are the fields of `Work`: batch_size, engine, workers, threads, progress. Running the same capture again finishes
-    what is missing or damaged and keeps what is there. Raises `StoreError` when `out` holds a store of another model or
-    configuration, or the disk has no room; `UsageError` on unknown sites, layers, channels, positions or dtypes;
-    `PartialError` when a worker died.
+    Running the same capture again writes what is missing or damaged, and keeps the rest.
+
+    Args:
+        reasoner: The reasoner that made the traces.
+        traces: The traces to replay.
+        sites: Activation kinds, hook names or patterns; `resid` is the residual stream at every layer.
+        layers: Layers to keep; all by default.
+        channels: Channels of positions to keep; all but the prompt by default. The prompt's last position is always
+            kept.
+        positions: Places (`thought *`) or slices (`-4:`) that narrow the positions further.
+        out: Folder or fsspec URL of the store.
+        dtype: `float32`, `float16` or `bfloat16`.
+        shard_size: Most traces in one shard.
+        **execution: Fields of `ExecutionOptions`: batch_size, engine, workers, threads, progress.
+
+    Returns:
+        The store.
+
+    Raises:
+        UsageError: On unknown sites, layers, channels, positions or dtypes, and where there are no traces.
+        StoreError: When `out` holds another store or something else, the disk has no room, or an activation is not finite.
+        PartialError: When a worker died.
     """
-    how = Work(**work)
+    options = ExecutionOptions(**execution)
     planned = plan(
         reasoner,
         traces,
@@ -83,53 +118,63 @@ def capture(
         dtype=dtype,
         shard_size=shard_size,
     )
-    return carry_out(planned, out, how)
+    return run_plan(planned, out, options)
 
 
-def resume(store: AnyPath | str, *, device: str | None = None, **work: Any) -> Store:
-    """Finish a store, and redo its damaged shards, from what it says of itself.
+def resume(store: AnyPath | str, *, device: str | None = None, **execution: Unpack[ExecutionKeywords]) -> Store:
+    """Finish an unfinished store and redo its damaged shards, from its own description.
 
-    Its reasoner is loaded again as it was captured, on the same kind of device unless another is given. `work` are the
-    fields of `Work`. Raises as `capture` does.
+    Args:
+        store: Folder or fsspec URL of the store.
+        device: Device to load the reasoner on; the kind that the store was begun on by default.
+        **execution: Fields of `ExecutionOptions`.
+
+    Returns:
+        The store.
+
+    Raises:
+        UsageError: When the reasoner cannot be loaded.
+        StoreError: When its weights have changed, or the store cannot be read or written.
+        PartialError: When a worker died.
     """
-    how = Work(**work)
-    there = Store(store)
-    meta = there.meta
+    options = ExecutionOptions(**execution)
+    unfinished = Store(store)
+    meta = unfinished.meta
     if "computed" not in meta:
-        raise StoreError(f"{store} does not say how it was computed; run the capture that made it again.")
+        raise StoreError(f"{store} does not record how it was computed; run the capture that made it again.")
     planned = plan(
         reload(meta, device=device or meta["computed"]["device"]),
-        there.traces,
+        unfinished.traces,
         sites=meta["addresses"],
         channels=meta["channels"],
         positions=meta.get("positions", ()),
         dtype=meta["dtype"],
         shard_size=meta["shard_size"],
     )
-    return carry_out(planned, store, how)
+    return run_plan(planned, store, options)
 
 
-def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
-    """Open or start the store of a plan in `out`, and let an engine write the shards that it lacks."""
-    out, progress = as_path(out), work.progress
-    made = executor(work.engine, work.workers)
-    inline = isinstance(made, Inline)
+def run_plan(planned: Plan, out: AnyPath | str, options: ExecutionOptions) -> Store:
+    """Open or start the store of a plan, and let an engine write the missing shards. Raises as `capture` does."""
+    out, progress = as_path(out), options.progress
+    engine = executor(options.engine, options.workers)
+    inline = isinstance(engine, Inline)
     if not inline and str(out).startswith("memory://"):
-        raise UsageError(f"{out} is the memory of this process, which workers cannot reach. Use engine inline.")
+        raise UsageError(f"{out} is the memory of this process, which workers cannot reach; use engine inline.")
     _open_folder(out, planned)
     done = {entry["shard"] for entry in layout.read_manifest(out)}
     ranges = shard_ranges(planned.index, len(planned.traces))
     computed = planned.meta["computed"]
-    where = str(out if not is_local(out) else out.absolute())
+    location = str(out if not is_local(out) else out.absolute())
     specs = [
         ShardSpec(
-            store=where,
+            store=location,
             config_hash=planned.meta["config_hash"],
             shard=shard,
             first=first,
             last=last,
-            batch_size=work.batch_size,
-            threads=work.threads if inline or work.threads else 1,
+            batch_size=options.batch_size,
+            threads=options.threads if inline or options.threads else 1,
             device=computed["device"],
             computed=computed["dtype"],
         )
@@ -139,61 +184,61 @@ def carry_out(planned: Plan, out: AnyPath | str, work: Work) -> Store:
     finished = len(ranges) - len(specs)
     if progress:
         progress(finished, len(ranges))
-    at_hand = InProcessInputs(planned.reasoner, planned.traces, planned.index)
-    with present(where, planned.meta["config_hash"], at_hand):
-        lines = _overlapped(specs) if inline else (line for _, line in made.map(capture_shard, specs))
+    inputs = InProcessInputs(planned.reasoner, planned.traces, planned.index)
+    with share_inputs(location, planned.meta["config_hash"], inputs):
+        records = _record_and_write(specs) if inline else (record for _, record in engine.map(capture_shard, specs))
         try:
-            for line in lines:
-                layout.append_line(out / layout.MANIFEST, line)
+            for record in records:
+                layout.append_line(out / layout.MANIFEST, record)
                 finished += 1
                 if progress:
                     progress(finished, len(ranges))
         finally:
             layout.collect_receipts(out)
-    layout.write_manifest(out, sorted(layout.read_manifest(out), key=lambda line: line["shard"]))
+    layout.write_manifest(out, sorted(layout.read_manifest(out), key=lambda record: record["shard"]))
     return Store(out)
 
 
-def _overlapped(specs: Sequence[ShardSpec]) -> Iterator[dict[str, Any]]:
-    """Shards in order; each is written while the next is computed."""
+def _record_and_write(specs: Sequence[ShardSpec]) -> Iterator[dict[str, Any]]:
+    """Yield the manifest record of each shard in order; a shard is written while the next is computed."""
     with ThreadPoolExecutor(1) as writer:
         writing = None
         for spec in specs:
-            found = record_shard(spec)
+            buffers = record_shard(spec)
             if writing is not None:
                 yield writing.result()
-            writing = writer.submit(commit_shard, spec, found)
-            del found
+            writing = writer.submit(commit_shard, spec, buffers)
+            del buffers
         if writing is not None:
             yield writing.result()
 
 
 def _open_folder(out: AnyPath, planned: Plan) -> None:
-    """Start a store in `out`, or make sure that the one there is this one."""
+    """Start a store in `out`, or check that it holds the store of this plan."""
     meta = planned.meta
     if (out / layout.META).exists():
-        there = Store(out).meta
-        if there["config_hash"] == meta["config_hash"]:
-            computed = there.get("computed", meta["computed"])
+        existing = Store(out).meta
+        if existing["config_hash"] == meta["config_hash"]:
+            computed = existing.get("computed", meta["computed"])
             if computed["dtype"] != meta["computed"]["dtype"]:
                 raise StoreError(
-                    f"{out} was begun in {computed['dtype']}, and its model now computes in {meta['computed']['dtype']}. "
+                    f"{out} was begun with a model in {computed['dtype']}, and the model is now in {meta['computed']['dtype']}. "
                     "Load it in that dtype (--model-dtype), or choose another folder."
                 )
             layout.collect_receipts(out)
-            layout.mend_manifest(out)
+            layout.repair_manifest(out)
             if is_local(out):
-                for left in filter(_is_temporary, out.rglob("*")):
-                    left.unlink()
+                for leftover in filter(_is_temporary, out.rglob("*")):
+                    leftover.unlink()
             return
-        aside = ("config_hash", "versions", "files", "computed", "origin")
-        differs = [key for key in meta if key not in aside and meta[key] != there.get(key)]
+        ignored = ("config_hash", "versions", "files", "computed", "origin")
+        differs = [key for key in meta if key not in ignored and meta[key] != existing.get(key)]
         raise StoreError(
             f"{out} holds a store with another {', '.join(differs) or 'configuration'} "
-            f"(made by {there['reasoner']['name']}). Choose another folder, or remove that one."
+            f"(made by {existing['reasoner']['name']}). Choose another folder, or remove that one."
         )
     with layout.explain_os_errors(f"opening {out}"):
-        started = {layout.TRACES, layout.INDEX}  # what a capture that was killed before its first shard leaves
+        started = {layout.TRACES, layout.INDEX}  # a capture that was killed before its first shard leaves these
         if out.exists() and any(p.name not in started for p in out.iterdir() if not _is_temporary(p)):
             raise StoreError(f"{out} is not empty and holds no activation store. Choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
@@ -202,10 +247,10 @@ def _open_folder(out: AnyPath, planned: Plan) -> None:
         layout.TRACES: layout.commit(out / layout.TRACES, planned.traces.to_bytes()),
         layout.INDEX: layout.commit(out / layout.INDEX, parquet_bytes(planned.index)),
     }
-    # The description comes last: a folder without it is not a store yet.
+    # Written last: a folder without it is not a store yet.
     layout.commit(out / layout.META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _is_temporary(path: AnyPath) -> bool:
-    """Whether a killed writer left this file under its temporary name."""
+    """Return whether a killed writer left this file under its temporary name."""
     return path.name.startswith(".") and path.suffix == ".tmp"

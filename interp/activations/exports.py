@@ -1,7 +1,7 @@
-"""Stores in other programs' formats: SAELens's cached activations, and Arrow.
+"""Export of stores to other formats: SAELens's cached activations, and Arrow.
 
-Both are written shard by shard into a folder under a temporary name that is renamed at the end, so that a folder
-with the final name is whole.
+Files are written to a folder under a temporary name, which is renamed at the end, so that a folder with the final name is
+complete.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,41 @@ from interp.models.address import Address
 from interp.runtime.progress import Progress
 
 
-def export(store: Store, to: str, out: Path | str, **options: Any) -> dict[str, Any]:
-    """Write `store` to the folder `out` in format `to`, one of `FORMATS`; says what was written."""
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote.
+
+    Attributes:
+        format: `saelens` or `arrow`.
+        out: The folder.
+        rows: Number of rows.
+        addresses: Names of the addresses.
+        dropped: Rows at the end that do not fill a context.
+    """
+
+    format: str
+    out: str
+    rows: int
+    addresses: list[str]
+    dropped: int = 0
+
+
+def export(store: Store, to: str, out: Path | str, **options: Any) -> ExportResult:
+    """Write a store in another format.
+
+    Args:
+        store: A finished store.
+        to: `saelens` or `arrow`.
+        out: Folder to write.
+        **options: Options of `to_saelens` or `to_arrow`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: On an unknown format or address.
+        StoreError: When the store is not finished, or the folder exists or cannot be written.
+    """
     if to not in FORMATS:
         raise unknown("format", to, FORMATS)
     if not store.complete:
@@ -39,16 +73,25 @@ def to_arrow(
     *,
     addresses: Sequence[str] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """One Arrow IPC file for each shard: the columns of the index, and one column of fixed-size lists for each address.
+) -> ExportResult:
+    """Write one Arrow IPC file for each shard.
 
-    Numbers keep the store's dtype, but for bfloat16, which Arrow lacks and becomes float32. The store's description
-    is the schema's metadata `cotlens`.
+    A file has the columns of the index, and a column of fixed-size lists for each address. Numbers keep the store's dtype;
+    bfloat16, which Arrow lacks, becomes float32. The store's description is the metadata `cotlens` of the schema.
+
+    Args:
+        store: A finished store.
+        out: Folder to write.
+        addresses: Addresses to export; all by default.
+        progress: Called with the number of shards that are done, and of all.
+
+    Returns:
+        What was written.
     """
     import pyarrow as pa
 
     chosen = _addresses(store, addresses)
-    kind = np.float16 if store.meta["dtype"] == "float16" else np.float32
+    dtype = np.float16 if store.meta["dtype"] == "float16" else np.float32
     written = 0
     with _folder(out) as folder:
         shards = sorted(store.committed)
@@ -56,7 +99,7 @@ def to_arrow(
             rows = store.index[store.index["shard"] == shard].reset_index(drop=True)
             table = pa.Table.from_pandas(rows, preserve_index=False)
             for address in chosen:
-                acts = store.acts(address, rows).astype(kind, copy=False)
+                acts = store.acts(address, rows).astype(dtype, copy=False)
                 lists = pa.FixedSizeListArray.from_arrays(pa.array(acts.reshape(-1)), acts.shape[1])
                 table = table.append_column(address.name, lists)
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), "cotlens": json.dumps(store.meta)})
@@ -70,7 +113,7 @@ def to_arrow(
             written += len(rows)
             if progress:
                 progress(number + 1, len(shards))
-    return {"format": "arrow", "out": str(out), "rows": written, "addresses": [a.name for a in chosen], "dropped": 0}
+    return ExportResult("arrow", str(out), written, [address.name for address in chosen])
 
 
 def to_saelens(
@@ -80,13 +123,25 @@ def to_saelens(
     addresses: Sequence[str] | None = None,
     context_size: int = 1,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """The dataset that SAELens's `ActivationsStore` reads from `cached_activations_path`.
+) -> ExportResult:
+    """Write the dataset that SAELens's `ActivationsStore` reads from `cached_activations_path`.
 
-    One row holds `context_size` kept positions, in the order of the store, as a column for each hook (context x d)
-    and their `token_ids`. SAELens wants contexts of one length and takes them apart again, so they are cut from the
-    whole sequence of kept positions, across traces; what is left at the end is dropped, and said. Addresses must
-    all have one width. bfloat16 becomes float32, which the format lacks.
+    One row holds a context of kept positions: a column for each hook (context_size x d) and their `token_ids`. SAELens
+    needs contexts of one length and splits them again, so they are cut from the sequence of all kept positions, across
+    traces; positions at the end that do not fill a context are dropped. bfloat16, which the format lacks, becomes float32.
+
+    Args:
+        store: A finished store.
+        out: Folder to write.
+        addresses: Addresses of one width to export; all by default.
+        context_size: Positions in one row.
+        progress: Called with the number of files that are done, and of all.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: When there are fewer rows than one context.
     """
     import pyarrow as pa
     from datasets import Array2D, Features, Sequence, Value
@@ -101,7 +156,9 @@ def to_saelens(
     )
     kept = len(store.index) // context_size * context_size
     if not kept:
-        raise UsageError(f"the store has {len(store.index)} rows, fewer than one context of {context_size}.")
+        raise UsageError(
+            f"the store has {len(store.index)} rows, fewer than one context of {context_size}; choose a smaller one."
+        )
     schema = features.arrow_schema
     files = []
     with _folder(out) as folder:
@@ -124,36 +181,30 @@ def to_saelens(
             if progress:
                 progress(number + 1, len(pieces))
         _describe_dataset(folder, files, features, store)
-    return {
-        "format": "saelens",
-        "out": str(out),
-        "rows": kept,
-        "addresses": [a.name for a in chosen],
-        "dropped": len(store.index) - kept,
-    }
+    return ExportResult("saelens", str(out), kept, [address.name for address in chosen], len(store.index) - kept)
 
 
 def _contexts(store: Store, kept: int, context_size: int) -> Iterator[pd.DataFrame]:
-    """The kept rows in pieces of about a shard, each a whole number of contexts."""
+    """Yield the kept rows in pieces of about a shard, each a whole number of contexts."""
     largest = int(store.index["shard"].value_counts().max())
     step = max(1, largest // context_size) * context_size
     for first in range(0, kept, step):
         yield store.index.iloc[first : min(first + step, kept)]
 
 
-def _nested(acts: np.ndarray, context_size: int, kind: Any) -> Any:
-    """Rows x d as an Arrow array of contexts x positions x d, without copying."""
+def _nested(acts: np.ndarray, context_size: int, arrow_type: Any) -> Any:
+    """Return rows x d as an Arrow array of contexts x positions x d, without a copy."""
     import pyarrow as pa
 
     n, width = acts.shape
     values = pa.array(acts.reshape(-1))
     inner = pa.ListArray.from_arrays(pa.array(np.arange(0, n * width + 1, width, dtype=np.int32)), values)
     outer = pa.ListArray.from_arrays(pa.array(np.arange(0, n + 1, context_size, dtype=np.int32)), inner)
-    return pa.ExtensionArray.from_storage(kind, outer)
+    return pa.ExtensionArray.from_storage(arrow_type, outer)
 
 
 def _describe_dataset(folder: Path, files: list[dict[str, str]], features: Any, store: Store) -> None:
-    """The two JSON files by which Hugging Face's datasets knows a folder."""
+    """Write the two JSON files that Hugging Face's datasets needs."""
     from datasets import DatasetInfo
 
     DatasetInfo(features=features, description=f"activations of {store.meta['reasoner']['name']}").write_to_directory(
@@ -177,9 +228,9 @@ def _addresses(store: Store, names: Sequence[str] | None) -> list[Address]:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that gets its name when all is written, and leaves nothing behind otherwise."""
+    """Yield a temporary folder that gets the name `out` at the end, and is removed on an error."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out} is there already. Choose another --out.")
+        raise StoreError(f"{out} exists already. Choose another --out.")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with layout.explain_os_errors(f"writing {out}"):
         shutil.rmtree(temporary, ignore_errors=True)
@@ -193,4 +244,4 @@ def _folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-FORMATS: dict[str, Callable[..., dict[str, Any]]] = {"saelens": to_saelens, "arrow": to_arrow}
+FORMATS: dict[str, Callable[..., ExportResult]] = {"saelens": to_saelens, "arrow": to_arrow}

@@ -1,4 +1,4 @@
-"""What a store's files are called, and how its shards and its manifest are written and read."""
+"""The files of a store: their names, and reading and writing of shards and the manifest."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def shard_path(root: AnyPath, folder: str, shard: int) -> AnyPath:
+    """Return the path of one shard of one address, whose `folder` is `Address.folder`."""
     return root / "acts" / folder / f"{shard:05d}.safetensors"
 
 
 def append_line(path: AnyPath, record: dict[str, Any]) -> None:
-    """Append one JSON line and see it to the disk. Behind a URL, where nothing can be appended, write all anew."""
+    """Append one JSON line and sync it to disk. Behind a URL, where nothing can be appended, write the file again."""
     line = (json.dumps(record, sort_keys=True) + "\n").encode()
     if not is_local(path):
         commit(path, (path.read_bytes() if path.exists() else b"") + line)
@@ -38,7 +39,13 @@ def append_line(path: AnyPath, record: dict[str, Any]) -> None:
 
 
 def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
-    """The committed shards, in order. A last line that a kill cut short is not there yet."""
+    """Return the records of the committed shards, in the order of the file.
+
+    A last line without a newline was cut off by a kill and is ignored.
+
+    Raises:
+        StoreError: On a damaged line.
+    """
     path = root / MANIFEST
     if not path.exists():
         return []
@@ -54,17 +61,17 @@ def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
     return records
 
 
-def leave_receipt(root: AnyPath, record: dict[str, Any]) -> None:
-    """Say beside a store that a shard's files are whole, where another process than the one that writes wrote them.
+def write_receipt(root: AnyPath, record: dict[str, Any]) -> None:
+    """Record beside a store that a worker committed a shard.
 
-    Only the driver of a capture appends to the manifest; receipts outlive it, so that a driver that was killed
-    finds what its workers finished.
+    Only the driver of a capture appends to the manifest. Receipts outlive a killed driver, so that the shards its workers
+    finished are not lost.
     """
     commit(root / RECEIPTS / f"{record['shard']:05d}.json", json.dumps(record, sort_keys=True).encode())
 
 
 def collect_receipts(root: AnyPath) -> None:
-    """Enter what workers finished into the manifest, and put it into the order of the shards."""
+    """Move receipts to the manifest, in the order of the shards."""
     folder = root / RECEIPTS
     if not folder.exists():
         return
@@ -82,61 +89,55 @@ def collect_receipts(root: AnyPath) -> None:
 
 
 def write_manifest(root: AnyPath, records: list[dict[str, Any]]) -> None:
-    """Write the manifest anew, unless it says that already."""
+    """Write the manifest again, unless it has this content already."""
     content = b"".join((json.dumps(record, sort_keys=True) + "\n").encode() for record in records)
     path = root / MANIFEST
     if content != (path.read_bytes() if path.exists() else b""):
         commit(path, content)
 
 
-def mend_manifest(root: AnyPath) -> None:
-    """Keep the whole lines whose files are as they were committed; what they leave out will be redone."""
+def repair_manifest(root: AnyPath) -> None:
+    """Keep the complete lines whose files are unchanged; the other shards will be captured again."""
     path = root / MANIFEST
     if path.exists():
-        write_manifest(root, [record for record in read_manifest(root) if not faults(root, record)])
+        write_manifest(root, [record for record in read_manifest(root) if not shard_faults(root, record)])
 
 
-def faults(root: AnyPath, record: dict[str, Any]) -> list[str]:
-    """What is wrong with one committed shard, one line for each file."""
-    wrong = []
+def shard_faults(root: AnyPath, record: dict[str, Any]) -> list[str]:
+    """Return what is wrong with one committed shard, one line for each file."""
+    faults = []
     for name, expected in record["sha256"].items():
         path = shard_path(root, Address(name).folder, record["shard"])
         if not path.exists():
-            wrong.append(f"shard {record['shard']}: {path.name} of {name} is missing")
+            faults.append(f"shard {record['shard']}: {path.name} of {name} is missing")
         elif file_hash(path) != expected:
-            wrong.append(f"shard {record['shard']}: {path.name} of {name} differs from what was committed")
-    return wrong
+            faults.append(f"shard {record['shard']}: {path.name} of {name} differs from what was committed")
+    return faults
 
 
 def encode(rows: Any, dtype: str) -> bytes:
-    """Rows of activations, an array or a tensor on the host, as the bytes of a safetensors file.
+    """Return rows, an array or a tensor on the CPU, as the bytes of a safetensors file.
 
-    Its header is filled up with blanks, as the format allows, so that the rows begin on a page of memory: the shards of
-    an address can then be mapped as one array (`mapping.Region`).
+    The header is padded with blanks, which the format allows, so that the rows begin on a memory page. The shards of an
+    address can then be mapped as one array (`mapping.Region`).
     """
     import torch
 
     rows = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
     content = rows.to(getattr(torch, dtype)).contiguous().view(torch.uint8).numpy()
-    told = {"dtype": DTYPES[dtype], "shape": list(rows.shape), "data_offsets": [0, content.nbytes]}
-    header = json.dumps({KEY: told}).encode()
+    description = {"dtype": DTYPES[dtype], "shape": list(rows.shape), "data_offsets": [0, content.nbytes]}
+    header = json.dumps({KEY: description}).encode()
     header += b" " * (-(8 + len(header)) % PAGE)
     return b"".join([len(header).to_bytes(8, "little"), header, content.data])
 
 
 def checked_dtype(dtype: str) -> str:
+    """Return a dtype that stores can have. Raises `UsageError` on others."""
     if dtype not in DTYPES:
-        raise UsageError(f"a store keeps float32, float16 or bfloat16, but {dtype!r} came.")
+        raise UsageError(f"expected a dtype of float32, float16 or bfloat16, got {dtype!r}.")
     return dtype
 
 
-def largest(dtype: str) -> float:
-    """The largest number that a dtype holds."""
-    import torch
-
-    return float(torch.finfo(getattr(torch, dtype)).max)
-
-
-def source(path: AnyPath) -> Any:
-    """What pandas can read a file from: its path on a disk, its content behind a URL."""
+def readable(path: AnyPath) -> Any:
+    """Return what pandas can read a file from: its path on a disk, its content behind a URL."""
     return path if is_local(path) else io.BytesIO(path.read_bytes())

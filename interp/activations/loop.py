@@ -1,7 +1,6 @@
-"""Recording while thinking: what passes each address in the latent loop itself, nothing replayed.
+"""Recording of activations while a reasoner thinks, in the latent loop itself and without a replay.
 
-For reasoners whose thoughts are fed back this is the pass in which they were thought; that a replay records the same
-is one of the promises of the latent loop.
+Tests compare these with the activations of a replay, which must be the same.
 """
 
 from __future__ import annotations
@@ -22,17 +21,21 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.reasoners.interventions import BatchState
 
-_ROOM = 64
+_SPARE_COLUMNS = 64
 
 
 class LoopRecorder:
-    """Hooks for `Reasoner.think` that keep every position's activations, batch after batch.
+    """Hooks for `Reasoner.think` that keep the activations of every position.
 
-    Each address has one buffer for a batch, batch x columns x d, in `dtype` on the model's device; it is made when the
-    first batch begins and used again for the next.
+    Each address has one buffer of shape (batch, columns, d) on the model's device, which all batches use in turn.
+
+    Attributes:
+        addresses: The addresses to keep.
+        rows: Activations by address and trace, on the CPU, shape (positions, d) each.
     """
 
     def __init__(self, addresses: Sequence[Address], dtype: torch.dtype = torch.float32) -> None:
+        """Prepare to keep `addresses` in `dtype`."""
         self.addresses = list(addresses)
         self._dtype = dtype
         self._buffers: dict[Address, Float[Tensor, "batch columns d"]] = {}
@@ -43,46 +46,49 @@ class LoopRecorder:
 
     @property
     def hooks(self) -> dict[str, Callable[[Any, BatchState], None]]:
+        """The hooks, by name of the address."""
         return {address.name: self._hook(address) for address in self.addresses}
 
     def _hook(self, address: Address) -> Callable[[Any, BatchState], None]:
-        leading = address == self.addresses[0]
+        """Return the hook of one address; that of the first also notes positions and new batches."""
+        is_first = address == self.addresses[0]
         buffers, filled = self._buffers, self._filled
 
-        def hook(activations: Tensor, where: BatchState) -> None:
-            if leading:
-                if self._traces is not where.traces:
-                    self.settle()
-                    self._traces = where.traces
-                self._cells.append(where.positions)
-            found = activations if activations.ndim == 3 else activations.flatten(2)
-            rows, new, _ = found.shape
+        def hook(activations: Tensor, state: BatchState) -> None:
+            if is_first:
+                if self._traces is not state.traces:
+                    self.flush()
+                    self._traces = state.traces
+                self._cells.append(state.positions)
+            acts = activations if activations.ndim == 3 else activations.flatten(2)
+            rows, new, _ = acts.shape
             first, buffer = filled[address], buffers.get(address)
             if buffer is None or buffer.shape[0] < rows or buffer.shape[1] < first + new:
-                buffer = self._grow(address, found, first + new)
-            # Views by `narrow` cost a fraction of those by index, and this runs at every address of every pass.
-            there = buffer.narrow(1, first, new)
-            (there if len(there) == rows else there.narrow(0, 0, rows)).copy_(found)
+                buffer = self._grow(address, acts, first + new)
+            # `narrow` is much cheaper than indexing, and this runs at every address of every pass.
+            target = buffer.narrow(1, first, new)
+            (target if len(target) == rows else target.narrow(0, 0, rows)).copy_(acts)
             filled[address] = first + new
 
         return hook
 
-    def _grow(self, address: Address, found: Tensor, last: int) -> Tensor:
+    def _grow(self, address: Address, acts: Tensor, last: int) -> Tensor:
+        """Return a buffer with at least `last` columns and the rows of `acts`, with what the old one holds."""
         old, held = self._buffers.get(address), self._filled[address]
-        room = last + _ROOM if old is None else max(last, 2 * old.shape[1])
-        made = torch.empty(len(found), room, found.shape[2], dtype=self._dtype, device=found.device)
+        columns = last + _SPARE_COLUMNS if old is None else max(last, 2 * old.shape[1])
+        new = torch.empty(len(acts), columns, acts.shape[2], dtype=self._dtype, device=acts.device)
         if old is not None and held:
-            made[:, :held] = old[: len(found), :held]
-        self._buffers[address] = made
-        return made
+            new[:, :held] = old[: len(acts), :held]
+        self._buffers[address] = new
+        return new
 
-    def settle(self) -> None:
-        """Sort the finished batch's columns into rows of traces, on the host."""
+    def flush(self) -> None:
+        """Move the finished batch to `rows`, on the CPU and by position."""
         if self._traces is not None and self._cells:
             positions = np.concatenate(self._cells, axis=1)
             n, width = positions.shape
             for address, buffer in self._buffers.items():
-                held = buffer[:n, :width].cpu()  # at once: from a GPU every copy takes as long as a small pass
+                held = buffer[:n, :width].cpu()  # one copy: from a GPU each takes as long as a small pass
                 for b, trace in enumerate(self._traces.tolist()):
                     columns = np.flatnonzero(positions[b] >= 0)
                     columns = columns[np.argsort(positions[b, columns], kind="stable")]
@@ -100,11 +106,23 @@ def think_and_record(
     dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> tuple[TraceSet, dict[Address, list[Float[Tensor, "positions d"]]]]:
-    """Traces, and at each address every trace's activations, positions x d, from the very pass that thought them.
+    """Think about problems and keep the activations of the passes that produce the thoughts.
 
-    `options` are those of `Reasoner.think`. Raises `UsageError` on unknown sites.
+    Args:
+        reasoner: The reasoner.
+        problems: Problems to think about.
+        sites: Activation kinds, hook names or patterns.
+        layers: Layers to keep; all by default.
+        dtype: Dtype to keep activations in.
+        **options: Options of `Reasoner.think`.
+
+    Returns:
+        The traces; and by address the activations of each trace, shape (positions, d).
+
+    Raises:
+        UsageError: On unknown sites.
     """
     recorder = LoopRecorder(resolve(reasoner.model, sites, layers), dtype)
     traces = reasoner.think(problems, hooks=recorder.hooks, **options)
-    recorder.settle()
+    recorder.flush()
     return traces, {a: [rows[k] for k in range(len(traces))] for a, rows in recorder.rows.items()}

@@ -1,4 +1,4 @@
-"""The shards of an address in memory: each mapped alone, or all of them behind each other as one array of rows."""
+"""Memory mapping of an address's shards: each on its own, or all of them as one array of rows."""
 
 from __future__ import annotations
 
@@ -22,11 +22,18 @@ from interp.runtime.files import AnyPath, is_local
 if TYPE_CHECKING:
     import torch
 
-_KINDS = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+_NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 class Shard(NamedTuple):
-    """What the header of a shard's file says, and where its rows begin in it."""
+    """The header of a shard's file.
+
+    Attributes:
+        path: The file.
+        shape: Rows and width.
+        dtype: Dtype as safetensors names it, such as `F32`.
+        offset: Byte at which the rows begin.
+    """
 
     path: AnyPath
     shape: tuple[int, int]
@@ -35,20 +42,21 @@ class Shard(NamedTuple):
 
     @property
     def end(self) -> int:
-        return self.offset + self.shape[0] * self.shape[1] * np.dtype(_KINDS[self.dtype]).itemsize
+        """Byte at which the rows end."""
+        return self.offset + self.shape[0] * self.shape[1] * np.dtype(_NUMPY_DTYPES[self.dtype]).itemsize
 
 
 def read_header(path: AnyPath) -> Shard:
-    """Raises `StoreError` where the file is missing, damaged or shorter than its header says."""
+    """Read a shard's header. Raises `StoreError` when the file is missing, damaged or shorter than its header says."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))[KEY]
-            found = Shard(path, tuple(header["shape"]), header["dtype"], 8 + size)
+            shard = Shard(path, tuple(header["shape"]), header["dtype"], 8 + size)
             file.seek(0, os.SEEK_END)
-            if file.tell() < found.end:
-                raise ValueError(f"{file.tell()} bytes, where {found.end} were written")
-        return found
+            if file.tell() < shard.end:
+                raise ValueError(f"{file.tell()} bytes, where {shard.end} were written")
+        return shard
     except FileNotFoundError:
         raise StoreError(f"{path} is missing. Capture again to redo it.") from None
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -56,68 +64,68 @@ def read_header(path: AnyPath) -> Shard:
 
 
 class MappedRows:
-    """The rows of one shard, mapped into memory (fetched whole behind a URL)."""
+    """The rows of one shard, mapped into memory, or fetched completely behind a URL."""
 
     def __init__(self, path: AnyPath) -> None:
         shard = read_header(path)
-        self.shape, self._dtype, kind = shard.shape, shard.dtype, _KINDS[shard.dtype]
+        self.shape, self._dtype, dtype = shard.shape, shard.dtype, _NUMPY_DTYPES[shard.dtype]
         try:
             if is_local(path):
-                self._rows: np.ndarray = np.memmap(path, kind, "r", offset=shard.offset, shape=shard.shape)
+                self._rows: np.ndarray = np.memmap(path, dtype, "r", offset=shard.offset, shape=shard.shape)
             else:
-                self._rows = np.frombuffer(path.read_bytes(), kind, offset=shard.offset).reshape(shard.shape)
+                self._rows = np.frombuffer(path.read_bytes(), dtype, offset=shard.offset).reshape(shard.shape)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} is damaged ({error}). Capture again to redo it.") from None
 
     def take(self, rows: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
-        """The chosen rows. Raises `IndexError` where there is no such row."""
+        """Return the chosen rows as float32. Raises `IndexError` on a row that does not exist."""
         out = np.empty((len(rows), self.shape[1]), np.float32)
         _widen(self._rows[rows], self._dtype, out)
         return out
 
     def between(self, first: int, last: int, out: np.ndarray | None = None) -> Float32[np.ndarray, "n d"]:
-        """Rows `first` to `last` - 1, in `out` where it is given."""
+        """Return rows `first` to `last` - 1 as float32, in `out` where it is given."""
         out = np.empty((last - first, self.shape[1]), np.float32) if out is None else out
         _widen(self._rows[first:last], self._dtype, out)
         return out
 
 
 class Region:
-    """All shards of an address mapped into one stretch of addresses, so that any rows are one call.
+    """All shards of an address mapped into one range of memory, so that any rows are one call.
 
-    Shard by shard, rows drawn at random have to be sorted out and put into their places again, which takes longer than
-    copying them. Files are mapped over parts of one reserved stretch, at distances that are whole numbers of rows.
+    Random rows that are read shard by shard must be sorted by shard and put back in order, which takes longer than
+    copying them. The files are mapped into one reserved range, at distances that are whole numbers of rows.
     """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._dtype, self._width = shards[0].dtype, shards[0].shape[1]
-        row = self._width * np.dtype(_KINDS[self._dtype]).itemsize
-        starts = _places(shards, row)
+        row = self._width * np.dtype(_NUMPY_DTYPES[self._dtype]).itemsize
+        starts = _file_starts(shards, row)
         self._reserved = mmap.mmap(-1, starts[-1], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
-        stretch = np.frombuffer(self._reserved, np.uint8)
+        reserved = np.frombuffer(self._reserved, np.uint8)
         for shard, start in zip(shards, starts, strict=False):
-            _map_over(stretch.ctypes.data + start, shard)
+            _map_over(reserved.ctypes.data + start, shard)
         begin = starts[0] + shards[0].offset
-        count = (len(stretch) - begin) // row
-        self._rows = _tensor(stretch[begin : begin + count * row], self._dtype).reshape(count, self._width)
+        count = (len(reserved) - begin) // row
+        self._rows = _tensor(reserved[begin : begin + count * row], self._dtype).reshape(count, self._width)
         lengths = [shard.shape[0] for shard in shards]
         self._firsts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        places = [(start + shard.offset - begin) // row for shard, start in zip(shards, starts, strict=False)]
-        self._shifts = np.array(places) - self._firsts
+        first_rows = [(start + shard.offset - begin) // row for shard, start in zip(shards, starts, strict=False)]
+        self._shifts = np.array(first_rows) - self._firsts
 
     @classmethod
     def of(cls, paths: Sequence[AnyPath], counts: Sequence[int]) -> Region | None:
-        """The region of these files, of so many rows each, or None where there is none.
+        """Return the region of these files with this many rows each, or None where they cannot be mapped as one.
 
-        That is on systems without `mmap`, over older files, whose rows begin anywhere, and over a file that is missing or
-        damaged: who reads each shard for itself meets that one only where its rows are asked for.
+        That is on systems without `mmap`, for older files whose rows do not begin on a page, and where a file is missing
+        or damaged: a reader of single shards then fails only for the rows of that file.
         """
         if sys.platform not in ("linux", "darwin"):
             return None
         try:
             shards = [read_header(path) for path in paths]
-            alike = len({(shard.dtype, shard.shape[1]) for shard in shards}) == 1
-            return cls(shards) if alike and [shard.shape[0] for shard in shards] == list(counts) else None
+            uniform = len({(shard.dtype, shard.shape[1]) for shard in shards}) == 1
+            return cls(shards) if uniform and [shard.shape[0] for shard in shards] == list(counts) else None
         except (StoreError, LookupError, OSError):
             return None
 
@@ -149,61 +157,63 @@ def take_rows(
     return out
 
 
-def _places(shards: Sequence[Shard], row: int) -> list[int]:
-    """Where in a region each shard's file begins, on a page, its rows whole rows behind the first shard's; and the end.
+def _file_starts(shards: Sequence[Shard], row: int) -> list[int]:
+    """Return the byte of a region at which each shard's file begins, and the end of the last.
 
-    Raises `LookupError` where there are no such places.
+    A file begins on a page, and its rows a whole number of rows after the first shard's. Raises `LookupError` where that
+    is impossible.
     """
     page = mmap.ALLOCATIONGRANULARITY
     starts, free = [], 0
     for shard in shards:
-        # The first page from which the rows' distance to the first shard's is a number of rows, if there is one.
-        behind = (shards[0].offset - shard.offset - free) % row
+        # The first page at which the distance to the first shard's rows is a whole number of rows.
+        remainder = (shards[0].offset - shard.offset - free) % row
         step = math.gcd(page, row)
-        if behind % step:
+        if remainder % step:
             raise LookupError("rows of this shard do not begin where those of the first do")
-        pages = behind // step * pow(page // step, -1, row // step) % (row // step) if row > step else 0
+        pages = remainder // step * pow(page // step, -1, row // step) % (row // step) if row > step else 0
         starts.append(free + pages * page)
         free = -(-(starts[-1] + shard.end) // page) * page
     return [*starts, free]
 
 
 def _map_over(address: int, shard: Shard) -> None:
-    """Put a file's pages at an address that is reserved; they go when the reservation does."""
+    """Map a file into reserved memory. The mapping ends with the reservation."""
     library = ctypes.CDLL(None, use_errno=True)
     call = library.mmap
     call.restype = ctypes.c_void_p
     call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
     fixed = 0x10  # MAP_FIXED, on Linux and on macOS
     with shard.path.open("rb") as file:
-        got = call(address, shard.end, mmap.PROT_READ, mmap.MAP_SHARED | fixed, file.fileno(), 0)
-    if got != address:
+        mapped = call(address, shard.end, mmap.PROT_READ, mmap.MAP_SHARED | fixed, file.fileno(), 0)
+    if mapped != address:
         raise OSError(ctypes.get_errno(), f"{shard.path} could not be mapped")
 
 
 def checked_out(out: np.ndarray | None, rows: int, width: int) -> Float32[np.ndarray, "rows width"]:
-    """The array that rows are to be written into, made here where none is given. Raises `UsageError` on another shape."""
+    """Return the array to write rows into, a new one where none is given. Raises `UsageError` on a wrong `out`."""
     if out is None:
         return np.empty((rows, width), np.float32)
     if out.shape != (rows, width) or out.dtype != np.float32 or not out.flags.c_contiguous:
         raise UsageError(
-            f"`out` has to be a contiguous float32 array of {rows} x {width}, but {out.dtype} {out.shape} came."
+            f"expected `out` to be a contiguous float32 array of {rows} x {width}, got {out.dtype} {out.shape}; make one."
         )
     return out
 
 
-def _widen(found: np.ndarray, dtype: str, out: np.ndarray) -> None:
+def _widen(rows: np.ndarray, dtype: str, out: np.ndarray) -> None:
+    """Write rows of a stored dtype into a float32 array."""
     if dtype == "BF16":
-        np.left_shift(found, 16, out=out.view(np.uint32), dtype=np.uint32)
+        np.left_shift(rows, 16, out=out.view(np.uint32), dtype=np.uint32)
     else:
-        np.copyto(out, found)
+        np.copyto(out, rows)
 
 
-def _tensor(found: np.ndarray, dtype: str) -> torch.Tensor:
-    """The same memory, which is only to be read, as a tensor."""
-    import torch  # here, for who only looks at a store, as the dashboard does, has no need of it
+def _tensor(memory: np.ndarray, dtype: str) -> torch.Tensor:
+    """Return read-only memory as a tensor, without a copy."""
+    import torch  # imported here, because listing and describing stores does not need it
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")
-        numbers = torch.from_numpy(found.view(_KINDS[dtype]))
+        numbers = torch.from_numpy(memory.view(_NUMPY_DTYPES[dtype]))
     return numbers.view(torch.bfloat16) if dtype == "BF16" else numbers

@@ -1,4 +1,4 @@
-"""What a capture will write: its addresses, rows and shards, its description, and what that costs."""
+"""The plan of a capture: addresses, rows, shards, description and cost."""
 
 from __future__ import annotations
 
@@ -27,14 +27,46 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 DEFAULT_CHANNELS = (Channel.SPECIAL, Channel.THOUGHT, Channel.LATENT, Channel.ANSWER)
-# A worker holds one shard in memory, and one more while that is written.
+# A worker holds one shard in memory, and a second one while the first is written.
 SHARD_BYTES = 1 << 28
 _TIMED_TRACES = 8
 
 
 @dataclass(frozen=True)
+class CaptureCost:
+    """What a capture costs.
+
+    Attributes:
+        traces: Number of traces.
+        positions: Number of rows.
+        addresses: Number of addresses.
+        shards: Number of shards.
+        bytes: Bytes on disk.
+        worker_bytes: Bytes that one worker keeps in memory beside the model.
+        seconds: Seconds that one worker needs.
+    """
+
+    traces: int
+    positions: int
+    addresses: int
+    shards: int
+    bytes: int
+    worker_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Plan:
-    """One capture, thought through: nothing is written yet."""
+    """A capture before anything is written.
+
+    Attributes:
+        reasoner: The reasoner that made the traces.
+        traces: The traces to replay.
+        addresses: The addresses to keep.
+        index: One row for each position to keep.
+        meta: Description of the store.
+        row_bytes: Bytes of one row at all addresses.
+    """
 
     reasoner: Reasoner
     traces: TraceSet
@@ -45,37 +77,37 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """What the shards will take on disk, each file's header page included."""
+        """Bytes of all shards on disk, with each file's header page."""
         files = self.index["shard"].nunique() * len(self.addresses)
         return len(self.index) * self.row_bytes + files * layout.PAGE
 
     @property
     def shard_bytes(self) -> int:
-        """The largest shard: what a worker keeps in memory beside the model and one batch."""
+        """Bytes of the largest shard, which a worker keeps in memory beside the model and one batch."""
         return int(self.index["shard"].value_counts().max()) * self.row_bytes
 
-    def estimate(self) -> dict[str, Any]:
-        """Rows, shards, bytes, and the seconds that one worker will need, timed on the first few traces."""
+    def estimate(self) -> CaptureCost:
+        """Return what the capture costs; the time is measured on the first few traces."""
         from interp.activations.replaying import gather
 
-        some = self.traces[: min(_TIMED_TRACES, self.meta["shard_size"])]
-        part = self.index[self.index["trace"] < len(some)]
-        gather(self.reasoner, some, self.addresses, part)
+        sample = self.traces[: min(_TIMED_TRACES, self.meta["shard_size"])]
+        part = self.index[self.index["trace"] < len(sample)]
+        gather(self.reasoner, sample, self.addresses, part)
         started = time.perf_counter()
-        gather(self.reasoner, some, self.addresses, part)
-        each = (time.perf_counter() - started) / sum(map(len, some))
-        return {
-            "traces": len(self.traces),
-            "positions": len(self.index),
-            "addresses": len(self.addresses),
-            "shards": int(self.index["shard"].nunique()),
-            "bytes": self.bytes,
-            "worker_bytes": 2 * self.shard_bytes,
-            "seconds": each * sum(map(len, self.traces)),
-        }
+        gather(self.reasoner, sample, self.addresses, part)
+        seconds_per_position = (time.perf_counter() - started) / sum(map(len, sample))
+        return CaptureCost(
+            traces=len(self.traces),
+            positions=len(self.index),
+            addresses=len(self.addresses),
+            shards=int(self.index["shard"].nunique()),
+            bytes=self.bytes,
+            worker_bytes=2 * self.shard_bytes,
+            seconds=seconds_per_position * sum(map(len, self.traces)),
+        )
 
     def check_room(self, out: AnyPath) -> None:
-        """Raises `StoreError` where the disk of `out` cannot hold the store."""
+        """Raise `StoreError` when the disk of `out` has too little room."""
         if not is_local(out):
             return
         free = shutil.disk_usage(out).free
@@ -97,7 +129,11 @@ def plan(
     dtype: str = "float32",
     shard_size: int = 256,
 ) -> Plan:
-    """Resolve what `capture` was asked for. Raises `UsageError` on what is not there, before anything is written."""
+    """Plan a capture; the arguments are those of `interp.activations.capture`.
+
+    Raises:
+        UsageError: On unknown sites, layers, channels, positions or dtypes, and where there are no traces.
+    """
     checked_count("shard_size", shard_size)
     layout.checked_dtype(dtype)
     if channels is None:
@@ -107,7 +143,7 @@ def plan(
         if channel not in set(Channel):
             raise unknown("channel", channel, [c.value for c in Channel])
     if not len(traces):
-        raise UsageError("there are no traces to capture.")
+        raise UsageError("there are no traces to capture; give at least one.")
     addresses = resolve(reasoner.model, sites, layers)
     d_model = int(reasoner.model.cfg.d_model)
     wide = widths(reasoner.model, [a.name for a in addresses]) or {}

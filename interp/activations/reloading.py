@@ -1,4 +1,4 @@
-"""The model of a store, loaded again: by the engines' workers, by `resume`, and by whatever reads a store."""
+"""Loading the reasoner of a store again, for workers, `resume` and readers."""
 
 from __future__ import annotations
 
@@ -11,34 +11,45 @@ if TYPE_CHECKING:
 
 
 def reload(meta: dict[str, Any], **changes: Any) -> Reasoner:
-    """The reasoner that a store's description names, loaded as it was when it was captured.
+    """Load the reasoner that a store was captured from.
 
-    That is its source, configuration and dtype, and whether pickle was trusted; the device is for `interp.load` to
-    choose. `changes` are options of `interp.load` that differ this time. Raises `UsageError` where it cannot be loaded, and `StoreError` where its
-    weights are others by now.
+    Source, configuration, dtype and trust in pickle are those of the capture; `interp.load` chooses the device.
+
+    Args:
+        meta: Description of the store.
+        **changes: Options of `interp.load` that replace those of the capture.
+
+    Returns:
+        The reasoner.
+
+    Raises:
+        UsageError: When it cannot be loaded.
+        StoreError: When its weights have changed.
     """
     import torch
 
     from interp.loading.load import load
 
-    said, computed = meta["reasoner"], meta.get("computed", {})
-    options: dict[str, Any] = {"reasoner": said["config"] or None, "dtype": computed.get("dtype")}
+    described, computed = meta["reasoner"], meta.get("computed", {})
+    options: dict[str, Any] = {"reasoner": described["config"] or None, "dtype": computed.get("dtype")}
     options |= meta.get("origin", {}) | changes
-    source = options.pop("source", said["name"])
+    source = options.pop("source", described["name"])
     try:
-        found = load(source, **options)
+        reasoner = load(source, **options)
     except UsageError as error:
         if str(options.get("device", "")).startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(
-                f"{error} The store was begun on one: go on where one is, or with --device cpu, which rounds otherwise. A job of "
-                "an engine sees one where it asks for it: --engine slurm:gpus_per_node=1, --engine ray:num_gpus=1."
+                f"{error} The store was begun on a GPU: resume it where there is one, or with --device cpu, which rounds "
+                "differently. Jobs of an engine must ask for one: --engine slurm:gpus_per_node=1, --engine ray:num_gpus=1."
             ) from None
         raise UsageError(
-            f"{error} The store was made by {said['name']!r}, which has to be loaded by that name for this; what exists "
-            "in one process only is captured there, with engine inline."
+            f"{error} The store was made by {described['name']!r}, which has to be loaded by that name for this; capture a "
+            "model that exists only in one process there, with engine inline."
         ) from None
-    found.name = said["name"]  # which may be a path as it was given in another folder
-    # Read in another dtype, the same weights are other numbers.
-    if computed and options["dtype"] == computed["dtype"] and found.weights != said["weights"]:
-        raise StoreError(f"{said['name']} has other weights than the store was begun with; capture into a new folder.")
-    return found
+    reasoner.name = described["name"]  # may be a path relative to another folder
+    # Weights loaded in another dtype have another hash.
+    if computed and options["dtype"] == computed["dtype"] and reasoner.weights != described["weights"]:
+        raise StoreError(
+            f"{described['name']} has other weights than the store was begun with; capture to a new folder."
+        )
+    return reasoner

@@ -1,4 +1,4 @@
-"""Recording: finished traces replayed in masked batches, the named activations gathered straight into one buffer."""
+"""Replay of finished traces in masked batches, with the named activations gathered into one buffer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.reasoners.base import ReplayBatch
 
-# Positions, padding included, that one forward pass may have: what a worker needs beside its buffer stays bounded.
+# Most positions in one forward pass, padding included; bounds the memory that a worker needs beside its buffers.
 BATCH_POSITIONS = 1 << 15
 
 
@@ -33,11 +33,19 @@ def gather(
     batch_size: int = 64,
     dtype: torch.dtype = torch.float32,
 ) -> dict[Address, Float[Tensor, "rows d"]]:
-    """The same as tensors on the host in `dtype`; the rows of a trace stand together in `index`, in order.
+    """Replay traces and return the activations of chosen rows. Nothing else is kept in memory.
 
-    Of `index` only `trace` and `position` are read. Two arrays of these names spare a short pass what a table costs.
+    Args:
+        reasoner: The reasoner that made the traces.
+        traces: The traces to replay.
+        addresses: The addresses to keep.
+        index: Columns `trace` (from 0) and `position` of the rows, in order. Two arrays of these names are cheaper than a
+            table for short passes.
+        batch_size: Most traces in one forward pass.
+        dtype: Dtype of the result.
 
-    Nothing but these rows is ever kept (`HostCopies` brings them from a GPU while the next batch runs).
+    Returns:
+        Activations by address, on the CPU, shape (rows, d) each.
     """
     rows = _Rows(index, len(traces), reasoner.device)
     copies = HostCopies(reasoner.device)
@@ -45,25 +53,25 @@ def gather(
     spare: dict[tuple[str, int], list[Tensor]] = {}
 
     def new(address: Address, width: int) -> Tensor:
-        """A buffer; those for the same hook of other layers are made with the first."""
-        made = spare.setdefault((address.hook, width), [])
-        if not made:
-            alike = sum(each.hook == address.hook for each in addresses if each not in buffers)
-            made += copies.empty(alike, rows.total, width, dtype)
-        return made.pop()
+        """Return a buffer; those of the same hook at other layers are allocated with the first."""
+        free = spare.setdefault((address.hook, width), [])
+        if not free:
+            count = sum(other.hook == address.hook for other in addresses if other not in buffers)
+            free += copies.empty(count, rows.total, width, dtype)
+        return free.pop()
 
     def keeper(address: Address) -> Callable[[Any, ReplayBatch], None]:
         def hook(activations: Any, batch: ReplayBatch) -> None:
             if batch is not rows.batch:
-                rows.come_to(batch)
+                rows.advance_to(batch)
                 copies.next_batch()
             if rows.count:
-                found = activations.detach()
-                found = found.flatten(2).flatten(0, 1) if found.ndim > 3 else found.flatten(0, 1)
+                acts = activations.detach()
+                acts = acts.flatten(2).flatten(0, 1) if acts.ndim > 3 else acts.flatten(0, 1)
                 buffer = buffers.get(address)
                 if buffer is None:
-                    buffer = buffers[address] = new(address, found.shape[-1])
-                copies.take(found, rows.cells, buffer.narrow(0, rows.first, rows.count))
+                    buffer = buffers[address] = new(address, acts.shape[-1])
+                copies.take(acts, rows.cells, buffer.narrow(0, rows.first, rows.count))
 
         return hook
 
@@ -76,9 +84,13 @@ def gather(
 
 
 class _Rows:
-    """Which rows of a buffer a batch fills, `first` and how many, and which of its cells they are.
+    """Which rows of a buffer the current batch fills.
 
-    `cells` are flat, or None where every cell is kept in its order.
+    Attributes:
+        total: Number of rows of the buffer.
+        first: First row that the batch fills.
+        count: Number of rows that it fills.
+        cells: Their flat cells in the batch; None where every cell is kept in its order.
     """
 
     def __init__(self, index: pd.DataFrame | Mapping[str, np.ndarray], n_traces: int, device: torch.device) -> None:
@@ -91,7 +103,8 @@ class _Rows:
         self.first = self.count = 0
         self.cells: Int[Tensor, " rows"] | None = None
 
-    def come_to(self, batch: ReplayBatch) -> None:
+    def advance_to(self, batch: ReplayBatch) -> None:
+        """Find the rows of a batch that begins."""
         n, width = batch.real.shape
         start = int(batch.traces[0])
         first, last = int(self._bounds[start]), int(self._bounds[start + n])

@@ -1,4 +1,4 @@
-"""The rows of a store: which positions of which traces are kept, and in which shard."""
+"""The index: which positions of which traces are kept, and in which shard."""
 
 from __future__ import annotations
 
@@ -22,12 +22,23 @@ def index_of(
     *,
     shard_rows: int | None = None,
 ) -> pd.DataFrame:
-    """The index of a store: the kept positions of each trace, at most `shard_size` traces and `shard_rows` rows a shard.
+    """Return the index of a store.
 
-    `positions` narrows them: places by shell-style pattern (`thought *`), or slices of a trace (`0:16`, `-4:`). The
-    last prompt position is always kept: it is the state before any thinking, which controls need. A trace never
-    spans shards, so one with more than `shard_rows` rows has a shard of its own. Raises `UsageError` on a position
-    that matches nothing anywhere.
+    The last prompt position is always kept: it is the state before any thinking, which controls need.
+
+    Args:
+        traces: The traces.
+        channels: Channels of positions to keep.
+        shard_size: Most traces in a shard.
+        positions: Places as shell-style patterns (`thought *`), or slices of a trace (`0:16`, `-4:`), that narrow the
+            positions further.
+        shard_rows: Most rows in a shard. A trace never spans shards, so a longer one has a shard of its own.
+
+    Returns:
+        One row for each kept position, with the columns of `interp.activations.ActivationSource.index`.
+
+    Raises:
+        UsageError: On a position that matches nothing in any trace.
     """
     columns: dict[str, list] = {
         name: []
@@ -39,26 +50,26 @@ def index_of(
     wanted = set(channels)
     matched: set[str] = set()
     shard, traces_in, rows_in = 0, 0, 0
-    for k, trace in enumerate(traces):
+    for number, trace in enumerate(traces):
         places = trace.places
         narrow = _chosen(places, positions, matched) if positions else None
         keep = [
-            at
-            for at, place in enumerate(places)
-            if place == "question end" or (trace.channel[at] in wanted and (narrow is None or at in narrow))
+            position
+            for position, place in enumerate(places)
+            if place == "question end" or (trace.channel[position] in wanted and (narrow is None or position in narrow))
         ]
         full = traces_in == shard_size or (shard_rows is not None and rows_in and rows_in + len(keep) > shard_rows)
         if full:
             shard, traces_in, rows_in = shard + 1, 0, 0
-        columns["trace"] += [k] * len(keep)
+        columns["trace"] += [number] * len(keep)
         columns["position"] += keep
-        columns["token_id"] += [trace.token_ids[at] for at in keep]
-        columns["token"] += [trace.tokens[at] for at in keep]
-        columns["channel"] += [str(trace.channel[at]) for at in keep]
-        columns["step"] += [trace.step[at] for at in keep]
-        columns["thought"] += [trace.thought[at] for at in keep]
-        columns["sentence"] += [trace.sentence[at] for at in keep] if trace.sentence else [0] * len(keep)
-        columns["place"] += [places[at] for at in keep]
+        columns["token_id"] += [trace.token_ids[k] for k in keep]
+        columns["token"] += [trace.tokens[k] for k in keep]
+        columns["channel"] += [str(trace.channel[k]) for k in keep]
+        columns["step"] += [trace.step[k] for k in keep]
+        columns["thought"] += [trace.thought[k] for k in keep]
+        columns["sentence"] += [trace.sentence[k] for k in keep] if trace.sentence else [0] * len(keep)
+        columns["place"] += [places[k] for k in keep]
         columns["shard"] += [shard] * len(keep)
         columns["row"] += range(rows_in, rows_in + len(keep))
         traces_in, rows_in = traces_in + 1, rows_in + len(keep)
@@ -71,14 +82,15 @@ def index_of(
 
 
 def _chosen(places: list[str], positions: Sequence[str], matched: set[str]) -> set[int]:
-    found: set[int] = set()
+    """Return the numbers of the positions that match, and add what matched to `matched`."""
+    chosen: set[int] = set()
     for position in positions:
         cut = _SLICE.match(position)
         if cut:
-            chosen = set(range(len(places))[slice(*(int(n) if n else None for n in cut.groups()))])
+            numbers = set(range(len(places))[slice(*(int(n) if n else None for n in cut.groups()))])
         else:
-            chosen = {at for at, place in enumerate(places) if fnmatch.fnmatchcase(place, position)}
-        if chosen:
+            numbers = {number for number, place in enumerate(places) if fnmatch.fnmatchcase(place, position)}
+        if numbers:
             matched.add(position)
-        found |= chosen
-    return found
+        chosen |= numbers
+    return chosen

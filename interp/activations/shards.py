@@ -1,7 +1,7 @@
-"""One shard of a capture, the unit of work that any engine runs: replay its traces, commit its files.
+"""One shard of a capture, the unit of work of every engine: replay its traces and commit its files.
 
-A spec is small and says everything by name. In the process that asked, the model and the traces are at hand; a
-worker elsewhere loads the model once, and of the store's tables only what its shard needs.
+A `ShardSpec` is small and names everything. The process that captures shares its model and traces; a worker in another
+process loads the model once, and only its shard's part of the store's tables.
 """
 
 from __future__ import annotations
@@ -35,7 +35,19 @@ Buffers = dict[Address, Tensor]
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """Shard `shard` of the store at `store`: its traces `first` to `last` - 1. `threads` is None to leave them be."""
+    """One shard of a store.
+
+    Attributes:
+        store: Path or URL of the store.
+        config_hash: Hash of the store's description.
+        shard: Number of the shard.
+        first: Its first trace.
+        last: Its last trace + 1.
+        batch_size: Most traces in one forward pass.
+        threads: Threads to compute with; None leaves the number as it is.
+        device: Device of the model.
+        computed: Dtype of the model.
+    """
 
     store: str
     config_hash: str
@@ -50,46 +62,46 @@ class ShardSpec:
 
 @dataclass(frozen=True)
 class InProcessInputs:
-    """What the asking process has in memory already."""
+    """What the capturing process has in memory already."""
 
     reasoner: Reasoner
     traces: TraceSet
     index: pd.DataFrame
 
 
-_present: dict[tuple[str, str], InProcessInputs] = {}
+_shared_inputs: dict[tuple[str, str], InProcessInputs] = {}
 
 
 @contextlib.contextmanager
-def present(store: str, config_hash: str, at_hand: InProcessInputs) -> Iterator[None]:
-    """Let shards that are done in this process use what it has."""
-    _present[store, config_hash] = at_hand
+def share_inputs(store: str, config_hash: str, inputs: InProcessInputs) -> Iterator[None]:
+    """Within a `with` block, let shards that are captured in this process use its model and traces."""
+    _shared_inputs[store, config_hash] = inputs
     try:
         yield
     finally:
-        del _present[store, config_hash]
+        del _shared_inputs[store, config_hash]
 
 
 def capture_shard(spec: ShardSpec) -> dict[str, Any]:
-    """Record and commit one shard in a worker; returns its line of the manifest, and leaves a receipt of it."""
-    line = commit_shard(spec, record_shard(spec))
-    layout.leave_receipt(as_path(spec.store), line)
-    return line
+    """Record and commit one shard in a worker, leave a receipt, and return its record of the manifest."""
+    record = commit_shard(spec, record_shard(spec))
+    layout.write_receipt(as_path(spec.store), record)
+    return record
 
 
 def record_shard(spec: ShardSpec) -> Buffers:
-    """What passes the store's addresses at the shard's rows, in the store's dtype. Raises `StoreError` on NaN and overflow."""
+    """Return the rows of a shard by address, in the store's dtype. Raises `StoreError` on NaN and overflow."""
     meta = _meta(spec.store, spec.config_hash)
-    at_hand = _present.get((spec.store, spec.config_hash))
-    if at_hand is None:
-        where = as_path(spec.store)
+    inputs = _shared_inputs.get((spec.store, spec.config_hash))
+    if inputs is None:
+        root = as_path(spec.store)
         reasoner = _loaded(spec.store, spec.config_hash, spec.device, spec.computed)
-        traces = TraceSet.part(where / layout.TRACES, spec.first, spec.last)
-        index = pd.read_parquet(layout.source(where / layout.INDEX), filters=[("shard", "==", spec.shard)])
+        traces = TraceSet.part(root / layout.TRACES, spec.first, spec.last)
+        index = pd.read_parquet(layout.readable(root / layout.INDEX), filters=[("shard", "==", spec.shard)])
     else:
-        reasoner, traces = at_hand.reasoner, at_hand.traces[spec.first : spec.last]
-        shards = at_hand.index["shard"].to_numpy()
-        index = at_hand.index.iloc[slice(*np.searchsorted(shards, [spec.shard, spec.shard + 1]))]
+        reasoner, traces = inputs.reasoner, inputs.traces[spec.first : spec.last]
+        shards = inputs.index["shard"].to_numpy()
+        index = inputs.index.iloc[slice(*np.searchsorted(shards, [spec.shard, spec.shard + 1]))]
     addresses = [Address(name) for name in meta["addresses"]]
     with _threads(spec.threads):
         return record_rows(reasoner, traces, addresses, index, spec.first, meta["dtype"], spec.batch_size)
@@ -125,23 +137,24 @@ def shard_ranges(index: pd.DataFrame, n_traces: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def commit_shard(spec: ShardSpec, found: Buffers) -> dict[str, Any]:
-    """Write a shard's files, each whole or not at all; returns its line of the manifest."""
+def commit_shard(spec: ShardSpec, buffers: Buffers) -> dict[str, Any]:
+    """Write a shard's files, each completely or not at all, and return its record of the manifest."""
     root = as_path(spec.store)
     dtype = _meta(spec.store, spec.config_hash)["dtype"]
     hashes = {
         address.name: layout.commit(layout.shard_path(root, address.folder, spec.shard), layout.encode(rows, dtype))
-        for address, rows in found.items()
+        for address, rows in buffers.items()
     }
-    return {"shard": spec.shard, "rows": len(next(iter(found.values()))), "sha256": hashes}
+    return {"shard": spec.shard, "rows": len(next(iter(buffers.values()))), "sha256": hashes}
 
 
 def _refuse(address: Address, rows: Tensor, exact: Tensor, index: pd.DataFrame, first: int, dtype: str) -> None:
+    """Raise `StoreError` for the first row that is not finite."""
     bad = int(torch.nonzero(~torch.isfinite(rows).all(dim=1))[0, 0])
-    at = index.iloc[bad]
-    how = f"too large for {dtype}" if torch.isfinite(exact[bad]).all() else "not finite"
+    row = index.iloc[bad]
+    problem = f"too large for {dtype}" if torch.isfinite(exact[bad]).all() else "not finite"
     raise StoreError(
-        f"{address} is {how} in trace {at['trace'] + first} at position {at['position']}. "
+        f"{address} is {problem} in trace {row['trace'] + first} at position {row['position']}. "
         "Check the weights, or capture in float32."
     )
 
@@ -152,7 +165,7 @@ def _meta(store: str, config_hash: str) -> dict[str, Any]:
 
 
 def checked(store: Store, config_hash: str) -> Store:
-    """The store, if it still is the one that was meant. Raises `StoreError` otherwise."""
+    """Return the store if it is still the one that is captured. Raises `StoreError` otherwise."""
     if store.meta["config_hash"] != config_hash:
         raise StoreError(f"the store at {store.path} was replaced by another while it was being captured.")
     return store
@@ -160,12 +173,13 @@ def checked(store: Store, config_hash: str) -> Store:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(store: str, config_hash: str, device: str, computed: str) -> Reasoner:
-    """The reasoner of a store, loaded once in each worker process."""
+    """Load the reasoner of a store, once in each worker process."""
     return reload(_meta(store, config_hash), device=device, dtype=computed)
 
 
 @contextlib.contextmanager
 def _threads(number: int | None) -> Iterator[None]:
+    """Compute with this number of threads within a `with` block."""
     before = torch.get_num_threads()
     if number is not None:
         torch.set_num_threads(number)

@@ -1,12 +1,12 @@
-"""The activation store: rows are positions of traces, indexed by trace, position, channel, step and place.
+"""The activation store on disk: one row for each kept position of each trace.
 
-    STORE/meta.json        who thought, which addresses, dtype, mask policy, versions, and a hash over all that
+    STORE/meta.json        reasoner, addresses, dtype, channels, versions, and a hash of these
     STORE/index.parquet    one row for each kept position
     STORE/traces.parquet   the traces and their problems
     STORE/acts/<hook>/L<layer>/<shard>.safetensors
     STORE/manifest.jsonl   one line for each committed shard
 
-A shard without a manifest line is redone; a trace never spans shards.
+A shard without a manifest line is captured again. A trace never spans shards.
 """
 
 from __future__ import annotations
@@ -33,20 +33,27 @@ from interp.traces import TraceSet
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
-# Behind a URL a shard is fetched whole; so many stay in memory.
-_FETCHED = 8
-_GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's alone
+_MAX_FETCHED = 8  # shards behind a URL that stay in memory
+_ROW_GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's part alone
 
 
 class Store(ActivationSource):
-    """A store on disk, opened for reading. Raises `StoreError` when it is missing, foreign or damaged."""
+    """A crash-safe store of activations on disk, opened for reading."""
 
     def __init__(self, path: AnyPath | str) -> None:
+        """Open a store.
+
+        Args:
+            path: Folder or fsspec URL.
+
+        Raises:
+            StoreError: When there is no store, or its description is damaged.
+        """
         self.path = as_path(path)
         meta = self.path / layout.META
         if not meta.exists():
-            kind = "an empty or foreign folder" if self.path.exists() else "not there"
-            raise StoreError(f"no activation store at {self.path} (it is {kind}). Make one: `cotlens capture run`.")
+            state = "an empty or foreign folder" if self.path.exists() else "not there"
+            raise StoreError(f"no activation store at {self.path} (it is {state}). Make one: `cotlens capture run`.")
         try:
             self.meta: dict[str, Any] = json.loads(meta.read_text(encoding="utf-8"))
             version = self.meta["schema_version"]
@@ -62,29 +69,28 @@ class Store(ActivationSource):
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """One row for each position: trace, position, token_id, token, channel, step, thought, sentence, place, shard, row.
-
-        `sentence` numbers the sentences of a visible thought from 1; it is 0 elsewhere, and where a reasoner does not
-        take its text apart.
-        """
+        """One row for each kept position; see `ActivationSource.index`."""
         try:
-            found = pd.read_parquet(layout.source(self.path / layout.INDEX))
+            index = pd.read_parquet(layout.readable(self.path / layout.INDEX))
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path / layout.INDEX} cannot be read ({error}). Capture again.") from None
-        if "sentence" not in found:  # stores that were written before there were any
-            found.insert(found.columns.get_loc("place"), "sentence", 0)
-        return found
+        if "sentence" not in index:  # older stores have no such column
+            index.insert(index.columns.get_loc("place"), "sentence", 0)
+        return index
 
     @cached_property
     def traces(self) -> TraceSet:
+        """The traces that the rows belong to."""
         return TraceSet.from_parquet(self.path / layout.TRACES)
 
     @cached_property
     def committed(self) -> set[int]:
+        """The numbers of the shards that are complete on disk."""
         return {record["shard"] for record in layout.read_manifest(self.path)}
 
     @property
     def complete(self) -> bool:
+        """Whether all shards are committed."""
         return self.committed == set(self.index["shard"].unique())
 
     @property
@@ -109,29 +115,30 @@ class Store(ActivationSource):
         if isinstance(rows, slice):
             return self._between(address.folder, rows.start, rows.stop, out)
         region = self._region(address.folder)
-        return self._picked(address.folder, rows, out) if region is None else region.take(rows, out)
+        return self._selected(address.folder, rows, out) if region is None else region.take(rows, out)
 
     def _between(self, folder: str, first: int, end: int, out: np.ndarray | None) -> np.ndarray:
-        """Rows `first` to `end` - 1 of one address, shard by shard."""
+        """Return rows `first` to `end` - 1 of one address, shard by shard."""
         for shard in np.flatnonzero((self._starts[1:] > first) & (self._starts[:-1] < end)).tolist():
-            whole, start = self._whole(folder, shard), int(self._starts[shard])
-            out = checked_out(out, end - first, whole.shape[1])
-            here = slice(max(first, start), min(end, int(self._starts[shard + 1])))
-            whole.between(here.start - start, here.stop - start, out[here.start - first : here.stop - first])
+            rows, start = self._shard(folder, shard), int(self._starts[shard])
+            out = checked_out(out, end - first, rows.shape[1])
+            part = slice(max(first, start), min(end, int(self._starts[shard + 1])))
+            rows.between(part.start - start, part.stop - start, out[part.start - first : part.stop - first])
         assert out is not None
         return out
 
-    def _picked(self, folder: str, numbers: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-        """Rows of these numbers, shard by shard, where an address's shards are not one region."""
+    def _selected(self, folder: str, numbers: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        """Return rows by number, shard by shard, where the shards cannot be mapped as one region."""
         of_shard = np.searchsorted(self._starts, numbers, side="right") - 1
         for shard in np.unique(of_shard).tolist():
-            whole, here = self._whole(folder, shard), of_shard == shard
-            out = checked_out(out, len(numbers), whole.shape[1])
-            out[here] = whole.take(numbers[here] - self._starts[shard])
+            rows, wanted = self._shard(folder, shard), of_shard == shard
+            out = checked_out(out, len(numbers), rows.shape[1])
+            out[wanted] = rows.take(numbers[wanted] - self._starts[shard])
         assert out is not None
         return out
 
     def trace_acts(self, trace: int) -> dict[Address, Float32[np.ndarray, "rows d_model"]]:
+        """Return all kept rows of one trace at every address; see `ActivationSource.trace_acts`."""
         first, last = self._trace_rows(trace)
         if first == last:
             return {address: np.empty((0, self.meta["d_model"]), np.float32) for address in self.addresses}
@@ -139,50 +146,50 @@ class Store(ActivationSource):
         shard = int(np.searchsorted(self._starts, first, side="right")) - 1
         row = int(first - self._starts[shard])
         return {
-            address: self._whole(address.folder, shard).between(row, row + last - first) for address in self.addresses
+            address: self._shard(address.folder, shard).between(row, row + last - first) for address in self.addresses
         }
 
     def _region(self, folder: str) -> Region | None:
-        """All shards of an address as one, or None where they cannot be: behind a URL, not finished, damaged."""
+        """Return all shards of an address as one array; None behind a URL, and where one is missing or damaged."""
         if folder not in self._regions:
-            found, counts = None, np.diff(self._starts).tolist()
+            region, counts = None, np.diff(self._starts).tolist()
             if is_local(self.path) and self.complete:
                 paths = [layout.shard_path(self.path, folder, shard) for shard in range(len(counts))]
-                found = Region.of(paths, counts)
-            self._regions[folder] = found
+                region = Region.of(paths, counts)
+            self._regions[folder] = region
         return self._regions[folder]
 
-    def _whole(self, folder: str, shard: int) -> MappedRows:
-        """A shard of one address, open; `StoreError` where it is not finished."""
+    def _shard(self, folder: str, shard: int) -> MappedRows:
+        """Open a shard of one address. Raises `StoreError` when it is not finished."""
         key = (folder, shard)
-        found = self._mapped.get(key)
-        if found is None:
+        rows = self._mapped.get(key)
+        if rows is None:
             if shard not in self.committed:
                 raise StoreError(
                     f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it."
                 )
-            found = self._mapped[key] = MappedRows(layout.shard_path(self.path, folder, shard))
-            if not is_local(self.path) and len(self._mapped) > _FETCHED:
+            rows = self._mapped[key] = MappedRows(layout.shard_path(self.path, folder, shard))
+            if not is_local(self.path) and len(self._mapped) > _MAX_FETCHED:
                 self._mapped.popitem(last=False)
-        return found
+        return rows
 
     def validate(self) -> list[str]:
-        """What is wrong with the store, one line each: tables that changed, shards missing, damaged or never finished."""
+        """Return what is wrong with the store, one line each; an empty list where it is complete and unchanged."""
         records = {record["shard"]: record for record in layout.read_manifest(self.path)}
-        wrong = [
+        faults = [
             f"{name} differs from what was committed"
             for name, expected in self.meta.get("files", {}).items()
             if file_hash(self.path / name) != expected
         ]
         for shard in sorted(self.index["shard"].unique()):
             if shard in records:
-                wrong += layout.faults(self.path, records[shard])
+                faults += layout.shard_faults(self.path, records[shard])
             else:
-                wrong.append(f"shard {shard} is not finished")
-        return wrong
+                faults.append(f"shard {shard} is not finished")
+        return faults
 
     def describe(self) -> dict[str, Any]:
-        """A summary for people: model, positions, addresses, size."""
+        """Return a summary as JSON values: path, reasoner, traces, positions, addresses, dtype, shards, megabytes."""
         size = sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
         return {
             "path": str(self.path),
@@ -197,7 +204,7 @@ class Store(ActivationSource):
 
 
 def traces_hash(traces: TraceSet) -> str:
-    """A short hash of the problems and tokens that activations belong to."""
+    """Return a short hash of the problems and tokens of traces."""
     digest = hashlib.sha256()
     for trace in traces:
         digest.update(f"{trace.problem.id}{trace.token_ids}".encode())
@@ -205,6 +212,7 @@ def traces_hash(traces: TraceSet) -> str:
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """Return a table as the bytes of a Parquet file."""
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False, row_group_size=_GROUP)
+    frame.to_parquet(buffer, index=False, row_group_size=_ROW_GROUP)
     return buffer.getvalue()

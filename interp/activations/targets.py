@@ -1,4 +1,4 @@
-"""Targets: labels for the rows of a store, taken from the problem and the trace, never from a decoder."""
+"""Targets: labels of rows, taken from the problem and the trace, never from a decoder."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ Labeller = Callable[[Trace, int], str | None]
 
 
 @runtime_checkable
-class Traced(Protocol):
-    """What holds traces: a store, or a list of them."""
+class HasTraces(Protocol):
+    """Anything with traces, such as a store."""
 
     @property
-    def traces(self) -> Sequence[Trace]: ...
+    def traces(self) -> Sequence[Trace]:
+        """The traces that rows belong to."""
+        ...
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _TraceList:
+    """Traces without activations."""
+
     traces: Sequence[Trace]
 
 
 def _value_after(trace: Trace, step: int) -> str | None:
+    """Return the value after a gold step, from 1; None where there is no such step."""
     steps = trace.problem.steps
     return steps[step - 1].value if 1 <= step <= len(steps) else None
 
@@ -50,40 +55,49 @@ TARGETS: dict[str, tuple[Labeller, str]] = {
 _VALUE = re.compile(r"^value_([1-9])$")
 
 
-def _fact(store: Traced, rows: pd.DataFrame, target: str) -> np.ndarray:
-    """Labels of a task's own facts, written `necessary:B`, or `depends:A,B` for facts about two entities."""
+def _fact(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
+    """Return the labels of a task's own fact, such as `necessary:B`, or `depends:A,B` for a fact about two entities."""
     name, _, about = target.partition(":")
     entities = tuple(about.split(",")) if about else ()
     spec = store.traces[0].problem.task
     task = make_task(spec)
     if name not in task.facts:
-        offered = [f"{each}:{','.join(['ENTITY'] * n)}" for each, n in task.facts.items()]
+        offered = [f"{fact}:{','.join(['ENTITY'] * n)}" for fact, n in task.facts.items()]
         raise unknown("target", target, [*TARGETS, *(f"value_{k}" for k in range(1, 10)), *offered])
     if len(entities) != task.facts[name]:
         raise UsageError(
-            f"target {name!r} of task {task.name} is about {task.facts[name]} entities, but {target!r} names "
-            f"{len(entities)}; write {name}:{','.join(['ENTITY'] * task.facts[name])}."
+            f"expected {task.facts[name]} entities in target {name!r} of task {task.name}, got {len(entities)} in "
+            f"{target!r}; write {name}:{','.join(['ENTITY'] * task.facts[name])}."
         )
     problems = [trace.problem for trace in store.traces]
     known = [set(task.entities(problem)) for problem in problems]
     named = set(entities)
     pairs = zip(rows["trace"], rows["step"], strict=True)
-    found = [task.fact(problems[t], name, entities, s) if named <= known[t] else None for t, s in pairs]
-    if named and not any(named <= each for each in known):
-        everything = sorted(set().union(*known))
-        raise unknown(f"entity of task {task.name}", min(named - set(everything), default=about), everything)
-    return np.array(found, dtype=object)
+    facts = [task.fact(problems[t], name, entities, s) if named <= known[t] else None for t, s in pairs]
+    if named and not any(named <= entities_of for entities_of in known):
+        all_entities = sorted(set().union(*known))
+        raise unknown(f"entity of task {task.name}", min(named - set(all_entities), default=about), all_entities)
+    return np.array(facts, dtype=object)
 
 
-def labels(store: Traced, rows: pd.DataFrame, target: str) -> np.ndarray:
-    """The label of each row, an array of str with None where the target is not defined.
+def labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
+    """Return the label of each row.
 
-    `value_k` is the value after step k, whatever the position; `necessary:B` is a fact of the store's task
-    about its entity B, None in problems without it; the other names are in `TARGETS`.
+    Args:
+        store: Where the rows come from.
+        rows: A part of its index; the columns `trace` and `step` are read.
+        target: A name in `TARGETS`, `value_k` for the value after step k at every position, or a fact of the task such as
+            `necessary:B` about its entity B.
+
+    Returns:
+        Labels, str or None where the target is not defined, shape (rows,).
+
+    Raises:
+        UsageError: On an unknown target or entity.
     """
-    numbered = _VALUE.match(target)
-    if numbered:
-        k = int(numbered.group(1))
+    value_match = _VALUE.match(target)
+    if value_match:
+        k = int(value_match.group(1))
         return np.array([_value_after(store.traces[t], k) for t in rows["trace"]], dtype=object)
     if target not in TARGETS:
         return _fact(store, rows, target)
@@ -93,20 +107,26 @@ def labels(store: Traced, rows: pd.DataFrame, target: str) -> np.ndarray:
 
 
 def trace_labels(traces: Sequence[Trace], target: str) -> np.ndarray:
-    """The label of each trace as a whole, as `labels` gives it at the end of the question."""
+    """Return the label of each trace, which is that of `labels` at the end of the question."""
     rows = pd.DataFrame({"trace": range(len(traces)), "step": 0})
-    return labels(_Listed(traces), rows, target)
+    return labels(_TraceList(traces), rows, target)
 
 
 def value_targets(store: ActivationSource) -> list[str]:
-    """`value_1` to `value_n` for the longest problem of the store."""
+    """Return `value_1` to `value_n` for the longest problem of a store.
+
+    Raises:
+        UsageError: When no problem has gold steps.
+    """
     longest = max(trace.problem.n_steps for trace in store.traces)
     if not longest:
-        raise UsageError("the problems of this store have no gold steps, so no step value can be a target.")
+        raise UsageError(
+            "the problems of this store have no gold steps, so no step value can be a target; name others."
+        )
     return [f"value_{k}" for k in range(1, longest + 1)]
 
 
 def structures(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
-    """The structure hash of each row's problem; splits and intervals group by it."""
+    """Return the structure hash of each row's problem, shape (rows,); splits and intervals group by it."""
     by_trace = np.array([trace.problem.structure for trace in store.traces])
     return by_trace[rows["trace"].to_numpy()]

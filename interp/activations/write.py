@@ -1,4 +1,4 @@
-"""Stores of activations that this toolkit did not capture: made up for a test, or recorded by another program."""
+"""Writing of stores from given activations: made for a test, or recorded by another program."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.traces import Trace, TraceSet
 
-Given = np.ndarray | Callable[[pd.DataFrame], np.ndarray]
+ActsOrFunction = np.ndarray | Callable[[pd.DataFrame], np.ndarray]
 
 
 def write_store(
     folder: Path,
     traces: Sequence[Trace],
-    acts: Mapping[str, Given],
+    acts: Mapping[str, ActsOrFunction],
     *,
     name: str = "by hand",
     kind: str = "continuous",
@@ -34,27 +34,44 @@ def write_store(
     channels: Sequence[str] = DEFAULT_CHANNELS,
     shard_size: int = 1000,
 ) -> Store:
-    """Write a store of `traces` with the activations that `acts` gives for each address by name.
+    """Write a store of given activations.
 
-    They are an array, rows x d_model in the order of the store's index, or a function that makes it from the index
-    (columns trace, position, channel, step, thought, sentence, place, shard). Raises `StoreError` where the folder is not
-    empty and `UsageError` where rows do not fit the index or each other.
+    Args:
+        folder: An empty or new folder.
+        traces: The traces that the activations belong to.
+        acts: By name of the address an array of shape (rows, d_model) in the order of the index, or a function that makes
+            it from the index.
+        name: Name of the reasoner.
+        kind: Kind of the reasoner.
+        weights: Hash of its weights.
+        dtype: `float32`, `float16` or `bfloat16`.
+        channels: Channels of positions that have rows, beside the prompt's last position.
+        shard_size: Most traces in a shard.
+
+    Returns:
+        The store.
+
+    Raises:
+        StoreError: When the folder is not empty.
+        UsageError: When the rows do not fit the index or each other.
     """
     if folder.exists() and any(folder.iterdir()):
         raise StoreError(f"{folder} is not empty. Choose another folder.")
     layout.checked_dtype(dtype)
     traces = TraceSet(traces)
     index = index_of(traces, list(channels), shard_size)
-    found = {Address(each): given(index) if callable(given) else given for each, given in acts.items()}
-    for address, rows in found.items():
-        wanted = (len(index), next(iter(found.values())).shape[1])
-        if rows.shape != wanted:
-            raise UsageError(f"activations of {address} are {rows.shape}, but the traces' rows need {wanted}.")
+    arrays = {Address(key): value(index) if callable(value) else value for key, value in acts.items()}
+    shape = (len(index), next(iter(arrays.values())).shape[1])
+    for address, rows in arrays.items():
+        if rows.shape != shape:
+            raise UsageError(
+                f"expected activations of {address} with shape {shape}, one row for each kept position, got {rows.shape}."
+            )
     meta: dict[str, Any] = {
         "schema_version": layout.SCHEMA_VERSION,
         "reasoner": {"name": name, "kind": kind, "weights": weights, "config": {}},
-        "d_model": next(iter(found.values())).shape[1],
-        "addresses": [address.name for address in found],
+        "d_model": shape[1],
+        "addresses": [address.name for address in arrays],
         "dtype": dtype,
         "channels": list(channels),
         "shard_size": shard_size,
@@ -64,16 +81,18 @@ def write_store(
     folder.mkdir(parents=True, exist_ok=True)
     layout.commit(folder / layout.TRACES, traces.to_bytes())
     layout.commit(folder / layout.INDEX, parquet_bytes(index))
-    written = []
+    committed = []
     for shard in sorted(index["shard"].unique()):
-        here = (index["shard"] == shard).to_numpy()
+        in_shard = (index["shard"] == shard).to_numpy()
         hashes = {
-            a.name: layout.commit(layout.shard_path(folder, a.folder, int(shard)), layout.encode(x[here], dtype))
-            for a, x in found.items()
+            a.name: layout.commit(layout.shard_path(folder, a.folder, int(shard)), layout.encode(x[in_shard], dtype))
+            for a, x in arrays.items()
         }
-        written.append(hashes)
-        layout.append_line(folder / layout.MANIFEST, {"shard": int(shard), "rows": int(here.sum()), "sha256": hashes})
-    meta["config_hash"] = hashlib.sha256(json.dumps([meta, written], sort_keys=True).encode()).hexdigest()[:16]
-    # The description comes last: a folder without it is not a store yet.
+        committed.append(hashes)
+        layout.append_line(
+            folder / layout.MANIFEST, {"shard": int(shard), "rows": int(in_shard.sum()), "sha256": hashes}
+        )
+    meta["config_hash"] = hashlib.sha256(json.dumps([meta, committed], sort_keys=True).encode()).hexdigest()[:16]
+    # Written last: a folder without it is not a store yet.
     layout.commit(folder / layout.META, json.dumps(meta).encode())
     return Store(folder)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
 from interp.errors import StoreError, UsageError, unknown
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+
+if TYPE_CHECKING:
+    from interp.activations.plan import CaptureCost
 
 app = new_app("Record activations of traces in a store on disk, and check, export or import stores.")
 
@@ -62,7 +66,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay traces and record activations. Run the same command again to resume."""
-    from interp.activations.capturing import Work, carry_out
+    from interp.activations.capturing import ExecutionOptions, run_plan
     from interp.activations.plan import plan
     from interp.runtime.engines import executor
     from interp.traces import TraceSet
@@ -81,11 +85,13 @@ def run(
     )
     estimate = planned.estimate()
     if dry_run:
-        emit({"out": out, **estimate}, as_json, lambda: print(_estimate_line(estimate)))
+        emit({"out": out, **asdict(estimate)}, as_json, lambda: print(_estimate_line(estimate)))
         return
     with Bars() as bars, bars.stage(f"capturing {len(recorded)} traces, {_estimate_line(estimate)}") as report:
-        work = Work(batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report)
-        store = carry_out(planned, out, work)
+        options = ExecutionOptions(
+            batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report
+        )
+        store = run_plan(planned, out, options)
     _print_store(store, as_json)
 
 
@@ -180,9 +186,9 @@ def export(
     options = {"context_size": context_size} if to == "saelens" else {}
     with Bars() as bars, bars.stage(f"exporting {store}") as report:
         written = write(Store(store), to, out, addresses=address, progress=report, **options)
-    dropped = f"; {written['dropped']} positions did not fill a row" if written["dropped"] else ""
-    line = f"{written['rows']} rows x {len(written['addresses'])} addresses in {out}{dropped}"
-    emit(written, as_json, lambda: print(line))
+    dropped = f"; {written.dropped} positions did not fill a row" if written.dropped else ""
+    line = f"{written.rows} rows x {len(written.addresses)} addresses in {out}{dropped}"
+    emit(asdict(written), as_json, lambda: print(line))
 
 
 @app.command("import")
@@ -244,12 +250,12 @@ def _print_store(store: Any, as_json: bool) -> None:
     emit(about, as_json, lambda: print(line))
 
 
-def _estimate_line(estimate: dict[str, Any]) -> str:
+def _estimate_line(estimate: CaptureCost) -> str:
     """How much space, time and memory a capture takes."""
     return (
-        f"{estimate['positions']} positions x {estimate['addresses']} addresses in {estimate['shards']} shards: "
-        f"{estimate['bytes'] / 2**20:.1f} MB, about {estimate['seconds']:.0f} s on one worker, "
-        f"which keeps up to {estimate['worker_bytes'] / 2**20:.0f} MB beside the model"
+        f"{estimate.positions} positions x {estimate.addresses} addresses in {estimate.shards} shards: "
+        f"{estimate.bytes / 2**20:.1f} MB, about {estimate.seconds:.0f} s on one worker, "
+        f"which keeps up to {estimate.worker_bytes / 2**20:.0f} MB beside the model"
     )
 
 

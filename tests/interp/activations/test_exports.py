@@ -60,9 +60,9 @@ def saelens_reads(folder: Path, hook: str, context_size: int, width: int, batch:
 
 @pytest.mark.parametrize("context_size", [1, 7])
 def test_saelens_reads_what_is_exported(store: Store, tmp_path: Path, context_size: int) -> None:
-    said = export(store, "saelens", tmp_path / "s", addresses=[HERE, "ln_final.hook_out"], context_size=context_size)
+    result = export(store, "saelens", tmp_path / "s", addresses=[HERE, "ln_final.hook_out"], context_size=context_size)
     kept = len(store.index) // context_size * context_size
-    assert said["rows"] == kept and said["dropped"] == len(store.index) - kept
+    assert result.rows == kept and result.dropped == len(store.index) - kept
     for hook in (HERE, "ln_final.hook_out"):
         found, ids = saelens_reads(tmp_path / "s", hook, context_size, store.meta["d_model"], batch=1)
         np.testing.assert_array_equal(found, store.acts(hook)[:kept])
@@ -111,7 +111,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_written(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
-    with pytest.raises(StoreError, match=r"is there already\. Choose another --out"):
+    with pytest.raises(StoreError, match=r"exists already\. Choose another --out"):
         export(store, "saelens", tmp_path / "mine")
     with monkeypatch.context() as patched:
         full_after(0, patched)
@@ -212,7 +212,7 @@ def test_files_that_do_not_fit_are_refused(
         from_vllm(files, [1, 2], tmp_path / "s")
     with pytest.raises(StoreError, match=r"no trace has its \d+ tokens"):
         from_vllm(files, LAYERS, tmp_path / "s", traces=traces)
-    with pytest.raises(UsageError, match="layers must be different ids"):
+    with pytest.raises(UsageError, match="expected layers to be different ids"):
         from_vllm(files, [1, 1, 2], tmp_path / "s")
     (folder / "z.safetensors").write_bytes(b"nothing")
     with pytest.raises(StoreError, match=r"z\.safetensors is not a file of vLLM's hidden states connector"):

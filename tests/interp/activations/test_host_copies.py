@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import interp
-from interp.activations.host_copies import UNDER_WAY, HostCopies
+from interp.activations.host_copies import MAX_PENDING, HostCopies
 from interp.traces import TraceSet
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def copied(copies: HostCopies, batches: list[tuple[torch.Tensor, Any]], dtype: t
 def made(device: torch.device) -> list[tuple[torch.Tensor, Any]]:
     generator = torch.Generator().manual_seed(0)
     found: list[tuple[torch.Tensor, Any]] = []
-    for k in range(2 * UNDER_WAY + 3):
+    for k in range(2 * MAX_PENDING + 3):
         source = torch.randn(300 + k, 64, generator=generator).to(device)
         cells = torch.randperm(300, generator=generator)[: 40 + k].to(device) if k % 2 else None
         found.append((source, cells))

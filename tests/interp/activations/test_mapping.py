@@ -100,7 +100,7 @@ def test_rows_go_into_an_array_that_is_there(store: Store) -> None:
         np.testing.assert_array_equal(out, whole[numbers])
     for wrong in (out[:3], out[:, :-1], np.empty((4, 2 * whole.shape[1]), np.float32)[:, ::2]):
         for numbers in (np.array([3, 1, 1, 0]), np.array([5, 6, 7, 8])):
-            with pytest.raises(UsageError, match=r"`out` has to be a contiguous float32 array of 4 x"):
+            with pytest.raises(UsageError, match=r"expected `out` to be a contiguous float32 array of 4 x"):
                 store.acts(address, numbers, out=wrong)
     with pytest.raises(IndexError, match=f"expected row numbers from 0 to {len(store.index) - 1}, got -1 to 2"):
         store.acts(address, np.array([-1, 2]))

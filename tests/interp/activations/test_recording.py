@@ -78,7 +78,7 @@ def test_what_does_not_exist_is_refused(recording: Recording) -> None:
         recording.acts("blocks.40.hook_out")
     with pytest.raises(UsageError, match="expected a trace from 0 to 119, got 120"):
         recording.trace_acts(120)
-    with pytest.raises(UsageError, match="contiguous float32"):
+    with pytest.raises(UsageError, match="expected `out` to be a contiguous float32 array"):
         recording.acts(address, out=np.empty((1, 1), np.float32))
 
 

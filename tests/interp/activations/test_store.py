@@ -571,7 +571,7 @@ def test_names_that_are_not_in_the_store_are_refused_with_a_suggestion(store: St
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "int8"}, "float32, float16 or bfloat16, but 'int8' came"),
+        ({"dtype": "int8"}, "expected a dtype of float32, float16 or bfloat16, got 'int8'"),
         ({"channels": ["latnet"]}, "expected a known channel, got 'latnet'; did you mean 'latent'"),
         ({"sites": "resid_pots"}, "expected a known address, got 'resid_pots'; did you mean 'resid_post'"),
         ({"shard_size": 0}, "shard_size to be a whole number of at least 1, got 0"),

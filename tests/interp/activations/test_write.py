@@ -1,3 +1,5 @@
+"""Writing of stores from given activations."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -35,9 +37,11 @@ def test_what_was_given_is_what_is_read(traces: list[Trace], tmp_path: Path) -> 
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(traces: list[Trace], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"activations of blocks\.0\.hook_out are \(3, 2\), but the traces' rows need"):
+    with pytest.raises(
+        UsageError, match=r"expected activations of blocks\.0\.hook_out with shape \(\d+, 2\), .* got \(3, 2\)"
+    ):
         write_store(tmp_path / "s", traces, {HERE: np.zeros((3, 2))})
-    with pytest.raises(UsageError, match="float32, float16 or bfloat16"):
+    with pytest.raises(UsageError, match="expected a dtype of float32, float16 or bfloat16, got 'int8'"):
         write_store(tmp_path / "s", traces, {HERE: np.zeros((3, 2))}, dtype="int8")
     assert not (tmp_path / "s").exists()
     (tmp_path / "kept").mkdir()
