@@ -49,7 +49,7 @@ def test_random_rows_come_in_any_order_twice_or_by_mask(written) -> None:
     mask = rng.random(n) < 0.1
     np.testing.assert_array_equal(store.acts(HOOK, mask), maps[0][mask])
     for wrong in ([0, n], [-1, 3]):
-        with pytest.raises(IndexError, match=f"expected row numbers from 0 to {n - 1}, got 0 to {n}"):
+        with pytest.raises(IndexError, match=f"expected row numbers from 0 to {n - 1}, got"):
             store.acts(HOOK, np.array(wrong))
 
 
