@@ -71,7 +71,7 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
         few = type(test)(list(test)[: run.size(N_TRACED, seed)])
         prompts, paths = causal.trace_prompts(reasoner, few, transcoders, seed=SEED)
         frames[f"attribution graphs, {label}"] = prompts
-        confirmed, random, logit = (paths[paths["kind"] == kind] for kind in ("path", "random", "logit"))
+        confirmed, random, logit = (paths[paths["test"] == test] for test in ("path", "random", "logit"))
         rows.append(
             {
                 "organism": label,

@@ -1,8 +1,8 @@
-"""Thought anchors: how much does each step move the distribution of the answer (Bogdan et al., arXiv 2506.19143)?
+"""Thought anchors: how much each step changes the distribution of answers (Bogdan et al., arXiv 2506.19143).
 
-From just before a step the reasoner is let go on many times, sampled; and again from just after it. The distance of the
-two distributions of answers is what the step, as it was written, decides. Two halves of the same samples, set beside
-each other, say how much distance chance alone makes.
+The reasoner continues many times, sampled, from just before a step and again from just after it. The distance between
+the two distributions of answers is what the step decides. The distance between two halves of the samples from before
+the step measures chance.
 """
 
 from __future__ import annotations
@@ -10,40 +10,48 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from interp.causal.faithfulness import written
 from interp.causal.forcing import resume
+from interp.causal.text_edits import written
 from interp.errors import checked_count
 from interp.reasoners.base import Reasoner
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 from interp.traces import TraceSet
 
 
 def anchors(
     reasoner: Reasoner, traces: TraceSet, *, samples: int = 20, temperature: float = 1.0, seed: int = 0
 ) -> pd.DataFrame:
-    """One row for each trace and step: how far the step moves the answers, and which share then agrees with the final one.
+    """Return how much each step of each trace changes the answers.
 
-    `moved` is the total variation distance (0 to 1) between the answers of `samples` continuations from before and after
-    the step; `chance` the same between two halves of those from before it; `agreement` the share, after the step, of the
-    answer given in the trace.
+    Args:
+        reasoner: A reasoner that thinks in text.
+        traces: Its traces.
+        samples: Continuations from each step, at least 4.
+        temperature: Temperature of the continuations.
+        seed: Seed of the sampling.
+
+    Returns:
+        One row for each trace and step: trace, step, steps, moved (total variation distance, 0 to 1, between the
+        answers from before and after the step), chance (the same between two halves of the answers from before),
+        agreement (share of answers after the step that are the trace's), structure.
     """
     checked_count("samples", samples, at_least=4)
     texts = [written(trace) for trace in traces]
     keys = [(t, k) for t, text in enumerate(texts) for k in range(len(text.steps) + 1)]
     repeated = [key for key in keys for _ in range(samples)]
-    found = resume(
+    continued = resume(
         reasoner,
         [traces[t].problem for t, _ in repeated],
         [texts[t].first(k) for t, k in repeated],
         temperature=temperature,
         seed=seed,
     )
-    answers = np.array([trace.answer for trace in found]).reshape(len(keys), samples)
-    of = {key: answers[row] for row, key in enumerate(keys)}
+    answers = np.array([trace.answer for trace in continued]).reshape(len(keys), samples)
+    answers_at = {key: answers[row] for row, key in enumerate(keys)}
     rows = []
     for t, text in enumerate(texts):
         for k in range(1, len(text.steps) + 1):
-            before, after = of[t, k - 1], of[t, k]
+            before, after = answers_at[t, k - 1], answers_at[t, k]
             rows.append(
                 {
                     "trace": t,
@@ -59,16 +67,20 @@ def anchors(
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Total variation distance between two samples of answers."""
+    """Return the total variation distance between two samples of answers."""
     names = np.unique(np.concatenate([one, other]))
     return float(0.5 * sum(abs((one == name).mean() - (other == name).mean()) for name in names))
 
 
 def anchor_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means by number of steps and step, with a 95 % interval over structures."""
+    """Return the means of `anchors` for each number of steps and step.
+
+    Returns:
+        Columns: steps, step, moved, chance, agreement, ci_low and ci_high (of `moved`, 95 %, by structure), n.
+    """
     rows = []
     for (steps, step), part in table.groupby(["steps", "step"]):
-        low, high = grouped_mean_interval(part["moved"].to_numpy(), part["structure"].to_numpy())
+        moved = Estimate.of_mean(part["moved"].to_numpy(), part["structure"].to_numpy())
         means = part[["moved", "chance", "agreement"]].mean()
-        rows.append({"steps": steps, "step": step, **means, "ci_low": low, "ci_high": high, "n": len(part)})
+        rows.append({"steps": steps, "step": step, **means, "ci_low": moved.low, "ci_high": moved.high, "n": moved.n})
     return pd.DataFrame(rows)

@@ -1,7 +1,7 @@
-"""Counterfactual following: change one constant, or one edge, and see whether the answer goes with it.
+"""Counterfactual following: change one constant or one edge of a problem, and test whether the answer follows.
 
-A reasoner that computes follows every rewrite; one that has learned what answers look like keeps to its old answer.
-Over the checkpoints of a training it shows when a model begins to follow.
+A reasoner that computes follows every rewrite; one that guesses keeps its old answer. Over the checkpoints of a
+training it shows when a model begins to compute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.runtime.progress import Progress
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
@@ -26,14 +26,27 @@ if TYPE_CHECKING:
 def follow_rewrites(
     reasoner: Reasoner, problems: Sequence[Problem], *, seed: int = 0, batch_size: int = 256
 ) -> pd.DataFrame:
-    """One row for each problem and its rewrite: structure, n_steps, before, after, expected, moves (whether the right
-    answer is another one), followed, kept (the old answer stays although it should move), right_before.
+    """Answer each problem and a rewrite of it.
 
-    Raises `UsageError` where the task cannot rewrite its problems.
+    Args:
+        reasoner: Any reasoner.
+        problems: Problems of a task that can rewrite them.
+        seed: Seed of the rewrites.
+        batch_size: Problems that are thought about at once.
+
+    Returns:
+        One row for each problem: structure, n_steps, before and after (the answers), expected (the right answer of
+        the rewrite), moves (whether the right answer changes), followed, kept (the old answer stays although the
+        right one changes), right_before.
+
+    Raises:
+        UsageError: The task cannot rewrite its problems, or none of these.
     """
     task = make_task(problems[0].task)
     if not task.rewritings:
-        raise UsageError(f"task {task.name} cannot rewrite its problems.")
+        raise UsageError(
+            f"expected a task that can rewrite its problems, got {task.name}; choose a task such as chain."
+        )
     rng, pairs = Random(seed), []
     for problem in problems:
         try:
@@ -41,17 +54,19 @@ def follow_rewrites(
         except UsageError:
             continue  # a graph in which no single edge can be turned
     if not pairs:
-        raise UsageError(f"none of {len(problems)} problems of task {task.name} could be rewritten.")
+        raise UsageError(
+            f"expected problems that can be rewritten, got none among {len(problems)} of task {task.name}; take more problems."
+        )
     before = reasoner.think([old for old, _ in pairs], batch_size=batch_size)
     after = reasoner.think([new for _, new in pairs], batch_size=batch_size)
-    out = []
+    rows = []
     for (old, new), was, now in zip(pairs, before, after, strict=True):
         moves = new.answer != old.answer
         kept = moves and now.answer == was.answer
-        told = (was.answer, now.answer, new.answer, moves, now.answer == new.answer, kept, was.correct)
-        out.append((old.structure, old.n_steps, *told))
+        answers = (was.answer, now.answer, new.answer, moves, now.answer == new.answer, kept, was.correct)
+        rows.append((old.structure, old.n_steps, *answers))
     columns = ["structure", "n_steps", "before", "after", "expected", "moves", "followed", "kept", "right_before"]
-    return pd.DataFrame(out, columns=columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def over_checkpoints(
@@ -62,33 +77,46 @@ def over_checkpoints(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """The same rewrites put to each checkpoint; one row for each.
+    """Measure following on the same rewrites for each checkpoint.
 
-    Of the rewrites that move the right answer (`n`): `followed`, with its grouped 95 % interval; `shuffled`, how often
-    the answer is what another problem's rewrite asks for, which is what luck gives; `kept`, how often the old answer
-    stayed. Of those that leave it as it was: `needless`, how often the answer moved all the same, NaN where there are
-    none. `right_before` is the share of unchanged problems that are answered right.
+    Args:
+        reasoners: Name and reasoner of each checkpoint.
+        problems: Problems of a task that can rewrite them.
+        seed: Seed of the rewrites.
+        batch_size: Problems that are thought about at once.
+        progress: Called with (checkpoints done, checkpoints in all).
+
+    Returns:
+        One row for each checkpoint. Of the rewrites that change the right answer (`n`): followed, followed_ci (95 %, by
+        structure), shuffled (the answer is what another problem's rewrite asks for, which measures chance), kept (the
+        old answer stayed). Of the others: needless (the answer changed all the same; NaN where there are none). And
+        right_before, the accuracy on the unchanged problems.
+
+    Raises:
+        UsageError: No rewrite changes the right answer.
     """
-    out = []
+    rows = []
     for name, reasoner in reasoners.items():
-        found = follow_rewrites(reasoner, problems, seed=seed, batch_size=batch_size)
-        moving, still = found[found["moves"]], found[~found["moves"]]
+        rewrites = follow_rewrites(reasoner, problems, seed=seed, batch_size=batch_size)
+        moving, still = rewrites[rewrites["moves"]], rewrites[~rewrites["moves"]]
         if moving.empty:
-            raise UsageError(f"none of {len(found)} rewrites moves the right answer. Take more problems.")
-        ci = grouped_mean_interval(moving["followed"].to_numpy(float), moving["structure"].to_numpy(), seed=seed)
+            raise UsageError(
+                f"expected rewrites that change the right answer, got none among {len(rewrites)}; take more problems."
+            )
+        followed = Estimate.of_mean(moving["followed"].to_numpy(float), moving["structure"].to_numpy(), seed=seed)
         others = np.random.default_rng(seed).permutation(moving["expected"].to_numpy())
-        out.append(
+        rows.append(
             {
                 "checkpoint": name,
-                "followed": moving["followed"].mean(),
-                "followed_ci": list(ci),
+                "followed": followed.value,
+                "followed_ci": list(followed.interval),
                 "shuffled": float((moving["after"].to_numpy() == others).mean()),
                 "kept": moving["kept"].mean(),
                 "needless": (still["after"] != still["before"]).mean() if len(still) else float("nan"),
-                "right_before": found["right_before"].mean(),
-                "n": len(moving),
+                "right_before": rewrites["right_before"].mean(),
+                "n": followed.n,
             }
         )
         if progress:
-            progress(len(out), len(reasoners))
-    return pd.DataFrame(out)
+            progress(len(rows), len(reasoners))
+    return pd.DataFrame(rows)

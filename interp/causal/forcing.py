@@ -1,9 +1,9 @@
-"""Forcing: a visible thought that the model did not choose, and the answer that it gives after it.
+"""Forcing: give a reasoner a visible thought that it did not write, and record its answer.
 
-A reasoner whose answer depends on what its thought says answers wrongly after the thought of another problem; one
-whose thought only fills the time does not care. It is the causal check of whether a trace means anything (Beyond
-Semantics, arXiv 2505.13775, asks the question by training on other problems' traces; Lanham et al., arXiv
-2307.13702, by truncating and corrupting what was written).
+A reasoner whose answer depends on its thought answers wrongly after the thought of another problem; one whose thought
+does not matter answers the same. This is the causal check of whether a trace means anything (Lanham et al., arXiv
+2307.13702, truncate and corrupt what was written; "Beyond Semantics", arXiv 2505.13775, trains on other problems'
+traces).
 """
 
 from __future__ import annotations
@@ -32,15 +32,26 @@ def force(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> TraceSet:
-    """What `reasoner` answers to each problem, greedily, after the thought that is put in its mouth.
+    """Answer each problem greedily after a given thought.
 
-    A thought is a text, or token ids as `thought_ids` takes them from a trace; it stands between the reasoner's own
-    markers. Raises `UsageError` for reasoners that do not think in text, for words that the tokenizer does not know,
-    and for thoughts that leave no room for the answer.
+    Args:
+        reasoner: A reasoner that thinks in text.
+        problems: The problems.
+        thoughts: One for each problem: a text, or token ids as `thought_ids` returns them. Each is put between the
+            reasoner's markers.
+        batch_size: Problems that are answered at once.
+        progress: Called with (problems done, problems in all).
+
+    Returns:
+        One trace for each problem.
+
+    Raises:
+        UsageError: The reasoner does not think in text, the tokenizer does not know a word, or a thought leaves no
+            room for the answer.
     """
     writer = _check(reasoner, problems, thoughts)
-    given = _Given(writer, [_ids(reasoner, thought) for thought in thoughts])
-    return given.think(problems, batch_size=batch_size, progress=progress)
+    forced = _Forced(writer, [_ids(reasoner, thought) for thought in thoughts])
+    return forced.think(problems, batch_size=batch_size, progress=progress)
 
 
 def resume(
@@ -52,39 +63,55 @@ def resume(
     seed: int = 0,
     batch_size: int = 256,
 ) -> TraceSet:
-    """What `reasoner` writes and answers after the beginning of a thought that is put in its mouth.
+    """Continue each given beginning of a thought in the reasoner's own words, and answer.
 
-    As `force`, but the thought goes on in the reasoner's own words, greedily or sampled. The given tokens are part of
-    the trace. An empty prefix is thinking as usual.
+    Args:
+        reasoner: A reasoner that thinks in text.
+        problems: The problems.
+        prefixes: One for each problem, as in `force`; they become part of the traces. An empty one is thinking as
+            usual.
+        temperature: 0 is greedy.
+        seed: Seed of the sampling.
+        batch_size: Problems that are thought about at once.
+
+    Returns:
+        One trace for each problem, in order.
+
+    Raises:
+        UsageError: As in `force`.
     """
     writer = _check(reasoner, problems, prefixes)
     ids = [_ids(reasoner, prefix) for prefix in prefixes]
-    lengths = np.array([len(each) for each in ids])
-    found: dict[int, Trace] = {}
+    lengths = np.array([len(prefix) for prefix in ids])
+    resumed: dict[int, Trace] = {}
     for length in np.unique(lengths):
-        # Rows of one length, so that the thoughts of a batch keep one number.
+        # Rows of one length, so that all thoughts of a batch have the same number.
         rows = np.flatnonzero(lengths == length).tolist()
-        given = _Resumed(writer, [ids[k] for k in rows])
-        traces = given.think([problems[k] for k in rows], batch_size=batch_size, temperature=temperature, seed=seed)
-        found |= {k: replace(trace, id=k) for k, trace in zip(rows, traces, strict=True)}
-    return TraceSet([found[k] for k in range(len(problems))])
+        writing = _Resumed(writer, [ids[k] for k in rows])
+        traces = writing.think([problems[k] for k in rows], batch_size=batch_size, temperature=temperature, seed=seed)
+        resumed |= {k: replace(trace, id=k) for k, trace in zip(rows, traces, strict=True)}
+    return TraceSet([resumed[k] for k in range(len(problems))])
 
 
 def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> TextReasoner:
     if not isinstance(reasoner, TextReasoner):
-        raise UsageError(f"only a reasoner that thinks in text can be given a thought, but {reasoner.name} is none.")
+        raise UsageError(
+            f"expected a reasoner that thinks in text, got {reasoner.name}; use a text reasoner such as chain-text."
+        )
     if len(problems) != len(thoughts):
-        raise UsageError(f"each problem needs one thought, but {len(problems)} and {len(thoughts)} came.")
+        raise UsageError(
+            f"expected one thought for each problem, got {len(thoughts)} for {len(problems)}; give as many."
+        )
     return reasoner
 
 
 def thought_ids(trace: Trace) -> list[int]:
-    """The token ids of a trace's visible thought."""
+    """Return the token ids of a trace's visible thought."""
     return [token for token, channel in zip(trace.token_ids, trace.channel, strict=True) if channel == Channel.THOUGHT]
 
 
 def gold_thought(problem: Problem) -> str:
-    """A problem's own steps as the text of a thought."""
+    """Return a problem's gold steps as the text of a thought."""
     return " ".join(step.text for step in problem.steps)
 
 
@@ -93,12 +120,14 @@ def _ids(reasoner: Reasoner, thought: Thought) -> list[int]:
         return list(thought)
     ids = reasoner.tokenizer(thought, add_special_tokens=False)["input_ids"] if thought else []
     if reasoner.tokenizer.unk_token_id is not None and reasoner.tokenizer.unk_token_id in ids:
-        raise UsageError(f"{reasoner.name} does not know every word of the thought {thought[:60]!r}.")
+        raise UsageError(
+            f"expected words that {reasoner.name} knows, got a thought with unknown ones, {thought[:60]!r}; use words of its vocabulary."
+        )
     return list(ids)
 
 
-class _Given(TextReasoner):
-    """A text reasoner that reads its thoughts instead of writing them."""
+class _Forced(TextReasoner):
+    """A text reasoner that reads given thoughts instead of writing its own."""
 
     def __init__(self, reasoner: TextReasoner, thoughts: Sequence[list[int]]) -> None:
         super().__init__(
@@ -112,26 +141,26 @@ class _Given(TextReasoner):
         self._answer(rollout)
 
     def _read(self, rollout: Rollout, problems: Sequence[Problem]) -> list[list[int]]:
-        """Feed each row its given thought, after the begin marker."""
+        """Feed each row its given thought, after the begin marker, and return the thoughts."""
         self._begin(rollout)
-        given = [self._thoughts[k] for k in rollout.where.traces.tolist()]
+        thoughts = [self._thoughts[k] for k in rollout.where.traces.tolist()]
         ending = len(self._ids(self.config.end)) if self.config.end else 0
-        for thought, room, problem in zip(given, rollout.room.tolist(), problems, strict=True):
+        for thought, room, problem in zip(thoughts, rollout.room.tolist(), problems, strict=True):
             if len(thought) + ending + 1 > room:
                 raise UsageError(
-                    f"a thought of {len(thought)} tokens leaves no room for the answer to {problem.question[:60]!r}: "
-                    f"{self.name} has {self.max_positions} positions."
+                    f"expected a thought that leaves room for the answer to {problem.question[:60]!r}, got {len(thought)} tokens: "
+                    f"{self.name} has {self.max_positions} positions; shorten the thought."
                 )
-        each = self.config.thoughts_per_step
+        per_step = self.config.thoughts_per_step
         steps = [
-            [min(k // each + 1, problem.n_steps) for k in range(len(thought))]
-            for thought, problem in zip(given, problems, strict=True)
+            [min(k // per_step + 1, problem.n_steps) for k in range(len(thought))]
+            for thought, problem in zip(thoughts, problems, strict=True)
         ]
-        rollout.feed_texts(given, channel=Channel.THOUGHT, steps=steps)
-        return given
+        rollout.feed_texts(thoughts, channel=Channel.THOUGHT, steps=steps)
+        return thoughts
 
 
-class _Resumed(_Given):
+class _Resumed(_Forced):
     """A text reasoner that reads the beginning of its thought and writes the rest."""
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:

@@ -58,7 +58,7 @@ def attribute(
         files.append(path)
     quality = causal.quality(reasoner, test, transcoders)
     shares = causal.shares(paths)
-    agreed = causal.shares(agreement.assign(kind="replacement", confirmed=agreement["agrees"]))
+    agreed = causal.shares(agreement.assign(test="replacement", confirmed=agreement["agrees"]))
     satisfying = int(graphs["satisfying"].sum())
     record = result_of(
         reasoner,

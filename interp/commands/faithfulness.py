@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -50,8 +51,9 @@ def faithfulness(
         wording = None
         if synonyms is not None:
             wording = Wording.read(synonyms)
-        elif reasoner.config.task is not None and hasattr(reasoner.task, "synonyms"):
-            wording = Wording.of_task(reasoner.task)
+        elif reasoner.config.task is not None:
+            with contextlib.suppress(UsageError):  # a task without synonyms
+                wording = Wording.of_task(reasoner.task)
         if anchors > len(traces):
             raise UsageError(
                 f"expected at most {len(traces)} problems for anchors, got {anchors}; lower --anchors or raise --n."

@@ -49,10 +49,10 @@ class Wording:
     @classmethod
     def of_task(cls, task: Any) -> Wording:
         """Return the synonyms of a task. Raises `UsageError` when the task defines none."""
-        if not hasattr(task, "synonyms"):
+        sets = sorted({task.synonyms(word) for word in task.vocabulary() if len(task.synonyms(word)) > 1})
+        if not sets:
             raise UsageError(f"task {task.name} defines no synonyms; give a file of synonyms (--synonyms).")
-        sets = {task.synonyms(word) for word in task.vocabulary()}
-        return cls(sorted(synonyms for synonyms in sets if len(synonyms) > 1))
+        return cls(sets)
 
     @classmethod
     def read(cls, path: Path) -> Wording:

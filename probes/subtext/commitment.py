@@ -77,7 +77,7 @@ def forced_answers(reasoner: Reasoner, traces: TraceSet) -> list[list[str | None
     Raises:
         UsageError: The reasoner has no steps that could be left out.
     """
-    from interp.causal.faithfulness import early_answers
+    from interp.causal.text_edits import early_answers
     from interp.reasoners.recurrent import RecurrentReasoner
     from interp.reasoners.silent import SilentReasoner
     from interp.reasoners.text import TextReasoner
@@ -215,7 +215,7 @@ def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
     In a text whose steps hold no value to falsify, the text from the deciding step on, and from the one after it on, is
     replaced by another problem's. The table is empty where steps cannot be changed.
     """
-    from interp.causal.faithfulness import mistakes
+    from interp.causal.text_edits import mistakes
     from interp.reasoners.recurrent import RecurrentReasoner
     from interp.reasoners.text import TextReasoner
 
@@ -233,8 +233,8 @@ def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
 
 def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:
     """Replace the end of each text, from the deciding step or the one after it, by another problem's, and force it."""
-    from interp.causal.faithfulness import written
     from interp.causal.forcing import force
+    from interp.causal.text_edits import written
 
     texts, rng = [written(trace) for trace in traces], np.random.default_rng(seed)
     records, thoughts = [], []

@@ -1,8 +1,8 @@
-"""Attribution graphs: which features, at which positions, made the next token what it is.
+"""Attribution graphs: which features at which positions determine the next token.
 
-MLPs are replaced by transcoders, attention patterns and norm scales are frozen, so everything between two features
-is linear: the weight of an edge is the gradient of the later feature's input with respect to what the earlier one
-writes, times what it wrote (Ameisen et al. 2025, Circuit Tracing; Dunefsky et al., arXiv 2406.11944). What the
+MLPs are replaced by transcoders, and attention patterns and norm scales are frozen. Everything between two features is
+then linear: the weight of an edge is the gradient of the later feature's input with respect to what the earlier one
+writes, times what it writes (Ameisen et al. 2025, "Circuit Tracing"; Dunefsky et al., arXiv 2406.11944). What the
 transcoders do not explain stays in the graph as error nodes, one for each block and position.
 """
 
@@ -32,10 +32,17 @@ EMBEDDING, FEATURE, ERROR, LOGIT = "embedding", "feature", "error", "logit"
 
 @dataclass(frozen=True)
 class AttributionGraph:
-    """`nodes`: kind, layer (-1 embeddings, n_layers logits), position, feature (or token id), activation, influence.
+    """The graph of one next token.
 
-    `edges[target, source]` is the direct linear effect of a node on another's input, in the units of its
-    pre-activation, or of the logit over the mean of all logits.
+    Attributes:
+        trace: The trace.
+        position: The position whose next token is explained.
+        nodes: Columns type (`embedding`, `feature`, `error` or `logit`), layer (-1 embeddings, n_layers logits),
+            position, feature (or token id), activation, influence.
+        edges: `edges[target, source]` is the direct linear effect of a node on another's input, in units of its
+            pre-activation, or of the logit minus the mean of all logits; shape (nodes, nodes).
+        n_layers: Number of blocks.
+        probability: Probability of the likeliest token.
     """
 
     trace: Trace
@@ -47,20 +54,28 @@ class AttributionGraph:
 
     @property
     def completeness(self) -> float:
-        """The share of the logit's influence that reaches back to embeddings rather than ending in error nodes."""
+        """Share of the logit's influence that reaches embeddings and does not end in error nodes."""
         influence = influences(self.edges, self.logits)
-        kinds = self.nodes["kind"].to_numpy()
-        ends = {kind: float(influence[torch.tensor((kinds == kind).tolist())].sum()) for kind in (EMBEDDING, ERROR)}
+        types = self.nodes["type"].to_numpy()
+        ends = {name: float(influence[torch.tensor((types == name).tolist())].sum()) for name in (EMBEDDING, ERROR)}
         return ends[EMBEDDING] / max(sum(ends.values()), 1e-12)
 
     @property
     def logits(self) -> Tensor:
-        """Which nodes are logits."""
-        return torch.tensor((self.nodes["kind"] == LOGIT).tolist())
+        """Mask of the nodes that are logits."""
+        return torch.tensor((self.nodes["type"] == LOGIT).tolist())
 
 
 def influences(edges: Float[Tensor, "nodes nodes"], targets: Tensor) -> Float[Tensor, " nodes"]:
-    """How much of the targets goes back to each node over all paths, with absolute weights normalised by target."""
+    """Return how much of the targets goes back to each node over all paths.
+
+    Args:
+        edges: Direct effects, (target, source); absolute weights are normalised by target.
+        targets: Mask of the targets, shape (nodes,).
+
+    Returns:
+        Influence of each node, shape (nodes,).
+    """
     weights = edges.abs()
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
     total = torch.zeros(len(edges))
@@ -74,14 +89,27 @@ def influences(edges: Float[Tensor, "nodes nodes"], targets: Tensor) -> Float[Te
 def attribute(
     reasoner: Reasoner, trace: Trace, position: int, transcoders: Sequence[Transcoder], *, top_logits: int = 1
 ) -> AttributionGraph:
-    """The graph of what `reasoner` writes after `position` of `trace`, for its likeliest tokens.
+    """Build the graph of what a reasoner writes after a position.
 
-    Raises `UsageError` for models other than GPT-2's kind, and for positions that the trace does not have.
+    Args:
+        reasoner: A reasoner with a GPT-2 model.
+        trace: Its trace.
+        position: The position whose next token is explained.
+        transcoders: One for each block.
+        top_logits: Number of likeliest tokens that are targets.
+
+    Returns:
+        The graph, not pruned.
+
+    Raises:
+        UsageError: The model is not GPT-2, or the trace has no such position.
     """
     if not 0 <= position < len(trace):
-        raise UsageError(f"position must lie between 0 and {len(trace) - 1}, but {position} came.")
+        raise UsageError(
+            f"expected a position between 0 and {len(trace) - 1}, got {position}; choose one of the trace."
+        )
     pass_, device = _Pass(reasoner, trace, position), reasoner.device
-    transcoders = [on(each, device) for each in transcoders]
+    transcoders = [on(transcoder, device) for transcoder in transcoders]
     leaves, pre, logits, errors, acts = pass_.linearised(transcoders)
     probability, chosen = torch.softmax(logits.detach(), dim=-1).topk(top_logits)
     nodes, writes, targets = _nodes(trace, position, transcoders, acts, errors, pre, logits, chosen, leaves)
@@ -90,7 +118,7 @@ def attribute(
     flat = [leaves[0], *leaves[1]]
     slots = torch.tensor([int(layer) + 1 for layer in nodes["layer"]], device=device)
     places = torch.tensor(nodes["position"].tolist(), device=device)
-    source = torch.tensor((nodes["kind"] != LOGIT).tolist(), device=device)
+    source = torch.tensor((nodes["type"] != LOGIT).tolist(), device=device)
     for row, target in targets:
         gradients = torch.autograd.grad(target, flat, retain_graph=True, allow_unused=True)
         stacked = torch.stack([torch.zeros_like(flat[0]) if g is None else g for g in gradients])
@@ -107,27 +135,38 @@ def attribute(
 
 
 def prune(graph: AttributionGraph, *, node_share: float = 0.8, edge_share: float = 0.95) -> AttributionGraph:
-    """The nodes that carry `node_share` of the influence on the logits, and their edges that carry `edge_share`.
+    """Return the graph with its most influential nodes and edges.
 
     Embeddings and logits stay, so that every path keeps its ends.
+
+    Args:
+        graph: The graph.
+        node_share: Share of the influence on the logits that the kept nodes carry.
+        edge_share: Share of it that the kept edges carry.
+
+    Returns:
+        The pruned graph.
+
+    Raises:
+        UsageError: A share is not between 0 and 1.
     """
     for name, share in (("node_share", node_share), ("edge_share", edge_share)):
         if not 0 < share <= 1:
-            raise UsageError(f"{name} must lie between 0 and 1, but {share} came.")
+            raise UsageError(f"expected {name} between 0 and 1, got {share}; choose one such as 0.8.")
     influence = torch.tensor(graph.nodes["influence"].to_numpy()).float()
-    inner = torch.tensor(graph.nodes["kind"].isin([FEATURE, ERROR]).tolist())
+    inner = torch.tensor(graph.nodes["type"].isin([FEATURE, ERROR]).tolist())
     kept = _largest(influence * inner, node_share) | ~inner
     nodes = graph.nodes[kept.tolist()].reset_index(drop=True)
     edges = graph.edges[kept][:, kept]
     weights = edges.abs() / edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-12)
-    targets = torch.tensor((nodes["kind"] == LOGIT).tolist()).float()
+    targets = torch.tensor((nodes["type"] == LOGIT).tolist()).float()
     scores = weights * (influence[kept] + targets)[:, None]
     edges = edges * _largest(scores.flatten(), edge_share).view_as(edges)
     return AttributionGraph(graph.trace, graph.position, nodes, edges, graph.n_layers, graph.probability)
 
 
 def _largest(scores: Tensor, share: float) -> Tensor:
-    """The fewest entries that make up `share` of the sum."""
+    """Return a mask of the fewest entries that make up `share` of the sum."""
     order = scores.argsort(descending=True)
     before = scores[order].cumsum(0) - scores[order]
     kept = torch.zeros_like(scores, dtype=torch.bool)
@@ -146,7 +185,7 @@ def _nodes(
     chosen: Tensor,
     leaves: tuple[Tensor, list[Tensor]],
 ) -> tuple[pd.DataFrame, Tensor, list[tuple[int, Tensor]]]:
-    """All nodes, what each of them writes to the residual stream, and the scalar that each target node reads."""
+    """Return all nodes, what each writes to the residual stream, and the scalar that each target node reads."""
     rows: list[tuple[Any, ...]] = []
     writes: list[Tensor] = []
     targets: list[tuple[int, Tensor]] = []
@@ -165,25 +204,27 @@ def _nodes(
         targets.append((len(rows), logits[token] - logits.mean()))
         rows.append((LOGIT, len(transcoders), position, token, float(logits[token].detach())))
         writes.append(torch.zeros_like(writes[0]))
-    nodes = pd.DataFrame(rows, columns=["kind", "layer", "position", "feature", "activation"])
+    nodes = pd.DataFrame(rows, columns=["type", "layer", "position", "feature", "activation"])
     return nodes, torch.stack(writes), targets
 
 
 class _Pass:
-    """One forward pass up to a position, taken apart: patterns, norm scales and MLP inputs as they were."""
+    """The attention patterns, norm scales and MLP inputs of one forward pass up to a position."""
 
     def __init__(self, reasoner: Reasoner, trace: Trace, position: int) -> None:
         base = reasoner.model.original_model
         self.blocks: Any = getattr(getattr(base, "transformer", None), "h", None)
         if self.blocks is None or not hasattr(base.transformer, "ln_f"):
-            raise UsageError(f"attribution graphs are for models of GPT-2's kind, but {reasoner.name} is none.")
+            raise UsageError(
+                f"expected a GPT-2 model for attribution graphs, got {reasoner.name}; use another organism."
+            )
         self.final: Any = base.transformer.ln_f
         self.unembed: Any = reasoner.unembed
         self.n_heads = reasoner.model.cfg.n_heads
         seen: dict[str, Tensor] = {}
         n_layers = len(self.blocks)
         names = ["blocks.0.hook_in", "ln_final.hook_in"]
-        names += [f"blocks.{k}.{hook}" for k in range(n_layers) for hook in _WATCHED]
+        names += [f"blocks.{k}.{hook}" for k in range(n_layers) for hook in _HOOKS]
 
         def keep(name: str) -> Any:
             def hook(activations: Tensor, batch: ReplayBatch) -> None:
@@ -204,8 +245,8 @@ class _Pass:
     def linearised(
         self, transcoders: Sequence[Transcoder]
     ) -> tuple[tuple[Tensor, list[Tensor]], list[Tensor], Tensor, list[Tensor], list[Tensor]]:
-        """Leaves (embeddings, each block's MLP output), features' inputs, logits, errors and activations."""
-        transcoders = [on(each, self.embedded.device) for each in transcoders]
+        """Return leaves (embeddings, each block's MLP output), features' inputs, logits, errors and activations."""
+        transcoders = [on(transcoder, self.embedded.device) for transcoder in transcoders]
         embedded = self.embedded.clone().requires_grad_()
         written = [out.clone().requires_grad_() for out in self.mlp_out]
         stream, pre, errors, acts = embedded, [], [], []
@@ -232,16 +273,16 @@ class _Pass:
         return mixed @ out.weight.detach() + out.bias.detach()
 
 
-_WATCHED = ("hook_in", "attn.hook_pattern", "ln2.hook_in", "mlp.hook_in", "mlp.hook_out")
+_HOOKS = ("hook_in", "attn.hook_pattern", "ln2.hook_in", "mlp.hook_in", "mlp.hook_out")
 
 
 def _inner(module: Any) -> Any:
-    """The plain module behind a TransformerLens wrapper."""
+    """Return the module behind a TransformerLens wrapper."""
     return getattr(module, "original_component", None) or module
 
 
 def _frozen_norm(stream: Tensor, was: Tensor, norm: Any) -> Tensor:
-    """Layer norm with the scale that it had, so that it is linear in `stream`."""
+    """Apply layer norm with the scale of `was`, so that it is linear in `stream`."""
     inner = _inner(norm)
     scale = (was.var(dim=-1, keepdim=True, unbiased=False) + inner.eps).sqrt()
     return (stream - stream.mean(dim=-1, keepdim=True)) / scale * inner.weight.detach() + inner.bias.detach()

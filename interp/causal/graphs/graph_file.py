@@ -1,4 +1,4 @@
-"""Attribution graphs as the JSON that circuit-tracer's viewer reads (schema version 1 of its graph files)."""
+"""Write attribution graphs as the JSON of circuit-tracer's viewer (schema version 1 of its graph files)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 
 def graph_json(graph: AttributionGraph, reasoner: Reasoner, *, slug: str, node_share: float = 0.8) -> dict[str, Any]:
-    """`metadata`, `qParams`, `nodes` and `links` of a (pruned) graph; weights are the signed direct effects."""
+    """Return the content of a graph file.
+
+    Args:
+        graph: A graph, usually pruned.
+        reasoner: Its reasoner, for the tokens' text.
+        slug: Name of the graph in the viewer.
+        node_share: The share that the graph was pruned to.
+
+    Returns:
+        `metadata`, `qParams`, `nodes` and `links`; weights are signed direct effects.
+    """
     tokens = graph.trace.tokens[: graph.position + 1]
     rows = graph.nodes.to_dict("records")
     ids = [_id(row, graph.n_layers) for row in rows]
@@ -40,39 +50,39 @@ def graph_json(graph: AttributionGraph, reasoner: Reasoner, *, slug: str, node_s
 
 
 def write_graph(path: Path, content: dict[str, Any]) -> None:
-    """Write the file, whole or not at all."""
+    """Write a graph file atomically."""
     commit(path, (json.dumps(content, allow_nan=False) + "\n").encode())
 
 
 def _id(row: dict[str, Any], n_layers: int) -> str:
-    layer = {EMBEDDING: "E", LOGIT: str(n_layers + 1)}.get(row["kind"], str(row["layer"]))
+    layer = {EMBEDDING: "E", LOGIT: str(n_layers + 1)}.get(row["type"], str(row["layer"]))
     return f"{layer}_{row['feature']}_{row['position']}"
 
 
 def _node(row: dict[str, Any], name: str, graph: AttributionGraph, reasoner: Reasoner) -> dict[str, Any]:
-    kind, layer, place, feature = row["kind"], int(row["layer"]), int(row["position"]), int(row["feature"])
+    node_type, layer, place, feature = row["type"], int(row["layer"]), int(row["position"]), int(row["feature"])
     # Features are numbered over all layers by Cantor's pairing, as the viewer expects.
     numbered = (layer + feature) * (layer + feature + 1) // 2 + feature
-    token = reasoner.tokenizer.convert_ids_to_tokens(feature) if kind in (EMBEDDING, LOGIT) else ""
+    token = reasoner.tokenizer.convert_ids_to_tokens(feature) if node_type in (EMBEDDING, LOGIT) else ""
     types = {
         EMBEDDING: "embedding",
         FEATURE: "cross layer transcoder",
         ERROR: "mlp reconstruction error",
         LOGIT: "logit",
     }
-    said = {LOGIT: f'Output "{token}" (p={graph.probability:.3f})', EMBEDDING: token}.get(kind, "")
+    caption = {LOGIT: f'Output "{token}" (p={graph.probability:.3f})', EMBEDDING: token}.get(node_type, "")
     return {
         "node_id": name,
-        "feature": {FEATURE: numbered, ERROR: -1, EMBEDDING: place}.get(kind, feature),
+        "feature": {FEATURE: numbered, ERROR: -1, EMBEDDING: place}.get(node_type, feature),
         "layer": name.split("_")[0],
         "ctx_idx": place,
-        "feature_type": types[kind],
-        "token_prob": graph.probability if kind == LOGIT else 0.0,
-        "is_target_logit": kind == LOGIT,
+        "feature_type": types[node_type],
+        "token_prob": graph.probability if node_type == LOGIT else 0.0,
+        "is_target_logit": node_type == LOGIT,
         "run_idx": 0,
         "reverse_ctx_idx": 0,
-        "jsNodeId": name.rsplit("_", 1)[0] + f"-{0 if kind == FEATURE else place}",
-        "clerp": said,
+        "jsNodeId": name.rsplit("_", 1)[0] + f"-{0 if node_type == FEATURE else place}",
+        "clerp": caption,
         "influence": float(row["influence"]),
-        "activation": float(row["activation"]) if kind == FEATURE else None,
+        "activation": float(row["activation"]) if node_type == FEATURE else None,
     }

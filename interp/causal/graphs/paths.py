@@ -1,10 +1,10 @@
-"""Are an attribution graph's paths true? Take a feature away in the model itself and see what its path says.
+"""Test an attribution graph's paths: remove a feature in the model itself and compare with what its path predicts.
 
 A path is a strong edge from one feature to another that matters for the logit. The earlier feature's contribution is
-subtracted from its MLP's output, attention and all later MLPs live. The path is confirmed when the later feature's
-input falls or rises as the edge predicts, by at least a quarter of it. Random active features of the same layer in
-the earlier one's place are held to the same rule. Whether the logit moves as the graph's total effect says is a
-column of its own: where a model is sure of its token, a single feature hardly moves it at all.
+subtracted from its MLP's output; attention and all later MLPs are computed as usual. The path is confirmed when the
+later feature's input changes in the direction that the edge predicts, by at least a quarter of the prediction. The
+control puts random active features of the same layer in place of the earlier one. Whether the logit moves as the
+graph's total effect predicts is reported separately: where a model is sure of its token, one feature hardly moves it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from interp.causal.graphs.replacement import agreement, predicting
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add
 from interp.runtime.progress import Progress
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ SATISFYING = 0.8
 
 
 def top_paths(graph: AttributionGraph, n: int = 5) -> list[tuple[int, int]]:
-    """The `n` edges between features, (source, target) rows of `nodes`, that carry most influence to the logits."""
-    feature = torch.tensor((graph.nodes["kind"] == FEATURE).tolist())
+    """Return the `n` edges between features that carry most influence to the logits, as (source, target) rows of `nodes`."""
+    feature = torch.tensor((graph.nodes["type"] == FEATURE).tolist())
     weights = graph.edges.abs() / graph.edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-12)
     influence = torch.tensor(graph.nodes["influence"].to_numpy()).float()
     carried = weights * influence[:, None] * feature[:, None] * feature[None, :]
@@ -45,12 +45,12 @@ def top_paths(graph: AttributionGraph, n: int = 5) -> list[tuple[int, int]]:
 
 
 def total_effects(graph: AttributionGraph) -> Tensor:
-    """What each node does to the likeliest token's logit over all paths, signed; features pass on while they are active."""
+    """Return the signed effect of each node on the likeliest token's logit over all paths, shape (nodes,)."""
     target = int(torch.nonzero(graph.logits)[0])
     total = torch.zeros(len(graph.nodes))
     # Edges into a feature are in units of its input; it passes on in proportion to what it wrote.
     acts = torch.tensor(graph.nodes["activation"].to_numpy()).float()
-    features = torch.tensor((graph.nodes["kind"] == FEATURE).tolist())
+    features = torch.tensor((graph.nodes["type"] == FEATURE).tolist())
     passed = torch.where(features, 1 / acts.clamp(min=1e-6), torch.zeros_like(acts))
     front = torch.zeros(len(graph.nodes))
     front[target] = 1.0
@@ -69,13 +69,21 @@ def confirm(
     *,
     share: float = SHARE,
 ) -> pd.DataFrame:
-    """One row for each (source, target) pair of features.
+    """Remove each source feature in the model and measure what changes.
 
-    Columns: source, target, predicted (change of the target's input), measured, predicted_logit, measured_logit,
-    logit_agrees, confirmed.
+    Args:
+        reasoner: The reasoner of the graph.
+        graph: The graph.
+        transcoders: One for each block.
+        pairs: (source, target) rows of `graph.nodes`.
+        share: Share of the predicted change that must be measured.
+
+    Returns:
+        One row for each pair: source, target, predicted (change of the target's input), measured, predicted_logit,
+        measured_logit, logit_agrees, confirmed.
     """
     effects = total_effects(graph)
-    traces = [graph.trace] * (len(pairs) + 1)  # the last one is left alone
+    traces = [graph.trace] * (len(pairs) + 1)  # the last one is not edited
     edits = []
     for k, (source, _) in enumerate(pairs):
         node = graph.nodes.iloc[source]
@@ -97,14 +105,14 @@ def confirm(
     reasoner.replay(traces, hooks=hooks, batch_size=len(traces), interventions=edits)
     logits = reasoner.unembed(seen["ln_final.hook_out"][:, graph.position]).detach()
     token = int(graph.nodes["feature"].to_numpy()[graph.logits.numpy()][0])
-    told = logits[:, token] - logits.mean(dim=-1)
+    margins = logits[:, token] - logits.mean(dim=-1)
     out = []
     for k, (source, target) in enumerate(pairs):
         node = graph.nodes.iloc[target]
         reads = transcoders[int(node["layer"])].W_enc[:, int(node["feature"])].detach().to(reasoner.device)
         inputs = seen[f"blocks.{int(node['layer'])}.mlp.hook_in"][:, int(node["position"])] @ reads
         predicted, measured = -float(graph.edges[target, source]), float(inputs[k] - inputs[-1])
-        logit, moved = -float(effects[source]), float(told[k] - told[-1])
+        logit, moved = -float(effects[source]), float(margins[k] - margins[-1])
         right = measured * np.sign(predicted) >= share * abs(predicted)
         out.append((source, target, predicted, measured, logit, moved, moved * logit > 0, bool(right)))
     columns = [
@@ -121,13 +129,13 @@ def confirm(
 
 
 def random_pairs(graph: AttributionGraph, pairs: Sequence[tuple[int, int]], seed: int) -> list[tuple[int, int]]:
-    """For each pair a random active feature in place of its source, of the same layer, that is not in any pair."""
+    """Return for each pair a random active feature of its source's layer that is not in any pair, and the target."""
     rng = np.random.default_rng(seed)
     used = {source for source, _ in pairs}
     out = []
     for source, target in pairs:
         same = graph.nodes["layer"] == graph.nodes["layer"].iloc[source]
-        others = [k for k in np.flatnonzero(same & (graph.nodes["kind"] == FEATURE)) if k not in used]
+        others = [k for k in np.flatnonzero(same & (graph.nodes["type"] == FEATURE)) if k not in used]
         if others:
             out.append((int(rng.choice(others)), target))
     return out
@@ -142,11 +150,21 @@ def trace_prompts(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A graph for one written or answered token of each trace, its top paths tried, and the random control.
+    """Build a graph for one thought or answer token of each trace, and test its top paths and random controls.
 
-    Returns one row for each prompt (trace, position, structure, agrees, completeness, nodes, confirmed, n_paths,
-    satisfying: the replacement agrees and at least 80 % of the paths are confirmed), and one for each path with
-    column kind: `path`, `logit` (whether the logit moved as the path says) or `random`. A random pair is held to the effect that its path's edge predicts.
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: One prompt each.
+        transcoders: One for each block.
+        n_paths: Paths of each graph that are tested.
+        seed: Seed of positions and controls.
+        progress: Called with (traces done, traces in all).
+
+    Returns:
+        A table with one row for each prompt: trace, position, structure, agrees, completeness, nodes, confirmed,
+        n_paths, satisfying (the replacement agrees and at least 80 % of the paths are confirmed). And a table with one
+        row for each test: test (`path`, `logit`: the logit moved as the path predicts, or `random`), trace, structure,
+        confirmed. A random pair must show the effect that its path's edge predicts.
     """
     rng = np.random.default_rng(seed)
     prompts, paths = [], []
@@ -155,16 +173,18 @@ def trace_prompts(
         position = int(rng.choice(predicting(trace)))
         whole = attribute(reasoner, trace, position, transcoders)
         pairs = top_paths(whole, n_paths)
-        found = confirm(reasoner, whole, transcoders, pairs)
+        tested = confirm(reasoner, whole, transcoders, pairs)
         control = confirm(reasoner, whole, transcoders, random_pairs(whole, pairs, seed + k))
-        held = [m * np.sign(p) >= SHARE * abs(p) for m, p in zip(control["measured"], found["predicted"], strict=False)]
-        structure, right = trace.problem.structure, float(found["confirmed"].mean()) if len(found) else 0.0
-        paths += [("path", k, structure, bool(ok)) for ok in found["confirmed"]]
-        paths += [("logit", k, structure, bool(ok)) for ok in found["logit_agrees"]]
+        held = [
+            m * np.sign(p) >= SHARE * abs(p) for m, p in zip(control["measured"], tested["predicted"], strict=False)
+        ]
+        structure, right = trace.problem.structure, float(tested["confirmed"].mean()) if len(tested) else 0.0
+        paths += [("path", k, structure, bool(ok)) for ok in tested["confirmed"]]
+        paths += [("logit", k, structure, bool(ok)) for ok in tested["logit_agrees"]]
         paths += [("random", k, structure, bool(ok)) for ok in held]
         agreed = bool(agrees[k, position])
-        row = (k, position, structure, agreed, whole.completeness, len(prune(whole).nodes), right, len(found))
-        prompts.append((*row, agreed and len(found) > 0 and right >= SATISFYING))
+        row = (k, position, structure, agreed, whole.completeness, len(prune(whole).nodes), right, len(tested))
+        prompts.append((*row, agreed and len(tested) > 0 and right >= SATISFYING))
         if progress:
             progress(k + 1, len(traces))
     columns = [
@@ -179,15 +199,14 @@ def trace_prompts(
         "satisfying",
     ]
     return pd.DataFrame(prompts, columns=columns), pd.DataFrame(
-        paths, columns=["kind", "trace", "structure", "confirmed"]
+        paths, columns=["test", "trace", "structure", "confirmed"]
     )
 
 
 def shares(paths: pd.DataFrame) -> pd.DataFrame:
-    """Of the paths of `trace_prompts`: kind, confirmed, ci (95 %, by problem structure), n."""
-    out = []
-    for kind, part in paths.groupby("kind", sort=False):
-        held = part["confirmed"].to_numpy(float)
-        ci = list(grouped_mean_interval(held, part["structure"].to_numpy()))
-        out.append((kind, held.mean(), ci, len(part)))
-    return pd.DataFrame(out, columns=["kind", "confirmed", "ci", "n"])
+    """Return the share of confirmed tests of `trace_prompts`: test, confirmed, ci (95 %, by problem structure), n."""
+    rows = []
+    for test, part in paths.groupby("test", sort=False):
+        share = Estimate.of_mean(part["confirmed"].to_numpy(float), part["structure"].to_numpy())
+        rows.append((test, share.value, list(share.interval), share.n))
+    return pd.DataFrame(rows, columns=["test", "confirmed", "ci", "n"])

@@ -1,7 +1,7 @@
-"""The replacement model: every MLP's output is what its transcoder makes of its input.
+"""The replacement model: every MLP is replaced by its transcoder.
 
-It says how far an attribution graph over those features can be trusted: where its next token is not the model's
-own, the graph is about another model (Ameisen et al. 2025, Circuit Tracing, section 3).
+It measures how far an attribution graph over those features can be trusted. Where its next token is not the model's
+own, the graph explains another model (Ameisen et al. 2025, "Circuit Tracing", section 3).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def mlp_rows(
     reasoner: Reasoner, traces: TraceSet, *, batch_size: int = 128
 ) -> dict[int, tuple[Float[Tensor, "rows d"], Float[Tensor, "rows d"]]]:
-    """Input (after the norm) and output of every block's MLP, at every real position of `traces`."""
+    """Return the input (after the norm) and the output of each block's MLP at every position, padding excluded."""
     kept: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Any:
@@ -49,7 +49,18 @@ def mlp_rows(
 def transcoders_of(
     reasoner: Reasoner, traces: TraceSet, *, seed: int = 0, progress: Progress | None = None, **options: Any
 ) -> list[Transcoder]:
-    """A transcoder for the MLP of every block, trained on `traces`; `options` go to `train_transcoder`."""
+    """Train a transcoder for the MLP of each block.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Traces to train on.
+        seed: Seed of the first block; later blocks count up from it.
+        progress: Called with (blocks done, blocks in all).
+        **options: Passed to `train_transcoder`.
+
+    Returns:
+        One transcoder for each block.
+    """
     rows = mlp_rows(reasoner, traces)
     out = []
     for block, (inputs, outputs) in rows.items():
@@ -60,7 +71,16 @@ def transcoders_of(
 
 
 def quality(reasoner: Reasoner, traces: TraceSet, transcoders: Sequence[Transcoder]) -> pd.DataFrame:
-    """Variance explained and mean active features of each block's transcoder, on `traces` (held out, or say so)."""
+    """Return the explained variance of each block's transcoder, which should be measured on held-out traces.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Held-out traces.
+        transcoders: One for each block.
+
+    Returns:
+        Columns: block, explained, active (mean number of active features), features.
+    """
     rows = mlp_rows(reasoner, traces)
     return pd.DataFrame(
         {"block": k, "explained": explained(t, *rows[k]), "active": active(t, rows[k][0]), "features": t.cfg.d_sae}
@@ -71,12 +91,18 @@ def quality(reasoner: Reasoner, traces: TraceSet, transcoders: Sequence[Transcod
 def agreement(
     reasoner: Reasoner, traces: TraceSet, transcoders: Sequence[Transcoder] | None, *, batch_size: int = 128
 ) -> pd.DataFrame:
-    """Whether the replacement model's likeliest next token is the model's own, where the model writes or answers.
+    """Return whether the replacement model's likeliest next token is the model's own.
 
-    One row for each position that predicts a thought or an answer token, or the end: trace, position, agrees,
-    structure. With None in place of transcoders every MLP is silenced to zero, the control.
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: The traces.
+        transcoders: One for each block; None sets every MLP output to zero, which is the control.
+        batch_size: Traces that are replayed at once.
+
+    Returns:
+        One row for each position that predicts a thought or an answer token: trace, position, agrees, structure.
     """
-    plain = _predicted(reasoner, traces, [], batch_size)
+    original = _predicted(reasoner, traces, [], batch_size)
     hooks = []
     for block in range(reasoner.model.cfg.n_layers):
         hooks += _replacing(block, None if transcoders is None else on(transcoders[block], reasoner.device))
@@ -84,13 +110,13 @@ def agreement(
     out = []
     for k, trace in enumerate(traces):
         for place in predicting(trace):
-            agrees = bool(plain[k][place] == replaced[k][place])
+            agrees = bool(original[k][place] == replaced[k][place])
             out.append((k, place, agrees, trace.problem.structure))
     return pd.DataFrame(out, columns=["trace", "position", "agrees", "structure"])
 
 
 def predicting(trace: Trace) -> list[int]:
-    """The positions whose next token the model chose itself: before each visible thought and answer token."""
+    """Return the positions whose next token the model chose: those before each visible thought and answer token."""
     return [k - 1 for k, c in enumerate(trace.channel) if c in (Channel.THOUGHT, Channel.ANSWER) and k]
 
 
@@ -107,13 +133,13 @@ def _replacing(block: int, transcoder: Transcoder | None) -> list[tuple[str, Any
 
 
 def _predicted(reasoner: Reasoner, traces: TraceSet, hooks: list[tuple[str, Any]], batch_size: int) -> list[np.ndarray]:
-    found: list[np.ndarray] = [np.empty(0)] * len(traces)
+    tokens: list[np.ndarray] = [np.empty(0)] * len(traces)
 
     def keep(state: Tensor, batch: ReplayBatch) -> None:
         best = reasoner.unembed(state).argmax(dim=-1).cpu().numpy()
         for b, k in enumerate(batch.traces.tolist()):
-            found[k] = best[b]
+            tokens[k] = best[b]
 
     with reasoner.model.hooks(fwd_hooks=hooks):
         reasoner.replay(traces, hooks={"ln_final.hook_out": keep}, batch_size=batch_size)
-    return found
+    return tokens

@@ -10,18 +10,9 @@ import pytest
 
 import interp
 from interp.causal.anchors import anchor_summary, anchors, distance
-from interp.causal.faithfulness import (
-    battery,
-    early_answering,
-    filler,
-    mistakes,
-    post_hoc,
-    relabelled,
-    reordered,
-    reworded,
-    written,
-)
+from interp.causal.faithfulness import battery, early_answering, post_hoc
 from interp.causal.forcing import thought_ids
+from interp.causal.text_edits import filler, mistakes, relabelled, reordered, reworded, written
 from interp.errors import UsageError
 from interp.text.languages import language_spans, script, scripts
 from interp.text.wording import Wording
@@ -105,7 +96,7 @@ def test_filler_and_another_thought_lose_the_answer_and_synonyms_keep_it(
 def test_the_verdict_is_that_of_another_problems_text_where_its_own_keeps_the_answers(
     text: interp.Reasoner, thought: TraceSet
 ) -> None:
-    assert post_hoc(battery(text, TraceSet(list(thought)[:30]))).startswith("the answers hang on the text: another")
+    assert post_hoc(battery(text, TraceSet(list(thought)[:30]))).startswith("the answers depend on the text: another")
 
     def said(same: float, other: float) -> str:
         rows = [("as written", same), ("another problem's thought", other)]

@@ -118,11 +118,15 @@ def test_what_follows_a_slip_follows_from_it(text: interp.Reasoner, problems: li
 
 
 def test_what_cannot_be_forced_is_refused(text: interp.Reasoner, coconut: interp.Reasoner, problems: list) -> None:
-    with pytest.raises(UsageError, match=r"only a reasoner that thinks in text.*chain-coconut is none"):
+    with pytest.raises(UsageError, match=r"expected a reasoner that thinks in text, got chain-coconut"):
         force(coconut, problems[:1], ["4"])
-    with pytest.raises(UsageError, match="each problem needs one thought, but 2 and 1 came"):
+    with pytest.raises(UsageError, match="expected one thought for each problem, got 1 for 2"):
         force(text, problems[:2], ["4"])
-    with pytest.raises(UsageError, match="chain-text does not know every word of the thought '4 plum'"):
+    with pytest.raises(
+        UsageError, match="expected words that chain-text knows, got a thought with unknown ones, '4 plum'"
+    ):
         force(text, problems[:1], ["4 plum"])
-    with pytest.raises(UsageError, match=r"a thought of 70 tokens leaves no room for the answer.*64 positions"):
+    with pytest.raises(
+        UsageError, match=r"expected a thought that leaves room for the answer.*got 70 tokens.*64 positions"
+    ):
         force(text, problems[:1], ["4 " * 70])

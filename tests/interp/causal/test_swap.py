@@ -85,4 +85,4 @@ def test_following_as_a_command_over_folders_of_checkpoints(cotlens, tmp_path) -
     ended = cotlens("causal", "follow", "chain-text", "--checkpoints", tmp_path / "nothing")
     assert ended.code == 5 and "is no model and holds none" in ended.error
     ended = cotlens("causal", "follow", "maze-correct", "--task", "maze:n=5")
-    assert ended.code == 2 and "cannot rewrite its problems" in ended.error
+    assert ended.code == 2 and "a task that can rewrite its problems" in ended.error

@@ -49,7 +49,7 @@ def test_a_transcoder_is_learned_and_is_saelens_own(tmp_path: Path, writer, writ
     transcoders[1].save_model(tmp_path / "t")
     again = SAE.load_from_disk(tmp_path / "t")
     torch.testing.assert_close(again(inputs), transcoders[1](inputs))
-    with pytest.raises(UsageError, match="matching rows"):
+    with pytest.raises(UsageError, match="expected as many inputs as outputs"):
         train_transcoder(inputs, outputs[:-1])
 
 
@@ -83,14 +83,14 @@ def test_edges_into_a_node_add_up_to_what_it_reads(writer, written, transcoders,
 
 
 def test_error_nodes_are_shown_and_pruning_keeps_the_strongest(graph) -> None:
-    kinds = graph.nodes["kind"].value_counts()
+    kinds = graph.nodes["type"].value_counts()
     assert kinds[ERROR] == graph.n_layers * (graph.position + 1) and kinds[LOGIT] == 1
     assert 0 < graph.completeness < 1
     small = prune(graph)
     assert len(small.nodes) < len(graph.nodes) / 2
     assert (small.edges != 0).sum() < (graph.edges != 0).sum() / 4
     kept, left = small.nodes["influence"], graph.nodes["influence"]
-    assert kept[small.nodes["kind"] == "feature"].min() >= left[graph.nodes["kind"] == "feature"].median()
+    assert kept[small.nodes["type"] == "feature"].min() >= left[graph.nodes["type"] == "feature"].median()
     with pytest.raises(UsageError, match="between 0 and 1"):
         prune(graph, node_share=0.0)
 
@@ -131,5 +131,5 @@ def test_the_file_has_what_the_viewer_reads(writer, graph, tmp_path: Path) -> No
 
 
 def test_a_position_that_is_not_there_is_refused(writer, written, transcoders) -> None:
-    with pytest.raises(UsageError, match="position must lie between"):
+    with pytest.raises(UsageError, match="expected a position between"):
         attribute(writer, written[0], 99, transcoders)

@@ -1,0 +1,87 @@
+"""Directions of values: mean states that steering adds to a thought."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.causal.patching import INPUT, addresses_of, states, thoughts_of_steps
+from interp.errors import UsageError, unknown
+from interp.traces import TraceSet
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+
+StepOfMany = tuple[int, int]  # a step, and the number of steps of its problem
+
+
+class Directions:
+    """Mean states of values at one address, separately for each (step, number of steps).
+
+    A thought also holds which step it is and how many are left. Directions that pool steps would mislead.
+
+    Attributes:
+        values: Names of the values.
+        means: For each (step, number of steps) the mean state of each value, shape (values, d_model).
+        centres: For each (step, number of steps) the mean over values, shape (d_model,).
+        address: Hook name.
+        offset: Thoughts after the step's last one.
+    """
+
+    def __init__(
+        self, values: list[str], means: dict[StepOfMany, Float[Tensor, "values d"]], address: str, offset: int
+    ) -> None:
+        self.values, self.means, self.address, self.offset = values, means, address, offset
+        self.centres = {step: of_step.mean(dim=0) for step, of_step in means.items()}
+
+    def of(self, value: str, step: StepOfMany) -> Float[Tensor, " d"]:
+        """Return the direction of `value` at `step`, from the mean over all values.
+
+        Raises:
+            UsageError: The value or the step has no direction.
+        """
+        if value not in self.values:
+            raise unknown("value with a steering direction", value, self.values)
+        if step not in self.means:
+            raise unknown("(step, steps) with steering directions", step, self.means)
+        return self.means[step][self.values.index(value)] - self.centres[step]
+
+    @classmethod
+    def fit(cls, reasoner: Reasoner, traces: TraceSet, *, address: str = INPUT, offset: int = 0) -> Directions:
+        """Fit directions on the thoughts of correctly answered traces.
+
+        Args:
+            reasoner: The reasoner of the traces.
+            traces: Traces to fit on, which should not be those that are steered.
+            address: A hook name.
+            offset: Thoughts after the step's last one.
+
+        Returns:
+            Directions of the steps at which most values occur, and of the values that occur at each of them.
+
+        Raises:
+            UsageError: Fewer than two values occur.
+        """
+        (known,) = addresses_of(reasoner, address)
+        rows, gold = thoughts_of_steps(reasoner, traces, offset, only_right=True)
+        values_at: dict[StepOfMany, set[str]] = {}
+        for step, n_steps, value in gold:
+            values_at.setdefault((step, n_steps), set()).add(value)
+        most = max(map(len, values_at.values()), default=0)
+        steps = sorted(step for step, values in values_at.items() if len(values) > most / 2)
+        values = sorted(set.intersection(*(values_at[step] for step in steps))) if steps else []
+        if len(values) < 2:
+            raise UsageError(
+                f"expected thoughts of at least two values at offset {offset} of {reasoner.name}, got {len(values)}; "
+                "take more problems, or another offset."
+            )
+        acts = states(reasoner, traces, known, rows)
+
+        def mean(step: StepOfMany, value: str) -> Tensor:
+            return acts[[key == (*step, value) for key in gold]].mean(dim=0)
+
+        means = {step: torch.stack([mean(step, value) for value in values]) for step in steps}
+        return cls(values, means, address, offset)

@@ -1,0 +1,243 @@
+"""Edits of a visible thought, and the answers after them: cut off, mistaken, filler, reworded, relabelled, reordered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import pandas as pd
+
+from interp.causal.donors import implied
+from interp.causal.forcing import force, resume
+from interp.errors import UsageError
+from interp.problems import task as make_task
+from interp.reasoners.base import Reasoner
+from interp.text.wording import Wording
+from interp.traces import Channel, Trace, TraceSet
+
+
+@dataclass(frozen=True)
+class WrittenThought:
+    """A visible thought by steps.
+
+    Attributes:
+        steps: Token ids of each step.
+    """
+
+    steps: tuple[tuple[int, ...], ...]
+
+    def first(self, k: int) -> list[int]:
+        """Return the token ids of the first `k` steps."""
+        return [token for step in self.steps[:k] for token in step]
+
+    def with_step(self, k: int, tokens: Sequence[int]) -> WrittenThought:
+        """Return the thought with step `k`, counted from 1, replaced."""
+        return WrittenThought((*self.steps[: k - 1], tuple(tokens), *self.steps[k:]))
+
+    @property
+    def ids(self) -> list[int]:
+        """Token ids of the whole thought."""
+        return self.first(len(self.steps))
+
+
+def written(trace: Trace) -> WrittenThought:
+    """Return the visible thought of a trace.
+
+    Raises:
+        UsageError: The trace has no visible thought.
+    """
+    steps: dict[int, list[int]] = {}
+    for token, channel, step in zip(trace.token_ids, trace.channel, trace.step, strict=True):
+        if channel == Channel.THOUGHT:
+            steps.setdefault(step, []).append(token)
+    if not steps:
+        raise UsageError(
+            f"expected a visible thought, got trace {trace.id}, which has no visible thought; use a text reasoner."
+        )
+    return WrittenThought(tuple(tuple(steps[k]) for k in sorted(steps)))
+
+
+def early_answers(reasoner: Reasoner, traces: TraceSet) -> list[TraceSet]:
+    """Return the answers after the first k steps, for k from 0 to the most steps.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Traces with visible thoughts. One with fewer than k steps is answered after all of them.
+
+    Returns:
+        One set of traces for each k.
+    """
+    thoughts = [written(trace) for trace in traces]
+    longest = max(len(thought.steps) for thought in thoughts)
+    return [
+        force(reasoner, traces.problems, [thought.first(k) for thought in thoughts], batch_size=256)
+        for k in range(longest + 1)
+    ]
+
+
+def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFrame:
+    """Put another value into each step, and answer after it.
+
+    After the mistake either the reasoner continues (`own words`), or its original text follows (`as written`). Steps
+    without a word for their value are left out.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Traces with visible thoughts.
+        seed: Seed of the values.
+
+    Returns:
+        One row for each edit: trace, step, steps, after (`own words` or `as written`), value, implied (the answer that
+        follows from the mistake), answer, kept (the answer is the trace's), followed (it is the implied one),
+        structure.
+
+    Raises:
+        UsageError: No step writes a value of its task.
+    """
+    task, rng = make_task(traces[0].problem.task), Random(f"mistakes|{seed}")
+    edits: list[tuple[int, int, str, WrittenThought]] = []
+    for number, trace in enumerate(traces):
+        thought = written(trace)
+        for k in range(1, min(len(thought.steps), trace.problem.n_steps) + 1):
+            mistake = _with_mistake(reasoner, trace, thought, k, task.values, rng)
+            if mistake is not None:
+                edits.append((number, k, *mistake))
+    if not edits:
+        raise UsageError("no step of these traces writes a value of its task, so no mistake can be put there.")
+    problems = [traces[t].problem for t, *_ in edits]
+    after = {
+        "own words": resume(reasoner, problems, [thought.first(k) for _, k, _, thought in edits]),
+        "as written": force(reasoner, problems, [thought.ids for *_, thought in edits], batch_size=256),
+    }
+    rows = []
+    for continuation, answered in after.items():
+        for (t, k, value, _), trace in zip(edits, answered, strict=True):
+            answer = implied(task, traces[t].problem, k, value)
+            rows.append(
+                {
+                    "trace": t,
+                    "step": k,
+                    "steps": traces[t].problem.n_steps,
+                    "after": continuation,
+                    "value": value,
+                    "implied": answer,
+                    "answer": trace.answer,
+                    "kept": trace.answer == traces[t].answer,
+                    "followed": answer is not None and trace.answer == answer,
+                    "structure": traces[t].problem.structure,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _with_mistake(
+    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, values: Sequence[str], rng: Random
+) -> tuple[str, WrittenThought] | None:
+    """Return another value, and the thought with it in place of step k's own, in the same wording."""
+    tokens = list(thought.steps[k - 1])
+    words = reasoner.tokenizer.convert_ids_to_tokens(tokens)
+    task, gold = make_task(trace.problem.task), trace.problem.steps[k - 1].value
+    places = [j for j, word in enumerate(words) if task.meaning(word) == gold]
+    others = [value for value in values if value != gold]
+    if not places or not others:
+        return None
+    value = rng.choice(others)
+    word = task.synonyms(value)[task.synonyms(words[places[-1]]).index(words[places[-1]])]
+    tokens[places[-1]] = reasoner.token_id(word)
+    return value, thought.with_step(k, tokens)
+
+
+def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> TraceSet:
+    """Answer after as many filler tokens as the thought has.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Traces with visible thoughts.
+        token: The filler. Default: the reasoner's pause token.
+
+    Returns:
+        The answered traces.
+
+    References:
+        Pfau et al., "Let's Think Dot by Dot", arXiv 2404.15758.
+    """
+    filler_id = reasoner.token_id(token if token is not None else reasoner.config.pause)
+    return force(reasoner, traces.problems, [[filler_id] * len(written(t).ids) for t in traces], batch_size=256)
+
+
+def reworded(reasoner: Reasoner, traces: TraceSet, wording: Wording, seed: int = 0) -> TraceSet:
+    """Answer after the same thoughts in other words of the same meaning."""
+    rng = Random(f"reworded|{seed}")
+    thoughts = [reasoner.tokenizer.convert_ids_to_tokens(written(trace).ids) for trace in traces]
+    texts = [" ".join(wording.paraphrase(words, rng)) for words in thoughts]
+    return force(reasoner, traces.problems, texts, batch_size=256)
+
+
+def relabelled(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[TraceSet, list[str]]:
+    """Answer with the task's interchangeable symbols permuted in question and thought.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Traces with visible thoughts.
+        seed: Seed of the permutations.
+
+    Returns:
+        The answered traces, and the original answers with their symbols permuted alike.
+
+    Raises:
+        UsageError: The task has no such symbols.
+    """
+    task, rng = make_task(traces[0].problem.task), Random(f"relabelled|{seed}")
+    symbols = list(task.symbols)
+    if len(symbols) < 2:
+        raise UsageError(f"task {task.name} has no symbols that could be exchanged for each other.")
+    problems, thoughts, expected = [], [], []
+    for trace in traces:
+        names = dict(zip(symbols, rng.sample(symbols, len(symbols)), strict=True))
+        names |= {f"{one}:": f"{other}:" for one, other in names.items()}  # where a name is being defined
+
+        def permuted(text: str, names: dict[str, str] = names) -> str:
+            return " ".join(names.get(word, word) for word in text.split())
+
+        thought = " ".join(reasoner.tokenizer.convert_ids_to_tokens(written(trace).ids))
+        answer = permuted(trace.problem.answer)
+        problems.append(replace(trace.problem, question=permuted(trace.problem.question), answer=answer))
+        thoughts.append(permuted(thought))
+        expected.append(permuted(trace.answer))
+    return force(reasoner, problems, thoughts, batch_size=256), expected
+
+
+def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]]:
+    """Answer with two neighbouring, independent steps exchanged.
+
+    Two steps are independent where they share no symbol of the task.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: Traces with visible thoughts.
+
+    Returns:
+        The answered traces, and the indices of the traces that have such steps.
+
+    Raises:
+        UsageError: No trace has such steps.
+    """
+    task = make_task(traces[0].problem.task)
+    symbols = set(task.symbols)
+    chosen, thoughts = [], []
+    for number, trace in enumerate(traces):
+        steps = written(trace).steps
+        names = [
+            {word.removesuffix(":") for word in reasoner.tokenizer.convert_ids_to_tokens(list(step))} & symbols
+            for step in steps
+        ]
+        independent = [k for k in range(len(steps) - 1) if names[k] and names[k + 1] and not names[k] & names[k + 1]]
+        if independent:
+            k = independent[0]
+            order = [*range(k), k + 1, k, *range(k + 2, len(steps))]
+            chosen.append(number)
+            thoughts.append([token for place in order for token in steps[place]])
+    if not chosen:
+        raise UsageError("no two neighbouring steps of these traces are independent, so none can be exchanged.")
+    return force(reasoner, [traces[k].problem for k in chosen], thoughts, batch_size=256), chosen
