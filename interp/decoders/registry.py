@@ -1,4 +1,12 @@
-"""Decoders by name: the built-in ones, and those that installed packages add by entry points."""
+"""Decoders by name: the built-in ones, and those that other packages add.
+
+Another package adds a decoder through an entry point that names a class with the `Decoder` protocol and traits:
+
+    [project.entry-points."cotlens.decoders"]
+    my_lens = "my_package.lens:MyLens"
+
+The decoders of this project that rest on probes are entry points too, because `probes` is above `interp`.
+"""
 
 from __future__ import annotations
 
@@ -35,36 +43,30 @@ BUILT_IN: dict[str, str] = {
 
 
 def decoder_names() -> list[str]:
-    """Return the names of all decoders: built-in ones first, then those of entry points `cotlens.decoders`.
-
-    Raises:
-        UsageError: An installed package uses the name of a built-in decoder.
-    """
-    added = plugins("decoders")
-    for name in added:
-        if name in BUILT_IN:
-            raise UsageError(
-                f"expected a new name for a decoder plugin, got {name!r} ({added[name].value}), which is built in. "
-                "Rename the entry point, or uninstall its package."
-            )
-    return [*BUILT_IN, *added]
+    """Return the names of all decoders: the built-in ones, then those of other packages."""
+    return [*BUILT_IN, *(name for name in plugins("decoders") if name not in BUILT_IN)]
 
 
 def decoder_class(method: str) -> Any:
     """Return the decoder class of that name.
 
     Args:
-        method: A name from `decoder_names()`.
+        method: A name from `decoder_names()`. A built-in name always means the built-in decoder.
 
     Raises:
         UsageError: The name is unknown, the class cannot be imported, or it declares no traits.
     """
-    names = decoder_names()
     if method in BUILT_IN:
         module, _, attribute = BUILT_IN[method].partition(":")
         return getattr(importlib.import_module(module), attribute)
-    if method not in names:
-        raise unknown("decoding method", method, names)
+    added = plugins("decoders")
+    if not added:
+        raise UsageError(
+            f"expected the decoders that the installed cotlens registers, got none while looking for {method!r}; "
+            "reinstall it (pip install -e . in a checkout)."
+        )
+    if method not in added:
+        raise unknown("decoding method", method, decoder_names())
     loaded = load_plugin("decoders", method)
     if not isinstance(getattr(loaded, "traits", None), DecoderTraits):
         raise UsageError(

@@ -97,6 +97,10 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
         {trace: part["structure"].iloc[0] for trace, part in complete.items()},
         {trace: len(part) for trace, part in complete.items()},
     )
+    if not complete:
+        raise UsageError(
+            f"expected traces whose steps are all read by {method}, got none in the {split} split; capture all thoughts."
+        )
     rows = []
     for trace, part in complete.items():
         problem, other = traces[trace].problem, complete[donors[trace]]

@@ -1,4 +1,4 @@
-"""Decoders: the lens is the model's own, sites are chosen without test labels, scores are what they say."""
+"""Decoders: the logit lens, sparse read-outs, the choice of locations, and scores of read-outs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def readouts(store: Store, coconut: interp.Reasoner) -> ReadOuts:
 
 @pytest.fixture(scope="module")
 def chains(written_trace: Callable) -> TraceSet:
-    """200 chains of 3 steps as hand-made traces; what they think is up to the test."""
+    """200 chains of 3 steps as hand-made traces. Each test makes their activations."""
     return TraceSet([written_trace(p) for p in task("chain:steps=3").generate(200, seed=0, split="test")])
 
 
@@ -74,7 +74,7 @@ def holding(traces: TraceSet, signal: float, d: int = 16, seed: int = 0) -> Call
 
 @pytest.fixture(scope="module")
 def own_logits(traces: TraceSet, store: Store) -> np.ndarray:
-    """What Hugging Face's own model says at every kept position, one trace at a time, without hooks or cache."""
+    """Logits of Hugging Face's own model at every captured position, one trace at a time, without hooks or cache."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
@@ -92,7 +92,7 @@ def own_logits(traces: TraceSet, store: Store) -> np.ndarray:
 
 
 @pytest.mark.parametrize("address", ["blocks.2.hook_out", "ln_final.hook_out"])
-def test_at_the_end_the_lens_is_the_model(
+def test_at_the_last_addresses_the_lens_equals_the_model(
     store: Store, coconut: interp.Reasoner, own_logits: np.ndarray, address: str
 ) -> None:
     lens = LogitLens(coconut).fit(store, Address(address), store.index, np.empty(0))
@@ -100,7 +100,7 @@ def test_at_the_end_the_lens_is_the_model(
     assert own_logits.std() > 1
 
 
-def test_before_the_end_the_lens_is_not_the_model(
+def test_at_an_early_address_the_lens_differs_from_the_model(
     store: Store, coconut: interp.Reasoner, own_logits: np.ndarray
 ) -> None:
     early = LogitLens(coconut).logits(store, Address("blocks.0.hook_out"), store.index)
@@ -109,8 +109,8 @@ def test_before_the_end_the_lens_is_not_the_model(
 
 def test_the_final_norm_is_applied_once_and_exactly(store: Store, coconut: interp.Reasoner) -> None:
     states = torch.from_numpy(store.acts("ln_final.hook_out")).to(coconut.device)
-    found = LogitLens(coconut).logits(store, Address("ln_final.hook_out"), store.index)
-    np.testing.assert_array_equal(found, coconut.unembed(states).detach().cpu().numpy())
+    lens_logits = LogitLens(coconut).logits(store, Address("ln_final.hook_out"), store.index)
+    np.testing.assert_array_equal(lens_logits, coconut.unembed(states).detach().cpu().numpy())
 
 
 def test_the_lens_refuses_another_models_store(store: Store, coconut: interp.Reasoner) -> None:
@@ -121,30 +121,30 @@ def test_the_lens_refuses_another_models_store(store: Store, coconut: interp.Rea
 
 def test_the_lens_ranks_tokens_by_probability(store: Store, coconut: interp.Reasoner) -> None:
     rows = store.rows(place="answer")
-    found = LogitLens(coconut).decode(store, Address("ln_final.hook_out"), store.rows(place="end"), top_k=4)
-    assert found.texts.shape == found.scores.shape == (len(rows), 4)
-    assert (np.diff(found.scores, axis=1) <= 0).all() and (found.scores.sum(1) <= 1 + 1e-5).all()
+    ranking = LogitLens(coconut).decode(store, Address("ln_final.hook_out"), store.rows(place="end"), top_k=4)
+    assert ranking.texts.shape == ranking.scores.shape == (len(rows), 4)
+    assert (np.diff(ranking.scores, axis=1) <= 0).all() and (ranking.scores.sum(1) <= 1 + 1e-5).all()
     answers = [t.answer for t in store.traces]
-    assert found.texts[:, 0].tolist() == answers, "at the end marker the model is about to write its answer"
+    assert ranking.texts[:, 0].tolist() == answers, "at the end marker the model is about to write its answer"
 
 
 # --- ranking ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 7, 50])
-def test_ranked_is_a_full_sort_cut_short(top_k: int) -> None:
+def test_rank_classes_equals_a_full_sort(top_k: int) -> None:
     scores = np.random.default_rng(0).random((30, 7))
     names = np.array(list("abcdefg"), dtype=object)
-    found = rank_classes(scores, names, top_k)
+    ranking = rank_classes(scores, names, top_k)
     order = np.argsort(-scores, axis=1)[:, :top_k]
-    np.testing.assert_array_equal(found.texts, names[order])
-    np.testing.assert_array_equal(found.scores, np.take_along_axis(scores, order, 1))
+    np.testing.assert_array_equal(ranking.texts, names[order])
+    np.testing.assert_array_equal(ranking.scores, np.take_along_axis(scores, order, 1))
 
 
 # --- sparse read-outs -------------------------------------------------------------------------------------
 
 
-def test_the_area_is_scikit_learns(chains: TraceSet, tmp_path: Path, write_store: Callable) -> None:
+def test_the_area_under_the_curve_equals_scikit_learn(chains: TraceSet, tmp_path: Path, write_store: Callable) -> None:
     store = write_store(tmp_path / "s", chains, {"blocks.0.hook_out": holding(chains, 2.0)})
     address = store.addresses[0]
     rows, gold = step_rows(store, 0)
@@ -164,7 +164,7 @@ def test_the_area_is_scikit_learns(chains: TraceSet, tmp_path: Path, write_store
             assert areas[feature] == pytest.approx(area, abs=1e-6)
 
 
-def test_one_feature_for_each_value_is_enough_where_neurons_hold_them(
+def test_single_neurons_are_found_where_each_holds_one_value(
     chains: TraceSet, tmp_path: Path, write_store: Callable
 ) -> None:
     def one_neuron_each(index: pd.DataFrame) -> np.ndarray:
@@ -264,7 +264,7 @@ def test_a_lens_without_its_model_is_refused() -> None:
         make_decoder("logit_lens", None)
 
 
-def test_step_rows_are_the_thoughts_and_for_offset_minus_one_what_stands_before(store: Store) -> None:
+def test_step_rows_are_the_thoughts_or_the_positions_before_them(store: Store) -> None:
     for offset in (0, -1):
         rows, gold = step_rows(store, offset)
         assert len(rows) == sum(t.problem.n_steps for t in store.traces)
@@ -290,7 +290,7 @@ def test_other_problem_keeps_a_row_that_has_no_other() -> None:
     assert donor[2] == 2 and set(donor[:2]) <= {0, 1}
 
 
-def test_other_problems_are_read_as_what_they_hold(readouts: ReadOuts) -> None:
+def test_the_other_problem_control_is_a_read_out_of_the_same_step_and_part(readouts: ReadOuts) -> None:
     table = readouts.of("probe")
     texts = {(s, p): set(part["text"]) for (s, p), part in table.groupby(["step", "split"])}
     assert all(row["other_problem"] in texts[row["step"], row["split"]] for _, row in table.iterrows())
@@ -321,7 +321,7 @@ def test_scores_are_the_means_of_the_table(readouts: ReadOuts) -> None:
         assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected)
 
 
-def test_gold_is_the_problems_and_splits_never_share_a_structure(readouts: ReadOuts, store: Store) -> None:
+def test_gold_comes_from_the_problem_and_splits_never_share_a_structure(readouts: ReadOuts, store: Store) -> None:
     table = readouts.of("probe")
     assert (table.groupby("structure")["split"].nunique() == 1).all()
     for _, row in table.iterrows():
@@ -353,8 +353,8 @@ def test_a_store_without_thoughts_cannot_be_decoded(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_sites(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Store:
-    """An early site that holds the values weakly and a later one that holds them well."""
+def two_addresses(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Store:
+    """An early address with a weak signal and a later one with a strong signal."""
     return write_store(
         tmp_path_factory.mktemp("two") / "s",
         chains,
@@ -363,27 +363,27 @@ def two_sites(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_
 
 
 def corrupting(part: str, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> None:
-    """From here on the labels of one part of the problems are drawn at random."""
+    """Replace the labels of one part of the problems by random ones."""
     plain = step_rows_module.labels
     rng = np.random.default_rng(9)
 
     def spoiled(store: Store, rows: pd.DataFrame, target: str) -> np.ndarray:
-        found = plain(store, rows, target)
-        known = np.array([x is not None for x in found])
+        corrupted = plain(store, rows, target)
+        known = np.array([x is not None for x in corrupted])
         # The same rows as the evaluation splits: those that have a label.
         mask = np.zeros(len(rows), bool)
         mask[np.flatnonzero(known)] = getattr(grouped_split(structures(store, rows)[known], seed), part)
-        found[mask] = rng.choice(VALUES, mask.sum())
-        return found
+        corrupted[mask] = rng.choice(VALUES, mask.sum())
+        return corrupted
 
     monkeypatch.setattr(step_rows_module, "labels", spoiled)
 
 
-def test_sites_and_fits_do_not_look_at_test_labels(two_sites: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locations_and_fits_do_not_depend_on_test_labels(two_addresses: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen() -> tuple[Location, np.ndarray, float]:
-        found = interp.decode(two_sites, ["probe"], offsets=[0])
-        test = found.table()[found.table()["split"] == "test"]
-        return found.locations["probe"], found.decoders["probe"].probe_.coef_, test["right"].mean()
+        readouts = interp.decode(two_addresses, ["probe"], offsets=[0])
+        test = readouts.table()[readouts.table()["split"] == "test"]
+        return readouts.locations["probe"], readouts.decoders["probe"].probe_.coef_, test["right"].mean()
 
     site, coef, right = chosen()
     assert site == Location(Address("blocks.1.hook_out"), 0) and right > 0.95
@@ -402,15 +402,13 @@ def test_sites_and_fits_do_not_look_at_test_labels(two_sites: Store, monkeypatch
         assert np.abs(chosen()[1] - coef).max() > 1e-3
 
 
-def test_of_equal_sites_the_thought_itself_and_the_earliest_win(
-    chains: TraceSet, tmp_path: Path, write_store: Any
-) -> None:
+def test_of_equal_locations_the_earliest_address_is_chosen(chains: TraceSet, tmp_path: Path, write_store: Any) -> None:
     made = holding(chains, 12.0)
     store = write_store(tmp_path / "s", chains, {"blocks.2.hook_out": made, "blocks.0.hook_out": made})
     assert interp.decode(store, ["probe"]).locations["probe"] == Location(Address("blocks.0.hook_out"), 0)
 
 
-def test_a_value_that_stands_one_thought_earlier_is_found_there(
+def test_a_value_held_one_thought_earlier_is_read_there(
     chains: TraceSet, tmp_path: Path, write_store: Callable
 ) -> None:
     def early(index: pd.DataFrame) -> np.ndarray:
@@ -424,12 +422,12 @@ def test_a_value_that_stands_one_thought_earlier_is_found_there(
         return out
 
     store = write_store(tmp_path / "s", chains, {"blocks.0.hook_out": early})
-    found = interp.decode(store, ["probe"])
-    assert found.locations["probe"].offset == -1
-    assert (found.scores()["top1"] > 0.9).all()
+    readouts = interp.decode(store, ["probe"])
+    assert readouts.locations["probe"].offset == -1
+    assert (readouts.scores()["top1"] > 0.9).all()
 
 
-def test_the_same_seed_reads_the_same_and_another_splits_otherwise(two_sites: Store) -> None:
-    one, two, other = (interp.decode(two_sites, ["probe"], offsets=[0], seed=seed).table() for seed in (0, 0, 1))
+def test_a_seed_fixes_the_read_outs_and_another_changes_the_split(two_addresses: Store) -> None:
+    one, two, other = (interp.decode(two_addresses, ["probe"], offsets=[0], seed=seed).table() for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(one, two)
     assert (one["split"] != other["split"]).mean() > 0.2

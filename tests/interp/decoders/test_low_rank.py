@@ -1,4 +1,4 @@
-"""Writers that are the reasoner's own model with adapters: frozen, at first unchanged, and taught like any other."""
+"""Writers made of adapters on the reasoner's own model: the model stays frozen, and only the adapters learn."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_adapter_adds_a_product_of_low_rank(layer: torch.nn.Module) -> None:
     assert torch.linalg.matrix_rank(made.down @ made.up) == 2
 
 
-def test_an_adapted_model_is_at_first_the_model_and_the_model_never_changes(
+def test_a_new_adapted_model_equals_the_model_and_training_leaves_the_model_unchanged(
     coconut: interp.Reasoner, verbalizer: AdaptedVerbalizer
 ) -> None:
     plain = fast_model(coconut.model)
@@ -64,7 +64,7 @@ def test_an_adapted_model_is_at_first_the_model_and_the_model_never_changes(
         assert not taught[names[0]].requires_grad
 
 
-def test_words_that_the_model_has_are_its_own_embeddings(coconut: interp.Reasoner) -> None:
+def test_words_that_are_tokens_use_the_models_embeddings(coconut: interp.Reasoner) -> None:
     writer = AdaptedWriter(Vocabulary(["what", "7"], ["7"]), 4, coconut, positions=8)
     seven, what = writer.words.ids(["7"])[0], writer.words.ids(["what"])[0]
     own = coconut.embed.weight[coconut.tokenizer.get_vocab()["7"]]
@@ -82,7 +82,7 @@ def test_it_reads_values_from_latents_and_not_without_them(
     assert (np.array(swapped) == gold).mean() < 0.6
 
 
-def test_an_adapted_oracle_answers_in_words_that_the_model_has_not(
+def test_an_adapted_oracle_answers_in_words_that_are_no_tokens(
     store: Store, coconut: interp.Reasoner, parts: dict[str, Any]
 ) -> None:
     made = AdaptedOracle(coconut, questions=["even"], updates=80, batch_size=64).fit(store, AT, *parts["train"])
@@ -90,7 +90,7 @@ def test_an_adapted_oracle_answers_in_words_that_the_model_has_not(
     assert (made.ask(store, rows, "even").texts[:, 0] == answers_to(store, rows, "even")).mean() > 0.85
 
 
-def test_kept_adapters_are_small_and_come_back_with_their_model_alone(
+def test_saved_adapters_are_small_and_load_with_their_model_alone(
     store: Store, coconut: interp.Reasoner, verbalizer: AdaptedVerbalizer, parts: dict[str, Any], tmp_path: Path
 ) -> None:
     verbalizer.save(tmp_path)

@@ -1,4 +1,4 @@
-"""The verbalizer: it writes what a latent holds, its controls do not, and a saved one writes the same."""
+"""The verbalizer: it writes the value that a latent holds, its controls do not, and a saved one writes the same."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def early_store(traces: TraceSet, write_store: Callable, tmp_path_factory: pytes
 
 @pytest.fixture(scope="module")
 def thoughts(store: Store) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame, np.ndarray]:
-    """Rows and texts to learn from, and those held out: the problems are all different."""
+    """Rows and texts to train on, and held-out ones of other problems."""
     rows, texts = step_thoughts(store)
     learned = (rows["trace"] < 300).to_numpy()
     return rows[learned], texts[learned], rows[~learned], texts[~learned]
@@ -141,12 +141,12 @@ def test_it_is_a_decoder_whose_candidates_are_ranked_and_different(
 ) -> None:
     _, _, held, gold = thoughts
     assert isinstance(verbalizer, Decoder) and verbalizer.name == "verbalizer"
-    found = verbalizer.decode(store, FINAL, held, top_k=4)
-    assert found.texts.shape == found.scores.shape == (len(held), 4)
-    assert (np.diff(found.scores, axis=1) <= 1e-7).all()
-    assert (found.scores.sum(axis=1) <= 1 + 1e-4).all() and (found.scores[:, 0] > 0).all()
-    assert all(len(set(row)) == 4 for row in found.texts)
-    assert share_right(list(found.texts[:, 0]), gold) > 0.95
+    ranking = verbalizer.decode(store, FINAL, held, top_k=4)
+    assert ranking.texts.shape == ranking.scores.shape == (len(held), 4)
+    assert (np.diff(ranking.scores, axis=1) <= 1e-7).all()
+    assert (ranking.scores.sum(axis=1) <= 1 + 1e-4).all() and (ranking.scores[:, 0] > 0).all()
+    assert all(len(set(row)) == 4 for row in ranking.texts)
+    assert share_right(list(ranking.texts[:, 0]), gold) > 0.95
 
 
 def test_the_evaluation_of_all_decoders_reads_values_with_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +212,10 @@ def test_with_enough_beams_the_search_is_exhaustive(writer: Writer) -> None:
             every[" ".join(text)] = np.exp(log_probability(writer, ["a", "b"], latent, list(text), ends=n <= longest))
     assert sum(every.values()) == pytest.approx(1.0, abs=1e-4)
     texts, scores = writer.candidates(writer.prompt_ids([["a", "b"]]), latent[None], beams=100, longest=longest)
-    found = dict(zip(texts[0], scores[0].tolist(), strict=True))
+    probabilities = dict(zip(texts[0], scores[0].tolist(), strict=True))
     best = sorted(every, key=lambda text: -every[text])
-    assert [text for text in texts[0] if found[text] > 0] == best
-    assert all(found[text] == pytest.approx(every[text], abs=1e-5) for text in best)
+    assert [text for text in texts[0] if probabilities[text] > 0] == best
+    assert all(probabilities[text] == pytest.approx(every[text], abs=1e-5) for text in best)
 
 
 def test_one_beam_is_the_greedy_text(writer: Writer) -> None:
@@ -378,7 +378,7 @@ def test_rows_without_texts_are_refused(store: Store, thoughts: tuple) -> None:
         Verbalizer().fit(store, FINAL, rows[:0], texts[:0])
 
 
-def test_an_unfitted_verbalizer_says_so(store: Store, thoughts: tuple, tmp_path: Path) -> None:
+def test_an_unfitted_verbalizer_is_refused(store: Store, thoughts: tuple, tmp_path: Path) -> None:
     for use in (lambda v: v.write(store, thoughts[2]), lambda v: v.save(tmp_path)):
         with pytest.raises(UsageError, match="not fitted; call fit first, or load a saved one"):
             use(Verbalizer())

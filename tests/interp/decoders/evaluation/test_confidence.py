@@ -1,4 +1,4 @@
-"""How sure a read-out is, and what a guess would get: both from the problems, both without looking at test labels."""
+"""Confidence of read-outs and chance levels: neither depends on test labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from interp.traces import TraceSet
 
 
 def read_outs(n_traces: int, score: Callable, right: Callable, seed: int = 0) -> pd.DataFrame:
-    """Three steps a trace, with scores and right ones drawn by the test; a tenth of the traces each is for validation."""
+    """Three steps for each trace, with scores and truth drawn by the test; every second trace is for validation."""
     rng = np.random.default_rng(seed)
     trace, step = np.divmod(np.arange(3 * n_traces), 3)
     hidden = rng.random((n_traces, 3))
@@ -31,7 +31,7 @@ def read_outs(n_traces: int, score: Callable, right: Callable, seed: int = 0) ->
 
 @pytest.fixture(scope="module")
 def silent(written_trace: Callable, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> Store:
-    """A store of 2,000 traces, of which nothing but their number counts here."""
+    """A store of 2,000 traces; only their number matters."""
     problem = task("chain:steps=3").generate(1, seed=0, split="test")[0]
     traces = TraceSet([written_trace(problem) for _ in range(2000)])
     return write_store(
@@ -63,20 +63,20 @@ def test_a_step_is_no_surer_than_those_that_it_rests_on(silent: Store) -> None:
 
 def test_test_labels_do_not_count_and_validation_labels_do(silent: Store) -> None:
     read = read_outs(2000, lambda h: h, lambda h, rng: rng.random(h.shape) < h)
-    found = calibrated_confidence(silent, read)
+    confidence = calibrated_confidence(silent, read)
     turned = read.assign(right=np.where(read["split"] == "test", ~read["right"], read["right"]))
-    np.testing.assert_array_equal(calibrated_confidence(silent, turned), found)
+    np.testing.assert_array_equal(calibrated_confidence(silent, turned), confidence)
     turned = read.assign(right=np.where(read["split"] == "val", ~read["right"], read["right"]))
-    assert np.abs(calibrated_confidence(silent, turned) - found).max() > 0.2
+    assert np.abs(calibrated_confidence(silent, turned) - confidence).max() > 0.2
 
 
 def test_with_nothing_wrong_in_validation_the_order_of_the_scores_is_kept(silent: Store) -> None:
     read = read_outs(2000, lambda h: 0.9 + 0.09 * h, lambda h, rng: np.ones(h.shape, bool))
     read["scores"] = [np.array([s[0], 1 - s[0]]) for s in read["scores"]]
     one = read[read["step"] == 1].reset_index(drop=True)  # of several steps, the others' scores count too
-    found = calibrated_confidence(silent, one)
+    confidence = calibrated_confidence(silent, one)
     order = np.argsort([s[0] for s in one["scores"]])
-    assert (np.diff(found[order]) >= 0).all() and 0.9 < found.min() < found.max() < 1
+    assert (np.diff(confidence[order]) >= 0).all() and 0.9 < confidence.min() < confidence.max() < 1
 
 
 # --- chance -----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Leaks planted in turn, of labels, of the site and of the threshold: each looks like skill, and each is seen as a leak.
+"""Planted leaks of labels, of the location and of the threshold: each raises the score, and each is detected.
 
-The activations hold nothing but noise, so whatever reads more than chance on test problems has seen what it should not.
+The activations are noise, so a score above chance on test problems is a leak.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def noise(written_trace: Callable, tmp_path_factory: pytest.TempPathFactory, wri
     return write_store(tmp_path_factory.mktemp("noise") / "s", traces, acts)
 
 
-def test_labels_from_the_decoder_under_test_look_perfect_and_the_problems_own_do_not(
+def test_labels_taken_from_the_decoder_raise_its_score_and_those_of_problems_do_not(
     noise: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = decode(noise, ["probe"], offsets=[0], step_offsets=[])
@@ -56,10 +56,10 @@ def test_labels_from_the_decoder_under_test_look_perfect_and_the_problems_own_do
     assert again["gold"].tolist() == truth, "gold is the problem's, whatever was read"
 
 
-def test_a_site_chosen_on_test_problems_looks_better_than_one_chosen_on_validation(
+def test_a_location_chosen_on_test_problems_scores_higher_than_one_chosen_on_validation(
     noise: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def found() -> tuple[str, float]:
+    def chosen_and_score() -> tuple[str, float]:
         read = decode(noise, ["probe"], offsets=[0], step_offsets=[])
         scores = read.scores()
         return read.locations["probe"].address.name, float(np.average(scores["top1"], weights=scores["n"]))
@@ -77,19 +77,19 @@ def test_a_site_chosen_on_test_problems_looks_better_than_one_chosen_on_validati
 
     # Not the first site within an error of the best, which among empty sites is the first whatever is looked at.
     monkeypatch.setattr(locations, "first_within_error", lambda shares, counts: int(np.argmax(shares)))
-    chosen, honest = found()
+    chosen, honest = chosen_and_score()
     with monkeypatch.context() as patched:
         patched.setattr(step_rows, "labels", dealt_anew)
-        assert found()[0] == chosen, "no test label has a say in where to read"
+        assert chosen_and_score()[0] == chosen, "no test label has a say in where to read"
         patched.setattr(locations, "_validation", on_test)  # the leak: sites compared on the problems that are reported
-        elsewhere = found()[0]
+        elsewhere = chosen_and_score()[0]
     monkeypatch.setattr(locations, "_validation", on_test)
-    leaking, leaked = found()
+    leaking, leaked = chosen_and_score()
     assert leaked > honest + 0.01, "the luckiest of twelve empty sites"
     assert leaking != elsewhere, "test labels dealt out anew move it, which is how the leak is seen"
 
 
-def test_a_threshold_chosen_on_test_labels_looks_better_than_one_of_validation(noise: Store) -> None:
+def test_a_threshold_chosen_on_test_labels_scores_better_than_one_of_validation(noise: Store) -> None:
     table = decode(noise, ["probe"], addresses=ADDRESSES[:1], offsets=[0], step_offsets=[]).of("probe")
     val, test = (table[table["split"] == part] for part in ("val", "test"))
     confidence, right = test["confidence"].to_numpy(), test["right"].to_numpy(bool)
@@ -102,7 +102,7 @@ def test_a_threshold_chosen_on_test_labels_looks_better_than_one_of_validation(n
     assert turned["coverage"] == honest["coverage"] and turned["confabulation"] < 0.3
 
 
-def test_a_structure_in_two_parts_is_a_leak_that_the_split_rules_out(noise: Store) -> None:
+def test_no_structure_is_in_two_parts_of_the_split(noise: Store) -> None:
     groups = structures(noise, noise.index)
     split = grouped_split(groups, 0)
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):

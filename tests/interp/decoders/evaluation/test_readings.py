@@ -1,4 +1,4 @@
-"""The decoders beyond probes: parity with plain references, what they read on an organism, and what they refuse."""
+"""Lenses, neighbours, patchscopes, oracles, search and transfer: parity with references, scores on an organism, refusals."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def lens(store: Store, coconut: interp.Reasoner, halves: tuple) -> TunedLens:
 def test_a_tuned_lens_is_closer_to_the_model_than_the_logit_lens_on_other_problems(
     store: Store, lens: TunedLens, halves: tuple
 ) -> None:
-    found = lens_divergences(store, lens, halves[1]).set_index("address")
-    early = found[~found.index.isin(["blocks.2.hook_out", "ln_final.hook_out"])]
+    table = lens_divergences(store, lens, halves[1]).set_index("address")
+    early = table[~table.index.isin(["blocks.2.hook_out", "ln_final.hook_out"])]
     assert len(early) == 3 and (early["tuned_lens"] < early["logit_lens"]).all()
-    last = found.loc[["blocks.2.hook_out", "ln_final.hook_out"]]
+    last = table.loc[["blocks.2.hook_out", "ln_final.hook_out"]]
     assert (last[["logit_lens", "tuned_lens"]].to_numpy() < 1e-6).all(), "at the end both are the model"
 
 
-def test_a_tuned_lens_is_the_formula_of_the_paper(store: Store, lens: TunedLens, coconut: interp.Reasoner) -> None:
+def test_a_tuned_lens_equals_the_formula_of_the_paper(store: Store, lens: TunedLens, coconut: interp.Reasoner) -> None:
     rows = store.index.head(40)
     states = torch.from_numpy(store.acts(EARLY, rows))
     made = lens.translators_[EARLY.name]
@@ -83,7 +83,7 @@ def test_a_tuned_lens_is_the_formula_of_the_paper(store: Store, lens: TunedLens,
     assert not np.allclose(lens.logits(store, EARLY, rows), LogitLens(coconut).logits(store, EARLY, rows), atol=0.1)
 
 
-def test_a_kept_lens_reads_the_same_and_refuses_another_unembedding(
+def test_a_saved_lens_reads_the_same_and_refuses_another_unembedding(
     store: Store, lens: TunedLens, coconut: interp.Reasoner, tmp_path: Path
 ) -> None:
     lens.save(tmp_path)
@@ -115,8 +115,8 @@ def test_a_store_without_final_states_fits_no_lens(traces: TraceSet, coconut: in
 def test_a_translator_serves_the_positions_that_it_was_fitted_to_best(
     store: Store, coconut: interp.Reasoner, halves: tuple
 ) -> None:
-    found = position_transfer(store, coconut, EARLY, *halves, updates=60)
-    table = found.pivot(index="fitted_on", columns="read_at", values="kl")
+    divergences = position_transfer(store, coconut, EARLY, *halves, updates=60)
+    table = divergences.pivot(index="fitted_on", columns="read_at", values="kl")
     assert table.loc["latent", "latent"] < table.loc["answer", "latent"]
     assert set(table.index) == {*table.columns, "all"}
 
@@ -127,11 +127,13 @@ def test_a_translator_serves_the_positions_that_it_was_fitted_to_best(
 def test_neighbours_are_scikit_learns_over_standardised_latents(store: Store) -> None:
     rows, gold = step_rows(store, 0)
     split = grouped_split(structures(store, rows), 0)
-    found = Neighbours(5).fit(store, EARLY, rows[split.train], gold[split.train]).decode(store, EARLY, rows[split.test])
+    ranking = (
+        Neighbours(5).fit(store, EARLY, rows[split.train], gold[split.train]).decode(store, EARLY, rows[split.test])
+    )
     x = store.acts(EARLY, rows)
     x = (x - x[split.train].mean(0)) / x[split.train].std(0).clip(1e-6)
     plain = KNeighborsClassifier(5, weights="distance").fit(x[split.train], gold[split.train])
-    np.testing.assert_allclose(found.scores[:, 0], plain.predict_proba(x[split.test]).max(axis=1), atol=1e-6)
+    np.testing.assert_allclose(ranking.scores[:, 0], plain.predict_proba(x[split.test]).max(axis=1), atol=1e-6)
 
 
 def test_the_nearest_token_to_a_fed_back_thought_is_its_value(store: Store, coconut: interp.Reasoner) -> None:
@@ -144,10 +146,10 @@ def test_the_nearest_token_to_a_fed_back_thought_is_its_value(store: Store, coco
 # --- sites of single steps --------------------------------------------------------------------------------
 
 
-def test_a_step_that_the_common_site_lacks_gets_its_own_on_validation(
+def test_a_step_that_the_common_location_lacks_gets_its_own_on_validation(
     written_trace: Callable, write_store: Callable, tmp_path: Path
 ) -> None:
-    """Values 1 and 2 stand at their thoughts, value 3 only at the end marker, as with thinking tokens."""
+    """Values 1 and 2 are held at their thoughts, value 3 only at the end marker, as with thinking tokens."""
     chains = TraceSet([written_trace(p) for p in task("chain:steps=3").generate(250, seed=0, split="test")])
 
     def acts(index):  # type: ignore[no-untyped-def]
@@ -161,18 +163,20 @@ def test_a_step_that_the_common_site_lacks_gets_its_own_on_validation(
         return out
 
     store = write_store(tmp_path / "s", chains, {"blocks.0.hook_out": acts})
-    found = decode(store, ["probe"])
-    assert found.locations["probe"].offset == 0
-    assert {step: fitted.location for step, fitted in found.methods["probe"].by_step.items()} == {3: Location(EARLY, 1)}
-    assert (found.scores()["top1"] > 0.95).all()
+    readouts = decode(store, ["probe"])
+    assert readouts.locations["probe"].offset == 0
+    assert {step: fitted.location for step, fitted in readouts.methods["probe"].by_step.items()} == {
+        3: Location(EARLY, 1)
+    }
+    assert (readouts.scores()["top1"] > 0.95).all()
     ends = set(store.rows(place="end")["position"])
-    assert set(found.of("probe").query("step == 3")["position"]) <= ends
+    assert set(readouts.of("probe").query("step == 3")["position"]) <= ends
 
 
 # --- the model's own words --------------------------------------------------------------------------------
 
 
-def test_broken_off_thinking_goes_on_with_the_next_step(coconut: interp.Reasoner, traces: TraceSet) -> None:
+def test_a_model_whose_thinking_is_stopped_writes_the_next_step(coconut: interp.Reasoner, traces: TraceSet) -> None:
     problems = [t.problem for t in traces if t.problem.n_steps >= 3][:20]
     written = break_off(coconut, problems, [2] * len(problems), words=1)
     said = [trace.text for trace in written]
@@ -183,8 +187,8 @@ def test_broken_off_thinking_goes_on_with_the_next_step(coconut: interp.Reasoner
 
 
 def test_a_patched_last_thought_is_answered_with_its_value(coconut: interp.Reasoner, store: Store) -> None:
-    found = decode(store, ["probe", "patchscope"], reasoner=coconut, addresses=["blocks.0.hook_in"])
-    scores = found.scores().query("method == 'patchscope'")
+    readouts = decode(store, ["probe", "patchscope"], reasoner=coconut, addresses=["blocks.0.hook_in"])
+    scores = readouts.scores().query("method == 'patchscope'")
     assert scores["top1"].max() > 0.9 and scores["other_problem"].max() < 0.5
 
 
@@ -209,7 +213,7 @@ def test_an_oracle_answers_what_it_was_asked(store: Store) -> None:
 # --- search and transfer ----------------------------------------------------------------------------------
 
 
-def test_search_finds_the_likeliest_consistent_trace_by_trying_all() -> None:
+def test_search_returns_the_only_consistent_trace() -> None:
     chain = task("chain:steps=3")
     rng = np.random.default_rng(0)
     for problem in chain.generate(30, seed=1, split="test"):
@@ -218,19 +222,19 @@ def test_search_finds_the_likeliest_consistent_trace_by_trying_all() -> None:
             if problem.steps[k].value not in texts[k] and rng.random() < 0.8:
                 texts[k][-1] = problem.steps[k].value
         scores = -np.sort(-rng.random((3, 4)), axis=1)
-        found, there = likeliest_trace(chain, problem, texts, scores.tolist())
+        choice, is_consistent = likeliest_trace(chain, problem, texts, scores.tolist())
         right = [step.value for step in problem.steps]
-        assert there == all(value in options for value, options in zip(right, texts, strict=True))
-        assert found == (right if there else [each[0] for each in texts])
+        assert is_consistent == all(value in options for value, options in zip(right, texts, strict=True))
+        assert choice == (right if is_consistent else [each[0] for each in texts])
 
 
 def test_search_over_shuffled_readings_finds_little(store: Store) -> None:
-    found = search(decode(store, ["probe"]), "probe").set_index("step")
-    assert found.loc[0, "searched"] >= found.loc[0, "unconstrained"]
-    assert found.loc[0, "shuffled"] < 0.4
+    table = search(decode(store, ["probe"]), "probe").set_index("step")
+    assert table.loc[0, "searched"] >= table.loc[0, "unconstrained"]
+    assert table.loc[0, "shuffled"] < 0.4
 
 
-def test_a_lens_cannot_be_taken_to_another_model(store: Store, coconut: interp.Reasoner, tmp_path: Path) -> None:
+def test_a_lens_does_not_transfer_to_another_model(store: Store, coconut: interp.Reasoner, tmp_path: Path) -> None:
     twin = interp.random_init(coconut)
     other = interp.capture(twin, twin.think([t.problem for t in store.traces]), out=tmp_path / "twin")
     moved = transfer(decode(store, ["probe", "logit_lens"], reasoner=coconut), other).set_index(["method", "alignment"])

@@ -36,8 +36,8 @@ def longest_common(a: tuple[str, ...], b: tuple[str, ...]) -> int:
 @given(long_pairs)
 @settings(max_examples=100, deadline=None)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # NLTK recommends smoothing
-def test_bleu_is_nltks(found: list[tuple[str, str]]) -> None:
-    written, gold = [a for a, _ in found], [b for _, b in found]
+def test_bleu_is_nltks(samples: list[tuple[str, str]]) -> None:
+    written, gold = [a for a, _ in samples], [b for _, b in samples]
     order = min(4, max(len(text.split()) for text in gold))
     theirs = corpus_bleu([[b.split()] for b in gold], [a.split() for a in written], weights=[1 / order] * order)
     assert bleu(written, gold) == pytest.approx(theirs if theirs > 1e-50 else 0.0, abs=1e-9)
@@ -45,10 +45,10 @@ def test_bleu_is_nltks(found: list[tuple[str, str]]) -> None:
 
 @given(long_pairs)
 @settings(max_examples=100, deadline=None)
-def test_bleu_is_sacrebleus(found: list[tuple[str, str]]) -> None:
+def test_bleu_is_sacrebleus(samples: list[tuple[str, str]]) -> None:
     from sacrebleu.metrics import BLEU
 
-    written, gold = [a for a, _ in found], [b for _, b in found]
+    written, gold = [a for a, _ in samples], [b for _, b in samples]
     order = min(4, max(len(text.split()) for text in gold))
     theirs = BLEU(tokenize="none", smooth_method="none", max_ngram_order=order, force=True)
     assert bleu(written, gold) == pytest.approx(theirs.corpus_score(written, [gold]).score / 100, abs=1e-9)
@@ -56,19 +56,19 @@ def test_bleu_is_sacrebleus(found: list[tuple[str, str]]) -> None:
 
 @given(pairs)
 @settings(max_examples=100, deadline=None)
-def test_rouge_l_is_rouge_scores(found: list[tuple[str, str]]) -> None:
+def test_rouge_l_is_rouge_scores(samples: list[tuple[str, str]]) -> None:
     from rouge_score.rouge_scorer import RougeScorer
 
     theirs = RougeScorer(["rougeL"])
-    written, gold = [a for a, _ in found], [b for _, b in found]
-    expected = [theirs.score(b, a)["rougeL"].fmeasure for a, b in found]
+    written, gold = [a for a, _ in samples], [b for _, b in samples]
+    expected = [theirs.score(b, a)["rougeL"].fmeasure for a, b in samples]
     np.testing.assert_allclose(rouge_l(written, gold), expected)
 
 
 @given(pairs)
 @settings(max_examples=100, deadline=None)
-def test_rouge_l_is_the_f1_of_the_longest_common_subsequence(found: list[tuple[str, str]]) -> None:
-    for (a, b), score in zip(found, rouge_l([a for a, _ in found], [b for _, b in found]), strict=True):
+def test_rouge_l_is_the_f1_of_the_longest_common_subsequence(samples: list[tuple[str, str]]) -> None:
+    for (a, b), score in zip(samples, rouge_l([a for a, _ in samples], [b for _, b in samples]), strict=True):
         common = longest_common(tuple(a.split()), tuple(b.split()))
         precision, recall = common / len(a.split()), common / len(b.split())
         assert score == pytest.approx(2 * precision * recall / (precision + recall) if common else 0.0)

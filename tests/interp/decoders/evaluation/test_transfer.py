@@ -1,4 +1,4 @@
-"""Decoders taken to another store: as they are, and through a map that both reasoners' problems give."""
+"""Transfer of decoders to another store, as they are and through a map between the two spaces."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def values_of(traces: TraceSet, index: pd.DataFrame) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def rooms(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> dict[str, Store]:
-    """The same values in one space, in that space turned and stretched, and in one that is bent out of shape."""
+def spaces(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_store: Callable) -> dict[str, Store]:
+    """Stores of the same values in one space, in the space rotated and scaled, and in one of another width."""
     rng = np.random.default_rng(0)
     codebook, turn = 6 * ortho_group.rvs(D, random_state=1)[:10], ortho_group.rvs(D, random_state=2)
     bend = rng.normal(size=(D, 24))
@@ -48,34 +48,34 @@ def rooms(chains: TraceSet, tmp_path_factory: pytest.TempPathFactory, write_stor
         "turned": lambda index: 5 + 0.5 * home(index, 4) @ turn,
         "bent": lambda index: home(index, 5) @ bend,
     }
-    folder = tmp_path_factory.mktemp("rooms")
+    folder = tmp_path_factory.mktemp("spaces")
     return {name: write_store(folder / name, chains, {"blocks.0.hook_out": acts}) for name, acts in spaces.items()}
 
 
 @pytest.fixture(scope="module")
-def readouts(rooms: dict[str, Store]) -> ReadOuts:
-    return decode(rooms["home"], ["probe"])
+def readouts(spaces: dict[str, Store]) -> ReadOuts:
+    return decode(spaces["home"], ["probe"])
 
 
-def test_a_rotation_is_found_and_shuffled_pairs_find_none(readouts: ReadOuts, rooms: dict[str, Store]) -> None:
-    found = transfer(readouts, rooms["turned"]).set_index("alignment")
-    assert found.loc["none", "top1"] < 0.3
+def test_a_rotation_is_found_and_shuffled_pairs_find_none(readouts: ReadOuts, spaces: dict[str, Store]) -> None:
+    table = transfer(readouts, spaces["turned"]).set_index("alignment")
+    assert table.loc["none", "top1"] < 0.3
     for kind in ("orthogonal", "ridge"):
-        row = found.loc[kind]
+        row = table.loc[kind]
         assert row["top1"] > 0.97 and row["home"] > 0.97
         assert row["shuffled_map"] < 0.3 and row["other_problem"] < 0.3
         assert row["ci_low"] <= row["top1"] <= row["ci_high"]
 
 
-def test_another_width_has_a_map_but_no_rotation(readouts: ReadOuts, rooms: dict[str, Store]) -> None:
-    found = transfer(readouts, rooms["bent"]).set_index("alignment")
-    assert found.loc["ridge", "top1"] > 0.97
-    assert "expected equal widths for a rotation, got 24 and 16" in found.loc["orthogonal", "note"]
-    assert np.isnan(found.loc["orthogonal", "top1"]) and found.loc["none", "note"]
+def test_another_width_has_a_map_but_no_rotation(readouts: ReadOuts, spaces: dict[str, Store]) -> None:
+    table = transfer(readouts, spaces["bent"]).set_index("alignment")
+    assert table.loc["ridge", "top1"] > 0.97
+    assert "expected equal widths for a rotation, got 24 and 16" in table.loc["orthogonal", "note"]
+    assert np.isnan(table.loc["orthogonal", "top1"]) and table.loc["none", "note"]
 
 
-def test_labels_and_test_problems_play_no_part_in_a_map(
-    readouts: ReadOuts, rooms: dict[str, Store], monkeypatch: pytest.MonkeyPatch
+def test_maps_are_fitted_to_training_problems_without_labels(
+    readouts: ReadOuts, spaces: dict[str, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Maps see latents of training structures alone."""
     from interp.decoders.evaluation import transfer as module
@@ -87,12 +87,12 @@ def test_labels_and_test_problems_play_no_part_in_a_map(
         return fit_map(kind, theirs, ours)
 
     monkeypatch.setattr(module, "fit_map", watched)
-    transfer(readouts, rooms["turned"])
-    rows, _ = step_rows(rooms["turned"], 0)
+    transfer(readouts, spaces["turned"])
+    rows, _ = step_rows(spaces["turned"], 0)
     table = readouts.of("probe")
     taught = table.loc[table["split"] == "train", "trace"]
     assert taught.nunique() < 200
-    allowed = {row.tobytes() for row in rooms["turned"].acts("blocks.0.hook_out", rows[rows["trace"].isin(taught)])}
+    allowed = {row.tobytes() for row in spaces["turned"].acts("blocks.0.hook_out", rows[rows["trace"].isin(taught)])}
     assert fitted and all(row.tobytes() in allowed for each in fitted for row in each)
 
 
@@ -106,20 +106,20 @@ def test_stores_without_a_problem_in_common_are_read_as_they_are(
     assert transfer(readouts, store)["alignment"].tolist() == ["none"]
 
 
-def test_shared_steps_are_the_same_steps_of_the_same_problems(chains: TraceSet, rooms: dict[str, Store]) -> None:
-    home, other = rooms["home"], rooms["turned"]
+def test_shared_steps_are_the_same_steps_of_the_same_problems(chains: TraceSet, spaces: dict[str, Store]) -> None:
+    home, other = spaces["home"], spaces["turned"]
     rows, _ = step_rows(home, 0)
     ours, theirs = shared_steps((home, rows.iloc[::-1]), (other, step_rows(other, 0)[0]))
     assert len(ours) == len(theirs) == len(rows)
     assert (ours[["trace", "read_step"]].to_numpy() == theirs[["trace", "read_step"]].to_numpy()).all()
 
 
-def test_bad_maps_are_refused(rooms: dict[str, Store]) -> None:
+def test_bad_maps_are_refused(spaces: dict[str, Store]) -> None:
     x = np.zeros((60, 4))
     with pytest.raises(UsageError, match="expected at least 50 steps shared with the other store to align it, got 10"):
         fit_map("ridge", x[:10], x[:10])
     with pytest.raises(UsageError, match=r"expected a known alignment, got 'rigde'; did you mean 'ridge'"):
         fit_map("rigde", x, x)  # type: ignore[arg-type]
-    brought = MappedStore(rooms["turned"], rooms["home"], rooms["home"].addresses[0], lambda x: x)
+    brought = MappedStore(spaces["turned"], spaces["home"], spaces["home"].addresses[0], lambda x: x)
     with pytest.raises(UsageError, match="expected a known address in this store"):
         brought.acts("blocks.1.hook_out")

@@ -1,0 +1,108 @@
+"""Plugins: an installed package adds a decoder, an estimator and a control, which are used by name."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import interp
+import probes
+from interp.activations import Store
+from interp.decoders.registry import decoder_names, make_decoder
+from interp.errors import UsageError
+from interp.runtime.plugins import plugins
+from probes.estimators.registry import estimator_names
+from probes.sweeps.controls import control_names
+
+PACKAGE = Path(__file__).parent / "example_package"
+
+
+def install(folder: Path, name: str, entry_points: dict[str, dict[str, str]]) -> None:
+    """Write the metadata of an installed distribution, as an installer does."""
+    info = folder / f"{name}-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n", encoding="utf-8")
+    lines = []
+    for group, entries in entry_points.items():
+        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items()), ""]
+    (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Install the example package into a folder on the path."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    shutil.copytree(PACKAGE / "cotlens_example", folder / "cotlens_example")
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    install(folder, "cotlens_example", project["entry-points"])
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cotlens_example"]:
+        del sys.modules[name]
+
+
+def test_without_the_package_its_names_are_unknown(store: Store) -> None:
+    with pytest.raises(UsageError, match="expected a known decoding method, got 'nearest_mean'"):
+        interp.decode(store, ["nearest_mean"])
+
+
+def test_names_of_plugins_follow_the_built_in_ones(example: Path) -> None:
+    assert "nearest_mean" in decoder_names() and decoder_names()[0] == "logit_lens"
+    assert estimator_names()[-1] == "shrunken_mean"
+    assert control_names()[-1] == "question_length"
+
+
+def test_a_decoder_of_another_package_is_used_by_name(example: Path, store: Store) -> None:
+    readouts = interp.decode(store, ["nearest_mean"], settings={"nearest_mean": {"sharpness": 0.2}})
+    decoder = readouts.decoders["nearest_mean"]
+    assert type(decoder).__module__ == "cotlens_example.decoder" and vars(decoder)["sharpness"] == 0.2
+    scores = readouts.scores()
+    assert (scores["top1"] > 0.8).all() and (scores["other_problem"] < 0.45).all()
+
+
+def test_a_decoder_of_another_package_is_evaluated_with_its_controls(
+    example: Path, store: Store, coconut: interp.Reasoner
+) -> None:
+    table = interp.evaluate(store, ["nearest_mean"], reasoner=coconut, causal=False).table()
+    assert table[["question_only", "other_problem", "before_thinking"]].notna().all(axis=None)
+    assert table["any_position"].notna().all(), "a decoder that needs no step reads every position"
+
+
+def test_an_estimator_and_a_control_of_another_package_are_swept_by_name(example: Path, store: Store) -> None:
+    table = probes.sweep(
+        store, ["value_1"], places=["thought 1"], estimator="shrunken_mean", controls=["question_length"], splits=1
+    ).table()
+    assert isinstance(table, pd.DataFrame)
+    assert table["accuracy"].max() > 0.8
+    assert (table["question_length"] < 0.4).all(), "the length of a question does not say its first value"
+
+
+def test_options_that_a_decoder_lacks_are_refused(example: Path) -> None:
+    with pytest.raises(UsageError, match=r"the options of nearest_mean do not fit: .*'blur'"):
+        make_decoder("nearest_mean", None, {"blur": 1})
+
+
+def test_a_decoder_without_traits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cotlens_untyped.py").write_text("class Untyped:\n    name = 'untyped'\n", encoding="utf-8")
+    install(tmp_path, "cotlens_untyped", {"cotlens.decoders": {"untyped": "cotlens_untyped:Untyped"}})
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="expected the decoder plugin 'untyped' to have a class attribute `traits`"):
+        make_decoder("untyped", None)
+
+
+def test_a_built_in_name_always_means_the_built_in_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "cotlens_clash", {"cotlens.decoders": {"neighbours": "cotlens_clash:Neighbours"}})
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "neighbours" in plugins("decoders") and decoder_names().count("neighbours") == 1
+    assert type(make_decoder("neighbours")).__module__ == "interp.decoders.neighbours"
+
+
+def test_decoders_of_cotlens_itself_are_entry_points_too() -> None:
+    assert {"probe", "step_embedding"} <= set(plugins("decoders"))
