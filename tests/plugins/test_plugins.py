@@ -1,4 +1,4 @@
-"""Plugins: an installed package adds a decoder, an estimator and a control, which are used by name."""
+"""Plugins: an installed package adds a task, a decoder, an estimator and a control, which are used by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import probes
 from interp.activations import Store
 from interp.decoders.registry import decoder_names, make_decoder
 from interp.errors import UsageError
+from interp.problems import task_names
 from interp.runtime.plugins import plugins
 from probes.estimators.registry import estimator_names
 from probes.sweeps.controls import control_names
@@ -55,8 +56,17 @@ def test_without_the_package_its_names_are_unknown(store: Store) -> None:
 
 def test_names_of_plugins_follow_the_built_in_ones(example: Path) -> None:
     assert "nearest_mean" in decoder_names() and decoder_names()[0] == "logit_lens"
+    assert task_names()[-1] == "short-chain"
     assert estimator_names()[-1] == "shrunken_mean"
     assert control_names()[-1] == "question_length"
+
+
+def test_a_task_of_another_package_is_made_from_its_spec(example: Path) -> None:
+    made = interp.task("short-chain:values=7")
+    problems = made.generate(20, seed=0)
+    assert {problem.task for problem in problems} == {"short-chain:values=7"}
+    assert {problem.n_steps for problem in problems} == {1, 2}
+    assert all(made.verify(problem, f"{problem.steps[0].value} {problem.answer}").answer for problem in problems)
 
 
 def test_a_decoder_of_another_package_is_used_by_name(example: Path, store: Store) -> None:
