@@ -24,7 +24,7 @@ from interp.activations.mapping import MappedRows
 from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.models.address import Address
-from interp.reasoners.base import ReplayBatch
+from interp.reasoners.replayer import ReplayBatch
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 

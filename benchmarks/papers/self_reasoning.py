@@ -58,9 +58,9 @@ class Taken:
 
 def gold_trace(reasoner: Reasoner, problem: Problem, number: int) -> Trace:
     """The trace that `reasoner` would have left had it written the problem's own steps and answer."""
-    lesson = type(reasoner).lesson(problem, reasoner.config, 0)
+    lesson = reasoner.curriculum.lesson(problem, 0)
     words = lesson.words[:-1]  # the end-of-sequence token is predicted, not read
-    silent = set(type(reasoner).words(reasoner.config))
+    silent = set(reasoner.curriculum.words())
     end = words.index(reasoner.config.end) if reasoner.config.end else lesson.first_thought
     channel, step, thought = [], [], []
     for k, word in enumerate(words):
@@ -137,11 +137,11 @@ def compute(name: str) -> dict[str, Any]:
     """What training the organism `name` cost: tokens in all, and FLOPs by the rule of six per parameter and token."""
     from interp.organisms.catalog import recipe
     from interp.problems import task
-    from interp.reasoners import REASONERS
+    from interp.reasoners.registry import curriculum_of
 
     made = recipe(name)
     problem = task(made.task).generate(1, seed=0, split="test")[0]
-    words = len(REASONERS[made.kind].lesson(problem, made.reasoner(), 0).words)
+    words = len(curriculum_of(made.reasoner()).lesson(problem, 0).words)
     updates = sum(stage.updates for stage in made.stages)
     weights = 12 * made.model.n_layers * made.model.d_model**2
     tokens = words * updates * made.batch_size

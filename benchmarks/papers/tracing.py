@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.papers.base import Organisms, PaperFigure, Section
 from interp.reasoners import Reasoner
-from interp.reasoners.base import ReplayBatch
+from interp.reasoners.replayer import ReplayBatch
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import Channel, Trace, TraceSet

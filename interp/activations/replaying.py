@@ -18,7 +18,7 @@ from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-    from interp.reasoners.base import ReplayBatch
+    from interp.reasoners.replayer import ReplayBatch
 
 # Most positions in one forward pass, padding included; bounds the memory that a worker needs beside its buffers.
 BATCH_POSITIONS = 1 << 15

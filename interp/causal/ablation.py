@@ -23,7 +23,6 @@ from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.interventions import Intervention, replace_with
-from interp.reasoners.text import TextReasoner
 from interp.runtime.progress import Progress
 from interp.statistics.estimates import Estimate
 from interp.traces import Channel, Trace, TraceSet
@@ -127,7 +126,7 @@ def ablate(
         UsageError: The reasoner does not think, an arm is unknown, or no problem has a donor.
     """
     checked_count("frozen_after", frozen_after)
-    visible = isinstance(reasoner, TextReasoner)
+    visible = reasoner.thinks_in_text
     known = TEXT_ARMS if visible else LATENT_ARMS
     chosen = list(known) if arms is None else ["own", *(arm for arm in arms if arm != "own")]
     for arm in chosen:

@@ -16,8 +16,6 @@ import numpy as np
 from interp.errors import UsageError
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
-from interp.reasoners.rollout import Rollout
-from interp.reasoners.text import TextReasoner
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace, TraceSet
 
@@ -49,9 +47,9 @@ def force(
         UsageError: The reasoner does not think in text, the tokenizer does not know a word, or a thought leaves no
             room for the answer.
     """
-    writer = _check(reasoner, problems, thoughts)
-    forced = _Forced(writer, [_ids(reasoner, thought) for thought in thoughts])
-    return forced.think(problems, batch_size=batch_size, progress=progress)
+    _check(reasoner, problems, thoughts)
+    ids = [_ids(reasoner, thought) for thought in thoughts]
+    return reasoner.think_given(problems, ids, batch_size=batch_size, progress=progress)
 
 
 def resume(
@@ -80,21 +78,27 @@ def resume(
     Raises:
         UsageError: As in `force`.
     """
-    writer = _check(reasoner, problems, prefixes)
+    _check(reasoner, problems, prefixes)
     ids = [_ids(reasoner, prefix) for prefix in prefixes]
     lengths = np.array([len(prefix) for prefix in ids])
     resumed: dict[int, Trace] = {}
     for length in np.unique(lengths):
         # Rows of one length, so that all thoughts of a batch have the same number.
         rows = np.flatnonzero(lengths == length).tolist()
-        writing = _Resumed(writer, [ids[k] for k in rows])
-        traces = writing.think([problems[k] for k in rows], batch_size=batch_size, temperature=temperature, seed=seed)
+        traces = reasoner.think_given(
+            [problems[k] for k in rows],
+            [ids[k] for k in rows],
+            go_on=True,
+            batch_size=batch_size,
+            temperature=temperature,
+            seed=seed,
+        )
         resumed |= {k: replace(trace, id=k) for k, trace in zip(rows, traces, strict=True)}
     return TraceSet([resumed[k] for k in range(len(problems))])
 
 
-def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> TextReasoner:
-    if not isinstance(reasoner, TextReasoner):
+def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> None:
+    if not reasoner.thinks_in_text:
         raise UsageError(
             f"expected a reasoner that thinks in text, got {reasoner.name}; use a text reasoner such as chain-text."
         )
@@ -102,7 +106,6 @@ def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[T
         raise UsageError(
             f"expected one thought for each problem, got {len(thoughts)} for {len(problems)}; give as many."
         )
-    return reasoner
 
 
 def thought_ids(trace: Trace) -> list[int]:
@@ -124,44 +127,3 @@ def _ids(reasoner: Reasoner, thought: Thought) -> list[int]:
             f"expected words that {reasoner.name} knows, got a thought with unknown ones, {thought[:60]!r}; use words of its vocabulary."
         )
     return list(ids)
-
-
-class _Forced(TextReasoner):
-    """A text reasoner that reads given thoughts instead of writing its own."""
-
-    def __init__(self, reasoner: TextReasoner, thoughts: Sequence[list[int]]) -> None:
-        super().__init__(
-            reasoner.model, reasoner.tokenizer, reasoner.config, name=reasoner.name, weights=reasoner.weights
-        )
-        self._thoughts = thoughts
-
-    def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
-        self._read(rollout, problems)
-        self._mark(rollout, self.config.end)
-        self._answer(rollout)
-
-    def _read(self, rollout: Rollout, problems: Sequence[Problem]) -> list[list[int]]:
-        """Feed each row its given thought, after the begin marker, and return the thoughts."""
-        self._begin(rollout)
-        thoughts = [self._thoughts[k] for k in rollout.where.traces.tolist()]
-        ending = len(self._ids(self.config.end)) if self.config.end else 0
-        for thought, room, problem in zip(thoughts, rollout.room.tolist(), problems, strict=True):
-            if len(thought) + ending + 1 > room:
-                raise UsageError(
-                    f"expected a thought that leaves room for the answer to {problem.question[:60]!r}, got {len(thought)} tokens: "
-                    f"{self.name} has {self.max_positions} positions; shorten the thought."
-                )
-        per_step = self.config.thoughts_per_step
-        steps = [
-            [min(k // per_step + 1, problem.n_steps) for k in range(len(thought))]
-            for thought, problem in zip(thoughts, problems, strict=True)
-        ]
-        rollout.feed_texts(thoughts, channel=Channel.THOUGHT, steps=steps)
-        return thoughts
-
-
-class _Resumed(_Forced):
-    """A text reasoner that reads the beginning of its thought and writes the rest."""
-
-    def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
-        self._write(rollout, problems, self._read(rollout, problems))

@@ -23,7 +23,7 @@ from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-    from interp.reasoners.base import ReplayBatch
+    from interp.reasoners.replayer import ReplayBatch
 
 # Makes an edit from the donors' states, rows x d, at an address.
 EditMaker = Callable[[Tensor, Address], Edit]

@@ -144,7 +144,7 @@ def _with_mistake(
         return None
     value = rng.choice(others)
     word = task.synonyms(value)[task.synonyms(words[places[-1]]).index(words[places[-1]])]
-    tokens[places[-1]] = reasoner.token_id(word)
+    tokens[places[-1]] = reasoner.vocabulary.token_id(word)
     return value, thought.with_step(k, tokens)
 
 
@@ -162,7 +162,7 @@ def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> Tr
     References:
         Pfau et al., "Let's Think Dot by Dot", arXiv 2404.15758.
     """
-    filler_id = reasoner.token_id(token if token is not None else reasoner.config.pause)
+    filler_id = reasoner.vocabulary.token_id(token if token is not None else reasoner.config.pause)
     return force(reasoner, traces.problems, [[filler_id] * len(written(t).ids) for t in traces], batch_size=256)
 
 

@@ -66,7 +66,7 @@ def think(
     thinker = thinker.with_config(**changes) if changes else thinker
     problems = problems_of(task or thinker.task.spec) if from_file is None else from_file
     if from_file is not None:
-        refusals = {problem.id: thinker.refusal(problem) for problem in problems}
+        refusals = {problem.id: thinker.vocabulary.refusal(problem) for problem in problems}
         left_out += [f"line {p.meta['line']}: {refusals[p.id]}" for p in problems if refusals[p.id]]
         problems = [problem for problem in problems if not refusals[problem.id]]
         if not problems:

@@ -16,7 +16,6 @@ from interp.decoders.base import STEP_TEXT, DecoderTraits, RankedTexts, pad_rank
 from interp.decoders.logit_lens import require_same_model
 from interp.errors import UsageError, checked_count
 from interp.models.address import Address
-from interp.reasoners.breaking_off import break_off
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.traces import THINKING, Channel, Trace
 
@@ -104,7 +103,7 @@ class Continuation:
         require_same_model(store, self.reasoner, "this decoder")
         problems = [store.traces[trace].problem for trace in rows["trace"]]
         thoughts_before = [self.reasoner.config.n_thoughts(k - 1) if k > 1 else 0 for k in rows["read_step"]]
-        written = break_off(self.reasoner, problems, thoughts_before, words=self.longest_)
+        written = self.reasoner.write_after_thoughts(problems, thoughts_before, max_tokens=self.longest_)
         return _rank([{trace.text: _probability(trace, Channel.THOUGHT)} for trace in written], top_k)
 
 

@@ -13,7 +13,9 @@ from interp.models.projection import Projection
 from interp.models.reading import choose_device, choose_dtype, first_not_finite, only_cached, read_model
 from interp.models.report import LoadReport
 from interp.organisms.catalog import recipes, weights_folder
-from interp.reasoners import REASONERS, Reasoner, ReasonerConfig
+from interp.reasoners.base import Reasoner
+from interp.reasoners.config import ReasonerConfig
+from interp.reasoners.registry import reasoner_class
 
 
 def load(
@@ -69,7 +71,7 @@ def load(
         else:
             fields = recognised(tokenizer, model, loaded)
         config = ReasonerConfig.parse(fields, "reasoner=")
-    kind = REASONERS[config.kind]
+    kind = reasoner_class(config.kind)
     weights = weights_hash(model)
     projection = latent.projection if latent is not None else _projection(config, Path(source), model)
     if projection is not None:
@@ -94,7 +96,7 @@ def load(
     made.origin = {key: value for key, value in origin.items() if value is not None}
     if probe is not None:
         _check_logits(made, probe)
-        made.check_markers()
+        made.vocabulary.check_markers()
     return made
 
 

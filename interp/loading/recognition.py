@@ -7,7 +7,7 @@ from typing import Any
 from interp.errors import UsageError
 from interp.models.markers import COCONUT, chat_template, thinking_markers
 from interp.models.report import LoadReport
-from interp.reasoners.prompts import CHAT
+from interp.reasoners.config import CHAT
 
 # Room for a model whose reasoning is not an organism's; `--max-thought-tokens` and `--max-answer-tokens` say otherwise.
 THOUGHT_TOKENS, ANSWER_TOKENS, DIRECT_TOKENS = 2048, 512, 1024

@@ -1,35 +1,32 @@
-"""What every reasoner can do: think about problems. Its words, its replay and its teaching have files of their own."""
+"""The base class of all reasoners: a model together with the way it thinks."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from interp.errors import UsageError
-from interp.models.cache import masks_by_key
-from interp.models.fast_model import fast_model, fast_model_for, take_to, watching
+from interp.models.address import Address
+from interp.models.fast_model import take_to
 from interp.models.projection import Projection
 from interp.models.reading import choose_device
 from interp.models.report import LoadReport
-from interp.models.unembedding import Unembedding
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
+from interp.reasoners.batch import Row
 from interp.reasoners.config import ReasonerConfig
-from interp.reasoners.curriculum import Taught
-from interp.reasoners.interventions import BatchState, intervening
-from interp.reasoners.monitor import MonitorRun
-from interp.reasoners.options import LoopHook, ThinkOptions
-from interp.reasoners.replayer import ReplayBatch, ReplayHook, Replays
-from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout, Row
-from interp.reasoners.segmentation import segmented
+from interp.reasoners.curriculum import Curriculum
+from interp.reasoners.interventions import Intervention
+from interp.reasoners.network import Network
+from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
+from interp.reasoners.replayer import Replayer, ReplayHook
+from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout
+from interp.reasoners.spans import steps_and_sentences
+from interp.reasoners.thinker import ThinkBatch, Thinker
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace, TraceSet
@@ -38,17 +35,36 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LoopHook", "Reasoner", "ReplayBatch", "ReplayHook"]
 
+class Reasoner(ABC):
+    """A model together with the way it thinks. A subclass defines one kind, by `_think_batch`.
 
-class Reasoner(Taught, Vocabulary, Replays, ABC):
-    """A model together with the way it thinks. Subclasses say only what a thought is (`_think_batch`).
+    Args:
+        model: The wrapped model, with TransformerLens hooks under their usual names.
+        tokenizer: Its tokenizer.
+        config: How it thinks: the content of `reasoner.json`.
+        name: Name for messages, traces and stores.
+        weights: Hash of the weights.
+        projection: The projection of continuous thoughts, where it has one.
 
-    `model` carries TransformerLens hooks under their usual names; `base` is the same model without its
-    unembedding, `embed` and `unembed` its two ends.
+    Attributes:
+        network: The model and its ends. `model`, `base`, `embed` and `unembed` are its attributes.
+        vocabulary: Its tokens, markers and prompts.
+        thinker: Runs its way of thinking over problems.
+        replayer: Runs finished traces through the model.
+        curriculum: How it is trained.
+        loaded: What was found and assumed when it was loaded.
+        origin: The arguments with which `interp.load` loads it again.
     """
 
+    #: The name of this way of thinking in `reasoner.json`.
     kind: str
+    #: Whether the whole thought is text, which can be given, cut off and replaced.
+    thinks_in_text: ClassVar[bool] = False
+    #: Channels whose positions share the position id of the next position of another channel.
+    shares_position: ClassVar[frozenset[Channel]] = frozenset()
+    #: The class of `curriculum`.
+    curriculum_class: ClassVar[type[Curriculum]] = Curriculum
 
     def __init__(
         self,
@@ -60,180 +76,237 @@ class Reasoner(Taught, Vocabulary, Replays, ABC):
         weights: str,
         projection: Projection | None = None,
     ) -> None:
-        self.model = model
+        self.network = Network(model)
+        self.model, self.base = model, self.network.base
+        self.embed, self.unembed = self.network.embed, self.network.unembed
         self.tokenizer: Any = tokenizer
-        self.config = config
         self.name = name
         self.weights = weights
         self.projection = projection
-        hf: Any = model.original_model
-        self.base: Any = hf.base_model
-        self.embed: Any = hf.get_input_embeddings()
-        self.unembed = Unembedding(hf)
-        # Padding is masked, so where there is no token for it any will do.
-        self.pad_id: int = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
-        shape = hf.config.get_text_config()
-        self.max_positions: int | None = getattr(shape, "max_position_embeddings", None)
-        # How many columns attention reaches back in a model with sliding windows.
-        self.window: int | None = getattr(shape, "sliding_window", None)
         self.loaded = LoadReport()
-        self._known: dict[str, int | None] = {}
-        self.origin: dict[str, Any] = {}  # what `interp.load` needs to load it again
+        self.origin: dict[str, Any] = {}
+        self._configure(config)
 
-    def to(self, device: str | torch.device) -> Reasoner:
-        """This reasoner, its model taken to another device in place: wrapped, plain and projection.
+    def _configure(self, config: ReasonerConfig) -> None:
+        self.config = config
+        self.vocabulary = Vocabulary(self.tokenizer, config, name=self.name, max_positions=self.network.max_positions)
+        self.curriculum = self.curriculum_class(config)
+        self.thinker = Thinker(self.network, self.vocabulary, self.shares_position)
+        self.replayer = Replayer(self.network, self.vocabulary.pad_id, self.shares_position)
 
-        Another dtype is `interp.load(..., dtype=...)`: rounded weights are another model, with another hash. Raises
-        `UsageError` where there is no such device.
-        """
-        found = LoadReport()
-        where = torch.device(choose_device(str(device), found))
-        take_to(self.model, where, *([] if self.projection is None else [self.projection]))
-        self.loaded.findings = [each for each in self.loaded.findings if each.what != "device"] + found.findings
-        return self
+    @classmethod
+    def prepare(cls, model: Any, config: ReasonerConfig) -> Any:
+        """Return the Hugging Face model that thinks, made from the stored one before it is wrapped."""
+        return model
+
+    @classmethod
+    def stored_config(cls, model_config: Any, config: ReasonerConfig) -> Any:
+        """Return the Hugging Face configuration of the stored model, from that of the model that thinks."""
+        return model_config
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the model is on."""
+        return self.network.device
 
     @property
     def task(self) -> Task:
-        """The task that this reasoner was made for. Raises `UsageError` where it names none."""
+        """The task that this reasoner was made for.
+
+        Raises:
+            UsageError: Its `reasoner.json` names none.
+        """
         if self.config.task is None:
-            raise UsageError(f"{self.name} names no task in its reasoner.json; give the problems by hand.")
+            raise UsageError(
+                f"expected a task in the reasoner.json of {self.name}, got none; generate problems from a task of your "
+                "choice."
+            )
         return make_task(self.config.task)
 
-    def with_config(self, **changes: Any) -> Reasoner:
-        """This reasoner with some fields of its config changed, on the same model: `but(max_thought_tokens=500)`.
+    def to(self, device: str | torch.device) -> Reasoner:
+        """Move the model to another device in place, with its fast copy and its projection.
 
-        Raises `UsageError` on fields and values that `reasoner.json` could not have either.
+        For another dtype use `interp.load(..., dtype=...)`: rounded weights are another model, with another hash.
+
+        Raises:
+            UsageError: There is no such device.
+        """
+        report = LoadReport()
+        target = torch.device(choose_device(str(device), report))
+        take_to(self.model, target, *([] if self.projection is None else [self.projection]))
+        others = [finding for finding in self.loaded.findings if finding.what != "device"]
+        self.loaded.findings = others + report.findings
+        return self
+
+    def with_config(self, **changes: Any) -> Reasoner:
+        """Return this reasoner with some fields of its config changed, on the same model.
+
+        Args:
+            **changes: Fields of `ReasonerConfig`, as `max_thought_tokens=500`.
+
+        Raises:
+            UsageError: A field or a value is not valid in `reasoner.json`.
         """
         changed = copy.copy(self)
-        changed.config = ReasonerConfig.parse({**self.config.model_dump(), **changes}, "the change")
-        vars(changed).pop("stops", None)
+        changed._configure(ReasonerConfig.parse({**self.config.model_dump(), **changes}, "the change"))
         return changed
 
-    def think(self, problems: Sequence[Problem], *, progress: Progress | None = None, **options: Any) -> TraceSet:
-        """One trace for each problem, in order.
+    def think(
+        self, problems: Sequence[Problem], *, progress: Progress | None = None, **options: Unpack[ThinkOptions]
+    ) -> TraceSet:
+        """Think about problems, and return one trace for each, in order.
 
-        `options` are the fields of `ThinkOptions`: batch_size, seed, temperature, top_p, interventions, hooks, monitors,
-        padding_side. Raises `UsageError` on no problems, on words that the tokenizer does not know, and on questions
-        longer than the model's positions.
+        Args:
+            problems: The problems.
+            progress: Called with (problems done, problems in all).
+            **options: See `ThinkOptions`.
+
+        Raises:
+            UsageError: There are no problems, an option is out of range, or a question holds words that the tokenizer
+                does not know or is longer than the model's positions.
         """
         problems = list(problems)
+        return self._think_with(self._think_batch, problems, CheckedThinkOptions(**options), progress)
+
+    def thinking(
+        self, problems: Sequence[Problem], *, start: int = 0, **options: Unpack[ThinkOptions]
+    ) -> Iterator[list[Trace]]:
+        """Yield what `think` returns, batch after batch, from problem number `start` on.
+
+        A trace depends on its number and the seed, and not on where its batch began. So thinking that was cut off can go
+        on where it ended.
+        """
+        return self._batches(self._think_batch, problems, CheckedThinkOptions(**options), start)
+
+    def replay(
+        self,
+        traces: Sequence[Trace],
+        *,
+        hooks: Mapping[str, ReplayHook],
+        batch_size: int = 64,
+        interventions: Sequence[Intervention] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        """Run finished traces through the model once and show hooks the activations: see `Replayer.replay`."""
+        self.replayer.replay(traces, hooks=hooks, batch_size=batch_size, interventions=interventions, progress=progress)
+
+    def think_given(
+        self,
+        problems: Sequence[Problem],
+        thoughts: Sequence[Sequence[int]],
+        *,
+        go_on: bool = False,
+        progress: Progress | None = None,
+        **options: Unpack[ThinkOptions],
+    ) -> TraceSet:
+        """Answer after given thoughts; only for reasoners that think in text.
+
+        Args:
+            problems: The problems.
+            thoughts: Token ids of each problem's thought, without markers. With `go_on`, all of one length.
+            go_on: Go on thinking after the given tokens. Otherwise the thought ends there.
+            progress: Called with (problems done, problems in all).
+            **options: See `ThinkOptions`.
+
+        Raises:
+            UsageError: The reasoner does not think in text, or a thought leaves no room for an answer.
+        """
+        raise UsageError(
+            f"expected a reasoner that thinks in text, got {self.name}; use a text reasoner such as chain-text."
+        )
+
+    def think_steps(self, problems: Sequence[Problem], n_steps: int, **options: Unpack[ThinkOptions]) -> TraceSet:
+        """Think as if every problem had `n_steps` steps at most; for reasoners whose amount of thinking is given.
+
+        Raises:
+            UsageError: This reasoner's thinking has no steps that could be left out.
+        """
+        raise UsageError(
+            f"expected a reasoner whose steps can be left out, got {self.name} ({self.kind}); use a text, silent or "
+            "recurrent reasoner."
+        )
+
+    def write_after_thoughts(
+        self, problems: Sequence[Problem], thoughts: Sequence[int], *, max_tokens: int, batch_size: int = 256
+    ) -> TraceSet:
+        """Return what the reasoner writes after a few silent thoughts; only for reasoners whose thoughts are silent.
+
+        Raises:
+            UsageError: The reasoner's thoughts are not silent, or `problems` and `thoughts` differ in length.
+        """
+        raise UsageError(
+            f"only silent thinking can be broken off: expected a reasoner with silent thoughts, got {self.name}, whose "
+            f"kind is {self.kind!r}."
+        )
+
+    def n_steps_thought(self, trace: Trace) -> int:
+        """Return the number of steps that the reasoner thought in a trace; 0 where its thinking has none."""
+        return max(trace.step, default=0)
+
+    def step_location(self, trace: Trace, step: int) -> tuple[Address, int]:
+        """Return the address and the position of the state after a step of a trace; step 0 is the question's end."""
+        if not step:
+            position = max(p for p, channel in enumerate(trace.channel) if channel == Channel.PROMPT)
+        else:
+            position = max(p for p, number in enumerate(trace.step) if number <= step and trace.thought[p])
+        return Address("ln_final.hook_out"), position
+
+    def iteration_addresses(self) -> list[Address]:
+        """Return the address of the state after each iteration; empty where the reasoner does not iterate layers."""
+        return []
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a store records about the reasoner: name, kind, weights and configuration."""
+        return {"name": self.name, "kind": self.kind, "weights": self.weights, "config": self.config.model_dump()}
+
+    @abstractmethod
+    def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
+        """Think about a batch, from the prompts that the rollout has read to the end of the answers."""
+
+    def _expected_positions(self, problems: Sequence[Problem]) -> int:
+        """Return about how many positions these problems take beyond their prompts, to size the buffers.
+
+        Buffers grow where there are more. Buffers that are much too large make attention slower.
+        """
+        return EXTRA_POSITIONS
+
+    def _think_with(
+        self,
+        think_batch: ThinkBatch,
+        problems: Sequence[Problem],
+        options: CheckedThinkOptions,
+        progress: Progress | None = None,
+    ) -> TraceSet:
         traces: list[Trace] = []
-        for batch in self.thinking(problems, **options):
+        for batch in self._batches(think_batch, problems, options):
             traces += batch
             if progress:
                 progress(len(traces), len(problems))
         return TraceSet(traces)
 
-    def thinking(self, problems: Sequence[Problem], *, start: int = 0, **options: Any) -> Iterator[list[Trace]]:
-        """What `think` returns, batch after batch, from problem number `start` on.
+    def _batches(
+        self, think_batch: ThinkBatch, problems: Sequence[Problem], options: CheckedThinkOptions, start: int = 0
+    ) -> Iterator[list[Trace]]:
+        for rows in self.thinker.batches(
+            think_batch, problems, options, start=start, expected_positions=self._expected_positions
+        ):
+            yield [self._trace(k, problems[k], row, options.seed) for k, row in rows]
 
-        A trace depends on its number and the seed and not on where its batch began, so thinking that was cut
-        off goes on as if it had not been.
-        """
-        asked = ThinkOptions(**options)
-        if not problems:
-            raise UsageError("there are no problems to think about; generate at least one.")
-        prompts = [self._prompt(problem) for problem in problems[start:]]
-        if asked.padding_side == "right" and self.window is not None and len(set(map(len, prompts))) > 1:
-            raise UsageError(
-                f"{self.name} attends to windows of {self.window} columns, in which padding after a prompt would take "
-                "the place of text; pad on the left."
-            )
-        where = BatchState()
-        watches = [MonitorRun(monitor, self, where) for monitor in asked.monitors]
-        watchers = {name: partial(_in_the_loop, hook, where) for name, hook in (asked.hooks or {}).items()}
-        plainly = not asked.interventions and not watches
-        plain = fast_model(self.model) if plainly else None
-        by_key = plain is not None and masks_by_key(plain.base)  # which is tried, so not while anything is watched
-        for first in range(start, len(problems), asked.batch_size):
-            batch = range(first, min(first + asked.batch_size, len(problems)))
-            with (
-                intervening(self.model, asked.interventions, where, watches),
-                self._watched(watchers, plainly=plainly) as base,
-            ):
-                rollout = Rollout(
-                    self,
-                    base,
-                    [prompts[k - start] for k in batch],
-                    batch,
-                    where=where,
-                    options=asked,
-                    ahead=self._ahead([problems[k] for k in batch]),
-                    by_key=by_key,
-                )
-                self._think_batch(rollout, [problems[k] for k in batch])
-                rollout.settle()
-            yield [self._trace(k, problems[k], row, asked.seed) for k, row in zip(batch, rollout.rows, strict=True)]
-
-    @contextmanager
-    def _watched(
-        self, watchers: Mapping[str, Callable[..., None]], *, plainly: bool, whole: bool = True
-    ) -> Iterator[Any]:
-        """Put watchers on, in the plain model where that will do, and give the model that then has to run.
-
-        Passes that need not be `whole` may end with `SeenEnough`.
-        """
-        plain = fast_model_for(self.model, list(watchers)) if plainly else None
-        if plain is None:
-            with self.model.hooks(fwd_hooks=list(watchers.items())):
-                yield self.base
+    def _trace(self, number: int, problem: Problem, row: Row, seed: int) -> Trace:
+        """Return the finished trace of a row."""
+        thought, answer = (self.vocabulary.text_of(row, channel) for channel in (Channel.THOUGHT, Channel.ANSWER))
+        answer = answer.strip()
+        text = f"{thought} {answer}".strip()
+        if self.config.steps == "text":
+            step, sentence = steps_and_sentences(self.tokenizer, row, problem)
         else:
-            with watching(self.model, plain, watchers, whole=whole):
-                yield plain.base
-
-    def _ahead(self, problems: Sequence[Problem]) -> int:
-        """How many positions these problems will probably take beyond their prompts: buffers are made for as many.
-
-        They grow where more come. Where they are much too large, attention takes longer over what lies so far apart.
-        """
-        return EXTRA_POSITIONS
-
-    @abstractmethod
-    def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
-        """Take a rollout that has read its prompts to the end of the answers."""
-
-    def _mark(self, rollout: Rollout, marker: str | None, active: Tensor | None = None) -> None:
-        """Force a marker, where the reasoner has one."""
-        for token in self._ids(marker) if marker is not None and (active is None or active.any()) else []:
-            ids = torch.full((len(rollout.rows),), token)
-            rollout.feed(channel=Channel.SPECIAL, ids=ids, active=active)
-
-    def _constant(self, token: str, rollout: Rollout) -> Int[Tensor, " batch"]:
-        return torch.full((len(rollout.rows),), self.token_id(token))
-
-    def _answer(self, rollout: Rollout) -> None:
-        """Write the answer until the end-of-sequence token, or whatever else ends it."""
-        writing = torch.ones(len(rollout.rows), dtype=torch.bool)
-        answers: list[list[int]] = [[] for _ in rollout.rows]
-        for _ in range(self.config.max_answer_tokens):
-            ids = rollout.choose()
-            going = [
-                i not in self.stops.ids and not self.stops.after(a) for i, a in zip(ids.tolist(), answers, strict=True)
-            ]
-            writing = writing & torch.tensor(going) & (rollout.room > 0)
-            if not writing.any():
-                return
-            rollout.feed(channel=Channel.ANSWER, ids=ids, active=writing, sampled=True)
-            for answer, token, on in zip(answers, ids.tolist(), writing.tolist(), strict=True):
-                answer += [token] if on else []
-
-    def _trace(self, k: int, problem: Problem, row: Row, seed: int) -> Trace:
-        tokens = self.tokenizer.convert_ids_to_tokens(row.token_ids)
-        # A model may have more rows in its embedding than its tokenizer has tokens.
-        tokens = [f"<{i}>" if t is None else t for i, t in zip(row.token_ids, tokens, strict=True)]
-        written = [t for t, c in zip(row.token_ids, row.channel, strict=True) if c == Channel.THOUGHT]
-        answered = [t for t, c in zip(row.token_ids, row.channel, strict=True) if c == Channel.ANSWER]
-        thoughts = self.tokenizer.decode(written) if written else ""
-        answer = self.tokenizer.decode(answered).strip() if answered else ""
-        text = f"{thoughts} {answer}".strip()
-        step, sentence = segmented(self.tokenizer, row, problem) if self.config.steps == "text" else (row.step, [])
-        correct = bool(answer) and make_task(problem.task).verify(problem, text).answer
+            step, sentence = row.step, []
         return Trace(
-            id=k,
+            id=number,
             problem=problem,
             reasoner=self.name,
             token_ids=row.token_ids,
-            tokens=tokens,
+            tokens=self.vocabulary.tokens(row.token_ids),
             channel=[str(c) for c in row.channel],
             step=step,
             thought=row.thought,
@@ -241,17 +314,9 @@ class Reasoner(Taught, Vocabulary, Replays, ABC):
             logprob=row.logprob,
             text=text,
             answer=answer,
-            correct=correct,
+            correct=bool(answer) and make_task(problem.task).verify(problem, text).answer,
             seed=seed,
             latents=torch.stack(row.latents).numpy() if row.latents else None,
             sentence=sentence,
             events=row.events,
         )
-
-    def describe(self) -> dict[str, Any]:
-        """What a store records about who thought: name, kind, weights and configuration."""
-        return {"name": self.name, "kind": self.kind, "weights": self.weights, "config": self.config.model_dump()}
-
-
-def _in_the_loop(action: LoopHook, where: BatchState, activations: Tensor, hook: Any = None) -> None:
-    action(activations, where)

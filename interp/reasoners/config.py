@@ -9,8 +9,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from interp.errors import UsageError, unknown
 from interp.models.tokenizers import BEGIN, END, EOS, LATENT, PAUSE
+from interp.runtime.plugins import plugins
 
 FILE_NAME = "reasoner.json"
+#: The `prompt` of a config that uses the model's own chat template.
+CHAT = "chat"
+
+#: The kinds of reasoner in this package. `interp.reasoners.registry` has their classes.
+KINDS: dict[str, str] = {
+    "direct": "answers straight after the question",
+    "text": "writes its thought as text",
+    "pause": "reads a learned pause token for each thought",
+    "continuous": "feeds back the final-norm state of the position before",
+    "thinking-tokens": "reads one special token for each step",
+    "self-reasoning": "writes text with silent reasoning tokens in between",
+    "recurrent": "iterates a block of layers at one position",
+    "concepts": "predicts the embedding of each step's text",
+}
 
 
 class ReasonerConfig(BaseModel):
@@ -35,56 +50,76 @@ class ReasonerConfig(BaseModel):
     pause: str = Field(PAUSE, description="token that a `pause` reasoner thinks with")
     latent: str = Field(LATENT, description="placeholder that marks a continuous thought among token ids")
     thoughts_per_step: int = Field(1, ge=1, description="thoughts for each gold step of a problem")
-    thoughts: int | None = Field(None, ge=0, description="thoughts in all; overrides thoughts_per_step")
+    thoughts: int | None = Field(None, ge=0, description="number of thoughts; overrides thoughts_per_step")
     thinking: str = Field("<CoT>({})", description="thinking token number k of a `thinking-tokens` reasoner")
     separator: str | None = Field(None, description="token that ends a step of visible reasoning")
-    latent_scale: float = Field(1.0, gt=0, description="a continuous thought is fed back times this")
+    latent_scale: float = Field(1.0, gt=0, description="factor by which a continuous thought is scaled when fed back")
     projection: int | None = Field(None, ge=1, description="hidden width of a projection of continuous thoughts (CODI)")
     reasoning: str = Field("<reason>({})", description="reasoning token number k of a `self-reasoning` reasoner")
-    reasoning_tokens: int = Field(1, ge=0, description="how many of them stand before each text token")
+    reasoning_tokens: int = Field(1, ge=0, description="number of reasoning tokens before each text token")
     reasoning_read: Literal["text", "reasoning"] = Field(
         "text", description="where the next text token is predicted: at the text token before it, or after reasoning"
     )
     recurrent: tuple[int, int] | None = Field(
         None, description="first and last + 1 layer of the block that is iterated"
     )
-    iterations: int = Field(1, ge=1, description="how often that block is iterated")
+    iterations: int = Field(1, ge=1, description="number of iterations of that block")
     max_thought_tokens: int = Field(64, ge=1, description="longest visible reasoning")
     max_answer_tokens: int = Field(8, ge=1, description="longest answer")
 
     @field_validator("kind")
     @classmethod
-    def _known(cls, kind: str) -> str:
-        from interp.reasoners import REASONERS
-
-        if kind not in REASONERS:
-            raise ValueError(str(unknown("kind of reasoner", kind, REASONERS)))
+    def _is_a_kind(cls, kind: str) -> str:
+        known = known_kinds()
+        if kind not in known:
+            raise ValueError(str(unknown("kind of reasoner", kind, known)))
         return kind
 
     @field_validator("prompt")
     @classmethod
-    def _has_place(cls, prompt: str) -> str:
-        if prompt != "chat" and "{question}" not in prompt:
-            raise ValueError(f"it must be `chat` or hold {{question}}, but {prompt!r} came")
+    def _has_place_for_question(cls, prompt: str) -> str:
+        if prompt != CHAT and "{question}" not in prompt:
+            raise ValueError(f"expected `{CHAT}` or a template with {{question}}, got {prompt!r}")
         return prompt
 
     def n_thoughts(self, n_steps: int) -> int:
+        """Return the number of silent thoughts for a problem with `n_steps` gold steps."""
         return self.thoughts_per_step * n_steps if self.thoughts is None else self.thoughts
 
     def save(self, folder: Path) -> None:
-        (folder / FILE_NAME).write_text(self.model_dump_json(indent=2, exclude_defaults=False) + "\n")
+        """Write `reasoner.json` into a model's folder."""
+        text = self.model_dump_json(indent=2, exclude_defaults=False) + "\n"
+        (folder / FILE_NAME).write_text(text, encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> ReasonerConfig | None:
-        """The config beside a model's weights, or None where there is none."""
+        """Return the config beside a model's weights, or None where there is none.
+
+        Raises:
+            UsageError: The file does not describe a reasoner.
+        """
         path = folder / FILE_NAME
-        return cls.parse(path.read_text(), str(path)) if path.exists() else None
+        return cls.parse(path.read_text(encoding="utf-8"), str(path)) if path.exists() else None
 
     @classmethod
     def parse(cls, raw: str | dict, source: str) -> ReasonerConfig:
+        """Return a config from JSON text or a dict of fields.
+
+        Args:
+            raw: The text or the fields.
+            source: Where they come from, for messages.
+
+        Raises:
+            UsageError: A field is unknown, missing or wrong. The message names the first.
+        """
         try:
             return cls.model_validate_json(raw) if isinstance(raw, str) else cls.model_validate(raw)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the whole"
-            raise UsageError(f"{source} does not describe a reasoner: {place}: {first['msg']}.") from None
+            field = ".".join(map(str, first["loc"])) or "the whole"
+            raise UsageError(f"{source} does not describe a reasoner: {field}: {first['msg']}.") from None
+
+
+def known_kinds() -> list[str]:
+    """Return the kinds of reasoner that exist here: built in, or added by an installed package."""
+    return [*KINDS, *plugins("reasoners")]

@@ -1,43 +1,122 @@
-"""How a way of thinking is made and taught; a new one says here what differs."""
+"""How a reasoner is trained: training sequences, batches of them, and the loss; a new kind says here what differs."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.errors import CotlensError
 from interp.problems.base import Problem
 from interp.reasoners.config import ReasonerConfig
-from interp.reasoners.lessons import Lesson, LessonBatch, next_token_loss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
-class Taught:
-    """The class methods of a reasoner: what its model is made of, and what it learns from. All of them have defaults."""
+@dataclass(frozen=True)
+class Lesson:
+    """One training sequence.
 
-    writes_steps: ClassVar[bool] = True  # whether steps that are not hidden are written out in training
+    Attributes:
+        words: The sequence.
+        scored: For each word, whether the loss covers it.
+        first_thought: Index of the first silent thought.
+        n_thoughts: Number of silent thoughts. Their columns carry no text.
+        extra: Words that the loss needs and the model never reads, such as the value that each iteration should reach.
+    """
 
-    @classmethod
-    def words(cls, config: ReasonerConfig) -> list[str]:
-        """Tokens that this way of thinking needs beyond the task's own and the common markers."""
+    words: list[str]
+    scored: list[bool]
+    first_thought: int
+    n_thoughts: int
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LessonBatch:
+    """Lessons with silent thoughts in the same columns; shorter ones are padded on the right, outside the loss."""
+
+    ids: Int[Tensor, "batch pos"]
+    scored: Float[Tensor, "batch pos"]
+    first_thought: int
+    n_thoughts: int
+    extra: Int[Tensor, "batch n_extra"]
+
+    def to(self, device: torch.device) -> LessonBatch:
+        """Return the batch on another device."""
+        return LessonBatch(
+            self.ids.to(device), self.scored.to(device), self.first_thought, self.n_thoughts, self.extra.to(device)
+        )
+
+
+def collate(lessons: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase) -> LessonBatch:
+    """Return lessons as one batch.
+
+    Raises:
+        CotlensError: The silent thoughts of the lessons lie in different columns.
+    """
+    first, n_thoughts = lessons[0].first_thought, lessons[0].n_thoughts
+    columns = {(lesson.first_thought, lesson.n_thoughts) for lesson in lessons}
+    if n_thoughts and len(columns) > 1:
+        raise CotlensError(
+            "expected the silent thoughts of one training batch to lie in the same columns, got thoughts in different "
+            "columns; batch by shape."
+        )
+    width = max(len(lesson.words) for lesson in lessons)
+    pad: str = tokenizer.pad_token  # type: ignore[assignment]
+    rows = [[*lesson.words, *[pad] * (width - len(lesson.words))] for lesson in lessons]
+    scored = [[*map(float, lesson.scored), *[0.0] * (width - len(lesson.scored))] for lesson in lessons]
+    ids = torch.tensor([tokenizer.convert_tokens_to_ids(words) for words in rows])
+    extra = [tokenizer.convert_tokens_to_ids(list(lesson.extra)) for lesson in lessons]
+    return LessonBatch(ids, torch.tensor(scored), first, n_thoughts, torch.tensor(extra, dtype=torch.long))
+
+
+def next_token_loss(logits: Float[Tensor, "batch pos vocab"], batch: LessonBatch) -> Float[Tensor, ""]:
+    """Return the mean next-token loss over the scored words."""
+    targets, weights = batch.ids[:, 1:], batch.scored[:, 1:]
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), targets.flatten(), reduction="none"
+    )
+    return (losses * weights.flatten()).sum() / weights.sum()
+
+
+class Curriculum:
+    """What a kind of reasoner learns from. Every method has a default; a subclass overrides what differs.
+
+    Args:
+        config: The reasoner's configuration.
+    """
+
+    #: Whether training writes out the steps that are not silent.
+    writes_steps: ClassVar[bool] = True
+
+    def __init__(self, config: ReasonerConfig) -> None:
+        self.config = config
+
+    def words(self) -> list[str]:
+        """Return the tokens that this kind needs beside the task's own and the common markers."""
         return []
 
-    @classmethod
-    def fillers(cls, config: ReasonerConfig, hidden: int) -> list[str]:
-        """The words that stand for `hidden` silent steps in a training sequence."""
+    def fillers(self, hidden: int) -> list[str]:
+        """Return the words that stand for the first `hidden` steps, which are silent."""
         return []
 
-    @classmethod
-    def lesson(cls, problem: Problem, config: ReasonerConfig, hidden: int) -> Lesson:
-        """A training sequence in which the first `hidden` steps are silent and the later ones written.
+    def lesson(self, problem: Problem, hidden: int) -> Lesson:
+        """Return a training sequence in which the first `hidden` steps are silent and the later ones written.
 
-        The loss covers what follows the silent thoughts, but for an end marker straight after them: that one
-        is forced when the reasoner thinks, not predicted.
+        The loss covers what follows the silent thoughts. An end marker straight after them is not covered, because it
+        is forced when the reasoner thinks.
         """
+        config = self.config
         hidden = min(hidden, problem.n_steps)
         question = [*problem.question.split(), *filter(None, [config.begin])]
-        silent = cls.fillers(config, hidden)
-        written = [word for step in problem.steps[hidden:] for word in step.text.split()] if cls.writes_steps else []
+        silent = self.fillers(hidden)
+        written = [word for step in problem.steps[hidden:] for word in step.text.split()] if self.writes_steps else []
         ending = [*filter(None, [config.end])]
         words = [*question, *silent, *written, *ending, *problem.answer.split(), config.eos]
         after = len(question) + len(silent)
@@ -46,22 +125,10 @@ class Taught:
             scored[after] = False
         return Lesson(words, scored, len(question), len(silent))
 
-    @classmethod
-    def logits(cls, model: Any, batch: LessonBatch, config: ReasonerConfig) -> Float[Tensor, "batch pos vocab"]:
-        """What a model in training, a plain Hugging Face model, predicts over a batch."""
+    def logits(self, model: Any, batch: LessonBatch) -> Float[Tensor, "batch pos vocab"]:
+        """Return the logits of a plain Hugging Face model in training."""
         return model(input_ids=batch.ids).logits
 
-    @classmethod
-    def loss(cls, model: Any, batch: LessonBatch, config: ReasonerConfig) -> Float[Tensor, ""]:
-        """The training loss of one batch."""
-        return next_token_loss(cls.logits(model, batch, config), batch)
-
-    @classmethod
-    def prepare(cls, model: Any, config: ReasonerConfig) -> Any:
-        """The Hugging Face model that thinks, made from the stored one before it is wrapped."""
-        return model
-
-    @classmethod
-    def stored_config(cls, model_config: Any, config: ReasonerConfig) -> Any:
-        """The Hugging Face configuration of the stored model, from that of the model that thinks."""
-        return model_config
+    def loss(self, model: Any, batch: LessonBatch) -> Float[Tensor, ""]:
+        """Return the training loss of one batch."""
+        return next_token_loss(self.logits(model, batch), batch)

@@ -1,4 +1,4 @@
-"""`direct`: the answer straight after the question, with no thoughts at all."""
+"""`direct`: the answer straight after the question, without thoughts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from collections.abc import Sequence
 
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
+from interp.reasoners.curriculum import Curriculum
 from interp.reasoners.rollout import Rollout
+from interp.reasoners.writing import force_marker, write_answer
+
+
+class DirectCurriculum(Curriculum):
+    """Trains the answer alone."""
+
+    writes_steps = False
 
 
 class DirectReasoner(Reasoner):
+    """Answers straight after the question."""
+
     kind = "direct"
-    writes_steps = False
+    curriculum_class = DirectCurriculum
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
-        self._mark(rollout, self.config.begin)
-        self._mark(rollout, self.config.end)
-        self._answer(rollout)
+        force_marker(rollout, self.vocabulary, self.config.begin)
+        force_marker(rollout, self.vocabulary, self.config.end)
+        write_answer(rollout, self.vocabulary)

@@ -1,9 +1,9 @@
-"""Interventions: (address, rows, edit), the same object while thinking and on replay."""
+"""Interventions: an address, rows and an edit; the same object while thinking and on replay."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,23 +14,29 @@ from torch import Tensor
 
 from interp.errors import UsageError
 from interp.models.address import Address, resolve
+from interp.reasoners.batch import BatchState
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from interp.reasoners.monitor import MonitorRun
-    from interp.reasoners.rollout import Rollout, Row
-
-# What an edit receives: the activations found, and which of the intervention's rows they belong to.
-Edit = Callable[[Float[Tensor, "found d_model"], Int[np.ndarray, " found"]], Float[Tensor, "found d_model"]]
+#: An edit takes activations and the indices of the intervention's rows that they belong to, and returns new ones.
+Edit = Callable[[Float[Tensor, "rows d_model"], Int[np.ndarray, " rows"]], Float[Tensor, "rows d_model"]]
+#: A hook name and a hook that may return changed activations.
+NamedHook = tuple[str, Callable[..., Tensor | None]]
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """Change the activation at `address` in each of `rows`, by `edit`.
+    """An edit of the activation at one address, in some rows.
 
-    `rows` is an integer array n x 2 of (trace, position): the trace's place in the list that is being
-    thought about or replayed, and the position counted from its first token, padding aside.
+    Args:
+        address: Where the activation is changed.
+        rows: Integer array n x 2 of (trace, position). A trace is named by its index in the list that is thought about
+            or replayed; a position is counted from the trace's first token, padding aside.
+        edit: The function that changes the activations.
+
+    Raises:
+        UsageError: `rows` has another shape.
     """
 
     address: Address
@@ -40,108 +46,110 @@ class Intervention:
     def __post_init__(self) -> None:
         rows = np.asarray(self.rows, dtype=np.int64)
         if rows.ndim != 2 or rows.shape[1] != 2:
-            raise UsageError(f"rows of an intervention are (trace, position) pairs, but an array {rows.shape} came.")
+            raise UsageError(
+                f"expected rows of an intervention as (trace, position) pairs, an array n x 2, got shape {rows.shape}."
+            )
         object.__setattr__(self, "rows", rows)
 
 
 def replace_with(values: Float[np.ndarray, "rows ..."] | Float[Tensor, "rows ..."]) -> Edit:
-    """An edit that puts row k of `values` at the intervention's row k."""
+    """Return an edit that puts row k of `values` at the intervention's row k."""
     table = torch.as_tensor(values if isinstance(values, Tensor) else np.ascontiguousarray(values))
 
-    def edit(found: Tensor, rows: np.ndarray) -> Tensor:
-        return table[torch.as_tensor(rows)].to(found)
+    def edit(activations: Tensor, rows: np.ndarray) -> Tensor:
+        return table[torch.as_tensor(rows)].to(activations)
 
     return edit
 
 
 def replace_within(values: Float[Tensor, "rows d"], basis: Float[Tensor, "k d"]) -> Edit:
-    """An edit that puts row k of `values` in the place of what is there, within the span of `basis` alone.
+    """Return an edit that puts row k of `values` at the intervention's row k, within the span of `basis` alone.
 
-    The part that is orthogonal to the span stays as it is (distributed interchange, Geiger et al., arXiv 2303.02536).
+    The part that is orthogonal to the span stays as it is.
+
+    Args:
+        values: The new activations.
+        basis: Vectors that span the subspace; they need not be orthogonal.
+
+    References:
+        Distributed interchange, Geiger et al., arXiv 2303.02536.
     """
     span = torch.linalg.qr(torch.as_tensor(basis).double().T).Q.T
     table = torch.as_tensor(values)
 
-    def edit(found: Tensor, rows: np.ndarray) -> Tensor:
-        directions = span.to(found)
-        change = (table[torch.as_tensor(rows)].to(found) - found) @ directions.T
-        return found + change @ directions
+    def edit(activations: Tensor, rows: np.ndarray) -> Tensor:
+        directions = span.to(activations)
+        change = (table[torch.as_tensor(rows)].to(activations) - activations) @ directions.T
+        return activations + change @ directions
 
     return edit
 
 
 def add(direction: Float[np.ndarray, " d_model"] | Float[np.ndarray, "rows d_model"], scale: float = 1.0) -> Edit:
-    """An edit that adds `scale` times one direction, or one for each row."""
+    """Return an edit that adds `scale` times one direction, or times one direction for each row."""
     table = torch.as_tensor(np.ascontiguousarray(direction))
 
-    def edit(found: Tensor, rows: np.ndarray) -> Tensor:
-        chosen = table if table.ndim == 1 else table[torch.as_tensor(rows)]
-        return found + scale * chosen.to(found)
+    def edit(activations: Tensor, rows: np.ndarray) -> Tensor:
+        directions = table if table.ndim == 1 else table[torch.as_tensor(rows)]
+        return activations + scale * directions.to(activations)
 
     return edit
 
 
-def identity(found: Tensor, rows: np.ndarray) -> Tensor:
-    """An edit that changes nothing."""
-    return found
+def identity(activations: Tensor, rows: np.ndarray) -> Tensor:
+    """Return the activations as they are: an edit that changes nothing."""
+    return activations
 
 
-class BatchState:
-    """Which (trace, position) each cell of the tensor now passing through the model is; -1 is padding.
-
-    While thinking, `rows` is what each trace of the batch holds so far, and `after` is called when a pass is done.
-    """
-
-    def __init__(self) -> None:
-        self.traces: Int[np.ndarray, " batch"] = np.empty(0, dtype=np.int64)
-        self.positions: Int[np.ndarray, "batch pos"] = np.empty((0, 0), dtype=np.int64)
-        self.rows: list[Row] = []
-        self.after: list[Callable[[Rollout], None]] = []
-
-
-@contextlib.contextmanager
+@contextmanager
 def intervening(
     model: TransformerBridge,
     interventions: Sequence[Intervention],
-    where: BatchState,
-    watches: Sequence[MonitorRun] = (),
+    state: BatchState,
+    hooks: Sequence[NamedHook] = (),
 ) -> Iterator[None]:
-    """Apply `interventions` and monitors to every forward pass inside; hooks are removed whatever happens."""
-    hooks: list[tuple[str, Any]] = []
-    for watch in watches:
-        for name, hook in watch.hooks():
-            (address,) = resolve(model, name)
-            hooks.append((address.name, hook))
-    where.after = [watch.after for watch in watches]
-    for intervention in interventions:
-        (address,) = resolve(model, intervention.address.name)
-        hooks.append((address.name, _hook(intervention, where)))
-    if not hooks:
+    """Apply hooks and then interventions to every forward pass inside; all are removed afterwards, also on errors.
+
+    Args:
+        model: The wrapped model.
+        interventions: What to change.
+        state: Which trace and position each cell of a pass is; kept up to date by whoever runs the passes.
+        hooks: Further hooks, which run before the interventions at the same address.
+
+    Raises:
+        UsageError: The model has no such address.
+    """
+    named = [*hooks, *((each.address.name, _hook(each, state)) for each in interventions)]
+    resolved: list[tuple[str, Any]] = []
+    for name, hook in named:
+        (address,) = resolve(model, name)
+        resolved.append((address.name, hook))
+    if not resolved:
         yield
         return
-    with model.hooks(fwd_hooks=hooks):
+    with model.hooks(fwd_hooks=resolved):
         yield
 
 
-def _hook(intervention: Intervention, where: BatchState) -> Callable[..., Tensor | None]:
+def _hook(intervention: Intervention, state: BatchState) -> Callable[..., Tensor | None]:
     index = {(int(trace), int(position)): k for k, (trace, position) in enumerate(intervention.rows)}
-    touched = {trace for trace, _ in index}
+    edited_traces = {trace for trace, _ in index}
 
     def hook(activations: Tensor, hook: Any = None) -> Tensor | None:
         cells, rows = [], []
-        for b, trace in enumerate(where.traces.tolist()):
-            if trace not in touched:
+        for batch_row, trace in enumerate(state.traces.tolist()):
+            if trace not in edited_traces:
                 continue
-            for column, position in enumerate(where.positions[b].tolist()):
+            for column, position in enumerate(state.positions[batch_row].tolist()):
                 row = index.get((trace, position))
                 if row is not None:
-                    cells.append((b, column))
+                    cells.append((batch_row, column))
                     rows.append(row)
         if not cells:
             return None
-        at = tuple(torch.tensor(cells, device=activations.device).T)
+        chosen = tuple(torch.tensor(cells, device=activations.device).T)
         edited = activations.clone()
-        edited[at] = intervention.edit(activations[at], np.asarray(rows))
+        edited[chosen] = intervention.edit(activations[chosen], np.asarray(rows))
         return edited
 
     return hook

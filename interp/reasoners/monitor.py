@@ -1,15 +1,15 @@
-"""Supervised thoughts: a probe or a feature watches the thought while it is being thought, and may step in.
+"""Monitors: a probe or a feature watches every thought while it is thought, and may inject a text or a vector.
 
-At every watched position a score is taken of the activation; past the threshold a text is put into the thought
-right after that position, or a vector is added at it. Every time this happens it is logged in the trace. It works
-in every reasoner and in batches: each trace is watched on its own.
+At every watched position the activation is scored. Above the threshold, a text is put into the thought right after
+that position, or a vector is added at it. Every such event is logged in the trace. Monitors work in every reasoner and
+in batches: each trace is watched on its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -18,25 +18,52 @@ from torch import Tensor
 
 from interp.errors import UsageError, checked_count
 from interp.models.address import Address
-from interp.reasoners.interventions import BatchState, Intervention, add
+from interp.reasoners.batch import BatchState
+from interp.reasoners.interventions import Intervention, NamedHook, add
+from interp.reasoners.rollout import Rollout
+from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel, Trace
 
-if TYPE_CHECKING:
-    from interp.reasoners.base import Reasoner
-    from interp.reasoners.rollout import Rollout
-
-Score = Callable[[Float[Tensor, "found d_model"]], Float[Tensor, " found"]]
+#: Scores activations, one number for each row.
+Score = Callable[[Float[Tensor, "rows d_model"]], Float[Tensor, " rows"]]
+#: The channels of positions that belong to a thought.
 THINKING = (Channel.THOUGHT, Channel.LATENT)
+_KEPT_FREE = 2  # positions that an injected text leaves for the end marker and the answer
+
+
+class MonitorOptions(TypedDict, total=False):
+    """The optional arguments of `Monitor`, for its other constructors."""
+
+    text: str | None
+    vector: Float[np.ndarray, " d_model"] | None
+    at: Address | None
+    times: int
+    channels: Sequence[str]
+    only: Mapping[int, Collection[int]] | None
+    name: str
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """Watch `address`, and where `score` is above `threshold` inject `text` or `vector`, at most `times` in a trace.
+    """Watch an address, and inject a text or a vector where the score is above a threshold.
 
-    Without either it only logs. `vector` (d_model) is added at `at`, `address` by default, at the position that was
-    watched; `at` must not lie before `address`, which has been computed by then. With `only` it watches no other
-    positions than those that a trace's number (its place among the problems) maps to. Raises `UsageError` where both
-    or an impossible `at` are given.
+    Without text and vector, a monitor only logs.
+
+    Args:
+        address: The activation that is watched.
+        score: Scores activations, rows x d_model, as one number for each row.
+        threshold: The monitor acts where the score is above this.
+        text: Put into the thought right after the position that was watched.
+        vector: Added at the position that was watched; shape (d_model,).
+        at: Where the vector is added; `address` by default. It must not lie before `address`, which has been
+            computed by then.
+        times: How often the monitor acts in one trace at most.
+        channels: The channels of the positions that are watched.
+        only: For each trace (its index among the problems) the positions that are watched; all by default.
+        name: Name of the monitor in the traces' events.
+
+    Raises:
+        UsageError: Both a text and a vector are given, the text is empty, or `at` lies before `address`.
     """
 
     address: Address
@@ -53,13 +80,18 @@ class Monitor:
     def __post_init__(self) -> None:
         checked_count("times", self.times)
         if self.text is not None and self.vector is not None:
-            raise UsageError(f"monitor {self.name!r} can inject a text or a vector, not both; use two monitors.")
+            raise UsageError(
+                f"expected a text or a vector, not both, to inject for monitor {self.name!r}; use two monitors."
+            )
         if self.at is not None and self.at.depth < self.address.depth:
             raise UsageError(
-                f"monitor {self.name!r} watches {self.address} and cannot change {self.at}, which was computed before it."
+                f"monitor {self.name!r} watches {self.address} and cannot change {self.at}, which was computed before "
+                "it; inject there or later."
             )
         if self.text is not None and not self.text.split():
-            raise UsageError(f"monitor {self.name!r} has an empty text to inject; leave it out to log only.")
+            raise UsageError(
+                f"expected a text to inject, got an empty text for monitor {self.name!r}; leave it out to log only."
+            )
 
     @classmethod
     def along(
@@ -69,21 +101,28 @@ class Monitor:
         threshold: float,
         *,
         bias: float = 0.0,
-        **options: Any,
+        **options: Unpack[MonitorOptions],
     ) -> Monitor:
-        """A linear probe: the score is direction . activation + bias."""
+        """Return a monitor whose score is a linear probe, direction · activation + bias."""
         weights = torch.as_tensor(np.ascontiguousarray(direction))
-        return cls(address, lambda found: found @ weights.to(found) + bias, threshold, **options)
+        return cls(address, lambda acts: acts @ weights.to(acts) + bias, threshold, **options)
 
     @classmethod
-    def on_feature(cls, address: Address, sae: Any, feature: int, threshold: float, **options: Any) -> Monitor:
-        """A feature of a sparse autoencoder, which may lie on another device than the model: the score is its activation."""
-        return cls(
-            address, lambda found: sae.encode(found.float().to(sae.W_enc.device))[:, feature], threshold, **options
-        )
+    def on_feature(
+        cls, address: Address, sae: Any, feature: int, threshold: float, **options: Unpack[MonitorOptions]
+    ) -> Monitor:
+        """Return a monitor whose score is the activation of an SAE's feature.
+
+        The SAE may be on another device than the model.
+        """
+
+        def score(acts: Tensor) -> Tensor:
+            return sae.encode(acts.float().to(sae.W_enc.device))[:, feature]
+
+        return cls(address, score, threshold, **options)
 
     def interventions(self, traces: Sequence[Trace]) -> list[Intervention]:
-        """The vectors that were injected, as interventions on a replay of `traces`."""
+        """Return the vectors that this monitor injected, as interventions on a replay of `traces`."""
         if self.vector is None:
             return []
         rows = [
@@ -96,83 +135,87 @@ class Monitor:
 
 
 class MonitorRun:
-    """One monitor during one call of `think`: what fired where, and what is still to be injected."""
+    """One monitor during one call of `think`.
 
-    def __init__(self, monitor: Monitor, reasoner: Reasoner, where: BatchState) -> None:
-        self.monitor, self.where = monitor, where
-        self._fired: dict[int, int] = {}
-        self._cells: list[tuple[int, int]] = []
-        self._pending: dict[int, int] = {}  # batch row -> position after which to inject
-        self._ids: list[int] = []
-        if monitor.text is not None:
-            self._ids = list(reasoner.tokenizer(monitor.text, add_special_tokens=False)["input_ids"])
-            unknown = reasoner.tokenizer.unk_token_id
-            if not self._ids or (unknown is not None and unknown in self._ids):
-                raise UsageError(f"{reasoner.name} does not know every word of the text {monitor.text!r} to inject.")
+    Args:
+        monitor: The monitor.
+        vocabulary: Turns the text to inject into tokens.
+        state: Which trace and position each cell of a pass is.
 
-    def hooks(self) -> list[tuple[str, Callable[..., Tensor | None]]]:
-        """The hooks of one model: one that watches, one that adds the vector."""
-        found: list[tuple[str, Callable[..., Tensor | None]]] = [(self.monitor.address.name, self._look)]
+    Raises:
+        UsageError: The reasoner does not know every word of the text to inject.
+    """
+
+    def __init__(self, monitor: Monitor, vocabulary: Vocabulary, state: BatchState) -> None:
+        self.monitor, self.state = monitor, state
+        self._n_events: dict[int, int] = {}  # trace -> how often the monitor acted in it
+        self._cells: list[tuple[int, int]] = []  # (batch row, column) where this pass adds the vector
+        self._pending: dict[int, int] = {}  # batch row -> position after which to inject the text
+        self._ids = [] if monitor.text is None else vocabulary.text_ids(monitor.text)
+
+    def hooks(self) -> list[NamedHook]:
+        """Return the hooks of this monitor: one that watches, and one that adds the vector."""
+        hooks: list[NamedHook] = [(self.monitor.address.name, self._watch)]
         if self.monitor.vector is not None:
-            found.append(((self.monitor.at or self.monitor.address).name, self._push))
-        return found
+            hooks.append(((self.monitor.at or self.monitor.address).name, self._add_vector))
+        return hooks
 
-    def _look(self, activations: Tensor, hook: Any = None) -> None:
+    def _watch(self, activations: Tensor, hook: Any = None) -> None:
         cells = []
-        for b, row in enumerate(self.where.rows):
-            for column, place in enumerate(self.where.positions[b].tolist()):
-                if 0 <= place < len(row.channel) and self._watched(b, place):
-                    cells.append((b, column, place))
+        for b, row in enumerate(self.state.rows):
+            for column, position in enumerate(self.state.positions[b].tolist()):
+                if 0 <= position < len(row.channel) and self._is_watched(b, position):
+                    cells.append((b, column, position))
         self._cells = []
         if not cells:
             return
-        at = torch.tensor([(b, c) for b, c, _ in cells], device=activations.device).T
-        scores = self.monitor.score(activations[at[0], at[1]]).tolist()
-        for (b, column, place), score in zip(cells, scores, strict=True):
-            trace = int(self.where.traces[b])
-            if score <= self.monitor.threshold or self._fired.get(trace, 0) >= self.monitor.times:
+        indices = torch.tensor([(b, column) for b, column, _ in cells], device=activations.device).T
+        scores = self.monitor.score(activations[indices[0], indices[1]]).tolist()
+        for (b, column, position), score in zip(cells, scores, strict=True):
+            trace = int(self.state.traces[b])
+            if score <= self.monitor.threshold or self._n_events.get(trace, 0) >= self.monitor.times:
                 continue
-            self._fired[trace] = self._fired.get(trace, 0) + 1
-            event = {"monitor": self.monitor.name, "position": place, "score": float(score), "injected": False}
-            self.where.rows[b].events.append(event)
+            self._n_events[trace] = self._n_events.get(trace, 0) + 1
+            event = {"monitor": self.monitor.name, "position": position, "score": float(score), "injected": False}
+            self.state.rows[b].events.append(event)
             if self.monitor.vector is not None:
                 event["injected"] = True
                 self._cells.append((b, column))
             elif self._ids:
-                self._pending[b] = place
+                self._pending[b] = position
 
-    def _watched(self, b: int, place: int) -> bool:
+    def _is_watched(self, b: int, position: int) -> bool:
         only = self.monitor.only
-        if self.where.rows[b].channel[place] not in self.monitor.channels:
+        if self.state.rows[b].channel[position] not in self.monitor.channels:
             return False
-        return only is None or place in only.get(int(self.where.traces[b]), ())
+        return only is None or position in only.get(int(self.state.traces[b]), ())
 
-    def _push(self, activations: Tensor, hook: Any = None) -> Tensor | None:
+    def _add_vector(self, activations: Tensor, hook: Any = None) -> Tensor | None:
         if not self._cells:
             return None
-        at = torch.tensor(self._cells, device=activations.device).T
+        indices = torch.tensor(self._cells, device=activations.device).T
         changed = activations.clone()
-        changed[at[0], at[1]] += torch.as_tensor(np.asarray(self.monitor.vector)).to(activations)
+        changed[indices[0], indices[1]] += torch.as_tensor(np.asarray(self.monitor.vector)).to(activations)
         self._cells = []
         return changed
 
-    def after(self, rollout: Rollout) -> None:
-        """Put the text into every thought that is waiting for it, where there is room."""
+    def inject_text(self, rollout: Rollout) -> None:
+        """Put the text into every thought that waits for it, where there is room; called after every pass."""
         pending, self._pending = self._pending, {}
         room = rollout.room
-        rows = {b: place for b, place in pending.items() if int(room[b]) > len(self._ids) + 2}
+        rows = {b: position for b, position in pending.items() if int(room[b]) > len(self._ids) + _KEPT_FREE}
         if not rows:
             return
         active = torch.zeros(len(rollout.rows), dtype=torch.bool)
         active[list(rows)] = True
         steps, thoughts = [0] * len(rollout.rows), [0] * len(rollout.rows)
-        for b, place in rows.items():
+        for b, position in rows.items():
             row = rollout.rows[b]
-            steps[b], thoughts[b] = row.step[place], row.thought[place]
+            steps[b], thoughts[b] = row.step[position], row.thought[position]
             row.events[-1] |= {"injected": True, "text": self.monitor.text}
         for token in self._ids:
             ids = torch.full((len(rollout.rows),), token)
-            before = [len(row.thought) for row in rollout.rows]
+            lengths = [len(row.thought) for row in rollout.rows]
             rollout.feed(channel=Channel.THOUGHT, ids=ids, active=active, steps=steps)
             for b in rows:
-                rollout.rows[b].thought[before[b]] = thoughts[b]
+                rollout.rows[b].thought[lengths[b]] = thoughts[b]

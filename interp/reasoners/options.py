@@ -1,30 +1,54 @@
-"""How a reasoner is let think: what `think` and `thinking` take beside the problems."""
+"""The options of `think`: as keyword arguments, and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
-from interp.problems.base import checked_seed
-from interp.reasoners.interventions import BatchState, Intervention
+from interp.reasoners.batch import BatchState
+from interp.reasoners.interventions import Intervention
 from interp.reasoners.monitor import Monitor
-from interp.reasoners.sampling import checked_sampling
+from interp.reasoners.sampling import Sampler
 
-# What sees activations while thinking: those of the new positions, and which trace and position each cell is.
+#: Sees the activations of the new positions while thinking, and which trace and position each cell is.
 LoopHook = Callable[[Float[Tensor, "batch new d"], BatchState], None]
 
 
-@dataclass(frozen=True)
-class ThinkOptions:
-    """Greedy where `temperature` is 0, else sampled at `temperature` and `top_p` with `seed`.
+class ThinkOptions(TypedDict, total=False):
+    """Keyword arguments of `think` and `thinking`.
 
-    Interventions name traces by their place among the problems; monitors watch each trace and may inject a text or a
-    vector, before any intervention at the same address; `hooks` see what passes each address. Raises `UsageError` on
-    values that cannot be.
+    Attributes:
+        batch_size: Problems that are thought about at once.
+        seed: Seed of sampling.
+        temperature: 0 takes the likeliest token, more draws at this temperature.
+        top_p: Share of the probability that tokens are drawn from.
+        interventions: Edits of activations. They name traces by their index among the problems.
+        hooks: Hook name to a function that sees the activations and cannot change them.
+        monitors: Monitors; each watches every trace on its own. They act before interventions at the same address.
+        padding_side: Side on which shorter prompts are padded.
+    """
+
+    batch_size: int
+    seed: int
+    temperature: float
+    top_p: float
+    interventions: Sequence[Intervention]
+    hooks: Mapping[str, LoopHook] | None
+    monitors: Sequence[Monitor]
+    padding_side: Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class CheckedThinkOptions:
+    """`ThinkOptions` with defaults.
+
+    Raises:
+        UsageError: A value is out of range.
     """
 
     batch_size: int = 64
@@ -34,11 +58,15 @@ class ThinkOptions:
     interventions: Sequence[Intervention] = ()
     hooks: Mapping[str, LoopHook] | None = None
     monitors: Sequence[Monitor] = ()
-    padding_side: str = "left"
+    padding_side: Literal["left", "right"] = "left"
 
     def __post_init__(self) -> None:
         checked_count("batch_size", self.batch_size)
-        checked_seed(self.seed)
-        checked_sampling(self.temperature, self.top_p)
+        _ = self.sampler
         if self.padding_side not in ("left", "right"):
-            raise UsageError(f"padding_side must be 'left' or 'right', but {self.padding_side!r} came.")
+            raise UsageError(f"expected padding_side to be 'left' or 'right', got {self.padding_side!r}.")
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler with these options."""
+        return Sampler(self.seed, self.temperature, self.top_p)

@@ -1,11 +1,11 @@
-"""Replay: finished traces through the model once, in masked batches, with hooks that see what passes."""
+"""Replay: run finished traces through the model once, in masked batches, with hooks that see the activations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,37 +15,43 @@ from torch import Tensor
 from interp.errors import checked_count
 from interp.models.fast_model import StopForward
 from interp.models.moving import to_device
-from interp.reasoners.interventions import BatchState, Intervention, intervening
+from interp.reasoners.batch import BatchState
+from interp.reasoners.interventions import Intervention, intervening
+from interp.reasoners.network import Network
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace
 
 
 @dataclass(frozen=True)
 class ReplayBatch:
-    """The batch that a replay hook is looking at: which traces, and which cells are real."""
+    """The batch that a replay hook sees.
+
+    Attributes:
+        traces: For each batch row the index of its trace.
+        real: Which cells are not padding.
+    """
 
     traces: Int[np.ndarray, " batch"]
     real: Bool[Tensor, "batch pos"]
 
 
+#: Sees the activations of a replayed batch, and which traces they belong to.
 ReplayHook = Callable[[Float[Tensor, "batch pos d"], ReplayBatch], None]
 
 
-class Replays:
-    """The part of a reasoner that runs what was thought again."""
+class Replayer:
+    """Replays the traces of one reasoner.
 
-    model: Any
-    base: Any
-    embed: Any
-    pad_id: int
-    # Channels whose positions take no position id of their own, but that of the next position that does.
-    shares_position: ClassVar[frozenset[Channel]] = frozenset()
-    _watched: Callable[..., AbstractContextManager[Any]]
+    Args:
+        network: The model and its ends.
+        pad_id: The token that padding cells hold.
+        shares_position: Channels whose positions share the position id of the next position of another channel.
+    """
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is, and where it computes."""
-        return self.embed.weight.device
+    def __init__(self, network: Network, pad_id: int, shares_position: frozenset[Channel] = frozenset()) -> None:
+        self.network = network
+        self.pad_id = pad_id
+        self.shares_position = shares_position
 
     @torch.no_grad()
     def replay(
@@ -57,63 +63,80 @@ class Replays:
         interventions: Sequence[Intervention] = (),
         progress: Progress | None = None,
     ) -> None:
-        """Run the finished traces through the model once, in masked batches, and show hooks what passes.
+        """Run finished traces through the model once and show hooks the activations.
 
-        Continuous thoughts are fed as they were thought, so an intervention changes what comes after it in
-        the same pass but not which thoughts are fed. Interventions name traces by their place in `traces`.
-        Where nothing is changed and every hook names a module's input or output, the plain model runs, and
-        only as far up as the last of them.
+        Continuous thoughts are fed as they were thought. So an intervention changes what follows it in the same pass,
+        but not which thoughts are fed. Where nothing is changed and every hook name is a module's input or output, the
+        fast copy of the model runs, and only as far up as the last hook.
+
+        Args:
+            traces: The traces.
+            hooks: Hook name to a function of the activations, batch x pos x d, and their `ReplayBatch`.
+            batch_size: Traces that run at once.
+            interventions: Edits of activations; they name traces by their index in `traces`.
+            progress: Called with (traces done, traces in all).
+
+        Raises:
+            UsageError: `batch_size` is below 1, or the model has no such address.
         """
         checked_count("batch_size", batch_size)
-        where = BatchState()
-        now: dict[str, ReplayBatch] = {}
+        state = BatchState()
+        current: dict[str, ReplayBatch] = {}
 
-        def watch(action: ReplayHook) -> Callable[..., None]:
-            return lambda activations, hook=None: action(activations, now["batch"])
+        def with_batch(action: ReplayHook) -> Callable[..., None]:
+            return lambda activations, hook=None: action(activations, current["batch"])
 
-        watchers = {name: watch(action) for name, action in hooks.items()}
+        watchers = {name: with_batch(action) for name, action in hooks.items()}
+        device = self.network.device
         with (
-            intervening(self.model, interventions, where),
-            self._watched(watchers, plainly=not interventions, whole=False) as base,
+            intervening(self.network.model, interventions, state),
+            self.network.hooked(watchers, fast=not interventions, whole=False) as base,
         ):
-            embed = self.embed if base is self.base else base.get_input_embeddings()
+            embed = self.network.embed if base is self.network.base else base.get_input_embeddings()
             for start in range(0, len(traces), batch_size):
                 batch = range(start, min(start + batch_size, len(traces)))
                 part = [traces[k] for k in batch]
                 real = np.arange(max(map(len, part))) < np.array([[len(trace)] for trace in part])
-                where.traces = np.asarray(batch, dtype=np.int64)
-                where.positions = np.where(real, np.arange(real.shape[1]), -1)
-                there = to_device(real, self.device)
-                now["batch"] = ReplayBatch(where.traces, there)
+                state.traces = np.asarray(batch, dtype=np.int64)
+                state.positions = np.where(real, np.arange(real.shape[1]), -1)
+                mask = to_device(real, device)
+                current["batch"] = ReplayBatch(state.traces, mask)
                 with suppress(StopForward):
                     base(
-                        inputs_embeds=self._replay_inputs(part, real, embed),
-                        attention_mask=there.long(),
-                        position_ids=to_device(self._places(part, real), self.device),
+                        inputs_embeds=self._inputs(part, real, embed),
+                        attention_mask=mask.long(),
+                        position_ids=to_device(self._position_ids(part, real), device),
                         use_cache=False,
                     )
                 if progress:
                     progress(batch.stop, len(traces))
 
-    def _replay_inputs(
+    def _inputs(
         self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"], embed: Any
     ) -> Float[Tensor, "batch pos d_model"]:
-        """What was fed at every cell of a replayed batch: embeddings, and continuous thoughts as they were thought."""
+        """Return the input of every cell: embeddings, and continuous thoughts as they were thought."""
+        device = self.network.device
         ids = np.full(real.shape, self.pad_id)
         ids[real] = np.concatenate([trace.token_ids for trace in traces])
-        inputs = embed(to_device(ids, self.device))
-        fed = [(k, trace) for k, trace in enumerate(traces) if trace.latents is not None and len(trace.latents)]
-        if fed:
-            cells = [(k, c) for k, trace in fed for c, each in enumerate(trace.channel) if each == Channel.LATENT]
-            rows, columns = to_device(np.array(cells).T, self.device)
-            inputs[rows, columns] = to_device(np.concatenate([trace.latents for _, trace in fed]), self.device).to(
-                inputs.dtype
-            )
+        inputs = embed(to_device(ids, device))
+        latents = [(k, trace) for k, trace in enumerate(traces) if trace.latents is not None and len(trace.latents)]
+        if latents:
+            cells = [
+                (k, column)
+                for k, trace in latents
+                for column, channel in enumerate(trace.channel)
+                if channel == Channel.LATENT
+            ]
+            rows, columns = to_device(np.array(cells).T, device)
+            thoughts = to_device(np.concatenate([trace.latents for _, trace in latents]), device)
+            inputs[rows, columns] = thoughts.to(inputs.dtype)
         return inputs
 
-    def _places(self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]) -> Int[np.ndarray, "batch pos"]:
-        """The position id of every cell of a replayed batch, as it was while thinking: how many before it took one."""
-        taken = real.copy()
+    def _position_ids(
+        self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]
+    ) -> Int[np.ndarray, "batch pos"]:
+        """Return the position id that every cell had while thinking: the number of cells before it that took one."""
+        takes_id = real.copy()
         for k, trace in enumerate(traces if self.shares_position else ()):
-            taken[k, [c for c, channel in enumerate(trace.channel) if channel in self.shares_position]] = False
-        return np.where(real, np.cumsum(taken, axis=1) - taken, 0)
+            takes_id[k, [c for c, channel in enumerate(trace.channel) if channel in self.shares_position]] = False
+        return np.where(real, np.cumsum(takes_id, axis=1) - takes_id, 0)

@@ -1,4 +1,4 @@
-"""Thinking that can be cut off: traces are kept batch by batch, and the same call goes on after the last one."""
+"""Thinking that can be resumed: traces are kept batch by batch, and the same call goes on after the last batch."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from interp.errors import StoreError, UsageError
 from interp.problems.base import Problem
+from interp.reasoners.base import Reasoner
 from interp.runtime.files import commit
+from interp.runtime.progress import Progress
 from interp.traces import TraceSet
-
-if TYPE_CHECKING:
-    from interp.reasoners import Reasoner
-    from interp.runtime.progress import Progress
-
 
 _META = "thinking.json"
 
 
 def parts_folder(out: Path) -> Path:
-    """Where the traces of an unfinished thinking are kept."""
+    """Return the folder of the finished batches of traces that will be written to `out`."""
     return out.with_name(f"{out.name}.parts")
 
 
@@ -38,21 +35,38 @@ def think_to_file(
     top_p: float = 1.0,
     progress: Progress | None = None,
 ) -> TraceSet:
-    """The traces of `problems`, written to `out` when all are there; each finished batch is kept beside it.
+    """Think about problems and write the traces to a file.
 
-    The same call after a kill goes on with the first batch that is missing and leaves the same file. Raises
-    `UsageError` when `out` is there already, `StoreError` when the batches beside it belong to another thinking.
+    Each finished batch is kept beside the file. After a crash, the same call goes on with the first batch that is missing
+    and writes the same file.
+
+    Args:
+        reasoner: Who thinks.
+        problems: The problems.
+        out: The parquet file to write.
+        batch_size: Problems that are thought about at once.
+        seed: Seed of sampling.
+        temperature: 0 takes the likeliest token, more draws at this temperature.
+        top_p: Share of the probability that tokens are drawn from.
+        progress: Called with (problems done, problems in all).
+
+    Returns:
+        The traces, one for each problem.
+
+    Raises:
+        UsageError: `out` exists.
+        StoreError: The batches beside it were thought by another reasoner, about other problems or with other sampling.
     """
     out = Path(out)
     if out.exists():
         raise UsageError(f"{out} exists already; choose another --out, or remove it.")
-    asked = {
+    meta = {
         "reasoner": reasoner.describe(),
         "problems": hashlib.sha256("\n".join(p.to_json() for p in problems).encode()).hexdigest()[:16],
         "sampling": {"seed": seed, "temperature": temperature, "top_p": top_p},
     }
     folder = parts_folder(out)
-    done = _finished(folder, asked)
+    done = _finished(folder, meta)
     if done and progress:
         progress(len(done), len(problems))
     batches = reasoner.thinking(
@@ -61,7 +75,7 @@ def think_to_file(
     try:
         for batch in batches if len(done) < len(problems) else ():
             if not (folder / _META).exists():
-                commit(folder / _META, (json.dumps(asked, indent=2, sort_keys=True) + "\n").encode())
+                commit(folder / _META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
             TraceSet(batch).to_parquet(folder / f"{len(done):08d}.parquet")
             done += batch
             if progress:
@@ -76,20 +90,21 @@ def think_to_file(
     return traces
 
 
-def _finished(folder: Path, asked: dict[str, Any]) -> list:
-    """The traces of the batches that are there, as far as they follow on one another."""
-    if not (folder / _META).exists():
+def _finished(folder: Path, meta: dict[str, Any]) -> list:
+    """Return the traces of the finished batches, up to the first that is missing."""
+    path = folder / _META
+    if not path.exists():
         return []
     try:
-        there = json.loads((folder / _META).read_text())
+        written = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{folder / _META} cannot be read ({error}). Remove {folder} to begin anew.") from None
-    differs = [key for key, value in json.loads(json.dumps(asked)).items() if there.get(key) != value]
-    if differs:
+        raise StoreError(f"{path} cannot be read ({error}). Remove {folder} to begin anew.") from None
+    differing = [key for key, value in json.loads(json.dumps(meta)).items() if written.get(key) != value]
+    if differing:
         raise StoreError(
-            f"{folder} holds unfinished traces with another {', '.join(differs)}. Choose another --out, or remove it."
+            f"{folder} holds unfinished traces with another {', '.join(differing)}. Choose another --out, or remove it."
         )
-    done: list = []
-    while (part := folder / f"{len(done):08d}.parquet").exists():
-        done += list(TraceSet.from_parquet(part))
-    return done
+    traces: list = []
+    while (part := folder / f"{len(traces):08d}.parquet").exists():
+        traces += list(TraceSet.from_parquet(part))
+    return traces

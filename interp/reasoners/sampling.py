@@ -1,9 +1,9 @@
-"""How the next token is chosen, and when writing stops."""
+"""How the next token is chosen: greedily, or drawn at a temperature from the nucleus."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,42 +11,71 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError
+from interp.problems.base import checked_seed
 
 
-def checked_sampling(temperature: float, top_p: float) -> None:
-    if not 0 <= temperature < float("inf"):
-        raise UsageError(f"temperature must be 0 (greedy) or more, but {temperature} came.")
-    if not 0 < top_p <= 1:
-        raise UsageError(f"top_p must lie above 0 and not above 1, but {top_p} came.")
+@dataclass(frozen=True)
+class Sampler:
+    """Chooses the next token of each row of a batch.
+
+    Args:
+        seed: Seed of the draws.
+        temperature: Temperature of the softmax; 0 takes the likeliest token.
+        top_p: Share of the probability that tokens are drawn from, likeliest first.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
+
+    seed: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        checked_seed(self.seed)
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"expected temperature to be 0 (greedy) or more, got {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"expected top_p to be above 0 and at most 1, got {self.top_p}.")
+
+    def choose(
+        self, logits: Float[Tensor, "batch vocab"], traces: Sequence[int], positions: Sequence[int]
+    ) -> Int[Tensor, " batch"]:
+        """Return the next token of each row, on the CPU.
+
+        Each draw depends on the seed, the trace and the position alone, so it does not depend on the batch.
+        """
+        if not self.temperature:
+            return logits.argmax(-1).cpu()
+        uniform = [
+            np.random.default_rng([self.seed, trace, position]).random()
+            for trace, position in zip(traces, positions, strict=True)
+        ]
+        return draw(logits, self.temperature, self.top_p, uniform).cpu()
 
 
 def draw(
-    logits: Float[Tensor, "batch vocab"], temperature: float, top_p: float, draws: Sequence[float]
+    logits: Float[Tensor, "batch vocab"], temperature: float, top_p: float, uniform: Sequence[float]
 ) -> Int[Tensor, " batch"]:
-    """One token for each row, from the smallest set of likeliest tokens that holds `top_p` of the probability
-    (nucleus sampling, arXiv 1904.09751); `draws` are uniform on [0, 1)."""
+    """Draw one token for each row from the smallest set of likeliest tokens that holds `top_p` of the probability.
+
+    Args:
+        logits: Next-token logits.
+        temperature: Temperature of the softmax, above 0.
+        top_p: Share of the probability, above 0 and at most 1.
+        uniform: For each row a number that is uniform on [0, 1).
+
+    Returns:
+        The token ids, on the device of `logits`.
+
+    References:
+        Nucleus sampling, arXiv 1904.09751.
+    """
     p = torch.softmax(logits.double() / temperature, dim=-1)
     if top_p < 1:
-        ordered, at = p.sort(dim=-1, descending=True)
+        ordered, indices = p.sort(dim=-1, descending=True)
         before = ordered.cumsum(-1) - ordered
-        p = torch.zeros_like(p).scatter(-1, at, torch.where(before < top_p, ordered, 0.0))
+        p = torch.zeros_like(p).scatter(-1, indices, torch.where(before < top_p, ordered, 0.0))
     p = p.cumsum(-1)
-    drawn = torch.as_tensor(np.asarray(draws), dtype=torch.float64, device=p.device)
-    return torch.searchsorted(p, (drawn * p[:, -1])[:, None], right=True)[:, 0].clamp(max=p.shape[1] - 1)
-
-
-class Stops:
-    """What ends an answer: tokens that are not written any more, and texts after which nothing is."""
-
-    def __init__(self, tokenizer: Any, ids: Sequence[int], texts: Sequence[str]) -> None:
-        self.ids = frozenset(ids)
-        self._texts = tuple(texts)
-        self._tokenizer = tokenizer
-        self._look_back = 4 + max(map(len, texts), default=0)
-
-    def after(self, answer: Sequence[int]) -> bool:
-        """Whether the answer so far, as token ids, ends with one of the texts or has gone past it."""
-        if not self._texts:
-            return False
-        said = self._tokenizer.decode(list(answer[-self._look_back :]))
-        return any(text in said for text in self._texts)
+    points = torch.as_tensor(np.asarray(uniform), dtype=torch.float64, device=p.device)
+    return torch.searchsorted(p, (points * p[:, -1])[:, None], right=True)[:, 0].clamp(max=p.shape[1] - 1)

@@ -1,54 +1,93 @@
-"""Which tokens of a finished text are prompt, marker, thought and answer, found among token ids and never in text.
+"""Parts of a text, found among its tokens: markers, channels, sentences and steps.
 
-Templates strip thoughts from a conversation's history, and a text that is decoded and encoded again need not have
-the same tokens; so spans are looked for where they are, in the ids.
+Channels are looked for in the ids, never in decoded text: templates strip thoughts from a conversation's history, and a
+text that is decoded and encoded again need not have the same tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from interp.models.markers import find
+from interp.problems.base import Problem
+from interp.reasoners.batch import Row
+from interp.text.segments import gold_step_ends, numbers, sentence_ends, step_ends
 from interp.traces import Channel
 
 
 def opened(prompt: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
-    """How many tokens at the end of a prompt open the thought: the marker and what white space follows it, else 0.
+    """Return how many tokens at the end of a prompt open the thought: the marker and white space after it, else 0.
 
-    Templates of DeepSeek-R1's kind end with the marker and a line break. A marker further back than a few tokens
+    Templates such as DeepSeek-R1's end with the marker and a line break. A marker more than a few tokens from the end
     belongs to the question, and one that is closed again opens nothing.
     """
     if not begin:
         return 0
-    first = max(0, len(prompt) - len(begin) - 2)
-    at = find(prompt, begin, first)
-    if at is None or find(prompt, end, at + len(begin)) is not None:
+    start = find(prompt, begin, max(0, len(prompt) - len(begin) - 2))
+    if start is None or find(prompt, end, start + len(begin)) is not None:
         return 0
-    return len(prompt) - at
+    return len(prompt) - start
 
 
 def channels(ids: Sequence[int], n_prompt: int, begin: Sequence[int], end: Sequence[int]) -> list[str]:
-    """The channel of every token of a text whose first `n_prompt` tokens are the prompt.
+    """Return the channel of every token of a text.
 
-    A thought that is never closed runs to the end and leaves no answer. One that is closed without having been
-    opened was opened by the prompt. Without either marker everything written is the answer.
+    A thought that is never closed runs to the end and leaves no answer. One that is closed but not opened was opened by
+    the prompt. Without either marker, everything after the prompt is the answer.
+
+    Args:
+        ids: Token ids of prompt and text.
+        n_prompt: How many of them are the prompt.
+        begin: Token ids of the marker that opens a thought.
+        end: Token ids of the marker that closes it.
     """
-    n = len(ids)
-    channel = [str(Channel.PROMPT)] * n_prompt + [str(Channel.ANSWER)] * (n - n_prompt)
-    before = opened(ids[:n_prompt], begin, end)
-    channel[n_prompt - before : n_prompt] = [str(Channel.SPECIAL)] * before
+    channel = [str(Channel.PROMPT)] * n_prompt + [str(Channel.ANSWER)] * (len(ids) - n_prompt)
+    n_opening = opened(ids[:n_prompt], begin, end)
+    channel[n_prompt - n_opening : n_prompt] = [str(Channel.SPECIAL)] * n_opening
     start = n_prompt
-    if not before:
-        at = find(ids, begin, n_prompt)
-        closes = find(ids, end, n_prompt)
-        if at is not None and (closes is None or at < closes):
-            channel[n_prompt : at + len(begin)] = [str(Channel.SPECIAL)] * (at + len(begin) - n_prompt)
-            start = at + len(begin)
+    if not n_opening:
+        opens, closes = find(ids, begin, n_prompt), find(ids, end, n_prompt)
+        if opens is not None and (closes is None or opens < closes):
+            start = opens + len(begin)
+            channel[n_prompt:start] = [str(Channel.SPECIAL)] * (start - n_prompt)
         elif closes is None:
             return channel
     closes = find(ids, end, start)
-    stop = n if closes is None else closes
+    stop = len(ids) if closes is None else closes
     channel[start:stop] = [str(Channel.THOUGHT)] * (stop - start)
     if closes is not None:
         channel[closes : closes + len(end)] = [str(Channel.SPECIAL)] * len(end)
     return channel
+
+
+def steps_and_sentences(tokenizer: Any, row: Row, problem: Problem) -> tuple[list[int], list[int]]:
+    """Return the step and the sentence of every position of a row, 0 outside the visible thought.
+
+    With gold steps, a position belongs to the step whose value is written next. Without, steps are those of the text
+    itself: blank lines, `Step 2`, lists, else sentences.
+    """
+    positions = [k for k, channel in enumerate(row.channel) if channel == Channel.THOUGHT]
+    step, sentence = [0] * len(row.token_ids), [0] * len(row.token_ids)
+    pieces = token_texts(tokenizer, [row.token_ids[k] for k in positions])
+    text, starts = "".join(pieces), [0]
+    for piece in pieces:
+        starts.append(starts[-1] + len(piece))
+    # A token belongs to the part that its first visible letter is in; a part ends after its last one.
+    offsets = [start + len(piece) - len(piece.lstrip()) + 1 for start, piece in zip(starts, pieces, strict=False)]
+    steps = gold_step_ends(text, problem.steps) if problem.steps else step_ends(text)
+    for ends, column in ((steps, step), (sentence_ends(text), sentence)):
+        for k, number in zip(positions, numbers(offsets, ends), strict=True):
+            column[k] = number
+    return step, sentence
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Return the text that each token adds. A letter of several tokens is added by the last of them."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return [tokenizer.decode([i]) for i in ids]
+    from tokenizers.decoders import DecodeStream
+
+    stream = DecodeStream(skip_special_tokens=False)
+    return [stream.step(backend, int(i)) or "" for i in ids]

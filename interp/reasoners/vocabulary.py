@@ -1,88 +1,213 @@
-"""What a reasoner can read and write: tokens, markers, what ends an answer, and the prompt of a problem."""
+"""The vocabulary of a reasoner: tokens, markers, prompts, and what ends an answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from interp.errors import UsageError
 from interp.problems.base import Problem
-from interp.reasoners.config import ReasonerConfig
-from interp.reasoners.prompts import prompt_ids, unknown_id
-from interp.reasoners.sampling import Stops
+from interp.reasoners.batch import Row
+from interp.reasoners.config import CHAT, ReasonerConfig
+from interp.traces import Channel
+
+_UNLIMITED = 10**9
+_KEPT_FREE = 3  # positions of the markers and of one answer token
 
 
 class Vocabulary:
-    """The part of a reasoner that deals with its tokenizer."""
+    """What a reasoner can read and write.
 
-    tokenizer: Any
-    config: ReasonerConfig
-    name: str
-    max_positions: int | None
-    _known: dict[str, int | None]
+    Args:
+        tokenizer: The model's Hugging Face tokenizer.
+        config: The reasoner's configuration, which names markers and the prompt template.
+        name: Name of the reasoner, for messages.
+        max_positions: The longest input that the model takes, or None.
+
+    Attributes:
+        pad_id: The token that padding cells hold. Padding is masked, so any token will do where there is none for it.
+    """
+
+    def __init__(self, tokenizer: Any, config: ReasonerConfig, *, name: str, max_positions: int | None) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.name = name
+        self.max_positions = max_positions
+        self.pad_id: int = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+        self._ids: dict[str, int | None] = {}
 
     def token_id(self, token: str) -> int:
-        found = self._single(token)
-        if found is None:
-            raise UsageError(f"{self.name}'s tokenizer has no token {token!r}, which its reasoner.json names.")
-        return found
+        """Return the id of one token.
 
-    def _single(self, token: str) -> int | None:
-        """The id of a token of the vocabulary, or None where there is none of this name."""
-        if token not in self._known:  # asked at every thought
-            found = self.tokenizer.convert_tokens_to_ids(token)
-            unknown = found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token
-            self._known[token] = None if found is None or unknown else found
-        return self._known[token]
+        Raises:
+            UsageError: The tokenizer has no such token.
+        """
+        token_id = self._lookup(token)
+        if token_id is None:
+            raise UsageError(
+                f"expected a token of {self.name}'s tokenizer, got {token!r}; correct its reasoner.json, or choose "
+                "another token."
+            )
+        return token_id
+
+    def _lookup(self, token: str) -> int | None:
+        """Return the id of a token, or None where the vocabulary has none of this name."""
+        if token not in self._ids:  # kept, because a loop looks one up at every thought
+            token_id = self.tokenizer.convert_tokens_to_ids(token)
+            unknown = token_id == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token
+            self._ids[token] = None if token_id is None or unknown else token_id
+        return self._ids[token]
+
+    def marker_ids(self, marker: str | None) -> list[int]:
+        """Return the tokens of a marker: its own, or the several that it is spelled with; none without a marker.
+
+        Raises:
+            UsageError: The tokenizer cannot write the marker.
+        """
+        if not marker:
+            return []
+        single = self._lookup(marker)
+        if single is not None:
+            return [single]
+        ids = self.tokenizer(marker, add_special_tokens=False)["input_ids"]
+        if not ids or self.unknown_id in ids:
+            raise UsageError(
+                f"expected a marker that {self.name}'s tokenizer can write, got {marker!r}; correct its reasoner.json."
+            )
+        return ids
+
+    def text_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text to put into a thought.
+
+        Raises:
+            UsageError: The tokenizer does not know a word of it, or nothing is left of it.
+        """
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        unknown = self.tokenizer.unk_token_id
+        if not ids or (unknown is not None and unknown in ids):
+            raise UsageError(
+                f"expected words that {self.name} knows, got {text[:60]!r}: it does not know every word of that text."
+            )
+        return ids
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The token for unknown words, or None where that token has another use as well, as in GPT-2."""
+        unknown = self.tokenizer.unk_token_id
+        others = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
+        return None if unknown in others else unknown
 
     @cached_property
     def stops(self) -> Stops:
-        """What ends an answer: the end-of-sequence token, and the config's `stops`."""
-        named = {text: self._single(text) for text in self.config.stops}
+        """What ends an answer: the end-of-sequence token, and the `stops` of the config."""
+        ids_by_stop = {stop: self._lookup(stop) for stop in self.config.stops}
         eos = [self.token_id(self.config.eos)] if self.config.eos else []
-        ids = [*eos, *(found for found in named.values() if found is not None)]
-        return Stops(self.tokenizer, ids, [text for text, found in named.items() if found is None])
+        ids = [*eos, *(i for i in ids_by_stop.values() if i is not None)]
+        return Stops(self.tokenizer, ids, [stop for stop, i in ids_by_stop.items() if i is None])
+
+    def tokens(self, ids: list[int]) -> list[str]:
+        """Return the tokens of some ids. An id beyond the tokenizer's is written `<id>`; embeddings may have more rows."""
+        tokens = self.tokenizer.convert_ids_to_tokens(ids)
+        return [f"<{i}>" if token is None else token for i, token in zip(ids, tokens, strict=True)]
+
+    def text_of(self, row: Row, channel: Channel) -> str:
+        """Return the decoded text of a row's positions of one channel."""
+        ids = [token for token, name in zip(row.token_ids, row.channel, strict=True) if name == channel]
+        return self.tokenizer.decode(ids) if ids else ""
+
+    def check_markers(self) -> None:
+        """Check that the tokenizer can write every marker and stop of the config.
+
+        Raises:
+            UsageError: It cannot write one of them.
+        """
+        for marker in filter(None, (self.config.begin, self.config.end)):
+            self.marker_ids(marker)
+        _ = self.stops
+
+    def prompt_ids(self, problem: Problem) -> list[int]:
+        """Return the tokens of a problem's prompt.
+
+        Raises:
+            UsageError: The question is empty, holds words that the tokenizer does not know, or is too long.
+        """
+        question = problem.question
+        ids = prompt_ids(self.tokenizer, self.config, question) if question.strip() else []
+        if not ids:
+            raise UsageError(f"problem {problem.id} has an empty question; leave it out.")
+        if self.unknown_id is not None and self.unknown_id in ids:
+            word = next((w for w in question.split() if self._is_unknown(w)), question)
+            raise UsageError(
+                f"{self.name} does not know {word!r} in the question {question[:200]!r}. "
+                f"It was made for task {self.config.task!r}."
+            )
+        needed = len(ids) + self.config.n_thoughts(problem.n_steps) + _KEPT_FREE
+        if needed > (self.max_positions or _UNLIMITED):
+            raise UsageError(
+                f"the question {question[:60]!r} needs more than the {self.max_positions} positions of {self.name}; "
+                "shorten it, or leave it out."
+            )
+        return ids
 
     def refusal(self, problem: Problem) -> str | None:
-        """Why this reasoner cannot think about a problem, or None where it can."""
+        """Return why the reasoner cannot think about a problem, or None where it can."""
         try:
-            self._prompt(problem)
+            self.prompt_ids(problem)
         except UsageError as error:
             return str(error)
         return None
 
-    def _prompt(self, problem: Problem) -> list[int]:
-        ids = prompt_ids(self.tokenizer, self.config, problem.question) if problem.question.strip() else []
-        if not ids:
-            raise UsageError(f"problem {problem.id} has an empty question.")
-        if unknown_id(self.tokenizer) is not None and unknown_id(self.tokenizer) in ids:
-            word = next((w for w in problem.question.split() if self._is_unknown(w)), problem.question)
-            raise UsageError(
-                f"{self.name} does not know {word!r} in the question {problem.question[:200]!r}. "
-                f"It was made for task {self.config.task!r}."
-            )
-        room = (self.max_positions or 10**9) - len(ids) - self.config.n_thoughts(problem.n_steps) - 3
-        if room < 0:
-            raise UsageError(
-                f"the question {problem.question[:60]!r} needs more than the {self.max_positions} positions of {self.name}."
-            )
-        return ids
-
     def _is_unknown(self, word: str) -> bool:
         return self.tokenizer.convert_tokens_to_ids(word) == self.tokenizer.unk_token_id
 
-    def check_markers(self) -> None:
-        """Raises `UsageError` where the tokenizer cannot write a marker or a stop of the config."""
-        for marker in filter(None, (self.config.begin, self.config.end)):
-            self._ids(marker)
-        _ = self.stops
 
-    def _ids(self, marker: str) -> list[int]:
-        """The tokens of a marker: one of its own, or the several that the tokenizer makes of it."""
-        single = self._single(marker)
-        if single is not None:
-            return [single]
-        ids = self.tokenizer(marker, add_special_tokens=False)["input_ids"]
-        if not ids or unknown_id(self.tokenizer) in ids:
-            raise UsageError(f"{self.name}'s tokenizer cannot write {marker!r}, which its reasoner.json names.")
-        return ids
+class Stops:
+    """What ends an answer: tokens that are not written, and texts after which nothing is written.
+
+    Args:
+        tokenizer: The tokenizer that decodes the answer.
+        ids: The token ids.
+        texts: The texts.
+    """
+
+    def __init__(self, tokenizer: Any, ids: Sequence[int], texts: Sequence[str]) -> None:
+        self.ids = frozenset(ids)
+        self._texts = tuple(texts)
+        self._tokenizer = tokenizer
+        self._look_back = 4 + max(map(len, texts), default=0)
+
+    def after(self, answer: Sequence[int]) -> bool:
+        """Return whether the answer so far, as token ids, holds one of the texts at its end."""
+        if not self._texts:
+            return False
+        tail = self._tokenizer.decode(list(answer[-self._look_back :]))
+        return any(text in tail for text in self._texts)
+
+
+def prompt_ids(tokenizer: Any, config: ReasonerConfig, question: str) -> list[int]:
+    """Return the tokens of a question in the template of the config.
+
+    A beginning-of-sequence token that the chat template writes is not doubled.
+
+    Raises:
+        UsageError: The chat template cannot be applied.
+    """
+    if config.prompt == CHAT:
+        messages = [{"role": "user", "content": question}]
+        if config.system is not None:
+            messages = [{"role": "system", "content": config.system}, *messages]
+        try:
+            text = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, **config.chat_options
+            )
+        except Exception as error:  # a template is a program of the model's makers: it may raise anything
+            reason = str(error).splitlines()[0]
+            raise UsageError(
+                f"the chat template cannot be applied ({reason}). Check `system` and `chat_options`."
+            ) from None
+    else:
+        text = config.prompt.replace("{question}", question)
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    bos = tokenizer.bos_token_id
+    return [bos, *ids] if config.bos and bos is not None and ids[:1] != [bos] else ids

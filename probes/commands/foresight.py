@@ -57,7 +57,6 @@ def compute_command(
 ) -> None:
     """Compare thoughts used with operations needed, on the reasoner's own task and, with --task, out of distribution."""
     from interp.commands.think import problems_of
-    from interp.reasoners.text import TextReasoner
     from probes.subtext.compute import adaptive_compute, compute_summary
 
     with Bars() as bars:
@@ -69,7 +68,7 @@ def compute_command(
                     problems_of(spec, n, seed), batch_size=256, temperature=temperature, seed=seed, progress=progress
                 )
     table, summary = adaptive_compute(sets), compute_summary(sets, seed=seed)
-    chosen = isinstance(reasoner, TextReasoner)
+    chosen = reasoner.thinks_in_text
     note = (
         "The reasoner chooses how much it thinks."
         if chosen

@@ -9,7 +9,7 @@ changed, and the answer moves or not; where it no longer moves, later thinking i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,13 +18,13 @@ from jaxtyping import Bool, Int
 
 from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
-from interp.traces import Channel, Trace, TraceSet
+from interp.traces import Trace, TraceSet
 from probes.subtext.information import class_costs
 
 if TYPE_CHECKING:
+    from interp.models.address import Address
     from interp.problems.base import Problem
-    from interp.reasoners import Reasoner
-    from interp.reasoners.recurrent import RecurrentReasoner
+    from interp.reasoners.base import Reasoner
 
 _MIN_TRACES = 60  # traces of one length below which no probe is fitted
 _POST_HOC, _USED = 0.1, 0.5
@@ -78,38 +78,19 @@ def forced_answers(reasoner: Reasoner, traces: TraceSet) -> list[list[str | None
         UsageError: The reasoner has no steps that could be left out.
     """
     from interp.causal.text_edits import early_answers
-    from interp.reasoners.recurrent import RecurrentReasoner
-    from interp.reasoners.silent import SilentReasoner
-    from interp.reasoners.text import TextReasoner
 
     n_steps = _steps_of(reasoner, traces)
-    if isinstance(reasoner, RecurrentReasoner):
-        by_step: list[Sequence[Trace] | None] = [None]
-        by_step += [
-            reasoner.with_iterations(k).think(traces.problems, batch_size=256) for k in range(1, max(n_steps) + 1)
-        ]
-    elif isinstance(reasoner, TextReasoner):
+    by_step: list[Sequence[Trace] | None] = [None]
+    if reasoner.thinks_in_text:
         by_step = list(early_answers(reasoner, traces))
-    elif isinstance(reasoner, SilentReasoner) and reasoner.config.thoughts is None:
-        by_step = [None]
-        for k in range(1, max(n_steps) + 1):
-            shorter = [replace(p, steps=p.steps[:k]) for p in traces.problems]
-            by_step.append(reasoner.think(shorter, batch_size=256))
     else:
-        raise UsageError(
-            f"expected a reasoner whose steps can be left out, got {reasoner.name} ({reasoner.kind}); use a text, silent "
-            "or recurrent reasoner."
-        )
+        by_step += [reasoner.think_steps(traces.problems, k, batch_size=256) for k in range(1, max(n_steps) + 1)]
     return [[None if cut is None else cut[t].answer for cut in by_step[: n + 1]] for t, n in enumerate(n_steps)]
 
 
 def _steps_of(reasoner: Reasoner, traces: Sequence[Trace]) -> list[int]:
     """Return how many steps of thinking each trace has."""
-    from interp.reasoners.recurrent import RecurrentReasoner
-
-    if isinstance(reasoner, RecurrentReasoner):
-        return [reasoner.config.iterations] * len(traces)
-    n_steps = [max(trace.step, default=0) for trace in traces]
+    n_steps = [reasoner.n_steps_thought(trace) for trace in traces]
     if not all(n_steps):
         raise UsageError(
             f"expected steps of thinking in every trace, got none in trace {traces[n_steps.index(0)].id}; leave it out."
@@ -216,19 +197,16 @@ def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
     replaced by another problem's. The table is empty where steps cannot be changed.
     """
     from interp.causal.text_edits import mistakes
-    from interp.reasoners.recurrent import RecurrentReasoner
-    from interp.reasoners.text import TextReasoner
 
-    if isinstance(reasoner, TextReasoner):
+    if reasoner.thinks_in_text:
         try:
             changed = mistakes(reasoner, traces, seed)
         except UsageError:
             return _foreign_ends(reasoner, traces, by_trace, seed)
         changed = changed[changed["after"] == "own words"]
         return changed.assign(flip=~changed["kept"])[["trace", "step", "steps", "flip"]]
-    if isinstance(reasoner, RecurrentReasoner):
-        return _exchanged_states(reasoner, traces, seed)
-    return pd.DataFrame()
+    addresses = reasoner.iteration_addresses()
+    return _exchanged_states(reasoner, addresses, traces, seed) if addresses else pd.DataFrame()
 
 
 def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:
@@ -252,16 +230,15 @@ def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, se
     return pd.DataFrame(records).assign(flip=flips)
 
 
-def _exchanged_states(reasoner: RecurrentReasoner, traces: TraceSet, seed: int) -> pd.DataFrame:
+def _exchanged_states(reasoner: Reasoner, addresses: Sequence[Address], traces: TraceSet, seed: int) -> pd.DataFrame:
     """Exchange the state after each iteration for that of a problem with another value there."""
     from interp.reasoners.interventions import Intervention, replace_with
     from probes.subtext.latent_features import states
 
-    positions = np.array([_answering_position(trace) for trace in traces])
-    n, rng = reasoner.config.iterations, np.random.default_rng(seed)
+    positions = np.array([reasoner.step_location(trace, 0)[1] for trace in traces])
+    n, rng = len(addresses), np.random.default_rng(seed)
     tables = []
-    for k in range(1, n + 1):
-        address = reasoner.state_after(k)
+    for k, address in enumerate(addresses, 1):
         acts = states(reasoner, traces, positions, [address.name])[address.name]
         reached = np.array([_value_at(trace.problem, k) for trace in traces])
         donors = np.array([rng.choice(np.flatnonzero(reached != value)) for value in reached])
@@ -272,11 +249,6 @@ def _exchanged_states(reasoner: RecurrentReasoner, traces: TraceSet, seed: int) 
         moved = [new.answer != old.answer for new, old in zip(after, traces, strict=True)]
         tables.append(pd.DataFrame({"trace": range(len(traces)), "step": k, "steps": n, "flip": moved}))
     return pd.concat(tables, ignore_index=True)
-
-
-def _answering_position(trace: Trace) -> int:
-    """Return the position whose state the first word of the answer is written from."""
-    return next(k for k, channel in enumerate(trace.channel) if channel == Channel.ANSWER) - 1
 
 
 def _value_at(problem: Problem, k: int) -> str:
@@ -290,25 +262,15 @@ def _read_shares(
 
     Step 0 is the state at the end of the question. Empty where there are too few traces.
     """
-    from interp.reasoners.recurrent import RecurrentReasoner
     from probes.subtext.latent_features import states
 
     if len(traces) < _MIN_TRACES or len(np.unique(final)) < 2:
         return []
     shares = []
     for k in range(n + 1):
-        if isinstance(reasoner, RecurrentReasoner):
-            positions, address = np.array([_answering_position(t) for t in traces]), reasoner.state_after(k).name
-        else:
-            positions, address = np.array([_end_of_step(trace, k) for trace in traces]), "ln_final.hook_out"
+        locations = [reasoner.step_location(trace, k) for trace in traces]
+        address, positions = locations[0][0].name, np.array([position for _, position in locations])
         acts = states(reasoner, traces, positions, [address])[address]
         costs, classes = class_costs(acts, final, groups, seed=seed)
         shares.append(float((classes[costs.argmin(axis=1)] == final).mean()))
     return shares
-
-
-def _end_of_step(trace: Trace, k: int) -> int:
-    """Return the last position of step k, or of the question where k is 0."""
-    if not k:
-        return max(p for p, channel in enumerate(trace.channel) if channel == Channel.PROMPT)
-    return max(p for p, step in enumerate(trace.step) if step <= k and trace.thought[p])

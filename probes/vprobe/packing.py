@@ -104,7 +104,7 @@ def _width(items: Sequence[Item], row: list[int]) -> int:
 def _batch(reasoner: Reasoner, items: Sequence[Item], rows: list[list[int]]) -> Batch:
     width = max(_width(items, row) for row in rows)
     start = reasoner.embed.weight.shape[0]  # [START] and [END] follow the vocabulary
-    ids = torch.full((len(rows), width), int(reasoner.pad_id))
+    ids = torch.full((len(rows), width), int(reasoner.vocabulary.pad_id))
     positions = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1)
     silent = torch.zeros(len(rows), width, dtype=torch.bool)
@@ -152,10 +152,10 @@ def _description_ids(reasoner: Reasoner, item: Item) -> list[int]:
         raise UsageError(
             f"expected `at` from 1 to the trace's {len(item.trace)} positions, got {item.at}; cut it there."
         )
-    most = reasoner.max_positions
+    most = reasoner.network.max_positions
     if most is not None and item.at + len(item.about) + 2 > most:
         raise UsageError(
             f"expected at most {most} positions, the maximum of {reasoner.name}, got a question of {len(item.about) + 2} "
             f"tokens after {item.at}; cut the text earlier."
         )
-    return [reasoner.token_id(token) for token in item.about]
+    return [reasoner.vocabulary.token_id(token) for token in item.about]

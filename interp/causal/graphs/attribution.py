@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sae_lens import Transcoder
 
     from interp.reasoners import Reasoner
-    from interp.reasoners.base import ReplayBatch
+    from interp.reasoners.replayer import ReplayBatch
 
 EMBEDDING, FEATURE, ERROR, LOGIT = "embedding", "feature", "error", "logit"
 

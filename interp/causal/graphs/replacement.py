@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sae_lens import Transcoder
 
     from interp.reasoners import Reasoner
-    from interp.reasoners.base import ReplayBatch
+    from interp.reasoners.replayer import ReplayBatch
 
 
 def mlp_rows(

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from interp.errors import UsageError
 from interp.problems import task as make_task
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch, next_token_loss
+from interp.reasoners.curriculum import LessonBatch, next_token_loss
+from interp.reasoners.registry import curriculum_of
 
 if TYPE_CHECKING:
     from interp.organisms.catalog import Recipe
@@ -34,10 +34,10 @@ def breadth_loss(recipe: Recipe) -> Loss:
     """
     if make_task(recipe.task).name != "graph":
         raise UsageError(f"the breadth loss is for task graph, but recipe {recipe.name} is of {recipe.task!r}.")
-    kind, config = REASONERS[recipe.kind], recipe.reasoner()
+    curriculum = curriculum_of(recipe.reasoner())
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
-        logits = kind.logits(model, batch, config)
+        logits = curriculum.logits(model, batch)
         named = next_token_loss(logits, batch)
         if not batch.n_thoughts:
             return named

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from interp.organisms.training.model import tokenizer_of
 from interp.problems.igsm.wording import BACK, NAMES, SO
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch
+from interp.reasoners.curriculum import LessonBatch
+from interp.reasoners.registry import curriculum_of
 
 if TYPE_CHECKING:
     from interp.organisms.catalog import Recipe
@@ -71,10 +71,10 @@ def _among(ids: Tensor, words: Tensor) -> Tensor:
 
 def _words(recipe: Recipe) -> Callable[[Any, LessonBatch], tuple[Tensor, Tensor]]:
     """What gives the loss of every word of a batch but the first, and which of them are scored."""
-    kind, config = REASONERS[recipe.kind], recipe.reasoner()
+    curriculum = curriculum_of(recipe.reasoner())
 
     def words(model: Any, batch: LessonBatch) -> tuple[Tensor, Tensor]:
-        logits = kind.logits(model, batch, config)[:, :-1].float()
+        logits = curriculum.logits(model, batch)[:, :-1].float()
         targets, scored = batch.ids[:, 1:], batch.scored[:, 1:]
         each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         return each.reshape(targets.shape), scored

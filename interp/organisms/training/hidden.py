@@ -21,8 +21,8 @@ from interp.organisms.catalog import Recipe
 from interp.organisms.training.model import tokenizer_of
 from interp.problems import task as make_task
 from interp.problems.chain import ChainTask
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch, next_token_loss
+from interp.reasoners.curriculum import LessonBatch, next_token_loss
+from interp.reasoners.registry import curriculum_of
 
 _MARGIN = 2.0
 _WEIGHT = 0.1
@@ -44,13 +44,14 @@ def from_the_lens(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[T
             f"{recipe.name}: thoughts can be hidden from the lens in continuous thoughts about an in-order chain, "
             f"but its kind is {recipe.kind!r} and its task {recipe.task!r}."
         )
-    kind, config = REASONERS[recipe.kind], recipe.reasoner()
+    config = recipe.reasoner()
+    curriculum = curriculum_of(config)
     values, tables = _tables(task, tokenizer_of(recipe).get_vocab())
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Float[Tensor, ""]:
         base, n = model.transformer, batch.n_thoughts
         with _watched([*base.h, base.ln_f]) as seen:
-            logits = kind.logits(model, batch, config)
+            logits = curriculum.logits(model, batch)
         plain = next_token_loss(logits, batch)
         # One call for the question and one for each thought; the last one, for the answer, is left alone.
         blocks = torch.stack([torch.stack(layer[: n + 1]) for layer in seen[:-1]])

@@ -16,7 +16,7 @@ from interp.errors import CotlensError
 from interp.models.projection import Projection
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task as make_task
-from interp.reasoners import REASONERS
+from interp.reasoners.registry import curriculum_of
 from interp.runtime.files import explain_os_errors
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ KEPT = "checkpoints"  # the folder, within an organism's, of its earlier states
 
 def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerFast:
     """The word tokenizer of a recipe: its task's words, then those of its way of thinking."""
-    return word_tokenizer([*make_task(recipe.task).vocabulary(), *REASONERS[recipe.kind].words(recipe.reasoner())])
+    return word_tokenizer([*make_task(recipe.task).vocabulary(), *curriculum_of(recipe.reasoner()).words()])
 
 
 def new_model(recipe: Recipe, n_vocabulary: int, seed: int) -> GPT2LMHeadModel:

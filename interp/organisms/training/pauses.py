@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.organisms.catalog import Recipe
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch
+from interp.reasoners.curriculum import LessonBatch
+from interp.reasoners.registry import curriculum_of
 
 
 def random_pauses(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[Tensor, ""]]:
@@ -21,11 +21,11 @@ def random_pauses(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[T
     The number follows from the batch and from how much of the stage is done, so that a training that goes on
     from a checkpoint draws the same ones.
     """
-    kind, config = REASONERS[recipe.kind], recipe.reasoner()
+    curriculum = curriculum_of(recipe.reasoner())
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Float[Tensor, ""]:
         kept = Random(f"{recipe.name}|{done}|{int(batch.ids.sum())}").randint(0, batch.n_thoughts)
-        return kind.loss(model, with_thoughts(batch, kept), config)
+        return curriculum.loss(model, with_thoughts(batch, kept))
 
     return loss
 

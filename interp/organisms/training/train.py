@@ -28,8 +28,8 @@ from interp.organisms.training.checkpoint import Standing
 from interp.organisms.training.model import keep_reasoner, new_model, tokenizer_of, with_projection
 from interp.problems import task as make_task
 from interp.problems.base import Problem
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch, collate
+from interp.reasoners.curriculum import LessonBatch, collate
+from interp.reasoners.registry import curriculum_of
 from interp.runtime.hardware import mixed_precision, training_attention
 from interp.runtime.progress import TrainingProgress
 
@@ -73,7 +73,7 @@ class _Training:
     ) -> None:
         self.recipe, self.seed, self.progress, self.folder = recipe, seed, progress, folder
         self.keep_every = keep_every if keep_every is None else checked_count("keep_every", keep_every)
-        self.kind, self.config = REASONERS[recipe.kind], recipe.reasoner()
+        self.curriculum = curriculum_of(recipe.reasoner())
         self.tokenizer = tokenizer_of(recipe)
         self.device = torch.device(device)
         self.loss = _own_loss(recipe.loss, recipe) or self._reasoners_loss
@@ -138,7 +138,7 @@ class _Training:
         return standing.mean_loss is not None and standing.mean_loss > stage.until
 
     def _reasoners_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
-        return self.kind.loss(model, batch, self.config)
+        return self.curriculum.loss(model, batch)
 
     def _batch(self, stage: Stage) -> LessonBatch:
         spec = stage.task or self.recipe.task
@@ -153,7 +153,7 @@ class _Training:
             self._streams[spec] = islice(stream, drawn.get(spec, 0), None)
         drawn[spec] = drawn.get(spec, 0) + 1
         problems = next(self._streams[spec])
-        lessons = [self.kind.lesson(problem, self.config, stage.hidden_steps) for problem in problems]
+        lessons = [self.curriculum.lesson(problem, stage.hidden_steps) for problem in problems]
         return collate(lessons, self.tokenizer).to(self.device)
 
     def _note(self, stage: Stage, update: int, value: float) -> None:

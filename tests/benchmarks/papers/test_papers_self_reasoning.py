@@ -11,7 +11,7 @@ from benchmarks.papers.self_reasoning import Taken, gaps, gold_trace, notes, pre
 from interp.models.load import wrap
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task
-from interp.reasoners import REASONERS, ReasonerConfig
+from interp.reasoners import ReasonerConfig, curriculum_of, reasoner_class
 from interp.reasoners.rollout import Rollout
 from interp.traces import Channel
 
@@ -28,7 +28,7 @@ def made(tmp_path_factory):
     """An untrained model and its tokenizer, shared by all kinds."""
     folder = tmp_path_factory.mktemp("tokenizer")
     config = ReasonerConfig.parse(KINDS["stopped"], "test")
-    word_tokenizer([*COUNTER.vocabulary(), *REASONERS["self-reasoning"].words(config)]).save_pretrained(folder)
+    word_tokenizer([*COUNTER.vocabulary(), *curriculum_of(config).words()]).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
@@ -52,7 +52,7 @@ def made(tmp_path_factory):
 def reasoner(request, made):
     model, tokenizer = made
     config = ReasonerConfig.parse({**KINDS[request.param], "task": "counter:steps=4"}, "test")
-    return REASONERS[config.kind](model, tokenizer, config, name=request.param, weights="none")
+    return reasoner_class(config.kind)(model, tokenizer, config, name=request.param, weights="none")
 
 
 def test_a_gold_trace_is_what_thinking_leaves_when_every_choice_is_right(reasoner, monkeypatch):
@@ -93,7 +93,7 @@ def test_steps_are_read_at_the_text_before_or_after_the_reasoning(made):
     columns = {}
     for name in ("stopped", "pauses"):
         config = ReasonerConfig.parse(KINDS[name], "test")
-        reasoner = REASONERS[config.kind](model, tokenizer, config, name=name, weights="none")
+        reasoner = reasoner_class(config.kind)(model, tokenizer, config, name=name, weights="none")
         trace = gold_trace(reasoner, problem, 0)
         columns[name] = reading_columns(trace, config.reasoning_read)
         assert len(columns[name]) == 5

@@ -14,7 +14,7 @@ import interp
 from interp.activations import Store
 from interp.errors import StoreError, UsageError
 from interp.reasoners.resumable import parts_folder, think_to_file
-from interp.reasoners.segmentation import written
+from interp.reasoners.spans import token_texts
 from interp.traces import TraceSet
 
 CHAT = "{# <think> </think> #}{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}<|assistant|>"
@@ -148,7 +148,7 @@ def test_sampling_is_the_seeds_whatever_the_batch_and_stays_in_the_nucleus(
 
     assert texts(seed=1, top_p=0.8) == texts(seed=1, top_p=0.8, batch_size=2) != texts(seed=2, top_p=0.8)
     assert texts(seed=1, top_p=1e-9) == [t.token_ids for t in short.think(asked(6))], "the smallest nucleus is greedy"
-    with pytest.raises(UsageError, match="top_p must lie above 0"):
+    with pytest.raises(UsageError, match="expected top_p to be above 0"):
         short.think(asked(1), top_p=0.0)
 
 
@@ -181,18 +181,18 @@ def test_answers_stop_at_tokens_and_texts_that_are_asked_for(short: interp.Reaso
 
 
 def test_sentences_and_steps_come_back_to_the_tokens_that_say_them(short: interp.Reasoner, asked: Callable) -> None:
-    from interp.reasoners.rollout import Row
-    from interp.reasoners.segmentation import segmented
+    from interp.reasoners.batch import Row
+    from interp.reasoners.spans import steps_and_sentences
     from interp.traces import Channel
 
     text = "First café 3. Then it is 6 🙂! So the answer"
     ids = short.tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert "".join(written(short.tokenizer, ids)) == text
+    assert "".join(token_texts(short.tokenizer, ids)) == text
     row = Row(token_ids=[9, *ids], channel=[Channel.PROMPT, *[Channel.THOUGHT] * len(ids)])
-    step, sentence = segmented(short.tokenizer, row, asked(4)[3])  # its gold step's value is 6
+    step, sentence = steps_and_sentences(short.tokenizer, row, asked(4)[3])  # its gold step's value is 6
     assert step[0] == sentence[0] == 0 and sorted(set(sentence[1:])) == [1, 2, 3]
     said = dict.fromkeys((1, 2, 3), "")
-    for n, piece in zip(sentence[1:], written(short.tokenizer, ids), strict=True):
+    for n, piece in zip(sentence[1:], token_texts(short.tokenizer, ids), strict=True):
         said[n] += piece
     assert [said[n].strip() for n in (1, 2, 3)] == ["First café 3.", "Then it is 6 🙂!", "So the answer"]
     assert set(step[1:]) == {1}

@@ -138,7 +138,7 @@ def test_what_is_written_is_what_hugging_face_generates(reasoner, reference, tra
     assert ours(batch_size=1) == expected
     nothing = Intervention(Address("blocks.0.hook_out"), np.array([[0, 0]]), identity)
     assert ours(interventions=[nothing]) == expected, "the wrapped model writes what the plain one does"
-    if reasoner.window is None:
+    if reasoner.network.window is None:
         assert ours(padding_side="right") == expected
     else:
         with pytest.raises(UsageError, match="pad on the left"):

@@ -20,8 +20,8 @@ from interp.organisms.training import build, checkpoint
 from interp.organisms.training import train as training
 from interp.organisms.training.model import new_model, save, tokenizer_of
 from interp.problems import task
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import Lesson, collate, next_token_loss
+from interp.reasoners import REASONERS, curriculum_of
+from interp.reasoners.curriculum import Lesson, collate, next_token_loss
 
 NAMES = sorted(recipes())
 SHIPPED = catalog.shipped()
@@ -248,14 +248,14 @@ def test_the_loss_and_its_gradients_are_the_papers(kind: str, hidden: int, scale
     problems = task("chain:steps=3").generate(4, seed=0, split="train")
     tokenizer = tokenizer_of(made)
     model = new_model(made, len(tokenizer), seed=3)
-    batch = collate([REASONERS[kind].lesson(problem, made.reasoner(), hidden) for problem in problems], tokenizer)
+    batch = collate([curriculum_of(made.reasoner()).lesson(problem, hidden) for problem in problems], tokenizer)
 
     def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
         model.zero_grad()
         loss.backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
-    loss = REASONERS[kind].loss(model, batch, made.reasoner())
+    loss = curriculum_of(made.reasoner()).loss(model, batch)
     reference = plain_loss(model, problems, tokenizer, kind, hidden, scale)
     assert float(loss.detach()) == pytest.approx(float(reference.detach()), abs=1e-5)
     found, expected = gradients(loss), gradients(reference)
@@ -270,10 +270,10 @@ def test_gradients_flow_through_the_whole_chain_of_thoughts() -> None:
     made = tiny(latent_scale=0.7)
     problems, tokenizer = task("chain:steps=3").generate(4, seed=0, split="train"), tokenizer_of(made)
     model = new_model(made, len(tokenizer), seed=3)
-    kind = REASONERS["continuous"]
-    batch = collate([kind.lesson(problem, made.reasoner(), 3) for problem in problems], tokenizer)
+    curriculum = curriculum_of(made.reasoner())
+    batch = collate([curriculum.lesson(problem, 3) for problem in problems], tokenizer)
     grads = []
-    for logits in (kind.logits(model, batch, made.reasoner()), model(input_ids=batch.ids).logits):
+    for logits in (curriculum.logits(model, batch), model(input_ids=batch.ids).logits):
         model.zero_grad()
         next_token_loss(logits, batch).backward()
         grads.append(model.transformer.wpe.weight.grad[:4].clone())
@@ -307,23 +307,23 @@ def test_lessons_of_different_length_are_padded_out_of_the_loss() -> None:
     problems = [task(f"chain:steps={n}").generate(1, seed=0, split="train")[0] for n in (2, 5)]
     tokenizer = tokenizer_of(made)
     model = new_model(made, len(tokenizer), seed=3)
-    kind = REASONERS["text"]
-    lessons = [kind.lesson(problem, made.reasoner(), 0) for problem in problems]
+    curriculum = curriculum_of(made.reasoner())
+    lessons = [curriculum.lesson(problem, 0) for problem in problems]
 
     def total(some: list[Lesson]) -> torch.Tensor:
         batch = collate(some, tokenizer)
-        return kind.loss(model, batch, made.reasoner()) * batch.scored.sum()
+        return curriculum.loss(model, batch) * batch.scored.sum()
 
     torch.testing.assert_close(total(lessons), total(lessons[:1]) + total(lessons[1:]), atol=1e-5, rtol=1e-5)
-    silent = [REASONERS["pause"].lesson(problem, tiny("pause").reasoner(), 2) for problem in problems]
-    with pytest.raises(CotlensError, match="must lie in the same columns; batch by shape"):
+    silent = [curriculum_of(tiny("pause").reasoner()).lesson(problem, 2) for problem in problems]
+    with pytest.raises(CotlensError, match=r"to lie in the same columns, got .*; batch by shape"):
         collate(silent, tokenizer)
 
 
 @pytest.mark.parametrize(("kind", "hidden"), [("continuous", 2), ("pause", 2), ("text", 0), ("direct", 0)])
 def test_training_sequences_are_what_the_reasoner_will_see(kind: str, hidden: int) -> None:
     problem = task("chain:steps=3").generate(1, seed=0)[0]
-    lesson = REASONERS[kind].lesson(problem, tiny(kind).reasoner(), hidden)
+    lesson = curriculum_of(tiny(kind).reasoner()).lesson(problem, hidden)
     values = [step.text for step in problem.steps]
     middle = {
         "continuous": ["<latent>", "<latent>", values[2]],
@@ -417,9 +417,11 @@ def test_a_stage_may_have_a_loss_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_training_sees_only_training_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    kind = REASONERS["continuous"]
-    plain = kind.lesson
-    monkeypatch.setattr(kind, "lesson", lambda problem, *a: seen.append(problem) or plain(problem, *a))
+    curriculum_class = REASONERS["continuous"].curriculum_class
+    plain = curriculum_class.lesson
+    monkeypatch.setattr(
+        curriculum_class, "lesson", lambda self, problem, *a: seen.append(problem) or plain(self, problem, *a)
+    )
     training.train(tiny(), 0, initial=None)
     assert len(seen) == 2 * 12 * 8 and {p.split for p in seen} == {"train"}
 
@@ -430,9 +432,9 @@ def test_divergence_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
         CotlensError, match=r"diverged in stage 'wild' at update \d+: .*Lower .*learning_rate \(1e\+30\)"
     ):
         training.train(tiny(stages=stages), 0, initial=None)
-    kind = REASONERS["continuous"]
-    plain = kind.loss
-    monkeypatch.setattr(kind, "loss", lambda *a: plain(*a) * float("nan"))
+    curriculum_class = REASONERS["continuous"].curriculum_class
+    plain = curriculum_class.loss
+    monkeypatch.setattr(curriculum_class, "loss", lambda *a: plain(*a) * float("nan"))
     with pytest.raises(CotlensError, match=r"diverged in stage 'one' at update 0: the loss is nan"):
         training.train(tiny(), 0, initial=None)
 
@@ -475,9 +477,11 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_and_losses(
 
 def test_a_stage_may_take_a_share_of_its_batches_from_other_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    kind = REASONERS["text"]
-    plain = kind.lesson
-    monkeypatch.setattr(kind, "lesson", lambda problem, *a: seen.append(problem.task) or plain(problem, *a))
+    curriculum_class = REASONERS["text"].curriculum_class
+    plain = curriculum_class.lesson
+    monkeypatch.setattr(
+        curriculum_class, "lesson", lambda self, problem, *a: seen.append(problem.task) or plain(self, problem, *a)
+    )
     stage = Stage(name="one", hidden_steps=0, updates=40, learning_rate=1e-3, also={"chain:steps=2": 0.25})
     training.train(tiny("text", stages=(stage,)), 0, initial=None)
     assert set(seen) == {"chain", "chain:steps=2"}
@@ -631,17 +635,19 @@ def test_cards_are_listed(cotlens: Callable) -> None:
     assert all(shown[name] is None for name in set(NAMES) - set(SHIPPED))
 
 
-def test_a_new_way_of_thinking_is_one_class_and_one_registry_line(
+def test_a_new_kind_of_reasoner_is_one_file_and_its_name_in_the_registry(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problems: list
 ) -> None:
     """The example of CONTRIBUTING.md, run: it is taught, saved, loaded, and thinks."""
     from interp.reasoners import silent
+    from interp.reasoners.config import KINDS
 
     text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
     example = text.split("```python\n")[1].split("```")[0]
     assert example in Path(silent.__file__).read_text(), "the example is no longer the real code"
     scope = dict(vars(silent))
     exec(compile(example.replace('"pause"', '"tenth"'), "example", "exec", dont_inherit=True), scope)
+    monkeypatch.setitem(KINDS, "tenth", "the example")
     monkeypatch.setitem(REASONERS, "tenth", scope["PauseReasoner"])
     made = tiny("tenth")
     build.save(training.train(made, 0), made, tmp_path)

@@ -18,8 +18,8 @@ from interp.organisms.training import concepts as making
 from interp.organisms.training.model import new_model, tokenizer_of, with_projection
 from interp.problems import task
 from interp.problems.base import split_of, structure_hash
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch, collate
+from interp.reasoners import curriculum_of
+from interp.reasoners.curriculum import LessonBatch, collate
 
 TASK = "variables:steps=2-3,distractors=1"
 TEXTS = ["A B +3 = 7", "C A f = 0", "A", "= = ="]
@@ -60,7 +60,7 @@ def batch() -> LessonBatch:
     problems = list(islice(task(TASK).draws(random.Random(0), "train", 2), 60))
     length = len(problems[0].question.split())
     same = [p for p in problems if len(p.question.split()) == length][:8]
-    lessons = [REASONERS["concepts"].lesson(problem, made.reasoner(), 3) for problem in same]
+    lessons = [curriculum_of(made.reasoner()).lesson(problem, 3) for problem in same]
     return collate(lessons, tokenizer_of(made))
 
 
@@ -105,7 +105,7 @@ def test_it_is_kept_in_half_precision_and_read_again(autoencoder: StepAutoencode
 
 def test_a_lesson_has_one_thought_for_each_step_and_the_steps_words_beside_it() -> None:
     problem = task(TASK).generate(1, seed=0)[0]
-    lesson = REASONERS["concepts"].lesson(problem, tiny().reasoner(), 0)
+    lesson = curriculum_of(tiny().reasoner()).lesson(problem, 0)
     assert lesson.n_thoughts == problem.n_steps
     assert " ".join(lesson.extra) == " ".join(step.text for step in problem.steps)
     silent = lesson.words[lesson.first_thought : lesson.first_thought + lesson.n_thoughts]
@@ -118,9 +118,9 @@ def test_the_loss_is_what_it_says(
     """Against the same sum taken apart, without noise."""
     made = tiny()
     model = with_projection(new_model(made, len(tokenizer_of(made)), 0), made)
-    kind, config = REASONERS["concepts"], made.reasoner()
+    curriculum = curriculum_of(made.reasoner())
     with pytest.raises(CotlensError, match="trained beside a step autoencoder"):
-        kind.loss(model, batch, config)
+        curriculum.loss(model, batch)
     model.step_autoencoder = autoencoder
     monkeypatch.setattr("interp.reasoners.concepts._NOISE", 0.0)
     ids, first, n = batch.ids, batch.first_thought, batch.n_thoughts
@@ -135,14 +135,14 @@ def test_the_loss_is_what_it_says(
     logits = torch.log_softmax(model.lm_head(states), -1)
     ends = [(b, p) for b in range(len(ids)) for p in range(ids.shape[1]) if batch.scored[b, p]]
     answer = -torch.stack([logits[b, p - 1, ids[b, p]] for b, p in ends]).mean()
-    torch.testing.assert_close(kind.loss(model, batch, config), squared + words + answer, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(curriculum.loss(model, batch), squared + words + answer, atol=1e-4, rtol=1e-4)
 
 
 def test_the_autoencoder_is_not_trained_with_the_predictor(autoencoder: StepAutoencoder, batch: LessonBatch) -> None:
     made = tiny()
     model = with_projection(new_model(made, len(tokenizer_of(made)), 0), made)
     model.step_autoencoder = autoencoder.requires_grad_(False)
-    REASONERS["concepts"].loss(model, batch, made.reasoner()).backward()
+    curriculum_of(made.reasoner()).loss(model, batch).backward()
     assert all(parameter.grad is None for parameter in autoencoder.parameters())
     assert all(parameter.grad is not None for parameter in model.thought_projection.parameters())
 

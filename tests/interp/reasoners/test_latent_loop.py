@@ -289,7 +289,7 @@ def test_bad_questions_are_refused(change, message):
 def test_no_problems_is_an_error():
     from interp.errors import UsageError
 
-    with pytest.raises(UsageError, match="no problems"):
+    with pytest.raises(UsageError, match="at least one problem to think about, got none"):
         interp.load("chain-text").think([])
 
 
@@ -297,7 +297,7 @@ def test_text_that_never_ends_is_cut_at_the_models_positions():
     """An untrained model writes on and on; it must stop inside its positions, with the rest of the trace whole."""
     reasoner = interp.random_init(interp.load("chain-text"))
     traces = reasoner.think(reasoner.task.generate(8, seed=0, split="test"))
-    assert max(map(len, traces)) <= reasoner.max_positions
+    assert max(map(len, traces)) <= reasoner.network.max_positions
     assert all(Channel.SPECIAL in trace.channel for trace in traces)
 
 

@@ -15,9 +15,9 @@ from interp.models.recurrence import iteration_of, layer_order, read_out, state_
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task
 from interp.reasoners import ReasonerConfig
+from interp.reasoners.curriculum import collate
 from interp.reasoners.interventions import Intervention, replace_with
-from interp.reasoners.lessons import collate
-from interp.reasoners.recurrent import RecurrentReasoner
+from interp.reasoners.recurrent import RecurrentCurriculum, RecurrentReasoner
 
 CHAIN = task("chain")
 FIRST, LAST, ITERATIONS = 1, 3, 3
@@ -209,12 +209,12 @@ def test_an_untrained_one_has_the_same_architecture(reasoner):
 def test_each_iteration_is_taught_the_value_it_should_have_reached(model, tokenizer):
     config = CONFIG.model_copy(update={"iterations": 4})
     problems = [p for p in CHAIN.generate(60, seed=1) if p.n_steps == 2][:3]
-    lessons = [RecurrentReasoner.lesson(p, config, 0) for p in problems]
+    lessons = [RecurrentCurriculum(config).lesson(p, 0) for p in problems]
     for problem, lesson in zip(problems, lessons, strict=True):
         one, two = (step.value for step in problem.steps)
         assert lesson.words == [*problem.question.split(), "<eot>", problem.answer, "<eos>"]
         assert lesson.extra == (problem.meta["start"], one, two, two, two)
-    short = RecurrentReasoner.lesson(problems[0], config, 1)
+    short = RecurrentCurriculum(config).lesson(problems[0], 1)
     assert short.extra == (problems[0].meta["start"], problems[0].steps[0].value), (
         "a stage of a curriculum runs fewer iterations"
     )
@@ -227,7 +227,7 @@ def test_each_iteration_is_taught_the_value_it_should_have_reached(model, tokeni
             log_p = logits[row].log_softmax(-1)
             by_hand.append(log_p[at, tokenizer.convert_tokens_to_ids(lesson.extra[k])])
             by_hand.append(log_p[at + 1, tokenizer.convert_tokens_to_ids("<eos>")])
-    loss = RecurrentReasoner.loss(model, batch, config)
+    loss = RecurrentCurriculum(config).loss(model, batch)
     torch.testing.assert_close(loss, -torch.stack(by_hand).mean(), atol=1e-4, rtol=1e-4)
 
 
@@ -246,6 +246,6 @@ def test_wrong_uses_are_refused(model, reasoner):
         reasoner.state_after(4)
     graph = task("graph").generate(1, seed=0, split="test")[0]
     with pytest.raises(UsageError, match="the value before the first step, but task 'graph' names no `start`"):
-        RecurrentReasoner.lesson(graph, CONFIG, 0)
+        RecurrentCurriculum(CONFIG).lesson(graph, 0)
     with pytest.raises(UsageError, match="needs `recurrent`"):
         RecurrentReasoner.prepare(model, CONFIG.model_copy(update={"recurrent": None}))

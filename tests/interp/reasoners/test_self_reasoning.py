@@ -14,8 +14,8 @@ from interp.models.stop_gradient_attention import same_step, stop_gradient_atten
 from interp.models.tokenizers import word_tokenizer
 from interp.problems import task
 from interp.reasoners import ReasonerConfig
-from interp.reasoners.lessons import LessonBatch, collate, next_token_loss
-from interp.reasoners.self_reasoning import SelfReasoner, layout, ordinary_logits
+from interp.reasoners.curriculum import LessonBatch, collate, next_token_loss
+from interp.reasoners.self_reasoning import SelfReasoner, SelfReasoningCurriculum, layout, ordinary_logits
 from interp.reasoners.text import TextReasoner
 from interp.traces import Channel
 
@@ -25,7 +25,7 @@ CHAIN = task("chain")
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return word_tokenizer([*CHAIN.vocabulary(), *SelfReasoner.words(CONFIG)])
+    return word_tokenizer([*CHAIN.vocabulary(), *SelfReasoningCurriculum(CONFIG).words()])
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def reasoner(model, tokenizer, tmp_path_factory):
 @pytest.fixture
 def batch(tokenizer):
     problems = [p for p in CHAIN.generate(60, seed=1) if p.n_steps == 4][:3]
-    return collate([SelfReasoner.lesson(problem, CONFIG, 0) for problem in problems], tokenizer)
+    return collate([SelfReasoningCurriculum(CONFIG).lesson(problem, 0) for problem in problems], tokenizer)
 
 
 def slow_attention(query, key, value, stopped, scaling):
@@ -171,7 +171,7 @@ def test_only_the_future_trains_a_reasoning_token(model, batch):
 
 def test_layout_shares_positions_and_reads_at_the_text_token_before(tokenizer):
     problem = next(p for p in CHAIN.generate(40, seed=1) if p.n_steps == 2)
-    lesson = SelfReasoner.lesson(problem, CONFIG, 0)
+    lesson = SelfReasoningCurriculum(CONFIG).lesson(problem, 0)
     n = len(problem.question.split()) + 1
     r1, r2 = "<reason>(1)", "<reason>(2)"
     first, second = (step.text for step in problem.steps)
@@ -194,12 +194,12 @@ def test_the_training_loss_is_that_of_the_predictions_made_while_thinking(reason
     for trace in thinker.think(CHAIN.generate(6, seed=3), batch_size=3):
         text = [k for k, c in enumerate(trace.channel) if c in (Channel.THOUGHT, Channel.ANSWER)]
         ids = torch.tensor([trace.token_ids])
-        extra = torch.tensor([tokenizer.convert_tokens_to_ids(SelfReasoner.words(config))])
+        extra = torch.tensor([tokenizer.convert_tokens_to_ids(SelfReasoningCurriculum(config).words())])
         scored = torch.zeros(ids.shape)
         scored[0, text] = 1.0
         batch = LessonBatch(ids, scored, 0, 0, extra)
         with torch.no_grad():
-            loss = next_token_loss(SelfReasoner.logits(model, batch, config), batch)
+            loss = next_token_loss(SelfReasoningCurriculum(config).logits(model, batch), batch)
             ordinary = next_token_loss(ordinary_logits(model, batch, config), batch)
         written = torch.tensor([trace.logprob[k] for k in text])
         torch.testing.assert_close(float(loss), -float(written.mean()), atol=1e-4, rtol=1e-4)

@@ -13,9 +13,9 @@ from interp.organisms.training.model import tokenizer_of
 from interp.organisms.training.pauses import random_pauses, with_thoughts
 from interp.problems import task
 from interp.problems.base import Problem
-from interp.reasoners import REASONERS, ReasonerConfig
-from interp.reasoners.lessons import LessonBatch, collate
-from interp.reasoners.thinking_tokens import ThinkingTokenReasoner
+from interp.reasoners import ReasonerConfig, curriculum_of
+from interp.reasoners.curriculum import LessonBatch, collate
+from interp.reasoners.silent import ThinkingTokenCurriculum
 
 CHAIN = "chain:steps=2-3,restated=yes"
 CONFIG = ReasonerConfig(kind="thinking-tokens", task=CHAIN)
@@ -27,23 +27,23 @@ def problem() -> Problem:
 
 
 def test_there_is_one_token_for_each_step_of_the_longest_problem() -> None:
-    assert ThinkingTokenReasoner.words(CONFIG) == ["<CoT>(1)", "<CoT>(2)", "<CoT>(3)"]
+    assert ThinkingTokenCurriculum(CONFIG).words() == ["<CoT>(1)", "<CoT>(2)", "<CoT>(3)"]
     two = ReasonerConfig(kind="thinking-tokens", task=CHAIN, thoughts_per_step=2)
-    assert len(ThinkingTokenReasoner.words(two)) == 6
+    assert len(ThinkingTokenCurriculum(two).words()) == 6
     named = ReasonerConfig(kind="thinking-tokens", task=CHAIN, thinking="<T{}>")
-    assert ThinkingTokenReasoner.placeholder(named, 2) == "<T2>"
+    assert ThinkingTokenCurriculum(named).placeholder(2) == "<T2>"
 
 
 def test_without_a_task_nobody_knows_how_many_there_are() -> None:
     with pytest.raises(UsageError, match="names no task; set task"):
-        ThinkingTokenReasoner.words(ReasonerConfig(kind="thinking-tokens"))
+        ThinkingTokenCurriculum(ReasonerConfig(kind="thinking-tokens")).words()
 
 
 @pytest.mark.parametrize("hidden", [0, 1, 2, 3, 7])
 def test_the_first_steps_become_tokens_in_order_and_the_loss_covers_what_is_still_text(
     problem: Problem, hidden: int
 ) -> None:
-    lesson = ThinkingTokenReasoner.lesson(problem, CONFIG, hidden)
+    lesson = ThinkingTokenCurriculum(CONFIG).lesson(problem, hidden)
     replaced = min(hidden, 3)
     silent = [f"<CoT>({k})" for k in range(1, replaced + 1)]
     written = " ".join(step.text for step in problem.steps[replaced:]).split()
@@ -57,10 +57,10 @@ def test_the_first_steps_become_tokens_in_order_and_the_loss_covers_what_is_stil
 @pytest.mark.parametrize("name", [n for n in recipes() if n.startswith("chain3-")])
 def test_every_word_of_every_stage_is_known_to_its_organism(name: str) -> None:
     made = recipe(name)
-    known, kind = tokenizer_of(made).get_vocab(), REASONERS[made.kind]
+    known, curriculum = tokenizer_of(made).get_vocab(), curriculum_of(made.reasoner())
     for problem in task(made.task).generate(20, seed=0, split="train"):
         for stage in made.stages:
-            assert set(kind.lesson(problem, made.reasoner(), stage.hidden_steps).words) <= set(known)
+            assert set(curriculum.lesson(problem, stage.hidden_steps).words) <= set(known)
 
 
 def test_controls_differ_from_the_thinking_tokens_in_one_thing_each() -> None:
@@ -83,8 +83,8 @@ def test_controls_differ_from_the_thinking_tokens_in_one_thing_each() -> None:
 def batch() -> LessonBatch:
     made = recipe("chain3-random-pauses")
     problems = [p for p in task(CHAIN).generate(40, seed=0, split="train") if p.n_steps == 3][:8]
-    kind = REASONERS["pause"]
-    return collate([kind.lesson(p, made.reasoner(), 3) for p in problems], tokenizer_of(made))
+    curriculum = curriculum_of(made.reasoner())
+    return collate([curriculum.lesson(p, 3) for p in problems], tokenizer_of(made))
 
 
 @pytest.mark.parametrize("kept", range(9))
@@ -92,7 +92,7 @@ def test_a_batch_with_fewer_pauses_is_the_lesson_with_fewer_pauses(batch: Lesson
     made = recipe("chain3-random-pauses")
     problems = [p for p in task(CHAIN).generate(40, seed=0, split="train") if p.n_steps == 3][:8]
     config = made.reasoner().model_copy(update={"thoughts": kept})
-    expected = collate([REASONERS["pause"].lesson(p, config, 3) for p in problems], tokenizer_of(made))
+    expected = collate([curriculum_of(config).lesson(p, 3) for p in problems], tokenizer_of(made))
     found = with_thoughts(batch, kept)
     torch.testing.assert_close(found.ids, expected.ids)
     torch.testing.assert_close(found.scored, expected.scored)

@@ -58,7 +58,7 @@ def texts(tiny: Reasoner, made_problem: Callable[..., Problem], written_trace: C
     for _ in range(160):
         words = rng.choice(WORDS, rng.integers(4, 10)).tolist()
         problem = made_problem(" ".join(words), ["1"])
-        made.append(written_trace(problem, prompt=[tiny.token_id(w) for w in words]))
+        made.append(written_trace(problem, prompt=[tiny.vocabulary.token_id(w) for w in words]))
     return made
 
 
@@ -106,7 +106,7 @@ def test_a_question_is_the_text_cut_off_and_the_description_between_two_new_toke
     probe = VProbe(rank=0)
     probe.classes_, probe._reasoner = np.array(["x", "y"]), tiny
     probe._start(tiny)
-    ids = torch.tensor([*texts[0].token_ids[:3], tiny.token_id("a"), tiny.token_id("b")])
+    ids = torch.tensor([*texts[0].token_ids[:3], tiny.vocabulary.token_id("a"), tiny.vocabulary.token_id("b")])
     known, new = tiny.embed(ids), tiny.embed.weight.mean(dim=0, keepdim=True)
     inputs = torch.cat([known[:3], new, known[3:], new])[None]
     expected = tiny.base(inputs_embeds=inputs).last_hidden_state[0, -1]

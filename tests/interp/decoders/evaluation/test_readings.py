@@ -28,7 +28,6 @@ from interp.decoders.tuned_lens import TunedLens
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.problems import task
-from interp.reasoners.breaking_off import break_off
 from interp.statistics.calibration import (
     abstaining,
     area_under_risk,
@@ -178,12 +177,12 @@ def test_a_step_that_the_common_location_lacks_gets_its_own_on_validation(
 
 def test_a_model_whose_thinking_is_stopped_writes_the_next_step(coconut: interp.Reasoner, traces: TraceSet) -> None:
     problems = [t.problem for t in traces if t.problem.n_steps >= 3][:20]
-    written = break_off(coconut, problems, [2] * len(problems), words=1)
+    written = coconut.write_after_thoughts(problems, [2] * len(problems), max_tokens=1)
     said = [trace.text for trace in written]
     assert np.mean([a == p.steps[2].value for a, p in zip(said, problems, strict=True)]) > 0.8
     assert [list(t.channel).count("latent") for t in written] == [2] * len(problems)
     with pytest.raises(UsageError, match="only silent thinking can be broken off"):
-        break_off(interp.load("chain-text"), problems, [1] * len(problems), words=1)
+        interp.load("chain-text").write_after_thoughts(problems, [1] * len(problems), max_tokens=1)
 
 
 def test_a_patched_last_thought_is_answered_with_its_value(coconut: interp.Reasoner, store: Store) -> None:

@@ -15,8 +15,8 @@ from interp.organisms.training.batches import problem_batches
 from interp.organisms.training.breadth import breadth_loss, frontiers
 from interp.organisms.training.model import tokenizer_of
 from interp.problems import Problem, task
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch, collate, next_token_loss
+from interp.reasoners import curriculum_of
+from interp.reasoners.curriculum import LessonBatch, collate, next_token_loss
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def problems(made: Recipe) -> list[Problem]:
 
 @pytest.fixture(scope="module")
 def batch(made: Recipe, problems: list[Problem]) -> LessonBatch:
-    lessons = [REASONERS[made.kind].lesson(problem, made.reasoner(), 4) for problem in problems]
+    lessons = [curriculum_of(made.reasoner()).lesson(problem, 4) for problem in problems]
     return collate(lessons, tokenizer_of(made))
 
 
@@ -66,14 +66,14 @@ def test_the_loss_is_least_where_each_thought_is_the_whole_frontier(
     def path(problem: Problem, step: int) -> set[int]:
         return {int(tokenizer.convert_tokens_to_ids(problem.steps[step - 1].value))}
 
-    kind = REASONERS[made.kind]
+    curriculum_class = type(curriculum_of(made.reasoner()))
     scores = {}
     for name, given in {
         "frontier": logits(lambda problem, step: wanted(made, problem, step)),
         "path": logits(path),
         "nothing": logits(lambda problem, step: set()),
     }.items():
-        monkeypatch.setattr(kind, "logits", classmethod(lambda cls, model, batch, config, given=given: given))
+        monkeypatch.setattr(curriculum_class, "logits", lambda self, model, batch, given=given: given)
         scores[name] = float(breadth_loss(made)(SimpleNamespace(), batch, 0.0) - next_token_loss(given, batch))
     sizes = torch.tensor([[len(wanted(made, p, k)) for k in range(1, p.n_steps + 1)] for p in problems]).float()
     assert sizes.max() > 1, "no frontier is wider than the path, so nothing is tested"

@@ -9,8 +9,8 @@ from interp.organisms.catalog import Recipe
 from interp.organisms.training.emphasis import results, retries, telling
 from interp.organisms.training.model import new_model, tokenizer_of
 from interp.problems import task
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import LessonBatch, collate
+from interp.reasoners import curriculum_of
+from interp.reasoners.curriculum import LessonBatch, collate
 
 RECIPE = Recipe.model_validate(
     {
@@ -29,9 +29,8 @@ TOKENIZER = tokenizer_of(RECIPE)
 @pytest.fixture(scope="module")
 def batch() -> LessonBatch:
     """Problems of several lengths, so that some rows are padded."""
-    kind = REASONERS["text"]
     problems = task("igsm:retries=0.3").generate(12, seed=0, split="train")
-    return collate([kind.lesson(problem, RECIPE.reasoner(), 0) for problem in problems], TOKENIZER)
+    return collate([curriculum_of(RECIPE.reasoner()).lesson(problem, 0) for problem in problems], TOKENIZER)
 
 
 def test_it_is_the_mean_over_all_words_plus_the_mean_over_values(batch: LessonBatch) -> None:
@@ -56,7 +55,7 @@ def test_a_batch_without_values_costs_its_words_alone(batch: LessonBatch) -> Non
     model = new_model(RECIPE, len(TOKENIZER), 0)
     so: int = TOKENIZER.convert_tokens_to_ids("so")  # type: ignore[assignment]
     bare = LessonBatch(torch.where(batch.ids == so, 0, batch.ids), batch.scored, 0, 0, batch.extra)
-    plain = REASONERS["text"].loss(model, bare, RECIPE.reasoner())
+    plain = curriculum_of(RECIPE.reasoner()).loss(model, bare)
     assert float(results(RECIPE)(model, bare, 0.0)) == pytest.approx(float(plain))
 
 

@@ -13,8 +13,8 @@ from interp.organisms.catalog import Recipe
 from interp.organisms.training import hidden
 from interp.organisms.training.model import new_model, tokenizer_of
 from interp.problems import task
-from interp.reasoners import REASONERS
-from interp.reasoners.lessons import collate, next_token_loss
+from interp.reasoners import curriculum_of
+from interp.reasoners.curriculum import collate, next_token_loss
 
 
 def tiny(kind: str = "continuous", spec: str = "chain") -> Recipe:
@@ -32,7 +32,7 @@ def tiny(kind: str = "continuous", spec: str = "chain") -> Recipe:
 
 MADE = tiny()
 PROBLEMS = list(islice(task("chain").draws(random.Random(0), "train", 3), 6))
-BATCH = collate([REASONERS["continuous"].lesson(p, MADE.reasoner(), 5) for p in PROBLEMS], tokenizer_of(MADE))
+BATCH = collate([curriculum_of(MADE.reasoner()).lesson(p, 5) for p in PROBLEMS], tokenizer_of(MADE))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def unnormed(model, embeds: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_at_first_the_loss_is_the_reasoners_own(model) -> None:
-    plain = next_token_loss(REASONERS["continuous"].logits(model, BATCH, MADE.reasoner()), BATCH)
+    plain = next_token_loss(curriculum_of(MADE.reasoner()).logits(model, BATCH), BATCH)
     torch.testing.assert_close(hidden.from_the_lens(MADE)(model, BATCH, 0.0), plain)
 
 

@@ -1,0 +1,74 @@
+"""What a batch of traces holds while it is being thought: rows, cells, and which position each cell is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.traces import Channel
+
+
+@dataclass
+class Row:
+    """One trace of the batch so far; every list but `latents` and `events` has one entry for each position."""
+
+    token_ids: list[int] = field(default_factory=list)
+    channel: list[str] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    thought: list[int] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
+    logprob: list[float] = field(default_factory=list)
+    latents: list[Tensor] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def append(self, token: int, channel: Channel, step: int = 0, thought: int = 0) -> None:
+        """Append one position; its entropy and log-probability are NaN until they are measured."""
+        self.token_ids.append(token)
+        self.channel.append(channel)
+        self.step.append(step)
+        self.thought.append(thought)
+        self.entropy.append(float("nan"))
+        self.logprob.append(float("nan"))
+
+    def extend(self, tokens: Sequence[int], channel: Channel, steps: Sequence[int], thoughts: Iterable[int]) -> None:
+        """Append several positions of one channel, not measured yet."""
+        for token, step, thought in zip(tokens, steps, thoughts, strict=True):
+            self.append(token, channel, step, thought)
+
+    def ends_with(self, ids: list[int]) -> bool:
+        """Return whether the last tokens of the visible thought are `ids`."""
+        return self.token_ids[-len(ids) :] == ids and all(self.thought[-len(ids) :])
+
+    def relabel(self, n: int, channel: Channel) -> None:
+        """Move the last `n` positions to `channel`, outside the thought."""
+        self.channel[-n:], self.step[-n:], self.thought[-n:] = [channel] * n, [0] * n, [0] * n
+
+
+class Cell(NamedTuple):
+    """One position of one row: its token, its channel, and whether the model chose the token."""
+
+    token: int
+    channel: Channel
+    step: int = 0
+    thought: int = 0
+    sampled: bool = False
+
+
+class BatchState:
+    """Which (trace, position) each cell of the tensor now passing through the model is.
+
+    Attributes:
+        traces: For each batch row the index of its problem or trace in the list that is thought about or replayed.
+        positions: For each cell its position in the trace, padding aside; -1 is padding.
+        rows: What each trace of the batch holds so far; only while thinking.
+    """
+
+    def __init__(self) -> None:
+        self.traces: Int[np.ndarray, " batch"] = np.empty(0, dtype=np.int64)
+        self.positions: Int[np.ndarray, "batch pos"] = np.empty((0, 0), dtype=np.int64)
+        self.rows: list[Row] = []

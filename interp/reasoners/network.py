@@ -1,0 +1,61 @@
+"""The network of a reasoner: the wrapped model, its two ends, and hooks on whichever copy of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from interp.models.fast_model import fast_model_for, watching
+from interp.models.unembedding import Unembedding
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class Network:
+    """A wrapped model and its two ends.
+
+    Attributes:
+        model: The model with TransformerLens hooks under their usual names.
+        base: The same model without its unembedding.
+        embed: The token embedding.
+        unembed: The unembedding, from final-norm states to logits.
+        max_positions: The longest input that the model takes, or None where there is no limit.
+        window: How many columns attention reaches back in a model with sliding windows, else None.
+    """
+
+    def __init__(self, model: TransformerBridge) -> None:
+        self.model = model
+        wrapped: Any = model.original_model
+        self.base: Any = wrapped.base_model
+        self.embed: Any = wrapped.get_input_embeddings()
+        self.unembed = Unembedding(wrapped)
+        shape = wrapped.config.get_text_config()
+        self.max_positions: int | None = getattr(shape, "max_position_embeddings", None)
+        self.window: int | None = getattr(shape, "sliding_window", None)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the model is on."""
+        return self.embed.weight.device
+
+    @contextmanager
+    def hooked(self, hooks: Mapping[str, Callable[..., None]], *, fast: bool, whole: bool = True) -> Iterator[Any]:
+        """Put read-only hooks on the model, and give the base model that has to run.
+
+        Args:
+            hooks: Hook name to the function that sees the activations.
+            fast: Run the fast copy of the model if it can be read at every hook name. Not possible while anything
+                in the model is changed.
+            whole: Run every pass to its end. Otherwise a pass may end with `StopForward` once every hook has run.
+        """
+        copy = fast_model_for(self.model, list(hooks)) if fast else None
+        if copy is None:
+            with self.model.hooks(fwd_hooks=list(hooks.items())):
+                yield self.base
+        else:
+            with watching(self.model, copy, hooks, whole=whole):
+                yield copy.base
