@@ -45,7 +45,7 @@ def test_a_thought_may_be_read_in_parts(
 ) -> None:
     thoughts = [gold_thought(problem) for problem in problems]
     whole = force(text, problems, thoughts)
-    monkeypatch.setattr(rollout, "_AT_ONCE", at_once)
+    monkeypatch.setattr(rollout, "_POSITIONS_PER_PASS", at_once)
     for one, other in zip(whole, force(text, problems, thoughts), strict=True):
         assert (one.token_ids, one.channel, one.step, one.thought) == (
             other.token_ids,

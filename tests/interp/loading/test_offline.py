@@ -52,7 +52,7 @@ def test_loading_thinking_and_capturing_call_nothing_outside(tmp_path, model_fol
         problems = interp.task("chain").generate(20, seed=0, split="test")
         traces = reasoner.think(problems)
         store = interp.capture(reasoner, traces, out=sys.argv[1])
-        foreign = interp.load(sys.argv[2]).but(max_thought_tokens=4, max_answer_tokens=2)
+        foreign = interp.load(sys.argv[2]).with_config(max_thought_tokens=4, max_answer_tokens=2)
         foreign.think(problems[:2])
         assert not CALLS, f"the network was called: {CALLS}"
         print(len(store.index))

@@ -242,10 +242,12 @@ def test_wrong_uses_are_refused(model, reasoner):
         unroll(model, FIRST, LAST, 0)
     with pytest.raises(UsageError, match="not made by unrolling"):
         stored_model(model)
-    with pytest.raises(UsageError, match=r"between 0 and 3, but 4 came.*with_iterations"):
+    with pytest.raises(UsageError, match=r"between 0 and 3, got 4.*with_iterations"):
         reasoner.state_after(4)
     graph = task("graph").generate(1, seed=0, split="test")[0]
-    with pytest.raises(UsageError, match="the value before the first step, but task 'graph' names no `start`"):
+    with pytest.raises(
+        UsageError, match=r"the value before the first step: expected `start` .*, got none in task 'graph'"
+    ):
         RecurrentCurriculum(CONFIG).lesson(graph, 0)
-    with pytest.raises(UsageError, match="needs `recurrent`"):
+    with pytest.raises(UsageError, match="expected `recurrent` in the config"):
         RecurrentReasoner.prepare(model, CONFIG.model_copy(update={"recurrent": None}))

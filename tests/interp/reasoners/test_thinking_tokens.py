@@ -35,7 +35,7 @@ def test_there_is_one_token_for_each_step_of_the_longest_problem() -> None:
 
 
 def test_without_a_task_nobody_knows_how_many_there_are() -> None:
-    with pytest.raises(UsageError, match="names no task; set task"):
+    with pytest.raises(UsageError, match=r"expected a task .*, got none; set task"):
         ThinkingTokenCurriculum(ReasonerConfig(kind="thinking-tokens")).words()
 
 

@@ -144,7 +144,7 @@ def test_questions_that_cannot_be_asked_are_refused(tiny: Reasoner, texts: list[
     trace = texts[0]
     with pytest.raises(UsageError, match=f"expected `at` from 1 to the trace's {len(trace)} positions, got 0"):
         batches(tiny, [Item(trace, 0, ("a",), "x")], 1)
-    with pytest.raises(UsageError, match="tokenizer has no token 'unicorn'"):
+    with pytest.raises(UsageError, match="expected a token of tiny's tokenizer, got 'unicorn'"):
         batches(tiny, [Item(trace, 3, ("unicorn",), "x")], 1)
     with pytest.raises(
         UsageError, match="expected at most 32 positions, the maximum of tiny, got a question of 42 tokens after 3"
