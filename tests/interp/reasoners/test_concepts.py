@@ -1,4 +1,4 @@
-"""Reasoning in step embeddings: the autoencoder, the lesson, the loss, and what is written beside the weights."""
+"""Reasoning in step embeddings: the autoencoder, the lesson, the loss, and what is saved beside the weights."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_embeddings_have_mean_0_and_variance_1(autoencoder: StepAutoencoder, tok
     torch.testing.assert_close(found.var(-1, unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
 
 
-def test_a_few_texts_are_learned_by_heart_and_come_back_whole(autoencoder: StepAutoencoder, tokenizer) -> None:
+def test_a_few_texts_are_learned_and_decoded_exactly(autoencoder: StepAutoencoder, tokenizer) -> None:
     ids = autoencoder.ids_of(TEXTS, tokenizer)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=1e-2)
     for _ in range(150):
@@ -90,7 +90,9 @@ def test_texts_that_do_not_fit_are_refused(autoencoder: StepAutoencoder, tokeniz
         autoencoder.ids_of([text], tokenizer)
 
 
-def test_it_is_kept_in_half_precision_and_read_again(autoencoder: StepAutoencoder, tokenizer, tmp_path: Path) -> None:
+def test_the_autoencoder_is_saved_in_half_precision_and_read_again(
+    autoencoder: StepAutoencoder, tokenizer, tmp_path: Path
+) -> None:
     autoencoder.save(tmp_path)
     again = StepAutoencoder.read(tmp_path)
     ids = autoencoder.ids_of(TEXTS, tokenizer)
@@ -112,10 +114,10 @@ def test_a_lesson_has_one_thought_for_each_step_and_the_steps_words_beside_it() 
     assert set(silent) == {"<latent>"} and "=" not in lesson.words
 
 
-def test_the_loss_is_what_it_says(
+def test_the_loss_equals_the_sum_of_its_parts(
     autoencoder: StepAutoencoder, batch: LessonBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against the same sum taken apart, without noise."""
+    """The same sum, computed part by part without noise."""
     made = tiny()
     model = with_projection(new_model(made, len(tokenizer_of(made)), 0), made)
     curriculum = curriculum_of(made.reasoner())

@@ -45,12 +45,12 @@ def same(one, other):
 
 @pytest.mark.parametrize("site", SITES)
 def test_identity_changes_nothing_bit_for_bit(reasoner, problems, traces, site):
-    """Beside an edit of no row: both run the wrapped model, as everything that may be changed does."""
+    """Compared with an edit of no row, because both run the wrapped model."""
     edit, nothing = (Intervention(Address(site), rows, identity) for rows in (thoughts(traces), np.empty((0, 2))))
     assert same(reasoner.think(problems, interventions=[edit]), reasoner.think(problems, interventions=[nothing]))
 
 
-def test_adding_and_taking_away_is_adding_nothing(reasoner, problems, traces):
+def test_adding_and_subtracting_a_direction_changes_nothing(reasoner, problems, traces):
     direction = np.random.default_rng(0).normal(size=128).astype(np.float32)
     rows = thoughts(traces)
     both = [Intervention(Address(SITES[1]), rows, add(direction, s)) for s in (2.0, -2.0)]
@@ -74,7 +74,7 @@ def test_batched_equals_single_under_intervention(reasoner, problems, traces):
     for a, b in zip(together, alone, strict=True):
         assert a.token_ids == b.token_ids
         np.testing.assert_allclose(a.latents, b.latents, atol=1e-4)
-    assert not same(together, traces), "the edit must bite, or this test says nothing"
+    assert not same(together, traces), "the edit must change something, or this test shows nothing"
 
 
 def test_only_the_named_rows_change(reasoner, problems, traces):

@@ -30,7 +30,7 @@ ORGANISMS |= {
 
 @pytest.fixture(scope="module", params=sorted(REASONERS))
 def folder(request, tmp_path_factory):
-    """The folder of a shipped organism, or of one that was taught for a moment where none of its kind is shipped."""
+    """The folder of a shipped organism, or of one that is trained briefly where none of its kind is shipped."""
     if request.param in ORGANISMS:
         return weights_folder(ORGANISMS[request.param])
     made = next(recipe for recipe in recipes().values() if recipe.kind == request.param)
@@ -118,7 +118,7 @@ def test_thinking_is_deterministic(reasoner, problems):
     assert_same_traces(reasoner.think(problems, seed=5), reasoner.think(problems, seed=5))
 
 
-def test_sampled_thinking_is_the_seeds_whatever_the_batch(reasoner, problems):
+def test_sampled_thinking_depends_on_the_seed_and_not_on_the_batch(reasoner, problems):
     def answers(seed, **options):
         return [t.token_ids for t in reasoner.think(problems, seed=seed, temperature=3.0, **options)]
 
@@ -208,7 +208,7 @@ def test_what_the_loop_saw_is_what_a_replay_records(reasoner, problems):
 
 
 def coconut_reference(model, tokenizer, config, problem):
-    """Coconut as section 3 of arXiv 2412.06769 says it: one sequence, no cache, no batch, no padding.
+    """Coconut as in section 3 of arXiv 2412.06769: one sequence, no cache, no batch, no padding.
 
     Each round runs the whole sequence so far and appends the last position's last hidden state (after the
     final norm) as the next input embedding; then the end marker; then greedy decoding.
@@ -294,15 +294,15 @@ def test_no_problems_is_an_error():
 
 
 def test_text_that_never_ends_is_cut_at_the_models_positions():
-    """An untrained model writes on and on; it must stop inside its positions, with the rest of the trace whole."""
+    """An untrained model never stops by itself; it is cut inside its positions, and the trace is complete."""
     reasoner = interp.random_init(interp.load("chain-text"))
     traces = reasoner.think(reasoner.task.generate(8, seed=0, split="test"))
     assert max(map(len, traces)) <= reasoner.network.max_positions
     assert all(Channel.SPECIAL in trace.channel for trace in traces)
 
 
-def test_the_plain_loop_is_the_wrapped_loop(reasoner, problems):
-    """Nothing hooked runs the plain model with buffers of its own; an intervention on no row runs the wrapped one."""
+def test_the_fast_loop_equals_the_wrapped_loop(reasoner, problems):
+    """Without hooks the fast model runs; an intervention on no row runs the wrapped model."""
     plain = reasoner.think(problems, batch_size=5)
     nothing = [Intervention(Address("ln_final.hook_out"), np.empty((0, 2)), identity)]
     for a, b in zip(plain, reasoner.think(problems, interventions=nothing), strict=True):

@@ -1,4 +1,4 @@
-"""Monitors step in at the thought that sets them off, once, in every reasoner, and say so in the trace."""
+"""Monitors inject once, at the thought whose score is above the threshold, in every reasoner, and log it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_score_is_that_of_the_activation(coconut: interp.Reasoner, some: Tra
     torch.testing.assert_close(torch.tensor([t.events[0]["score"] for t in seen]), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_only_past_the_threshold_and_only_so_often(coconut: interp.Reasoner, some: TraceSet) -> None:
+def test_a_monitor_acts_only_above_the_threshold_and_at_most_so_often(coconut: interp.Reasoner, some: TraceSet) -> None:
     direction = np.random.default_rng(0).normal(size=128).astype(np.float32)
     everything = coconut.think(some.problems, monitors=[Monitor.along(FINAL, direction, -1e9, times=99)])
     scores = [event["score"] for trace in everything for event in trace.events]
@@ -57,7 +57,7 @@ def test_only_past_the_threshold_and_only_so_often(coconut: interp.Reasoner, som
 
 
 @pytest.mark.parametrize("kind", ["chain-coconut", "chain-text", "chain-pause-as-thought", "chain3-thinking-tokens"])
-def test_a_text_is_put_in_after_the_thought_in_every_reasoner_and_batch(kind: str) -> None:
+def test_a_text_is_injected_after_the_thought_in_every_reasoner_and_batch(kind: str) -> None:
     reasoner = interp.load(kind)
     problems = reasoner.task.generate(10, seed=5, split="test")
     monitor = Monitor(FED, always, 0.5, text="7 3", name="said")
@@ -75,8 +75,8 @@ def test_a_text_is_put_in_after_the_thought_in_every_reasoner_and_batch(kind: st
     assert [t.token_ids for t in plain] != [t.token_ids for t in together]
 
 
-def test_an_injected_value_is_thought_on_from() -> None:
-    """A text reasoner goes on from the value that was put into its mouth, as the oracle says."""
+def test_later_steps_follow_from_an_injected_value() -> None:
+    """A text reasoner continues from the injected value as the task's counterfactual predicts."""
     writer = interp.load("chain-text")
     problems = writer.task.generate(60, seed=6, split="test")
     replaced = writer.think(problems, monitors=[Monitor(FED, always, 0.5, text="4")])
@@ -125,7 +125,7 @@ def test_a_failing_monitor_leaves_no_hook(coconut: interp.Reasoner, some: TraceS
     assert [t.token_ids for t in coconut.think(some.problems)] == [t.token_ids for t in some]
 
 
-def test_what_cannot_be_is_refused(coconut: interp.Reasoner, some: TraceSet) -> None:
+def test_impossible_monitors_are_refused(coconut: interp.Reasoner, some: TraceSet) -> None:
     with pytest.raises(UsageError, match="computed before it"):
         Monitor(FINAL, always, 0.5, vector=np.zeros(128), at=FED)
     with pytest.raises(UsageError, match="not both"):
@@ -136,7 +136,7 @@ def test_what_cannot_be_is_refused(coconut: interp.Reasoner, some: TraceSet) -> 
         coconut.think(some.problems, monitors=[Monitor(FINAL, always, 0.5, text="abracadabra")])
 
 
-# --- judged, and as a command -------------------------------------------------------------------------------
+# --- evaluated, and as a command -------------------------------------------------------------------------------
 
 
 def test_a_monitor_may_watch_chosen_positions_alone(coconut: interp.Reasoner, some: TraceSet) -> None:
@@ -147,8 +147,8 @@ def test_a_monitor_may_watch_chosen_positions_alone(coconut: interp.Reasoner, so
     ]
 
 
-def test_supervision_stands_beside_the_same_problems_and_its_controls(coconut: interp.Reasoner) -> None:
-    """A push that erases the thought changes answers; the same problems without it, and where it never fires, do not."""
+def test_supervision_is_compared_with_the_same_problems_and_with_controls(coconut: interp.Reasoner) -> None:
+    """A vector that erases the thought changes answers; without it, or where it never fires, none change."""
     problems = coconut.task.generate(60, seed=9, split="test")
     vector = np.random.default_rng(0).normal(size=128).astype(np.float32) * 50
     found = supervise(coconut, problems, Monitor(FED, always, 0.5, vector=vector), places=["thought 2"])
@@ -169,7 +169,7 @@ def test_supervision_stands_beside_the_same_problems_and_its_controls(coconut: i
 
 @pytest.fixture(scope="module")
 def kept(store, tmp_path_factory):  # type: ignore[no-untyped-def]
-    """A probe of the value at thought 1, kept in a folder."""
+    """A probe of the value at thought 1, saved in a folder."""
     from probes import LogisticProbe
     from probes.estimators.saved import save_probe
 
@@ -181,7 +181,7 @@ def kept(store, tmp_path_factory):  # type: ignore[no-untyped-def]
     return folder
 
 
-def test_a_kept_probe_watches_from_the_command_line(cotlens, kept, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_saved_probe_is_a_monitor_on_the_command_line(cotlens, kept, tmp_path) -> None:  # type: ignore[no-untyped-def]
     asked = ["causal", "monitor", "chain-coconut", "--watch", kept, "--says", "3", "--task", "chain:n=80,seed=8"]
     logged = cotlens(*asked, "--place", "thought 1", "--out", tmp_path / "t.parquet", "--json").json
     (arm,) = logged["arms"]
@@ -207,7 +207,7 @@ def test_a_kept_probe_watches_from_the_command_line(cotlens, kept, tmp_path) -> 
     assert ended.code == 5 and "no SAE at" in ended.error
 
 
-def test_a_feature_of_a_kept_sae_watches_too(coconut: interp.Reasoner, some: TraceSet, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_feature_of_a_saved_sae_is_a_monitor(coconut: interp.Reasoner, some: TraceSet, tmp_path) -> None:  # type: ignore[no-untyped-def]
     from sae_lens import StandardSAE, StandardSAEConfig
 
     from interp.commands.monitor import watcher

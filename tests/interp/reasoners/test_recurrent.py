@@ -1,4 +1,4 @@
-"""Depth recurrence: the unrolled model against a loop written out, one set of parameters, and its addresses."""
+"""Depth recurrence: the unrolled model against an explicit loop, shared parameters, and its addresses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def ids():
 
 
 def loop_written_out(model, ids, iterations):
-    """The stored layers called by hand: prelude, the core so many times, coda, norm and unembedding."""
+    """The stored layers called one by one: prelude, core `iterations` times, coda, norm and unembedding."""
     hidden = model.transformer.wte(ids) + model.transformer.wpe(torch.arange(ids.shape[1]))
     mask = torch.full((ids.shape[1],) * 2, float("-inf")).triu(1)[None, None]
     prelude, core_a, core_b, coda = model.transformer.h
@@ -73,7 +73,7 @@ def loop_written_out(model, ids, iterations):
 
 @pytest.mark.parametrize("iterations", [1, 2, 5])
 @torch.no_grad()
-def test_unrolled_logits_equal_a_loop_written_out(model, ids, iterations):
+def test_unrolled_logits_equal_an_explicit_loop(model, ids, iterations):
     deep = unroll(model, FIRST, LAST, iterations)
     expected = loop_written_out(model, ids, iterations)
     torch.testing.assert_close(deep(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
@@ -85,7 +85,7 @@ def test_unrolled_logits_equal_a_loop_written_out(model, ids, iterations):
 
 @torch.no_grad()
 def test_a_cached_pass_equals_an_uncached_one(model, ids):
-    """Every iteration has a place of its own in the key-value cache."""
+    """Every iteration has its own entries in the key-value cache."""
     deep = unroll(model, FIRST, LAST, 3)
     whole = deep(input_ids=ids, use_cache=False).logits
     out, cache = run_cached(deep, None, input_ids=ids[:, :5])
@@ -119,7 +119,7 @@ def test_training_one_iteration_trains_them_all(model, ids):
     assert all(torch.equal(after[0], each) for each in after) and not torch.equal(after[0], before)
 
 
-def test_layers_of_the_deep_model_know_their_iteration():
+def test_every_layer_of_the_deep_model_has_an_iteration():
     order = layer_order(4, FIRST, LAST, 3)
     assert order == [0, 1, 2, 1, 2, 1, 2, 3]
     found = [iteration_of(f"blocks.{k}.hook_out", FIRST, LAST, 3) for k in range(8)]
@@ -152,7 +152,7 @@ def test_each_iteration_is_captured_at_its_address(reasoner):
 
 
 @torch.no_grad()
-def test_what_is_put_after_an_iteration_is_what_the_later_ones_work_on(reasoner):
+def test_later_iterations_use_a_state_that_is_swapped_in(reasoner):
     """Swapping the state after iteration 2 for another problem's, everywhere, gives that problem's answer."""
     problems = [p for p in CHAIN.generate(200, seed=1) if p.n_steps == 3][:12]
     traces = reasoner.think(problems)
@@ -206,7 +206,7 @@ def test_an_untrained_one_has_the_same_architecture(reasoner):
     blank.think(CHAIN.generate(2, seed=0))
 
 
-def test_each_iteration_is_taught_the_value_it_should_have_reached(model, tokenizer):
+def test_each_iteration_is_trained_on_the_value_it_should_reach(model, tokenizer):
     config = CONFIG.model_copy(update={"iterations": 4})
     problems = [p for p in CHAIN.generate(60, seed=1) if p.n_steps == 2][:3]
     lessons = [RecurrentCurriculum(config).lesson(p, 0) for p in problems]

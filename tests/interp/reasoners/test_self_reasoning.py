@@ -52,7 +52,7 @@ def batch(tokenizer):
 
 
 def slow_attention(query, key, value, stopped, scaling):
-    """One query after another: scores, softmax and weighted sum written out, stopped keys and values detached."""
+    """One query after another, with explicit scores, softmax and sums; stopped keys and values are detached."""
     out = torch.zeros(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
     for b in range(query.shape[0]):
         for h in range(query.shape[1]):
@@ -127,7 +127,7 @@ def test_without_stopped_pairs_gradients_are_those_of_eager_attention(model, bat
         torch.testing.assert_close(grad, grads[1][name], atol=1e-3, rtol=1e-4, msg=name)
 
 
-def test_the_attention_is_left_when_the_pass_fails(model):
+def test_the_attention_is_restored_when_the_pass_fails(model):
     with pytest.raises(RuntimeError, match="on purpose"), stopping_gradients(model):
         raise RuntimeError("on purpose")
     assert model.config._attn_implementation == "eager"
@@ -145,7 +145,7 @@ def loss_at(model, batch, step, embedded, stop=True):
     return torch.nn.functional.cross_entropy(logits[:, text[step]], batch.ids[:, text[step + 1]])
 
 
-def test_only_the_future_trains_a_reasoning_token(model, batch):
+def test_only_later_tokens_train_a_reasoning_token(model, batch):
     """The +1 loss depends on the reasoning tokens of its step and gives them no gradient; the +2 loss gives one."""
     silent, _, _ = layout(batch.ids, batch.extra[0])
     columns = silent[0].nonzero()[:, 0].tolist()

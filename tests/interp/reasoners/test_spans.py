@@ -1,4 +1,4 @@
-"""Spans found among token ids: opened by the prompt, by the model, by nobody; closed or dangling."""
+"""Channels of token ids: thoughts opened by the prompt, by the model, or not at all; closed or not."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def test_markers_of_several_tokens() -> None:
     assert "".join(SHORT[c] for c in found) == "pstttsssa"
 
 
-def test_a_reasoner_without_a_begin_marker_is_opened_by_nothing() -> None:
+def test_without_a_begin_marker_nothing_opens_the_thought() -> None:
     assert opened([1, 2, 3], [], END) == 0

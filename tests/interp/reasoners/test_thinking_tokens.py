@@ -34,7 +34,7 @@ def test_there_is_one_token_for_each_step_of_the_longest_problem() -> None:
     assert ThinkingTokenCurriculum(named).placeholder(2) == "<T2>"
 
 
-def test_without_a_task_nobody_knows_how_many_there_are() -> None:
+def test_without_a_task_the_number_of_tokens_is_unknown() -> None:
     with pytest.raises(UsageError, match=r"expected a task .*, got none; set task"):
         ThinkingTokenCurriculum(ReasonerConfig(kind="thinking-tokens")).words()
 
@@ -100,7 +100,7 @@ def test_a_batch_with_fewer_pauses_is_the_lesson_with_fewer_pauses(batch: Lesson
 
 
 class Listening:
-    """A model that notes how many pauses it is shown, and predicts nothing in particular."""
+    """A model that records how many pauses it reads, and predicts a uniform distribution."""
 
     def __init__(self, made: Recipe) -> None:
         self.pause = tokenizer_of(made).convert_tokens_to_ids("<pause>")
@@ -112,7 +112,7 @@ class Listening:
         return type("Out", (), {"logits": torch.zeros(*input_ids.shape, self.size)})
 
 
-def test_every_number_of_pauses_comes_about_equally_often_and_the_same_ones_again(batch: LessonBatch) -> None:
+def test_numbers_of_pauses_are_uniform_and_reproducible(batch: LessonBatch) -> None:
     made = recipe("chain3-random-pauses")
     first, second = Listening(made), Listening(made)
     for model in (first, second):
