@@ -46,11 +46,12 @@ ROOMS = (
     "dashboards",
     "cotlens",
     "benchmarks",
+    "cotlens.bench",
     "cotlens.cli",
 )
 # Problems and traces are read by tools that load no model.
 WITHOUT_TORCH = ("interp.errors", "interp.runtime.files", "interp.problems", "interp.traces", "interp.statistics")
-NAMED = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)+(:\w+)?")
+NAMED = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)+:\w+")  # "module:attribute"
 
 
 def names_in(tree: ast.AST) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from interp.models.address import Address
     from interp.reasoners import Reasoner
     from interp.reasoners.monitor import Monitor
-
-# A name and not an import: saved probes belong to a package above this one.
-_LOAD_PROBE = "probes.estimators.saved:load_probe"
 
 
 @with_options
@@ -153,9 +149,9 @@ def _of_probe(
 
     from interp.errors import StoreError, UsageError, unknown
     from interp.reasoners.monitor import Monitor
+    from interp.runtime.plugins import load_plugin
 
-    module, _, name = _LOAD_PROBE.partition(":")
-    saved = getattr(importlib.import_module(module), name)(folder)
+    saved = load_plugin("watchers", "probe")(folder)
     if saved.weights != reasoner.weights and not transfer:
         raise StoreError(
             f"expected a probe of {reasoner.name} (weights {reasoner.weights}), got {folder}, which reads {saved.model} "

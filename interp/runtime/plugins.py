@@ -5,7 +5,8 @@ A package names its own in its `pyproject.toml`, and they are then picked by nam
     [project.entry-points."cotlens.decoders"]
     my_lens = "my_package.lens:MyLens"
 
-The groups are `cotlens.tasks`, `cotlens.reasoners`, `cotlens.decoders`, `cotlens.estimators` and `cotlens.controls`.
+The groups are `cotlens.tasks`, `cotlens.reasoners`, `cotlens.decoders`, `cotlens.estimators`, `cotlens.controls` and
+`cotlens.watchers` (functions that load what a monitor watches from a folder).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from interp.errors import UsageError
 
-Group = Literal["tasks", "reasoners", "decoders", "estimators", "controls"]
+Group = Literal["tasks", "reasoners", "decoders", "estimators", "controls", "watchers"]
 
 
 def plugins(group: Group) -> dict[str, EntryPoint]:

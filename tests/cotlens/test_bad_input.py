@@ -277,7 +277,7 @@ import sys, time
 from interp.activations import layout
 plain = layout.commit
 def commit(path, content):
-    time.sleep(0.1)
+    time.sleep(0.3)
     return plain(path, content)
 layout.commit = commit
 from cotlens.cli import main

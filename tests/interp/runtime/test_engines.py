@@ -18,7 +18,10 @@ from interp.runtime.workers import Executor
 
 # Ray takes 250 MB, so the `dev` extra leaves it out; it is tested wherever it is installed.
 HAS_RAY = importlib.util.find_spec("ray") is not None
-CLUSTERS = [pytest.param("ray", marks=pytest.mark.skipif(not HAS_RAY, reason="needs cotlens[ray], 250 MB")), "slurm"]
+CLUSTERS = [
+    pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs cotlens[ray], 250 MB")]),
+    pytest.param("slurm", marks=pytest.mark.slow),
+]
 EVERY = ["inline", "process", *CLUSTERS]
 
 
