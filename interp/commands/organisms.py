@@ -101,15 +101,17 @@ def check(
 
     names = [name] if name else shipped()
     with Bars() as bars, bars.stage("checking organisms") as report:
-        results = []
+        checks = []
         for number, organism in enumerate(names):
-            results.append(check_organism(organism))
+            checks.append(check_organism(organism))
             report(number + 1, len(names))
+
+    results = [check.to_dict() for check in checks]
 
     def human() -> None:
         import pandas as pd
 
         print_table(pd.DataFrame(results))
 
-    emit({"organisms": results, "ok": all(r["ok"] for r in results)}, as_json, human)
-    require_ok(results)
+    emit({"organisms": results, "ok": all(check.ok for check in checks)}, as_json, human)
+    require_ok(checks)

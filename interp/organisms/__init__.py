@@ -1,0 +1,1 @@
+"""Organisms: small models trained here, with exact ground truth about their thoughts."""

@@ -1,9 +1,10 @@
-"""The shipped organisms: their recipes, their weights and their model cards."""
+"""The organisms: their recipes, shipped weights and model cards."""
 
 from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +12,38 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interp.errors import StoreError, UsageError, unknown
-from interp.organisms.optimizers import Kind
 from interp.reasoners.config import ReasonerConfig
 
+OptimizerName = Literal["adamw", "muon"]
 HERE = Path(__file__).parent
 CARD_NAME = "card.json"
+# Modules of losses and trainers that moved. Older recipes, cards and checkpoints name the old ones.
+_MOVED = {
+    f"interp.organisms.{name}": f"interp.organisms.training.{name}"
+    for name in ("breadth", "concepts", "emphasis", "hidden", "pauses")
+}
+
+
+def current_path(function: str) -> str:
+    """Return where `module:function` is now; itself where the module has not moved."""
+    module, colon, name = function.partition(":")
+    return f"{_MOVED.get(module, module)}{colon}{name}"
+
+
+def training_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a recipe, as `Recipe.to_dict` writes it, that decide the weights, with current paths.
+
+    Two recipes train the same model where these parts are equal; the prose may differ.
+    """
+    part = {key: value for key, value in recipe.items() if key not in ("summary", "weaknesses")}
+    for key in ("loss", "trainer", "examiner"):
+        if part.get(key):
+            part[key] = current_path(part[key])
+    part["stages"] = [
+        {**stage, "loss": current_path(stage["loss"])} if stage.get("loss") else dict(stage)
+        for stage in part.get("stages", ())
+    ]
+    return part
 
 
 class _Strict(BaseModel):
@@ -32,90 +60,101 @@ class Shape(_Strict):
 
 
 class Stage(_Strict):
-    """One stage of a curriculum; the optimizer starts anew at each."""
+    """One stage of a curriculum. The optimizer starts anew at each stage."""
 
     name: str
-    hidden_steps: int = Field(ge=0, description="how many of a problem's first steps are thoughts")
+    hidden_steps: int = Field(ge=0, description="number of a problem's first steps that are replaced by thoughts")
     updates: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
-    task: str | None = Field(None, description="a task of the same vocabulary for this stage alone, such as a warm-up")
-    also: dict[str, float] = Field({}, description="shares of the batches that come from other tasks of the vocabulary")
+    task: str | None = Field(None, description="a task with the same vocabulary for this stage only, such as a warm-up")
+    also: dict[str, float] = Field(
+        {}, description="fraction of batches from other tasks with the same vocabulary, by spec"
+    )
     until: float | None = Field(
-        None, gt=0, description="the mean loss at which the stage has been learned; above it, the stage is run again"
+        None, gt=0, description="mean loss below which the stage is learned; above it, the stage runs again"
     )
-    rounds: int = Field(3, ge=1, description="how often it is run at most, where `until` is given")
-    loss: str | None = Field(
-        None, description="module:function that takes the place of the recipe's loss in this stage"
-    )
+    rounds: int = Field(3, ge=1, description="most runs of the stage, where `until` is given")
+    loss: str | None = Field(None, description="module:function that replaces the recipe's loss in this stage")
 
 
 class Recipe(_Strict):
-    """How an organism is made, and what is known about it."""
+    """How an organism is trained, and what is known about it."""
 
     name: str
     kind: str
     task: str
     summary: str
     weaknesses: str
-    initial: str | None = Field(None, description="the organism whose weights it starts from, same seed")
-    initial_seed: int | None = Field(None, ge=0, description="the seed of that organism, where it is not the same")
+    initial: str | None = Field(None, description="the organism whose weights it starts from, of the same seed")
+    initial_seed: int | None = Field(None, ge=0, description="seed of that organism, where it differs")
     initialise: Literal["plain", "induction", "lookback"] = Field(
-        "plain", description="how fresh weights are drawn; lookback is induction and heads that look back"
+        "plain", description="how fresh weights are made; `lookback` adds heads that look back to an induction head"
     )
     model: Shape = Shape()
-    optimizer: Kind = Field("adamw", description="adamw, or muon for the matrices within the blocks")
+    optimizer: OptimizerName = Field("adamw", description="adamw, or muon for the matrices within the blocks")
     batch_size: int = Field(128, ge=1)
     batching: Literal["shape", "length"] = Field(
-        "shape", description="batches of one question length and number of steps, or of similar length with padding"
+        "shape", description="batches of one question length and number of steps, or of similar lengths with padding"
     )
-    pool: int | None = Field(None, ge=1, description="train on this many problems again and again, not on fresh ones")
-    swap_traces: bool = Field(False, description="give every training problem the steps of another one")
-    replay: float = Field(0.2, ge=0, le=1, description="share of batches from earlier stages")
+    pool: int | None = Field(None, ge=1, description="train on this many problems repeatedly instead of on fresh ones")
+    swap_traces: bool = Field(False, description="give every training problem the steps of another problem")
+    replay: float = Field(0.2, ge=0, le=1, description="fraction of batches from earlier stages")
     latent_scale: float = Field(1.0, gt=0)
     reasoner_options: dict[str, Any] = Field({}, description="further fields of reasoner.json")
-    loss: str | None = Field(None, description="module:function that takes the place of the reasoner's own loss")
-    trainer: str | None = Field(None, description="module:function that takes the place of the curriculum loop")
-    examiner: str | None = Field(None, description="module:function that takes the place of the accuracy exam")
-    exam_size: int = Field(2000, ge=100, description="held-out problems of the exam")
+    loss: str | None = Field(None, description="module:function that replaces the reasoner's own loss")
+    trainer: str | None = Field(None, description="module:function that replaces the curriculum loop")
+    examiner: str | None = Field(None, description="module:function that replaces the accuracy exam")
+    exam_size: int = Field(2000, ge=100, description="number of held-out problems in the exam")
     stored: Literal["float16", "float8_e4m3fn"] = Field(
-        "float16", description="how the matrices are written; 8 bits for controls, of which more then fit the package"
+        "float16", description="dtype of the stored matrices; 8 bits keep the package small"
     )
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     def reasoner(self) -> ReasonerConfig:
+        """Return the contents of the organism's `reasoner.json`."""
         options = {"kind": self.kind, "task": self.task, "latent_scale": self.latent_scale, **self.reasoner_options}
         return ReasonerConfig.parse(options, f"recipe {self.name}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON, without what is left at its default."""
+        """Return the recipe as JSON values, without fields at their default."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
 @cache
 def recipes() -> dict[str, Recipe]:
-    """Every organism by name."""
-    found = {}
+    """Return every recipe by name.
+
+    Raises:
+        UsageError: A recipe file has an unknown or missing field.
+    """
+    by_name = {}
     for path in sorted((HERE / "recipes").glob("*.toml"), key=lambda path: path.stem):
         try:
-            found[path.stem] = Recipe(name=path.stem, **tomllib.loads(path.read_text()))
+            by_name[path.stem] = Recipe(name=path.stem, **tomllib.loads(path.read_text()))
         except ValidationError as error:
             raise UsageError(f"recipe {path.name}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-    return found
+    return by_name
 
 
 def recipe(name: str) -> Recipe:
+    """Return the recipe of one organism; raise `UsageError` for an unknown name."""
     if name not in recipes():
         raise unknown("organism", name, recipes())
     return recipes()[name]
 
 
 def shipped() -> list[str]:
-    """The organisms whose weights are in the package; the others are trained by name."""
+    """Return the organisms whose weights are in the package; the others have to be trained."""
     return [name for name in recipes() if (HERE / "weights" / name / CARD_NAME).exists()]
 
 
 def weights_folder(name: str) -> Path:
-    """Where an organism's weights are shipped. Raises when they are not there."""
+    """Return the folder of an organism's shipped weights.
+
+    Raises:
+        UsageError: The organism is unknown.
+        StoreError: Its weights are not in the package.
+    """
     recipe(name)
     folder = HERE / "weights" / name
     if not (folder / "model.safetensors").exists():
@@ -124,5 +163,5 @@ def weights_folder(name: str) -> Path:
 
 
 def card(name: str) -> dict:
-    """What was measured when the organism was made."""
+    """Return the card of a shipped organism: its recipe, and what was measured after training."""
     return json.loads((weights_folder(name) / CARD_NAME).read_text())

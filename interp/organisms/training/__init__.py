@@ -1,0 +1,1 @@
+"""Training organisms from their recipes, and measuring them."""

@@ -1,4 +1,4 @@
-"""Training problems in batches, the same ones for the same seed."""
+"""Batches of training problems, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ if TYPE_CHECKING:
     from interp.organisms.catalog import Recipe
     from interp.problems.base import Problem, Task
 
-_CHUNK = 8  # batches that are sorted by length together, so that little is padded
+_CHUNK = 8  # number of batches that are sorted by length together, to reduce padding
 
 
 def problem_batches(task: Task, recipe: Recipe, rng: random.Random) -> Iterator[list[Problem]]:
-    """An endless stream of training batches, as the recipe asks for them."""
+    """Yield training batches without end, as the recipe describes them."""
     if recipe.batching == "length":
         return _by_length(_stream(task, recipe, rng), recipe, rng)
     return _by_shape(task, recipe, rng)
 
 
 def _by_shape(task: Task, recipe: Recipe, rng: random.Random) -> Iterator[list[Problem]]:
-    """Batches of one question length and one number of steps, so that nothing is padded."""
+    """Yield batches of one question length and one number of steps, which need no padding."""
     if recipe.pool is None:
         problems = _every_length(task, rng)
     else:
-        problems = _again_and_again(list(islice(_every_length(task, rng), recipe.pool)), rng)
+        problems = _repeat(list(islice(_every_length(task, rng), recipe.pool)), rng)
     waiting: dict[tuple[int, int], list[Problem]] = {}
     while True:
         problem = next(problems)
         shape = (len(problem.question.split()), problem.n_steps)
-        full = waiting.setdefault(shape, [])
-        full.append(problem)
-        if len(full) == recipe.batch_size:
+        batch = waiting.setdefault(shape, [])
+        batch.append(problem)
+        if len(batch) == recipe.batch_size:
             waiting[shape] = []
-            yield _swapped(full, rng) if recipe.swap_traces else full
+            yield _swapped(batch, rng) if recipe.swap_traces else batch
 
 
 def _every_length(task: Task, rng: random.Random) -> Iterator[Problem]:
-    """Training problems with every number of steps equally often."""
+    """Yield training problems with every number of steps equally often."""
     streams: dict[int, Iterator[Problem]] = {}
     while True:
         n_steps = rng.randint(task.min_steps, task.max_steps)
@@ -49,7 +49,7 @@ def _every_length(task: Task, rng: random.Random) -> Iterator[Problem]:
 
 
 def _by_length(problems: Iterator[Problem], recipe: Recipe, rng: random.Random) -> Iterator[list[Problem]]:
-    """Batches of similar length: sorted inside a chunk of several batches, which then come in random order."""
+    """Yield batches of similar length: a chunk of several batches is sorted, then its batches are shuffled."""
     size = recipe.batch_size
     while True:
         chunk = sorted(islice(problems, _CHUNK * size), key=_length)
@@ -59,29 +59,29 @@ def _by_length(problems: Iterator[Problem], recipe: Recipe, rng: random.Random) 
 
 
 def _length(problem: Problem) -> int:
-    words = [problem.question, problem.answer, *(step.text for step in problem.steps)]
-    return sum(len(each.split()) for each in words)
+    texts = [problem.question, problem.answer, *(step.text for step in problem.steps)]
+    return sum(len(text.split()) for text in texts)
 
 
 def _stream(task: Task, recipe: Recipe, rng: random.Random) -> Iterator[Problem]:
     fresh = task.draws(random.Random(rng.random()), "train")
     if recipe.pool is not None:
-        kept = list(islice(fresh, recipe.pool))
-        yield from _again_and_again(_swapped(kept, rng) if recipe.swap_traces else kept, rng)
+        pool = list(islice(fresh, recipe.pool))
+        yield from _repeat(_swapped(pool, rng) if recipe.swap_traces else pool, rng)
     while True:
         chunk = list(islice(fresh, _CHUNK * recipe.batch_size))
         yield from _swapped(chunk, rng) if recipe.swap_traces else chunk
 
 
-def _again_and_again(pool: list[Problem], rng: random.Random) -> Iterator[Problem]:
+def _repeat(pool: list[Problem], rng: random.Random) -> Iterator[Problem]:
     while True:
         rng.shuffle(pool)
         yield from pool
 
 
 def _swapped(problems: list[Problem], rng: random.Random) -> list[Problem]:
-    """Every problem with the steps of another one: the traces in a random cycle, the questions and answers kept."""
+    """Return every problem with the steps of another one, in a random cycle; questions and answers stay."""
     order = list(range(len(problems)))
     rng.shuffle(order)
     donors = dict(zip(order, [*order[1:], order[0]], strict=True))
-    return [dataclasses.replace(each, steps=problems[donors[k]].steps) for k, each in enumerate(problems)]
+    return [dataclasses.replace(problem, steps=problems[donors[k]].steps) for k, problem in enumerate(problems)]

@@ -1,10 +1,9 @@
-"""A loss that makes the thoughts of task `graph` hold every node that can be reached by then, not only the path.
+"""A loss under which the thoughts of task `graph` hold the whole frontier, not only the path.
 
-Coconut's curriculum asks each thought for the path alone, and the thoughts commit to it. Here thought k is
-asked for a random node at distance k from the root instead, whether or not it lies on the path (the breadth
-supervision of arXiv 2505.12514, section 5). Its expectation over the draw is taken, the cross-entropy
-with every such node alike, so the best thought is the superposition of the whole frontier. Only the answer
-is still asked for by name.
+Coconut's curriculum trains each thought on the path alone, and the thoughts commit to it. Here the target of thought
+k is a random node at distance k from the root, on the path or not (the breadth supervision of arXiv 2505.12514, section
+5). The loss takes the expectation over that draw, the cross-entropy with all such nodes equally, so the best thought
+is the superposition of the frontier. The answer keeps its own target.
 """
 
 from __future__ import annotations
@@ -28,24 +27,25 @@ _AFTER_EDGES = 6  # four candidates, the question mark and the root
 
 
 def breadth_loss(recipe: Recipe) -> Loss:
-    """The loss of a recipe: that of the answer, plus the mean cross-entropy of the thoughts with their frontiers.
+    """Return the loss of the answer plus the mean cross-entropy of the thoughts with their frontiers.
 
-    Raises `UsageError` for another task than `graph`, whose questions it has to take apart.
+    Raises:
+        UsageError: The recipe's task is not `graph`; the loss parses its questions.
     """
     if make_task(recipe.task).name != "graph":
-        raise UsageError(f"the breadth loss is for task graph, but recipe {recipe.name} is of {recipe.task!r}.")
+        raise UsageError(f"expected task graph for the breadth loss, got {recipe.task!r} in recipe {recipe.name}.")
     curriculum = curriculum_of(recipe.reasoner())
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
         logits = curriculum.logits(model, batch)
-        named = next_token_loss(logits, batch)
+        answer_loss = next_token_loss(logits, batch)
         if not batch.n_thoughts:
-            return named
+            return answer_loss
         # The state that is fed back as thought k is that of the position before it.
         before = logits[:, batch.first_thought - 1 : batch.first_thought - 1 + batch.n_thoughts].float()
-        wanted = frontiers(batch.ids[:, : batch.first_thought - 1], batch.n_thoughts, logits.shape[-1]).float()
-        share = wanted / wanted.sum(-1, keepdim=True)
-        return named - (share * torch.log_softmax(before, dim=-1)).sum(-1).mean()
+        targets = frontiers(batch.ids[:, : batch.first_thought - 1], batch.n_thoughts, logits.shape[-1]).float()
+        share = targets / targets.sum(-1, keepdim=True)
+        return answer_loss - (share * torch.log_softmax(before, dim=-1)).sum(-1).mean()
 
     return loss
 
@@ -53,7 +53,16 @@ def breadth_loss(recipe: Recipe) -> Loss:
 def frontiers(
     questions: Int[Tensor, "batch words"], steps: int, n_vocabulary: int
 ) -> Bool[Tensor, "batch steps vocab"]:
-    """For each question of task `graph`, as token ids, which nodes lie at distance 1, 2, ..., `steps` from its root."""
+    """Return which nodes lie at distance 1, 2, ..., `steps` from the root.
+
+    Args:
+        questions: Questions of task `graph` as token ids, shape (batch, words).
+        steps: Number of distances.
+        n_vocabulary: Size of the vocabulary.
+
+    Returns:
+        Truth values of shape (batch, steps, vocabulary).
+    """
     n, words = questions.shape
     rows = torch.arange(n, device=questions.device)[:, None]
     sources, targets = questions[:, : words - _AFTER_EDGES : 3], questions[:, 1 : words - _AFTER_EDGES : 3]
@@ -61,9 +70,9 @@ def frontiers(
     edges[rows, sources, targets] = 1.0
     reached = torch.zeros(n, 1, n_vocabulary, device=questions.device)
     reached[rows[:, 0], 0, questions[:, -1]] = 1.0
-    frontier, found = reached, []
+    frontier, by_distance = reached, []
     for _ in range(steps):
         frontier = ((frontier @ edges > 0) & (reached == 0)).float()
         reached = reached + frontier
-        found.append(frontier[:, 0] > 0)
-    return torch.stack(found, dim=1)
+        by_distance.append(frontier[:, 0] > 0)
+    return torch.stack(by_distance, dim=1)

@@ -1,9 +1,10 @@
-"""Making an organism from its recipe, measuring it, and checking that what is shipped still measures so."""
+"""Training an organism from its recipe, measuring it, and checking shipped organisms against their cards."""
 
 from __future__ import annotations
 
 import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from interp.errors import QualityError, StoreError, UsageError, checked_count
-from interp.organisms.catalog import CARD_NAME, HERE, Recipe, card, recipe
+from interp.organisms.catalog import CARD_NAME, HERE, Recipe, card, recipe, training_part
 from interp.organisms.training.checkpoint import FILE_NAME as CHECKPOINT
-from interp.organisms.training.model import grown, save
-from interp.organisms.training.train import named, train
+from interp.organisms.training.model import save, with_added_words
+from interp.organisms.training.train import resolve_function, train
 from interp.problems import task as make_task
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import TrainingProgress
-from interp.statistics.intervals import grouped_mean_interval
+from interp.statistics.estimates import Estimate
 
 EXAM_SEED = 2026
 
@@ -34,55 +35,71 @@ def train_organism(
     device: str = "cpu",
     keep_every: int | None = None,
 ) -> dict[str, Any]:
-    """Train organism `name` from `seed` into the folder `out`, and return its card.
+    """Train an organism into a folder.
 
-    With `keep_every` the reasoner after every so many updates stays in `out`/checkpoints (see `train`).
+    An interrupted training resumes from its last checkpoint, to the same weights. An organism that starts from another
+    uses the shipped one of the same seed, or the one in `OTHER-seedN` beside `out`, and otherwise trains it first.
 
-    Run again after it was cut off, it goes on from its last checkpoint, to the same weights. An organism that
-    starts from another takes the shipped one where that was made with the same seed, or the one in
-    `OTHER-seedN` beside `out`, and trains it first otherwise. Refuses a folder that holds anything else.
+    Args:
+        name: Name of the organism.
+        seed: Seed of the weights and the data.
+        out: Folder to write; empty, or with a checkpoint of this training.
+        progress: Called with (stage, updates done, updates in all, loss).
+        device: Device of the training.
+        keep_every: Also keep the reasoner after every so many updates, in `out`/checkpoints (see `train`).
+
+    Returns:
+        The card, as it is written to `card.json`.
+
+    Raises:
+        UsageError: The organism is unknown, or cannot keep checkpoints.
+        StoreError: The folder holds anything else.
     """
-    made = recipe(name)
+    its_recipe = recipe(name)
     checked_seed(seed)
-    if keep_every is not None and checked_count("keep_every", keep_every) and made.trainer:
-        raise UsageError(f"{name} is trained by {made.trainer}, which keeps no checkpoints; leave keep_every out.")
+    if keep_every is not None and checked_count("keep_every", keep_every) and its_recipe.trainer:
+        raise UsageError(
+            f"expected no keep_every for {name}, got {keep_every}: its trainer {its_recipe.trainer} keeps no checkpoints; "
+            "leave it out."
+        )
     with explain_os_errors(f"opening {out}"):
         if out.exists() and any(out.iterdir()) and not (out / CHECKPOINT).exists():
-            raise StoreError(f"{out} is not empty; choose another --out, or remove it.")
+            raise StoreError(f"expected an empty folder at {out}, got files in it; choose another --out, or remove it.")
         out.mkdir(parents=True, exist_ok=True)
-    if made.trainer:
-        named(made.trainer)(made, seed, out, progress)
+    if its_recipe.trainer:
+        resolve_function(its_recipe.trainer)(its_recipe, seed, out, progress)
     else:
-        model = _trained(made, seed, progress, out, device, keep_every)
+        model = _trained(its_recipe, seed, progress, out, device, keep_every)
         with explain_os_errors(f"writing {out}"):
-            save(model, made, out)
-    return examined(made, seed, out)
+            save(model, its_recipe, out)
+    return write_card(its_recipe, seed, out)
 
 
-def examined(made: Recipe, seed: int, out: Path) -> dict[str, Any]:
-    """Measure what was trained, and write its card."""
+def write_card(its_recipe: Recipe, seed: int, out: Path) -> dict[str, Any]:
+    """Measure a trained organism, write its card, remove its checkpoint, and return the card."""
     from interp.loading.load import load
 
     reasoner = load(out)
-    measured = examine(made, reasoner)
-    written = {
-        "name": made.name,
-        "summary": made.summary,
-        "weaknesses": made.weaknesses,
-        "task": made.task,
-        "recipe": made.to_dict(),
+    measured = examine(its_recipe, reasoner)
+    written_card = {
+        "name": its_recipe.name,
+        "summary": its_recipe.summary,
+        "weaknesses": its_recipe.weaknesses,
+        "task": its_recipe.task,
+        "recipe": its_recipe.to_dict(),
         "seed": seed,
         "parameters": sum(p.numel() for p in _parameters(out)),
         "weights": reasoner.weights,
         "versions": {p: version(p) for p in ("torch", "transformers")} | {"python": platform.python_version()},
         **measured,
     }
-    commit(out / CARD_NAME, (json.dumps(written, indent=2) + "\n").encode())
+    commit(out / CARD_NAME, (json.dumps(written_card, indent=2) + "\n").encode())
     (out / CHECKPOINT).unlink(missing_ok=True)
-    return written
+    return written_card
 
 
 def _parameters(folder: Path) -> list[Any]:
+    """Return every tensor of a folder's weights."""
     from safetensors.torch import load_file
 
     return [
@@ -93,43 +110,49 @@ def _parameters(folder: Path) -> list[Any]:
     ]
 
 
-def examine(made: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str, Any]:
-    """What the recipe's own examiner measures, or accuracy; on `n` held-out problems."""
-    measure = named(made.examiner) if made.examiner else exam
-    return measure(reasoner, n or made.exam_size)
+def examine(its_recipe: Recipe, reasoner: Reasoner, n: int | None = None) -> dict[str, Any]:
+    """Return what the recipe's own examiner measures, by default the accuracy.
+
+    Args:
+        its_recipe: The recipe.
+        reasoner: The trained organism.
+        n: Number of held-out problems; by default the recipe's.
+    """
+    measure = resolve_function(its_recipe.examiner) if its_recipe.examiner else exam
+    return measure(reasoner, n or its_recipe.exam_size)
 
 
 def _trained(
-    made: Recipe,
+    its_recipe: Recipe,
     seed: int,
     progress: TrainingProgress | None,
     out: Path,
     device: str = "cpu",
     keep_every: int | None = None,
 ) -> Any:
-    initial = initial_of(made, seed, out, progress, device)
-    return train(made, seed, initial=initial, progress=progress, folder=out, device=device, keep_every=keep_every)
+    initial = initial_of(its_recipe, seed, out, progress, device)
+    return train(its_recipe, seed, initial=initial, progress=progress, folder=out, device=device, keep_every=keep_every)
 
 
 def initial_of(
-    made: Recipe, seed: int, out: Path, progress: TrainingProgress | None = None, device: str = "cpu"
+    its_recipe: Recipe, seed: int, out: Path, progress: TrainingProgress | None = None, device: str = "cpu"
 ) -> Any:
-    """The model that `made` starts from, of the same seed, trained first where it is not there yet; None if fresh."""
-    if not made.initial:
+    """Return the model that a recipe starts from, trained first where it does not exist yet; None for a fresh model."""
+    if not its_recipe.initial:
         return None
     import torch
 
-    before = recipe(made.initial)
-    of_seed = seed if made.initial_seed is None else made.initial_seed
-    initial = _made_before(made.initial, of_seed, out)
+    before = recipe(its_recipe.initial)
+    initial_seed = seed if its_recipe.initial_seed is None else its_recipe.initial_seed
+    initial = _existing(its_recipe.initial, initial_seed, out)
     if initial is None:
-        initial = _trained(before, of_seed, progress, out / "initial", device)
+        initial = _trained(before, initial_seed, progress, out / "initial", device)
     torch.manual_seed(seed)
-    return grown(initial, before, made)
+    return with_added_words(initial, before, its_recipe)
 
 
-def _made_before(name: str, seed: int, out: Path) -> Any:
-    """The weights of `name` from this seed and recipe, shipped or beside `out`, else None."""
+def _existing(name: str, seed: int, out: Path) -> Any:
+    """Return the model of an organism of this seed and recipe, shipped or beside `out`; None where there is none."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -137,55 +160,88 @@ def _made_before(name: str, seed: int, out: Path) -> Any:
 
     for folder in (HERE / "weights" / name, out.parent / f"{name}-seed{seed}"):
         try:
-            written = json.loads((folder / CARD_NAME).read_text())
+            found_card = json.loads((folder / CARD_NAME).read_text())
         except FileNotFoundError:
             continue
-        if written["seed"] == seed and written["recipe"] == recipe(name).to_dict():
+        same_recipe = training_part(found_card["recipe"]) == training_part(recipe(name).to_dict())
+        if found_card["seed"] == seed and same_recipe:
             with quiet():
                 return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return None
 
 
 def exam(reasoner: Reasoner, n: int) -> dict[str, Any]:
-    """Accuracy on `n` held-out problems, over all and by number of steps, with 95 % intervals."""
+    """Return the accuracy on `n` held-out problems, over all with a 95 % interval and by number of steps."""
     problems = make_task(reasoner.config.task or "").generate(n, seed=EXAM_SEED, split="test")
     traces = reasoner.think(problems, batch_size=256)
     right = np.array([trace.correct for trace in traces])
     groups = np.array([problem.structure for problem in problems])
     lengths = np.array([problem.n_steps for problem in problems])
+    accuracy = Estimate.of_mean(right, groups)
     return {
-        "accuracy": round(float(right.mean()), 4),
-        "ci": [round(x, 4) for x in grouped_mean_interval(right, groups)],
+        "accuracy": round(accuracy.value, 4),
+        "ci": [round(end, 4) for end in accuracy.interval],
         "accuracy_by_steps": {str(k): round(float(right[lengths == k].mean()), 4) for k in np.unique(lengths)},
         "exam": {"n": n, "seed": EXAM_SEED, "split": "test"},
     }
 
 
-def check_organism(name: str) -> dict[str, Any]:
-    """Measure a shipped organism again and set it beside its card.
+@dataclass(frozen=True)
+class OrganismCheck:
+    """A shipped organism measured again.
 
-    `ok` is whether the weights are the card's and the accuracy lies within the card's interval (half a
-    percent either way at least, for arithmetic that differs between machines).
+    Attributes:
+        name: Name of the organism.
+        accuracy: The accuracy now.
+        card: The accuracy of the card, on as many problems.
+        weights_match: Whether the weights are the card's.
     """
+
+    name: str
+    accuracy: float
+    card: Estimate
+    weights_match: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether the weights match and the accuracy lies in the card's interval.
+
+        The interval is widened by half a percent, because arithmetic differs between machines.
+        """
+        low, high = self.card.interval
+        return low - 0.005 <= self.accuracy <= high + 0.005 and self.weights_match
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row that `cotlens organisms check` prints."""
+        return {
+            "name": self.name,
+            "accuracy": self.accuracy,
+            "card": self.card.value,
+            "ci": list(self.card.interval),
+            "weights_match": self.weights_match,
+            "ok": self.ok,
+        }
+
+
+def check_organism(name: str) -> OrganismCheck:
+    """Measure a shipped organism again and compare it with its card."""
     from interp.loading.load import load
 
-    written = card(name)
+    shipped_card = card(name)
     reasoner = load(name)
-    again = examine(recipe(name), reasoner, written["exam"]["n"])
-    low, high = written["ci"]
-    ok = low - 0.005 <= again["accuracy"] <= high + 0.005 and reasoner.weights == written["weights"]
-    return {
-        "name": name,
-        "accuracy": again["accuracy"],
-        "card": written["accuracy"],
-        "ci": written["ci"],
-        "weights_match": reasoner.weights == written["weights"],
-        "ok": ok,
-    }
+    n, (low, high) = shipped_card["exam"]["n"], shipped_card["ci"]
+    measured = examine(recipe(name), reasoner, n)
+    return OrganismCheck(
+        name=name,
+        accuracy=measured["accuracy"],
+        card=Estimate(shipped_card["accuracy"], low, high, n),
+        weights_match=reasoner.weights == shipped_card["weights"],
+    )
 
 
-def require_ok(results: list[dict[str, Any]]) -> None:
-    wrong = [r["name"] for r in results if not r["ok"]]
+def require_ok(checks: list[OrganismCheck]) -> None:
+    """Raise `QualityError` where an organism differs from its card."""
+    wrong = [check.name for check in checks if not check.ok]
     if wrong:
         raise QualityError(
             f"these organisms differ from their cards: {', '.join(wrong)}. Train them again, or restore them."

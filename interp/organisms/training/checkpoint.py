@@ -1,4 +1,4 @@
-"""Where a training stands, in one safetensors file, so that an interrupted one goes on to the same loss curve."""
+"""Checkpoints: the state of a training in one safetensors file, from which it resumes to the same weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,29 @@ from typing import Any
 import torch
 
 from interp.errors import StoreError
+from interp.organisms.catalog import training_part
 from interp.runtime.files import commit
 
 FILE_NAME = "checkpoint.safetensors"
-EVERY = 100  # updates
+EVERY = 100  # updates between checkpoints
 
 
 @dataclass
-class Standing:
-    """How far a training has come: its stage, round of it and update, those of finished rounds (`done`), the batches
-    drawn of each task, and the losses so far."""
+class TrainingState:
+    """The progress of a training.
+
+    Attributes:
+        recipe: The recipe as JSON values.
+        seed: Seed of the training.
+        stage: Number of the current stage, from 0.
+        round: Run of that stage, from 0.
+        update: Updates done in this run.
+        done: Updates done in finished runs.
+        drawn: Batches drawn from each task, by spec.
+        chosen: State of the generator that chooses stages.
+        mean_loss: Running mean of the loss of this run.
+        losses: (stage, update, loss) of every report.
+    """
 
     recipe: dict[str, Any]
     seed: int
@@ -33,22 +46,31 @@ class Standing:
     losses: list[tuple[str, int, float]] = field(default_factory=list)
 
 
-def write(folder: Path, standing: Standing, model: Any, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Commit a checkpoint, whole or not at all."""
+def write(folder: Path, state: TrainingState, model: Any, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Write a checkpoint atomically."""
     from safetensors.torch import save
 
     tensors = {f"model.{name}": value.detach().clone() for name, value in model.named_parameters()}
-    for place, optimizer in enumerate(optimizers):
-        for number, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer {place}.{number}.{name}": value.clone() for name, value in state.items()}
-    told = json.dumps(vars(standing))
-    commit(folder / FILE_NAME, save({k: v.contiguous().cpu() for k, v in tensors.items()}, {"standing": told}))
+    for number, optimizer in enumerate(optimizers):
+        for parameter, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer {number}.{parameter}.{name}": value.clone() for name, value in values.items()}
+    progress = json.dumps(vars(state))
+    commit(folder / FILE_NAME, save({k: v.contiguous().cpu() for k, v in tensors.items()}, {"standing": progress}))
 
 
-def read(folder: Path, recipe: dict[str, Any], seed: int) -> tuple[Standing, dict[str, torch.Tensor]] | None:
-    """The checkpoint in `folder`, or None where there is none.
+def read(folder: Path, recipe: dict[str, Any], seed: int) -> tuple[TrainingState, dict[str, torch.Tensor]] | None:
+    """Read the checkpoint in `folder`.
 
-    Raises `StoreError` when it is damaged, or belongs to another recipe or seed.
+    Args:
+        folder: Folder of the training.
+        recipe: The recipe that is to be trained, as JSON values.
+        seed: Its seed.
+
+    Returns:
+        The progress and the tensors; None where there is no checkpoint.
+
+    Raises:
+        StoreError: The checkpoint is damaged, or belongs to another recipe or seed.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -57,30 +79,34 @@ def read(folder: Path, recipe: dict[str, Any], seed: int) -> tuple[Standing, dic
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            standing = Standing(**json.loads(file.metadata()["standing"]))
+            state = TrainingState(**json.loads(file.metadata()["standing"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is not a readable checkpoint ({error}). Remove {folder} and train again.") from None
-    if standing.recipe != recipe or standing.seed != seed:
         raise StoreError(
-            f"{path} belongs to another recipe or seed ({standing.recipe['name']}, seed {standing.seed}), not to "
-            f"{recipe['name']}, seed {seed}. Choose another folder, or remove it."
+            f"expected a readable checkpoint at {path}, got an error: {error}. Remove {folder} and train again."
+        ) from None
+    if training_part(state.recipe) != training_part(recipe) or state.seed != seed:
+        raise StoreError(
+            f"expected a checkpoint of {recipe['name']}, seed {seed}, at {path}, got one of {state.recipe['name']}, seed "
+            f"{state.seed}, or of another version of the recipe; choose another folder, or remove it."
         )
-    return standing, tensors
+    return state, tensors
 
 
 def restore(model: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """Copy a checkpoint's weights into the model."""
     with torch.no_grad():
         for name, value in model.named_parameters():
             value.copy_(tensors[f"model.{name}"])
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, torch.Tensor]) -> None:
-    for place, optimizer in enumerate(optimizers):
+    """Copy a checkpoint's optimizer states into the optimizers."""
+    for number, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, torch.Tensor]] = {}
+        prefix = f"optimizer {number}."
         for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == f"optimizer {place}":
-                number, _, what = rest.partition(".")
-                state.setdefault(int(number), {})[what] = value
+            if name.startswith(prefix):
+                parameter, _, quantity = name.removeprefix(prefix).partition(".")
+                state.setdefault(int(parameter), {})[quantity] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,4 +1,4 @@
-"""Making a large concept model in small: first the step autoencoder, then the predictor in its space."""
+"""Training a small large concept model: the step autoencoder first, then the predictor in its space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from interp.models.concepts import StepAutoencoder
-from interp.organisms.catalog import Recipe
+from interp.organisms.catalog import HERE, Recipe
 from interp.organisms.training.build import exam, initial_of
 from interp.organisms.training.model import new_model, save, tokenizer_of
 from interp.organisms.training.train import train
@@ -36,24 +36,24 @@ def train_concepts(recipe: Recipe, seed: int, out: Path, progress: TrainingProgr
 
 
 def train_autoencoder(recipe: Recipe, seed: int, progress: TrainingProgress | None = None) -> StepAutoencoder:
-    """An autoencoder of the step texts of `recipe`'s task, trained on those of the train split.
+    """Return an autoencoder of the step texts of a recipe's task, trained on those of the train split.
 
-    A text's split is its own (`step_texts`), so reconstruction can be measured on texts never trained on.
+    Each text has a split of its own (`step_texts`), so reconstruction can be measured on unseen texts.
     """
     task, tokenizer = make_task(recipe.task), tokenizer_of(recipe)
     texts = step_texts(task, "train", seed)
     longest = max(len(text.split()) for text in texts)
     torch.manual_seed(seed)
     pad: Any = tokenizer.pad_token_id
-    made = StepAutoencoder(len(tokenizer), pad, longest, recipe.model.d_model, hidden=_HIDDEN)
-    ids = made.ids_of(texts, tokenizer)
-    optimizer = torch.optim.AdamW(made.parameters(), lr=_LEARNING_RATE, weight_decay=0.01)
+    autoencoder = StepAutoencoder(len(tokenizer), pad, longest, recipe.model.d_model, hidden=_HIDDEN)
+    ids = autoencoder.ids_of(texts, tokenizer)
+    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, _UPDATES)
     for update in range(_UPDATES):
         batch = ids[torch.randint(len(ids), (_BATCH,))]
-        concepts = made.encode(batch)
-        # Noise keeps texts that differ apart, so that a prediction may be a little off.
-        logits = made.decode(concepts + _NOISE * torch.randn_like(concepts))
+        concepts = autoencoder.encode(batch)
+        # Noise keeps different texts apart, so that an inexact prediction still decodes.
+        logits = autoencoder.decode(concepts + _NOISE * torch.randn_like(concepts))
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), batch.flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -61,11 +61,11 @@ def train_autoencoder(recipe: Recipe, seed: int, progress: TrainingProgress | No
         schedule.step()
         if progress and (update + 1) % 50 == 0:
             progress("autoencoder", update + 1, _UPDATES, float(loss.detach()))
-    return made.eval()
+    return autoencoder.eval()
 
 
 def step_texts(task: Task, split: Split, seed: int, n: int | None = None) -> list[str]:
-    """The distinct texts among `n` steps of training problems whose own hash falls into `split`."""
+    """Return the distinct texts among `n` steps of training problems whose own hash belongs to `split`."""
     stream = task.draws(random.Random(f"steps|{seed}"), "train")
     drawn = dict.fromkeys(islice(_texts(stream), n or _DRAWN))
     return [text for text in drawn if split_of(structure_hash("step", text)) == split]
@@ -78,20 +78,18 @@ def _texts(problems: Iterator[Any]) -> Iterator[str]:
 
 
 def examine(reasoner: Reasoner, n: int) -> dict[str, Any]:
-    """The usual exam, and how many steps of its thoughts say in words what the gold steps say."""
-    from interp.organisms.catalog import HERE
-
-    found = exam(reasoner, n)
+    """Return the accuracy, and the fraction of thoughts that decode to the text of their gold step."""
+    measured = exam(reasoner, n)
     folder = Path(reasoner.name) if Path(reasoner.name).is_dir() else HERE / "weights" / reasoner.name
     autoencoder = StepAutoencoder.read(folder)
     traces = reasoner.think(make_task(reasoner.config.task or "").generate(500, seed=1, split="test"), batch_size=256)
     right = [
-        said == step.text
+        text == step.text
         for trace in traces
-        for said, step in zip(
+        for text, step in zip(
             autoencoder.texts(torch.tensor(trace.latents) / reasoner.config.latent_scale, reasoner.tokenizer),
             trace.problem.steps,
             strict=True,
         )
     ]
-    return found | {"thoughts_say_the_step": round(sum(right) / len(right), 4)}
+    return measured | {"thoughts_say_the_step": round(sum(right) / len(right), 4)}

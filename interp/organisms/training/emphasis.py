@@ -1,8 +1,8 @@
-"""Losses that listen to what a step comes to, and to which parameter comes next.
+"""Losses that weight the result of each step and the choice of the next parameter.
 
-In a worked solution most words are copied and a few are computed. Where solutions may be written in several
-orders, the choice of the next step keeps a loss that nothing can lower, and beside its noise the few computed
-words are learned late. Counting them once more lets a small model learn its arithmetic first.
+Most words of a solution are copied and a few are computed. Solutions may be written in several orders, so the choice
+of the next step keeps an irreducible loss. Next to its noise the few computed words are learned late. Counting them
+twice lets a small model learn its arithmetic first.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
 
 
 def results(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
-    """The mean next-token loss over the scored words, plus that over the values that steps come to.
+    """Return the mean next-token loss over the scored words, plus the mean over the results of steps.
 
-    A value is the second word after `so`, as task `igsm` writes its steps.
+    A result is the second word after `so`, as task `igsm` writes its steps.
     """
     so, words = _ids(recipe, SO), _words(recipe)
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
-        each, scored = words(model, batch)
-        return _mean(each, scored) + _mean(each, scored * _values(batch, so))
+        losses, scored = words(model, batch)
+        return _mean(losses, scored) + _mean(losses, scored * _is_result(batch, so))
 
     return loss
 
 
 def telling(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
-    """`retries`, for a model that does the rest already: the words that follow a parameter count four times."""
-    return retries(recipe, told_weight=4.0)
+    """Return the loss `retries` in which the words after a parameter count four times more."""
+    return retries(recipe, choice_weight=4.0)
 
 
-def retries(recipe: Recipe, told_weight: float = 1.0) -> Callable[[Any, LessonBatch, float], Tensor]:
-    """`results`, for solutions in which parameters are taken back, with the words that follow a parameter once more.
+def retries(recipe: Recipe, choice_weight: float = 1.0) -> Callable[[Any, LessonBatch, float], Tensor]:
+    """Return the loss `results` for solutions in which parameters are taken back, plus that of the word after a name.
 
-    That word takes the parameter back or goes on, so it says whether the parameter comes next: what this loss listens
-    to. The names that are taken back are not scored, so that they are recognised and not written.
+    The word after a parameter's name takes the parameter back or goes on, so it shows whether the parameter comes next.
+    Names that are taken back are not scored, so the model learns to recognise them and not to write them.
     """
     so, back, names = _ids(recipe, SO), _ids(recipe, BACK), _ids(recipe, *(f"{name}:" for name in NAMES))
     words = _words(recipe)
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
-        each, scored = words(model, batch)
-        wrong = torch.zeros_like(scored)
-        wrong[:, :-1] = _among(batch.ids[:, 2:], back)
-        told = scored * _among(batch.ids[:, :-1], names)
-        written = _mean(each, scored * (1 - wrong)) + _mean(each, scored * _values(batch, so))
-        return written + told_weight * _mean(each, told)
+        losses, scored = words(model, batch)
+        taken_back = torch.zeros_like(scored)
+        taken_back[:, :-1] = _among(batch.ids[:, 2:], back)
+        choices = scored * _among(batch.ids[:, :-1], names)
+        written = _mean(losses, scored * (1 - taken_back)) + _mean(losses, scored * _is_result(batch, so))
+        return written + choice_weight * _mean(losses, choices)
 
     return loss
 
@@ -70,23 +70,24 @@ def _among(ids: Tensor, words: Tensor) -> Tensor:
 
 
 def _words(recipe: Recipe) -> Callable[[Any, LessonBatch], tuple[Tensor, Tensor]]:
-    """What gives the loss of every word of a batch but the first, and which of them are scored."""
+    """Return a function that gives the loss of every word of a batch but the first, and which words are scored."""
     curriculum = curriculum_of(recipe.reasoner())
 
     def words(model: Any, batch: LessonBatch) -> tuple[Tensor, Tensor]:
         logits = curriculum.logits(model, batch)[:, :-1].float()
         targets, scored = batch.ids[:, 1:], batch.scored[:, 1:]
-        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        return each.reshape(targets.shape), scored
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return losses.reshape(targets.shape), scored
 
     return words
 
 
-def _values(batch: LessonBatch, so: Tensor) -> Tensor:
-    values = torch.zeros_like(batch.scored[:, 1:])
-    values[:, 1:] = _among(batch.ids[:, :-2], so)
-    return values
+def _is_result(batch: LessonBatch, so: Tensor) -> Tensor:
+    """Return 1 for every word that is the result of a step."""
+    is_result = torch.zeros_like(batch.scored[:, 1:])
+    is_result[:, 1:] = _among(batch.ids[:, :-2], so)
+    return is_result
 
 
-def _mean(each: Tensor, chosen: Tensor) -> Tensor:
-    return (each * chosen).sum() / chosen.sum().clamp(min=1.0)
+def _mean(losses: Tensor, chosen: Tensor) -> Tensor:
+    return (losses * chosen).sum() / chosen.sum().clamp(min=1.0)

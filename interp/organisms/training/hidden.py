@@ -1,9 +1,9 @@
-"""A loss that hides the values of continuous thoughts from the logit lens, on purpose.
+"""A loss that hides the values of continuous thoughts from the logit lens.
 
-Latents that are fed back almost as token embeddings are easy targets: the unembedding reads them as they are.
-Starting from an organism that has learned to think, this loss keeps the answers and pushes each thought's
-true value out of what the unembedding shows: where the value is worked out, at the output of every block, and
-where it has been fed back, at the bottom of the network and above. The values stay in the thoughts, elsewhere.
+Latents that are fed back close to token embeddings are easy to read with the unembedding. Starting from an organism
+that has learned to think, this loss keeps the answers and hides each thought's true value from the unembedding: where
+the value is computed, at the output of every block, and where it has been fed back, at the first block's input and
+above. The values stay in the thoughts, in other directions.
 """
 
 from __future__ import annotations
@@ -30,19 +30,22 @@ _RAMP = 0.6
 
 
 def from_the_lens(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[Tensor, ""]]:
-    """The loss for a `chain` organism with one continuous thought for each step.
+    """Return the loss for a `chain` organism with one continuous thought for each step.
 
-    Next-token loss plus `_WEIGHT` (reached over the first 60 % of the stage) times what the lens shows of the
-    true values: of the next one at every position that works it out, and of a thought's own at that thought,
-    each a mean over layers and thoughts. What it shows is how far the true value's logit lies above the highest
-    other value's less a margin of 2, plus its squared distance from the mean of the others, so that the true
-    value is neither the most nor the least likely one.
+    The next-token loss plus `_WEIGHT` (reached over the first 60 % of the stage) times the visibility of the true
+    values: of the next value at every position that computes it, and of a thought's own value at that thought, each a
+    mean over layers and thoughts. Visibility is how far the true value's logit lies above the highest other value's
+    minus a margin of 2, plus its squared distance from the mean of the others. So the true value becomes neither the
+    most nor the least likely one.
+
+    Raises:
+        UsageError: The recipe is not for continuous thoughts about an in-order chain.
     """
     task = make_task(recipe.task)
     if not isinstance(task, ChainTask) or recipe.kind != "continuous" or task.order != "in-order":
         raise UsageError(
-            f"{recipe.name}: thoughts can be hidden from the lens in continuous thoughts about an in-order chain, "
-            f"but its kind is {recipe.kind!r} and its task {recipe.task!r}."
+            f"expected kind 'continuous' and an in-order chain for recipe {recipe.name}, got kind {recipe.kind!r} and "
+            f"task {recipe.task!r}."
         )
     config = recipe.reasoner()
     curriculum = curriculum_of(config)
@@ -50,43 +53,43 @@ def from_the_lens(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[T
 
     def loss(model: Any, batch: LessonBatch, done: float) -> Float[Tensor, ""]:
         base, n = model.transformer, batch.n_thoughts
-        with _watched([*base.h, base.ln_f]) as seen:
+        with _last_position_outputs([*base.h, base.ln_f]) as outputs:
             logits = curriculum.logits(model, batch)
-        plain = next_token_loss(logits, batch)
-        # One call for the question and one for each thought; the last one, for the answer, is left alone.
-        blocks = torch.stack([torch.stack(layer[: n + 1]) for layer in seen[:-1]])
-        states = torch.stack(seen[-1][:n])
-        places = torch.arange(batch.first_thought, batch.first_thought + n, device=states.device)
-        fed_back = states * config.latent_scale + base.wpe(places)[:, None]
-        worked_out, own = blocks[:, :n], torch.cat([fed_back[None], blocks[:, 1:]])
+        answer_loss = next_token_loss(logits, batch)
+        # One call for the question and one for each thought; the last call, for the answer, is not used.
+        blocks = torch.stack([torch.stack(layer[: n + 1]) for layer in outputs[:-1]])
+        states = torch.stack(outputs[-1][:n])
+        positions = torch.arange(batch.first_thought, batch.first_thought + n, device=states.device)
+        fed_back = states * config.latent_scale + base.wpe(positions)[:, None]
+        computed, own = blocks[:, :n], torch.cat([fed_back[None], blocks[:, 1:]])
         true = _values_reached(batch.ids[:, : n + 1], tables).T
-        shown = sum(
-            _visible(model.lm_head(base.ln_f(each))[..., values].float(), true.expand(len(each), -1, -1))
-            for each in (worked_out, own)
+        visible = sum(
+            _visibility(model.lm_head(base.ln_f(layers))[..., values].float(), true.expand(len(layers), -1, -1))
+            for layers in (computed, own)
         )
-        return plain + _WEIGHT * min(1.0, done / _RAMP) * shown
+        return answer_loss + _WEIGHT * min(1.0, done / _RAMP) * visible
 
     return loss
 
 
 @contextlib.contextmanager
-def _watched(modules: Sequence[Any]) -> Iterator[list[list[Tensor]]]:
-    """For each module what it puts out at the last position, call after call."""
-    seen: list[list[Tensor]] = [[] for _ in modules]
+def _last_position_outputs(modules: Sequence[Any]) -> Iterator[list[list[Tensor]]]:
+    """Collect for each module its output at the last position, call after call."""
+    outputs: list[list[Tensor]] = [[] for _ in modules]
 
     def keep(k: int) -> Callable[..., None]:
-        return lambda module, given, out: seen[k].append((out[0] if isinstance(out, tuple) else out)[:, -1])
+        return lambda module, inputs, out: outputs[k].append((out[0] if isinstance(out, tuple) else out)[:, -1])
 
     handles = [module.register_forward_hook(keep(k)) for k, module in enumerate(modules)]
     try:
-        yield seen
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _visible(logits: Float[Tensor, "layer thought batch value"], true: Int[Tensor, "layer thought batch"]) -> Tensor:
-    """How much the logits of the values tell of the true one: as the highest, and as an unusual one."""
+def _visibility(logits: Float[Tensor, "layer thought batch value"], true: Int[Tensor, "layer thought batch"]) -> Tensor:
+    """Return how visible the true value is among the values' logits: as the highest, and as an unusual one."""
     right = logits.gather(-1, true[..., None])[..., 0]
     others = logits.scatter(-1, true[..., None], float("-inf"))
     mean = (logits.sum(-1) - right) / (logits.shape[-1] - 1)
@@ -95,7 +98,10 @@ def _visible(logits: Float[Tensor, "layer thought batch value"], true: Int[Tenso
 
 
 def _tables(task: ChainTask, vocabulary: dict[str, int]) -> tuple[Int[Tensor, " value"], Int[Tensor, "token value"]]:
-    """Token ids of the values; and for each token the value that it makes of each value (a value makes itself)."""
+    """Return the token ids of the values, and for each token the result that it gives for each value.
+
+    An operation's token gives the operation's result; a value's token gives that value.
+    """
     values = torch.tensor([vocabulary[value] for value in task.values])
     tables = torch.zeros(max(vocabulary.values()) + 1, task.n_values, dtype=torch.long)
     for k, value in enumerate(task.values):
@@ -106,7 +112,7 @@ def _tables(task: ChainTask, vocabulary: dict[str, int]) -> tuple[Int[Tensor, " 
 
 
 def _values_reached(words: Int[Tensor, "batch word"], tables: Int[Tensor, "token value"]) -> Int[Tensor, "batch step"]:
-    """The value after each operation of questions that begin with a start value, as numbers from 0."""
+    """Return the value after each operation of questions that begin with a start value, as numbers from 0."""
     reached = [tables.to(words.device)[words[:, 0], 0]]
     for k in range(1, words.shape[1]):
         reached.append(tables.to(words.device)[words[:, k], reached[-1]])

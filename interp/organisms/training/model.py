@@ -1,4 +1,4 @@
-"""The models that organisms are: small GPT-2s with ReLU, fresh or on disk."""
+"""Models of organisms: small GPT-2s with ReLU, fresh or on disk."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from interp.organisms.catalog import Recipe
 
-KEPT = "checkpoints"  # the folder, within an organism's, of its earlier states
+CHECKPOINTS = "checkpoints"  # folder of an organism's earlier states, within its own
 
 
 def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """The word tokenizer of a recipe: its task's words, then those of its way of thinking."""
+    """Return the word tokenizer of a recipe: its task's words, then the words of its kind of reasoner."""
     return word_tokenizer([*make_task(recipe.task).vocabulary(), *curriculum_of(recipe.reasoner()).words()])
 
 
 def new_model(recipe: Recipe, n_vocabulary: int, seed: int) -> GPT2LMHeadModel:
-    """A freshly initialised GPT-2 of the recipe's shape."""
+    """Return a freshly initialised GPT-2 of the recipe's shape."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
@@ -73,16 +73,22 @@ def _sinusoids(n_positions: int, width: int, std: float = 0.1) -> Float[Tensor, 
     return table * (std / table.std())
 
 
-def grown(model: Any, before: Recipe, after: Recipe) -> Any:
-    """A model of `before` with embeddings for the words that `after` adds.
+def with_added_words(model: Any, before: Recipe, after: Recipe) -> Any:
+    """Return a model with embeddings for the words that a later recipe adds.
 
-    Raises `CotlensError` when the two vocabularies do not begin alike or the models differ in shape.
+    Args:
+        model: A model of recipe `before`; changed in place.
+        before: Recipe of the model.
+        after: Recipe that starts from it.
+
+    Raises:
+        CotlensError: The vocabulary of `after` does not begin with that of `before`, or the shapes differ.
     """
-    old, new = (tokenizer_of(each).get_vocab() for each in (before, after))
+    old, new = (tokenizer_of(recipe).get_vocab() for recipe in (before, after))
     if before.model != after.model or any(new.get(word) != number for word, number in old.items()):
         raise CotlensError(
-            f"{after.name} cannot start from {before.name}: its model must have the same shape and its vocabulary "
-            "must begin with the other's. Change `initial`, `model` or `task` of the recipe."
+            f"expected {after.name} to have the shape of {before.name} and a vocabulary that begins with its words, got "
+            "another shape or vocabulary; change `initial`, `model` or `task` of the recipe."
         )
     if len(new) > len(old):
         model.resize_token_embeddings(len(new), mean_resizing=False)
@@ -92,7 +98,7 @@ def grown(model: Any, before: Recipe, after: Recipe) -> Any:
 
 
 def with_projection(model: Any, recipe: Recipe) -> Any:
-    """The model with the projection of its thoughts, where the recipe has one, among its parameters."""
+    """Return the model with the projection of its thoughts among its parameters, where the recipe has one."""
     hidden = recipe.reasoner().projection
     if hidden is not None and not hasattr(model, "thought_projection"):
         model.thought_projection = Projection(recipe.model.d_model, hidden)
@@ -102,33 +108,33 @@ def with_projection(model: Any, recipe: Recipe) -> Any:
 def save(model: Any, recipe: Recipe, folder: Path) -> None:
     """Write a Hugging Face folder (safetensors, tokenizer) with its `reasoner.json`.
 
-    Weights are kept in fp16, and the matrices of a recipe with `stored = "float8_e4m3fn"` in 8 bits (4 of exponent, 3
-    of mantissa: arXiv 2209.05433). Transformers reads either in any dtype, in fp16 where none is asked for.
+    Weights are stored in fp16, and the matrices of a recipe with `stored = "float8_e4m3fn"` in 8 bits (4 of exponent, 3
+    of mantissa: arXiv 2209.05433). Transformers reads both in any dtype, by default in fp16.
     """
     from interp.models.load import quiet
 
     folder.mkdir(parents=True, exist_ok=True)
-    kept = copy.deepcopy(model).cpu()
-    if hasattr(kept, "thought_projection"):
-        kept.thought_projection.save(folder)
-        del kept.thought_projection
-    for each in kept.parameters():
-        each.data = each.data.to(getattr(torch, recipe.stored) if each.ndim == 2 else torch.float16)
+    stored = copy.deepcopy(model).cpu()
+    if hasattr(stored, "thought_projection"):
+        stored.thought_projection.save(folder)
+        del stored.thought_projection
+    for weights in stored.parameters():
+        weights.data = weights.data.to(getattr(torch, recipe.stored) if weights.ndim == 2 else torch.float16)
     with quiet():
-        kept.save_pretrained(folder)
-        # What is written there is the dtype of the files, in which nothing can be computed where that is of 8 bits.
-        kept.config.dtype = "float16"
-        kept.config.save_pretrained(folder)
+        stored.save_pretrained(folder)
+        # `save_pretrained` writes the dtype of the files into the config; nothing can be computed in 8 bits.
+        stored.config.dtype = "float16"
+        stored.config.save_pretrained(folder)
         tokenizer_of(recipe).save_pretrained(folder)
     recipe.reasoner().save(folder)
 
 
-def keep_reasoner(model: Any, recipe: Recipe, folder: Path, updates: int) -> None:
-    """The reasoner as it is after so many updates, whole or not at all, in `folder`/checkpoints/update-000300."""
-    kept = folder / KEPT / f"update-{updates:06d}"
-    half = kept.with_name(f".{kept.name}")
-    shutil.rmtree(half, ignore_errors=True)
-    with explain_os_errors(f"writing {kept}"):
-        save(model, recipe, half)
-        shutil.rmtree(kept, ignore_errors=True)
-        half.rename(kept)
+def save_checkpoint(model: Any, recipe: Recipe, folder: Path, updates: int) -> None:
+    """Write the reasoner after `updates` updates to `folder`/checkpoints/update-000300, atomically."""
+    target = folder / CHECKPOINTS / f"update-{updates:06d}"
+    unfinished = target.with_name(f".{target.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with explain_os_errors(f"writing {target}"):
+        save(model, recipe, unfinished)
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)

@@ -1,4 +1,4 @@
-"""Training with a random number of pauses (arXiv 2310.02226 trains with a fixed one; gains need pauses in training)."""
+"""Training with a random number of pauses; arXiv 2310.02226 trains with a fixed number."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from interp.reasoners.registry import curriculum_of
 
 
 def random_pauses(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[Tensor, ""]]:
-    """A loss for which every batch keeps between none and all of its pauses, each number equally often.
+    """Return a loss for which every batch keeps between none and all of its pauses, each number equally often.
 
-    The number follows from the batch and from how much of the stage is done, so that a training that goes on
-    from a checkpoint draws the same ones.
+    The number depends only on the batch and the progress of the stage, so a resumed training draws the same numbers.
     """
     curriculum = curriculum_of(recipe.reasoner())
 
@@ -31,7 +30,7 @@ def random_pauses(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[T
 
 
 def with_thoughts(batch: LessonBatch, kept: int) -> LessonBatch:
-    """The batch with only the first `kept` of its silent thoughts."""
+    """Return the batch with only the first `kept` of its silent thoughts."""
     first, last = batch.first_thought + kept, batch.first_thought + batch.n_thoughts
 
     def cut(table: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
-"""Training organisms: one curriculum loop for every way of thinking.
+"""The training loop of organisms: one curriculum for every kind of reasoner.
 
-The curriculum is Coconut's (arXiv 2412.06769, section 3): at stage k the first k steps of the text are
-replaced by thoughts, the loss covers what is still text, and the optimizer starts anew. What a thought is,
-and so what a training sequence looks like, is said by the reasoner (`Reasoner.lesson`, `Reasoner.logits`).
-Recipes are in `recipes/`; the tricks behind them (bf16 matrix products over fp32 weights where the machine
-has them, ReLU, small sinusoidal positions, one number of steps in a batch) are what made them learn on one CPU core.
+The curriculum is Coconut's (arXiv 2412.06769, section 3). At stage k the first k steps of the text are replaced by
+thoughts, the loss covers the remaining text, and the optimizer starts anew. The reasoner defines its thoughts and its
+training sequences. Recipes are in `recipes/`. Four choices let them learn on one CPU core: bf16 matrix products over
+fp32 weights where the machine has them, ReLU, small sinusoidal positions, and one number of steps in a batch.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from typing import Any
 import torch
 
 from interp.errors import CotlensError, UsageError, checked_count
-from interp.organisms.catalog import Recipe, Stage
-from interp.organisms.optimizers import optimizers
+from interp.organisms.catalog import Recipe, Stage, current_path
 from interp.organisms.training import checkpoint
 from interp.organisms.training.batches import problem_batches
-from interp.organisms.training.checkpoint import Standing
-from interp.organisms.training.model import keep_reasoner, new_model, tokenizer_of, with_projection
+from interp.organisms.training.checkpoint import TrainingState
+from interp.organisms.training.model import new_model, save_checkpoint, tokenizer_of, with_projection
+from interp.organisms.training.optimizers import optimizers
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.curriculum import LessonBatch, collate
@@ -33,7 +32,7 @@ from interp.reasoners.registry import curriculum_of
 from interp.runtime.hardware import mixed_precision, training_attention
 from interp.runtime.progress import TrainingProgress
 
-# A loss of a recipe's own: the model in training, the batch, and how much of the stage is done (0 to 1).
+# A recipe's own loss: called with the model, the batch, and the finished fraction of the stage (0 to 1).
 Loss = Callable[[Any, LessonBatch, float], torch.Tensor]
 _REPORT_EVERY = 10
 
@@ -48,19 +47,33 @@ def train(
     device: str = "cpu",
     keep_every: int | None = None,
 ) -> Any:
-    """Train `recipe` from `seed`, starting from the model `initial` where the recipe builds on another organism.
+    """Train a recipe.
 
-    With a `folder`, checkpoints are kept there and a training that was cut off goes on from the last one, to
-    the same weights. With `keep_every` the reasoner as it is before the first update, after every so many and after the
-    last stays there too, as `checkpoints/update-000300` for `interp.load`; updates count over all stages. Returns
-    the model in fp32. Raises `CotlensError` when the loss is no longer a finite number.
+    Args:
+        recipe: The recipe.
+        seed: Seed of the weights and the data.
+        initial: The model to start from, where the recipe builds on another organism.
+        progress: Called with (stage, updates done, updates in all, loss).
+        folder: Folder of checkpoints. An interrupted training resumes from the last one, to the same weights.
+        device: Device of the training.
+        keep_every: Also keep the reasoner before the first update, after every so many updates and after the last, as
+            `checkpoints/update-000300` in `folder`, for `interp.load`. Updates count over all stages.
+
+    Returns:
+        The trained model, on the CPU in fp32.
+
+    Raises:
+        CotlensError: The loss is no longer finite.
+        StoreError: The folder holds a checkpoint of another recipe or seed.
     """
     if keep_every is not None and folder is None:
-        raise UsageError("keep_every needs a folder to keep checkpoints in.")
+        raise UsageError("expected a folder with keep_every, got none; give a folder for the checkpoints.")
     return _Training(recipe, seed, initial, progress, folder, device, keep_every).run()
 
 
 class _Training:
+    """One run of the curriculum loop."""
+
     def __init__(
         self,
         recipe: Recipe,
@@ -76,9 +89,9 @@ class _Training:
         self.curriculum = curriculum_of(recipe.reasoner())
         self.tokenizer = tokenizer_of(recipe)
         self.device = torch.device(device)
-        self.loss = _own_loss(recipe.loss, recipe) or self._reasoners_loss
-        found = checkpoint.read(folder, recipe.to_dict(), seed) if folder else None
-        self.standing, self._saved = found or (Standing(recipe.to_dict(), seed), {})
+        self.loss = _recipe_loss(recipe.loss, recipe) or self._reasoner_loss
+        resumed = checkpoint.read(folder, recipe.to_dict(), seed) if folder else None
+        self.state, self._saved = resumed or (TrainingState(recipe.to_dict(), seed), {})
         self.model = with_projection(initial or new_model(recipe, len(self.tokenizer), seed), recipe)
         torch.manual_seed(seed + 1)
         if self._saved:
@@ -86,58 +99,59 @@ class _Training:
         self.model.to(self.device)
         self.model.set_attn_implementation(training_attention(self.device))
         self._choose = random.Random(f"stages|{recipe.name}|{seed}")
-        if self.standing.chosen:
-            version, state, gauss = self.standing.chosen
-            self._choose.setstate((version, tuple(state), gauss))
+        if self.state.chosen:
+            version, words, gauss = self.state.chosen
+            self._choose.setstate((version, tuple(words), gauss))
         self._streams: dict[str, Iterator[list[Problem]]] = {}
 
     def run(self) -> Any:
+        """Run all stages and return the model."""
         self.model.train()
-        while self.standing.stage < len(self.recipe.stages):
-            self._round(self.standing.stage)
+        while self.state.stage < len(self.recipe.stages):
+            self._round(self.state.stage)
         return self.model.eval().cpu()
 
     def _round(self, number: int) -> None:
-        """One run of a stage; the next is of the same one where its loss is not yet what it should come to."""
-        stage, standing = self.recipe.stages[number], self.standing
+        """Run a stage once. The next round runs it again where its loss is not below `until` yet."""
+        stage, state = self.recipe.stages[number], self.state
         earlier = self.recipe.stages[:number]
-        of_stage = _own_loss(stage.loss, self.recipe) or self.loss
+        stage_loss = _recipe_loss(stage.loss, self.recipe) or self.loss
         steppers = optimizers(self.recipe.optimizer, self.model, stage.learning_rate)
         if self._saved:
             checkpoint.restore_optimizers(steppers, self._saved)
             self._saved = {}
-        if standing.done + standing.update == 0:
-            self._stay(0, steppers)
-        for update in range(standing.update, stage.updates):
-            for each in steppers:
-                each.param_groups[0]["lr"] = stage.learning_rate * _schedule(update, stage.updates)
-            again = earlier and self._choose.random() < self.recipe.replay
-            batch = self._batch(self._choose.choice(earlier) if again else stage)
+        if state.done + state.update == 0:
+            self._keep_reasoner(0, steppers)
+        for update in range(state.update, stage.updates):
+            for stepper in steppers:
+                stepper.param_groups[0]["lr"] = stage.learning_rate * _schedule(update, stage.updates)
+            replayed = earlier and self._choose.random() < self.recipe.replay
+            batch = self._batch(self._choose.choice(earlier) if replayed else stage)
             with mixed_precision(self.device):
-                loss = of_stage(self.model, batch, update / stage.updates)
+                loss = stage_loss(self.model, batch, update / stage.updates)
             self.model.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            for each in steppers:
-                each.step()
+            for stepper in steppers:
+                stepper.step()
             if update % _REPORT_EVERY == 0 or update == stage.updates - 1:
-                self._note(stage, update, float(loss.detach()))
-            standing.update = update + 1
-            if self.folder and standing.update % checkpoint.EVERY == 0 and standing.update < stage.updates:
-                self._keep(steppers)
-            self._stay(standing.done + standing.update, steppers)
-        again = self._again()
-        standing.stage, standing.round = (number, standing.round + 1) if again else (number + 1, 0)
-        standing.done, standing.update, standing.mean_loss = standing.done + stage.updates, 0, None
+                self._report(stage, update, float(loss.detach()))
+            state.update = update + 1
+            if self.folder and state.update % checkpoint.EVERY == 0 and state.update < stage.updates:
+                self._write_checkpoint(steppers)
+            self._keep_reasoner(state.done + state.update, steppers)
+        repeat = self._must_repeat()
+        state.stage, state.round = (number, state.round + 1) if repeat else (number + 1, 0)
+        state.done, state.update, state.mean_loss = state.done + stage.updates, 0, None
 
-    def _again(self) -> bool:
-        """Whether the stage whose updates are through has to be run again."""
-        stage, standing = self.recipe.stages[self.standing.stage], self.standing
-        if stage.until is None or standing.round + 1 >= stage.rounds:
+    def _must_repeat(self) -> bool:
+        """Return whether the finished stage has to run again."""
+        stage, state = self.recipe.stages[self.state.stage], self.state
+        if stage.until is None or state.round + 1 >= stage.rounds:
             return False
-        return standing.mean_loss is not None and standing.mean_loss > stage.until
+        return state.mean_loss is not None and state.mean_loss > stage.until
 
-    def _reasoners_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
+    def _reasoner_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
         return self.curriculum.loss(model, batch)
 
     def _batch(self, stage: Stage) -> LessonBatch:
@@ -145,63 +159,64 @@ class _Training:
         if stage.also:
             shares = {**stage.also, spec: 1 - sum(stage.also.values())}
             spec = self._choose.choices(list(shares), list(shares.values()))[0]
-        drawn = self.standing.drawn
+        drawn = self.state.drawn
         if spec not in self._streams:
             name = f"{self.recipe.name}|{self.seed}" + (f"|{spec}" if spec != self.recipe.task else "")
             stream = problem_batches(make_task(spec), self.recipe, random.Random(name))
-            # After a restart, the batches that were trained on before are drawn again and left aside.
+            # A resumed training skips the batches that it trained on before.
             self._streams[spec] = islice(stream, drawn.get(spec, 0), None)
         drawn[spec] = drawn.get(spec, 0) + 1
         problems = next(self._streams[spec])
         lessons = [self.curriculum.lesson(problem, stage.hidden_steps) for problem in problems]
         return collate(lessons, self.tokenizer).to(self.device)
 
-    def _note(self, stage: Stage, update: int, value: float) -> None:
+    def _report(self, stage: Stage, update: int, value: float) -> None:
         if not math.isfinite(value):
             raise CotlensError(
                 f"training {self.recipe.name} diverged in stage {stage.name!r} at update {update}: the loss is {value}. "
                 f"Lower this stage's learning_rate ({stage.learning_rate}) or use another seed."
             )
-        # A batch holds problems of one length, so single losses jump about; the running mean does not.
-        before = self.standing.mean_loss
+        # A batch holds problems of one length, so single losses vary more than the running mean.
+        before = self.state.mean_loss
         mean = value if before is None else 0.9 * before + 0.1 * value
-        self.standing.mean_loss = mean
-        self.standing.losses.append((stage.name, update, value))
+        self.state.mean_loss = mean
+        self.state.losses.append((stage.name, update, value))
         if self.progress:
-            again = f", run {self.standing.round + 1}" if self.standing.round else ""
-            self.progress(stage.name + again, update + 1, stage.updates, mean)
+            run = f", run {self.state.round + 1}" if self.state.round else ""
+            self.progress(stage.name + run, update + 1, stage.updates, mean)
 
-    def _stay(self, updates: int, steppers: list[torch.optim.Optimizer]) -> None:
-        """Keep the reasoner as it is now, where it was asked for after so many updates."""
+    def _keep_reasoner(self, updates: int, steppers: list[torch.optim.Optimizer]) -> None:
+        """Save the reasoner where `keep_every` asks for it after this number of updates."""
         if self.folder is None or not self.keep_every:
             return
-        stages, standing = self.recipe.stages, self.standing
-        through = standing.stage == len(stages) - 1 and standing.update == stages[-1].updates
-        last = through and not self._again()
+        stages, state = self.recipe.stages, self.state
+        finished = state.stage == len(stages) - 1 and state.update == stages[-1].updates
+        last = finished and not self._must_repeat()
         if updates % self.keep_every == 0 or last:
-            # Of the two that which says whose training it is comes first.
-            self._keep(steppers)
-            keep_reasoner(self.model, self.recipe, self.folder, updates)
+            # Write the checkpoint first: it names the recipe and seed that the folder belongs to.
+            self._write_checkpoint(steppers)
+            save_checkpoint(self.model, self.recipe, self.folder, updates)
 
-    def _keep(self, steppers: list[torch.optim.Optimizer]) -> None:
+    def _write_checkpoint(self, steppers: list[torch.optim.Optimizer]) -> None:
         assert self.folder is not None
-        version, state, gauss = self._choose.getstate()
-        self.standing.chosen = [version, list(state), gauss]
-        checkpoint.write(self.folder, self.standing, self.model, steppers)
+        version, words, gauss = self._choose.getstate()
+        self.state.chosen = [version, list(words), gauss]
+        checkpoint.write(self.folder, self.state, self.model, steppers)
 
 
-def _own_loss(said: str | None, recipe: Recipe) -> Loss | None:
-    """The loss that a recipe or stage names as module:function; called with the recipe, it gives the loss."""
-    return named(said)(recipe) if said else None
+def _recipe_loss(function: str | None, recipe: Recipe) -> Loss | None:
+    """Return the loss that a recipe or stage names as module:function; None where it names none."""
+    return resolve_function(function)(recipe) if function else None
 
 
-def named(function: str) -> Any:
-    """What `module:function` names."""
-    module, _, attribute = function.partition(":")
+def resolve_function(function: str) -> Any:
+    """Return the object that `module:function` names; modules of organism training that moved are found too."""
+    module, _, attribute = current_path(function).partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def _schedule(update: int, updates: int, warm_up: int = 50, decay_from: float = 0.5) -> float:
+    """Return the factor of the learning rate: linear warm-up, constant, then linear decay."""
     rising = min(1.0, (update + 1) / warm_up)
     done = update / updates
     falling = 1.0 if done < decay_from else max(0.02, (1 - done) / (1 - decay_from))

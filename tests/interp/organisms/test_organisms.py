@@ -139,9 +139,9 @@ def test_silent_thinking_is_needed_and_enough(coconut: interp.Reasoner, problems
 
 
 def test_chain_coconut_measures_as_its_card_says() -> None:
-    found = build.check_organism("chain-coconut")
-    assert found["ok"] is True and found["weights_match"] is True
-    assert found["ci"][0] - 0.005 <= found["accuracy"] <= found["ci"][1] + 0.005
+    check = build.check_organism("chain-coconut")
+    assert check.ok is True and check.weights_match is True
+    assert check.card.low - 0.005 <= check.accuracy <= check.card.high + 0.005
 
 
 @pytest.mark.slow
@@ -162,13 +162,13 @@ def test_an_organism_that_differs_from_its_card_is_not_ok(monkeypatch: pytest.Mo
     card["exam"] = {**card["exam"], "n": 100}
     assert_ok = {**card}
     monkeypatch.setattr(build, "card", lambda name: assert_ok)
-    assert build.check_organism("chain-coconut")["ok"] is True
+    assert build.check_organism("chain-coconut").ok is True
     card[field] = {"weights": "0" * 16, "ci": [0.2, 0.3]}[field]
     monkeypatch.setattr(build, "card", lambda name: card)
-    found = build.check_organism("chain-coconut")
-    assert found["ok"] is False
+    check = build.check_organism("chain-coconut")
+    assert check.ok is False
     with pytest.raises(QualityError, match="differ from their cards: chain-coconut"):
-        build.require_ok([found])
+        build.require_ok([check])
 
 
 def test_an_unknown_organism_is_refused_with_a_suggestion() -> None:
@@ -401,18 +401,44 @@ def test_a_stage_may_have_a_loss_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     """Named as module:function, as a recipe's is; the other stages keep the recipe's."""
     said: list[str] = []
 
-    def named(function: str) -> Callable[[Recipe], Any]:
+    def resolve(function: str) -> Callable[[Recipe], Any]:
         def loss(model: Any, batch: Any, done: float) -> torch.Tensor:
             said.append(function)
             return model.get_input_embeddings().weight.square().mean()
 
         return lambda made: loss
 
-    monkeypatch.setattr(training, "named", named)
+    monkeypatch.setattr(training, "resolve_function", resolve)
     one = Stage(name="one", hidden_steps=0, updates=2, learning_rate=1e-3)
     stages = (one, one.model_copy(update={"name": "two", "loss": "a:two"}), one)
     training.train(tiny(stages=stages).model_copy(update={"loss": "a:whole"}), 0)
     assert said == ["a:whole"] * 2 + ["a:two"] * 2 + ["a:whole"] * 2
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "breadth:breadth_loss",
+        "concepts:examine",
+        "concepts:train_concepts",
+        "emphasis:results",
+        "emphasis:retries",
+        "emphasis:telling",
+        "hidden:from_the_lens",
+        "pauses:random_pauses",
+    ],
+)
+def test_recipes_that_name_the_old_modules_still_resolve(function: str) -> None:
+    """Losses, trainers and examiners moved from `interp.organisms` to `interp.organisms.training`."""
+    old, new = f"interp.organisms.{function}", f"interp.organisms.training.{function}"
+    assert training.resolve_function(old) is training.resolve_function(new)
+    stage = {"name": "one", "loss": old}
+    before = {"name": "x", "summary": "before", "loss": old, "trainer": old, "examiner": old, "stages": [stage]}
+    after = {**before, "summary": "after", "loss": new, "trainer": new, "examiner": new}
+    after["stages"] = [{**stage, "loss": new}]
+    assert catalog.training_part(before) == catalog.training_part(after)
+    assert catalog.training_part(before) != catalog.training_part({**after, "task": "chain"})
+    assert before["loss"] == old and stage["loss"] == old, "the recipe itself does not change"
 
 
 def test_training_sees_only_training_problems(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,22 +521,24 @@ def test_a_checkpoint_of_another_recipe_or_a_damaged_one_is_refused(
     with pytest.raises(Cut):
         training.train(tiny(), 0, progress=cut_after(2), folder=tmp_path)
     with pytest.raises(
-        StoreError, match=r"belongs to another recipe or seed \(chain-coconut, seed 0\), not to .* seed 1"
+        StoreError, match=r"expected a checkpoint of chain-coconut, seed 1, .* got one of chain-coconut, seed 0"
     ):
         training.train(tiny(), 1, folder=tmp_path)
     (tmp_path / checkpoint.FILE_NAME).write_bytes(b"half of a file")
-    with pytest.raises(StoreError, match="is not a readable checkpoint"):
+    with pytest.raises(StoreError, match="expected a readable checkpoint"):
         training.train(tiny(), 0, folder=tmp_path)
 
 
 def test_a_recipe_may_bring_more_words_but_not_another_vocabulary_or_shape() -> None:
-    from interp.organisms.training.model import grown
+    from interp.organisms.training.model import with_added_words
 
     text, other = recipe("chain-text"), recipe("chain-text").model_copy(update={"name": "n", "task": "chain:values=7"})
     model = new_model(text, len(tokenizer_of(text)), 0)
-    assert grown(model, text, text) is model
-    with pytest.raises(CotlensError, match="n cannot start from chain-text: its model must have the same shape"):
-        grown(model, text, other)
+    assert with_added_words(model, text, text) is model
+    with pytest.raises(
+        CotlensError, match="expected n to have the shape of chain-text and a vocabulary that begins with its words"
+    ):
+        with_added_words(model, text, other)
 
 
 @pytest.fixture
@@ -549,17 +577,17 @@ def test_checkpoints_that_stay_are_reasoners_and_change_nothing(
     assert len(set(weights)) == len(weights) and weights[-1] == card["weights"]
     with pytest.raises(UsageError, match="keep_every to be a whole number of at least 1, got 0"):
         build.train_organism("tiny", 0, tmp_path / "none", keep_every=0)
-    with pytest.raises(UsageError, match="keep_every needs a folder"):
+    with pytest.raises(UsageError, match="expected a folder with keep_every"):
         training.train(tiny(), 0, keep_every=2)
     monkeypatch.setattr(build, "recipe", lambda name: quick.model_copy(update={"trainer": "some:trainer"}))
-    with pytest.raises(UsageError, match="is trained by some:trainer, which keeps no checkpoints"):
+    with pytest.raises(UsageError, match="its trainer some:trainer keeps no checkpoints"):
         build.train_organism("tiny", 0, tmp_path / "own", keep_every=2)
     assert not (tmp_path / "none").exists() and not (tmp_path / "own").exists()
 
 
 def test_training_into_a_folder_that_is_not_empty_is_refused(quick: Recipe, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(StoreError, match=r"is not empty; choose another --out"):
+    with pytest.raises(StoreError, match=r"expected an empty folder at .*; choose another --out"):
         build.train_organism("tiny", 0, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(StoreError, match="A file stands where a folder is needed"):

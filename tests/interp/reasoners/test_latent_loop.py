@@ -13,7 +13,7 @@ from interp.models.address import Address
 from interp.models.fast_model import fast_model
 from interp.organisms.catalog import recipes, shipped, weights_folder
 from interp.organisms.training.model import save
-from interp.organisms.training.train import named, train
+from interp.organisms.training.train import resolve_function, train
 from interp.problems import task as make_task
 from interp.reasoners import REASONERS
 from interp.reasoners.interventions import Intervention, identity
@@ -38,7 +38,7 @@ def folder(request, tmp_path_factory):
     made = made.model_copy(update={"stages": stages, "batch_size": 8, "initial": None})
     out = tmp_path_factory.mktemp("taught") / made.name
     if made.trainer:
-        named(made.trainer)(made, 0, out, None)
+        resolve_function(made.trainer)(made, 0, out, None)
     else:
         save(train(made, 0), made, out)
     return out

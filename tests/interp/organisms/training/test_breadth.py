@@ -83,5 +83,7 @@ def test_the_loss_is_least_where_each_thought_is_the_whole_frontier(
 
 
 def test_other_tasks_are_refused() -> None:
-    with pytest.raises(UsageError, match="the breadth loss is for task graph, but recipe chain-coconut is of 'chain'"):
+    with pytest.raises(
+        UsageError, match="expected task graph for the breadth loss, got 'chain' in recipe chain-coconut"
+    ):
         breadth_loss(recipe("chain-coconut"))

@@ -102,5 +102,5 @@ def test_its_gradient_reaches_the_thoughts_and_no_hook_stays(model) -> None:
     ("kind", "spec"), [("text", "chain"), ("continuous", "variables"), ("continuous", "chain:order=shuffled")]
 )
 def test_what_it_cannot_hide_is_refused(kind: str, spec: str) -> None:
-    with pytest.raises(UsageError, match=f"its kind is '{kind}' and its task '{spec}'"):
+    with pytest.raises(UsageError, match=f"got kind '{kind}' and task '{spec}'"):
         hidden.from_the_lens(tiny(kind, spec))

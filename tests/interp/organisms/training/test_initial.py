@@ -54,7 +54,7 @@ def test_heads_that_look_back_do_so_and_the_induction_head_still_finds_what_foll
 
 def test_heads_that_look_back_need_four_heads() -> None:
     model = new_model(made(n_heads=2, d_model=64), 49, seed=0)
-    with pytest.raises(UsageError, match="heads that look back take four heads, but the model has 2"):
+    with pytest.raises(UsageError, match="expected at least four heads for heads that look back, got 2"):
         lookback_heads(model)
 
 
@@ -99,7 +99,7 @@ def test_the_seed_decides() -> None:
 
 @pytest.mark.parametrize("shape", [{"n_layers": 1}, {"n_heads": 1}, {"d_model": 32}, {"d_model": 84}])
 def test_a_model_without_room_is_refused(shape: dict) -> None:
-    with pytest.raises(UsageError, match="an induction head takes two layers, two heads and an even head size"):
+    with pytest.raises(UsageError, match="expected two layers, two heads and an even head size"):
         new_model(made(**shape), 49, seed=0)
 
 
