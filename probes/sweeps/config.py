@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,16 @@ def _renamed(values: Any, old: str, new: str) -> Any:
 
     warn_renamed(f"the setting {old}", new)
     return {new if name == old else name: value for name, value in values.items()}
+
+
+class Selection(TypedDict, total=False):
+    """What one single sweep probes: arguments of `probes.sweeps.run.plan`."""
+
+    targets: list[str]
+    places: list[str]
+    channels: list[str]
+    addresses: list[str]
+    estimator: str
 
 
 class Axes(BaseModel):
@@ -80,7 +90,7 @@ class SweepConfig(BaseModel):
             raise ValueError(f"expected {', '.join(both)} under grid or zip, got both; leave one out")
         return self
 
-    def selections(self) -> list[dict[str, Any]]:
+    def selections(self) -> list[Selection]:
         """Return the arguments of each single sweep: one for each zipped row and estimator."""
         grid = self.grid.given()
         estimators = grid.pop("estimator", [None])
@@ -93,5 +103,5 @@ class SweepConfig(BaseModel):
             selection |= {arguments[name]: [value] for name, value in row.items() if name in arguments}
             if (chosen := row.get("estimator", estimator)) is not None:
                 selection["estimator"] = chosen
-            selections.append(selection)
+            selections.append(cast(Selection, selection))
         return selections

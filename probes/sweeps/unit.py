@@ -34,6 +34,7 @@ _SAME_AT_EVERY_PLACE = ("question_only", "before_thinking")
 _SCORES = ("macro_f1", "auroc", "auprc", "log_loss", "brier", "ece")
 _VERSION = 3  # a new number makes finished units be computed again
 
+# One row of the sweep's table: column name to text or number.
 TableRow = dict[str, Any]
 
 
