@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from interp.commands.options import OldName, with_options
+from interp.commands.options import OldName, warn_renamed, with_options
 from interp.errors import QualityError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
@@ -93,6 +94,7 @@ def sweep_command(
         "workers": workers,
     }
     all_settings = [
+        *_old_environment(),
         *(settings or []),
         *(f"grid.{axis}={json.dumps(values)}" for axis, values in axes.items() if values),
     ]
@@ -247,6 +249,15 @@ def list_command(
             print(f"no saved probes below {folder}; train one with `cotlens probe train`.")
 
     emit({"probes": rows}, as_json, human)
+
+
+def _old_environment() -> list[str]:
+    """Return the setting of an environment variable that has a new name."""
+    seeds = os.environ.get("COTLENS_SEEDS")
+    if seeds is None or "COTLENS_SPLITS" in os.environ:
+        return []
+    warn_renamed("COTLENS_SEEDS", "COTLENS_SPLITS")
+    return [f"splits={seeds}"]
 
 
 def _control_list(controls: str) -> str | list[str]:

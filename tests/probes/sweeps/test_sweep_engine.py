@@ -229,6 +229,31 @@ def test_old_names_of_options_still_work(cotlens: Callable, store: Store, tmp_pa
     assert old.json["notes"]["splits"] == [0] and old.json["best"] == new.json["best"]
 
 
+def test_the_old_environment_variable_still_works(
+    cotlens: Callable, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (
+        "probe",
+        "sweep",
+        store.path,
+        "--target",
+        "value_2",
+        "--place",
+        "thought 2",
+        "--controls",
+        "none",
+        "--json",
+    )
+    monkeypatch.setenv("COTLENS_SEEDS", "2")
+    old = cotlens(*command, "--out", tmp_path / "old")
+    assert old.json["notes"]["splits"] == [0, 1]
+    assert "warning: COTLENS_SEEDS is now COTLENS_SPLITS; the old name works until version 0.3" in old.err
+    assert cotlens(*command, "--out", tmp_path / "option", "--splits", "1").json["notes"]["splits"] == [0]
+    monkeypatch.setenv("COTLENS_SPLITS", "1")
+    new = cotlens(*command, "--out", tmp_path / "new")
+    assert new.json["notes"]["splits"] == [0] and "warning" not in new.err
+
+
 def test_a_dry_run_estimates_the_cost_and_does_nothing(cotlens: Callable, store: Store, tmp_path: Path) -> None:
     printed = cotlens(
         "probe", "sweep", store.path, "--out", tmp_path / "out", "--splits", "2", "--dry-run", "--json"
