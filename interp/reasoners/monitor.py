@@ -22,12 +22,10 @@ from interp.reasoners.batch import BatchState
 from interp.reasoners.interventions import Intervention, NamedHook, add
 from interp.reasoners.rollout import Rollout
 from interp.reasoners.vocabulary import Vocabulary
-from interp.traces import Channel, Trace
+from interp.traces import THINKING, Channel, Trace
 
 #: Scores activations, one number for each row.
 Score = Callable[[Float[Tensor, "rows d_model"]], Float[Tensor, " rows"]]
-#: The channels of positions that belong to a thought.
-THINKING = (Channel.THOUGHT, Channel.LATENT)
 _KEPT_FREE = 2  # positions that an injected text leaves for the end marker and the answer
 
 

@@ -138,7 +138,7 @@ def test_train_eval_features(cotlens: Callable, store: Store, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["train", "STORE", "--out", "OUT"], 2, "got none; name one with --address: blocks.0.hook_in"),
         (
@@ -164,8 +164,8 @@ def test_train_eval_features(cotlens: Callable, store: Store, tmp_path: Path) ->
     ],
 )
 def test_bad_input_is_one_line(
-    cotlens: Callable, store: Store, tmp_path: Path, arguments: list, code: int, said: str
+    cotlens: Callable, store: Store, tmp_path: Path, arguments: list, code: int, message: str
 ) -> None:
     places = {"STORE": store.path, "OUT": tmp_path / "out", "NOWHERE": tmp_path / "nowhere"}
     found = cotlens("sae", *[places.get(each, each) for each in arguments])
-    assert found.code == code and said in found.error
+    assert found.code == code and message in found.error

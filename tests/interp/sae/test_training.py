@@ -226,7 +226,7 @@ def test_a_folder_that_calls_the_architecture_kind_still_opens(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"k": 40, "d_sae": 32}, r"expected k of at most d_sae \(32\), got 40"),
         ({"architecture": "gated"}, "architecture: Input should be 'topk'"),
@@ -235,7 +235,7 @@ def test_a_folder_that_calls_the_architecture_kind_still_opens(
     ],
 )
 def test_settings_that_do_not_fit_are_named(
-    planted: tuple[Store, np.ndarray], wrong: dict[str, Any], said: str
+    planted: tuple[Store, np.ndarray], wrong: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         train_sae(planted[0], ADDRESS, planted[0].thought_rows, **wrong)
