@@ -48,7 +48,7 @@ def capture(
     """Time recording beside a bare forward pass, other libraries and a Coconut loop, and measure its peak memory."""
     from benchmarks.capture import contest as capture
     from benchmarks.capture import device as capture_device
-    from interp.models.reading import choose_device
+    from interp.models.devices import choose_device
     from interp.models.report import LoadReport
 
     if choose_device(device, LoadReport()) == "cpu":

@@ -17,7 +17,7 @@ from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.measures import report
 from interp.activations.replaying import gather
 from interp.activations.rows import index_of
-from interp.models.load import quiet
+from interp.models.wrapping import quiet
 from interp.runtime.console import Bars, jsonable
 
 _TRANSFORMERS = {"peer": "transformers", "peer_version": version("transformers")}

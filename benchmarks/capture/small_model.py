@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 
 from interp.models.address import Address, resolve
-from interp.models.load import quiet, wrap
 from interp.models.tokenizers import word_tokenizer
+from interp.models.wrapping import quiet, wrap
 from interp.problems.base import Problem
 from interp.reasoners import Reasoner, ReasonerConfig
 from interp.reasoners.silent import ContinuousReasoner

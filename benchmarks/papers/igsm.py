@@ -151,7 +151,7 @@ def _random(reasoner: Reasoner) -> Reasoner:
 
 def started(reasoner: Reasoner) -> Reasoner:
     """The organism that it starts from as that one's training began, with its hand-made heads and nothing learned."""
-    from interp.models.load import weights_hash, wrap
+    from interp.models.wrapping import weights_hash, wrap
     from interp.organisms.catalog import recipe
     from interp.organisms.training.model import new_model
 

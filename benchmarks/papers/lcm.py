@@ -24,7 +24,7 @@ from interp.statistics.donors import other_problem
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
-    from interp.models.concepts import StepAutoencoder
+    from interp.models.step_autoencoder import StepAutoencoder
     from interp.problems.base import Problem
     from interp.reasoners import Reasoner
     from interp.traces import TraceSet
@@ -68,7 +68,7 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
 
 def autoencoder_of(organisms: Organisms) -> StepAutoencoder:
     """The step autoencoder beside the organism's weights."""
-    from interp.models.concepts import StepAutoencoder as Autoencoder
+    from interp.models.step_autoencoder import StepAutoencoder as Autoencoder
     from interp.organisms.catalog import weights_folder
 
     if organisms.folder is None:

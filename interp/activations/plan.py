@@ -18,8 +18,8 @@ from interp.activations.rows import index_of
 from interp.activations.store import traces_hash
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address, resolve
-from interp.models.fast_model import widths
-from interp.models.load import tokenizer_hash
+from interp.models.fast_model import address_widths
+from interp.models.wrapping import tokenizer_hash
 from interp.runtime.files import AnyPath, is_local
 from interp.traces import Channel, TraceSet
 
@@ -146,7 +146,7 @@ def plan(
         raise UsageError("there are no traces to capture; give at least one.")
     addresses = resolve(reasoner.model, sites, layers)
     d_model = int(reasoner.model.cfg.d_model)
-    wide = widths(reasoner.model, [a.name for a in addresses]) or {}
+    wide = address_widths(reasoner.model, [a.name for a in addresses]) or {}
     row_bytes = sum(wide.get(a.name, d_model) for a in addresses) * (4 if dtype == "float32" else 2)
     index = index_of(traces, channels, shard_size, positions, shard_rows=max(1, SHARD_BYTES // row_bytes))
     meta: dict[str, Any] = {

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.activations.host_copies import HostCopies
 from interp.models.address import Address
-from interp.models.moving import to_device
+from interp.models.devices import to_device
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:

@@ -1,8 +1,4 @@
-"""Addresses: the one way to name an activation.
-
-An address is a TransformerLens hook name. An unknown one raises, because quietly taking the nearest
-real tensor would be worse than an error.
-"""
+"""Addresses name activations by their TransformerLens hook names. Unknown names raise an error."""
 
 from __future__ import annotations
 
@@ -14,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from interp.errors import UsageError, unknown
-from interp.models.hook_points import hook_points
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+_RECORD = "cotlens_hook_points"
 _BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
-# The names that TransformerLens users type, and the canonical hooks behind them.
+# Names that TransformerLens users know, and the canonical hooks behind them.
 _ALIASES = {
     "hook_resid_post": "hook_out",
     "hook_resid_pre": "hook_in",
@@ -33,17 +29,17 @@ _SITES: dict[str, tuple[str, ...]] = {
     "attn_out": ("blocks.*.attn.hook_out",),
     "mlp_out": ("blocks.*.mlp.hook_out",),
     "final": ("ln_final.hook_out",),
-    # The whole residual stream once: what enters the first block, what leaves each, and the final state.
+    # The whole residual stream: input of the first block, output of each block, and the final state.
     "resid": ("blocks.0.hook_in", "blocks.*.hook_out", "ln_final.hook_out"),
 }
 
 
 @dataclass(frozen=True)
 class Address:
-    """A TransformerLens hook name, its layer, and its side of the final norm.
+    """One activation: a site at a layer, written as its TransformerLens hook name.
 
-    `norm` is `pre` for the residual stream and everything inside the blocks, `post` for the output of the
-    final norm, which is what the unembedding reads and what a continuous thought feeds back.
+    Args:
+        name: The hook name, such as `blocks.3.hook_out`. Aliases (`blocks.3.hook_resid_post`) become canonical.
     """
 
     name: str
@@ -55,6 +51,7 @@ class Address:
 
     @property
     def layer(self) -> int | None:
+        """Number of the block, from 0; None outside the blocks."""
         block = _BLOCK.match(self.name)
         return int(block.group(1)) if block else None
 
@@ -66,11 +63,12 @@ class Address:
 
     @property
     def norm(self) -> Literal["pre", "post"]:
+        """Side of the final norm: "post" for its output, which the unembedding reads, and "pre" for all others."""
         return "post" if self.name == "ln_final.hook_out" else "pre"
 
     @property
     def depth(self) -> float:
-        """Where it stands in the forward pass, for sorting and plotting: block k's output is k + 1."""
+        """Position in the forward pass, for sorting and plotting: the output of block k is at k + 1."""
         if self.layer is None:
             return float("inf") if self.norm == "post" else -1.0
         inside = {"hook_in": 0.0, "attn.hook_out": 0.4, "mlp.hook_out": 0.6, "hook_out": 1.0}
@@ -78,7 +76,7 @@ class Address:
 
     @property
     def label(self) -> str:
-        """A short name for axes: `in 0`, `out 2`, `final`."""
+        """Short name for axes: `in 0`, `out 2`, `final norm`."""
         if self.norm == "post":
             return "final norm"
         short = {"hook_in": "in", "hook_out": "out"}.get(self.hook, self.hook.replace(".hook", ""))
@@ -86,7 +84,7 @@ class Address:
 
     @property
     def folder(self) -> str:
-        """Where a store keeps it: `hook_out/L2`, or `ln_final.hook_out/L_` without a layer."""
+        """Folder of the address in a store: `hook_out/L2`, or `ln_final.hook_out/L_` without a layer."""
         return f"{self.hook}/L{'_' if self.layer is None else self.layer}"
 
     def __str__(self) -> str:
@@ -94,18 +92,23 @@ class Address:
 
 
 def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterable[int] | None = None) -> list[Address]:
-    """The addresses that `sites` name, in the order of the forward pass.
+    """Return the addresses of sites, in the order of the forward pass.
 
-    A site is a group (`resid_post`, `resid_pre`, `attn_out`, `mlp_out`, `final`, `resid`), a hook name, or a
-    shell-style pattern over hook names. `layers` keeps only those blocks. Raises `UsageError` when a site
-    names nothing, or a layer is not there.
+    Args:
+        model: The wrapped model.
+        sites: One or several sites: a group (`resid_post`, `resid_pre`, `attn_out`, `mlp_out`, `final`, `resid`), a
+            hook name, or a shell-style pattern over hook names, in which `*` does not match a dot.
+        layers: Blocks to keep, from 0; by default all. Addresses outside the blocks are always kept.
+
+    Raises:
+        UsageError: A site matches nothing, or the model lacks a layer.
     """
     hooks = hook_points(model).names
     n_layers = model.cfg.n_layers
     wanted = None if layers is None else set(layers)
     if wanted is not None and not wanted <= set(range(n_layers)):
-        raise UsageError(f"layers must lie between 0 and {n_layers - 1}, but {sorted(wanted)} came.")
-    found: dict[str, Address] = {}
+        raise UsageError(f"expected layers between 0 and {n_layers - 1}, got {sorted(wanted)}.")
+    addresses: dict[str, Address] = {}
     for site in [sites] if isinstance(sites, str) else sites:
         patterns = _SITES.get(site, (str(Address(site)),))
         names = [name for pattern in patterns for name in _matching(hooks, pattern)]
@@ -114,13 +117,50 @@ def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterab
         for name in names:
             address = Address(name)
             if wanted is None or address.layer is None or address.layer in wanted:
-                found.setdefault(address.name, address)
-    return sorted(found.values(), key=lambda address: (address.depth, address.name))
+                addresses.setdefault(address.name, address)
+    return sorted(addresses.values(), key=lambda address: (address.depth, address.name))
 
 
 @functools.lru_cache(maxsize=256)
 def _matching(names: tuple[str, ...], pattern: str) -> list[str]:
-    """Shell-style matching in which `*` stays between two dots."""
-    wanted = pattern.split(".")
+    """Match names shell-style; `*` does not match a dot."""
+    pattern_parts = pattern.split(".")
     split = ((name, name.split(".")) for name in names)
-    return [n for n, parts in split if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))]
+    return [
+        name
+        for name, parts in split
+        if len(parts) == len(pattern_parts) and all(map(fnmatch.fnmatchcase, parts, pattern_parts))
+    ]
+
+
+class HookPoints:
+    """The hook points of a wrapped model: their names, and whether any has extra hooks.
+
+    TransformerLens builds its list anew at every access, which takes longer than a short forward pass. The list does
+    not change once a model is wrapped, so it is built once and kept with the model.
+    """
+
+    def __init__(self, model: TransformerBridge) -> None:
+        points = model.hook_dict
+        self.names = tuple(points)
+        # PyTorch's own dictionaries of hooks: they show every hook that is registered later.
+        registries = [hooks for point in points.values() for hooks in (point._forward_hooks, point._backward_hooks)]
+        self._empty = [hooks for hooks in registries if not hooks]
+        self._permanent = [(hooks, len(hooks)) for hooks in registries if hooks]
+
+    @property
+    def hooked(self) -> bool:
+        """Whether there are hooks beyond those that were there when the model was wrapped."""
+        return any(self._empty) or any(len(hooks) != permanent for hooks, permanent in self._permanent)
+
+
+def record_hook_points(model: TransformerBridge) -> None:
+    """Build the hook points of a model and keep them with it, outside its modules and state."""
+    object.__setattr__(model, _RECORD, HookPoints(model))
+
+
+def hook_points(model: TransformerBridge) -> HookPoints:
+    """Return the hook points of a wrapped model."""
+    if _RECORD not in vars(model):
+        record_hook_points(model)
+    return vars(model)[_RECORD]

@@ -1,4 +1,4 @@
-"""A second body for a Hugging Face model's tensors, made of the fastest modules that compute the same."""
+"""A fast copy of a Hugging Face model that shares its tensors."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 
-def twin_of(model: Any) -> Any:
-    """A structural copy of a Hugging Face model that holds the very same tensors, made before it is wrapped.
+def fast_copy(model: Any) -> Any:
+    """Return a copy of a Hugging Face model for inference that shares all of its tensors.
 
-    It only ever computes: attention uses PyTorch's fused kernels where the architecture allows them, dropout is gone,
-    and what Hugging Face writes out in several operations for GPT-2 is PyTorch's own of the same formula: its
-    activation, and its linear maps, whose weights are stored the other way round.
+    Attention uses PyTorch's fused kernels where the architecture allows it, dropout is removed, and modules that
+    Hugging Face composes of several operations (GPT-2's activation and linear maps) become single PyTorch operations.
+
+    Args:
+        model: The model, before it is wrapped.
     """
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    twin = copy.deepcopy(model, shared).eval()
-    softcapped = getattr(twin.config, "attn_logit_softcapping", None) is not None  # the fused kernels leave it out
-    if getattr(twin, "_supports_sdpa", False) and not softcapped:
-        twin.set_attn_implementation("sdpa")
-    for module in list(twin.modules()):
+    fast = copy.deepcopy(model, shared).eval()
+    softcapped = getattr(fast.config, "attn_logit_softcapping", None) is not None  # fused kernels ignore it
+    if getattr(fast, "_supports_sdpa", False) and not softcapped:
+        fast.set_attn_implementation("sdpa")
+    for module in list(fast.modules()):
         for name, part in list(module.named_children()):
             if isinstance(part, torch.nn.Dropout):
                 setattr(module, name, torch.nn.Identity())
@@ -33,23 +35,27 @@ def twin_of(model: Any) -> Any:
                 setattr(module, name, TransposedLinear(part.weight, part.bias))
             elif type(part) is torch.nn.LayerNorm:
                 setattr(module, name, LayerNorm(part))
-    return twin
+    return fast
 
 
 class TransposedLinear(torch.nn.Module):
-    """A linear map over weights that are stored inputs x outputs."""
+    """A linear map whose weight has shape (inputs, outputs)."""
 
     def __init__(self, weight: torch.nn.Parameter, bias: torch.nn.Parameter) -> None:
         super().__init__()
         self.weight, self.bias = weight, bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        held: Any = self._parameters  # a module looks for its attributes elsewhere first
-        return torch.nn.functional.linear(inputs, held["weight"].T, held["bias"])
+        """Apply the map."""
+        parameters: Any = self._parameters  # faster than attribute access on a module
+        return torch.nn.functional.linear(inputs, parameters["weight"].T, parameters["bias"])
 
 
 class LayerNorm(torch.nn.Module):
-    """`torch.nn.LayerNorm` on the parameters of another one, without what it asks on its way, for one position as long."""
+    """`torch.nn.LayerNorm` that shares the parameters of another one.
+
+    It skips per-call overhead, which dominates single-position passes.
+    """
 
     def __init__(self, norm: torch.nn.LayerNorm) -> None:
         super().__init__()
@@ -58,5 +64,6 @@ class LayerNorm(torch.nn.Module):
         self._shape, self._eps = list(norm.normalized_shape), norm.eps
 
     def forward(self, inputs: Tensor) -> Tensor:
-        held: Any = self._parameters
-        return torch.layer_norm(inputs, self._shape, held["weight"], held["bias"], self._eps)
+        """Apply the norm."""
+        parameters: Any = self._parameters
+        return torch.layer_norm(inputs, self._shape, parameters["weight"], parameters["bias"], self._eps)

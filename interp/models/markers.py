@@ -1,6 +1,6 @@
-"""Where a model's visible thought begins and ends: the markers of the chat templates that are known.
+"""Markers that begin and end a model's visible thought.
 
-Recognised in the model's own vocabulary and chat template, never from its name.
+They are recognised in the vocabulary and chat template, never by the model's name.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Markers:
-    """The text that opens and the text that closes a thought, and where such a pair was seen first."""
+    """The texts that begin and end a thought, and the models that use them."""
 
     begin: str
     end: str
     seen_in: str
 
 
-KNOWN: tuple[Markers, ...] = (
+KNOWN_MARKERS: tuple[Markers, ...] = (
     Markers("<think>", "</think>", "DeepSeek-R1 and its distills, Qwen3, QwQ, SmolLM3"),
     Markers("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>", "gpt-oss"),
     Markers("<|begin_of_thought|>", "<|end_of_thought|>", "OpenThinker, Sky-T1"),
@@ -30,33 +30,33 @@ KNOWN: tuple[Markers, ...] = (
     Markers("<thought>", "</thought>", "EXAONE Deep and several fine-tunes"),
     Markers("<reasoning>", "</reasoning>", "several fine-tunes"),
 )
-# What Coconut's reference code adds to the vocabulary, in its order (facebookresearch/coconut, run.py).
-COCONUT = ("<|start-latent|>", "<|end-latent|>", "<|latent|>")
+# Tokens that Coconut's reference code adds to the vocabulary, in this order (facebookresearch/coconut, run.py).
+COCONUT_TOKENS = ("<|start-latent|>", "<|end-latent|>", "<|latent|>")
 
 
 def chat_template(tokenizer: Any) -> str | None:
-    """The template that turns messages into a prompt; of several, the default one."""
-    found = getattr(tokenizer, "chat_template", None)
-    return found.get("default") if isinstance(found, dict) else found
+    """Return the template that turns messages into a prompt; of several, the default one."""
+    template = getattr(tokenizer, "chat_template", None)
+    return template.get("default") if isinstance(template, dict) else template
 
 
 def thinking_markers(tokenizer: Any) -> Markers | None:
-    """The markers that this tokenizer's vocabulary or chat template knows, or None.
+    """Return the markers in a tokenizer's vocabulary or chat template, or None.
 
-    A marker of one token counts where it is a token of the vocabulary; a marker of several, or of ordinary text,
-    only where the chat template writes it, for any tokenizer can spell it.
+    Markers count where both are single tokens of the vocabulary. Other markers count only where the chat template
+    writes them, because any tokenizer can spell them.
     """
     vocabulary, template = tokenizer.get_vocab(), chat_template(tokenizer) or ""
-    for markers in KNOWN:
-        tokens = all(marker in vocabulary for marker in (markers.begin, markers.end))
-        opening = markers.begin.removesuffix("<|message|>")  # the template writes channel names apart
-        if tokens or markers.end in template or (opening in template and "<|channel|>" in opening):
+    for markers in KNOWN_MARKERS:
+        are_tokens = all(marker in vocabulary for marker in (markers.begin, markers.end))
+        opening = markers.begin.removesuffix("<|message|>")  # templates write channel names separately
+        if are_tokens or markers.end in template or (opening in template and "<|channel|>" in opening):
             return markers
     return None
 
 
-def find(ids: Sequence[int], marker: Sequence[int], start: int = 0) -> int | None:
-    """Where `marker` stands in `ids` at or after `start`, or None."""
+def find_marker(ids: Sequence[int], marker: Sequence[int], start: int = 0) -> int | None:
+    """Return the index of `marker` in `ids` at or after `start`, or None."""
     n = len(marker)
     if not n:
         return None

@@ -1,4 +1,4 @@
-"""A projection of continuous thoughts, as CODI (arXiv 2502.21074, section 3) feeds its thoughts back through one."""
+"""The projection through which CODI (arXiv 2502.21074, section 3) feeds its continuous thoughts back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ FILE_NAME = "projection.safetensors"
 
 
 class Projection(nn.Module):
-    """Two linear layers with a GELU between them, then a layer norm; d_model to d_model through `hidden`.
+    """Two linear layers with a GELU between them, then a layer norm.
 
-    CODI can be trained without the layer norm (`norm=False`).
+    Args:
+        d_model: Width of the states.
+        hidden: Width between the two linear layers.
+        norm: Whether there is a layer norm; CODI can be trained without.
     """
 
     def __init__(self, d_model: int, hidden: int, *, norm: bool = True) -> None:
@@ -26,9 +29,11 @@ class Projection(nn.Module):
         self.norm = nn.LayerNorm(d_model) if norm else nn.Identity()
 
     def forward(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """Return the projected states."""
         return self.norm(self.outer(nn.functional.gelu(self.inner(states))))
 
     def save(self, folder: Path) -> None:
+        """Write the weights (float16) to a folder."""
         from safetensors.torch import save_file
 
         save_file(
@@ -37,20 +42,27 @@ class Projection(nn.Module):
 
     @classmethod
     def read(cls, folder: Path, d_model: int, hidden: int, like: Any = None) -> Projection:
-        """The projection beside a model's weights, on the device and in the type of `like`.
+        """Read the projection from a model's folder.
 
-        Raises `StoreError` when it is missing or has another shape.
+        Args:
+            folder: The model's folder.
+            d_model: Width of the states.
+            hidden: Width between the two linear layers.
+            like: A tensor with the wanted device and dtype.
+
+        Raises:
+            StoreError: The file is missing or has another shape.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        made = cls(d_model, hidden)
+        projection = cls(d_model, hidden)
         try:
-            found = load_file(folder / FILE_NAME)
-            made.load_state_dict({name: value.float() for name, value in found.items()})
+            weights = load_file(folder / FILE_NAME)
+            projection.load_state_dict({name: value.float() for name, value in weights.items()})
         except (OSError, SafetensorError, RuntimeError) as error:
-            first = str(error).strip().splitlines()[0]
+            reason = str(error).strip().splitlines()[0]
             raise StoreError(
-                f"{folder} should hold {FILE_NAME}, a projection of {d_model} through {hidden} dimensions: {first}"
+                f"expected {FILE_NAME}, a projection of {d_model} through {hidden} dimensions, in {folder}: {reason}"
             ) from None
-        return made.to(like).requires_grad_(False) if like is not None else made
+        return projection.to(like).requires_grad_(False) if like is not None else projection

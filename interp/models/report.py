@@ -1,4 +1,4 @@
-"""What loading a model found out, and how: read, recognised, assumed, or not determined at all."""
+"""The report of loading a model: each property, and how it was determined."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from typing import Literal
 
 import pandas as pd
 
-# read: from the model's own files; recognised: by a known pattern; chosen: by this project's rule; given: by hand;
-# checked: by running the model; assumed: nothing says so; unknown: it could not be determined.
+# read: from the model's files; recognised: by a known pattern; chosen: by a rule of this project; given: by the user;
+# checked: by running the model; assumed: a default, as nothing determines it; unknown: not determined.
 How = Literal["read", "recognised", "chosen", "given", "checked", "assumed", "unknown"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about a model: what, its value, how that is known, and what to do where it is not."""
+    """One property of a model.
+
+    Attributes:
+        what: Name of the property.
+        value: Its value.
+        how: How the value was determined.
+        note: Details, or what to do where the value is not certain.
+    """
 
     what: str
     value: str
@@ -24,24 +31,25 @@ class Finding:
 
 @dataclass
 class LoadReport:
-    """Everything that `interp.load` found out about a model, in the order in which it did."""
+    """All properties that `load` determined, in order."""
 
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, what: str, value: object, how: How, note: str = "") -> None:
+        """Append a property."""
         self.findings.append(Finding(what, str(value), how, note))
 
     @property
     def unsure(self) -> list[Finding]:
-        """What was only assumed, or could not be determined."""
-        return [each for each in self.findings if each.how in ("assumed", "unknown")]
+        """Properties that are assumed or unknown."""
+        return [finding for finding in self.findings if finding.how in ("assumed", "unknown")]
 
     def table(self) -> pd.DataFrame:
-        """One row for each finding: what, value, how, note."""
-        rows = [(each.what, each.value, each.how, each.note) for each in self.findings]
+        """Return one row for each property: what, value, how, note."""
+        rows = [(finding.what, finding.value, finding.how, finding.note) for finding in self.findings]
         return pd.DataFrame(rows, columns=["what", "value", "how", "note"])
 
     def line(self) -> str:
-        """What the person should know before they trust the result, or nothing."""
-        said = [f"{each.what}: {each.value}" + (f" ({each.note})" if each.note else "") for each in self.unsure]
-        return "; ".join(said)
+        """Return the properties that are assumed or unknown as one line; empty where there are none."""
+        parts = [f"{item.what}: {item.value}" + (f" ({item.note})" if item.note else "") for item in self.unsure]
+        return "; ".join(parts)

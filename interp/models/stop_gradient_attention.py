@@ -1,9 +1,8 @@
-"""Attention that computes what eager attention computes, and stops some of its gradients.
+"""Eager attention that stops some gradients.
 
-Self-reasoning tokens (F. Bonetto, reasoning-tokens.ghost.io, April 2024) are to be trained by the future alone:
-a query of their own step may read them, but no gradient may return to their keys and values from there. The
-values are those of plain attention, so a model trained with this one thinks with Hugging Face's eager
-attention, and only the gradients differ. Registered with Hugging Face under `NAME`.
+Self-reasoning tokens (F. Bonetto, reasoning-tokens.ghost.io, April 2024) are trained by future steps only: queries of
+their own step read them, but pass no gradient to their keys and values. Outputs equal those of eager attention, so
+trained models run with Hugging Face's eager attention. Registered with Hugging Face under `NAME`.
 """
 
 from __future__ import annotations
@@ -24,9 +23,11 @@ NAME = "cotlens_stop_gradient"
 def same_step(
     positions: Int[Tensor, "batch pos"], reasoning: Bool[Tensor, "batch pos"]
 ) -> Bool[Tensor, "batch 1 query key"]:
-    """Which (query, key) pairs stop gradients: the key is a reasoning token of the query's own step.
+    """Return the (query, key) pairs that stop gradients: the key is a reasoning token of the query's own step.
 
-    Tokens of one step share their position id. A position is never cut off from itself.
+    Args:
+        positions: Position ids; tokens of one step share theirs.
+        reasoning: Whether each position holds a reasoning token. A position never stops its own gradient.
     """
     same = positions[:, :, None] == positions[:, None, :]
     itself = torch.eye(positions.shape[1], dtype=torch.bool, device=positions.device)
@@ -44,10 +45,13 @@ def stop_gradient_attention(
     stopped: Bool[Tensor, "batch 1 query key"] | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch query head d_head"], Float[Tensor, "batch head query key"]]:
-    """Eager attention in which the pairs of `stopped` give no gradient to their keys and values.
+    """Compute eager attention; the pairs of `stopped` pass no gradient to their keys and values.
 
-    Returns the output and the attention pattern, as Hugging Face expects of an attention function. Without
-    `stopped` this is eager attention, gradients included.
+    The arguments are those of Hugging Face's attention functions, and `stopped`. Without `stopped` this is eager
+    attention with all gradients.
+
+    Returns:
+        The output and the attention pattern.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     kept = 1.0 if stopped is None else (~stopped).to(query.dtype)
@@ -62,13 +66,13 @@ def stop_gradient_attention(
 
 
 def _with_gradient_of(result: Tensor, other: Tensor) -> Tensor:
-    """`result` to the last bit, with the gradients of `other` beside its own."""
+    """Return exactly `result`, with the gradients of `other` added to its own."""
     return result + (other - other.detach())
 
 
 @contextlib.contextmanager
 def stopping_gradients(model: Any) -> Iterator[None]:
-    """Let a Hugging Face model use this attention; pass `stopped` to its forward call."""
+    """Make a Hugging Face model use this attention; pass `stopped` to its forward call."""
     before = model.config._attn_implementation
     model.config._attn_implementation = NAME
     try:

@@ -1,4 +1,4 @@
-"""Word-level tokenizers for the organisms: one word of a task's vocabulary is one token."""
+"""Word-level tokenizers of the organisms: each word of a task's vocabulary is one token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ SPECIAL_TOKENS = (PAD, BEGIN, END, EOS, PAUSE, LATENT, UNKNOWN)
 
 
 def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer that splits on white space, knows `words` and `SPECIAL_TOKENS`, and pads on the left."""
+    """Return a tokenizer that splits on white space and pads on the left.
+
+    Args:
+        words: Its vocabulary, besides `SPECIAL_TOKENS`.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""From a final-norm state to logits, with what an architecture does to them after its unembedding matrix."""
+"""From final-norm states to logits, with the scaling and capping of each architecture."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from torch import Tensor
 
 
 class Unembedding:
-    """The unembedding of a Hugging Face model, and the scale or soft cap that its configuration puts on the logits.
+    """The unembedding of a Hugging Face model, with the scale and soft cap from its configuration.
 
-    Gemma 2 caps them softly (`final_logit_softcapping`), Cohere multiplies (`logit_scale`), Granite divides
+    Gemma 2 caps logits (`final_logit_softcapping`), Cohere multiplies them (`logit_scale`) and Granite divides them
     (`logits_scaling`).
+
+    Args:
+        model: A Hugging Face model with a language-model head.
     """
 
     def __init__(self, model: Any) -> None:
@@ -25,9 +28,11 @@ class Unembedding:
 
     @property
     def weight(self) -> Float[Tensor, "vocab d_model"]:
+        """The unembedding matrix."""
         return self.module.weight
 
     def __call__(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
+        """Return the logits of final-norm states."""
         logits = self.module(states)
         if self._scale != 1.0:
             logits = logits * self._scale

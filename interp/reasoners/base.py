@@ -11,9 +11,9 @@ import torch
 
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.models.fast_model import take_to
+from interp.models.devices import choose_device
+from interp.models.fast_model import move_bridge
 from interp.models.projection import Projection
-from interp.models.reading import choose_device
 from interp.models.report import LoadReport
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
@@ -133,7 +133,7 @@ class Reasoner(ABC):
         """
         report = LoadReport()
         target = torch.device(choose_device(str(device), report))
-        take_to(self.model, target, *([] if self.projection is None else [self.projection]))
+        move_bridge(self.model, target, *([] if self.projection is None else [self.projection]))
         others = [finding for finding in self.loaded.findings if finding.what != "device"]
         self.loaded.findings = others + report.findings
         return self

@@ -3,7 +3,7 @@
 After large concept models (arXiv 2412.08821, section 2.3, the one trained on squared error). The model reads the question
 as words, predicts the embedding of the next step's text from those before it, and feeds it back. While thinking it is a
 continuous reasoner with a projection. What differs is training: its thoughts are embeddings that a step autoencoder turns
-into words (`interp.models.concepts`).
+into words (`interp.models.step_autoencoder`).
 """
 
 from __future__ import annotations

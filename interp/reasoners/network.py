@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from interp.models.fast_model import fast_model_for, watching
+from interp.models.fast_model import fast_model_for, watch_addresses
 from interp.models.unembedding import Unembedding
 
 if TYPE_CHECKING:
@@ -57,5 +57,5 @@ class Network:
             with self.model.hooks(fwd_hooks=list(hooks.items())):
                 yield self.base
         else:
-            with watching(self.model, copy, hooks, whole=whole):
+            with watch_addresses(self.model, copy, hooks, whole=whole):
                 yield copy.base

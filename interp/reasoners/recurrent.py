@@ -17,7 +17,7 @@ from torch import Tensor
 from interp.errors import UsageError
 from interp.models import recurrence
 from interp.models.address import Address
-from interp.models.load import wrap
+from interp.models.wrapping import wrap
 from interp.problems.base import Problem
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Lesson, LessonBatch

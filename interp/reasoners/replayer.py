@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import checked_count
+from interp.models.devices import to_device
 from interp.models.fast_model import StopForward
-from interp.models.moving import to_device
 from interp.reasoners.batch import BatchState
 from interp.reasoners.interventions import Intervention, intervening
 from interp.reasoners.network import Network

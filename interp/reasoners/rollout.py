@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.models.cache import new_cache, run_cached
-from interp.models.moving import to_device
+from interp.models.devices import to_device
 from interp.reasoners.batch import BatchState, Cell, Row
 from interp.reasoners.measures import Measures
 from interp.reasoners.network import Network

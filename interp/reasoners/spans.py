@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from interp.models.markers import find
+from interp.models.markers import find_marker
 from interp.problems.base import Problem
 from interp.reasoners.batch import Row
 from interp.text.segments import gold_step_ends, numbers, sentence_ends, step_ends
@@ -24,8 +24,8 @@ def opened(prompt: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> i
     """
     if not begin:
         return 0
-    start = find(prompt, begin, max(0, len(prompt) - len(begin) - 2))
-    if start is None or find(prompt, end, start + len(begin)) is not None:
+    start = find_marker(prompt, begin, max(0, len(prompt) - len(begin) - 2))
+    if start is None or find_marker(prompt, end, start + len(begin)) is not None:
         return 0
     return len(prompt) - start
 
@@ -47,13 +47,13 @@ def channels(ids: Sequence[int], n_prompt: int, begin: Sequence[int], end: Seque
     channel[n_prompt - n_opening : n_prompt] = [str(Channel.SPECIAL)] * n_opening
     start = n_prompt
     if not n_opening:
-        opens, closes = find(ids, begin, n_prompt), find(ids, end, n_prompt)
+        opens, closes = find_marker(ids, begin, n_prompt), find_marker(ids, end, n_prompt)
         if opens is not None and (closes is None or opens < closes):
             start = opens + len(begin)
             channel[n_prompt:start] = [str(Channel.SPECIAL)] * (start - n_prompt)
         elif closes is None:
             return channel
-    closes = find(ids, end, start)
+    closes = find_marker(ids, end, start)
     stop = len(ids) if closes is None else closes
     channel[start:stop] = [str(Channel.THOUGHT)] * (stop - start)
     if closes is not None:

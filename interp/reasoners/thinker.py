@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from interp.errors import UsageError
-from interp.models.cache import masks_by_key
+from interp.models.cache import accepts_key_mask
 from interp.models.fast_model import fast_model
 from interp.problems.base import Problem
 from interp.reasoners.batch import BatchState, Row
@@ -71,7 +71,7 @@ class Thinker:
         fast = not options.interventions and not runs
         copy = fast_model(self.network.model) if fast else None
         # Finding out how the copy takes masks runs it, so it comes before any hook is on.
-        by_key = copy is not None and masks_by_key(copy.base)
+        by_key = copy is not None and accepts_key_mask(copy.base)
         for first in range(start, len(problems), options.batch_size):
             numbers = range(first, min(first + options.batch_size, len(problems)))
             batch = [problems[k] for k in numbers]

@@ -63,7 +63,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from interp.models.load import quiet
+    from interp.models.wrapping import quiet
 
     made: dict[Any, Path] = {}
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError
-from interp.models.moving import on
+from interp.models.devices import copy_to
 from interp.traces import Trace
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def attribute(
             f"expected a position between 0 and {len(trace) - 1}, got {position}; choose one of the trace."
         )
     pass_, device = _Pass(reasoner, trace, position), reasoner.device
-    transcoders = [on(transcoder, device) for transcoder in transcoders]
+    transcoders = [copy_to(transcoder, device) for transcoder in transcoders]
     leaves, pre, logits, errors, acts = pass_.linearised(transcoders)
     probability, chosen = torch.softmax(logits.detach(), dim=-1).topk(top_logits)
     nodes, writes, targets = _nodes(trace, position, transcoders, acts, errors, pre, logits, chosen, leaves)
@@ -246,7 +246,7 @@ class _Pass:
         self, transcoders: Sequence[Transcoder]
     ) -> tuple[tuple[Tensor, list[Tensor]], list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         """Return leaves (embeddings, each block's MLP output), features' inputs, logits, errors and activations."""
-        transcoders = [on(transcoder, self.embedded.device) for transcoder in transcoders]
+        transcoders = [copy_to(transcoder, self.embedded.device) for transcoder in transcoders]
         embedded = self.embedded.clone().requires_grad_()
         written = [out.clone().requires_grad_() for out in self.mlp_out]
         stream, pre, errors, acts = embedded, [], [], []

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.moving import on
+from interp.models.devices import copy_to
 from interp.runtime.progress import Progress
 from interp.sae.transcoders import active, explained, train_transcoder
 from interp.traces import Channel, Trace, TraceSet
@@ -105,7 +105,7 @@ def agreement(
     original = _predicted(reasoner, traces, [], batch_size)
     hooks = []
     for block in range(reasoner.model.cfg.n_layers):
-        hooks += _replacing(block, None if transcoders is None else on(transcoders[block], reasoner.device))
+        hooks += _replacing(block, None if transcoders is None else copy_to(transcoders[block], reasoner.device))
     replaced = _predicted(reasoner, traces, hooks, batch_size)
     out = []
     for k, trace in enumerate(traces):

@@ -156,7 +156,7 @@ def _existing(name: str, seed: int, out: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from interp.models.load import quiet
+    from interp.models.wrapping import quiet
 
     for folder in (HERE / "weights" / name, out.parent / f"{name}-seed{seed}"):
         try:

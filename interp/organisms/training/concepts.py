@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from interp.models.concepts import StepAutoencoder
+from interp.models.step_autoencoder import StepAutoencoder
 from interp.organisms.catalog import HERE, Recipe
 from interp.organisms.training.build import exam, initial_of
 from interp.organisms.training.model import new_model, save, tokenizer_of

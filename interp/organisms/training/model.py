@@ -111,7 +111,7 @@ def save(model: Any, recipe: Recipe, folder: Path) -> None:
     Weights are stored in fp16, and the matrices of a recipe with `stored = "float8_e4m3fn"` in 8 bits (4 of exponent, 3
     of mantissa: arXiv 2209.05433). Transformers reads both in any dtype, by default in fp16.
     """
-    from interp.models.load import quiet
+    from interp.models.wrapping import quiet
 
     folder.mkdir(parents=True, exist_ok=True)
     stored = copy.deepcopy(model).cpu()

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from benchmarks.papers.self_reasoning import Taken, gaps, gold_trace, notes, predictions, reading_columns
-from interp.models.load import wrap
 from interp.models.tokenizers import word_tokenizer
+from interp.models.wrapping import wrap
 from interp.problems import task
 from interp.reasoners import ReasonerConfig, curriculum_of, reasoner_class
 from interp.reasoners.rollout import Rollout

@@ -576,7 +576,7 @@ def test_names_that_are_not_in_the_store_are_refused_with_a_suggestion(store: St
         ({"sites": "resid_pots"}, "expected a known address, got 'resid_pots'; did you mean 'resid_post'"),
         ({"shard_size": 0}, "shard_size to be a whole number of at least 1, got 0"),
         ({"batch_size": 0}, "batch_size to be a whole number of at least 1, got 0"),
-        ({"layers": [9]}, "layers must lie between 0 and 2"),
+        ({"layers": [9]}, "expected layers between 0 and 2, got"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(

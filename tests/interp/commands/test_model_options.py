@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 import interp
 from interp.activations import Store, layout
 from interp.errors import StoreError
-from interp.models.load import quiet
-from interp.models.markers import COCONUT
+from interp.models.markers import COCONUT_TOKENS
+from interp.models.wrapping import quiet
 
 THINKING = json.dumps({"thoughts": 2, "max_answer_tokens": 1})
 
@@ -23,7 +23,7 @@ THINKING = json.dumps({"thoughts": 2, "max_answer_tokens": 1})
 @pytest.fixture(scope="module")
 def checkpoint(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A bare state dict kept as pickle, as Coconut's code leaves it, and the folder of the model that it began as."""
-    base = model_folder("gpt2", special=COCONUT)
+    base = model_folder("gpt2", special=COCONUT_TOKENS)
     with quiet():
         state = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).state_dict()
     file = tmp_path_factory.mktemp("run") / "checkpoint_3"

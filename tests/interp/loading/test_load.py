@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import interp
 from interp.errors import StoreError, UsageError
-from interp.models.load import quiet
-from interp.models.markers import COCONUT, KNOWN
+from interp.models.markers import COCONUT_TOKENS, KNOWN_MARKERS
+from interp.models.wrapping import quiet
 from interp.reasoners import ReasonerConfig
 
 TURNS = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
@@ -85,7 +85,7 @@ def test_markers_given_by_hand_keep_what_was_recognised(model_folder):
         interp.load(model_folder("llama"), reasoner={"prompt": "no place for it"})
 
 
-@pytest.mark.parametrize("markers", KNOWN, ids=lambda markers: markers.begin)
+@pytest.mark.parametrize("markers", KNOWN_MARKERS, ids=lambda markers: markers.begin)
 def test_every_known_pair_of_markers_is_recognised_in_a_template(markers, model_folder):
     from interp.models.markers import thinking_markers
 
@@ -100,7 +100,7 @@ def test_every_known_pair_of_markers_is_recognised_in_a_template(markers, model_
 def test_channels_of_gpt_oss_are_markers_of_several_tokens(model_folder, asked):
     special = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>")
     reasoner = interp.load(model_folder("gpt_oss", chat=CHAT + "{# <|channel|>analysis #}", special=special))
-    assert (reasoner.config.begin, reasoner.config.end) == (KNOWN[1].begin, KNOWN[1].end)
+    assert (reasoner.config.begin, reasoner.config.end) == (KNOWN_MARKERS[1].begin, KNOWN_MARKERS[1].end)
     trace = reasoner.with_config(max_thought_tokens=4, max_answer_tokens=2).think(asked(1))[0]
     text = "".join(trace.tokens)
     assert (
@@ -157,7 +157,7 @@ def test_pickle_is_refused_unless_it_is_trusted(model_folder, tmp_path):
     folder = copied(model_folder("llama"), tmp_path)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match=r"as pickle \(pytorch_model\.bin\).*--allow-pickle"):
+    with pytest.raises(UsageError, match=r"got pickle \(pytorch_model\.bin\).*--allow-pickle"):
         interp.load(folder)
     assert interp.load(folder, allow_pickle=True).kind == "text"
 
@@ -185,7 +185,7 @@ def test_asking_for_what_cannot_be(model_folder):
 @pytest.fixture
 def coconut_state(model_folder):
     """A GPT-2 with Coconut's three tokens: its folder and its state dict."""
-    folder = model_folder("gpt2", special=COCONUT)
+    folder = model_folder("gpt2", special=COCONUT_TOKENS)
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return folder, {name: value.clone() for name, value in model.state_dict().items()}
@@ -216,7 +216,7 @@ def test_a_coconut_checkpoint_thinks_in_continuous_thoughts(suffix, coconut_stat
     assert reasoner.kind == "continuous" and reasoner.config.thoughts == 6
     assert [each.what for each in reasoner.loaded.unsure] == ["thoughts"]
     trace = reasoner.think(asked(1))[0]
-    assert trace.tokens[trace.channel.index("latent") - 1] == COCONUT[0] and trace.channel.count("latent") == 6
+    assert trace.tokens[trace.channel.index("latent") - 1] == COCONUT_TOKENS[0] and trace.channel.count("latent") == 6
     with quiet():
         plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     n = trace.channel.index("latent")

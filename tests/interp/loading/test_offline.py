@@ -41,7 +41,7 @@ def test_a_hub_model_without_a_network_is_one_readable_line(tmp_path) -> None:
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: cannot load a model from 'some-org/some-model'") and len(lines[0]) < 600
-    assert "Is the network there? A folder on disk needs none." in lines[0]
+    assert "Check the network, or give a folder on disk." in lines[0]
 
 
 def test_loading_thinking_and_capturing_call_nothing_outside(tmp_path, model_folder) -> None:

@@ -43,7 +43,7 @@ def test_layers_filter_blocks_and_keep_what_has_none(coconut: interp.Reasoner) -
 
 @pytest.mark.parametrize("layer", [3, -1])
 def test_a_layer_that_is_not_there_raises(coconut: interp.Reasoner, layer: int) -> None:
-    with pytest.raises(UsageError, match=r"between 0 and 2, but \[.*\] came"):
+    with pytest.raises(UsageError, match=r"expected layers between 0 and 2, got \[.*\]"):
         resolve(coconut.model, "resid_post", layers=[layer])
 
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 import interp
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.models.load import quiet
+from interp.models.wrapping import quiet
 from interp.reasoners import Intervention
 from interp.reasoners.interventions import identity
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import interp
-from interp.models.cache import masks_by_key, run_cached
+from interp.models.cache import accepts_key_mask, run_cached
 from interp.models.fast_model import fast_model
 
 
@@ -45,7 +45,7 @@ def test_one_mask_for_all_layers_only_where_all_see_as_far(
     model_folder: Callable[..., Path], architecture: str, can: bool
 ) -> None:
     plain = fast_model(interp.load(model_folder(architecture), reasoner=HOW).model)
-    assert plain is not None and masks_by_key(plain.base) is can
+    assert plain is not None and accepts_key_mask(plain.base) is can
 
 
 def test_a_model_that_reads_such_a_mask_otherwise_is_given_the_usual_one(model_folder: Callable[..., Path]) -> None:
@@ -68,4 +68,4 @@ def test_a_model_that_reads_such_a_mask_otherwise_is_given_the_usual_one(model_f
             plain.base.get_input_embeddings,
             changed,
         )
-        assert not masks_by_key(model)
+        assert not accepts_key_mask(model)

@@ -298,7 +298,7 @@ def test_a_projection_of_the_thoughts_is_trained_kept_and_used(tmp_path: Path) -
         )
     torch.testing.assert_close(torch.tensor(trace.latents[0]), expected.cpu(), atol=1e-5, rtol=1e-4)
     (tmp_path / "projection.safetensors").unlink()
-    with pytest.raises(StoreError, match=r"should hold projection\.safetensors, a projection of 16 through 8"):
+    with pytest.raises(StoreError, match=r"expected projection\.safetensors, a projection of 16 through 8"):
         interp.load(tmp_path)
 
 

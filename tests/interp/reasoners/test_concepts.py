@@ -11,7 +11,7 @@ import torch
 
 import interp
 from interp.errors import CotlensError, StoreError, UsageError
-from interp.models.concepts import StepAutoencoder
+from interp.models.step_autoencoder import StepAutoencoder
 from interp.models.tokenizers import word_tokenizer
 from interp.organisms.catalog import Recipe
 from interp.organisms.training import concepts as making
@@ -99,9 +99,9 @@ def test_the_autoencoder_is_saved_in_half_precision_and_read_again(
     torch.testing.assert_close(again.encode(ids), autoencoder.encode(ids), atol=0.02, rtol=0)
     assert not any(parameter.requires_grad for parameter in again.parameters())
     (tmp_path / "autoencoder.safetensors").write_bytes(b"none")
-    with pytest.raises(StoreError, match=r"should hold a step autoencoder, autoencoder\.safetensors"):
+    with pytest.raises(StoreError, match=r"expected a step autoencoder \(autoencoder\.safetensors"):
         StepAutoencoder.read(tmp_path)
-    with pytest.raises(StoreError, match="should hold a step autoencoder"):
+    with pytest.raises(StoreError, match="expected a step autoencoder"):
         StepAutoencoder.read(tmp_path / "nowhere")
 
 

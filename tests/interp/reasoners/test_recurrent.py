@@ -10,9 +10,9 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 import interp
 from interp.errors import UsageError
 from interp.models.cache import run_cached
-from interp.models.load import wrap
 from interp.models.recurrence import iteration_of, layer_order, read_out, state_after, states, stored_model, unroll
 from interp.models.tokenizers import word_tokenizer
+from interp.models.wrapping import wrap
 from interp.problems import task
 from interp.reasoners import ReasonerConfig
 from interp.reasoners.curriculum import collate

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.models.fast_model import fast_model
-from interp.models.load import wrap
 from interp.models.stop_gradient_attention import same_step, stop_gradient_attention, stopping_gradients
 from interp.models.tokenizers import word_tokenizer
+from interp.models.wrapping import wrap
 from interp.problems import task
 from interp.reasoners import ReasonerConfig
 from interp.reasoners.curriculum import LessonBatch, collate, next_token_loss

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from interp.errors import UsageError
-from interp.models.load import weights_hash, wrap
 from interp.models.tokenizers import word_tokenizer
+from interp.models.wrapping import weights_hash, wrap
 from interp.problems.base import Problem
 from interp.reasoners import Reasoner, ReasonerConfig
 from interp.reasoners.text import TextReasoner

@@ -1,7 +1,6 @@
-"""Step embeddings: an autoencoder that makes one vector of a step's text, and the text again of the vector.
+"""Step embeddings: an autoencoder from the text of a step to one vector and back.
 
-It takes the place that a sentence encoder has in large concept models (arXiv 2412.08821, section 2.1): what
-reasons over steps never sees their words, and what reads them needs nothing but the vector.
+It plays the part of the sentence encoder in large concept models (arXiv 2412.08821, section 2.1).
 """
 
 from __future__ import annotations
@@ -22,10 +21,15 @@ WEIGHTS, DESCRIPTION = "autoencoder.safetensors", "autoencoder.json"
 
 
 class StepAutoencoder(nn.Module):
-    """Texts of up to `longest` tokens to vectors of `d_concept` numbers with mean 0 and variance 1, and back.
+    """Two-layer perceptrons that encode a step as a vector with mean 0 and variance 1, and decode it.
 
-    Two-layer perceptrons over all words of a step at once; token ids are those of the reasoner's tokenizer and
-    `pad_id` fills up shorter texts.
+    Args:
+        n_tokens: Size of the tokenizer's vocabulary.
+        pad_id: Token id that pads shorter texts.
+        longest: Most tokens of a step.
+        d_concept: Width of a step's vector.
+        d_word: Width of a token's embedding.
+        hidden: Width of the hidden layers.
     """
 
     def __init__(
@@ -51,27 +55,28 @@ class StepAutoencoder(nn.Module):
         self.writing = nn.Sequential(nn.Linear(d_concept, hidden), nn.ReLU(), nn.Linear(hidden, longest * d_word))
 
     def encode(self, ids: Int[Tensor, "*batch longest"]) -> Float[Tensor, "*batch d_concept"]:
+        """Return the vector of each step."""
         return self.reading(self.words(ids).flatten(-2))
 
     def decode(self, concepts: Float[Tensor, "*batch d_concept"]) -> Float[Tensor, "*batch longest n_tokens"]:
-        """Logits of each word of the text."""
+        """Return the logits of each token of the text."""
         return self.writing(concepts).unflatten(-1, (self.longest, self.d_word)) @ self.words.weight.T
 
     def ids_of(self, texts: Sequence[str], tokenizer: Any) -> Int[Tensor, "text longest"]:
-        """Texts as padded token ids. Raises `UsageError` on a text that is too long or has unknown words."""
+        """Return padded token ids. Raises `UsageError` on a text that is empty, too long or has unknown words."""
         rows = []
         for text in texts:
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             if not 0 < len(ids) <= self.longest or tokenizer.unk_token_id in ids:
                 raise UsageError(
-                    f"a step of 1 to {self.longest} words that the tokenizer knows was expected, but {text!r} came."
+                    f"expected a step of 1 to {self.longest} words that the tokenizer knows, got {text!r}."
                 )
             rows.append([*ids, *[self.pad_id] * (self.longest - len(ids))])
         return torch.tensor(rows, dtype=torch.long).reshape(-1, self.longest)
 
     @torch.no_grad()
     def texts(self, concepts: Float[Tensor, "text d_concept"], tokenizer: Any) -> list[str]:
-        """The likeliest text of each vector, up to its first padding."""
+        """Return the likeliest text of each vector, up to the first padding token."""
         out = []
         for row in self.decode(concepts).argmax(-1).tolist():
             end = row.index(self.pad_id) if self.pad_id in row else len(row)
@@ -79,6 +84,7 @@ class StepAutoencoder(nn.Module):
         return out
 
     def save(self, folder: Path) -> None:
+        """Write weights (float16) and shape to a folder."""
         from safetensors.torch import save
 
         state = {name: value.detach().half().contiguous() for name, value in self.state_dict().items()}
@@ -87,14 +93,16 @@ class StepAutoencoder(nn.Module):
 
     @classmethod
     def read(cls, folder: Path) -> StepAutoencoder:
-        """The autoencoder beside a model's weights. Raises `StoreError` when it is missing or damaged."""
+        """Read the autoencoder from a model's folder. Raises `StoreError` when it is missing or damaged."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            made = cls(**json.loads((folder / DESCRIPTION).read_text()))
-            made.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+            autoencoder = cls(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+            autoencoder.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise StoreError(f"{folder} should hold a step autoencoder, {WEIGHTS} and {DESCRIPTION}: {first}") from None
-        return made.requires_grad_(False).eval()
+            reason = str(error).strip().splitlines()[0]
+            raise StoreError(
+                f"expected a step autoencoder ({WEIGHTS} and {DESCRIPTION}) in {folder}: {reason}"
+            ) from None
+        return autoencoder.requires_grad_(False).eval()

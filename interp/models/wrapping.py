@@ -1,4 +1,4 @@
-"""Wrapping a Hugging Face model with TransformerLens, and telling models apart by their weights."""
+"""Wrapping Hugging Face models with TransformerLens, and hashes of weights and tokenizers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from interp.models.hook_points import remember
+from interp.models.address import record_hook_points
 
 if TYPE_CHECKING:
     import torch
@@ -20,45 +20,55 @@ if TYPE_CHECKING:
 
 
 def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
-    """Wrap a Hugging Face model in place; its own modules then carry the hooks.
+    """Wrap a Hugging Face model in place; its own modules carry the hooks afterwards.
 
-    A plain one on the same tensors is kept beside it (`interp.models.fast_model`).
+    A fast copy on the same tensors is attached to it (`interp.models.fast_model`).
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The wrapped model, in evaluation mode and without gradients.
     """
     with quiet():
         from transformer_lens.model_bridge import TransformerBridge
 
-        from interp.models.fast_model import attach
-        from interp.models.fast_modules import twin_of
+        from interp.models.fast_model import attach_fast_model
+        from interp.models.fast_modules import fast_copy
 
-        plain = twin_of(model)
+        fast = fast_copy(model)
         bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
-        attach(bridge, plain)
+        attach_fast_model(bridge, fast)
     for module in bridge.modules():
         if hasattr(module, "_update_kv_cache"):
-            module.register_forward_pre_hook(_cache_by_its_old_name, with_kwargs=True)
+            module.register_forward_pre_hook(_rename_cache_argument, with_kwargs=True)
         for name in ("hook_rot_q", "hook_rot_k"):
             if hasattr(module, name):
-                getattr(module, name).register_forward_hook(partial(_in_dtype, model.dtype))
-    remember(bridge)
+                getattr(module, name).register_forward_hook(partial(_cast, model.dtype))
+    record_hook_points(bridge)
     bridge.eval().requires_grad_(False)
     return bridge
 
 
-def _cache_by_its_old_name(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Transformers 5.24 hands attention its key-value cache as `cache`. TransformerLens 3.9 looks for
-    `past_key_values` only, and without it each new position silently attends to itself alone."""
+def _rename_cache_argument(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Pass the key-value cache as `past_key_values` too.
+
+    Transformers 5.24 passes it to attention as `cache`. TransformerLens 3.9 reads only `past_key_values`, and without
+    it each new position silently attends to itself alone.
+    """
     if kwargs.get("cache") is not None:
         kwargs.setdefault("past_key_values", kwargs["cache"])
     return args, kwargs
 
 
-def _in_dtype(dtype: torch.dtype, module: Any, args: tuple[Any, ...], output: Any) -> Any:
-    """OLMo 2 rotates in float32 and then goes back to the model's dtype; TransformerLens 3.9 leaves out the way back."""
+def _cast(dtype: torch.dtype, module: Any, args: tuple[Any, ...], output: Any) -> Any:
+    """Cast rotated queries and keys to the model's dtype, which TransformerLens 3.9 leaves out for OLMo 2."""
     return output.to(dtype)
 
 
 def weights_hash(model: Any) -> str:
-    """A hash over names and values of a model's parameters, before it is wrapped."""
+    """Return a hash of the names and values of a model's parameters; call it before the model is wrapped."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -67,18 +77,19 @@ def weights_hash(model: Any) -> str:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of a tokenizer's vocabulary."""
     items = sorted(tokenizer.get_vocab().items())
     return hashlib.sha256(repr(items).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' loading bars and notices off a command's output, those of their import included."""
+    """Silence progress bars and notices of the model libraries, including those printed at import."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformers.utils import logging as hf_logging
 
-        before, shown = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+        verbosity, shows_bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
         hf_logging.set_verbosity_error()
         hf_logging.disable_progress_bar()
         logging.getLogger("transformer_lens").setLevel(logging.ERROR)
@@ -86,6 +97,6 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            hf_logging.set_verbosity(before)
-            if shown:
+            hf_logging.set_verbosity(verbosity)
+            if shows_bars:
                 hf_logging.enable_progress_bar()

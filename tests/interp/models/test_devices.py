@@ -10,8 +10,8 @@ import torch
 
 import interp
 from interp.errors import UsageError
+from interp.models.devices import copy_to
 from interp.models.fast_model import fast_model
-from interp.models.moving import on
 
 HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
 
@@ -64,8 +64,8 @@ def test_where_it_already_is_nothing_changes(coconut: interp.Reasoner) -> None:
 
 def test_a_module_elsewhere_is_copied_and_the_callers_stays() -> None:
     module = torch.nn.Linear(2, 3)
-    assert on(module, torch.device("cpu")) is module
-    there = on(module, torch.device("meta"))
+    assert copy_to(module, torch.device("cpu")) is module
+    there = copy_to(module, torch.device("meta"))
     assert there.weight.device.type == "meta" and module.weight.device.type == "cpu"
 
 
