@@ -86,7 +86,7 @@ def test_a_few_texts_are_learned_and_decoded_exactly(autoencoder: StepAutoencode
 
 @pytest.mark.parametrize("text", ["", "A B +3 = 7 7", "A B +99 = 7"])
 def test_texts_that_do_not_fit_are_refused(autoencoder: StepAutoencoder, tokenizer, text: str) -> None:
-    with pytest.raises(UsageError, match=f"1 to 5 words that the tokenizer knows, but '{text[:3]}"):
+    with pytest.raises(UsageError, match=f"1 to 5 words that the tokenizer knows, got '{text[:3]}"):
         autoencoder.ids_of([text], tokenizer)
 
 
