@@ -17,7 +17,7 @@ pauses (arXiv 2310.02226).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,6 +33,7 @@ from interp.reasoners.writing import force_marker, same_token, write_answer
 from interp.traces import Channel
 
 
+@runtime_checkable
 class HasReasonerConfig(Protocol):
     """A recipe, as far as a loss needs it."""
 
