@@ -1,7 +1,8 @@
-"""Plugins: an installed package adds a task, a decoder, an estimator and a control, which are used by name."""
+"""Plugins: an installed package adds a task, a kind of reasoner, a decoder, an estimator and a control, which are used by name."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tomllib
@@ -16,7 +17,9 @@ import probes
 from interp.activations import Store
 from interp.decoders.registry import decoder_names, make_decoder
 from interp.errors import UsageError
+from interp.organisms.catalog import weights_folder
 from interp.problems import task_names
+from interp.reasoners.config import known_kinds
 from interp.runtime.plugins import plugins
 from probes.estimators.registry import estimator_names
 from probes.sweeps.controls import control_names
@@ -56,6 +59,7 @@ def test_without_the_package_its_names_are_unknown(store: Store) -> None:
 
 def test_names_of_plugins_follow_the_built_in_ones(example: Path) -> None:
     assert "nearest_mean" in decoder_names() and decoder_names()[0] == "logit_lens"
+    assert known_kinds()[-1] == "answer-only"
     assert task_names()[-1] == "short-chain"
     assert estimator_names()[-1] == "shrunken_mean"
     assert control_names()[-1] == "question_length"
@@ -67,6 +71,18 @@ def test_a_task_of_another_package_is_made_from_its_spec(example: Path) -> None:
     assert {problem.task for problem in problems} == {"short-chain:values=7"}
     assert {problem.n_steps for problem in problems} == {1, 2}
     assert all(made.verify(problem, f"{problem.steps[0].value} {problem.answer}").answer for problem in problems)
+
+
+def test_a_kind_of_reasoner_of_another_package_is_loaded_from_a_model_folder(example: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(weights_folder("chain-direct"), folder)
+    description = json.loads((folder / "reasoner.json").read_text(encoding="utf-8"))
+    (folder / "reasoner.json").write_text(json.dumps({**description, "kind": "answer-only"}), encoding="utf-8")
+    reasoner, built_in = interp.load(str(folder)), interp.load("chain-direct")
+    assert type(reasoner).__module__ == "cotlens_example.reasoner" and reasoner.kind == "answer-only"
+    problems = built_in.task.generate(8, seed=0)
+    answers = [[trace.answer for trace in made.think(problems)] for made in (reasoner, built_in)]
+    assert answers[0] == answers[1]
 
 
 def test_a_decoder_of_another_package_is_used_by_name(example: Path, store: Store) -> None:

@@ -1,1 +1,1 @@
-"""An example package: one task, decoder, estimator and control that cotlens finds through entry points."""
+"""An example package: one task, kind of reasoner, decoder, estimator and control that cotlens finds through entry points."""
