@@ -256,7 +256,7 @@ class _Battery:
 
 
 def _positions(trace: Trace, channel: Channel) -> list[int]:
-    return [k for k, found in enumerate(trace.channel) if found == channel]
+    return [k for k, name in enumerate(trace.channel) if name == channel]
 
 
 def _means(values: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
