@@ -106,7 +106,7 @@ def train_sae(
     from interp.traces import THINKING
 
     if address is None and len(store.addresses) != 1:
-        names = ", ".join(each.name for each in store.addresses)
+        names = ", ".join(known.name for known in store.addresses)
         raise UsageError(f"expected one address to train at, got none; name one of {names}.")
     chosen = store.address(store.addresses[0] if address is None else address)
     made = checked_settings(None, settings)

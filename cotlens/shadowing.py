@@ -23,9 +23,9 @@ def check_packages() -> None:
             prints the message instead and exits with code 2.
     """
     for name in PACKAGES:
-        found = _location(name)
-        if found is not None and found != _HERE / name and (_HERE / name).is_dir():
-            shown = found if found.suffix == ".py" else f"{found}/"
+        location = _location(name)
+        if location is not None and location != _HERE / name and (_HERE / name).is_dir():
+            shown = location if location.suffix == ".py" else f"{location}/"
             message = (
                 f"expected the package {name!r} of cotlens, got {shown}; rename that file or folder, "
                 "or start Python in another folder."
@@ -33,7 +33,7 @@ def check_packages() -> None:
             if Path(sys.argv[0] if sys.argv else "").name in ("cotlens", "cotlens.exe", "-m"):
                 print(f"error: {message}", file=sys.stderr)
                 raise SystemExit(2)
-            raise ShadowedPackageError(message, name=name, path=str(found))
+            raise ShadowedPackageError(message, name=name, path=str(location))
 
 
 def _location(name: str) -> Path | None:

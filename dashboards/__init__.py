@@ -1,0 +1,1 @@
+"""Runs: the demo, studies, reports and the dashboard over them."""

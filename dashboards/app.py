@@ -1,4 +1,4 @@
-"""The dashboard that Streamlit runs: three pages over one run folder. Start it with `cotlens dash`."""
+"""The app that Streamlit runs: three pages over one run. Start it with `cotlens dash`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import streamlit as st
 from dashboards.views import home, latents, probes
 
 st.set_page_config(page_title="cotlens", layout="wide")
-# Pages have no icons: an icon becomes the tab's picture, which browsers would fetch from another host.
+# Pages have no icons, because browsers would fetch them from another host as the picture of the tab.
 latents_page = st.Page(latents.show, title="Continuous latents", url_path="latents")
 probes_page = st.Page(probes.show, title="Probes", url_path="probes")
 
 
 def home_page() -> None:
-    """Home, which links to the page of the latents."""
+    """Draw the home page, with a link to the page of latents."""
     home.show(latents_page)
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a run, as Plotly figures made from its tables alone."""
+"""Plotly figures of a run, made from its tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _MARKS = ("x", "diamond-open", "triangle-down-open", "square-open")
 
 
 def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
-    """Held-out top-1 of every decoder at each step, with intervals; controls as marks, chance as a line."""
+    """Return bars of every decoder's held-out top-1 at each step, with controls as marks and chance as a line.
+
+    Args:
+        steps: `steps` of run.json.
+        chance: Accuracy of guessing, drawn as a line.
+    """
     names = [f"step {step['step']}" for step in steps]
     across = list(range(len(steps)))
     figure = go.Figure()
@@ -46,7 +51,7 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
         if steps[0].get(control) is not None:
             figure.add_scatter(
                 name=f"control: {palette.label(control)}",
-                # Side by side, because controls that work all stand at chance.
+                # Side by side, because working controls all lie at chance.
                 x=[k + (number - 1.5) * 0.18 for k in across],
                 customdata=names,
                 y=[step[control] for step in steps],
@@ -62,7 +67,12 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
 
 
 def held_values(frame: pd.DataFrame, address: str) -> go.Figure:
-    """Which value stands where: value after step (up) over place (across), at one address."""
+    """Return a heatmap of held-out accuracy: value after each step (rows) by place (columns), at one address.
+
+    Args:
+        frame: Table of a probe sweep.
+        address: Which activation to show.
+    """
     cells = frame[(frame["address"] == address) & frame["target"].str.fullmatch(r"value_\d+")]
     targets = sorted(cells["target"].unique())
     places = [p for p in sorted(cells["place"].unique(), key=place_key) if p not in ("answer",)]
@@ -82,11 +92,15 @@ def held_values(frame: pd.DataFrame, address: str) -> go.Figure:
         )
     )
     label = cells["label"].iloc[0]
-    return _plain(figure, f"Which value stands in which thought (linear probe, {label})", None, height=340)
+    return _plain(figure, f"Which value can be read from which thought (linear probe, {label})", None, height=340)
 
 
 def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
-    """What editing a thought does: answers that follow the donor, and answers that change when they should not."""
+    """Return bars of how often answers follow the donor, and how often they change under the controls.
+
+    Args:
+        by_step: `interchange.by_step` of run.json.
+    """
     frame = with_current_names(pd.DataFrame(by_step))
     wanted = (
         (
@@ -133,11 +147,15 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
             customdata=part["n"],
             hovertemplate="%{x}: %{y:.3f} of %{customdata} edits<extra>" + name + "</extra>",
         )
-    return _plain(figure, "Does the model use what was read?", "share of edits")
+    return _plain(figure, "Does the model use what was read?", "fraction of edits")
 
 
 def organisms_compared(result: dict[str, Any]) -> go.Figure:
-    """Answers right, for the organism of the run and those that should fail where it succeeds."""
+    """Return bars of accuracy for the run's organism and the organisms that it is compared with.
+
+    Args:
+        result: Content of run.json.
+    """
     rows = [result, *result["comparisons"]]
     figure = go.Figure(
         go.Bar(
@@ -162,7 +180,7 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
         annotation_text="chance",
         annotation_position="right",
     )
-    return _plain(figure, "Answers right on the same held-out problems", "share right")
+    return _plain(figure, "Answers right on the same held-out problems", "fraction of answers right")
 
 
 def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 400) -> go.Figure:

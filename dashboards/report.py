@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs no network: the thoughts first, then the figures behind them."""
+"""A run as one HTML file that needs no network: thoughts first, then figures and tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from dashboards.runs import Run
 from interp.runtime import palette
 from interp.runtime.files import commit
 
-SHOWN = 40
+SHOWN = 40  # problems with their thoughts
 
 
 def build_report(run: Path | str, out: Path | None = None) -> Path:
-    """Write the report of the run folder `run`, to RUN/report.html by default, and return where it is.
+    """Write the report of a run.
 
-    Raises `StoreError` when the run is missing or unfinished.
+    Args:
+        run: Folder of a finished run.
+        out: File to write; RUN/report.html by default.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        StoreError: The run is missing or unfinished.
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
     from plotly.offline import get_plotlyjs
@@ -42,6 +50,7 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
 
 
 def _figures(run: Run) -> list[Any]:
+    """The Plotly figures of the report."""
     info = run.info
     return [
         charts.decoders_by_step(info["steps"], info["chance"]),
@@ -52,7 +61,7 @@ def _figures(run: Run) -> list[Any]:
 
 
 def _cards(run: Run) -> tuple[list[dict[str, Any]], int]:
-    """The problems to show: every kind of failure first, then evenly over the lengths. And how many there are."""
+    """The problems to show, failures first and then evenly over lengths, and the number of held-out problems."""
     thoughts = run.thoughts("probe")
     others: dict[str, pd.Series] = {
         m: run.thoughts(m).set_index(["trace", "step"])["text"] for m in ("logit_lens", "sae") if m in run.methods
@@ -61,11 +70,11 @@ def _cards(run: Run) -> tuple[list[dict[str, Any]], int]:
     good["answer"] = [run.traces[t].correct for t in good.index]
     good["n_steps"] = [run.traces[t].problem.n_steps for t in good.index]
     failures = good[~(good["right"] & good["followed"] & good["answer"])].index.tolist()
-    rest = good.drop(failures)
-    turn = rest.groupby("n_steps").cumcount()
+    others_right = good.drop(failures)
+    turn = others_right.groupby("n_steps").cumcount()
     chosen = (
         failures[: SHOWN // 2]
-        + rest.assign(turn=turn).sort_values(["turn", "n_steps"], ascending=[True, False]).index.tolist()
+        + others_right.assign(turn=turn).sort_values(["turn", "n_steps"], ascending=[True, False]).index.tolist()
     )
     by_trace = dict(tuple(thoughts.groupby("trace")))
     return [_card(run, t, by_trace[t], others) for t in chosen[:SHOWN]], len(good)
@@ -76,15 +85,15 @@ def _all_followed(values: pd.Series) -> bool:
 
 
 def _card(run: Run, trace: int, thoughts: pd.DataFrame, others: dict[str, pd.Series]) -> dict[str, Any]:
-    found = run.traces[trace]
+    shown = run.traces[trace]
     return {
         "trace": trace,
-        "question": found.problem.question,
-        "readable": found.problem.readable,
-        "operations": found.problem.meta.get("operations", []),
-        "answer": found.answer,
-        "gold": found.problem.answer,
-        "correct": found.correct,
+        "question": shown.problem.question,
+        "readable": shown.problem.readable,
+        "operations": shown.problem.meta.get("operations", []),
+        "answer": shown.answer,
+        "gold": shown.problem.answer,
+        "correct": shown.correct,
         "thoughts": [
             {
                 **row,

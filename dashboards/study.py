@@ -1,11 +1,11 @@
-"""One reasoner, studied: think, capture, sweep, decode, intervene, and keep everything in one folder.
+"""Study one reasoner: think, capture, sweep, decode, intervene, and keep everything in one folder.
 
-RUN/run.json             what was asked, and the figures once it is done
+RUN/run.json             options of the run, and its figures once it is finished
 RUN/store, RUN/twin      activations of the reasoner and of its untrained twin
 RUN/sweep                the probe sweep
-RUN/readouts.parquet     what each decoder read in each thought
+RUN/readouts.parquet     what each decoder reads in each thought
 RUN/scores.parquet       held-out scores of the decoders
-RUN/interchange.parquet  every edit and what came of it
+RUN/interchange.parquet  every edit and the answer after it
 RUN/sae                  the sparse autoencoder, in SAELens's format
 """
 
@@ -40,7 +40,17 @@ DICTIONARIES = ("sae", "random_dictionary", "pca", "neurons")
 
 @dataclass(frozen=True)
 class Study:
-    """What was found, still in memory."""
+    """The results of a study, in memory.
+
+    Attributes:
+        reasoner: The reasoner.
+        traces: What it thought.
+        sweep: Probes with their controls.
+        readouts: What each decoder reads in each thought, of the first split.
+        scores: Held-out scores by decoder and step, pooled over the splits.
+        interchange: Edits of thoughts and the answers after them.
+        sae: Facts about the SAE; None without one.
+    """
 
     reasoner: Reasoner
     traces: interp.TraceSet
@@ -52,7 +62,7 @@ class Study:
 
 
 def require_thoughts(name: str, kind: str) -> None:
-    """Refuse a reasoner that answers at once."""
+    """Raise `UsageError` for a reasoner that answers without thinking."""
     if kind == "direct":
         raise UsageError(f"{name} answers without thinking, so it has no thoughts to read. Choose another organism.")
 
@@ -93,7 +103,7 @@ def study(
     with _stage(bars, f"{name}: capturing activations") as report:
         store = interp.capture(reasoner, traces, out=out / "store", batch_size=128, progress=report)
     twin_store = _capture_twin(reasoner, traces, out / "twin", bars) if twin else None
-    with bars.stage(f"{name}: sweeping probes and controls") as report:
+    with _stage(bars, f"{name}: sweeping probes and controls") as report:
         sweep = probes.sweep(store, splits=list(splits), random_init=twin_store, progress=report)
     sweep.save(out / "sweep")
     methods = ["logit_lens", "probe", *(DICTIONARIES if dictionaries else ())]
@@ -114,7 +124,7 @@ def study(
 
 
 def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: Bars | None) -> interp.Store:
-    """Activations of an untrained twin: its own silent thoughts, or the trained one's words where they are visible."""
+    """Capture an untrained twin: its own latents, or the trained reasoner's words where thoughts are visible."""
     fresh = interp.random_init(reasoner)
     with _stage(bars, f"{reasoner.name}: the untrained twin") as report:
         seen = traces if reasoner.kind == "text" else fresh.think(traces.problems, batch_size=128)
@@ -127,6 +137,7 @@ def _stage(bars: Bars | None, title: str) -> AbstractContextManager[Progress | N
 
 
 def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
+    """Write the SAE of the read-outs, and return facts about it."""
     from interp.decoders.features import FeatureReadout
     from interp.sae import explained_variance, save_sae
 
@@ -146,18 +157,19 @@ def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
 
 
 def accuracy_of(traces: interp.TraceSet) -> dict[str, Any]:
+    """Return the accuracy of traces with its 95 % interval, resampled by problem structure."""
     table = traces.table()
     low, high = grouped_mean_interval(table["correct"].to_numpy(), table["structure"].to_numpy())
     return {"accuracy": traces.accuracy, "ci": [low, high], "n": len(table)}
 
 
-def step_figures(found: Study) -> list[dict[str, Any]]:
-    """One entry for each step: the matched probe, its controls, and the other decoders on the same problems."""
-    top1 = found.scores.pivot(index="step", columns="method", values="top1")
-    low = found.scores.pivot(index="step", columns="method", values="ci_low")
-    high = found.scores.pivot(index="step", columns="method", values="ci_high")
+def step_figures(studied: Study) -> list[dict[str, Any]]:
+    """Return one entry for each step: the probe at the matched position, its controls, and the other decoders."""
+    top1 = studied.scores.pivot(index="step", columns="method", values="top1")
+    low = studied.scores.pivot(index="step", columns="method", values="ci_low")
+    high = studied.scores.pivot(index="step", columns="method", values="ci_high")
     steps = []
-    for cell in found.sweep.matched().to_dict("records"):
+    for cell in studied.sweep.matched().to_dict("records"):
         step = int(cell["step"])
         entry = {
             "step": step,
@@ -169,7 +181,7 @@ def step_figures(found: Study) -> list[dict[str, Any]]:
             "q": cell["q"],
             "n": cell["n"],
         }
-        entry |= {c: cell[c] for c in found.sweep.notes["controls"] if c in cell}
+        entry |= {c: cell[c] for c in studied.sweep.notes["controls"] if c in cell}
         for method in top1.columns:
             if method != "probe":
                 entry[f"{method}_top1"] = top1.loc[step, method]
@@ -179,7 +191,7 @@ def step_figures(found: Study) -> list[dict[str, Any]]:
 
 
 def interchange_figures(edits: InterchangeResult) -> dict[str, Any]:
-    """The follow rate over all steps, with what same-value donors and random vectors do beside it."""
+    """Return the follow rate over all steps, with same-value donors and random vectors as controls."""
     summary = edits.summary()
 
     def row(edit: str) -> dict[str, Any]:

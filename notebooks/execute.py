@@ -1,7 +1,6 @@
-"""Run the notebooks here and keep their outputs: `python notebooks/execute.py [NAME.ipynb ...]`.
+"""Run notebooks of this folder and keep their outputs: `python notebooks/execute.py [NAME.ipynb ...]`.
 
-Plotly figures are kept twice, as their own interactive JSON and, where a Chromium is installed, as a PNG for
-viewers that show neither scripts nor Plotly.
+Plotly figures are kept as interactive JSON and, where Chromium is installed, also as PNG for viewers without scripts.
 """
 
 from __future__ import annotations
@@ -22,13 +21,21 @@ FIGURE = "application/vnd.plotly.v1+json"
 
 
 def execute(path: Path, *, keep: bool) -> nbformat.NotebookNode:
-    """Run one notebook in an empty folder, so that it depends on nothing that lies about. Raises what a cell raises."""
+    """Run a notebook in an empty folder and return it with its outputs.
+
+    Args:
+        path: The notebook.
+        keep: Whether to write the outputs back to `path`.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: A cell raises an exception.
+    """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
     if keep:
         for cell in notebook.cells:
-            cell.metadata.pop("execution", None)  # times differ at every run and say nothing
+            cell.metadata.pop("execution", None)  # times differ between runs
             for output in cell.get("outputs", []):
                 if FIGURE in output.get("data", {}) and (png := picture(output.data[FIGURE])):
                     output.data["image/png"] = base64.b64encode(png).decode()
@@ -37,7 +44,7 @@ def execute(path: Path, *, keep: bool) -> nbformat.NotebookNode:
 
 
 def picture(figure: dict, width: int = 1000) -> bytes | None:
-    """A figure as PNG, or None without a browser to draw it."""
+    """Return a Plotly figure as PNG; None where no Chromium is installed."""
     import plotly.graph_objects as go
 
     browser = shutil.which("chromium") or shutil.which("google-chrome")

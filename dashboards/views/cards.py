@@ -32,7 +32,14 @@ _STYLE = f"""<style>
 
 @dataclass(frozen=True)
 class Read:
-    """One thought as one decoder reads it, with what stands beside it."""
+    """One thought as one decoder reads it.
+
+    Attributes:
+        row: The read-out and the other-value edit (a row of `Run.thoughts`).
+        operation: The operation of this step, where the task has one.
+        score: Held-out scores of the decoder at this step.
+        edits: Every edit of this thought, by name.
+    """
 
     row: dict[str, Any]
     operation: str
@@ -41,7 +48,14 @@ class Read:
 
 
 def reads_of(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> list[Read]:
-    """The thoughts of one trace among `thoughts`, which `method` read, in order."""
+    """Return the thoughts of one trace in order.
+
+    Args:
+        run: The run.
+        thoughts: `run.thoughts(method)`.
+        trace: Number of the trace.
+        method: The decoder.
+    """
     edits = run.interchange[run.interchange["trace"] == trace]
     scores = run.scores[run.scores["method"] == method].set_index("step").to_dict("index")
     operations = run.traces[trace].problem.meta.get("operations", [])
@@ -57,13 +71,13 @@ def reads_of(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> list[
 
 
 def question_html(trace: Trace) -> str:
-    """The question as a person reads it and as the model does, and the answer that was given."""
+    """Return HTML with the question for people, the question for the model, and the model's answer."""
     problem = trace.problem
-    given = f"answers <b>{escape(trace.answer or 'nothing')}</b> "
+    answer = f"answers <b>{escape(trace.answer or 'nothing')}</b> "
     verdict = (
-        f"{given}<span class='cot-yes'>✓ right</span>"
+        f"{answer}<span class='cot-yes'>✓ right</span>"
         if trace.correct
-        else f"{given}<span class='cot-no'>✗ wrong, should be {escape(problem.answer)}</span>"
+        else f"{answer}<span class='cot-no'>✗ wrong, should be {escape(problem.answer)}</span>"
     )
     return (
         f"{_STYLE}<div class='cot-head'>{escape(problem.readable)}</div>"
@@ -72,7 +86,13 @@ def question_html(trace: Trace) -> str:
 
 
 def thoughts_html(reads: list[Read], method: str, *, detail: bool = True) -> str:
-    """A row of cards, one for each thought."""
+    """Return HTML with one card for each thought.
+
+    Args:
+        reads: The thoughts.
+        method: The decoder that read them.
+        detail: Also show the next best values and the control edits.
+    """
     return f"{_STYLE}<div class='cot-row'>{''.join(_card(read, method, detail) for read in reads)}</div>"
 
 
@@ -80,12 +100,12 @@ def _card(read: Read, method: str, detail: bool) -> str:
     row, right = read.row, bool(read.row["right"])
     operation = f" · <code>{escape(read.operation)}</code>" if read.operation else ""
     verdict = "<span class='cot-yes'>✓ right</span>" if right else "<span class='cot-no'>✗ misread</span>"
-    sure = min(max(float(row["confidence"]), 0.0), 1.0)
+    confidence = min(max(float(row["confidence"]), 0.0), 1.0)
     parts = [
         f"<span class='cot-soft'>thought {row['step']}{operation}</span>",
         f"<div class='cot-said'>{escape(str(row['text']))} <small>{verdict}</small></div>",
-        f"true value <b>{escape(str(row['gold']))}</b> · confidence {percent(sure)}",
-        f"<div class='cot-meter'><i style='width:{100 * sure:.0f}%'></i></div>",
+        f"true value <b>{escape(str(row['gold']))}</b> · confidence {percent(confidence)}",
+        f"<div class='cot-meter'><i style='width:{100 * confidence:.0f}%'></i></div>",
     ]
     if detail:
         others = [str(text) for text in row["top_k"]][1:]
@@ -96,7 +116,7 @@ def _card(read: Read, method: str, detail: bool) -> str:
 
 
 def percent(share: float) -> str:
-    """Rounded, but never up to certainty."""
+    """Return a fraction in percent; never rounded up to 100 %."""
     return "over 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
@@ -139,5 +159,5 @@ def _edits(read: Read, detail: bool) -> str:
 
 
 def _value(value: Any) -> str:
-    """What stands in a cell, escaped; a word where there is none."""
+    """A value as escaped text; a word where there is none."""
     return "unknown" if value is None or value != value else escape(str(value)) or "nothing"

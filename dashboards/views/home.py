@@ -1,4 +1,4 @@
-"""Home: what the run is, its three most telling figures beside their controls, and whether it is in order."""
+"""Home: what the run is, its three main figures beside their controls, and the state of its stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from interp.runtime import palette
 
 
 def show(latents_page: Any = None) -> None:
-    """Draw the page. `latents_page` is where the link under the example leads."""
+    """Draw the page.
+
+    Args:
+        latents_page: The page that the link under the example opens.
+    """
     view = View()
     view.check_rest()
     shared.with_run(lambda run: _page(run, latents_page), heading="cotlens")
@@ -59,7 +63,7 @@ def _page(run: Run, latents_page: Any) -> None:
 
 
 def _figures(info: dict[str, Any]) -> None:
-    """Three figures, each with what it has to be seen beside."""
+    """Draw three figures, each beside its controls."""
     worst = min(info["steps"], key=lambda step: step["probe_top1"])
     edits = info["interchange"]
     answers = [f"chance {info['chance']:.2f}"]
@@ -98,9 +102,10 @@ def _figures(info: dict[str, Any]) -> None:
 
 
 def _example(run: Run, latents_page: Any) -> None:
+    """Draw one problem with its thoughts."""
     thoughts = run.thoughts("probe")
     if thoughts.empty:
-        st.info("No thought of a held-out problem was read in this run, so there is no example to show.")
+        st.info("This run has no read-outs of held-out problems, so there is no example to show.")
         return
     trace = int(thoughts["trace"].iloc[0])
     st.header("One problem, thought by thought")
@@ -117,10 +122,11 @@ def _example(run: Run, latents_page: Any) -> None:
 
 
 def _measures(info: dict[str, Any]) -> None:
-    st.header("Held to")
+    """Draw the table of measures with targets and verdicts."""
+    st.header("Targets")
     rows = info.get("measures") or []
     if not rows:
-        st.info("This run was not held to any measure.")
+        st.info("This run has no measures.")
         return
     verdicts = {True: "✓ met", False: "✗ not met", None: "– not measured"}
     frame = pd.DataFrame(
@@ -149,7 +155,8 @@ def _measures(info: dict[str, Any]) -> None:
 
 
 def _made(run: Run) -> None:
-    st.header("How it was made")
+    """Draw the commands and versions that made the run."""
+    st.header("How this run was made")
     folder = str(run.path)
     commands = [
         shared.demo_command(run.path, run.info),
@@ -166,10 +173,11 @@ def _made(run: Run) -> None:
 
 
 def _health(run: Run) -> None:
-    st.header("Health")
+    """Draw the stores of the run, and a button that checks them."""
+    st.header("State of the stores")
     paths = sorted(meta.parent for meta in run.path.glob("**/meta.json"))
     if not paths:
-        st.warning("This run holds no activation store, so nothing can be captured or probed again from it.")
+        st.warning("This run has no activation store, so it cannot be probed again.")
         return
     rows: list[tuple[Any, ...]] = []
     stores: list[tuple[str, Store]] = []
@@ -184,13 +192,13 @@ def _health(run: Run) -> None:
             stores.append((name, store))
         except CotlensError as error:
             rows.append((name, "–", "–", f"✗ {error}", None, "–"))
-    frame = pd.DataFrame(rows, columns=["store", "thoughts of", "shards committed", "state", "positions", "dtype"])
+    frame = pd.DataFrame(rows, columns=["store", "reasoner", "shards committed", "state", "positions", "dtype"])
     shared.table(frame, "stores", alt="The activation stores of this run and whether their shards are committed")
     if st.button("Check every file against its hash", icon=":material/fact_check:"):
         with st.spinner("Hashing …"):
             wrong = [f"{name}: {line}" for name, store in stores for line in store.validate()]
         if wrong:
-            st.error(as_text(f"{len(wrong)} things are wrong. " + "; ".join(wrong[:20])))
+            st.error(as_text(f"{len(wrong)} files are damaged. " + "; ".join(wrong[:20])))
             if len(wrong) > 20:
                 st.caption(f"{len(wrong) - 20} more are not shown.")
         else:

@@ -1,4 +1,4 @@
-"""Continuous latents: what stands in each silent thought of one problem, and whether the model uses it."""
+"""Continuous latents: what each decoder reads in each silent thought of a problem, and whether the model uses it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ def show() -> None:
 
 def _page(run: Run, view: View) -> None:
     if not len(run.readouts) or not run.methods:
-        st.info("No thought was read in this run.")
+        st.info("This run has no read-outs.")
         return
-    shared.whose(run)
+    shared.run_caption(run)
     st.write(as_text(shared.HOW_IT_THINKS.get(run.info["kind"], "")))
     first, second, third, fourth = st.columns([3, 2, 3, 2], vertical_alignment="bottom")
     with first:
         method = view.choice(
-            "Decoder", run.methods, "method", default=_usual(run.methods), said=palette.label, why_not="no decoder here"
+            "Decoder",
+            run.methods,
+            "method",
+            default=_usual(run.methods),
+            label_of=palette.label,
+            why_not="no decoder here",
         )
     thoughts, problems = _thoughts(run, method), _problems(run, method)
     with second:
@@ -51,7 +56,7 @@ def _page(run: Run, view: View) -> None:
         failures = view.flag(
             "Only failures",
             "failures",
-            help="A thought misread by this decoder, an edit that was not followed, or a wrong answer.",
+            help="Problems with a thought that this decoder misreads, an edit that the answer does not follow, or a wrong answer.",
         )
     kept = _kept(problems, steps, search, failures)
     _counted(run, problems, kept)
@@ -67,7 +72,7 @@ def _page(run: Run, view: View) -> None:
         shown = f"\nthoughts[thoughts['trace'] == {trace}]"
     target = _below(run, view)
     view.check_rest()
-    st.header("Take it with you")
+    st.header("Download and code")
     buttons = st.container(horizontal=True)
     with buttons:
         shared.csv_button(thoughts, f"thoughts-{method}")
@@ -123,8 +128,8 @@ def _kept(problems: pd.DataFrame, steps: str, search: str, failures: bool) -> pd
     if failures:
         kept = kept[kept["failed"]]
     if search:
-        found = kept["question"].str.contains(search, case=False, regex=False)
-        kept = kept[found | kept["readable"].str.contains(search, case=False, regex=False)]
+        matches = kept["question"].str.contains(search, case=False, regex=False)
+        kept = kept[matches | kept["readable"].str.contains(search, case=False, regex=False)]
     return kept
 
 
@@ -156,7 +161,7 @@ def _value_words(target: str) -> str:
 
 def _choose(view: View, kept: pd.DataFrame) -> int:
     options = [str(t) for t in kept["trace"]]
-    said = {
+    labels = {
         str(row["trace"]): f"{row['trace']}: {cut(row['readable'])}{_failure(row)}" for row in kept.to_dict("records")
     }
     left, middle, right = st.columns([1, 8, 1], vertical_alignment="bottom")
@@ -165,27 +170,37 @@ def _choose(view: View, kept: pd.DataFrame) -> int:
             "Problem",
             options,
             "problem",
-            said=lambda t: said[t],
+            label_of=lambda t: labels[t],
             why_not="no held-out problem, or one that the filters leave out",
         )
-    at = options.index(chosen)
+    number = options.index(chosen)
     with left:
-        st.button("Previous", disabled=at == 0, on_click=go, args=("problem", options[max(at - 1, 0)]), width="stretch")
+        st.button(
+            "Previous",
+            disabled=number == 0,
+            on_click=go,
+            args=("problem", options[max(number - 1, 0)]),
+            width="stretch",
+        )
     with right:
         last = len(options) - 1
         st.button(
-            "Next", disabled=at == last, on_click=go, args=("problem", options[min(at + 1, last)]), width="stretch"
+            "Next",
+            disabled=number == last,
+            on_click=go,
+            args=("problem", options[min(number + 1, last)]),
+            width="stretch",
         )
     return int(chosen)
 
 
 def _failure(row: dict[Any, Any]) -> str:
-    said = [
+    failures = [
         f"{row['misread']} misread" if row["misread"] else "",
         f"{row['unfollowed']} not followed" if row["unfollowed"] else "",
         "wrong answer" if row["wrong"] else "",
     ]
-    return f" ✗ {', '.join(s for s in said if s)}" if row["failed"] else ""
+    return f" ✗ {', '.join(s for s in failures if s)}" if row["failed"] else ""
 
 
 def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
@@ -197,7 +212,7 @@ def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
     st.caption(
         as_text(
             f"The {palette.label(method)} reads at {site}. Edits were made at {edited['site']}, with values that the "
-            f"{palette.label(edited['method'])} read; predictions were made before the model ran."
+            f"{palette.label(edited['method'])} read. Predictions were made before the model ran."
         )
     )
 
@@ -205,7 +220,7 @@ def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
 def _every_decoder(run: Run, trace: int) -> None:
     st.header("The same thoughts, read by every decoder")
     st.caption(
-        "What is read, whether it is right, and how sure the decoder is. Beside it: held-out top-1 at the decoder's "
+        "What each decoder reads, whether it is right, and its confidence. Beside it: held-out top-1 at the decoder's "
         "worst step, and the control at that step, which reads another problem's thought."
     )
     read = run.readouts[(run.readouts["trace"] == trace) & (run.readouts["split"] == "test")]
@@ -237,23 +252,23 @@ def _control_at_worst(run: Run, method: str) -> float:
 
 
 def _below(run: Run, view: View) -> str | None:
-    """The figures over all problems; returns the value whose layers are shown."""
-    st.header("Where a value stands, and whether it is used")
+    """Draw the figures over all problems, and return the target whose layers are shown."""
+    st.header("Where a value can be read, and whether it is used")
     targets = [t for t in run.sweep.targets if t.startswith("value_")]
     left, right = st.columns([3, 2])
     target = None
     with left:
         if targets:
-            target = view.choice("Value", targets, "target", said=_value_words, why_not="not in the sweep")
+            target = view.choice("Value", targets, "target", label_of=_value_words, why_not="not in the sweep")
             shared.chart(
                 run.sweep.heatmap(target), key="heatmap", alt=f"Held-out accuracy for {target} over place and layer"
             )
         else:
-            st.info("No value after a step was swept in this run.")
+            st.info("This run has no probes of values after steps.")
     with right:
         by_step = run.info["interchange"].get("by_step")
         if by_step:
             shared.chart(charts.edits_by_step(by_step), key="edits", alt="What editing each thought does to the answer")
         else:
-            st.info("No thought was edited in this run.")
+            st.info("This run has no edits of thoughts.")
     return target

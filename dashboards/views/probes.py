@@ -1,4 +1,4 @@
-"""Probes: what is linearly there, at every place and layer, beside every control."""
+"""Probes: what a linear probe reads at every place and layer, beside every control."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def show() -> None:
 
 
 def _page(run: Run, view: View) -> None:
-    shared.whose(run)
+    shared.run_caption(run)
     sweep = run.sweep
     frame, controls = sweep.table(), list(sweep.notes["controls"])
     left, right = st.columns(2)
     with left:
-        target = view.choice("Target", sweep.targets, "target", said=_words, why_not="not in this sweep")
+        target = view.choice("Target", sweep.targets, "target", label_of=_words, why_not="not in this sweep")
     cells = frame[frame["target"] == target]
     places = sorted(cells["place"].unique(), key=place_key)
     with right:
@@ -54,11 +54,11 @@ def _page(run: Run, view: View) -> None:
 
 
 def _usual_place(run: Run, target: str, cells: pd.DataFrame) -> str:
-    """Where the run reads this value; for other targets the place that was best on validation."""
-    read = {f"value_{step['step']}": str(step["position"]) for step in run.info["steps"]}.get(target)
+    """The place where the run reads this value; for other targets the best place on validation."""
+    read_at = {f"value_{step['step']}": str(step["position"]) for step in run.info["steps"]}.get(target)
     return (
-        read
-        if read is not None and read in set(cells["place"])
+        read_at
+        if read_at is not None and read_at in set(cells["place"])
         else str(cells.loc[cells["val_accuracy"].idxmax(), "place"])
     )
 
@@ -69,11 +69,11 @@ def _words(target: str) -> str:
 
 
 def _controls(run: Run) -> None:
-    """What each control is, and why one is missing."""
+    """Draw what each control is, and why one is missing."""
     notes = run.sweep.notes
     with st.expander("What the controls are", icon=":material/balance:"):
-        for name, said in notes["controls"].items():
-            st.markdown(f"- **{as_text(palette.label(name))}**: {as_text(said)}")
+        for name, meaning in notes["controls"].items():
+            st.markdown(f"- **{as_text(palette.label(name))}**: {as_text(meaning)}")
     frame = run.sweep.table()
     for name, why in notes["why_not"].items():
         missing = int(frame[name].isna().sum()) if name in frame else len(frame)
@@ -88,10 +88,10 @@ def _cells(view: View, frame: pd.DataFrame, cells: pd.DataFrame, target: str, pl
     every = view.flag("Cells of every target", "all_targets")
     shown = _with_margin(frame if every else cells, controls)
     left_out = len(frame) - len(shown)
-    rest = f" Left out: {left_out} cells of other targets." if left_out else ""
+    note = f" Left out: {left_out} cells of other targets." if left_out else ""
     st.caption(
         as_text(
-            f"Shown: {len(shown)} of {len(frame)} cells, best margin over the strongest control first.{rest} "
+            f"Shown: {len(shown)} of {len(frame)} cells, best margin over the strongest control first.{note} "
             "q is the false-discovery rate over the whole sweep (1e-300 is the floor); n counts problem structures."
         )
     )
@@ -114,7 +114,7 @@ def _cells(view: View, frame: pd.DataFrame, cells: pd.DataFrame, target: str, pl
 
 
 def _with_margin(cells: pd.DataFrame, controls: list[str]) -> pd.DataFrame:
-    """The columns that people compare, with how far each cell stands above its strongest control."""
+    """The columns to compare, with the margin of each cell over its strongest control."""
     there = [c for c in controls if c in cells and cells[c].notna().any()]
     margin = cells["accuracy"] - cells[there].max(axis=1) if there else float("nan")
     columns = ["target", "place", "label", "accuracy", "ci_low", "ci_high", "margin", *there, "q", "n", "n_classes"]
@@ -129,7 +129,7 @@ def _copy(run: Run, target: str, place: str) -> None:
         + f"run.sweep.heatmap({target!r})\n"
         + f"cells = run.sweep.table()\ncells[(cells['target'] == {target!r}) & (cells['place'] == {place!r})]"
     )
-    st.header("Take it with you")
+    st.header("Code")
     command = ["cotlens", "probe", "sweep", str(run.path / "store"), "--target", target]
     command += ["--splits", str(len(run.sweep.notes["splits"])), "--out", str(run.path / f"sweep-{target}")]
     if (run.path / "twin").exists():

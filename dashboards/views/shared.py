@@ -1,4 +1,4 @@
-"""What every page shares: the run, empty states, tables with CSV, and code to copy."""
+"""Parts of every page: the run, empty states, tables with CSV, and code to copy."""
 
 from __future__ import annotations
 
@@ -18,22 +18,27 @@ from dashboards.runs import RUN_FILE, Run, newest_run
 from interp.errors import CotlensError, StoreError
 
 HOW_IT_THINKS = {
-    "continuous": "Between question and answer the model writes nothing: each step is one hidden state, fed back as "
+    "continuous": "The model writes nothing between question and answer: each step is one hidden state, fed back as "
     "the next input.",
-    "pause": "Between question and answer the model writes nothing: each step has a pause token, and nothing is fed "
+    "pause": "The model writes nothing between question and answer: each step has a pause token, and nothing is fed "
     "back.",
-    "text": "The model writes its steps as text, so its thoughts can also be read by anyone.",
+    "text": "The model writes its steps as text.",
 }
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
 
 
 def as_text(text: object) -> str:
-    """`text` for Streamlit's Markdown, so that it shows as it is: no links, images, colours or formulas."""
+    """Escape `text` for Streamlit's Markdown: it then shows as it is, without links, images, colours or formulas."""
     return _MARKDOWN.sub(r"\\\1", str(text))
 
 
 def with_run(body: Callable[[Run], None], *, heading: str = "") -> None:
-    """Call `body` with the run, or say what is wrong with it and which command helps, under `heading`."""
+    """Call `body` with the run; where that fails, show the error and the command that helps.
+
+    Args:
+        body: Draws the page.
+        heading: Title of the page in case of an error; for pages that draw none before.
+    """
     folder: Path | None = None
     try:
         folder = _folder()
@@ -46,20 +51,21 @@ def with_run(body: Callable[[Run], None], *, heading: str = "") -> None:
         detail = str(error).strip().splitlines()[0] if str(error).strip() else ""
         _empty(
             heading,
-            f"this page cannot be made from the run ({type(error).__name__}: {detail}). Another version may have "
-            "made it, or it is damaged. Set COTLENS_DEBUG=1 to see where.",
+            f"this page cannot be drawn from the run ({type(error).__name__}: {detail}). The run is damaged, or another "
+            "version made it. Set COTLENS_DEBUG=1 to see where.",
             folder,
             unusable=True,
         )
 
 
 def _folder() -> Path:
-    given = os.environ.get(RUN_VARIABLE)
-    return Path(given) if given else newest_run()
+    """The folder of the run to show."""
+    folder = os.environ.get(RUN_VARIABLE)
+    return Path(folder) if folder else newest_run()
 
 
 def stamp(folder: Path) -> int:
-    """When the run was last written, so that a run made again is read again."""
+    """Return when the run was last written, so that a run that is made again is read again."""
     try:
         return (folder / RUN_FILE).stat().st_mtime_ns
     except OSError:
@@ -68,36 +74,42 @@ def stamp(folder: Path) -> int:
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the run …")
 def _open(folder: str, stamp: int) -> Run:
-    """One `Run` for all sessions: its tables are read once, and pages must not change them."""
+    """One `Run` for all sessions. Pages must not change its tables."""
     return Run(folder)
 
 
-def _empty(heading: str, said: str, folder: Path | None, *, unusable: bool) -> None:
+def _empty(heading: str, message: str, folder: Path | None, *, unusable: bool) -> None:
+    """Draw an error, and the command that makes the run."""
     if heading:
         st.title(heading)
-    st.error(as_text(said), icon=":material/folder_off:")
+    st.error(as_text(message), icon=":material/folder_off:")
     if unusable:
-        st.write("This fills the page:")
-        st.code(demo_command(folder, _asked(folder)), language="bash")
+        st.write("Make the run with:")
+        st.code(demo_command(folder, _options(folder)), language="bash")
 
 
-def _asked(folder: Path | None) -> dict[str, Any]:
-    """What `run.json` says was asked for, as far as it can be read."""
+def _options(folder: Path | None) -> dict[str, Any]:
+    """The options in `run.json`, as far as it can be read."""
     try:
-        found = json.loads((folder / RUN_FILE).read_text()) if folder else {}
+        info = json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) if folder else {}
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return info if isinstance(info, dict) else {}
 
 
-def demo_command(folder: Path | None, asked: dict[str, Any]) -> str:
-    """The command that makes this run, or goes on with it."""
+def demo_command(folder: Path | None, info: dict[str, Any]) -> str:
+    """Return the command that makes or resumes a run.
+
+    Args:
+        folder: Folder of the run.
+        info: The content of its run.json.
+    """
     parts = ["cotlens", "demo"]
     if folder is not None:
         parts += ["--out", str(folder)]
     for option, key in (("--organism", "organism"), ("--n", "n_problems"), ("--seed", "seed")):
-        if asked.get(key) is not None:
-            parts += [option, str(asked[key])]
+        if info.get(key) is not None:
+            parts += [option, str(info[key])]
     return shlex.join(parts)
 
 
@@ -109,7 +121,15 @@ def table(
     config: dict[str, Any] | None = None,
     height: int | None = None,
 ) -> None:
-    """A sortable table with its CSV; numbers show three digits unless `config` says otherwise."""
+    """Draw a sortable table with a button for its CSV.
+
+    Args:
+        frame: Rows to show. Floats have three decimals by default.
+        name: Name of the CSV file.
+        alt: Description for screen readers.
+        config: Streamlit's configuration of columns.
+        height: In pixels; chosen by Streamlit by default.
+    """
     columns: dict[str, Any] = {
         str(c): st.column_config.NumberColumn(format="%.3f")
         for c in frame.columns
@@ -127,7 +147,7 @@ def table(
 
 
 def csv_button(frame: pd.DataFrame, name: str) -> None:
-    """A button that downloads `frame` as NAME.csv with all its digits; lists become words with blanks between."""
+    """Draw a button that downloads `frame` as NAME.csv with all digits. Lists are joined with blanks."""
     lists = [c for c in frame.columns if frame[c].map(lambda v: hasattr(v, "tolist") and hasattr(v, "__len__")).any()]
     flat = frame.assign(**{c: frame[c].map(lambda v: " ".join(map(str, v))) for c in lists})
     st.download_button(
@@ -142,7 +162,7 @@ def csv_button(frame: pd.DataFrame, name: str) -> None:
 
 
 def copy_as(python: str, command: str) -> None:
-    """The same in Python and on the command line, each with a button that copies it."""
+    """Draw the same in Python and as a command, each with a button that copies it."""
     left, right = st.columns(2)
     with left:
         st.caption("Copy as Python")
@@ -153,35 +173,42 @@ def copy_as(python: str, command: str) -> None:
 
 
 def opening(run: Run) -> str:
-    """The lines of Python that open this run."""
-    return f"from dashboards.runs import Run\n\nrun = Run({str(run.path)!r})\n"
+    """Return the lines of Python that open this run."""
+    return f"import cotlens\n\nrun = cotlens.Run({str(run.path)!r})\n"
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """`value` with three digits, or a dash where there is none."""
+    """Return `value` with three decimals, or a dash where there is none."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def interval(pair: Any) -> str:
-    """A 95 % interval in brackets, or nothing."""
+    """Return a 95 % interval in brackets, or an empty text."""
     return f"[{pair[0]:.3f}, {pair[1]:.3f}]" if pair and pair[0] is not None else ""
 
 
 def cut(text: str, width: int = 90) -> str:
-    """`text` on one line of at most `width` characters."""
+    """Return `text` on one line of at most `width` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def whose(run: Run) -> None:
-    """One line that says which run a page is about."""
+def run_caption(run: Run) -> None:
+    """Draw a line with organism, problems and folder of the run."""
     info = run.info
     st.caption(as_text(f"{info['organism']} · {info['n_problems']} problems of task {info['task']} · {run.path}"))
 
 
 def chart(figure: Any, *, key: str, alt: str, height: int | None = None) -> None:
-    """A Plotly figure as wide as its place, without buttons that a viewer does not need."""
-    # The word at a line stands right of the plot, where no bar hides it.
+    """Draw a Plotly figure over the whole width.
+
+    Args:
+        figure: The figure.
+        key: Name of the element in Streamlit.
+        alt: Description for screen readers.
+        height: In pixels; the figure's own by default.
+    """
+    # The label of a line is right of the plot, where no bar hides it.
     figure.update_annotations(x=1, xanchor="left", yanchor="middle")
     figure.update_layout(margin={"r": 60}, **({"height": height} if height else {}))
     st.plotly_chart(figure, key=key, alt=alt, config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d"]})

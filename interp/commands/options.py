@@ -119,7 +119,7 @@ class _Rename:
         info = copy.copy(_option_info(self.new.annotation))
         info.param_decls, info.hidden, info.help, info.show_default = (self.old.name,), True, None, False
         base = bool if self.old.value is not None else get_args(self.new.annotation)[0]
-        annotation = Annotated[_none_or(base), info]
+        annotation: Any = Annotated[_none_or(base), info]
         return self.new.replace(name=self.name, annotation=annotation, default=None)
 
     def apply(self, values: dict[str, Any]) -> None:

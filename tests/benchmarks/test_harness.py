@@ -1,4 +1,4 @@
-"""Timing side by side: whose turn it is, and how sure a median is."""
+"""Timing side by side: the order of contestants, and the interval of a median."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from benchmarks.harness import interleaved, median_interval, ratio
 
 
-def test_contestants_take_turns_and_the_first_round_does_not_count() -> None:
+def test_contestants_take_turns_and_the_warm_up_does_not_count() -> None:
     turns: list[str] = []
     seconds = interleaved({name: lambda name=name: turns.append(name) for name in ("a", "b")}, 3)
     assert turns == ["a", "b"] * 4
@@ -23,13 +23,13 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 
 @pytest.mark.parametrize("n", [6, 7, 15, 70])
-def test_the_interval_of_a_median_holds_it_as_often_as_it_says(n: int) -> None:
+def test_the_interval_of_a_median_has_its_nominal_coverage(n: int) -> None:
     rng = np.random.default_rng(n)
     held = [low <= 1.0 <= high for low, high in (median_interval(row) for row in rng.lognormal(size=(600, n)))]
     assert np.mean(held) >= 0.93
 
 
-def test_more_rounds_narrow_it_and_few_give_their_range() -> None:
+def test_more_rounds_narrow_the_interval_and_few_give_the_range() -> None:
     assert median_interval([3.0, 1.0, 2.0]) == [1.0, 3.0]
     low, high = median_interval(list(range(71)))
     assert 20 < low < 35 < high < 50

@@ -20,7 +20,7 @@ ROW = {
 }
 
 
-def test_a_seed_that_falls_short_is_said_where_the_others_stand() -> None:
+def test_a_training_seed_that_misses_the_target_is_marked() -> None:
     assert other_seeds(ROW) == "0.008 (short), 0.2"
     assert other_seeds({"op": "<=", "target": 0.5, "other_seeds": {"1": 0.5}}) == "0.5"
     assert other_seeds({"op": "<=", "target": 0.5}) == ""
@@ -37,7 +37,7 @@ def test_small_numbers_are_not_rounded_away() -> None:
     ]
 
 
-def test_a_terminal_gets_a_table_and_then_what_stands_beside_each(capsys: pytest.CaptureFixture) -> None:
+def test_a_terminal_gets_a_table_and_then_notes_and_peers(capsys: pytest.CaptureFixture) -> None:
     other = {"id": "papers.b", "value": None, "ci": None, "met": None, "peer": "nnsight", "peer_version": "0.7"}
     print_measures({"measures": [ROW, ROW | other | {"other_seeds": {}, "note": ""}]})
     said = capsys.readouterr().out

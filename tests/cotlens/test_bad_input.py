@@ -1,4 +1,4 @@
-"""Whatever is asked wrongly: the exit code of its kind, one `error:` line that says what to do, nothing lost."""
+"""Wrong input: the right exit code, one `error:` line that says what to do, and no file lost."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "n is negative": ([*THINK, "chain:n=-5"], 2, ["n to be a whole number of at least 1", "got -5"]),
     "n of the demo is 0": (["demo", "--n", "0", "--out", "new"], 2, ["n to be", "at least", "got 0"]),
     "n of the demo is negative": (["demo", "--n", "-7", "--out", "new"], 2, ["n to be", "at least", "got -7"]),
-    "n of the demo is too small": (["demo", "--n", "20", "--out", "new"], 2, ["n must be at least", "20 came"]),
+    "n of the demo is too small": (["demo", "--n", "20", "--out", "new"], 2, ["expected n of at least", "got 20"]),
     "a negative seed": ([*THINK, "chain:n=5,seed=-1"], 2, ["seed to be a whole number of at least 0", "got -1"]),
     "a negative seed of the demo": (["demo", "--seed", "-1", "--out", "new"], 2, ["seed to be", "got -1"]),
     "a negative seed of training": (
@@ -197,7 +197,7 @@ def test_bad_input(case: str, as_json: bool, place: Path, cotlens: Callable, mon
     message = found.error
     for part in said:
         assert part.lower() in message.lower(), message
-    assert len(message) < 1500, "nobody reads this"
+    assert len(message) < 1500, "the message is too long to be read"
     if as_json:
         assert found.json == {"schema_version": 1, "error": message, "exit_code": code}
     else:
@@ -205,13 +205,15 @@ def test_bad_input(case: str, as_json: bool, place: Path, cotlens: Callable, mon
     assert contents(place) == before, "something was written or lost"
 
 
-def test_two_bad_things_are_still_one_line(place: Path, cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_mistakes_give_one_error_line(place: Path, cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     found = cotlens("demo", "--n", "many", "--organism", "nobody", "--nonsense")
     assert found.code == 2 and found.error
 
 
-def test_a_defect_is_said_to_be_one(cotlens: Callable, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_is_reported_as_a_defect(
+    cotlens: Callable, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> None:
         raise KeyError("inner detail")
 
@@ -245,10 +247,10 @@ def test_a_disk_that_fills_up_while_capturing(
     assert {k: v for k, v in kept.items() if k.endswith("00000.safetensors")}.items() <= after.items()
 
 
-def test_a_disk_that_is_full_while_thinking_leaves_no_half_a_file(
+def test_a_disk_that_is_full_while_thinking_leaves_no_partial_file(
     cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_after: Callable
 ) -> None:
-    """A cut file would look like traces to the next command and stand in the way of this one."""
+    """A partial file would look like traces to the next command, and block this one."""
     command = ["think", "chain-coconut", "--task", "chain:n=4", "--out", tmp_path / "t.parquet"]
     with monkeypatch.context() as patched:
         full_after(0, patched)
@@ -322,7 +324,7 @@ def test_ctrl_c_in_a_capture_keeps_what_is_committed_and_it_resumes(
     assert shards and shards.items() <= after.items()
 
 
-def test_ctrl_c_in_a_demo_ends_with_130_and_the_folder_can_go_on(
+def test_ctrl_c_in_a_demo_ends_with_130_and_can_be_resumed(
     start: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dashboards.demo import _start
@@ -357,7 +359,7 @@ def test_an_interrupted_demo_completes_when_it_is_run_again(
     assert (out / "report.html").exists()
 
 
-def test_ctrl_c_while_thinking_leaves_no_half_a_file(start: Callable, tmp_path: Path) -> None:
+def test_ctrl_c_while_thinking_leaves_no_partial_file(start: Callable, tmp_path: Path) -> None:
     out = tmp_path / "t.parquet"
     process = start(PLAIN, "think", "chain-coconut", "--task", "chain:n=20000", "--out", out)
     process.stderr.readline()
@@ -368,7 +370,7 @@ def test_ctrl_c_while_thinking_leaves_no_half_a_file(start: Callable, tmp_path: 
     assert all(p.name == "thinking.json" or len(TraceSet.from_parquet(p)) == 128 for p in parts)
 
 
-def test_a_killed_demo_leaves_a_folder_that_is_not_taken_for_a_run(
+def test_a_killed_demo_leaves_a_folder_that_is_not_a_finished_run(
     place: Path, cotlens: Callable, tmp_path: Path
 ) -> None:
     shutil.copytree(place / "run", tmp_path / "run")
@@ -389,7 +391,7 @@ def test_a_model_that_names_no_task_says_to_give_one(cotlens: Callable, tmp_path
     assert cotlens("think", folder, "--out", tmp_path / "t.parquet", "--task", "chain:n=3").code == 0
 
 
-def test_ctrl_c_before_anything_has_started_is_130_too(start: Callable) -> None:
+def test_ctrl_c_before_the_start_also_gives_130(start: Callable) -> None:
     """The first tenth of a second is imports; a hasty Ctrl-C there is no traceback either."""
     program = """
 import os, signal, sys

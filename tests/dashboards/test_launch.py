@@ -1,4 +1,4 @@
-"""Serving: only on this machine, only under its own names, and over at Ctrl-C without a word of Python."""
+"""The server: on this machine only, under its own names only, and ended by Ctrl-C without a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from dashboards.launch import APP, HOST, address_of, arguments, options
+from dashboards.launch import APP, HOST, arguments, options, url_of
 from interp.errors import StoreError, UsageError
 
 START_S = 20.0
@@ -100,7 +100,7 @@ def start_server(demo_run: Path, tmp_path: Path) -> Iterator[Callable[[], Server
 
 @pytest.fixture(scope="module")
 def server(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for the tests that only look at it."""
+    """One server for the tests that only read from it."""
     running = Server(demo_run, tmp_path_factory.mktemp("served"))
     try:
         running.wait()
@@ -111,7 +111,7 @@ def server(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def drawn(connection: ClientConnection, page: str, query: str = "") -> str:
-    """Everything that the server sends while it draws a page for the first time."""
+    """Everything that the server sends while it first draws a page."""
     asked = BackMsg()
     asked.rerun_script.page_name = page
     asked.rerun_script.query_string = query
@@ -128,9 +128,9 @@ def drawn(connection: ClientConnection, page: str, query: str = "") -> str:
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999])
-def test_a_port_that_is_none_is_refused(demo_run: Path, port: int) -> None:
-    with pytest.raises(UsageError, match=f"between 1 and 65535, but {port} came"):
-        address_of(demo_run, port)
+def test_a_wrong_port_is_refused(demo_run: Path, port: int) -> None:
+    with pytest.raises(UsageError, match=f"between 1 and 65535, got {port}"):
+        url_of(demo_run, port)
 
 
 def test_a_taken_port_names_the_option(demo_run: Path) -> None:
@@ -139,30 +139,30 @@ def test_a_taken_port_names_the_option(demo_run: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(UsageError, match=f"port {port} .* is taken. Choose another with --port"):
-            address_of(demo_run, port)
+            url_of(demo_run, port)
 
 
-def test_the_address_and_the_folder(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_and_the_folder(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     monkeypatch.chdir(demo_run.parent)
-    assert address_of(Path(demo_run.name), port) == (f"http://127.0.0.1:{port}/", demo_run.resolve())
+    assert url_of(Path(demo_run.name), port) == (f"http://127.0.0.1:{port}/", demo_run.resolve())
 
 
 def test_without_a_run_the_newest_is_taken(demo_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match="no finished run below runs/"):
-        address_of(None, free_port())
+        url_of(None, free_port())
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "demo").symlink_to(demo_run)
-    assert address_of(None, free_port())[1] == demo_run.resolve()
+    assert url_of(None, free_port())[1] == demo_run.resolve()
 
 
 def test_an_unfinished_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no run at"):
-        address_of(tmp_path, free_port())
+        url_of(tmp_path, free_port())
     (tmp_path / "run.json").write_text('{"complete": false, "organism": "chain-text"}')
     with pytest.raises(StoreError, match="not finished"):
-        address_of(tmp_path, free_port())
+        url_of(tmp_path, free_port())
 
 
 def test_print_url_starts_nothing(cotlens: Any, demo_run: Path) -> None:
@@ -173,7 +173,7 @@ def test_print_url_starts_nothing(cotlens: Any, demo_run: Path) -> None:
     assert ended.json["url"] == f"http://127.0.0.1:{port}/" and ended.json["run"] == str(demo_run.resolve())
 
 
-def test_wrong_calls_end_with_their_codes(cotlens: Any, demo_run: Path, tmp_path: Path) -> None:
+def test_wrong_calls_have_their_exit_codes(cotlens: Any, demo_run: Path, tmp_path: Path) -> None:
     assert cotlens("dash", demo_run, "--port", 70000, "--print-url").code == 2
     assert cotlens("dash", tmp_path / "none", "--print-url").code == 5
 
@@ -197,7 +197,7 @@ def test_the_settings_that_keep_it_on_this_machine() -> None:
     ]
 
 
-def test_every_setting_is_one_that_streamlit_knows() -> None:
+def test_streamlit_knows_every_setting() -> None:
     from streamlit import config
 
     for name in options(8700):
@@ -242,7 +242,7 @@ def test_the_first_visit_may_be_a_deep_link(start_server: Callable[[], Server]) 
     assert "Continuous latents" in found and "SAE" in found and "page_not_found" not in found
 
 
-def test_ctrl_c_ends_it_cleanly_while_someone_looks(start_server: Callable[[], Server]) -> None:
+def test_ctrl_c_ends_it_cleanly_while_a_page_is_open(start_server: Callable[[], Server]) -> None:
     server = start_server()
     assert server.wait() < START_S
     with server.connect() as connection:
@@ -262,7 +262,7 @@ def test_ctrl_c_while_it_starts_is_no_traceback(start_server: Callable[[], Serve
     assert "Traceback" not in err
 
 
-def test_the_app_is_given_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+def test_the_app_gets_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     from streamlit.web import cli
 
     from dashboards import launch

@@ -1,4 +1,4 @@
-"""The pages, drawn without a browser: deep links, empty states, every decoder, and what stands beside each number."""
+"""The pages, drawn without a browser: deep links, empty states, every decoder, and controls beside every figure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def html(at: AppTest) -> str:
 
 
 def said(at: AppTest) -> str:
-    """All words of a page outside its tables and charts, without the backslashes that keep them plain."""
+    """All text of a page outside its tables and charts, without the backslashes that escape it."""
     kinds = ("title", "header", "markdown", "caption", "info", "warning", "error", "success")
     words = [element.value for kind in kinds for element in at.get(kind)]
     return re.sub(r"\\(.)", r"\1", "\n".join([*words, html(at)]))
@@ -98,7 +98,7 @@ def test_commands_to_copy_have_options_that_exist(view: Open, page: str, cotlens
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_setting_that_the_page_lacks_is_said(view: Open, page: str) -> None:
+def test_an_unknown_query_parameter_is_reported(view: Open, page: str) -> None:
     assert "no setting called colour" in said(view(page, colour="blue"))
 
 
@@ -110,7 +110,7 @@ def test_no_run_shows_the_command_that_makes_one(view: Open, page: str, tmp_path
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_an_unfinished_run_shows_the_command_that_goes_on(view: Open, page: str, tmp_path: Path) -> None:
+def test_an_unfinished_run_shows_the_command_that_resumes_it(view: Open, page: str, tmp_path: Path) -> None:
     asked = {"organism": "chain-text", "n_problems": 400, "seed": 3, "complete": False}
     (tmp_path / "run.json").write_text(json.dumps(asked))
     at = view(page, tmp_path)
@@ -120,7 +120,7 @@ def test_an_unfinished_run_shows_the_command_that_goes_on(view: Open, page: str,
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("content", ["not json", "[]", '{"complete": true}', '{"complete": true, "organism": 3}'])
-def test_a_foreign_folder_is_no_traceback(view: Open, page: str, content: str, tmp_path: Path) -> None:
+def test_a_foreign_folder_gives_no_traceback(view: Open, page: str, content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
     at = view(page, tmp_path)
     assert len(at.error) == 1 and codes(at, "bash")
@@ -255,7 +255,7 @@ def test_a_deep_link_restores_the_view(view: Open, demo_run: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"method": "proob"}, {"problem": "999999"}, {"steps": "77"}, {"failures": "maybe"}, {"target": "value_9"}]
 )
-def test_a_wrong_value_in_the_url_is_said(view: Open, wrong: dict[str, str]) -> None:
+def test_a_wrong_value_in_the_url_is_reported(view: Open, wrong: dict[str, str]) -> None:
     at = view("latents", **wrong)
     assert len(at.warning) == 1
     ((key, value),) = wrong.items()
@@ -274,7 +274,7 @@ def test_a_control_writes_the_url_and_its_default_clears_it(view: Open) -> None:
     assert at.query_params == {}
 
 
-def test_filters_keep_what_they_say_and_count_the_rest(view: Open, demo_run: Path) -> None:
+def test_filters_select_problems_and_count_those_left_out(view: Open, demo_run: Path) -> None:
     run = Run(demo_run)
     read = run.thoughts("random_dictionary")
     failed = set(read.loc[~read["right"], "trace"])
@@ -287,13 +287,13 @@ def test_filters_keep_what_they_say_and_count_the_rest(view: Open, demo_run: Pat
     assert len(at.selectbox(key="view_problem").options) == 1
 
 
-def test_search_takes_signs_as_they_are(view: Open) -> None:
+def test_search_is_not_a_regular_expression(view: Open) -> None:
     at = view("latents", search="*7")
     assert not at.exception and "held-out problems match" in said(at)
     assert "None of the" in said(view("latents", search="(*["))
 
 
-def test_when_no_problem_is_left_one_button_brings_them_back(view: Open) -> None:
+def test_a_button_clears_filters_that_match_nothing(view: Open) -> None:
     at = view("latents", search="no such words", method="sae")
     assert "None of the" in said(at)
     at.button[0].click().run()
@@ -311,7 +311,7 @@ def test_next_and_previous_walk_through_the_kept_problems(view: Open) -> None:
     assert at.selectbox(key="view_problem").value == first
 
 
-def test_what_a_model_wrote_is_text(written_trace: Any, made_problem: Any) -> None:
+def test_text_of_a_model_is_escaped(written_trace: Any, made_problem: Any) -> None:
     evil = "<img src=x onerror=alert(1)>"
     trace = written_trace(made_problem(evil, [evil]))
     row = {"step": 1, "text": evil, "gold": evil, "right": False, "confidence": 0.5, "top_k": [evil, evil]}
@@ -367,7 +367,7 @@ def test_the_curve_starts_where_the_run_reads_the_value(view: Open, demo_run: Pa
 
 
 @pytest.mark.parametrize("wrong", [{"target": "value_9"}, {"place": "nowhere"}, {"all_targets": "1"}])
-def test_probes_say_a_wrong_value_in_the_url(view: Open, wrong: dict[str, str]) -> None:
+def test_probes_report_a_wrong_value_in_the_url(view: Open, wrong: dict[str, str]) -> None:
     assert len(view("probes", **wrong).warning) == 1
 
 

@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom in an empty folder, and what is shipped was run."""
+"""Every notebook runs from top to bottom in an empty folder, and is shipped with its outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cotlens doctor` says of each thing whether it is fine, and fails when one is not."""
+"""`cotlens doctor`: every check, and the exit code where one fails."""
 
 from __future__ import annotations
 

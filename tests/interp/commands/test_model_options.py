@@ -1,4 +1,4 @@
-"""How a model is loaded is said once for all commands, and a store remembers it for its workers and for `resume`."""
+"""The loading options of every command, and stores that remember them for workers and for `resume`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ THINKING = json.dumps({"thoughts": 2, "max_answer_tokens": 1})
 
 @pytest.fixture(scope="module")
 def checkpoint(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A bare state dict kept as pickle, as Coconut's code leaves it, and the folder of the model that it began as."""
+    """A bare state dict stored as pickle, as Coconut's code writes it, and the folder of its base model."""
     base = model_folder("gpt2", special=COCONUT_TOKENS)
     with quiet():
         state = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).state_dict()
@@ -34,7 +34,7 @@ def checkpoint(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempP
 def test_a_store_remembers_how_its_model_was_loaded(
     checkpoint: tuple[Path, Path], cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By relative paths, from pickle, in another dtype, by a worker, and finished from another folder."""
+    """Relative paths, pickle, another dtype, a worker, and `resume` from another folder."""
     file, base = checkpoint
     monkeypatch.chdir(file.parent)
     how = ["--base", os.path.relpath(base), "--reasoner", THINKING, "--device", "cpu"]
@@ -90,15 +90,13 @@ def test_the_same_weights_in_another_dtype_do_not_finish_a_store(
     ],
     ids=" ".join,
 )
-def test_every_command_that_loads_a_model_can_be_told_how(command: tuple[str, ...], cotlens: Callable) -> None:
+def test_every_command_that_loads_a_model_has_the_loading_options(command: tuple[str, ...], cotlens: Callable) -> None:
     found = cotlens(*command, "--help")
     options = ("--reasoner", "--device", "--model-dtype", "--base", "--lora-alpha", "--allow-pickle")
     assert found.code == 0 and all(f" {option} " in found.out for option in options)
 
 
-def test_a_device_that_is_not_there_is_refused_wherever_it_is_asked_for(
-    cotlens: Callable, store: Store, tmp_path: Path
-) -> None:
+def test_an_unknown_device_is_refused_by_every_command(cotlens: Callable, store: Store, tmp_path: Path) -> None:
     for command in (("causal", "ablate", "chain-coconut"), ("decode", "run", store.path, "--out", tmp_path / "r")):
         found = cotlens(*command, "--device", "warp:9")
         assert found.code == 2 and "device 'warp:9' cannot be used here" in found.error

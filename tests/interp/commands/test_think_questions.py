@@ -1,4 +1,4 @@
-"""`cotlens think --questions`: a foreign model on the user's own questions, cut off, resumed, captured and probed."""
+"""`cotlens think --questions`: a foreign model on the user's own questions, interrupted, resumed, captured and probed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def short(folder: Path) -> interp.Reasoner:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
-    """Sixty good lines and a few of every hostile kind."""
+    """Sixty good lines and a few that are broken in every way."""
     good = [{"question": f"What is {k} plus {k % 7}?", "answer": str((k + k % 7) % 3)} for k in range(60)]
     lines = [json.dumps(line) for line in good]
     lines[20:20] = ['{"question": "half a line', json.dumps({"question": "", "answer": "1"})]
@@ -44,7 +44,7 @@ def questions(tmp_path: Path) -> Path:
     return path
 
 
-def test_from_a_folder_and_a_file_of_questions_to_a_probe_sweep(
+def test_questions_of_a_file_lead_to_a_probe_sweep(
     cotlens: Callable, folder: Path, questions: Path, tmp_path: Path
 ) -> None:
     out, store = tmp_path / "t.parquet", tmp_path / "store"
@@ -81,7 +81,7 @@ def test_from_a_folder_and_a_file_of_questions_to_a_probe_sweep(
     assert swept.json["cells"] == 2 * len(opened.addresses) and swept.json["best"][0]["n"] > 0
 
 
-def test_cut_off_and_run_again_it_goes_on_and_leaves_the_same_file(
+def test_an_interrupted_run_resumes_and_writes_the_same_file(
     short: interp.Reasoner, asked: Callable, tmp_path: Path
 ) -> None:
     problems, sampling = asked(8), {"batch_size": 3, "temperature": 1.0, "top_p": 0.9, "seed": 4}
@@ -111,10 +111,10 @@ def test_cut_off_and_run_again_it_goes_on_and_leaves_the_same_file(
         think_to_file(short, problems, tmp_path / "cut.parquet", **sampling)
 
 
-def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(
+def test_a_killed_run_resumes_without_losing_or_repeating_traces(
     start: Callable, cotlens: Callable, folder: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL, as the kernel's when memory runs out: the same command goes on, and its file is that of a run without."""
+    """After SIGKILL, as when memory runs out, the same command resumes and writes the file of an undisturbed run."""
     questions, out = tmp_path / "q.jsonl", tmp_path / "t.parquet"
     lines = [json.dumps({"question": f"What is {k} plus {k % 7}?", "answer": str(k)}) for k in range(16)]
     questions.write_text("\n".join(lines))
@@ -140,9 +140,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_doubles_nothing(
     assert [trace.problem.meta["line"] for trace in resumed] == list(range(1, 17))
 
 
-def test_sampling_is_the_seeds_whatever_the_batch_and_stays_in_the_nucleus(
-    short: interp.Reasoner, asked: Callable
-) -> None:
+def test_sampling_depends_on_the_seed_alone_and_stays_in_the_nucleus(short: interp.Reasoner, asked: Callable) -> None:
     def texts(**options: object) -> list:
         return [t.token_ids for t in short.think(asked(6), temperature=1.5, **options)]  # type: ignore[arg-type]
 
@@ -152,7 +150,7 @@ def test_sampling_is_the_seeds_whatever_the_batch_and_stays_in_the_nucleus(
         short.think(asked(1), top_p=0.0)
 
 
-def test_a_nucleus_is_the_smallest_set_with_the_probability_asked_for() -> None:
+def test_a_nucleus_is_the_smallest_set_with_the_given_probability() -> None:
     import torch
 
     from interp.reasoners.sampling import draw
@@ -165,7 +163,7 @@ def test_a_nucleus_is_the_smallest_set_with_the_probability_asked_for() -> None:
         assert ((shares > 0) == (torch.tensor(kept) > 0)).all()
 
 
-def test_answers_stop_at_tokens_and_texts_that_are_asked_for(short: interp.Reasoner, asked: Callable) -> None:
+def test_answers_stop_at_given_tokens_and_texts(short: interp.Reasoner, asked: Callable) -> None:
     long = short.with_config(max_answer_tokens=8, eos="")
     first = next(t for t in long.think(asked(4)) if len(set(t.token_ids[-8:])) > 2)
     answer = [i for i, c in zip(first.token_ids, first.channel, strict=True) if c == "answer"]
@@ -180,7 +178,7 @@ def test_answers_stop_at_tokens_and_texts_that_are_asked_for(short: interp.Reaso
         assert text in said and len(said) <= len(long.tokenizer.decode(answer[:3])), "a text is stopped after"
 
 
-def test_sentences_and_steps_come_back_to_the_tokens_that_say_them(short: interp.Reasoner, asked: Callable) -> None:
+def test_sentences_and_steps_map_to_their_tokens(short: interp.Reasoner, asked: Callable) -> None:
     from interp.reasoners.batch import Row
     from interp.reasoners.spans import steps_and_sentences
     from interp.traces import Channel
@@ -198,7 +196,7 @@ def test_sentences_and_steps_come_back_to_the_tokens_that_say_them(short: interp
     assert set(step[1:]) == {1}
 
 
-def test_options_that_cannot_go_together(cotlens: Callable, folder: Path, questions: Path, tmp_path: Path) -> None:
+def test_contradicting_options_are_refused(cotlens: Callable, folder: Path, questions: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "t.parquet"]
     found = cotlens("think", folder, "--questions", questions, "--task", "chain:n=3", *out)
     assert found.code == 2 and "got both" in found.error
@@ -219,7 +217,7 @@ def test_doctor_reports_on_a_model(cotlens: Callable, folder: Path, model_folder
     assert said.code == 0 and "unknown" in said.out and "no thinking markers" in said.out
 
 
-def test_what_was_only_assumed_is_one_line_on_stderr(
+def test_assumptions_about_a_model_are_one_line_on_stderr(
     cotlens: Callable, model_folder: Callable[..., Path], questions: Path, tmp_path: Path
 ) -> None:
     folder = model_folder("mistral", special=())

@@ -169,3 +169,11 @@ def test_bad_input_is_one_line(
     places = {"STORE": store.path, "OUT": tmp_path / "out", "NOWHERE": tmp_path / "nowhere"}
     found = cotlens("sae", *[places.get(each, each) for each in arguments])
     assert found.code == code and message in found.error
+
+
+def test_old_option_names_of_training_work_with_a_warning(cotlens: Callable, store: Store, tmp_path: Path) -> None:
+    old = ["--kind", "dense", "--channel", "thought"]
+    ended = cotlens("sae", "train", store.path, "--address", FED_BACK, "--out", tmp_path / "sae", *old)
+    assert ended.code == 2 and "architecture" in ended.error
+    for name in ("--kind is now --architecture", "--channel is now --channels"):
+        assert f"warning: {name}; the old name works until version 0.3" in ended.err
