@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from cotlens.shadowing import check_packages
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 check_packages()
 

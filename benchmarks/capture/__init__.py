@@ -1,0 +1,1 @@
+"""Benches of capture: the cost of recording compared with other libraries."""

@@ -1,0 +1,1 @@
+"""Benches of the causal tests on organisms of every training seed."""

@@ -1,0 +1,1 @@
+"""Benches of the decoders: one table over all organisms, and transfer."""

@@ -1,0 +1,1 @@
+"""Benches of the probe solver and of whole sweeps, compared with scikit-learn."""

@@ -1,0 +1,1 @@
+"""Benches of sparse autoencoders: speed beside SAELens, and what single features read."""
