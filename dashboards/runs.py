@@ -72,6 +72,7 @@ class Run:
 
     @cached_property
     def interchange(self) -> pd.DataFrame:
+        """One row an edit of the interchange, with the column names of this version."""
         return with_current_names(self._table("interchange"))
 
     @property

@@ -28,6 +28,7 @@ class Run:
         self.notes: list[str] = []
 
     def size(self, n: int, training_seed: int = 0) -> int:
+        """Return the sample size for `n` at this scale; other training seeds get a smaller one."""
         return max(20, round(n * self.scale * (1 if training_seed == 0 else _FURTHER)))
 
     def each(self, names: Sequence[str]) -> Iterator[tuple[str, str, int, Reasoner]]:

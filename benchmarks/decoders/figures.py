@@ -58,6 +58,7 @@ class Unit:
 
     @property
     def label(self) -> str:
+        """Name and training seed."""
         return f"{self.name}, seed {self.seed}"
 
 

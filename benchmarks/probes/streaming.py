@@ -20,6 +20,7 @@ ROWS, WIDTH, BLOCK, TARGETS = 1_000_000, 1024, 8192, 4
 
 
 def main() -> None:
+    """Stream the rows, fit, and print peak memory and agreement as one JSON object."""
     import torch
 
     from probes.solvers.logistic import Streamed, binary, fit_logistic

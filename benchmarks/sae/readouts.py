@@ -112,6 +112,7 @@ class Readouts:
         }
 
     def train(self, site: Address, seed: int = 0, **options: Any) -> SAEDictionary:
+        """Train an SAE on the training rows of an address."""
         settings = SAESettings(**options, seed=seed)
         return SAEDictionary(train_sae(self.store, site, self.rows[self.split.train], settings=settings))
 
