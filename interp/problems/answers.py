@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from interp.runtime.renames import warn_old_name
+
 _NUMBER = re.compile(
     r"""(?<![\w.])(?P<sign>-|−|\+)?\$?\s?
         (?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
@@ -69,6 +71,12 @@ def final_answer(text: str) -> FinalAnswer:
         return FinalAnswer(matches[-1].group().strip(), text[: matches[-1].start()], False)
     before, _, line = text.rpartition("\n")
     return FinalAnswer(line.strip(), before, False)
+
+
+def answers(text: str, gold: str) -> bool:
+    """Return `answer_is_right(text, gold)`: the old name, which works until version 0.3."""
+    warn_old_name("interp.problems.answers.answers", "answer_is_right")
+    return answer_is_right(text, gold)
 
 
 def answer_is_right(text: str, gold: str) -> bool:

@@ -29,6 +29,7 @@ from interp.reasoners.spans import steps_and_sentences
 from interp.reasoners.thinker import ThinkBatch, Thinker
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
+from interp.runtime.renames import warn_old_name
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -150,6 +151,11 @@ class Reasoner(ABC):
         changed = copy.copy(self)
         changed._configure(ReasonerConfig.parse({**self.config.model_dump(), **changes}, "the change"))
         return changed
+
+    def but(self, **changes: Any) -> Reasoner:
+        """Return `with_config(**changes)`: the old name, which works until version 0.3."""
+        warn_old_name("Reasoner.but", "Reasoner.with_config")
+        return self.with_config(**changes)
 
     def think(
         self, problems: Sequence[Problem], *, progress: Progress | None = None, **options: Unpack[ThinkOptions]
