@@ -120,7 +120,7 @@ def _write(systems: dict[str, Any]) -> dict[str, Any]:
 
 def _kept() -> dict[str, Any]:
     try:
-        return json.loads((RESULTS / "papers.json").read_text()).get("systems", {})
+        return json.loads((RESULTS / "papers.json").read_text(encoding="utf-8")).get("systems", {})
     except FileNotFoundError:
         return {}
 

@@ -13,7 +13,7 @@ _KEPT = Path(__file__).parent / "results" / "sae.json"
 
 def sae_answer() -> str:
     """One paragraph and its table."""
-    kept = json.loads(_KEPT.read_text())
+    kept = json.loads(_KEPT.read_text(encoding="utf-8"))
     best, middle = kept["best_site"], kept["middle"]
     chains, rivals = best["chains"], best["rivals"]
     measures = {each["id"]: each for each in kept["measures"]}

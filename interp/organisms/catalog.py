@@ -130,7 +130,7 @@ def recipes() -> dict[str, Recipe]:
     by_name = {}
     for path in sorted((HERE / "recipes").glob("*.toml"), key=lambda path: path.stem):
         try:
-            by_name[path.stem] = Recipe(name=path.stem, **tomllib.loads(path.read_text()))
+            by_name[path.stem] = Recipe(name=path.stem, **tomllib.loads(path.read_text(encoding="utf-8")))
         except ValidationError as error:
             raise UsageError(f"recipe {path.name}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
     return by_name
@@ -164,4 +164,4 @@ def weights_folder(name: str) -> Path:
 
 def card(name: str) -> dict:
     """Return the card of a shipped organism: its recipe, and what was measured after training."""
-    return json.loads((weights_folder(name) / CARD_NAME).read_text())
+    return json.loads((weights_folder(name) / CARD_NAME).read_text(encoding="utf-8"))

@@ -160,13 +160,15 @@ def _existing(name: str, seed: int, out: Path) -> Any:
 
     for folder in (HERE / "weights" / name, out.parent / f"{name}-seed{seed}"):
         try:
-            found_card = json.loads((folder / CARD_NAME).read_text())
+            found_card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue
         same_recipe = training_part(found_card["recipe"]) == training_part(recipe(name).to_dict())
         if found_card["seed"] == seed and same_recipe:
             with quiet():
-                return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+                return AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+                )
     return None
 
 
