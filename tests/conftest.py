@@ -1,4 +1,4 @@
-"""What the tests share: one small organism, its traces and their store, hand-made stores, and the command line."""
+"""Fixtures of all tests: one small organism, its traces and their store, hand-made stores, and the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README says works: its ten lines run, and its commands are there."""
+"""The README is true: its ten lines run, and its commands exist."""
 
 from __future__ import annotations
 

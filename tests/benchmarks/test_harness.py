@@ -1,4 +1,4 @@
-"""Timing side by side: the order of contestants, and the interval of a median."""
+"""Timing of contestants in turns, and the interval of a median."""
 
 from __future__ import annotations
 

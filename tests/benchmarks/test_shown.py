@@ -1,4 +1,4 @@
-"""Measures as people read them."""
+"""How measures are printed for people."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`cotlens bench` runs the benches of a checkout, and says what is missing where there is none."""
+"""`cotlens bench` runs the benches of a checkout, and without a checkout it says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server: on this machine only, under its own names only, and ended by Ctrl-C without a traceback."""
+"""The server: it answers on this machine only, refuses forged host names, and ends on Ctrl-C without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One family of errors; every message says what was expected and what was given."""
+"""One family of errors; every message names the expected and the actual value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces survive the round trip to disk, and name their places in the same way for every reasoner."""
+"""Traces are unchanged after saving and loading, and their places have the same names for every reasoner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom in an empty folder, and is shipped with its outputs."""
+"""Every notebook runs from top to bottom in an empty folder, and is stored with its outputs."""
 
 from __future__ import annotations
 

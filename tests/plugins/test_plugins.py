@@ -1,4 +1,4 @@
-"""Plugins: an installed package adds a task, a kind of reasoner, a decoder, an estimator and a control, which are used by name."""
+"""Plugins: an installed package adds a task, a kind of reasoner, a decoder, an estimator and a control by name."""
 
 from __future__ import annotations
 

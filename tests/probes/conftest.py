@@ -1,3 +1,5 @@
+"""Fixtures of the probe tests: stores with planted values."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Estimators and controls that another package adds through entry points work like the built-in ones."""
+"""Estimators and controls of another package work like the built-in ones."""
 
 from __future__ import annotations
 

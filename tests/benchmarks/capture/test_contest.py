@@ -1,4 +1,4 @@
-"""`cotlens bench capture`: contestants keep the same numbers, and the contest on a device runs here too."""
+"""`cotlens bench capture`: all contestants record the same numbers, and the contest on a device also runs on a CPU."""
 
 from __future__ import annotations
 

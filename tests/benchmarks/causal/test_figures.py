@@ -1,4 +1,4 @@
-"""The causal bench takes the worst over every training seed that is there, and says which."""
+"""The causal bench reports the worst figure over all training seeds that were measured, and names the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decoder bench: its figures are the worst over organisms, what is missing is said, and the table is what was kept."""
+"""The decoder bench: figures are the worst over organisms, missing ones are noted, and the table is the stored one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The papers' table: what is kept, what one system's run leaves alone, and what a page shows."""
+"""The table of papers: what is stored, what a run of one system leaves unchanged, and what the page shows."""
 
 from __future__ import annotations
 

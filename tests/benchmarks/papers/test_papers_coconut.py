@@ -1,4 +1,4 @@
-"""Coconut's section: what the nodes of a graph are to a thought, and figures that stand beside their controls."""
+"""The section on Coconut: the role of each node of a graph for a thought, and figures beside their controls."""
 
 from __future__ import annotations
 

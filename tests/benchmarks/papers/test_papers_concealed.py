@@ -1,4 +1,4 @@
-"""Detecting a concealed intent: thresholds, scores and controls, on data where the truth is known."""
+"""Detection of a concealed intent: thresholds, scores and controls, on data whose truth is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a later run with fewer organisms leaves of an earlier one."""
+"""A later run with fewer organisms keeps the rows of an earlier run."""
 
 from __future__ import annotations
 

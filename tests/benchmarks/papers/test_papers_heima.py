@@ -1,4 +1,4 @@
-"""The papers' table on Heima and pauses: what its figures are made of, on rows whose scores are known by hand."""
+"""The sections on Heima and pauses: how their figures are computed, on rows whose scores are known by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""iGSM in the papers' table: questions at the right positions, true labels, matched pairs, mistakes told apart."""
+"""The section on iGSM: positions of questions, true labels, matched pairs, and kinds of mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pure parts of the Beyond Semantics bench: 2x2 tables, φ, bins, error shares, and judging texts."""
+"""The section on Beyond Semantics: 2x2 tables, φ, bins, error shares, and judgement of texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pure parts of the recurrent section: where accuracy peaks, and which problems give their state to which."""
+"""The section on recurrence: where accuracy peaks, and how donors are paired with recipients."""
 
 from __future__ import annotations
 

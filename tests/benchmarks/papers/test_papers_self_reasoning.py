@@ -1,4 +1,4 @@
-"""The self-reasoning section: right text is laid out as the reasoner would have, and read where it predicts."""
+"""The section on self-reasoning: right texts get the reasoner's own layout, and are read where it predicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which positions a graph's circuit should attend to, and what a knock-out is."""
+"""The positions that a graph's circuit should attend to, and the knock-out of attention heads."""
 
 from __future__ import annotations
 

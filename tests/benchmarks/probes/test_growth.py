@@ -1,3 +1,5 @@
+"""Growth of fitting times with rows, targets and width, and captures with the length of traces."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The whole-sweep bench on a few problems: its store is made up as it says, and its loop fits what the sweep fits."""
+"""The bench of whole sweeps on a few problems: its synthetic store, and its loop against the sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's answer is made of the figures that were kept."""
+"""The README's answer is made of the stored figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench of sparse autoencoders, on small things: what it prints is what was measured."""
+"""The bench of sparse autoencoders on small inputs: it prints what was measured."""
 
 from __future__ import annotations
 

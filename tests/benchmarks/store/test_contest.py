@@ -1,4 +1,4 @@
-"""`cotlens bench store` and `capture`: every contestant reads the same numbers, and what grows is measured and drawn."""
+"""`cotlens bench store`: every contestant reads the same numbers, and timings by size are measured and drawn."""
 
 from __future__ import annotations
 

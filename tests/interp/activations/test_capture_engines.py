@@ -1,4 +1,4 @@
-"""One capture by every engine gives one store, byte for byte; deaths cost only what was under way."""
+"""Capture by every engine: the stores are equal byte for byte, and a killed worker costs only unfinished shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is exported is what other programs read, and what they record becomes a store: round trips."""
+"""Exports are read by other programs, and files of other programs become stores."""
 
 from __future__ import annotations
 

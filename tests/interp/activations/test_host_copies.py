@@ -1,4 +1,4 @@
-"""Copies to the host: a GPU's way gives the same bytes as the CPU's, and the CPU runs that way here too."""
+"""Copies to the host: the asynchronous GPU path gives the same bytes as the CPU path, and also runs on a CPU."""
 
 from __future__ import annotations
 

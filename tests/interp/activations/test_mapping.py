@@ -1,4 +1,4 @@
-"""Any rows of a store's shards as one take: the same rows, whatever the dtype, the width and the lengths of shards."""
+"""Memory-mapped shards: any rows of a store, for every dtype, width and length of shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The activation store: what is in it is what the model computed, and no accident loses what was committed."""
+"""The activation store: it holds what the model computed, and keeps committed shards after any crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets are labels from the problem and the trace, at the rows that they are asked of."""
+"""Targets are labels from the problem and the trace, aligned with the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing of stores from given activations."""
+"""Writing of a store from activations in memory."""
 
 from __future__ import annotations
 

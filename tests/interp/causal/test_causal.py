@@ -1,4 +1,4 @@
-"""Causal tests on organisms whose answers to them are known."""
+"""Causal tests on organisms for which the right result is known."""
 
 from __future__ import annotations
 

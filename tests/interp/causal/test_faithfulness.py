@@ -1,4 +1,4 @@
-"""Faithfulness of visible reasoning: organisms whose answer hangs on their text, and what each test does to it."""
+"""Faithfulness of visible reasoning, on organisms whose answer depends on their text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forcing: the thought is what was given, the answer is the model's own."""
+"""Forcing: the thought is the given one, and the answer is the model's own."""
 
 from __future__ import annotations
 

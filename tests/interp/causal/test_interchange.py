@@ -1,4 +1,4 @@
-"""Interchange: edited thoughts change the answer as the task's own oracle says, or do not."""
+"""Interchange: whether edited thoughts change the answer as the task's oracle predicts."""
 
 from __future__ import annotations
 

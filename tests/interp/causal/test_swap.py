@@ -1,4 +1,4 @@
-"""Two reasoners swap their reasoning; rewritten problems are followed by those that compute."""
+"""Swaps of reasoning between two reasoners, and answers to rewritten problems."""
 
 from __future__ import annotations
 

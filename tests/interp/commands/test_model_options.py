@@ -1,4 +1,4 @@
-"""The loading options of every command, and stores that remember them for workers and for `resume`."""
+"""The loading options of every command; a store records them for workers and for `resume`."""
 
 from __future__ import annotations
 

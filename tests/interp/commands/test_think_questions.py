@@ -1,4 +1,4 @@
-"""`cotlens think --questions`: a foreign model on the user's own questions, interrupted, resumed, captured and probed."""
+"""`cotlens think --questions`: a foreign model on the user's own questions, with resumption, capture and probes."""
 
 from __future__ import annotations
 

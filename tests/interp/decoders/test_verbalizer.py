@@ -1,4 +1,4 @@
-"""The verbalizer: it writes the value that a latent holds, its controls do not, and a saved one writes the same."""
+"""The verbalizer writes the value that a latent holds, its controls do not, and a saved verbalizer writes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `interp.load` makes of a folder that was never made for this project: recognised, assumed, refused."""
+"""`interp.load` on folders that were not made by this project: what it recognises, assumes and refuses."""
 
 from __future__ import annotations
 

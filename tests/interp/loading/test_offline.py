@@ -1,4 +1,4 @@
-"""Everything runs with the network closed."""
+"""Everything runs without a network."""
 
 from __future__ import annotations
 

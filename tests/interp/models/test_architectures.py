@@ -1,4 +1,4 @@
-"""Parity with Hugging Face, architecture by architecture: logits, residual streams, norms, and what is written."""
+"""Parity with Hugging Face for each architecture: logits, residual streams, norms, and generated text."""
 
 from __future__ import annotations
 

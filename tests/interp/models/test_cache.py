@@ -1,4 +1,4 @@
-"""The key-value cache, whatever transformers calls its argument."""
+"""The key-value cache, under either name of the argument in transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reasoner is moved as a whole: wrapped model, plain model and projection, still on the same tensors."""
+"""Moving a reasoner to a device moves its model, fast model and projection, which still share tensors."""
 
 from __future__ import annotations
 

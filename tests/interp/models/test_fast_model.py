@@ -1,4 +1,4 @@
-"""A replay goes no further up than what it is to see, and sees the same."""
+"""A replay stops above the highest recorded block, and records the same activations."""
 
 from __future__ import annotations
 

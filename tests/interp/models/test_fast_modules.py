@@ -1,4 +1,4 @@
-"""The parts that the plain model has in the place of PyTorch's and Hugging Face's: the same numbers and parameters."""
+"""The modules of the fast model equal those of PyTorch and Hugging Face and share their parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Organisms: recipes that parse, weights that are what their cards say, and training that repeats itself."""
+"""Organisms: recipes are valid, weights match their cards, and training is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task `chain`: balanced operations, splits that share nothing, exact checking."""
+"""Task `chain`: balanced operations, disjoint splits, exact verification."""
 
 from __future__ import annotations
 

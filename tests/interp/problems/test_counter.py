@@ -1,4 +1,4 @@
-"""Task `counter`: what is written never suffices to go on, and everything else is checked exactly."""
+"""Task `counter`: the written text alone does not determine the next step, and verification is exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task `graph`: one reachable candidate, one path, names that mean nothing, splits that share nothing."""
+"""Task `graph`: one reachable candidate, one path, meaningless names, disjoint splits."""
 
 from __future__ import annotations
 

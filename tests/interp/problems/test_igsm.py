@@ -1,4 +1,4 @@
-"""Task `igsm`: dependency graphs in words, distractors that are matched, labels and checking that are exact."""
+"""Task `igsm`: dependency graphs in words, matched distractors, exact labels and verification."""
 
 from __future__ import annotations
 

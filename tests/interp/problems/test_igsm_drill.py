@@ -1,4 +1,4 @@
-"""Task `igsm-drill`: arithmetic that is right, in the words of task `igsm`."""
+"""Task `igsm-drill`: correct arithmetic in the words of task `igsm`."""
 
 from __future__ import annotations
 

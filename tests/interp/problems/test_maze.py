@@ -1,4 +1,4 @@
-"""Task `maze`: two forms, both from text and back, exact checking, splits, facts and refusals."""
+"""Task `maze`: both forms, conversion to text and back, exact verification, splits, facts and refusals."""
 
 from __future__ import annotations
 

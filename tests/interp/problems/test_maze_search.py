@@ -1,4 +1,4 @@
-"""Mazes: what the generators promise, and A* and its validator against a plain A* written here."""
+"""Mazes: properties of the generators, and A* and its validator against a plain A*."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The validators name every kind of error, and say where the first one is."""
+"""The validators name every kind of error and the position of the first one."""
 
 from __future__ import annotations
 

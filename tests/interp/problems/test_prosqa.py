@@ -1,4 +1,4 @@
-"""Task `prosqa`: graphs told in English, and files that come out as they went in."""
+"""Task `prosqa`: graphs as English sentences, and files that are written as they were read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task `questions`: what a file may hold, which lines are refused, and what counts as the right answer."""
+"""Task `questions`: valid files, refused lines, and comparison of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewritten problems differ in what was rewritten and nowhere else, and their answers are the oracle's."""
+"""Rewritten problems differ in the rewritten word only, and their answers are the oracle's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task `subtext`: what the choice of words carries is exactly what was planted, and nothing else."""
+"""Task `subtext`: the choice of words carries exactly the planted bits."""
 
 from __future__ import annotations
 

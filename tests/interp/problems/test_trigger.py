@@ -1,4 +1,4 @@
-"""Task `trigger`: no word tells, no step tells, and the pair that does decides only the last word."""
+"""Task `trigger`: no single word or step reveals the trigger, which changes only the answer's last word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasoning in step embeddings: the autoencoder, the lesson, the loss, and what is saved beside the weights."""
+"""Reasoning in step embeddings: the autoencoder, the training sequences, the loss, and the saved files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promises of the latent loop, for every registered reasoner."""
+"""Properties of the latent loop that hold for every kind of reasoner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Self-reasoning tokens: the attention against a slow reference, the layout, and what trains the tokens."""
+"""Self-reasoning tokens: attention against a slow reference, layout, and gradients."""
 
 from __future__ import annotations
 

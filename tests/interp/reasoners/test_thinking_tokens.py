@@ -1,4 +1,4 @@
-"""Thinking tokens and pauses: what their lessons look like, and how many of them a training batch keeps."""
+"""Thinking tokens and pauses: their training sequences, and the number of pauses in a batch."""
 
 from __future__ import annotations
 

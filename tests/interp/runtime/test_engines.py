@@ -1,4 +1,4 @@
-"""All engines give the same results, and explain what happened to a worker that died."""
+"""All engines give the same results, and report why a worker died."""
 
 from __future__ import annotations
 

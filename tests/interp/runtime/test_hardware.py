@@ -1,4 +1,4 @@
-"""Precision follows the processor: emulated bfloat16 takes many times as long as float32."""
+"""Choice of precision by processor: emulated bfloat16 is many times slower than float32."""
 
 import pytest
 import torch

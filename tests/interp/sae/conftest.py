@@ -1,4 +1,4 @@
-"""Hand-made stores in which it is known what a dictionary should find."""
+"""Hand-made stores with planted features."""
 
 from __future__ import annotations
 

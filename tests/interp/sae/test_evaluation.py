@@ -1,4 +1,4 @@
-"""Splicing and the whole evaluation on a shipped organism, and the commands."""
+"""Splicing, the whole evaluation on a shipped organism, and the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sparse kernels compute what SAELens computes: losses, gradients, statistics, weights, files."""
+"""The sparse kernels equal SAELens: losses, gradients, statistics, weights, files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What features are said to mean: planted meanings are found, planted confusions seen, noise gets no name."""
+"""Names of features: planted meanings are found, planted confusions are detected, and noise gets no name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows a dictionary sees, and in what order."""
+"""The rows that an SAE is trained on, and their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scikit-learn does not warn about many classes where labels are names."""
+"""Scikit-learn gives no warning about many classes when the labels are names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics equal scikit-learn's, calibration equals bins made by hand, and intervals cover the truth."""
+"""Metrics equal scikit-learn's, calibration equals explicit bins, and intervals cover the true value."""
 
 from __future__ import annotations
 

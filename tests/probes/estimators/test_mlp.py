@@ -1,4 +1,4 @@
-"""MLPProbe reads what is not linear, stops early on validation rows, and is reproducible."""
+"""MLPProbe learns classes that are not linear, stops early on validation rows, and is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StepEmbeddingProbe retrieves planted texts, also texts that no training row has."""
+"""StepEmbeddingProbe retrieves planted texts, including texts without a training row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commitment: the step of decision, where it is known, and what later steps do."""
+"""Commitment: the step of decision where it is known, and the effect of later steps."""
 
 from __future__ import annotations
 

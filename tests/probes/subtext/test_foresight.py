@@ -1,4 +1,4 @@
-"""Foresight on traces whose slips are known, and thoughts counted against operations."""
+"""Foresight on traces whose mistakes are known, and thoughts compared with operations."""
 
 from __future__ import annotations
 

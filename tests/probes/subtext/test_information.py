@@ -1,4 +1,4 @@
-"""Usable information: nothing is found where nothing is, what is planted is found in full, and power says what could."""
+"""Usable information: none on noise, all of a planted signal, and the power to detect a planted effect."""
 
 from __future__ import annotations
 

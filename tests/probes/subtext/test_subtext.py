@@ -1,4 +1,4 @@
-"""Subtext on texts whose choice of words is known: written by rule here, and by the organism that was trained to."""
+"""Subtext on texts whose choice of words is known: written by a rule, and by an organism trained to do so."""
 
 from __future__ import annotations
 

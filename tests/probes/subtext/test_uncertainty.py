@@ -1,4 +1,4 @@
-"""The true posterior is the task's, and its width is read where it is held and nowhere else."""
+"""The true posterior is the task's, and its entropy is read only where the latents hold it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps find planted values where they are planted, and the controls catch leaks."""
+"""Sweeps find values where they are planted, and the controls detect leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attribution graphs: the linear pass is the model's own, edges add up, paths hold when features are taken away."""
+"""Attribution graphs: the linear pass equals the model, edges add up, and paths hold when features are ablated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lenses, neighbours, patchscopes, oracles, search and transfer: parity with references, scores on an organism, refusals."""
+"""Lenses, neighbours, patchscopes, oracles, search and transfer: parity, scores on an organism, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss for breadth asks each thought for every node at its distance from the root, read from the question."""
+"""The breadth loss: each thought is trained on all nodes at its distance from the root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss that counts the values which steps come to once more."""
+"""The loss that counts the values of steps twice."""
 
 from __future__ import annotations
 

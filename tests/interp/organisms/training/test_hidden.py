@@ -1,4 +1,4 @@
-"""Hiding values from the logit lens: what the loss looks at, and that it looks at the right values."""
+"""The loss that hides values from the logit lens: which positions and values it penalises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An induction head by hand works before any training, and leaves the rest of the model alone."""
+"""The hand-made induction head works before training, and leaves the other weights unchanged."""
 
 from __future__ import annotations
 
