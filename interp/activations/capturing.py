@@ -222,8 +222,8 @@ def _open_folder(out: AnyPath, planned: Plan) -> None:
             computed = existing.get("computed", meta["computed"])
             if computed["dtype"] != meta["computed"]["dtype"]:
                 raise StoreError(
-                    f"{out} was begun with a model in {computed['dtype']}, and the model is now in {meta['computed']['dtype']}. "
-                    "Load it in that dtype (--model-dtype), or choose another folder."
+                    f"expected a model in {computed['dtype']}, in which {out} was begun, got {meta['computed']['dtype']}; "
+                    "load it in that dtype (--model-dtype), or choose another folder."
                 )
             layout.collect_receipts(out)
             layout.repair_manifest(out)

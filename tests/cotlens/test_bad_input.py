@@ -177,7 +177,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "training into a foreign folder": (
         ["organisms", "train", "chain-text", "--out", "thesis"],
         5,
-        ["thesis is not empty", "choose another --out"],
+        ["expected an empty folder at thesis", "choose another --out"],
     ),
     "a report of no run": (["report", "build", "nowhere"], 5, ["no run at nowhere", "cotlens demo"]),
     "a report of an unfinished run": (["report", "build", "run"], 5, ["not finished", "cotlens demo"]),
@@ -387,7 +387,7 @@ def test_a_model_that_names_no_task_says_to_give_one(cotlens: Callable, tmp_path
     (folder / "reasoner.json").write_text(json.dumps({**config, "task": None}))
     found = cotlens("think", folder, "--out", tmp_path / "t.parquet")
     assert found.code == 2
-    assert "names no task" in found.error
+    assert "expected a task in the reasoner.json" in found.error
     assert cotlens("think", folder, "--out", tmp_path / "t.parquet", "--task", "chain:n=3").code == 0
 
 

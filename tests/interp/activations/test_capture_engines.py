@@ -254,11 +254,11 @@ def test_a_shard_never_outgrows_what_a_worker_may_hold(
 def test_the_plain_model_and_the_wrapped_one_record_the_same(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from interp.reasoners import base
+    from interp.reasoners import network
 
     sites: Any = ["resid", "attn_out", "mlp_out", "blocks.*.ln2.hook_out"]
     plain = interp.capture(coconut, small, out=tmp_path / "plain", sites=sites)
-    monkeypatch.setattr(base, "fast_model_for", lambda bridge, names: None)
+    monkeypatch.setattr(network, "fast_model_for", lambda bridge, names: None)
     wrapped = interp.capture(coconut, small, out=tmp_path / "wrapped", sites=sites)
     assert len(plain.addresses) == 14
     for address in plain.addresses:

@@ -76,7 +76,7 @@ def test_the_same_weights_in_another_dtype_do_not_finish_a_store(
     store = interp.capture(coconut, traces[:2], out=tmp_path / "s")
     meta = store.meta | {"computed": {"device": "cpu", "dtype": "bfloat16"}}
     (store.path / layout.META).write_text(json.dumps(meta))
-    with pytest.raises(StoreError, match=r"begun in bfloat16.*computes in float32.*--model-dtype"):
+    with pytest.raises(StoreError, match=r"expected a model in bfloat16.*got float32.*--model-dtype"):
         interp.capture(coconut, traces[:2], out=tmp_path / "s")
 
 

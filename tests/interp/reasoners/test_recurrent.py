@@ -233,14 +233,14 @@ def test_each_iteration_is_trained_on_the_value_it_should_reach(model, tokenizer
 
 @pytest.mark.parametrize("block", [(2, 2), (3, 1), (0, 5), (-1, 2)])
 def test_a_block_that_is_not_there_is_refused(model, block):
-    with pytest.raises(UsageError, match=r"must lie inside layers 0 to 4 .* but \(.*\) came"):
+    with pytest.raises(UsageError, match=r"expected the iterated block inside layers 0 to 4 .* got \(.*\)"):
         unroll(model, *block, 2)
 
 
 def test_wrong_uses_are_refused(model, reasoner):
     with pytest.raises(UsageError, match="iterations to be a whole number of at least 1, got 0"):
         unroll(model, FIRST, LAST, 0)
-    with pytest.raises(UsageError, match="not made by unrolling"):
+    with pytest.raises(UsageError, match="expected a model made by `unroll`, got another"):
         stored_model(model)
     with pytest.raises(UsageError, match=r"between 0 and 3, got 4.*with_iterations"):
         reasoner.state_after(4)
