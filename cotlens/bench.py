@@ -26,10 +26,10 @@ def app(*, args: list[str], **options: Any) -> Any:
 
 
 def _benches() -> Any:
-    """The module `benchmarks.cli` of a checkout."""
+    """Return the module `benchmarks.cli` of a checkout."""
     for root in (_BESIDE, Path.cwd()):
         if (root / "benchmarks" / "measures.toml").is_file() and (root / "benchmarks" / "cli.py").is_file():
-            # First, so that another package of that name is not taken instead.
+            # First in the path, so that no other package of that name is imported.
             if str(root) not in sys.path:
                 sys.path.insert(0, str(root))
             return importlib.import_module("benchmarks.cli")

@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": ("dashboards.commands:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.commands:dash", "open the dashboard over a run"),
-    "bench": ("cotlens.bench:app", "take measures beside their peers (in a checkout)"),
+    "bench": ("cotlens.bench:app", "run the benches of a checkout and compare with other tools"),
     "doctor": ("interp.commands.doctor:app", "check versions, threads, device and disk"),
 }
 
@@ -120,7 +120,7 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 
 
 def _help() -> str:
-    """The text of `cotlens --help`."""
+    """Return the text of `cotlens --help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Functions of the public face that bring several packages together."""
+"""Public functions that combine several packages."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ def questions(path: Path | str) -> list[Problem]:
     Args:
         path: The JSONL file.
 
+    Returns:
+        One problem for each line that can be used.
+
     Raises:
         StoreError: The file cannot be read.
         UsageError: No line of the file can be used.
@@ -58,6 +61,9 @@ def open_store(path: Path | str) -> Store:
 
     Args:
         path: Folder or fsspec URL of a store that `capture` or `cotlens capture run` wrote.
+
+    Returns:
+        The store. Activations are read from disk when they are used.
 
     Raises:
         StoreError: There is no store at `path`, or its description is damaged.
@@ -109,7 +115,7 @@ def train_sae(
         names = ", ".join(known.name for known in store.addresses)
         raise UsageError(f"expected one address to train at, got none; name one of {names}.")
     chosen = store.address(store.addresses[0] if address is None else address)
-    made = checked_settings(None, settings)
+    training_settings = checked_settings(None, settings)
     channels = channels or THINKING
     sink_factor = SINK_FACTOR if sink_factor is None else sink_factor
     if out is not None:
@@ -117,7 +123,7 @@ def train_sae(
             Path(out),
             store,
             chosen,
-            made,
+            training_settings,
             channels=channels,
             sink_factor=sink_factor,
             split_seed=split_seed,
@@ -125,8 +131,8 @@ def train_sae(
         )
     rows, mask = select(store, chosen, channels=channels, sink_factor=sink_factor)
     train_rows = rows[grouped_split(structures(store, rows), split_seed).train]
-    sae = train(store, chosen, train_rows, settings=made, progress=progress)
-    return TrainedSAE(sae, made, mask, split_seed, {})
+    sae = train(store, chosen, train_rows, settings=training_settings, progress=progress)
+    return TrainedSAE(sae, training_settings, mask, split_seed, {})
 
 
 def swap(
@@ -142,7 +148,7 @@ def swap(
 
     Args:
         reader: The reasoner that answers.
-        writer: The reasoner whose thoughts it gets.
+        writer: The reasoner whose thoughts the reader gets.
         problems: Problems to think about.
         through: "text" forces the writer's text; "latents" maps the writer's final states to the reader's thoughts
             with a ridge regression.
@@ -160,7 +166,7 @@ def swap(
     if through == "text":
         return swap_text(reader, writer, problems, **options)
     if through != "latents":
-        raise UsageError(f"expected through='text' or through='latents', got {through!r}.")
+        raise UsageError(f"expected through='text' or through='latents', got {through!r}; choose one of them.")
     if fit_on is None:
         raise UsageError("expected fit_on=problems to fit the map on, got None; give problems of other structures.")
     return swap_latents(reader, writer, fit_on, problems, **options)
@@ -168,7 +174,7 @@ def swap(
 
 @dataclass(frozen=True)
 class FaithfulnessResult:
-    """Whether answers depend on the visible reasoning.
+    """The result of `faithfulness`: whether answers depend on the visible reasoning.
 
     Attributes:
         tests: One row for each test: the fraction of answers that stay the same, its interval, and what a faithful
@@ -193,6 +199,9 @@ def faithfulness(
         wording: Which words mean the same, for paraphrases; the task's own synonyms by default, where it has some.
         seed: Seed of mistakes, donors and paraphrases.
 
+    Returns:
+        The tests, the early answers, and a conclusion.
+
     Raises:
         UsageError: A trace has no visible thought.
 
@@ -213,7 +222,7 @@ def subtext(
     reasoner: Reasoner | None = None,
     **options: Any,
 ) -> SubtextResult:
-    """Measure what a chain of thought carries beyond its text, in bits about each target.
+    """Measure the information in a chain of thought beyond its text, in bits about each target.
 
     Args:
         traces: Sampled traces; at temperature 0 there is no choice of words to measure.
@@ -234,7 +243,7 @@ def subtext(
 
 
 def _task_wording(traces: TraceSet) -> Wording | None:
-    """The synonyms of the traces' task; None where it has none."""
+    """Return the synonyms of the traces' task; None where it has none."""
     from interp.problems import task
     from interp.text.wording import Wording
 

@@ -37,7 +37,7 @@ def check_packages() -> None:
 
 
 def _location(name: str) -> Path | None:
-    """The folder of a package or the file of a module that Python imports under `name`; None where there is none."""
+    """Return the folder or file that Python imports under `name`; None where there is none."""
     module = sys.modules.get(name)
     try:
         spec: importlib.machinery.ModuleSpec | None = (

@@ -92,12 +92,12 @@ def run_demo(
 
 
 def _others(organism: str) -> list[str]:
-    """The organisms that an organism is compared with."""
+    """Return the organisms that an organism is compared with."""
     return [name for name in COMPARED if recipe(name).task == recipe(organism).task and name != organism]
 
 
 def _compare(name: str, studied: Study, out: Path, bars: Bars) -> dict[str, Any]:
-    """The figures of another organism on the same problems; one that thinks silently is studied the same way."""
+    """Return the figures of another organism on the same problems, with a full study if it thinks silently."""
     other: Reasoner = interp.load(name)
     entry: dict[str, Any] = {"organism": name, "kind": other.kind, "summary": recipe(name).summary}
     if other.kind in ("pause", "continuous"):
@@ -120,11 +120,11 @@ def _start(out: Path, options: dict[str, Any]) -> None:
     path = out / RUN_FILE
     if path.exists():
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
+            existing = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise StoreError(f"{path} is damaged. Remove {out}, or choose another --out.") from None
-        if any(there.get(key) != value for key, value in options.items()):
-            others = ", ".join(f"{key}={there.get(key)}" for key in options)
+        if any(existing.get(key) != value for key, value in options.items()):
+            others = ", ".join(f"{key}={existing.get(key)}" for key in options)
             raise StoreError(f"{out} holds another run ({others}). Choose another --out, or remove it.")
         return
     with explain_os_errors(f"opening {out}"):

@@ -54,7 +54,7 @@ def demo_measures(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _measured(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The measures of group `demo`, from what was found."""
+    """Return the values of the group `demo`, from the results of a run."""
     steps, edits, chance = run["steps"], run["interchange"], run["chance"]
 
     def worst(column: str, interval: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs no network: thoughts first, then figures and tables."""
+"""Write a run as one HTML file that needs no network: thoughts first, then figures and tables."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
 
 
 def _figures(run: Run) -> list[Any]:
-    """The Plotly figures of the report."""
+    """Return the Plotly figures of the report."""
     info = run.info
     return [
         charts.decoders_by_step(info["steps"], info["chance"]),
@@ -61,7 +61,7 @@ def _figures(run: Run) -> list[Any]:
 
 
 def _cards(run: Run) -> tuple[list[dict[str, Any]], int]:
-    """The problems to show, failures first and then evenly over lengths, and the number of held-out problems."""
+    """Return the problems to show, failures first and then evenly over lengths, and the number of held-out ones."""
     thoughts = run.thoughts("probe")
     others: dict[str, pd.Series] = {
         m: run.thoughts(m).set_index(["trace", "step"])["text"] for m in ("logit_lens", "sae") if m in run.methods

@@ -72,7 +72,7 @@ class Run:
 
     @cached_property
     def interchange(self) -> pd.DataFrame:
-        """One row an edit of the interchange, with the column names of this version."""
+        """One row for each edit of the interchange, with the column names of this version."""
         return with_current_names(self._table("interchange"))
 
     @property
@@ -94,7 +94,7 @@ class Run:
         return read.merge(edits[wanted], on=["trace", "step"], how="left").reset_index(drop=True)
 
     def _table(self, name: str) -> pd.DataFrame:
-        """One of the run's Parquet tables."""
+        """Read one of the run's Parquet tables."""
         try:
             return pd.read_parquet(self.path / f"{name}.parquet")
         except (OSError, ValueError) as error:

@@ -83,7 +83,7 @@ def study(
     Args:
         reasoner: The reasoner to study.
         problems: Problems to think about; at least a few hundred give useful intervals.
-        out: Folder to write. A study that was interrupted goes on from what is there.
+        out: Folder to write. An interrupted study is resumed.
         bars: Where progress is shown; nowhere by default.
         dictionaries: Also train an SAE and read with it, beside a random dictionary, PCA and neurons.
         twin: Also capture an untrained copy of the reasoner, the control `random_init`.
@@ -132,7 +132,7 @@ def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: 
 
 
 def _stage(bars: Bars | None, title: str) -> AbstractContextManager[Progress | None]:
-    """A stage of `bars` whose progress is reported; nothing without bars."""
+    """Return a stage of `bars` that reports progress; without bars, a context that does nothing."""
     return nullcontext() if bars is None else bars.stage(title)
 
 

@@ -1,1 +1,1 @@
-"""The pages of the dashboard; each has one `show`."""
+"""The pages of the dashboard. Each module has one function `show`."""

@@ -1,4 +1,4 @@
-"""A problem and its thoughts as cards. Every piece of text is escaped: what a model wrote shows as text."""
+"""HTML cards of a problem and its thoughts. All text of a model is escaped."""
 
 from __future__ import annotations
 
@@ -159,5 +159,5 @@ def _edits(read: Read, detail: bool) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value as escaped text; a word where there is none."""
+    """Return a value as escaped text, or a word where there is none."""
     return "unknown" if value is None or value != value else escape(str(value)) or "nothing"

@@ -103,7 +103,7 @@ def _cached_thoughts(path: str, stamp: int, method: str, _run: Run) -> pd.DataFr
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _cached_problems(path: str, stamp: int, method: str, _run: Run) -> pd.DataFrame:
-    """One row for each held-out problem, with what failed in it."""
+    """Return one row for each held-out problem, with its failures."""
     thoughts = _run.thoughts(method)
     followed = thoughts["followed"].map(lambda value: value is not False and value != 0, na_action="ignore")
     frame = (

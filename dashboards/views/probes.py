@@ -54,7 +54,7 @@ def _page(run: Run, view: View) -> None:
 
 
 def _usual_place(run: Run, target: str, cells: pd.DataFrame) -> str:
-    """The place where the run reads this value; for other targets the best place on validation."""
+    """Return the place where the run reads this value; for other targets the best place on validation."""
     read_at = {f"value_{step['step']}": str(step["position"]) for step in run.info["steps"]}.get(target)
     return (
         read_at
@@ -114,10 +114,10 @@ def _cells(view: View, frame: pd.DataFrame, cells: pd.DataFrame, target: str, pl
 
 
 def _with_margin(cells: pd.DataFrame, controls: list[str]) -> pd.DataFrame:
-    """The columns to compare, with the margin of each cell over its strongest control."""
-    there = [c for c in controls if c in cells and cells[c].notna().any()]
-    margin = cells["accuracy"] - cells[there].max(axis=1) if there else float("nan")
-    columns = ["target", "place", "label", "accuracy", "ci_low", "ci_high", "margin", *there, "q", "n", "n_classes"]
+    """Return the columns to compare, with the margin of each cell over its strongest control."""
+    available = [c for c in controls if c in cells and cells[c].notna().any()]
+    margin = cells["accuracy"] - cells[available].max(axis=1) if available else float("nan")
+    columns = ["target", "place", "label", "accuracy", "ci_low", "ci_high", "margin", *available, "q", "n", "n_classes"]
     if cells["target"].nunique() == 1:
         columns.remove("target")
     return cells.assign(margin=margin)[columns].sort_values("margin", ascending=False, ignore_index=True)

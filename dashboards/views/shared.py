@@ -59,7 +59,7 @@ def with_run(body: Callable[[Run], None], *, heading: str = "") -> None:
 
 
 def _folder() -> Path:
-    """The folder of the run to show."""
+    """Return the folder of the run to show."""
     folder = os.environ.get(RUN_VARIABLE)
     return Path(folder) if folder else newest_run()
 
@@ -74,7 +74,7 @@ def stamp(folder: Path) -> int:
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the run …")
 def _open(folder: str, stamp: int) -> Run:
-    """One `Run` for all sessions. Pages must not change its tables."""
+    """Open a run once for all sessions. Pages must not change its tables."""
     return Run(folder)
 
 
@@ -89,7 +89,7 @@ def _empty(heading: str, message: str, folder: Path | None, *, unusable: bool) -
 
 
 def _options(folder: Path | None) -> dict[str, Any]:
-    """The options in `run.json`, as far as it can be read."""
+    """Return the options in `run.json`; none where it cannot be read."""
     try:
         info = json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) if folder else {}
     except (OSError, ValueError):

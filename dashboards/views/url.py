@@ -14,7 +14,7 @@ from dashboards.views.shared import as_text
 
 
 class View:
-    """The controls of one page. Warnings about the URL appear where the view is made."""
+    """The controls of one page. Warnings about the URL are drawn where the view is created."""
 
     def __init__(self) -> None:
         self._notices = st.container()
@@ -82,7 +82,7 @@ class View:
     def _read(
         self, key: str, default: str, valid: Callable[[str], bool], why_not: str, label_of: Callable[[str], str]
     ) -> str:
-        """The value of a parameter; the default, with a warning, where it is not valid."""
+        """Return the value of a parameter; the default, with a warning, where it is not valid."""
         self._known.add(key)
         value = st.query_params.get(key)
         if value is None or valid(value):
@@ -104,7 +104,7 @@ def go(key: str, value: str | None) -> None:
 
 
 def _widget(key: str, value: str | bool) -> str:
-    """The control's key in the session, after setting it to `value`."""
+    """Set a control to `value` and return its key in the session."""
     name = f"view_{key}"
     # Set only when it differs: a value set by code is sent to the browser and could undo fast typing.
     if st.session_state.get(name) != value:

@@ -1,1 +1,1 @@
-"""The commands of this package; heavy imports wait inside them."""
+"""The commands of `interp`. Each function imports heavy packages itself, so that `--help` is fast."""

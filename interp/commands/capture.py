@@ -251,7 +251,7 @@ def _print_store(store: Any, as_json: bool) -> None:
 
 
 def _estimate_line(estimate: CaptureCost) -> str:
-    """How much space, time and memory a capture takes."""
+    """Return one line with the space, time and memory that a capture takes."""
     return (
         f"{estimate.positions} positions x {estimate.addresses} addresses in {estimate.shards} shards: "
         f"{estimate.bytes / 2**20:.1f} MB, about {estimate.seconds:.0f} s on one worker, "
@@ -260,7 +260,7 @@ def _estimate_line(estimate: CaptureCost) -> str:
 
 
 def _layers(text: str | None) -> list[int] | None:
-    """The block numbers in a text such as `0,2,4` or `0-3`."""
+    """Return the block numbers in a text such as `0,2,4` or `0-3`."""
     if text is None:
         return None
     layers: list[int] = []

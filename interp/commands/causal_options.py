@@ -39,9 +39,9 @@ class ProblemOptions:
 
 @dataclass(frozen=True)
 class BatchOptions(ProblemOptions):
-    """The same with a batch size."""
+    """`ProblemOptions` with a batch size."""
 
-    batch_size: Annotated[int, typer.Option(help="Problems that are thought about at once.")] = 256
+    batch_size: Annotated[int, typer.Option(help="Number of problems in a batch.")] = 256
 
 
 PROBLEM_DEFAULTS = ProblemOptions()

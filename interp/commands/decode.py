@@ -55,7 +55,7 @@ def run(
     checked_count("split_seed", split_seed, at_least=0)
     if out.exists():
         raise UsageError(
-            f"expected a new file for the read-outs, but {out} exists; choose another --out, or remove it."
+            f"expected a new file for the read-outs, got {out}, which exists; choose another --out, or remove it."
         )
     activations = Store(store)
     with Bars() as bars, bars.stage(f"decoding {store}") as report:
@@ -162,5 +162,5 @@ def _name_and_path(text: str) -> tuple[str, Path]:
 
 
 def _reasoner(store: Store, model: str | None, loading: Loading) -> Reasoner | None:
-    """The reasoner, or None where `decode` may load the store's own if a decoder needs it."""
+    """Return the reasoner that the options name; None if the store's own is meant, which is loaded on demand."""
     return None if model is None and loading == AS_USUAL else loading.load_for(store, model)

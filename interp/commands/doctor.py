@@ -40,7 +40,7 @@ def doctor(
 ) -> None:
     """Check everything that this project needs. The exit code is 1 if a check fails.
 
-    With a model, report how it thinks, its prompt, its markers and stops, and how each of them was found out.
+    With a model, report how it thinks, its prompt, its markers and stops, and how each of them was recognised.
     """
     if model is not None:
         _model(model, loading, as_json)

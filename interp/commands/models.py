@@ -25,7 +25,7 @@ class Loading:
         str | None,
         typer.Option(
             help="How the model thinks, as JSON or the path of a JSON file: "
-            '{"kind": "text", "begin": "<t>", "end": "</t>"}. Found out from the model by default.'
+            '{"kind": "text", "begin": "<t>", "end": "</t>"}. Recognised from the model by default.'
         ),
     ] = None
     device: Annotated[
@@ -84,7 +84,7 @@ Model = Annotated[str, typer.Argument(help="A shipped organism (`cotlens organis
 
 
 def _config(reasoner: str | None) -> dict[str, Any] | None:
-    """The value of `--reasoner` as fields of a reasoner's config."""
+    """Return the value of `--reasoner` as fields of a reasoner's config."""
     if reasoner is None:
         return None
     try:
@@ -92,7 +92,8 @@ def _config(reasoner: str | None) -> dict[str, Any] | None:
         config = json.loads(reasoner if is_json else Path(reasoner).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"expected JSON or the path of a JSON file after --reasoner, got {reasoner[:80]!r} ({error})."
+            f"expected JSON or the path of a JSON file after --reasoner, got {reasoner[:80]!r} ({error}); "
+            'write it such as \'{"kind": "text"}\'.'
         ) from None
     if not isinstance(config, dict):
         raise UsageError(f"expected a JSON object after --reasoner, got {reasoner[:80]!r}.")

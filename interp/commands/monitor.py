@@ -30,29 +30,31 @@ def monitor(
     ],
     threshold: Annotated[
         float | None,
-        typer.Option(help="Fires above it. Default: probability 0.5 of a probe, activation 0 of a feature."),
+        typer.Option(
+            help="Score above which the monitor fires. Default: 0.5 for a probe's probability, 0 for a feature."
+        ),
     ] = None,
     says: Annotated[str | None, typer.Option(help="The class of the probe whose probability is watched.")] = None,
     place: Annotated[
-        list[str] | None, typer.Option(help="Watch only here, such as 'thought 2'. Repeatable. Default: every thought.")
+        list[str] | None, typer.Option(help="Place to watch, such as 'thought 2'. Repeatable. Default: every thought.")
     ] = None,
     inject_text: Annotated[
-        str | None, typer.Option(help="Words to insert into the thought after that position.")
+        str | None, typer.Option(help="Text to insert into the thought after the position that fired.")
     ] = None,
     inject_vector: Annotated[
-        Path | None, typer.Option(help="A .npy file of d_model numbers that are added at that position.")
+        Path | None, typer.Option(help="A .npy file of d_model numbers to add at the position that fired.")
     ] = None,
-    dose: Annotated[float, typer.Option(help="Multiplies the vector.")] = 1.0,
+    dose: Annotated[float, typer.Option(help="Factor of the vector.")] = 1.0,
     address: Annotated[
         str | None,
         typer.Option(help="Hook name where the vector is added. Default: where the probe reads."),
         OldName("--at"),
     ] = None,
-    times: Annotated[int, typer.Option(help="Injections into one trace, at most.")] = 1,
+    times: Annotated[int, typer.Option(help="Largest number of injections into one trace.")] = 1,
     transfer: Annotated[bool, typer.Option("--transfer", help="Allow a probe or SAE of another model.")] = False,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the watched traces with their events.")] = None,
     options: BatchOptions = BATCH_DEFAULTS,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +67,9 @@ def monitor(
     from interp.errors import UsageError
 
     if out is not None and out.exists():
-        raise UsageError(f"{out} exists already; choose another --out, or remove it.")
+        raise UsageError(
+            f"expected a new file for --out, got {out}, which exists already; choose another --out, or remove it."
+        )
     reasoner, problems = options.load(loading, model)
     vector = None if inject_vector is None else _vector(inject_vector, reasoner, dose)
     where = None if address is None else _address(reasoner, address)

@@ -115,7 +115,7 @@ class _Rename:
         self.name = old.name.lstrip("-").replace("-", "_")
 
     def parameter(self) -> inspect.Parameter:
-        """The hidden option with the old name; None where it is not given."""
+        """Return the hidden option with the old name. Its value is None where the option is not used."""
         info = copy.copy(_option_info(self.new.annotation))
         info.param_decls, info.hidden, info.help, info.show_default = (self.old.name,), True, None, False
         base = bool if self.old.value is not None else get_args(self.new.annotation)[0]
@@ -139,23 +139,23 @@ class _Rename:
 
 
 def _option_info(annotation: Any) -> Any:
-    """The `typer.Option` of an annotation."""
+    """Return the `typer.Option` of an annotation."""
     return next(part for part in annotation.__metadata__ if hasattr(part, "param_decls"))
 
 
 def _option_name(name: str, hints: dict[str, Any]) -> str:
-    """An option as people type it."""
+    """Return an option as it is typed, such as `--batch-size`."""
     declared = _option_info(hints[name]).param_decls if name in hints else ()
     return next((text for text in declared or () if text.startswith("--")), "--" + name.replace("_", "-"))
 
 
 def _none_or(base: Any) -> Any:
-    """`base`, or None."""
+    """Return the type `base | None`."""
     is_optional = get_origin(base) in (Union, types.UnionType) and type(None) in get_args(base)
     return base if is_optional else base | None
 
 
 def _optional(annotation: Any) -> Any:
-    """The annotation of an option, with None allowed."""
+    """Return the annotation of an option, with None allowed."""
     base, *metadata = get_args(annotation)
     return Annotated[(_none_or(base), *metadata)]

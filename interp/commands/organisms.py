@@ -85,7 +85,7 @@ def train(
             f"{name}: accuracy {written['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {written['exam']['n']} held-out problems"
         )
         print(f"by steps: {written['accuracy_by_steps']}")
-        print(f"use it: interp.load({str(folder)!r})")
+        print(f"use it: cotlens.load({str(folder)!r})")
 
     emit({**written, "folder": str(folder)}, as_json, human)
 

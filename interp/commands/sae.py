@@ -272,7 +272,7 @@ def share(
 
 
 def _address(store: Any, address: str | None) -> Any:
-    """The address to train at: the named one, else the store's only one."""
+    """Return the address to train at: the named one, or else the store's only one."""
     from interp.errors import UsageError
 
     if address is None and len(store.addresses) > 1:
@@ -284,7 +284,7 @@ def _address(store: Any, address: str | None) -> Any:
 
 
 def _open(source: str, sae_id: str | None, store: Any, address: str | None) -> Any:
-    """An SAE from a folder, or from a release of SAELens."""
+    """Return an SAE from a folder, or from a release of SAELens."""
     from interp.sae.load import load_sae
     from interp.sae.trained import TrainedSAE, open_trained
 

@@ -30,7 +30,7 @@ def think(
     questions: Annotated[
         Path | None, typer.Option(help="JSONL file with one question and its answer per line, in place of --task.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Number of problems thought about at once.")] = 128,
+    batch_size: Annotated[int, typer.Option(help="Number of problems in a batch.")] = 128,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 0.0,
     top_p: Annotated[
         float, typer.Option(help="Sample from the smallest set of tokens with at least this probability.")
@@ -54,7 +54,9 @@ def think(
     from interp.reasoners.resumable import think_to_file
 
     if out.exists():
-        raise UsageError(f"{out} exists already; choose another --out, or remove the file.")
+        raise UsageError(
+            f"expected a new file for --out, got {out}, which exists already; choose another --out, or remove it."
+        )
     if task is not None and questions is not None:
         raise UsageError("expected --task or --questions, got both; leave one out.")
     from_file, left_out = _questions(questions) if questions is not None else (None, [])
@@ -100,7 +102,7 @@ def think(
 
 
 def _questions(path: Path) -> tuple[list, list[str]]:
-    """The problems of a JSONL file, and why its other lines cannot be used."""
+    """Return the problems of a JSONL file, and why its other lines cannot be used."""
     from interp.problems.questions import QuestionsTask, read_questions
 
     QuestionsTask(path)

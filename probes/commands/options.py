@@ -68,6 +68,6 @@ class TraceOptions:
 
 @dataclass(frozen=True)
 class SampledTraceOptions(TraceOptions):
-    """The same, with the temperature at which traces are sampled."""
+    """`TraceOptions` with the temperature at which traces are sampled."""
 
     temperature: Temperature = 1.0
