@@ -197,9 +197,9 @@ class Ended:
     def json(self) -> dict[str, Any]:
         """The one JSON object on stdout."""
         assert self.out.endswith("\n") and self.out.count("\n") == 1, f"one line was expected on stdout: {self.out!r}"
-        found = json.loads(self.out, parse_constant=_no_constant)
-        assert isinstance(found, dict)
-        return found
+        result = json.loads(self.out, parse_constant=_no_constant)
+        assert isinstance(result, dict)
+        return result
 
     @property
     def error(self) -> str:

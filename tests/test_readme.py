@@ -17,16 +17,16 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 @pytest.mark.slow
 def test_the_ten_lines_run(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    said = code + "\nassert sweep.table()['accuracy'].min() > 0.95\nprint(len(readouts.table()))\n"
-    done = subprocess.run([sys.executable, "-c", said], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    output = code + "\nassert sweep.table()['accuracy'].min() > 0.95\nprint(len(readouts.table()))\n"
+    done = subprocess.run([sys.executable, "-c", output], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.splitlines()[-1]) > 1000
     assert (tmp_path / "runs" / "first" / "meta.json").exists()
 
 
 def test_every_command_is_said_and_every_said_command_is_there() -> None:
-    said = set(re.findall(r"`cotlens (\w+)", README))
-    assert said == set(COMMANDS)
+    output = set(re.findall(r"`cotlens (\w+)", README))
+    assert output == set(COMMANDS)
 
 
 def test_its_two_commands_and_its_pictures_are_there() -> None:

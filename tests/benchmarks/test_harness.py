@@ -16,10 +16,10 @@ def test_contestants_take_turns_and_the_warm_up_does_not_count() -> None:
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
-    found = ratio({"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 8.0]}, "peer", "ours")
-    assert found["value"] == 2.0
-    assert found["ci"] == [2.0, 4.0]
-    assert found["n"] == 3
+    result = ratio({"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 8.0]}, "peer", "ours")
+    assert result["value"] == 2.0
+    assert result["ci"] == [2.0, 4.0]
+    assert result["n"] == 3
 
 
 @pytest.mark.parametrize("n", [6, 7, 15, 70])

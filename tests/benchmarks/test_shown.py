@@ -40,9 +40,9 @@ def test_small_numbers_are_not_rounded_away() -> None:
 def test_a_terminal_gets_a_table_and_then_notes_and_peers(capsys: pytest.CaptureFixture) -> None:
     other = {"id": "papers.b", "value": None, "ci": None, "met": None, "peer": "nnsight", "peer_version": "0.7"}
     print_measures({"measures": [ROW, ROW | other | {"other_seeds": {}, "note": ""}]})
-    said = capsys.readouterr().out
-    assert "0.437 [0.4, 0.5] >= 0.15" in said and "0.008 (short), 0.2" in said and "not measured" in said
-    assert "papers.a\n  over random init." in said and "papers.b\n  beside nnsight 0.7" in said
-    assert max(map(len, said.splitlines())) <= 120
+    output = capsys.readouterr().out
+    assert "0.437 [0.4, 0.5] >= 0.15" in output and "0.008 (short), 0.2" in output and "not measured" in output
+    assert "papers.a\n  over random init." in output and "papers.b\n  beside nnsight 0.7" in output
+    assert max(map(len, output.splitlines())) <= 120
     print_measures({"measures": [ROW | {"other_seeds": {}}]})
     assert "other seeds" not in capsys.readouterr().out

@@ -191,24 +191,24 @@ def test_bad_input(case: str, as_json: bool, place: Path, cotlens: Callable, mon
     arguments, code, said = CASES[case]
     monkeypatch.chdir(place)
     before = contents(place)
-    found = cotlens(*arguments, *(["--json"] if as_json else []))
-    assert found.code == code, found
-    assert found.err.count("error:") == 1, found.err
-    message = found.error
+    result = cotlens(*arguments, *(["--json"] if as_json else []))
+    assert result.code == code, result
+    assert result.err.count("error:") == 1, result.err
+    message = result.error
     for part in said:
         assert part.lower() in message.lower(), message
     assert len(message) < 1500, "the message is too long to be read"
     if as_json:
-        assert found.json == {"schema_version": 1, "error": message, "exit_code": code}
+        assert result.json == {"schema_version": 1, "error": message, "exit_code": code}
     else:
-        assert found.out == ""
+        assert result.out == ""
     assert contents(place) == before, "something was written or lost"
 
 
 def test_two_mistakes_give_one_error_line(place: Path, cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    found = cotlens("demo", "--n", "many", "--organism", "nobody", "--nonsense")
-    assert found.code == 2 and found.error
+    result = cotlens("demo", "--n", "many", "--organism", "nobody", "--nonsense")
+    assert result.code == 2 and result.error
 
 
 def test_an_unexpected_exception_is_reported_as_a_defect(
@@ -218,9 +218,9 @@ def test_an_unexpected_exception_is_reported_as_a_defect(
         raise KeyError("inner detail")
 
     monkeypatch.setattr(Store, "validate", broken)
-    found = cotlens("capture", "validate", place / "store", "--json")
-    assert found.code == 1
-    assert "unexpected KeyError" in found.error and "COTLENS_DEBUG=1" in found.error
+    result = cotlens("capture", "validate", place / "store", "--json")
+    assert result.code == 1
+    assert "unexpected KeyError" in result.error and "COTLENS_DEBUG=1" in result.error
     monkeypatch.setenv("COTLENS_DEBUG", "1")
     with pytest.raises(KeyError):
         cotlens("capture", "validate", place / "store")
@@ -235,10 +235,10 @@ def test_a_disk_that_fills_up_while_capturing(
     command = ["capture", "run", "chain-coconut", place / "traces.parquet", "--out", tmp_path / "s", "--shard-size", 8]
     with monkeypatch.context() as patched:
         full_after(20, patched)
-        found = cotlens(*command, "--json")
-    assert found.code == 5
-    assert "disk is full" in found.error and "run the same command again" in found.error
-    assert found.json["exit_code"] == 5
+        result = cotlens(*command, "--json")
+    assert result.code == 5
+    assert "disk is full" in result.error and "run the same command again" in result.error
+    assert result.json["exit_code"] == 5
     kept = contents(tmp_path / "s")
     assert Store(tmp_path / "s").committed == {0}
     assert cotlens(*command).code == 0
@@ -254,9 +254,9 @@ def test_a_disk_that_is_full_while_thinking_leaves_no_partial_file(
     command = ["think", "chain-coconut", "--task", "chain:n=4", "--out", tmp_path / "t.parquet"]
     with monkeypatch.context() as patched:
         full_after(0, patched)
-        found = cotlens(*command)
-    assert found.code == 5
-    assert "disk is full" in found.error
+        result = cotlens(*command)
+    assert result.code == 5
+    assert "disk is full" in result.error
     assert list(tmp_path.iterdir()) == []
     assert cotlens(*command).code == 0
     assert len(TraceSet.from_parquet(tmp_path / "t.parquet")) == 4
@@ -267,9 +267,9 @@ def test_a_disk_that_is_full_while_saving_a_sweep(
 ) -> None:
     options = ["--target", "value_1", "--place", "thought 1", "--splits", 1, "--controls", "none"]
     full_after(0, monkeypatch)
-    found = cotlens("probe", "sweep", store.path, "--out", tmp_path / "sweep", *options)
-    assert found.code == 5
-    assert "disk is full" in found.error and not list(tmp_path.rglob("*.parquet"))
+    result = cotlens("probe", "sweep", store.path, "--out", tmp_path / "sweep", *options)
+    assert result.code == 5
+    assert "disk is full" in result.error and not list(tmp_path.rglob("*.parquet"))
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------------------
@@ -354,8 +354,8 @@ def test_an_interrupted_demo_completes_when_it_is_run_again(
     time.sleep(seconds)
     code, _, stderr = interrupt_when(lambda: True, process)
     assert code == 130 and "Traceback" not in stderr
-    found = cotlens("demo", "--n", "300", "--out", out, "--json")
-    assert found.code == 0 and found.json["complete"] is True
+    result = cotlens("demo", "--n", "300", "--out", out, "--json")
+    assert result.code == 0 and result.json["complete"] is True
     assert (out / "report.html").exists()
 
 
@@ -374,8 +374,8 @@ def test_a_killed_demo_leaves_a_folder_that_is_not_a_finished_run(
     place: Path, cotlens: Callable, tmp_path: Path
 ) -> None:
     shutil.copytree(place / "run", tmp_path / "run")
-    found = cotlens("report", "build", tmp_path / "run")
-    assert found.code == 5 and "not finished" in found.error
+    result = cotlens("report", "build", tmp_path / "run")
+    assert result.code == 5 and "not finished" in result.error
     assert not (tmp_path / "run" / "report.html").exists()
 
 
@@ -385,9 +385,9 @@ def test_a_model_that_names_no_task_says_to_give_one(cotlens: Callable, tmp_path
     folder = Path(shutil.copytree(weights_folder("chain-text"), tmp_path / "model"))
     config = json.loads((folder / "reasoner.json").read_text())
     (folder / "reasoner.json").write_text(json.dumps({**config, "task": None}))
-    found = cotlens("think", folder, "--out", tmp_path / "t.parquet")
-    assert found.code == 2
-    assert "expected a task in the reasoner.json" in found.error
+    result = cotlens("think", folder, "--out", tmp_path / "t.parquet")
+    assert result.code == 2
+    assert "expected a task in the reasoner.json" in result.error
     assert cotlens("think", folder, "--out", tmp_path / "t.parquet", "--task", "chain:n=3").code == 0
 
 

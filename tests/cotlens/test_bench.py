@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_benches_beside_the_package_are_found(cotlens: Callable, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = cotlens("bench", "--help")
-    assert found.code == 0 and "papers" in found.out
+    result = cotlens("bench", "--help")
+    assert result.code == 0 and "papers" in result.out
 
 
 def test_the_benches_in_the_working_directory_are_found(tmp_path: Path, monkeypatch) -> None:
@@ -27,9 +27,9 @@ def test_the_benches_in_the_working_directory_are_found(tmp_path: Path, monkeypa
 def test_without_a_checkout_it_says_what_to_do(cotlens: Callable, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(bench, "_BESIDE", tmp_path)
     monkeypatch.chdir(tmp_path)
-    found = cotlens("bench", "probes")
-    assert found.code == 2
+    result = cotlens("bench", "probes")
+    assert result.code == 2
     assert (
-        "expected a checkout of cotlens with a folder benchmarks/" in found.error
-        and "clone the repository" in found.error
+        "expected a checkout of cotlens with a folder benchmarks/" in result.error
+        and "clone the repository" in result.error
     )

@@ -72,33 +72,33 @@ def test_the_installed_script_is_the_same_command() -> None:
 
 def test_help_names_every_command(cotlens: Callable) -> None:
     for arguments in (["--help"], ["-h"], ["help"]):
-        found = cotlens(*arguments)
-        assert found.code == 0 and all(f"  {name} " in found.out for name in COMMANDS)
+        result = cotlens(*arguments)
+        assert result.code == 0 and all(f"  {name} " in result.out for name in COMMANDS)
     assert cotlens().code == 2
 
 
 @pytest.mark.parametrize("group", sorted({g.split()[0] for g in GROUPS}))
 def test_a_group_alone_shows_its_help(cotlens: Callable, group: str) -> None:
-    found = cotlens(group)
-    assert found.code in (0, 2)
-    assert "Commands" in found.out + found.err
+    result = cotlens(group)
+    assert result.code in (0, 2)
+    assert "Commands" in result.out + result.err
 
 
 # --- one JSON object --------------------------------------------------------------------------------------
 
 
 def test_organisms_ls(cotlens: Callable) -> None:
-    found = cotlens("organisms", "ls", "--json")
-    assert found.code == 0 and found.json["schema_version"] == 1
-    assert {"name", "kind", "task", "accuracy", "summary", "weaknesses"} <= set(found.json["organisms"][0])
+    result = cotlens("organisms", "ls", "--json")
+    assert result.code == 0 and result.json["schema_version"] == 1
+    assert {"name", "kind", "task", "accuracy", "summary", "weaknesses"} <= set(result.json["organisms"][0])
     human = cotlens("organisms", "ls")
-    assert all(row["name"] in human.out for row in found.json["organisms"])
+    assert all(row["name"] in human.out for row in result.json["organisms"])
 
 
 def test_organisms_check(cotlens: Callable) -> None:
-    found = cotlens("organisms", "check", "chain-coconut", "--json")
-    assert found.code == 0 and found.json["schema_version"] == 1 and found.json["ok"] is True
-    assert [row["name"] for row in found.json["organisms"]] == ["chain-coconut"]
+    result = cotlens("organisms", "check", "chain-coconut", "--json")
+    assert result.code == 0 and result.json["schema_version"] == 1 and result.json["ok"] is True
+    assert [row["name"] for row in result.json["organisms"]] == ["chain-coconut"]
 
 
 def test_organisms_check_fails_with_4_and_still_prints_one_object(
@@ -110,17 +110,17 @@ def test_organisms_check_fails_with_4_and_still_prints_one_object(
     wrong = {**catalog.card("chain-coconut"), "weights": "0" * 16}
     wrong["exam"] = {**wrong["exam"], "n": 100}
     monkeypatch.setattr(build, "card", lambda name: wrong)
-    found = cotlens("organisms", "check", "chain-coconut", "--json")
-    assert found.code == 4
-    assert "chain-coconut" in found.error
-    assert found.json["ok"] is False and found.json["organisms"][0]["weights_match"] is False
+    result = cotlens("organisms", "check", "chain-coconut", "--json")
+    assert result.code == 4
+    assert "chain-coconut" in result.error
+    assert result.json["ok"] is False and result.json["organisms"][0]["weights_match"] is False
 
 
 def test_think(cotlens: Callable, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "t.parquet"
-    found = cotlens("think", "chain-coconut", "--task", "chain:n=12,seed=4,steps=3", "--out", out, "--json")
-    assert found.code == 0
-    assert found.json == {
+    result = cotlens("think", "chain-coconut", "--task", "chain:n=12,seed=4,steps=3", "--out", out, "--json")
+    assert result.code == 0
+    assert result.json == {
         "schema_version": 1,
         "reasoner": "chain-coconut",
         "traces": 12,
@@ -177,9 +177,9 @@ def test_capture_ls_skips_a_damaged_store(cotlens: Callable, traces_file: Path, 
         out = tmp_path / "runs" / name
         assert cotlens("capture", "run", "chain-coconut", traces_file, "--out", out, "--sites", "final").code == 0
     (tmp_path / "runs" / "bad" / "meta.json").write_text("{")
-    found = cotlens("capture", "ls", tmp_path / "runs", "--json")
-    assert found.code == 0
-    assert str(tmp_path / "runs" / "good") in [s["path"] for s in found.json["stores"]]
+    result = cotlens("capture", "ls", tmp_path / "runs", "--json")
+    assert result.code == 0
+    assert str(tmp_path / "runs" / "good") in [s["path"] for s in result.json["stores"]]
 
 
 def test_capture_validate_of_a_damaged_store_is_one_object_and_5(
@@ -191,9 +191,9 @@ def test_capture_validate_of_a_damaged_store_is_one_object_and_5(
     human = cotlens("capture", "validate", out)
     assert human.code == 5 and "ln_final.hook_out differs" in human.out
     assert f"run `cotlens capture resume {out}` to repair it" in human.error
-    found = cotlens("capture", "validate", out, "--json")
-    assert found.code == 5
-    assert found.json["ok"] is False and len(found.json["wrong"]) == 1
+    result = cotlens("capture", "validate", out, "--json")
+    assert result.code == 5
+    assert result.json["ok"] is False and len(result.json["wrong"]) == 1
 
 
 def test_probe_sweep(cotlens: Callable, store: Store, tmp_path: Path) -> None:
@@ -209,14 +209,14 @@ def test_probe_sweep(cotlens: Callable, store: Store, tmp_path: Path) -> None:
         "--controls",
         "majority,position_only",
     ]
-    found = cotlens("probe", "sweep", store.path, "--out", tmp_path / "sweep", *options, "--json")
-    assert found.code == 0 and found.json["schema_version"] == 1
+    result = cotlens("probe", "sweep", store.path, "--out", tmp_path / "sweep", *options, "--json")
+    assert result.code == 0 and result.json["schema_version"] == 1
     table = pd.read_parquet(tmp_path / "sweep" / "sweep.parquet")
-    assert found.json["cells"] == len(table) == 2 * len(store.addresses)
-    (best,) = found.json["best"]
+    assert result.json["cells"] == len(table) == 2 * len(store.addresses)
+    (best,) = result.json["best"]
     assert best["target"] == "value_1" and best["accuracy"] == table["accuracy"].max()
     assert best["layer"] is None or isinstance(best["layer"], (int, float))
-    assert set(found.json["notes"]["controls"]) == {"majority", "position_only"}
+    assert set(result.json["notes"]["controls"]) == {"majority", "position_only"}
 
 
 def test_probe_sweep_without_controls_and_with_a_gate(cotlens: Callable, store: Store, tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_a_closed_pipe_gives_no_traceback(tmp_path: Path) -> None:
 def test_the_demo_prints_one_object_and_leaves_a_run(demo_run: Path) -> None:
     printed = demo_run.with_suffix(".json").read_text(encoding="utf-8")
     assert printed.endswith("\n") and printed.count("\n") == 1
-    found = json.loads(printed)
-    assert found["schema_version"] == 1 and found["complete"] is True
-    assert found["accuracy"] > 0.95
-    assert {row["id"] for row in found["measures"]} >= {"demo.accuracy", "demo.interchange_follow"}
-    assert json.loads((demo_run / "run.json").read_text())["measures"] == found["measures"]
+    result = json.loads(printed)
+    assert result["schema_version"] == 1 and result["complete"] is True
+    assert result["accuracy"] > 0.95
+    assert {row["id"] for row in result["measures"]} >= {"demo.accuracy", "demo.interchange_follow"}
+    assert json.loads((demo_run / "run.json").read_text())["measures"] == result["measures"]

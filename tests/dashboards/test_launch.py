@@ -116,15 +116,15 @@ def drawn(connection: ClientConnection, page: str, query: str = "") -> str:
     asked.rerun_script.page_name = page
     asked.rerun_script.query_string = query
     connection.send(asked.SerializeToString())
-    found = []
+    result = []
     while True:
         message = ForwardMsg()
         content = connection.recv(timeout=30)
         assert isinstance(content, bytes)
         message.ParseFromString(content)
-        found.append(str(message))
+        result.append(str(message))
         if message.WhichOneof("type") == "script_finished":
-            return "\n".join(found)
+            return "\n".join(result)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999])
@@ -238,8 +238,8 @@ def test_the_first_visit_may_be_a_deep_link(start_server: Callable[[], Server]) 
     server = start_server()
     server.wait()
     with server.connect() as connection:
-        found = drawn(connection, "latents", "method=sae")
-    assert "Continuous latents" in found and "SAE" in found and "page_not_found" not in found
+        result = drawn(connection, "latents", "method=sae")
+    assert "Continuous latents" in result and "SAE" in result and "page_not_found" not in result
 
 
 def test_ctrl_c_ends_it_cleanly_while_a_page_is_open(start_server: Callable[[], Server]) -> None:

@@ -32,12 +32,12 @@ def tiny() -> type[capture_device.LargeModel]:
 def test_contestants_keep_the_same_numbers(tiny: type[capture_device.LargeModel]) -> None:
     for model, atol in ((SmallModel(), 1e-4), (tiny(), 0.05)):
         ids, traces = model.ids(2, 6), model.traces(2, 6)
-        found = gather(model.reasoner, traces, model.addresses, index_of(traces, EVERYTHING, 2), dtype=model.kept)
-        assert len(found) == model.layers and {rows.dtype for rows in found.values()} == {model.kept}
+        result = gather(model.reasoner, traces, model.addresses, index_of(traces, EVERYTHING, 2), dtype=model.kept)
+        assert len(result) == model.layers and {rows.dtype for rows in result.values()} == {model.kept}
         states, cache = hugging_face(model, ids)()[1:-1], transformer_lens(model, ids)()
-        for address, rows in found.items():
+        for address, rows in result.items():
             torch.testing.assert_close(cache[address.name].flatten(0, 1), rows, atol=atol, rtol=0.02)
-        for rows, state in zip(found.values(), states, strict=False):  # Hugging Face's last one is normed
+        for rows, state in zip(result.values(), states, strict=False):  # Hugging Face's last one is normed
             torch.testing.assert_close(state.flatten(0, 1), rows, atol=atol, rtol=0.02)
 
 
@@ -59,13 +59,13 @@ def test_the_contest_on_a_device_is_kept_under_its_name(
     monkeypatch.setattr(capture_device, "LARGE", (2, 6))
     monkeypatch.setattr(capture_device, "SMALL", (1, 4))
     with Bars() as bars:
-        found = capture_device.bench("cpu", 1, bars)
-    assert json.loads((tmp_path / "capture-cpu.json").read_text())["table"] == found["table"]
-    assert {row["model"] for row in found["table"]} == {
+        result = capture_device.bench("cpu", 1, bars)
+    assert json.loads((tmp_path / "capture-cpu.json").read_text())["table"] == result["table"]
+    assert {row["model"] for row in result["table"]} == {
         "GPT-2, 6 layers of 256, float32",
         "Llama 3.2 1B's shape, bfloat16",
     }
-    assert {"bare", "ours", "to disk", "TransformerLens run_with_cache"} <= {row["who"] for row in found["table"]}
-    by_id = {row["id"]: row for row in found["measures"]}
+    assert {"bare", "ours", "to disk", "TransformerLens run_with_cache"} <= {row["who"] for row in result["table"]}
+    by_id = {row["id"]: row for row in result["measures"]}
     assert by_id["capture.memory_over_bare"]["value"] > 0
     assert by_id["capture.peak_memory_ratio"]["value"] is None, "a CPU has no device memory"

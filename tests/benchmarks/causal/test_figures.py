@@ -14,8 +14,8 @@ def test_organisms_of_every_seed_are_taken_and_what_is_missing_is_noted(tmp_path
     (tmp_path / "chain-text-seed2").symlink_to(weights_folder("chain-direct"))
     (tmp_path / "chain-text-seed7").mkdir()  # one that is not trained yet
     run = Run(tmp_path, 1.0)
-    found = [(label, name, seed, reasoner.kind) for label, name, seed, reasoner in run.each(["chain-text", "igsm-no"])]
-    assert found == [("chain-text", "chain-text", 0, "text"), ("chain-text-seed2", "chain-text", 2, "direct")]
+    result = [(label, name, seed, reasoner.kind) for label, name, seed, reasoner in run.each(["chain-text", "igsm-no"])]
+    assert result == [("chain-text", "chain-text", 0, "text"), ("chain-text-seed2", "chain-text", 2, "direct")]
     assert len(run.notes) == 2 and "chain-text of seed 7" in run.notes[0] and "igsm-no of seed 0" in run.notes[1]
     assert run.size(100) == 100 and run.size(100, 2) == 50 and Run(None, 0.001).size(100) == 20
 
@@ -24,8 +24,8 @@ def test_the_worst_counts_and_every_other_is_named() -> None:
     rows = [
         ({"organism": name}, {"value": value, "ci": None, "n": 9}) for name, value in (("a", 0.9), ("a-seed1", 0.7))
     ]
-    found = worst([*rows, ({"organism": "b"}, {"value": None})], min, "told")
-    assert found["value"] == 0.7 and found["note"] == "the worst is a-seed1: a 0.900, a-seed1 0.700; told"
+    result = worst([*rows, ({"organism": "b"}, {"value": None})], min, "told")
+    assert result["value"] == 0.7 and result["note"] == "the worst is a-seed1: a 0.900, a-seed1 0.700; told"
     assert worst([({"organism": "b"}, {"value": None})], min, "told")["value"] is None
 
 

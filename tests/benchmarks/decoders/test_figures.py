@@ -45,8 +45,8 @@ def organism(name: str, seed: int, worst: float) -> dict[str, Any]:
 
 @pytest.fixture
 def measures() -> dict[str, dict[str, Any]]:
-    found = [organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.96), organism("graph-coconut", 0, 0.9)]
-    return figures(found, ["chain31-coconut seed 0", "variables-coconut seed 2"])
+    result = [organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.96), organism("graph-coconut", 0, 0.9)]
+    return figures(result, ["chain31-coconut seed 0", "variables-coconut seed 2"])
 
 
 def test_every_figure_of_the_group_is_taken(measures: dict[str, dict[str, Any]]) -> None:
@@ -63,10 +63,10 @@ def test_what_is_kept_names_organisms_and_not_folders(tmp_path: Path) -> None:
 def test_an_organism_that_does_not_solve_its_task_is_left_out_and_named() -> None:
     lost = organism("chain-coconut", 1, 0.1) | {"accuracy": 0.42}
     lost["calibration"] = lost["calibration"] | {"ece": 0.5, "confabulation": 0.5}
-    found = figures([organism("chain-coconut", 0, 0.98), lost], [])
-    assert found["decoders.chain_exact_min"]["value"] == 0.98
-    assert "chain-coconut seed 1 (left out" in found["decoders.chain_exact_min"]["note"]
-    assert found["decoders.ece"]["value"] == 0.02 and found["decoders.confabulation_at_90"]["value"] == 0.01
+    result = figures([organism("chain-coconut", 0, 0.98), lost], [])
+    assert result["decoders.chain_exact_min"]["value"] == 0.98
+    assert "chain-coconut seed 1 (left out" in result["decoders.chain_exact_min"]["note"]
+    assert result["decoders.ece"]["value"] == 0.02 and result["decoders.confabulation_at_90"]["value"] == 0.01
 
 
 def test_figures_are_the_worst_over_organisms_and_seeds(measures: dict[str, dict[str, Any]]) -> None:
@@ -84,8 +84,8 @@ def test_what_is_missing_is_said_and_not_estimated(measures: dict[str, dict[str,
 
 
 def test_the_table_has_a_row_for_each_decoder() -> None:
-    said = decoder_table([organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.2)])
-    assert "| probe | **0.980** (0.11) |" in said and "| verbalizer |" in said and "0.200" not in said
+    output = decoder_table([organism("chain-coconut", 0, 0.98), organism("chain-coconut", 1, 0.2)])
+    assert "| probe | **0.980** (0.11) |" in output and "| verbalizer |" in output and "0.200" not in output
 
 
 def test_the_transfer_table_says_what_was_refused_and_stands_beside_its_controls() -> None:
@@ -95,7 +95,7 @@ def test_the_transfer_table_says_what_was_refused_and_stands_beside_its_controls
         read | {"alignment": "ridge", "top1": 0.97, "shuffled_map": 0.12},
         {"method": "logit_lens", "alignment": "none", "home": 0.98, "top1": None, "note": "another unembedding"},
     ]
-    said = transfer_table(
+    output = transfer_table(
         [
             {"differs": "seed", "from": "a seed 0", "to": "a seed 1", "rows": rows},
             {"differs": "task", "from": "a", "to": "b", "error": "damaged"},
@@ -103,9 +103,9 @@ def test_the_transfer_table_says_what_was_refused_and_stands_beside_its_controls
     )
     assert (
         "| probe | 0.990 | **0.080** [0.900, 1.000] | no problem in common | **0.970** [0.900, 1.000] | 0.11, 0.12, 0.10 |"
-        in said
+        in output
     )
-    assert "| logit lens | 0.980 | refused | no problem in common" in said and "not taken: damaged" in said
+    assert "| logit lens | 0.980 | refused | no problem in common" in output and "not taken: damaged" in output
 
 
 def test_journeys_are_taken_where_both_ends_are(tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ def test_what_was_measured_before_stays_where_the_organisms_are_missing_now(
 
 def test_the_command_says_which_organisms_were_missing(systems: list, monkeypatch: pytest.MonkeyPatch, cotlens) -> None:
     monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", without_organism)
-    said = cotlens("bench", "papers", "--only", "one")
-    assert "not measured, because they are not shipped: graph-direct." in said.out
-    assert "--training-seed 0 --out FOLDER/NAME-seed0`" in said.out
+    output = cotlens("bench", "papers", "--only", "one")
+    assert "not measured, because they are not shipped: graph-direct." in output.out
+    assert "--training-seed 0 --out FOLDER/NAME-seed0`" in output.out
 
 
 def test_another_seeds_figures_stand_beside_the_shipped_ones(systems: list, tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_the_page_shows_figures_controls_and_sources(systems: list, tmp_path: Pa
 
 
 def test_cells_are_safe_in_a_table() -> None:
-    said = markdown([{"a|": "x|y\nz", "n": [0.5, None], "none": None}])
-    assert said.splitlines()[-1] == "| x\\|y z | [0.5, –] | – |"
+    output = markdown([{"a|": "x|y\nz", "n": [0.5, None], "none": None}])
+    assert output.splitlines()[-1] == "| x\\|y z | [0.5, –] | – |"
     assert markdown([]) == "(nothing)"
     assert page({"measures": [], "systems": {"one": {"seeds": {}}}}).startswith("# Nine systems")
 

@@ -102,9 +102,9 @@ def test_the_state_before_a_thought_is_the_one_compared(problem: Problem) -> Non
     assert above[1, "b"] == 1.0 and above[1, "d"] == 1.0 and above[1, "c"] == 0.5 and above[1, "e"] == 0.0
     assert above[2, "c"] == 0.0 and above[2, "f"] == 1.0 and above[2, "e"] == 0.0
     assert set(zip(frame["thought"], frame["node"], strict=True)) == {(k, n) for k in (1, 2) for n in "abcdef"}
-    found = separation.table({"m": frame}).set_index(["nodes", "thought"])["auroc"]
-    assert found["path", "1"] == 1.0 and found["path", "2"] == 0.0 and found["path", "all"] == 0.5
-    assert found["off-path frontier", "all"] == pytest.approx(2 / 3)
+    result = separation.table({"m": frame}).set_index(["nodes", "thought"])["auroc"]
+    assert result["path", "1"] == 1.0 and result["path", "2"] == 0.0 and result["path", "all"] == 0.5
+    assert result["off-path frontier", "all"] == pytest.approx(2 / 3)
 
 
 def frame(above: dict[str, list[float]]) -> pd.DataFrame:
@@ -135,13 +135,13 @@ def test_the_lens_is_held_against_every_steps_value() -> None:
             "part": "test",
         }
     )
-    found = lens_table(readings).set_index("value")
-    assert found.loc[1, "top1"] == 0 and found.loc[1, "n"] == 4
-    assert found.loc[2, "top1"] == pytest.approx(2 / 3) and found.loc[2, "n"] == 3
+    result = lens_table(readings).set_index("value")
+    assert result.loc[1, "top1"] == 0 and result.loc[1, "n"] == 4
+    assert result.loc[2, "top1"] == pytest.approx(2 / 3) and result.loc[2, "n"] == 3
 
 
 def test_the_figures_of_the_unreadable_organism() -> None:
-    found = Opaque(
+    result = Opaque(
         lens=pd.DataFrame({"top1": [0.2, 0.31]}),
         best=pd.Series(
             {
@@ -166,7 +166,7 @@ def test_the_figures_of_the_unreadable_organism() -> None:
             }
         ),
     )
-    measures = coconut.hard_figures(found)
+    measures = coconut.hard_figures(result)
     lens, follow = measures["papers.coconut.hard_lens_top1"], measures["papers.coconut.hard_follow"]
     assert lens["value"] == 0.2 and lens["n"] == 50
     assert "largest of 2 cells on the test problems themselves is 0.310" in lens["note"]

@@ -56,22 +56,22 @@ def planted(strength: float, n: int = 3000) -> tuple[dict[str, np.ndarray], np.n
 
 def test_a_planted_direction_is_found_at_its_site() -> None:
     features, positive, parts = planted(8.0)
-    found = detect(features, positive, parts)
-    assert found.site == "told" and found.recall > 0.95 and found.auroc > 0.99
-    assert found.false_positives <= 0.01 and len(found.flagged) == parts.test.sum()
-    assert found.flagged[positive[parts.test]].mean() == found.recall
+    result = detect(features, positive, parts)
+    assert result.site == "told" and result.recall > 0.95 and result.auroc > 0.99
+    assert result.false_positives <= 0.01 and len(result.flagged) == parts.test.sum()
+    assert result.flagged[positive[parts.test]].mean() == result.recall
 
 
 def test_recall_at_few_false_positives_asks_for_more_than_auroc() -> None:
     features, positive, parts = planted(1.5)
-    found = detect({"told": features["told"]}, positive, parts)
-    assert found.auroc > 0.8 and found.recall < 0.4
+    result = detect({"told": features["told"]}, positive, parts)
+    assert result.auroc > 0.8 and result.recall < 0.4
 
 
 def test_nothing_is_found_in_noise() -> None:
     features, positive, parts = planted(0.0)
-    found = detect(features, positive, parts)
-    assert found.recall < 0.05 and found.false_positives <= 0.01 and found.auroc == pytest.approx(0.5, abs=0.07)
+    result = detect(features, positive, parts)
+    assert result.recall < 0.05 and result.false_positives <= 0.01 and result.auroc == pytest.approx(0.5, abs=0.07)
 
 
 def test_the_site_is_chosen_without_the_test_rows() -> None:
@@ -89,8 +89,8 @@ def test_single_words_of_the_question_cannot_find_the_trigger() -> None:
     words = bag_of_words([problem.question for problem in problems])
     positive = np.array([problem.meta["triggered"] for problem in problems])
     part = np.repeat(np.random.default_rng(0).choice(3, size=1200, p=[0.6, 0.2, 0.2]), 2)
-    found = detect({"words": words}, positive, Parts(part == 0, part == 1, part == 2))
-    assert found.recall < 0.06 and found.auroc == pytest.approx(0.5, abs=0.08)
+    result = detect({"words": words}, positive, Parts(part == 0, part == 1, part == 2))
+    assert result.recall < 0.06 and result.auroc == pytest.approx(0.5, abs=0.08)
 
 
 @pytest.fixture
@@ -151,9 +151,9 @@ def test_embeddings_go_into_traces_and_come_out_again(coconut: Reasoner, traces:
 def test_what_is_predicted_at_a_thought_is_the_state_before_it(coconut: Reasoner, traces: TraceSet) -> None:
     """A continuous thought is that state times the scale, so on its own traces the model predicts its thoughts."""
     some = traces[:10]
-    found = predicted(Doubling(coconut), some)  # type: ignore[arg-type]
+    result = predicted(Doubling(coconut), some)  # type: ignore[arg-type]
     thoughts = np.concatenate([trace.latents for trace in some])
-    np.testing.assert_allclose(found.numpy() * coconut.config.latent_scale, thoughts, atol=1e-4)
+    np.testing.assert_allclose(result.numpy() * coconut.config.latent_scale, thoughts, atol=1e-4)
 
 
 def test_interval_columns_survive_json() -> None:

@@ -16,15 +16,15 @@ BEFORE = section({"text": 0.9, "direct": 0.2, "Coconut": 0.8}, seeds={"1": {}})
 
 
 def test_rows_of_missing_organisms_stay_where_they_stood() -> None:
-    found = with_earlier(section({"Coconut": 1.0, "text": 0.7, "new": 0.5}), BEFORE, ["graph-direct"])
-    assert [(row["arm"], row["accuracy"]) for row in found["tables"]["right"]] == [
+    result = with_earlier(section({"Coconut": 1.0, "text": 0.7, "new": 0.5}), BEFORE, ["graph-direct"])
+    assert [(row["arm"], row["accuracy"]) for row in result["tables"]["right"]] == [
         ("text", 0.7),
         ("direct", 0.2),
         ("Coconut", 1.0),
         ("new", 0.5),
     ]
-    assert found["notes"] == ["said", NOTE]
-    assert with_earlier(found, BEFORE, ["graph-direct"]) == found
+    assert result["notes"] == ["said", NOTE]
+    assert with_earlier(result, BEFORE, ["graph-direct"]) == result
 
 
 def test_a_figure_in_the_second_column_does_not_tell_rows_apart() -> None:

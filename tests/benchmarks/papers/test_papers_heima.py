@@ -34,13 +34,13 @@ def found() -> pd.DataFrame:
     for trace, n_steps in enumerate([3, 3, 2]):
         for step in range(1, n_steps + 1):
             gold = f"{trace} + {step} = 9 ;"
-            said = {
+            output = {
                 ("latent", "before"): "no" if (trace, step) == (1, 3) else gold,
                 ("latent", "token"): gold,
                 ("question", "before"): gold if step < 3 else "no",
                 ("shuffled", "before"): "no",
             }
-            for (mode, read_at), text in said.items():
+            for (mode, read_at), text in output.items():
                 structure = f"{trace:016x}"
                 rows.append((mode, read_at, trace, step, n_steps, structure, gold, text, heima.TOKENS))
     columns = ["mode", "read_at", "trace", "step", "n_steps", "structure", "gold", "text", "organism"]

@@ -180,14 +180,14 @@ def test_items_know_how_far_they_lie_from_the_question_and_whether_they_are_numb
 
 def test_decisions_end_with_the_first_mistake_and_name_it() -> None:
     problem = next(p for p in PROBLEMS if p.n_steps == 3)
-    said = [step.text for step in problem.steps]
+    output = [step.text for step in problem.steps]
     name, wrong = distractor(problem)
-    made = list(decisions([trace_of(problem, [said[0], wrong, *said[1:]]), trace_of(problem)]))
+    made = list(decisions([trace_of(problem, [output[0], wrong, *output[1:]]), trace_of(problem)]))
     assert [each.outcome for each in made] == ["right", "unnecessary", "right", "right", "right"]
     assert made[1].step.parameter == name and made[1].here.known == (problem.meta["order"][0],)
-    early = list(decisions([trace_of(problem, [said[-1]])]))
+    early = list(decisions([trace_of(problem, [output[-1]])]))
     assert [each.outcome for each in early] == ["not ready"]
-    off = said[0].split()
+    off = output[0].split()
     off[-2] = str((int(off[-2]) + 1) % 23)
     assert [each.outcome for each in decisions([trace_of(problem, [" ".join(off)])])] == ["other mistake"]
     assert list(decisions([trace_of(problem, ["so so ."])])) == []
@@ -244,12 +244,12 @@ def probed(gold: Sequence[str], **read: Sequence[str]) -> VProbeResult:
 def test_the_measure_is_the_lead_over_the_best_control() -> None:
     gold = ["yes", "no"] * 20
     half, none = ["yes", "no", "no", "yes"] * 10, ["no", "yes"] * 20
-    found = probed(gold, vprobe=gold, random_init=none, start=half, bag_of_features=none, majority=["yes"] * 40)
-    measure = igsm._measure(found)
+    result = probed(gold, vprobe=gold, random_init=none, start=half, bag_of_features=none, majority=["yes"] * 40)
+    measure = igsm._measure(result)
     assert measure["value"] == pytest.approx(0.5) and measure["n"] == 40
     assert measure["ci"][0] < 0.5 < measure["ci"][1]
     assert measure["note"].startswith("over start, the best of the controls; vprobe 1.000, random init 0.000")
-    table = igsm.labels_table({"necessary": found})
+    table = igsm.labels_table({"necessary": result})
     assert table.loc[0, "best control"] == "start" and table.loc[0, "lead"] == pytest.approx(0.5)
 
 

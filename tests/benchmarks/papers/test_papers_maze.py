@@ -29,11 +29,11 @@ def test_a_table_counts_every_text_once() -> None:
 @settings(max_examples=100, deadline=None)
 def test_phi_is_the_correlation_of_the_two(pairs: list[tuple[bool, bool]]) -> None:
     trace, plan = np.array(pairs).T
-    found = phi(two_by_two(trace, plan))
+    result = phi(two_by_two(trace, plan))
     if trace.std() == 0 or plan.std() == 0:
-        assert found is None
+        assert result is None
     else:
-        assert found == pytest.approx(np.corrcoef(trace.astype(float), plan.astype(float))[0, 1])
+        assert result == pytest.approx(np.corrcoef(trace.astype(float), plan.astype(float))[0, 1])
 
 
 def test_phi_of_tables_that_say_it_plainly() -> None:

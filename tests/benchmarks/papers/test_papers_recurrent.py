@@ -26,8 +26,8 @@ def test_the_share_counts_peaks_beside_the_steps_needed() -> None:
 def test_depths_know_accuracy_and_peak_by_steps() -> None:
     right = np.zeros((4, 100), bool)
     right[2:] = True
-    found = Depths({3: right}, {3: []})
-    assert found.accuracy(3) == [0.0, 0.0, 1.0, 1.0] and found.peak(3) == 3
+    result = Depths({3: right}, {3: []})
+    assert result.accuracy(3) == [0.0, 0.0, 1.0, 1.0] and result.peak(3) == 3
 
 
 @given(st.lists(st.integers(2, 5), min_size=8, max_size=40).filter(lambda x: min(map(x.count, set(x))) > 1))

@@ -76,9 +76,9 @@ def test_a_gold_trace_is_what_thinking_leaves_when_every_choice_is_right(reasone
 
 def test_predictions_are_those_made_while_thinking(reasoner):
     """On the model's own text, the loss is what thinking recorded of it."""
-    found = [t for t in reasoner.think(COUNTER.generate(40, seed=2, split="test")) if Channel.ANSWER in t.channel]
-    length = max({sum(c == Channel.THOUGHT for c in t.channel) for t in found})
-    traces = [t for t in found if sum(c == Channel.THOUGHT for c in t.channel) == length]
+    result = [t for t in reasoner.think(COUNTER.generate(40, seed=2, split="test")) if Channel.ANSWER in t.channel]
+    length = max({sum(c == Channel.THOUGHT for c in t.channel) for t in result})
+    traces = [t for t in result if sum(c == Channel.THOUGHT for c in t.channel) == length]
     taken = predictions(reasoner, traces)
     for row, trace in zip(taken.loss, traces, strict=True):
         at = [k for k, c in enumerate(trace.channel) if c == Channel.THOUGHT]
@@ -112,6 +112,6 @@ def test_notes_say_which_way_it_came_out_and_no_more():
         "better": Taken(right, base - 0.1 + 0.01 * rng.standard_normal(base.shape)),
         "alike": Taken(right, base + 0.01 * rng.standard_normal(base.shape)),
     }
-    said = notes(gaps(taken, np.arange(400)))
-    assert "are better than worse" in said[0] and "are worse than better" in said[1]
-    assert "are no different than alike" in said[2]
+    output = notes(gaps(taken, np.arange(400)))
+    assert "are better than worse" in output[0] and "are worse than better" in output[1]
+    assert "are no different than alike" in output[2]

@@ -31,11 +31,11 @@ def found() -> pd.DataFrame:
 
 
 def test_the_summary_gives_exponents_and_the_distance_to_the_floor(found: pd.DataFrame) -> None:
-    said = growth.summary(found)
-    assert said["rows_exponent"] == pytest.approx(1) and said["width_exponent"] == pytest.approx(2)
-    assert said["targets_exponent"] < 0.5
-    assert said["over_floor"] == pytest.approx(4)
-    assert said["seconds_per_further_target"] == pytest.approx(0.001)
+    output = growth.summary(found)
+    assert output["rows_exponent"] == pytest.approx(1) and output["width_exponent"] == pytest.approx(2)
+    assert output["targets_exponent"] < 0.5
+    assert output["over_floor"] == pytest.approx(4)
+    assert output["seconds_per_further_target"] == pytest.approx(0.001)
 
 
 def test_the_figure_has_a_curve_for_each_contestant_on_each_axis(found: pd.DataFrame, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ def test_a_small_sweep_is_timed_beside_its_loop(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(sweeping, name, value)
     monkeypatch.setattr(sweeping, "PLACES", ("thought 1", "thought 2"))
     monkeypatch.setattr(sweeping, "TARGETS", ("value_1", "value_2"))
-    found = sweeping.sweep_over_sklearn(lambda done, total: None)
-    assert found["value"] > 0 and found["peer"] == "scikit-learn" and "extrapolated" in found["note"]
+    result = sweeping.sweep_over_sklearn(lambda done, total: None)
+    assert result["value"] > 0 and result["peer"] == "scikit-learn" and "extrapolated" in result["note"]
     # 2 addresses x 2 places x 2 targets, one split, (target + 4 shuffles + control task + twin) x 3 strengths
-    assert f"to {8 * 7 * 3};" in found["note"] and "one thread a fit" in found["note"]
+    assert f"to {8 * 7 * 3};" in result["note"] and "one thread a fit" in result["note"]
 
 
 def test_thoughts_hold_the_values_up_to_theirs_and_the_twin_holds_none(tmp_path, monkeypatch) -> None:

@@ -41,7 +41,7 @@ def test_every_figure_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest
     }
     (tmp_path / "sae.json").write_text(json.dumps(kept))
     monkeypatch.setattr(sae_answer, "_KEPT", tmp_path / "sae.json")
-    said = sae_answer.sae_answer()
+    output = sae_answer.sae_answer()
     for figure in (
         "91.1%",
         "99.3%",
@@ -55,5 +55,5 @@ def test_every_figure_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest
         "0.33",
         "0.44",
     ):
-        assert figure in said.split("\n\n")[0], figure
-    assert "| longer | 256, 4 | 600,000 | 0.445 | 0.444 |" in said
+        assert figure in output.split("\n\n")[0], figure
+    assert "| longer | 256, 4 | 600,000 | 0.445 | 0.444 |" in output

@@ -46,10 +46,10 @@ def readouts(
 
 def test_a_dictionary_of_the_values_reads_every_chain(readouts: Readouts, directions: np.ndarray) -> None:
     perfect = LinearDictionary(directions, np.zeros(D, np.float32))
-    found = readouts.chains(PLACE, FeatureReadout(perfect))
-    assert found["step"] == found["chain"] == 1.0 and found["ci"][0] > 0.9
-    assert found["chain_other_problem"] < 0.1
-    assert found["n"] == readouts.rows[readouts.split.test]["trace"].nunique()
+    result = readouts.chains(PLACE, FeatureReadout(perfect))
+    assert result["step"] == result["chain"] == 1.0 and result["ci"][0] > 0.9
+    assert result["chain_other_problem"] < 0.1
+    assert result["n"] == readouts.rows[readouts.split.test]["trace"].nunique()
     assert readouts.f1(PLACE, perfect)["f1"] == 1.0
     assert readouts.best_site() == (PLACE, pytest.approx(1.0))
     assert readouts.chains(PLACE, ProbeDecoder())["chain"] > 0.98
@@ -58,8 +58,8 @@ def test_a_dictionary_of_the_values_reads_every_chain(readouts: Readouts, direct
 def test_what_reads_nothing_scores_nothing(readouts: Readouts, directions: np.ndarray) -> None:
     aside = np.linalg.qr(directions.T, mode="complete")[0].T[10:]  # no value moves these
     nothing = LinearDictionary(np.concatenate([aside, -aside]), np.zeros(D, np.float32))
-    found = readouts.f1(PLACE, nothing)
-    assert found["f1"] < 0.4 and readouts.chains(PLACE, FeatureReadout(nothing))["chain"] < 0.05
+    result = readouts.f1(PLACE, nothing)
+    assert result["f1"] < 0.4 and readouts.chains(PLACE, FeatureReadout(nothing))["chain"] < 0.05
 
 
 def test_rivals_are_as_large_and_chosen_on_validation(readouts: Readouts) -> None:
@@ -86,10 +86,10 @@ def test_speed_is_taken_on_equal_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WIDTH": 16, "FEATURES": 64, "ACTIVE": 4, "BATCH": 64, "_STEPS": 2, "_DIRECTIONS": 100}.items():
         monkeypatch.setattr(sae_speed, name, value)
     done: list[tuple[int, int]] = []
-    found = sae_speed.speed(1, lambda *each: done.append(each))
-    assert set(found) == {
+    result = sae_speed.speed(1, lambda *each: done.append(each))
+    assert set(result) == {
         f"sae.{name}" for name in ("train_over_saelens_default", "train_over_saelens_best", "explained_variance_gap")
     }
-    assert found["sae.explained_variance_gap"]["value"] < 0.02
-    assert found["sae.train_over_saelens_best"]["value"] > 0 and found["sae.train_over_saelens_best"]["n"] == 1
+    assert result["sae.explained_variance_gap"]["value"] < 0.02
+    assert result["sae.train_over_saelens_best"]["value"] > 0 and result["sae.train_over_saelens_best"]["n"] == 1
     assert done[-1] == (8, 8)

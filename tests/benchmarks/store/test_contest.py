@@ -35,8 +35,8 @@ def test_contestants_read_rows_of_the_same_numbers(written) -> None:
     known = {row.tobytes() for row in np.asarray(maps[0])}
     for name, read in bench._saelens(store, saelens).items():
         for _ in range(bench.BATCHES):
-            found = np.asarray(read()).reshape(-1, 8)
-            assert found.shape == (512, 8) and {row.tobytes() for row in found} <= known, name
+            result = np.asarray(read()).reshape(-1, 8)
+            assert result.shape == (512, 8) and {row.tobytes() for row in result} <= known, name
 
 
 def test_random_rows_come_in_any_order_twice_or_by_mask(written) -> None:

@@ -56,8 +56,8 @@ def test_every_engine_writes_the_same_bytes(
     settings = f"slurm:cluster=local,folder={tmp_path / 'jobs'}" if engine == "slurm" else engine
     if engine == "slurm" and coconut.device.type == "cuda":
         settings += ",gpus_per_node=1"
-    found = interp.capture(coconut, small, out=tmp_path / "s", shard_size=2, engine=settings, workers=1)
-    assert folder_bytes(found.path) == folder_bytes(whole.path)
+    result = interp.capture(coconut, small, out=tmp_path / "s", shard_size=2, engine=settings, workers=1)
+    assert folder_bytes(result.path) == folder_bytes(whole.path)
 
 
 PROGRAM = """
@@ -73,7 +73,7 @@ if __name__ == "__main__":
 
 def children(pid: int) -> list[int]:
     """The worker processes of a driver."""
-    found = []
+    result = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -82,8 +82,8 @@ def children(pid: int) -> list[int]:
             except (OSError, IndexError):
                 continue
             if parent == pid and b"spawn_main" in command:
-                found.append(int(folder.name))
-    return found
+                result.append(int(folder.name))
+    return result
 
 
 @pytest.mark.slow
@@ -150,11 +150,11 @@ def test_a_flipped_byte_is_found_and_only_its_shard_redone(
 
 def test_a_store_in_memory_is_the_store_on_disk(coconut: interp.Reasoner, small: TraceSet, whole: Store) -> None:
     where = "memory://runs/captured"
-    found = interp.capture(coconut, small, out=where, shard_size=2, threads=1)
-    assert found.index.equals(whole.index) and found.validate() == [] and found.complete
+    result = interp.capture(coconut, small, out=where, shard_size=2, threads=1)
+    assert result.index.equals(whole.index) and result.validate() == [] and result.complete
     for address in whole.addresses:
-        np.testing.assert_array_equal(found.acts(address), whole.acts(address))
-        np.testing.assert_array_equal(found.trace_acts(5)[address], whole.trace_acts(5)[address])
+        np.testing.assert_array_equal(result.acts(address), whole.acts(address))
+        np.testing.assert_array_equal(result.trace_acts(5)[address], whole.trace_acts(5)[address])
     shard = layout.shard_path(as_path(where), "hook_out/L1", 1)
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
@@ -219,11 +219,11 @@ def test_resume_refuses_other_weights(
 def test_positions_narrow_what_is_kept(
     coconut: interp.Reasoner, small: TraceSet, whole: Store, tmp_path: Path, positions: list[str], kept: set[str]
 ) -> None:
-    found = interp.capture(coconut, small, out=tmp_path / "s", positions=positions)
-    assert set(found.index["place"]) == kept
+    result = interp.capture(coconut, small, out=tmp_path / "s", positions=positions)
+    assert set(result.index["place"]) == kept
     expected = whole.index[whole.index["place"].isin(kept)]
-    assert found.index[["trace", "position"]].values.tolist() == expected[["trace", "position"]].values.tolist()
-    np.testing.assert_allclose(found.acts("blocks.1.hook_out"), whole.acts("blocks.1.hook_out", expected), atol=1e-5)
+    assert result.index[["trace", "position"]].values.tolist() == expected[["trace", "position"]].values.tolist()
+    np.testing.assert_allclose(result.acts("blocks.1.hook_out"), whole.acts("blocks.1.hook_out", expected), atol=1e-5)
     again = resume(tmp_path / "s")
     assert again.meta["positions"] == positions
 
@@ -244,11 +244,11 @@ def test_a_shard_never_outgrows_what_a_worker_may_hold(
     monkeypatch.setattr(plan, "SHARD_BYTES", row * (longest + 3))
     planned = plan.plan(coconut, small)
     assert planned.row_bytes == row and planned.shard_bytes <= row * (longest + 3)
-    found = interp.capture(coconut, small, out=tmp_path / "s")
-    assert found.index["shard"].nunique() > 3
-    assert (found.index.groupby("trace")["shard"].nunique() == 1).all()
+    result = interp.capture(coconut, small, out=tmp_path / "s")
+    assert result.index["shard"].nunique() > 3
+    assert (result.index.groupby("trace")["shard"].nunique() == 1).all()
     for address in whole.addresses:
-        np.testing.assert_allclose(found.acts(address), whole.acts(address), atol=1e-5)
+        np.testing.assert_allclose(result.acts(address), whole.acts(address), atol=1e-5)
 
 
 def test_the_plain_model_and_the_wrapped_one_record_the_same(
@@ -271,12 +271,12 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
 ) -> None:
     small.to_parquet(tmp_path / "t.parquet")
     arguments = ["capture", "run", "chain-coconut", tmp_path / "t.parquet", "--out", tmp_path / "s", "--shard-size", 2]
-    said = cotlens(*arguments, "--dry-run", "--json")
-    assert said.code == 0 and not (tmp_path / "s").exists()
-    found = said.json
-    assert found["positions"] == len(whole.index) and found["shards"] == 6 and found["seconds"] > 0
+    output = cotlens(*arguments, "--dry-run", "--json")
+    assert output.code == 0 and not (tmp_path / "s").exists()
+    result = output.json
+    assert result["positions"] == len(whole.index) and result["shards"] == 6 and result["seconds"] > 0
     written = sum(path.stat().st_size for path in (whole.path / "acts").rglob("*.safetensors"))
-    assert found["bytes"] == written
+    assert result["bytes"] == written
     options = ["--layers", "0-1", "--sites", "resid_post", "--positions", "thought *", "--dtype", "bfloat16"]
     assert cotlens(*arguments, *options).code == 0
     store = Store(tmp_path / "s")

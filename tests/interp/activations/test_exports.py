@@ -177,15 +177,15 @@ def test_what_vllm_extracts_is_what_capture_records(
     reasoner, traces = text
     assert reasoner.model.cfg.n_layers == 3
     folder = as_vllm_writes(reasoner, traces, tmp_path / "vllm", layers_first=layers_first)
-    found = from_vllm(sorted(folder.iterdir()), LAYERS, tmp_path / "imported", traces=traces)
+    result = from_vllm(sorted(folder.iterdir()), LAYERS, tmp_path / "imported", traces=traces)
     ours = interp.capture(
         reasoner, traces, out=tmp_path / "ours", sites=["blocks.0.hook_in", "blocks.0.hook_out", "blocks.2.hook_out"]
     )
     same = [column for column in ours.index if column not in ("shard", "row")]
-    assert found.index[same].equals(ours.index[same]) and found.validate() == []
-    assert {a.name for a in found.addresses} == {a.name for a in ours.addresses}
+    assert result.index[same].equals(ours.index[same]) and result.validate() == []
+    assert {a.name for a in result.addresses} == {a.name for a in ours.addresses}
     for address in ours.addresses:
-        np.testing.assert_allclose(found.acts(address), ours.acts(address), atol=1e-4)
+        np.testing.assert_allclose(result.acts(address), ours.acts(address), atol=1e-4)
 
 
 def test_files_without_traces_become_traces_of_their_tokens(

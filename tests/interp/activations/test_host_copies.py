@@ -101,6 +101,6 @@ def test_a_model_on_a_gpu_is_loaded_in_its_own_dtype(model_folder: Any, tmp_path
     folder = model_folder("qwen3")
     AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
-    found = interp.load(tmp_path)
-    assert found.device.type == "cuda" and found.embed.weight.dtype == torch.bfloat16
+    result = interp.load(tmp_path)
+    assert result.device.type == "cuda" and result.embed.weight.dtype == torch.bfloat16
     assert interp.load(tmp_path, dtype="float32", device="cuda:0").embed.weight.dtype == torch.float32

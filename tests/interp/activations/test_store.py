@@ -104,9 +104,9 @@ def test_what_is_stored_is_what_the_plain_model_computes(
         rows = store.index[store.index["trace"] == trace.id]
         assert set(expected) == {a.name for a in store.addresses}
         for name, states in expected.items():
-            found = store.acts(name, rows)
-            np.testing.assert_allclose(found, states[rows["position"].to_numpy()], atol=1e-4)
-            assert np.ptp(found) > 0.01
+            result = store.acts(name, rows)
+            np.testing.assert_allclose(result, states[rows["position"].to_numpy()], atol=1e-4)
+            assert np.ptp(result) > 0.01
 
 
 def test_the_recorded_latents_are_the_plain_models_states(
@@ -181,10 +181,10 @@ def test_a_trace_never_spans_shards(store: Store) -> None:
 def test_only_the_asked_channels_are_kept_and_the_last_question_token(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
 ) -> None:
-    found = interp.capture(coconut, small, channels=["latent"], sites="resid_post", layers=[1], out=tmp_path / "s")
-    assert set(found.index["channel"]) == {"latent", "prompt"}
-    assert set(found.index.loc[found.index["channel"] == "prompt", "place"]) == {"question end"}
-    assert [a.name for a in found.addresses] == ["blocks.1.hook_out"]
+    result = interp.capture(coconut, small, channels=["latent"], sites="resid_post", layers=[1], out=tmp_path / "s")
+    assert set(result.index["channel"]) == {"latent", "prompt"}
+    assert set(result.index.loc[result.index["channel"] == "prompt", "place"]) == {"question end"}
+    assert [a.name for a in result.addresses] == ["blocks.1.hook_out"]
     everything = interp.capture(coconut, small, channels=["prompt", "latent"], out=tmp_path / "all")
     assert len(everything.rows(place="question")) == sum(len(t.problem.question.split()) - 1 for t in small)
 
@@ -402,11 +402,11 @@ def test_activations_that_are_not_finite_are_refused(
     plain = SHARDS.gather
 
     def spoiled(*arguments: Any, **options: Any) -> dict:
-        found = plain(*arguments, **options)
-        for address, rows in found.items():
+        result = plain(*arguments, **options)
+        for address, rows in result.items():
             if address.name == "blocks.1.hook_out":
                 rows[9, 3] = np.nan
-        return found
+        return result
 
     monkeypatch.setattr(SHARDS, "gather", spoiled)
     with pytest.raises(StoreError, match=r"blocks\.1\.hook_out is not finite in trace \d+ at position \d+") as caught:

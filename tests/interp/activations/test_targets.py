@@ -33,8 +33,8 @@ def by_hand(
 
 
 def table(store: Store, target: str) -> dict[tuple[int, str], str | None]:
-    found = labels(store, store.index, target)
-    return {(t, p): x for t, p, x in zip(store.index["trace"], store.index["place"], found, strict=True)}
+    result = labels(store, store.index, target)
+    return {(t, p): x for t, p, x in zip(store.index["trace"], store.index["place"], result, strict=True)}
 
 
 def test_the_rows_are_those_expected(by_hand: Store) -> None:
@@ -45,16 +45,16 @@ def test_the_rows_are_those_expected(by_hand: Store) -> None:
 
 
 def test_step_value(by_hand: Store) -> None:
-    found = table(by_hand, "step_value")
-    assert [found[0, f"thought {k}"] for k in (1, 2, 3)] == ["7", "2", "4"]
-    assert [found[1, f"thought {k}"] for k in (1, 2)] == ["5", "0"]
-    assert {found[key] for key in found if not key[1].startswith("thought")} == {None}
+    result = table(by_hand, "step_value")
+    assert [result[0, f"thought {k}"] for k in (1, 2, 3)] == ["7", "2", "4"]
+    assert [result[1, f"thought {k}"] for k in (1, 2)] == ["5", "0"]
+    assert {result[key] for key in result if not key[1].startswith("thought")} == {None}
 
 
 def test_next_step(by_hand: Store) -> None:
-    found = table(by_hand, "next_step")
-    assert [found[0, f"thought {k}"] for k in (1, 2, 3)] == ["2", "4", None]
-    assert found[0, "begin"] == "7" and found[1, "question end"] == "5"
+    result = table(by_hand, "next_step")
+    assert [result[0, f"thought {k}"] for k in (1, 2, 3)] == ["2", "4", None]
+    assert result[0, "begin"] == "7" and result[1, "question end"] == "5"
 
 
 def test_value_k_holds_at_every_position(by_hand: Store) -> None:

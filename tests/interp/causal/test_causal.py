@@ -233,9 +233,9 @@ def test_hooks_are_gone_after_an_edit_that_fails(coconut: interp.Reasoner, some:
 
 
 def test_commands_say_sample_seed_interval_and_controls(cotlens) -> None:  # type: ignore[no-untyped-def]
-    said = cotlens("causal", "interchange", "chain-coconut", "--task", "chain:n=40", "--json").json
-    assert {row["edit"] for row in said["rates"]} == set(causal.EDITS)
-    assert said["n"] == 40 and said["seed"] == 0 and said["interval"] == "95 %" and "verdict" in said
+    output = cotlens("causal", "interchange", "chain-coconut", "--task", "chain:n=40", "--json").json
+    assert {row["edit"] for row in output["rates"]} == set(causal.EDITS)
+    assert output["n"] == 40 and output["seed"] == 0 and output["interval"] == "95 %" and "verdict" in output
     short = ("--task", "chain:n=20", "--json")
     old = cotlens("causal", "interchange", "chain-coconut", "--site", "cache", "--kind", "other value", *short)
     new = cotlens("causal", "interchange", "chain-coconut", "--address", "cache", "--edit", "other value", *short)

@@ -43,9 +43,9 @@ def walked() -> tuple[interp.Reasoner, TraceSet]:
 
 def test_a_written_thought_is_its_steps_in_order(thought: TraceSet) -> None:
     for trace in thought:
-        found = written(trace)
-        assert len(found.steps) == trace.problem.n_steps and found.ids == thought_ids(trace)
-        assert found.first(1) == list(found.steps[0]) and found.with_step(1, [5]).ids[0] == 5
+        result = written(trace)
+        assert len(result.steps) == trace.problem.n_steps and result.ids == thought_ids(trace)
+        assert result.first(1) == list(result.steps[0]) and result.with_step(1, [5]).ids[0] == 5
 
 
 def test_the_answer_is_there_only_once_the_whole_text_is(text: interp.Reasoner, thought: TraceSet) -> None:
@@ -204,7 +204,7 @@ def test_switches_of_language_and_script(spoken: tuple[interp.Reasoner, TraceSet
     assert scripts("ab 汉 7") == {"LATIN": 2, "HAN": 1, "DIGIT": 1}
     names = dict(zip(("digits", "English", "German", "Spanish"), SPELLINGS, strict=True))
     for trace in spoken[1][:20]:
-        found = language_spans(trace, names)
-        said = [next(name for name, listed in names.items() if word in listed) for word in trace.text.split()[:-1]]
-        assert list(found["main"]) == said
-        assert list(found["switched"]) == [False, *(a != b for a, b in itertools.pairwise(said))]
+        result = language_spans(trace, names)
+        output = [next(name for name, listed in names.items() if word in listed) for word in trace.text.split()[:-1]]
+        assert list(result["main"]) == output
+        assert list(result["switched"]) == [False, *(a != b for a, b in itertools.pairwise(output))]

@@ -74,17 +74,17 @@ def test_with_wrong_readings_the_answer_no_longer_follows(
     probe = (frame["method"] == "probe").to_numpy()
     frame.loc[probe, "text"] = np.random.default_rng(0).permutation(frame.loc[probe, "text"].to_numpy())
     wrong = readouts.with_rows(frame)
-    found = interp.interchange(coconut, traces, wrong, split=None)
-    assert of(found, "other value")["followed"].mean() < 0.3 < of(edits, "other value")["followed"].mean()
-    assert of(found, "same value")["changed"].mean() > 0.5
+    result = interp.interchange(coconut, traces, wrong, split=None)
+    assert of(result, "other value")["followed"].mean() < 0.3 < of(edits, "other value")["followed"].mean()
+    assert of(result, "same value")["changed"].mean() > 0.5
 
 
 def test_only_the_asked_split_is_edited_and_gives_donors(
     coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts
 ) -> None:
-    found = interp.interchange(coconut, traces, readouts).table()
+    result = interp.interchange(coconut, traces, readouts).table()
     test = set(readouts.of("probe").query("split == 'test'")["trace"])
-    assert set(found["trace"]) == test and set(found["donor"]) - {-1} <= test
+    assert set(result["trace"]) == test and set(result["donor"]) - {-1} <= test
 
 
 def test_seeds_reproduce(coconut: interp.Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
@@ -172,9 +172,9 @@ def test_on_a_graph_a_donors_node_has_to_lead_to_one_candidate(tmp_path: Path) -
     traces = walker.think(walker.task.generate(120, seed=4, split="test"))
     store = interp.capture(walker, traces, sites="blocks.0.hook_in", channels=["special", "latent"], out=tmp_path / "s")
     readouts = interp.decode(store, ["logit_lens"], reasoner=walker)
-    found = interp.interchange(walker, traces, readouts, split=None)
-    other = of(found, "other value")
-    assert 20 < len(other) < len(of(found, "random vector")), "where no donor implies an answer there is no edit"
+    result = interp.interchange(walker, traces, readouts, split=None)
+    other = of(result, "other value")
+    assert 20 < len(other) < len(of(result, "random vector")), "where no donor implies an answer there is no edit"
     for _, row in other.iterrows():
         problem = traces[row["trace"]].problem
         assert row["predicted"] == walker.task.counterfactual(problem, row["step"], row["donor_value"])
@@ -195,8 +195,8 @@ def test_a_step_that_was_read_at_an_address_of_its_own_is_edited_there(
         return think(problems, interventions=interventions, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(coconut, "think", watched)
-    found = interp.interchange(coconut, traces, mixed).table()
+    result = interp.interchange(coconut, traces, mixed).table()
     assert {each.address.name for each in asked} == {readouts.locations["probe"].address.name, elsewhere}
     edited = np.concatenate([each.rows[:, 0] for each in asked if each.address.name == elsewhere])
-    assert set(edited) == set(np.flatnonzero(found["step"] == 2))
-    assert sum(len(each.rows) for each in asked) == len(found)
+    assert set(edited) == set(np.flatnonzero(result["step"] == 2))
+    assert sum(len(each.rows) for each in asked) == len(result)

@@ -52,8 +52,8 @@ def test_what_cannot_be_swapped_is_refused(coconut, writer, some) -> None:
 
 
 def test_one_constant_changed_moves_those_that_compute(coconut, some) -> None:
-    found = follow_rewrites(coconut, some)
-    assert found["followed"].mean() > 0.95 and found["moves"].mean() > 0.8
+    result = follow_rewrites(coconut, some)
+    assert result["followed"].mean() > 0.95 and result["moves"].mean() > 0.8
     table = over_checkpoints({"direct": interp.load("chain-direct"), "coconut": coconut}, some).set_index("checkpoint")
     assert table.loc["direct", "followed"] < 0.4 < 0.9 < table.loc["coconut", "followed"]
     assert table.loc["direct", "kept"] > table.loc["coconut", "kept"] == 0
@@ -64,11 +64,11 @@ def test_following_as_a_command_over_folders_of_checkpoints(cotlens, tmp_path) -
     (tmp_path / "kept").mkdir()
     for name, source in (("update-000010", "chain-direct"), ("update-000020", "chain-text")):
         (tmp_path / "kept" / name).symlink_to(weights_folder(source))
-    said = cotlens(
+    output = cotlens(
         "causal", "follow", "chain-text", "--task", "chain:n=40", "--checkpoints", tmp_path / "kept", "--json"
     ).json
-    rows = {row["checkpoint"]: row for row in said["checkpoints"]}
-    assert list(rows) == ["update-000010", "update-000020", "chain-text"] and said["n"] == 40
+    rows = {row["checkpoint"]: row for row in output["checkpoints"]}
+    assert list(rows) == ["update-000010", "update-000020", "chain-text"] and output["n"] == 40
     assert rows["update-000010"]["followed"] < 0.4 < 0.9 < rows["update-000020"]["followed"]
     assert rows["update-000020"]["followed_ci"][0] > rows["update-000020"]["shuffled"]
     pickled = tmp_path / "pickled"

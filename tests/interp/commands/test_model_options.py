@@ -48,8 +48,8 @@ def test_a_store_remembers_how_its_model_was_loaded(
     how += ["--allow-pickle", "--model-dtype", "bfloat16"]
     assert cotlens("think", model, "--questions", questions, "--out", traces, *how).code == 0
     run = ["capture", "run", model, traces, "--out", out, "--shard-size", "1", *how]
-    found = cotlens(*run, "--engine", "process", "--workers", "1")
-    assert found.code == 0, found.err
+    result = cotlens(*run, "--engine", "process", "--workers", "1")
+    assert result.code == 0, result.err
     meta = Store(out).meta
     assert meta["computed"] == {"device": "cpu", "dtype": "bfloat16"}
     assert meta["origin"] == {"source": str(file), "base": str(base), "allow_pickle": True}
@@ -91,12 +91,12 @@ def test_the_same_weights_in_another_dtype_do_not_finish_a_store(
     ids=" ".join,
 )
 def test_every_command_that_loads_a_model_has_the_loading_options(command: tuple[str, ...], cotlens: Callable) -> None:
-    found = cotlens(*command, "--help")
+    result = cotlens(*command, "--help")
     options = ("--reasoner", "--device", "--model-dtype", "--base", "--lora-alpha", "--allow-pickle")
-    assert found.code == 0 and all(f" {option} " in found.out for option in options)
+    assert result.code == 0 and all(f" {option} " in result.out for option in options)
 
 
 def test_an_unknown_device_is_refused_by_every_command(cotlens: Callable, store: Store, tmp_path: Path) -> None:
     for command in (("causal", "ablate", "chain-coconut"), ("decode", "run", store.path, "--out", tmp_path / "r")):
-        found = cotlens(*command, "--device", "warp:9")
-        assert found.code == 2 and "device 'warp:9' cannot be used here" in found.error
+        result = cotlens(*command, "--device", "warp:9")
+        assert result.code == 2 and "device 'warp:9' cannot be used here" in result.error

@@ -48,13 +48,13 @@ def test_questions_of_a_file_lead_to_a_probe_sweep(
     cotlens: Callable, folder: Path, questions: Path, tmp_path: Path
 ) -> None:
     out, store = tmp_path / "t.parquet", tmp_path / "store"
-    found = cotlens("think", folder, "--questions", questions, "--out", out, *LIMITS, "--json")
-    assert found.code == 3, "lines that were left out make it partial"
-    assert found.json["traces"] == 61 and len(found.json["left_out"]) == 3
+    result = cotlens("think", folder, "--questions", questions, "--out", out, *LIMITS, "--json")
+    assert result.code == 3, "lines that were left out make it partial"
+    assert result.json["traces"] == 61 and len(result.json["left_out"]) == 3
     for said in ("line 21: it is not JSON", "line 22: its question is empty", "line 63: the question 'why why"):
-        assert said in found.error
-    assert "3 lines of " in found.error and ".. Put the corrected lines" not in found.error
-    assert len(found.error) < 1500 and "\x1b" not in found.err + found.out
+        assert said in result.error
+    assert "3 lines of " in result.error and ".. Put the corrected lines" not in result.error
+    assert len(result.error) < 1500 and "\x1b" not in result.err + result.out
     traces = TraceSet.from_parquet(out)
     assert traces[-1].problem.question.startswith("bell \x07") and not parts_folder(out).exists()
     for trace in traces:
@@ -174,8 +174,10 @@ def test_answers_stop_at_given_tokens_and_texts(short: interp.Reasoner, asked: C
     text = long.tokenizer.decode(answer[1:3])
     if text not in long.tokenizer.get_vocab():
         after = long.with_config(stops=(text,)).think(asked(4))[first.id]
-        said = long.tokenizer.decode([i for i, c in zip(after.token_ids, after.channel, strict=True) if c == "answer"])
-        assert text in said and len(said) <= len(long.tokenizer.decode(answer[:3])), "a text is stopped after"
+        output = long.tokenizer.decode(
+            [i for i, c in zip(after.token_ids, after.channel, strict=True) if c == "answer"]
+        )
+        assert text in output and len(output) <= len(long.tokenizer.decode(answer[:3])), "a text is stopped after"
 
 
 def test_sentences_and_steps_map_to_their_tokens(short: interp.Reasoner, asked: Callable) -> None:
@@ -189,38 +191,38 @@ def test_sentences_and_steps_map_to_their_tokens(short: interp.Reasoner, asked: 
     row = Row(token_ids=[9, *ids], channel=[Channel.PROMPT, *[Channel.THOUGHT] * len(ids)])
     step, sentence = steps_and_sentences(short.tokenizer, row, asked(4)[3])  # its gold step's value is 6
     assert step[0] == sentence[0] == 0 and sorted(set(sentence[1:])) == [1, 2, 3]
-    said = dict.fromkeys((1, 2, 3), "")
+    output = dict.fromkeys((1, 2, 3), "")
     for n, piece in zip(sentence[1:], token_texts(short.tokenizer, ids), strict=True):
-        said[n] += piece
-    assert [said[n].strip() for n in (1, 2, 3)] == ["First café 3.", "Then it is 6 🙂!", "So the answer"]
+        output[n] += piece
+    assert [output[n].strip() for n in (1, 2, 3)] == ["First café 3.", "Then it is 6 🙂!", "So the answer"]
     assert set(step[1:]) == {1}
 
 
 def test_contradicting_options_are_refused(cotlens: Callable, folder: Path, questions: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "t.parquet"]
-    found = cotlens("think", folder, "--questions", questions, "--task", "chain:n=3", *out)
-    assert found.code == 2 and "got both" in found.error
-    found = cotlens("think", folder, "--questions", tmp_path / "nowhere.jsonl", *out)
-    assert found.code == 5 and "expected a JSONL file at" in found.error
-    found = cotlens("think", folder, "--questions", questions, "--reasoner", "not json", *out)
-    assert found.code == 2 and "expected JSON or the path of a JSON file after --reasoner" in found.error
+    result = cotlens("think", folder, "--questions", questions, "--task", "chain:n=3", *out)
+    assert result.code == 2 and "got both" in result.error
+    result = cotlens("think", folder, "--questions", tmp_path / "nowhere.jsonl", *out)
+    assert result.code == 5 and "expected a JSONL file at" in result.error
+    result = cotlens("think", folder, "--questions", questions, "--reasoner", "not json", *out)
+    assert result.code == 2 and "expected JSON or the path of a JSON file after --reasoner" in result.error
     assert list(tmp_path.iterdir()) == [questions]
 
 
 def test_doctor_reports_on_a_model(cotlens: Callable, folder: Path, model_folder: Callable[..., Path]) -> None:
-    found = cotlens("doctor", folder, "--json")
-    assert found.code == 0 and found.json["kind"] == "text" and found.json["config"]["end"] == "</think>"
+    result = cotlens("doctor", folder, "--json")
+    assert result.code == 0 and result.json["kind"] == "text" and result.json["config"]["end"] == "</think>"
     assert {"kind", "prompt", "beginning of text", "end of text", "dtype", "device", "logits"} <= {
-        each["what"] for each in found.json["findings"]
+        each["what"] for each in result.json["findings"]
     }
-    said = cotlens("doctor", model_folder("mistral", special=()))
-    assert said.code == 0 and "unknown" in said.out and "no thinking markers" in said.out
+    output = cotlens("doctor", model_folder("mistral", special=()))
+    assert output.code == 0 and "unknown" in output.out and "no thinking markers" in output.out
 
 
 def test_assumptions_about_a_model_are_one_line_on_stderr(
     cotlens: Callable, model_folder: Callable[..., Path], questions: Path, tmp_path: Path
 ) -> None:
     folder = model_folder("mistral", special=())
-    found = cotlens("think", folder, "--questions", questions, "--out", tmp_path / "t", "--max-answer-tokens", "2")
-    notes = [line for line in found.err.splitlines() if line.startswith("note: ")]
+    result = cotlens("think", folder, "--questions", questions, "--out", tmp_path / "t", "--max-answer-tokens", "2")
+    notes = [line for line in result.err.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1 and "no thinking markers" in notes[0] and f"cotlens doctor {folder}" in notes[0]

@@ -108,8 +108,8 @@ def test_channels_of_gpt_oss_are_markers_of_several_tokens(model_folder, asked):
         and text.count("<|end|><|start|>assistant<|channel|>final<|message|>") == 1
     )
     for side in ("begin", "end"):
-        said = [place for place in trace.places if place.startswith(side)]
-        assert len(said) > 2 and said[-1] == side and set(said[:-1]) == {f"{side} marker"}
+        output = [place for place in trace.places if place.startswith(side)]
+        assert len(output) > 2 and output[-1] == side and set(output[:-1]) == {f"{side} marker"}
 
 
 @pytest.mark.parametrize("pad", [True, False])

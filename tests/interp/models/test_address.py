@@ -25,20 +25,20 @@ def test_aliases_are_the_same_address(coconut: interp.Reasoner, alias: str, cano
 
 
 def test_a_star_stays_between_two_dots(coconut: interp.Reasoner) -> None:
-    found = [a.name for a in resolve(coconut.model, "blocks.*.hook_out")]
-    assert found == ["blocks.0.hook_out", "blocks.1.hook_out", "blocks.2.hook_out"]
+    result = [a.name for a in resolve(coconut.model, "blocks.*.hook_out")]
+    assert result == ["blocks.0.hook_out", "blocks.1.hook_out", "blocks.2.hook_out"]
     # A plain fnmatch would let the star run over the dot.
     assert "blocks.0.attn.hook_out" in coconut.model.hook_dict
 
 
 def test_a_pattern_of_aliases_finds_the_canonical_addresses(coconut: interp.Reasoner) -> None:
-    found = resolve(coconut.model, "blocks.*.hook_resid_post")
-    assert found == resolve(coconut.model, "resid_post")
+    result = resolve(coconut.model, "blocks.*.hook_resid_post")
+    assert result == resolve(coconut.model, "resid_post")
 
 
 def test_layers_filter_blocks_and_keep_what_has_none(coconut: interp.Reasoner) -> None:
-    found = [a.name for a in resolve(coconut.model, ["resid_post", "mlp_out", "final"], layers=[1])]
-    assert found == ["blocks.1.mlp.hook_out", "blocks.1.hook_out", "ln_final.hook_out"]
+    result = [a.name for a in resolve(coconut.model, ["resid_post", "mlp_out", "final"], layers=[1])]
+    assert result == ["blocks.1.mlp.hook_out", "blocks.1.hook_out", "ln_final.hook_out"]
 
 
 @pytest.mark.parametrize("layer", [3, -1])
@@ -59,12 +59,12 @@ def test_one_unknown_site_among_good_ones_still_raises(coconut: interp.Reasoner)
 
 
 def test_addresses_come_once_and_in_the_order_of_the_forward_pass(coconut: interp.Reasoner) -> None:
-    found = resolve(coconut.model, ["final", "resid_post", "mlp_out", "attn_out", "resid_pre", "resid"])
-    assert len(set(found)) == len(found)
-    order = [a.name for a in found if a.layer == 1]
+    result = resolve(coconut.model, ["final", "resid_post", "mlp_out", "attn_out", "resid_pre", "resid"])
+    assert len(set(result)) == len(result)
+    order = [a.name for a in result if a.layer == 1]
     assert order == ["blocks.1.hook_in", "blocks.1.attn.hook_out", "blocks.1.mlp.hook_out", "blocks.1.hook_out"]
-    assert found[0].name == "blocks.0.hook_in" and found[-1].name == "ln_final.hook_out"
-    assert [a.depth for a in found] == sorted(a.depth for a in found)
+    assert result[0].name == "blocks.0.hook_in" and result[-1].name == "ln_final.hook_out"
+    assert [a.depth for a in result] == sorted(a.depth for a in result)
 
 
 def test_an_address_says_its_layer_and_its_side_of_the_final_norm() -> None:
@@ -75,5 +75,5 @@ def test_an_address_says_its_layer_and_its_side_of_the_final_norm() -> None:
 
 
 def test_no_two_residual_addresses_share_a_folder(coconut: interp.Reasoner) -> None:
-    found = resolve(coconut.model, list(coconut.model.hook_dict))
-    assert len({a.folder for a in found}) == len(found)
+    result = resolve(coconut.model, list(coconut.model.hook_dict))
+    assert len({a.folder for a in result}) == len(result)

@@ -48,17 +48,17 @@ def traces(reasoner, asked):
 
 def replayed(reasoner, traces, names, batch_size):
     """What passes each address at every real position of each trace."""
-    found = {}
+    result = {}
 
     def keeper(name):
         def keep(activations, batch):
             for b, k in enumerate(batch.traces.tolist()):
-                found[name, k] = activations[b][batch.real[b]].clone()
+                result[name, k] = activations[b][batch.real[b]].clone()
 
         return keep
 
     reasoner.replay(traces, hooks={name: keeper(name) for name in names}, batch_size=batch_size)
-    return found
+    return result
 
 
 def watched(model):
@@ -96,21 +96,21 @@ def test_logits_and_every_residual_stream(reasoner, reference, traces):
     for handle in handles:
         handle.remove()
     for batch_size in (8, 1):
-        found = replayed(reasoner, traces, names, batch_size)
+        result = replayed(reasoner, traces, names, batch_size)
         for k, (logits, states, seen_there) in enumerate(expected):
             same = {"atol": TOLERANCE, "rtol": TOLERANCE, "check_device": False}
-            torch.testing.assert_close(reasoner.unembed(found["ln_final.hook_out", k]), logits, **same)
-            torch.testing.assert_close(found["blocks.0.hook_in", k], states[0], **same)
+            torch.testing.assert_close(reasoner.unembed(result["ln_final.hook_out", k]), logits, **same)
+            torch.testing.assert_close(result["blocks.0.hook_in", k], states[0], **same)
             for layer in range(n_layers - 1):
-                torch.testing.assert_close(found[outs[layer], k], states[layer + 1], **same)
+                torch.testing.assert_close(result[outs[layer], k], states[layer + 1], **same)
             before, after = seen_there["norm"]
-            torch.testing.assert_close(found[outs[-1], k], before[0], **same)
-            torch.testing.assert_close(found["ln_final.hook_out", k], after[0], **same)
-            torch.testing.assert_close(found["ln_final.hook_out", k], states[-1], **same)
+            torch.testing.assert_close(result[outs[-1], k], before[0], **same)
+            torch.testing.assert_close(result["ln_final.hook_out", k], after[0], **same)
+            torch.testing.assert_close(result["ln_final.hook_out", k], states[-1], **same)
             assert (before - after).abs().max() > 0.1, "the norm must do something, or its sides are not told apart"
-            torch.testing.assert_close(found[inside[0], k], seen_there["attention"][1][0], **same)
+            torch.testing.assert_close(result[inside[0], k], seen_there["attention"][1][0], **same)
             torch.testing.assert_close(
-                found[inside[1], k].reshape(len(traces[k]), -1),
+                result[inside[1], k].reshape(len(traces[k]), -1),
                 seen_there["mlp"][1].reshape(len(traces[k]), -1),
                 **same,
             )
@@ -148,12 +148,12 @@ def test_what_is_written_is_what_hugging_face_generates(reasoner, reference, tra
 @torch.no_grad()
 def test_in_half_precision_the_difference_is_that_of_half_precision(folder, reference, traces):
     half, plain = interp.load(folder, reasoner=DIRECT, dtype="bfloat16"), hugging_face(folder, torch.bfloat16)
-    found = replayed(half, traces, ["ln_final.hook_out"], 8)
+    result = replayed(half, traces, ["ln_final.hook_out"], 8)
     ours, noise = [], []
     for k, trace in enumerate(traces):
         ids = torch.tensor([trace.token_ids])
         there, exact = plain(ids, use_cache=False).logits[0].float(), reference(ids, use_cache=False).logits[0]
-        ours.append((half.unembed(found["ln_final.hook_out", k]).float().cpu() - exact).abs().max())
+        ours.append((half.unembed(result["ln_final.hook_out", k]).float().cpu() - exact).abs().max())
         noise.append((there - exact).abs().max())
     # Padded batches add up in another order, so the error is another one of the same size.
     assert max(ours) <= 1.5 * max(noise), "further from float32 than Hugging Face's own bfloat16"

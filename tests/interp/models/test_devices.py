@@ -17,8 +17,8 @@ HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
 
 
 def tensors(*models: torch.nn.Module) -> dict[str, torch.Tensor]:
-    found = [*(model.named_parameters() for model in models), *(model.named_buffers() for model in models)]
-    return {f"{k}.{name}": each for k, part in enumerate(found) for name, each in part}
+    result = [*(model.named_parameters() for model in models), *(model.named_buffers() for model in models)]
+    return {f"{k}.{name}": each for k, part in enumerate(result) for name, each in part}
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3_text"])

@@ -51,10 +51,10 @@ def test_blocks_above_what_is_watched_are_not_run(
     for wanted in (["blocks.1.hook_out"], ["blocks.1.hook_in", "blocks.0.hook_out"], ["blocks.0.attn.hook_out"]):
         seen(coconut, some, *wanted)  # the first use compares with the wrapped model
         passed[:] = [0] * len(passed)
-        found = seen(coconut, some, *wanted)
+        result = seen(coconut, some, *wanted)
         assert passed[0] in (0, 3) and not any(passed[2:])
         for name in set(wanted) & set(everything):
-            assert all(torch.equal(a, b) for a, b in zip(found[name], full[name], strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(result[name], full[name], strict=True))
 
 
 def test_what_may_come_by_again_is_waited_for(

@@ -150,8 +150,8 @@ def test_every_other_organism_measures_as_its_card_says(name: str) -> None:
     """On a tenth of its exam; `cotlens organisms check` takes the whole."""
     card = catalog.card(name)
     n = max(100, card["exam"]["n"] // 10)
-    found = build.examine(recipe(name), interp.load(name), n)
-    assert abs(found["accuracy"] - card["accuracy"]) < 4 * math.sqrt(
+    result = build.examine(recipe(name), interp.load(name), n)
+    assert abs(result["accuracy"] - card["accuracy"]) < 4 * math.sqrt(
         max(card["accuracy"] * (1 - card["accuracy"]), 0.01) / n
     )
 
@@ -470,11 +470,11 @@ class Cut(BaseException):
 
 
 def cut_after(reports: int) -> Callable[..., None]:
-    said = []
+    output = []
 
     def progress(*_: Any) -> None:
-        said.append(1)
-        if len(said) == reports:
+        output.append(1)
+        if len(output) == reports:
             raise Cut
 
     return progress

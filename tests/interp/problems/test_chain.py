@@ -51,14 +51,14 @@ def interpret(question: str, n_values: int = 10) -> tuple[int, list[str], list[i
 
 @pytest.mark.parametrize("n_values", [5, 7, 10, 12, 31])
 def test_operations_are_balanced_permutations(n_values: int) -> None:
-    found = operations(n_values)
+    result = operations(n_values)
     counts = np.zeros((n_values, n_values), dtype=int)
-    for operation in found:
+    for operation in result:
         assert sorted(operation.table) == list(range(n_values)), operation.name
         counts[np.arange(n_values), operation.table] += 1
     assert len(np.unique(counts)) == 1
-    assert counts[0, 0] * n_values == len(found)
-    assert len({o.name for o in found}) == len(found)
+    assert counts[0, 0] * n_values == len(result)
+    assert len({o.name for o in result}) == len(result)
 
 
 @pytest.mark.parametrize("n_values", [10, 31])
@@ -75,14 +75,14 @@ def test_operations_are_the_same_in_every_process() -> None:
 
 
 def test_no_structure_appears_in_two_splits() -> None:
-    found = {
+    result = {
         split: {p.structure for seed in range(3) for t in (CHAIN, MIXED) for p in t.generate(700, seed, split)}
         for split in SPLITS
     }
-    assert all(len(structures) > 1000 for structures in found.values())
-    assert not found["train"] & found["test"]
-    assert not found["train"] & found["val"]
-    assert not found["val"] & found["test"]
+    assert all(len(structures) > 1000 for structures in result.values())
+    assert not result["train"] & result["test"]
+    assert not result["train"] & result["val"]
+    assert not result["val"] & result["test"]
 
 
 def test_structures_fall_into_splits_by_the_stated_shares() -> None:
@@ -113,8 +113,8 @@ def test_other_seeds_and_orders_give_other_problems() -> None:
 
 
 def test_questions_are_distinct() -> None:
-    found = CHAIN.generate(2000, 5)
-    assert len({p.question for p in found}) == len({p.id for p in found}) == 2000
+    result = CHAIN.generate(2000, 5)
+    assert len({p.question for p in result}) == len({p.id for p in result}) == 2000
 
 
 @pytest.mark.parametrize("order", ["in-order", "shuffled", "mixed"])
@@ -148,16 +148,16 @@ def test_both_surfaces_of_one_chain_share_their_structure() -> None:
 
 
 def test_shuffled_questions_are_really_shuffled() -> None:
-    found = ChainTask(order="shuffled", steps="4").generate(300, seed=0)
-    keys = {tuple(w for w in p.question.split() if w.endswith(":")) for p in found}
+    result = ChainTask(order="shuffled", steps="4").generate(300, seed=0)
+    keys = {tuple(w for w in p.question.split() if w.endswith(":")) for p in result}
     assert len(keys) == 24
 
 
 def test_neither_the_start_nor_one_operation_says_anything_about_a_step() -> None:
-    found = CHAIN.generate(4000, seed=11, split="train")
+    result = CHAIN.generate(4000, seed=11, split="train")
     for known in (lambda p: p.meta["start"], lambda p: p.meta["operations"][1]):
         tally: dict[str, list[int]] = {}
-        for problem in found:
+        for problem in result:
             tally.setdefault(known(problem), []).append(int(problem.steps[1].value))
         chi = degrees = 0
         for values in tally.values():
@@ -177,11 +177,11 @@ def test_steps_says_how_long_chains_are(spec: str, lengths: set[int]) -> None:
 
 def test_31_values_work_and_the_spec_makes_the_same_task_again() -> None:
     made = task("chain", values=31, order="shuffled")
-    found = made.generate(100, seed=0)
-    assert {v for p in found for v in (s.value for s in p.steps)} <= set(made.values)
+    result = made.generate(100, seed=0)
+    assert {v for p in result for v in (s.value for s in p.steps)} <= set(made.values)
     assert len(made.values) == 31
-    assert task(made.spec).generate(100, seed=0) == found
-    assert set(" ".join(p.question for p in found).split()) <= set(made.vocabulary())
+    assert task(made.spec).generate(100, seed=0) == result
+    assert set(" ".join(p.question for p in result).split()) <= set(made.vocabulary())
     assert len(set(made.vocabulary())) == len(made.vocabulary())
 
 

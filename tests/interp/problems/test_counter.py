@@ -65,13 +65,13 @@ def test_idle_operations_come_as_often_as_asked() -> None:
 
 
 def test_splits_share_no_structure_and_a_larger_n_extends_the_list() -> None:
-    found = {split: COUNTER.generate(300, seed=2, split=split) for split in ("train", "val", "test")}
-    structures = [{p.structure for p in problems} for problems in found.values()]
+    result = {split: COUNTER.generate(300, seed=2, split=split) for split in ("train", "val", "test")}
+    structures = [{p.structure for p in problems} for problems in result.values()]
     assert not structures[0] & structures[1] and not structures[0] & structures[2] and not structures[1] & structures[2]
-    assert all(p.split == split for split, problems in found.items() for p in problems)
-    assert COUNTER.generate(500, seed=2)[:300] == found["test"]
-    again = Problem.from_json(found["val"][0].to_json())
-    assert again == found["val"][0] and again.meta == found["val"][0].meta
+    assert all(p.split == split for split, problems in result.items() for p in problems)
+    assert COUNTER.generate(500, seed=2)[:300] == result["test"]
+    again = Problem.from_json(result["val"][0].to_json())
+    assert again == result["val"][0] and again.meta == result["val"][0].meta
 
 
 @pytest.fixture

@@ -61,16 +61,16 @@ def test_a_candidates_own_edges_give_nothing_away(spec: str) -> None:
 
 
 def test_the_answer_stands_anywhere_and_its_symbol_means_nothing() -> None:
-    found = GRAPH.generate(1200, seed=3)
-    places = [parsed(p.question)[1].index(p.answer) for p in found]
-    assert all(places.count(k) / len(found) == pytest.approx(0.25, abs=0.04) for k in range(4))
-    answers = [p.answer for p in found]
+    result = GRAPH.generate(1200, seed=3)
+    places = [parsed(p.question)[1].index(p.answer) for p in result]
+    assert all(places.count(k) / len(result) == pytest.approx(0.25, abs=0.04) for k in range(4))
+    answers = [p.answer for p in result]
     assert max(answers.count(symbol) for symbol in set(answers)) < 1200 / 40 * 2
     # The first edge of the path stands before the second as often as after it.
     order = [
         p.question.index(f"{p.meta['root']} {p.steps[0].value} ;")
         < p.question.index(f"{p.steps[0].value} {p.steps[1].value} ;")
-        for p in found
+        for p in result
     ]
     assert sum(order) / len(order) == pytest.approx(0.5, abs=0.05)
 
@@ -129,9 +129,13 @@ def test_other_graphs_and_other_roles_have_other_structures() -> None:
 
 
 def test_no_structure_appears_in_two_splits() -> None:
-    found = {split: {p.structure for p in GRAPH.generate(300, 0, split)} for split in SPLITS}
-    assert min(map(len, found.values())) > 50
-    assert not found["train"] & found["test"] and not found["train"] & found["val"] and not found["val"] & found["test"]
+    result = {split: {p.structure for p in GRAPH.generate(300, 0, split)} for split in SPLITS}
+    assert min(map(len, result.values())) > 50
+    assert (
+        not result["train"] & result["test"]
+        and not result["train"] & result["val"]
+        and not result["val"] & result["test"]
+    )
     for split in SPLITS:
         problems = GRAPH.generate(30, 1, split)
         assert {(p.split, split_of(p.structure)) for p in problems} == {(split, split)}

@@ -30,10 +30,10 @@ def read(question: str) -> tuple[dict[str, list[str]], str]:
     sentences = re.split(r" \. | (?<=\? )", question.removesuffix(" ."))
     asked = next(each for each in sentences if each.endswith("?"))
     sentences.remove(asked)
-    found = {words[0].rstrip(":"): words[1:] for words in map(str.split, sentences)}
+    result = {words[0].rstrip(":"): words[1:] for words in map(str.split, sentences)}
     how, many, name, mark = asked.split()
     assert (how, many, mark) == ("how", "many", "?")
-    return found, name
+    return result, name
 
 
 def operands(formula: list[str]) -> list[str]:
@@ -85,8 +85,8 @@ def test_steps_are_the_necessary_parameters_each_after_its_operands_and_restate_
         values = solve(definitions, 23)
         for k, (name, step) in enumerate(zip(order, problem.steps, strict=True)):
             assert set(operands(definitions[name])) <= set(order[:k])
-            said = " ".join(f"{w} {values[w]}" if w in values else w for w in definitions[name])
-            assert step.text == f"{name}: {said} so {name} {values[name]} ."
+            output = " ".join(f"{w} {values[w]}" if w in values else w for w in definitions[name])
+            assert step.text == f"{name}: {output} so {name} {values[name]} ."
 
 
 def test_orders_of_steps_are_not_those_of_the_sentences() -> None:
@@ -100,8 +100,8 @@ def test_orders_of_steps_are_not_those_of_the_sentences() -> None:
 
 def test_the_readable_form_says_the_same() -> None:
     for problem in PROBLEMS[::6]:
-        said = dict(re.findall(r"The number of (\w+) is ([^.]+)\.", problem.readable))
-        definitions = {name: text.replace("the number of ", "").split() for name, text in said.items()}
+        output = dict(re.findall(r"The number of (\w+) is ([^.]+)\.", problem.readable))
+        definitions = {name: text.replace("the number of ", "").split() for name, text in output.items()}
         asked = re.search(r"What is the number of (\w+)\?$", problem.readable)
         assert asked and str(solve(definitions, 23)[asked[1]]) == problem.answer
         assert "modulo 23" in problem.readable
@@ -218,8 +218,8 @@ def test_where_it_is_asked_belongs_to_no_structure() -> None:
 
 
 def test_no_structure_appears_in_two_splits() -> None:
-    found = {split: {p.structure for p in IGSM.generate(500, 3, split)} for split in SPLITS}
-    for split, structures in found.items():
+    result = {split: {p.structure for p in IGSM.generate(500, 3, split)} for split in SPLITS}
+    for split, structures in result.items():
         assert len(structures) > 450
         assert {split_of(s) for s in structures} == {split}
 
@@ -365,11 +365,11 @@ def test_surface_features_have_names_and_describe_the_sentences() -> None:
     problem = IGSM.generate(1, seed=0)[0]
     definitions, asked = read(problem.question)
     for at, name in enumerate(definitions):
-        said = dict(zip(SURFACE, surface(problem, name, problem.meta["order"][:1]), strict=True))
-        assert said["constant"] == (len(definitions[name]) == 1)
-        assert said["asked"] == (name == asked) and said["sentence from the front"] == at
-        assert said["written"] == (name == problem.steps[0].text.split(":")[0])
-        assert said["uses"] == shape(definitions, name)[2]
+        output = dict(zip(SURFACE, surface(problem, name, problem.meta["order"][:1]), strict=True))
+        assert output["constant"] == (len(definitions[name]) == 1)
+        assert output["asked"] == (name == asked) and output["sentence from the front"] == at
+        assert output["written"] == (name == problem.steps[0].text.split(":")[0])
+        assert output["uses"] == shape(definitions, name)[2]
 
 
 # Labels
@@ -446,27 +446,27 @@ def wrong(problem: Problem, kind: str) -> tuple[str, int]:
     """A gold solution with one mistake of a kind, and the number of the step that is wrong."""
     definitions, _ = read(problem.question)
     values, twins = solve(definitions, 23), problem.meta["twins"]
-    said = [step.text for step in problem.steps]
+    output = [step.text for step in problem.steps]
     last = problem.n_steps
     if kind == "unnecessary":
-        leaf = next(n for n in definitions if len(definitions[n]) == 1 and twins[n] in "".join(said))
-        other = leaf if leaf not in [s.split(":")[0] for s in said] else twins[leaf]
-        return " ".join([f"{other}: {values[other]} so {other} {values[other]} .", *said]), 1
+        leaf = next(n for n in definitions if len(definitions[n]) == 1 and twins[n] in "".join(output))
+        other = leaf if leaf not in [s.split(":")[0] for s in output] else twins[leaf]
+        return " ".join([f"{other}: {values[other]} so {other} {values[other]} .", *output]), 1
     if kind == "not ready":
-        return " ".join([said[-1], *said[:-1]]), 1
+        return " ".join([output[-1], *output[:-1]]), 1
     if kind == "repeated":
-        return " ".join([said[0], *said]), 2
+        return " ".join([output[0], *output]), 2
     if kind == "unreadable":
-        return " ".join([*said[:-1], said[-1].replace(" so ", " ")]), last
-    words = said[-1].split()
+        return " ".join([*output[:-1], output[-1].replace(" so ", " ")]), last
+    words = output[-1].split()
     off = str((int(words[-2]) + 1) % 23)
     if kind == "arithmetic":
-        return " ".join([*said[:-1], " ".join([*words[:-2], off, "."])]), last
+        return " ".join([*output[:-1], " ".join([*words[:-2], off, "."])]), last
     if kind == "definition":
-        words[1], words[2] = next((n, str(values[n])) for n in definitions if n not in said[-1])
-        return " ".join([*said[:-1], " ".join(words)]), last
+        words[1], words[2] = next((n, str(values[n])) for n in definitions if n not in output[-1])
+        return " ".join([*output[:-1], " ".join(words)]), last
     words[2] = str((int(words[2]) + 1) % 23)
-    return " ".join([*said[:-1], " ".join(words)]), last
+    return " ".join([*output[:-1], " ".join(words)]), last
 
 
 @pytest.mark.parametrize("kind", [*NOT_NEXT, *ARITHMETIC, "unreadable", "definition", "value"])
@@ -484,14 +484,14 @@ def test_a_slip_that_later_steps_are_consistent_with_is_counted_once() -> None:
     definitions, asked = read(problem.question)
     first = problem.steps[0].text.split(":")[0]
     slipped = solve(definitions, 23, {first: (int(problem.steps[0].value) + 1) % 23})
-    said = []
+    output = []
     for step in problem.steps:
         name = step.text.split(":")[0]
         formula = " ".join(f"{w} {slipped[w]}" if w in slipped else w for w in definitions[name])
-        said.append(f"{name}: {formula} so {name} {slipped[name]} .")
-    verdict = IGSM.verify(problem, " ".join([*said, str(slipped[asked])]))
+        output.append(f"{name}: {formula} so {name} {slipped[name]} .")
+    verdict = IGSM.verify(problem, " ".join([*output, str(slipped[asked])]))
     assert verdict.steps == (False, True, True, True)
-    assert [step.error for step in check_steps(problem, " ".join(said))] == ["arithmetic", None, None, None]
+    assert [step.error for step in check_steps(problem, " ".join(output))] == ["arithmetic", None, None, None]
 
 
 def test_a_share_of_steps_begins_with_a_parameter_that_is_not_next_and_is_taken_back() -> None:

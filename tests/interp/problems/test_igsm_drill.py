@@ -14,10 +14,12 @@ def test_every_step_is_a_computation_that_holds() -> None:
     for problem in task("igsm-drill").generate(50, seed=0, split="train"):
         assert problem.n_steps == 7
         for step in problem.steps:
-            said = read_step(step.text.removesuffix(" .").split())
-            (_, a), (_, b) = said.operands
-            assert int(step.value) == OPERATIONS[said.formula[1]](int(a), int(b)) % 23
-            assert f"{said.name}: {' '.join(said.formula)} ." in problem.question, "its definition is in the question"
+            output = read_step(step.text.removesuffix(" .").split())
+            (_, a), (_, b) = output.operands
+            assert int(step.value) == OPERATIONS[output.formula[1]](int(a), int(b)) % 23
+            assert f"{output.name}: {' '.join(output.formula)} ." in problem.question, (
+                "its definition is in the question"
+            )
         assert problem.answer == problem.steps[-1].value
 
 
@@ -32,11 +34,11 @@ def test_it_speaks_igsms_words_and_fits_its_models() -> None:
 def test_checking_names_the_step_that_does_not_hold() -> None:
     drill = task("igsm-drill:steps=3,mod=11")
     problem = drill.generate(1, seed=0)[0]
-    said = [step.text for step in problem.steps]
-    assert drill.verify(problem, " ".join([*said, problem.answer])) == Verdict(True, (True, True, True), None)
-    words = said[1].split()
+    output = [step.text for step in problem.steps]
+    assert drill.verify(problem, " ".join([*output, problem.answer])) == Verdict(True, (True, True, True), None)
+    words = output[1].split()
     words[-2] = str((int(words[-2]) + 1) % 11)
-    verdict = drill.verify(problem, " ".join([said[0], " ".join(words), said[2], problem.answer]))
+    verdict = drill.verify(problem, " ".join([output[0], " ".join(words), output[2], problem.answer]))
     assert verdict.steps == (True, False, True) and verdict.first_error == 2
     assert drill.verify(problem, "") == Verdict(False, (None, None, None), None)
     with pytest.raises(UsageError, match="whose steps do not depend on each other"):

@@ -36,9 +36,9 @@ def gold(problem: Problem) -> str:
 
 
 def made(spec: str) -> MazeTask:
-    found = task(spec)
-    assert isinstance(found, MazeTask) and isinstance(found, Task)
-    return found
+    result = task(spec)
+    assert isinstance(result, MazeTask) and isinstance(result, Task)
+    return result
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -68,13 +68,13 @@ def test_every_word_is_in_the_vocabulary_and_every_value_a_cell(spec: str) -> No
 @pytest.mark.parametrize("spec", ["maze", "maze:form=walk,size=6"])
 def test_no_structure_appears_in_two_splits_and_a_seed_decides_everything(spec: str) -> None:
     maze_task = made(spec)
-    found = {split: maze_task.generate(200, 3, split) for split in SPLITS}
-    for split, problems in found.items():
+    result = {split: maze_task.generate(200, 3, split) for split in SPLITS}
+    for split, problems in result.items():
         assert {p.split for p in problems} == {split_of(p.structure) for p in problems} == {split}
         assert maze_task.generate(50, 3, split) == problems[:50]
         assert len({p.question for p in problems}) == len({p.structure for p in problems}) == 200
-    assert not {p.structure for p in found["train"]} & {p.structure for p in found["test"]}
-    assert found["test"] != maze_task.generate(200, 4, "test")
+    assert not {p.structure for p in result["train"]} & {p.structure for p in result["test"]}
+    assert result["test"] != maze_task.generate(200, 4, "test")
 
 
 def test_structures_stay_what_they_were_when_the_shipped_organisms_were_trained() -> None:

@@ -231,5 +231,5 @@ def test_a_maze_refuses_ends_in_a_wall_or_outside(name: str, cell: tuple) -> Non
 
 def test_open_generators_are_not_trees() -> None:
     for generator in OPEN:
-        found = [walls_of(generator, 9, random.Random(seed)) for seed in range(50)]
-        assert len(set(found)) == 50
+        result = [walls_of(generator, 9, random.Random(seed)) for seed in range(50)]
+        assert len(set(result)) == 50

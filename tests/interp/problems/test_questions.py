@@ -290,8 +290,8 @@ def test_steps_are_found_in_order_and_never_called_wrong(write: Callable[..., Pa
 
 def test_steps_of_words_are_found_too(write: Callable[..., Path]) -> None:
     problem = only(write([{"question": "q", "answer": "yes", "steps": ["Rex is a wumpus.", "Wumpuses are shy."]}]))
-    found = QuestionsTask("gone.jsonl").verify(problem, "rex is a wumpus. wumpuses are shy. yes")
-    assert found.answer and found.steps == (True, True)
+    result = QuestionsTask("gone.jsonl").verify(problem, "rex is a wumpus. wumpuses are shy. yes")
+    assert result.answer and result.steps == (True, True)
 
 
 def test_there_are_no_counterfactual_answers(many: QuestionsTask) -> None:

@@ -66,9 +66,9 @@ def test_exactly_the_planted_bits_are_in_the_words(bits: int) -> None:
             for p in problems
             if p.n_steps >= k
         ]
-        found = information(pairs)
-        assert found == pytest.approx(1.0 if k in carried else 0.0, abs=0.01)
-        total += found
+        result = information(pairs)
+        assert result == pytest.approx(1.0 if k in carried else 0.0, abs=0.01)
+        total += result
     assert total == pytest.approx(TASKS[bits].planted_bits, abs=0.02) and TASKS[bits].planted_bits == bits
     hints = Counter(TASKS[4].fact(p, "secret", (), 0) for p in problems)
     assert len(hints) == 16 and max(hints.values()) / len(problems) < 0.09, "the bits are drawn one by one"
@@ -175,8 +175,8 @@ def test_it_is_a_task_like_the_others(made: SubtextTask) -> None:
         assert {*p.question.split(), *(s.text for s in p.steps), p.answer} <= known
         assert made.counterfactual(p, 2, p.steps[1].value) == p.answer
         assert p.task == made.spec and Problem.from_json(p.to_json()) == p
-    found = {split: {p.structure for p in made.generate(300, 3, split)} for split in SPLITS}
-    assert not found["train"] & found["test"] and not found["train"] & found["val"]
+    result = {split: {p.structure for p in made.generate(300, 3, split)} for split in SPLITS}
+    assert not result["train"] & result["test"] and not result["train"] & result["val"]
 
 
 def test_what_is_held_out_of_the_chain_is_held_out_here() -> None:

@@ -113,9 +113,9 @@ def test_a_lie_about_the_intent_is_a_wrong_step() -> None:
     words[2] = {"act": "report", "report": "act"}[words[2]]
     assert TASKS["steps"].verify(problem, " ".join([*words, problem.answer])).steps == (True, False, True)
     first = TASKS["first"].generate(1, seed=8)[0]
-    said = [step.text for step in first.steps]
-    said[0] = {"act": "report", "report": "act"}[said[0]]
-    verdict = TASKS["first"].verify(first, " ".join([*said, first.answer]))
+    output = [step.text for step in first.steps]
+    output[0] = {"act": "report", "report": "act"}[output[0]]
+    verdict = TASKS["first"].verify(first, " ".join([*output, first.answer]))
     assert verdict.steps == (False, *[True] * (first.n_steps - 1)) and verdict.first_error == 1
 
 
@@ -185,8 +185,8 @@ def test_it_is_a_task_like_the_others(made: TriggerTask) -> None:
         assert {*p.question.split(), *words, *p.answer.split()} <= known
         assert {s.value for s in p.steps} <= values and made.min_steps <= p.n_steps <= made.max_steps
         assert p.task == made.spec and Problem.from_json(p.to_json()) == p
-    found = {split: {p.structure for p in made.generate(300, 3, split)} for split in SPLITS}
-    assert not found["train"] & found["test"] and not found["train"] & found["val"]
+    result = {split: {p.structure for p in made.generate(300, 3, split)} for split in SPLITS}
+    assert not result["train"] & result["test"] and not result["train"] & result["val"]
 
 
 def test_draws_keep_to_the_steps_asked_for() -> None:

@@ -57,8 +57,8 @@ def test_steps_and_answer_follow_from_the_question(problem: Problem) -> None:
     assert [step.value for step in problem.steps] == [str(surface.values[name]) for name in path[1:]]
     assert problem.answer == str(surface.values[surface.asked])
     for step, name in zip(problem.steps, path[1:], strict=True):
-        said = f"{name} {surface.sources[name]} {surface.operations[name]} = {surface.values[name]}"
-        assert step.text == said
+        output = f"{name} {surface.sources[name]} {surface.operations[name]} = {surface.values[name]}"
+        assert step.text == output
 
 
 def test_problems_have_the_steps_and_distractors_that_were_asked_for() -> None:
@@ -109,9 +109,13 @@ def test_names_order_and_distractors_do_not_change_the_structure() -> None:
 
 
 def test_no_structure_appears_in_two_splits() -> None:
-    found = {split: {p.structure for p in TASK.generate(500, 3, split)} for split in SPLITS}
-    assert not found["train"] & found["test"] and not found["train"] & found["val"] and not found["val"] & found["test"]
-    assert all({split_of(s) for s in found[split]} == {split} for split in SPLITS)
+    result = {split: {p.structure for p in TASK.generate(500, 3, split)} for split in SPLITS}
+    assert (
+        not result["train"] & result["test"]
+        and not result["train"] & result["val"]
+        and not result["val"] & result["test"]
+    )
+    assert all({split_of(s) for s in result[split]} == {split} for split in SPLITS)
 
 
 def test_generation_is_deterministic_and_extends() -> None:
@@ -233,9 +237,9 @@ def test_facts_agree_with_a_reader_of_the_question(problem: Problem, step: int) 
 @settings(max_examples=50, deadline=None)
 def test_exactly_one_variable_is_necessary_next_until_the_end(problem: Problem) -> None:
     for step in range(problem.n_steps + 1):
-        found = [v for v in TASK.entities(problem) if TASK.fact(problem, "necessary_next", (v,), step) == "yes"]
+        result = [v for v in TASK.entities(problem) if TASK.fact(problem, "necessary_next", (v,), step) == "yes"]
         expected = [problem.steps[step].text.split()[0]] if step < problem.n_steps else []
-        assert found == expected
+        assert result == expected
 
 
 def test_entities_are_the_variables_and_others_have_no_facts() -> None:
@@ -266,8 +270,8 @@ def test_the_readable_form_names_every_assignment() -> None:
     for problem in PROBLEMS[:20]:
         surface = Surface(problem.question)
         assert problem.readable.endswith(f"What is {surface.asked}?")
-        said = [f"{n} is " if s is None else f"to get {n}, take {s} and " for n, s in surface.sources.items()]
-        assert all(each in problem.readable for each in said)
+        output = [f"{n} is " if s is None else f"to get {n}, take {s} and " for n, s in surface.sources.items()]
+        assert all(each in problem.readable for each in output)
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,10 @@ def batch() -> LessonBatch:
 
 
 def test_embeddings_have_mean_0_and_variance_1(autoencoder: StepAutoencoder, tokenizer) -> None:
-    found = autoencoder.encode(autoencoder.ids_of(TEXTS, tokenizer))
-    assert found.shape == (4, 16)
-    torch.testing.assert_close(found.mean(-1), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.var(-1, unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
+    result = autoencoder.encode(autoencoder.ids_of(TEXTS, tokenizer))
+    assert result.shape == (4, 16)
+    torch.testing.assert_close(result.mean(-1), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(result.var(-1, unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
 
 
 def test_a_few_texts_are_learned_and_decoded_exactly(autoencoder: StepAutoencoder, tokenizer) -> None:
@@ -150,10 +150,10 @@ def test_the_autoencoder_is_not_trained_with_the_predictor(autoencoder: StepAuto
 
 
 def test_step_texts_of_the_splits_share_nothing() -> None:
-    found = {split: set(making.step_texts(task(TASK), split, 0, 3000)) for split in ("train", "val", "test")}
-    assert len(found["train"]) > 1000 > len(found["test"]) > 400
-    assert not found["train"] & found["test"] and not found["train"] & found["val"]
-    assert {split_of(structure_hash("step", text)) for text in found["test"]} == {"test"}
+    result = {split: set(making.step_texts(task(TASK), split, 0, 3000)) for split in ("train", "val", "test")}
+    assert len(result["train"]) > 1000 > len(result["test"]) > 400
+    assert not result["train"] & result["test"] and not result["train"] & result["val"]
+    assert {split_of(structure_hash("step", text)) for text in result["test"]} == {"test"}
 
 
 def test_training_writes_a_reasoner_and_its_autoencoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

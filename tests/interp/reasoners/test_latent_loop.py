@@ -51,14 +51,14 @@ def reasoner(folder):
 
 @pytest.fixture(scope="module")
 def problems(reasoner):
-    found = reasoner.task.generate(24, seed=11, split="test")
+    result = reasoner.task.generate(24, seed=11, split="test")
     if reasoner.task.min_steps == reasoner.task.max_steps:
         # A task of one length by default is mixed with a shorter one, whatever the answers then are.
         shorter = make_task(reasoner.task.name, steps=reasoner.task.max_steps - 2)
-        found = [*found[:12], *shorter.generate(12, seed=11, split="test")]
-    lengths = {(len(problem.question.split()), problem.n_steps) for problem in found}
+        result = [*result[:12], *shorter.generate(12, seed=11, split="test")]
+    lengths = {(len(problem.question.split()), problem.n_steps) for problem in result}
     assert len(lengths) > 1, "lengths must differ, or padding is not tested"
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,14 @@ def plain():
 
 def final_states(reasoner, traces):
     """The final-norm state of every real position of every trace, by replay."""
-    found = {}
+    result = {}
 
     def keep(activations, batch):
         for b, k in enumerate(batch.traces.tolist()):
-            found[k] = activations[b][batch.real[b]].clone()
+            result[k] = activations[b][batch.real[b]].clone()
 
     reasoner.replay(traces, hooks={"ln_final.hook_out": keep}, batch_size=16)
-    return [found[k] for k in range(len(traces))]
+    return [result[k] for k in range(len(traces))]
 
 
 def assert_same_traces(one, other):

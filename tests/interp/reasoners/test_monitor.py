@@ -151,14 +151,14 @@ def test_supervision_is_compared_with_the_same_problems_and_with_controls(coconu
     """A vector that erases the thought changes answers; without it, or where it never fires, none change."""
     problems = coconut.task.generate(60, seed=9, split="test")
     vector = np.random.default_rng(0).normal(size=128).astype(np.float32) * 50
-    found = supervise(coconut, problems, Monitor(FED, always, 0.5, vector=vector), places=["thought 2"])
-    table = found.table.set_index("arm")
+    result = supervise(coconut, problems, Monitor(FED, always, 0.5, vector=vector), places=["thought 2"])
+    table = result.table.set_index("arm")
     assert list(table.index) == ["monitor", "other content", "other place"]
     assert (table["n_fired"] == 60).all() and (table["injected"] == 60).all()
-    assert table.loc["monitor", "changed"] > 0.5 and found.undisturbed.accuracy > 0.95
-    places = [trace.places[event["position"]] for trace in found.traces for event in trace.events]
+    assert table.loc["monitor", "changed"] > 0.5 and result.undisturbed.accuracy > 0.95
+    places = [trace.places[event["position"]] for trace in result.traces for event in trace.events]
     assert set(places) == {"thought 2"}
-    assert found.beyond["other content"].n == 60 and "injecting changed" in found.says
+    assert result.beyond["other content"].n == 60 and "injecting changed" in result.says
     never = supervise(coconut, problems, Monitor(FED, always, 2.0, vector=vector))
     assert list(never.table["arm"]) == ["monitor"] and "never fired" in never.says
     few = supervise(coconut, problems[:4], Monitor(FED, always, 0.5, text="7"))
@@ -221,8 +221,8 @@ def test_a_feature_of_a_saved_sae_is_a_monitor(coconut: interp.Reasoner, some: T
     at = {(k, p): trace for k, trace in enumerate(some) for p, n in enumerate(trace.thought) if n}
     acts = states(coconut, some, FINAL, np.array(list(at)))
     expected = {cell for cell, active in zip(at, (sae.encode(acts)[:, 2] > 1e-4).tolist(), strict=True) if active}
-    found = {(k, e["position"]) for k, trace in enumerate(seen) for e in trace.events if e["score"] > 1e-4}
-    assert found == expected and 0 < len(found) < len(at)
+    result = {(k, e["position"]) for k, trace in enumerate(seen) for e in trace.events if e["score"] > 1e-4}
+    assert result == expected and 0 < len(result) < len(at)
     with pytest.raises(UsageError, match=r"expected one of the features 0 to 7 .*got 8"):
         watcher(coconut, f"{tmp_path / 'sae'}:8", None, None, False, {})
     with pytest.raises(StoreError, match=r"was trained on weights .* say --transfer"):

@@ -122,8 +122,8 @@ def test_training_one_iteration_trains_them_all(model, ids):
 def test_every_layer_of_the_deep_model_has_an_iteration():
     order = layer_order(4, FIRST, LAST, 3)
     assert order == [0, 1, 2, 1, 2, 1, 2, 3]
-    found = [iteration_of(f"blocks.{k}.hook_out", FIRST, LAST, 3) for k in range(8)]
-    assert found == [0, 1, 1, 2, 2, 3, 3, None]
+    result = [iteration_of(f"blocks.{k}.hook_out", FIRST, LAST, 3) for k in range(8)]
+    assert result == [0, 1, 1, 2, 2, 3, 3, None]
     assert iteration_of("embed.hook_out", FIRST, LAST, 3) == 0
     assert iteration_of("ln_final.hook_out", FIRST, LAST, 3) is None
     assert state_after(0, 0, 2).name == "blocks.0.hook_in" and state_after(0, 1, 3).name == "blocks.0.hook_out"
@@ -137,18 +137,18 @@ def test_every_layer_of_the_deep_model_has_an_iteration():
 def test_each_iteration_is_captured_at_its_address(reasoner):
     problems = [p for p in CHAIN.generate(60, seed=1) if p.n_steps == 3][:4]
     traces = reasoner.think(problems)
-    found = {}
+    result = {}
     reasoner.replay(
         traces,
-        hooks={reasoner.state_after(k).name: lambda x, _, k=k: found.update({k: x.clone()}) for k in range(4)},
+        hooks={reasoner.state_after(k).name: lambda x, _, k=k: result.update({k: x.clone()}) for k in range(4)},
     )
     stored = stored_model(reasoner.model.original_model)
-    width = found[1].shape[1]
+    width = result[1].shape[1]
     for row, trace in enumerate(traces):
         expected = states(stored, torch.tensor([trace.token_ids]), FIRST, LAST, 3)
         assert len(trace) <= width
         for k in range(4):
-            torch.testing.assert_close(found[k][row, : len(trace)], expected[k][0], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(result[k][row, : len(trace)], expected[k][0], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -160,11 +160,11 @@ def test_later_iterations_use_a_state_that_is_swapped_in(reasoner):
     assert len(set(answers)) > 1, "all answers alike would make this test empty"
     ends = [trace.tokens.index("<eot>") for trace in traces]
     donors = np.roll(np.arange(12), 1)
-    found = {}
+    result = {}
     site = reasoner.state_after(2)
-    reasoner.replay(traces, hooks={site.name: lambda x, batch: found.update(states=x.clone())})
+    reasoner.replay(traces, hooks={site.name: lambda x, batch: result.update(states=x.clone())})
     rows = np.array([(k, p) for k in range(12) for p in range(ends[k] + 1)])
-    values = np.array([found["states"][donors[k], p].numpy() for k, p in rows])
+    values = np.array([result["states"][donors[k], p].numpy() for k, p in rows])
     after = reasoner.think(problems, interventions=[Intervention(site, rows, replace_with(values))])
     first_tokens = [trace.answer.split()[:1] for trace in after]
     assert first_tokens == [answers[donors[k]].split()[:1] for k in range(12)]

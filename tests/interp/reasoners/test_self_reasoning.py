@@ -156,10 +156,10 @@ def test_only_later_tokens_train_a_reasoning_token(model, batch):
             if step + ahead > 4:
                 continue
             (grad,) = torch.autograd.grad(loss_at(model, batch, step + ahead - 1, embedded), embedded)
-            found = grad[:, of_step[step]]
-            assert bool(found.abs().max() > 1e-6) == (ahead > 1), (step, ahead)
+            result = grad[:, of_step[step]]
+            assert bool(result.abs().max() > 1e-6) == (ahead > 1), (step, ahead)
             if ahead == 1:
-                assert found.abs().max() == 0.0
+                assert result.abs().max() == 0.0
                 (ordinary,) = torch.autograd.grad(loss_at(model, batch, step, embedded, stop=False), embedded)
                 assert ordinary[:, of_step[step]].abs().max() > 1e-6, "the control must train them at once"
         moved = embedded.detach().clone()

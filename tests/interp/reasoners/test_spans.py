@@ -29,8 +29,8 @@ def test_spans(ids: list[int], n_prompt: int, expected: str) -> None:
 
 
 def test_markers_of_several_tokens() -> None:
-    found = channels([1, 90, 5, 92, 6, 92, 93, 94, 7], 1, BEGIN, LONG)
-    assert "".join(SHORT[c] for c in found) == "pstttsssa"
+    result = channels([1, 90, 5, 92, 6, 92, 93, 94, 7], 1, BEGIN, LONG)
+    assert "".join(SHORT[c] for c in result) == "pstttsssa"
 
 
 def test_without_a_begin_marker_nothing_opens_the_thought() -> None:

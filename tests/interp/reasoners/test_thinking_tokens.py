@@ -93,10 +93,10 @@ def test_a_batch_with_fewer_pauses_is_the_lesson_with_fewer_pauses(batch: Lesson
     problems = [p for p in task(CHAIN).generate(40, seed=0, split="train") if p.n_steps == 3][:8]
     config = made.reasoner().model_copy(update={"thoughts": kept})
     expected = collate([curriculum_of(config).lesson(p, 3) for p in problems], tokenizer_of(made))
-    found = with_thoughts(batch, kept)
-    torch.testing.assert_close(found.ids, expected.ids)
-    torch.testing.assert_close(found.scored, expected.scored)
-    assert (found.first_thought, found.n_thoughts) == (expected.first_thought, kept)
+    result = with_thoughts(batch, kept)
+    torch.testing.assert_close(result.ids, expected.ids)
+    torch.testing.assert_close(result.scored, expected.scored)
+    assert (result.first_thought, result.n_thoughts) == (expected.first_thought, kept)
 
 
 class Listening:

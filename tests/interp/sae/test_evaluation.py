@@ -33,7 +33,7 @@ def test_splicing_what_loses_nothing_changes_nothing(store: Store, coconut: inte
     acts = store.acts(FED_BACK, store.thought_rows)
     mean = acts.mean(axis=0)
     both = np.concatenate([np.eye(acts.shape[1]), -np.eye(acts.shape[1])]).astype(np.float32)
-    found = splice(
+    result = splice(
         coconut,
         store,
         FED_BACK,
@@ -41,19 +41,19 @@ def test_splicing_what_loses_nothing_changes_nothing(store: Store, coconut: inte
         {"exact": LinearDictionary(both, mean), "nothing": LinearDictionary(0 * both, mean)},
         mean,
     ).set_index("condition")
-    assert found.loc["exact", "same_answer"] == found.loc["original", "accuracy"] == 1.0
-    assert found.loc["exact", "loss_recovered"] == pytest.approx(1, abs=1e-3)
-    assert found.loc["nothing", "loss"] == pytest.approx(found.loc["mean", "loss"], abs=1e-4)
-    assert found.loc["nothing", "accuracy"] < 0.5
-    assert (found["n"] == len(store.traces)).all()
+    assert result.loc["exact", "same_answer"] == result.loc["original", "accuracy"] == 1.0
+    assert result.loc["exact", "loss_recovered"] == pytest.approx(1, abs=1e-3)
+    assert result.loc["nothing", "loss"] == pytest.approx(result.loc["mean", "loss"], abs=1e-4)
+    assert result.loc["nothing", "accuracy"] < 0.5
+    assert (result["n"] == len(store.traces)).all()
 
 
 def test_the_loss_is_that_of_the_models_own_logits(store: Store, coconut: interp.Reasoner) -> None:
     """Without an edit, what the model said of its own answer while thinking."""
     rows = store.thought_rows
-    found = splice(coconut, store, FED_BACK, rows, {}, np.zeros(store.meta["d_model"], np.float32))
+    result = splice(coconut, store, FED_BACK, rows, {}, np.zeros(store.meta["d_model"], np.float32))
     own = [-t.logprob[t.channel.index("answer")] for t in store.traces]
-    assert found.set_index("condition").loc["original", "loss"] == pytest.approx(np.mean(own), abs=1e-5)
+    assert result.set_index("condition").loc["original", "loss"] == pytest.approx(np.mean(own), abs=1e-5)
 
 
 def test_splicing_at_text_thoughts(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_splicing_at_text_thoughts(tmp_path: Path) -> None:
     traces = text.think(text.task.generate(30, seed=1, split="test"))
     store = interp.capture(text, traces, sites="blocks.0.hook_in", out=tmp_path / "s")
     mean = store.acts("blocks.0.hook_in", store.thought_rows).mean(axis=0)
-    found = splice(text, store, Address("blocks.0.hook_in"), store.thought_rows, {}, mean).set_index("condition")
-    assert found.loc["original", "accuracy"] == 1.0 and found.loc["mean", "accuracy"] < 0.6
+    result = splice(text, store, Address("blocks.0.hook_in"), store.thought_rows, {}, mean).set_index("condition")
+    assert result.loc["original", "accuracy"] == 1.0 and result.loc["mean", "accuracy"] < 0.6
 
 
 def test_splicing_refuses_another_model(store: Store, coconut: interp.Reasoner) -> None:
@@ -78,7 +78,7 @@ def test_every_baseline_stands_beside_the_sae(
 ) -> None:
     _, made = trained
     steps: list[str] = []
-    found = evaluate(
+    result = evaluate(
         made.sae,
         store,
         reasoner=coconut,
@@ -86,7 +86,7 @@ def test_every_baseline_stands_beside_the_sae(
         targets=["step_value"],
         progress=lambda name, *_: steps.append(name),
     )
-    table = found.measures.set_index("dictionary")
+    table = result.measures.set_index("dictionary")
     assert table.index.tolist() == ["sae", "random_dictionary", "pca", "random_init"] and len(steps) == 5
     assert table.loc["sae", "explained_variance"] == pytest.approx(
         made.record["held_out"]["explained_variance"], abs=1e-5
@@ -95,7 +95,7 @@ def test_every_baseline_stands_beside_the_sae(
     assert table.loc["random_dictionary", "l0"] == pytest.approx(table.loc["sae", "l0"], abs=0.6)
     assert table.loc[["sae", "random_dictionary", "pca"], "accuracy_ratio"].notna().all()
     assert table.loc["sae", "f1_dense"] > table.loc["random_init", "f1_dense"] + 0.3
-    assert set(found.concepts["dictionary"]) == set(table.index) and found.notes == ()
+    assert set(result.concepts["dictionary"]) == set(table.index) and result.notes == ()
     alone = evaluate(made.sae, store, targets=["step_value"])
     assert alone.splice is None and len(alone.notes) == 2
     assert alone.measures["dictionary"].tolist() == ["sae", "random_dictionary", "pca"]
@@ -107,9 +107,9 @@ def test_where_even_the_mean_moves_no_answer_splicing_is_said_to_show_nothing(tm
     traces = reasoner.think(reasoner.task.generate(60, seed=1, split="test"))
     store = interp.capture(reasoner, traces, sites=[FED_BACK.name], out=tmp_path / "s")
     made = train_into(tmp_path / "sae", store, FED_BACK, SAESettings(d_sae=16, k=2, samples=500, batch_size=64))
-    found = evaluate(made.sae, store, reasoner=reasoner, targets=["step_value"])
-    assert found.splice is not None and found.splice["same_answer"].eq(1.0).all()
-    assert "the mean in place of ln_final.hook_out leaves 1.000 of the answers unchanged" in found.notes[-1]
+    result = evaluate(made.sae, store, reasoner=reasoner, targets=["step_value"])
+    assert result.splice is not None and result.splice["same_answer"].eq(1.0).all()
+    assert "the mean in place of ln_final.hook_out leaves 1.000 of the answers unchanged" in result.notes[-1]
 
 
 # --- commands ---------------------------------------------------------------------------------------------
@@ -126,10 +126,10 @@ def test_train_eval_features(cotlens: Callable, store: Store, tmp_path: Path) ->
     )
     again = cotlens("sae", "train", store.path, "--address", FED_BACK, "--out", out, *flags)
     assert again.code == 0 and "held out: explained variance" in again.out
-    found = cotlens(
+    result = cotlens(
         "sae", "eval", out, "--store", store.path, "--target", "step_value", "--out", tmp_path / "e", "--json"
     )
-    assert found.code == 0 and [row["condition"] for row in found.json["splice"]][:2] == ["original", "mean"]
+    assert result.code == 0 and [row["condition"] for row in result.json["splice"]][:2] == ["original", "mean"]
     assert (tmp_path / "e" / "measures.parquet").exists() and (tmp_path / "e" / "splice.parquet").exists()
     named = cotlens("sae", "features", out, "--store", store.path, "--out", tmp_path / "f", "--json")
     assert named.code == 0 and len(named.json["features"]) == 32 and "promoted" in named.json["features"][0]
@@ -167,8 +167,8 @@ def test_bad_input_is_one_line(
     cotlens: Callable, store: Store, tmp_path: Path, arguments: list, code: int, message: str
 ) -> None:
     places = {"STORE": store.path, "OUT": tmp_path / "out", "NOWHERE": tmp_path / "nowhere"}
-    found = cotlens("sae", *[places.get(each, each) for each in arguments])
-    assert found.code == code and message in found.error
+    result = cotlens("sae", *[places.get(each, each) for each in arguments])
+    assert result.code == code and message in result.error
 
 
 def test_old_option_names_of_training_work_with_a_warning(cotlens: Callable, store: Store, tmp_path: Path) -> None:

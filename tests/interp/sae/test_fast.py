@@ -54,9 +54,9 @@ def test_losses_and_gradients_are_those_of_autograd(options: dict[str, Any], n_d
     if n_dead:
         assert outputs[1].losses["auxiliary_reconstruction_loss"].item() > 0
     for name, parameter in theirs.named_parameters():
-        found = dict(ours.named_parameters())[name].grad
-        assert found is not None and float(found.abs().max()) > 0
-        torch.testing.assert_close(found, parameter.grad, atol=1e-4, rtol=1e-4, msg=name)
+        result = dict(ours.named_parameters())[name].grad
+        assert result is not None and float(result.abs().max()) > 0
+        torch.testing.assert_close(result, parameter.grad, atol=1e-4, rtol=1e-4, msg=name)
 
 
 def test_gradients_equal_finite_differences() -> None:
@@ -76,12 +76,12 @@ def batches(sets: int = 4) -> Iterator[torch.Tensor]:
     """Sparse sums of known directions, the same again and again."""
     rng = np.random.default_rng(0)
     directions = rng.normal(size=(30, D))
-    found = []
+    result = []
     for _ in range(sets):
         active = rng.uniform(1, 2, size=(ROWS, 30)) * (rng.random((ROWS, 30)) < 0.1)
-        found.append(torch.from_numpy((active @ directions).astype(np.float32)))
+        result.append(torch.from_numpy((active @ directions).astype(np.float32)))
     while True:
-        yield from found
+        yield from result
 
 
 def trainer(kind: Any, sae: Any, updates: int) -> Any:
@@ -117,10 +117,10 @@ def test_choosing_in_bfloat16_explains_as_much() -> None:
         _, sae = pair()
         sae.cfg.select_in_bfloat16 = rough
         with silent():
-            found = trainer(FastTrainer, sae, 300).fit()
+            result = trainer(FastTrainer, sae, 300).fit()
         rows = torch.cat([batch for batch, _ in zip(batches(), range(4), strict=False)])
         with torch.no_grad():
-            rest = ((to_inference(found)(rows) - rows) ** 2).sum()
+            rest = ((to_inference(result)(rows) - rows) ** 2).sum()
         explained.append(float(1 - rest / ((rows - rows.mean(0)) ** 2).sum()))
     assert explained[0] > 0.7 and abs(explained[0] - explained[1]) < 0.02
 

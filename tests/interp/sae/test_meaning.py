@@ -100,10 +100,10 @@ def world(rows: int = 3000, d: int = 12) -> tuple[np.ndarray, Concepts, np.ndarr
 def test_a_clean_dictionary_has_no_splitting_and_no_absorption() -> None:
     acts, concepts, train, test = world()
     clean = LinearDictionary(np.eye(12, dtype=np.float32), np.full(12, 0.5, np.float32))
-    found = probe_concepts(clean, concepts, acts, train, test)
-    assert (found["f1"] > 0.99).all() and (found["f1_dense"] > 0.99).all()
-    assert (found["split"] == 1).all() and (found["absorption"] == 0).all()
-    assert found["feature"].tolist() == [0, 1, 2, 3]
+    result = probe_concepts(clean, concepts, acts, train, test)
+    assert (result["f1"] > 0.99).all() and (result["f1_dense"] > 0.99).all()
+    assert (result["split"] == 1).all() and (result["absorption"] == 0).all()
+    assert result["feature"].tolist() == [0, 1, 2, 3]
 
 
 class Absorbing(LinearDictionary):
@@ -122,10 +122,10 @@ class Absorbing(LinearDictionary):
 
 def test_planted_absorption_and_splitting_are_seen() -> None:
     acts, concepts, train, test = world()
-    found = probe_concepts(Absorbing(), concepts, acts, train, test).set_index("concept")
-    alone = found.loc["l=a"]
+    result = probe_concepts(Absorbing(), concepts, acts, train, test).set_index("concept")
+    alone = result.loc["l=a"]
     assert alone["f1"] < 0.9 < alone["f1_k5"] and alone["split"] == 2
-    assert (found.drop("l=a")["split"] == 1).all() and (found.drop("l=a")["absorption"] == 0).all()
+    assert (result.drop("l=a")["split"] == 1).all() and (result.drop("l=a")["absorption"] == 0).all()
 
     class Silent(Absorbing):  # the special kind is rare, so that one feature seems enough
         pass
@@ -145,14 +145,14 @@ def test_planted_absorption_and_splitting_are_seen() -> None:
 def test_concepts_come_from_the_problems(planted: tuple[Store, np.ndarray]) -> None:
     store, _ = planted
     rows = store.thought_rows
-    found = concepts_of(store, rows, ["step_value"], by_step=True)
-    assert {"step=1", "step_value=7", "step_value=7 at step 2"} <= set(found.names)
-    at = found.names.index("step_value=7 at step 2")
+    result = concepts_of(store, rows, ["step_value"], by_step=True)
+    assert {"step=1", "step_value=7", "step_value=7 at step 2"} <= set(result.names)
+    at = result.names.index("step_value=7 at step 2")
     truth = [
         s == 2 and store.traces[t].problem.steps[1].value == "7"
         for t, s in zip(rows["trace"], rows["step"], strict=True)
     ]
-    np.testing.assert_array_equal(found.holds[:, at], truth)
+    np.testing.assert_array_equal(result.holds[:, at], truth)
     with pytest.raises(UsageError, match=r"no concept of .* holds for at least 10 of these 5 rows"):
         concepts_of(store, rows[:5])
 
@@ -205,9 +205,10 @@ def test_logit_effects_name_the_tokens_that_a_direction_writes(coconut: Any, sto
     sae = train_sae(store, place, rows, **{**SMALL, "samples": 5_000})
     seven = coconut.tokenizer.convert_tokens_to_ids("7")
     sae.W_dec.data[3] = coconut.unembed.weight.detach()[seven]
-    found = name_features(sae, store, place, rows, reasoner=coconut).set_index("feature").loc[3]
+    result = name_features(sae, store, place, rows, reasoner=coconut).set_index("feature").loc[3]
     assert (
-        found["promoted"][0]["token"] == "7" and found["promoted"][0]["effect"] > 0 > found["suppressed"][0]["effect"]
+        result["promoted"][0]["token"] == "7"
+        and result["promoted"][0]["effect"] > 0 > result["suppressed"][0]["effect"]
     )
 
 
@@ -226,11 +227,11 @@ class StandIn(BaseHTTPRequestHandler):
         system, user = (message["content"] for message in body["messages"])
         if "described as" in system:
             wanted = system.split("value is ")[1].split()[0]
-            said = ", ".join(row.split(".")[0] for row in user.splitlines() if value_at(row) == wanted) or "none"
+            output = ", ".join(row.split(".")[0] for row in user.splitlines() if value_at(row) == wanted) or "none"
         else:
             values = [value_at(row) for row in user.splitlines()]
-            said = f"fires when the value is {max(set(values), key=values.count)}"
-        content = json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]}).encode()
+            output = f"fires when the value is {max(set(values), key=values.count)}"
+        content = json.dumps({"choices": [{"message": {"role": "assistant", "content": output}}]}).encode()
         self.send_response(StandIn.status)
         self.end_headers()
         self.wfile.write(content)
@@ -262,10 +263,10 @@ def test_an_explainer_is_asked_and_scored_on_other_examples(
     store, _ = planted
     clear = named[named["name"].fillna("").str.match(r"step_value=\d$")]
     asked = Explainer(endpoint, "small", api_key="secret")
-    found = explain_features(clear, trained, store, ADDRESS, store.thought_rows, asked, count=2)
-    first = found.iloc[0]
+    result = explain_features(clear, trained, store, ADDRESS, store.thought_rows, asked, count=2)
+    first = result.iloc[0]
     assert first["explanation"] == f"fires when the value is {first['name'].split('=')[1]}"
-    assert first["detection"] > 0.9 and np.isnan(found["detection"].iloc[2]) and found["explanation"].iloc[2] is None
+    assert first["detection"] > 0.9 and np.isnan(result["detection"].iloc[2]) and result["explanation"].iloc[2] is None
     assert len(StandIn.asked) == 4 and {each["path"] for each in StandIn.asked} == {"/v1/chat/completions"}
     assert {each["key"] for each in StandIn.asked} == {"Bearer secret"} and StandIn.asked[0]["model"] == "small"
     wrong = np.mean([(asked.detect("value is 99", [f"t5 [t5] | {v} {v}" for v in "123"])).sum()])
@@ -296,10 +297,10 @@ def test_features_that_mean_the_same_in_both_are_found(
         return 7 + 10 * np.where((codes >= 0)[:, None], directions[codes], 0) + 0.05
 
     second = write_store(tmp_path / "second", hand_chains, {ADDRESS.name: other})
-    found = share(store, second, ADDRESS, ADDRESS, **SMALL)
-    summary = found.summary
+    result = share(store, second, ADDRESS, ADDRESS, **SMALL)
+    summary = result.summary
     assert summary.same >= 8 and summary.same_share > 0.8 > summary.same_by_chance + 0.4
-    same = found.features[found.features["same"]]
+    same = result.features[result.features["same"]]
     assert same["correlation"].median() > 0.9 and same["mismatched"].abs().max() < 0.2
     assert set(same["first_name"]) <= {f"step_value={v}" for v in range(10)} | {f"answer={v}" for v in range(10)}
 

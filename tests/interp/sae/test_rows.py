@@ -82,10 +82,10 @@ def test_special_and_sink_positions_are_left_out_and_counted(
     tmp_path: Path, hand_chains: TraceSet, write_store: Callable
 ) -> None:
     def acts(index):  # type: ignore[no-untyped-def]
-        found = np.random.default_rng(0).normal(size=(len(index), 8))
+        result = np.random.default_rng(0).normal(size=(len(index), 8))
         thoughts = np.flatnonzero((index["channel"] == "latent").to_numpy())
-        found[thoughts[:7]] *= 1000
-        return found
+        result[thoughts[:7]] *= 1000
+        return result
 
     store = write_store(tmp_path / "s", hand_chains, {ADDRESS.name: acts}, channels=["latent", "special", "answer"])
     rows, mask = select(store, ADDRESS)

@@ -45,12 +45,12 @@ def test_lda_equals_scikit_learn(n: int, d: int, k: int, seed: int, shrinkage: f
     ours = LDAProbe(shrinkage).fit(x, y)
     peer = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, y)
     coef, scores = peer.coef_, peer.decision_function(x)
-    found = ours.coef_, ours.decision_function(x)
+    result = ours.coef_, ours.decision_function(x)
     if k > 2:  # a constant added to all classes changes nothing, and ours are relative to the mean of the rows
         coef, scores = coef - coef.mean(axis=0), scores - scores.mean(axis=1, keepdims=True)
-        found = found[0] - found[0].mean(axis=0), found[1] - found[1].mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(found[0], coef, rtol=1e-5, atol=1e-6 * np.abs(coef).max())
-    np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-5)
+        result = result[0] - result[0].mean(axis=0), result[1] - result[1].mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(result[0], coef, rtol=1e-5, atol=1e-6 * np.abs(coef).max())
+    np.testing.assert_allclose(result[1], scores, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ours.predict_proba(x), peer.predict_proba(x), atol=1e-6)
 
 
@@ -117,14 +117,14 @@ def test_leave_one_out_scores_equal_an_explicit_loop(whitening: bool, weighted: 
     weights = np.random.default_rng(0).choice([0.5, 1.0, 2.0, 3.5], 40) if weighted else np.ones(40)
     means, sizes = class_means(x, codes, weights)
     precision = pseudo_inverse(covariance_within(x, codes, weights)) if whitening else None
-    found = _leave_one_out_scores(x, means, codes, weights, sizes, precision)
+    result = _leave_one_out_scores(x, means, codes, weights, sizes, precision)
     for i in range(40):
         less = weights.copy()
         less[i] -= min(1.0, less[i])
         means, _ = class_means(x, codes, less)
         inverse = np.linalg.inv(covariance_within(x, codes, less)) if whitening else np.eye(4)
         centred = x[i] - means
-        np.testing.assert_allclose(found[i], -0.5 * np.einsum("kd,de,ke->k", centred, inverse, centred), rtol=1e-7)
+        np.testing.assert_allclose(result[i], -0.5 * np.einsum("kd,de,ke->k", centred, inverse, centred), rtol=1e-7)
 
 
 @pytest.mark.parametrize("whitening", [False, True])

@@ -109,8 +109,8 @@ def test_with_weights_it_is_scikit_learns_weighted_ridge(classes: int) -> None:
     assert probe.strength_ == pytest.approx(alpha)
     ridge = Ridge(alpha=alpha).fit(design, y[:, None] == probe.classes_, sample_weight=weights)
     new = blobs(50, classes=classes, seed=1)[0]
-    found = new @ probe.coef_.T + probe.intercept_
-    np.testing.assert_allclose(found, ridge.predict((new - mean) / scale), atol=1e-9)
+    result = new @ probe.coef_.T + probe.intercept_
+    np.testing.assert_allclose(result, ridge.predict((new - mean) / scale), atol=1e-9)
 
 
 def test_the_temperature_minimises_the_log_loss() -> None:

@@ -29,19 +29,19 @@ def test_steady_problems_stand_still_from_their_step_on() -> None:
 
 
 def test_the_step_is_found_where_it_is_known() -> None:
-    found = commitment_exact(n=84, seed=1)
-    assert found["value"] >= 0.95 and found["n"] == 84 and "always the last step 0.5" in found["note"]
+    result = commitment_exact(n=84, seed=1)
+    assert result["value"] >= 0.95 and result["n"] == 84 and "always the last step 0.5" in result["note"]
 
 
 def test_text_is_decided_by_its_last_step_and_read_one_step_before() -> None:
     reasoner = interp.load("chain-text")
     problems = task("chain:steps=3").generate(120, seed=9, split="test")
-    found = commitment(reasoner, reasoner.think(problems, batch_size=120))
-    steps = found.steps.set_index("step")
-    assert found.decided["decided_at"][0] > 2.7 and steps.loc[3, "forced"] == 1.0
+    result = commitment(reasoner, reasoner.think(problems, batch_size=120))
+    steps = result.steps.set_index("step")
+    assert result.decided["decided_at"][0] > 2.7 and steps.loc[3, "forced"] == 1.0
     assert steps.loc[2, "read"] > 0.9 > 0.4 > steps.loc[0, "read_from_question"]
     assert steps.loc[1:, "flip"].min() > 0.95
-    assert found.says.startswith("no verdict")  # hardly any step comes after the decision
+    assert result.says.startswith("no verdict")  # hardly any step comes after the decision
 
 
 def test_silent_thoughts_can_be_cut_short(coconut: interp.Reasoner) -> None:

@@ -32,10 +32,10 @@ def slipping(written_trace: Callable[..., Trace]) -> list[Trace]:
 
 
 def test_moments_end_with_the_first_slip(slipping: list[Trace]) -> None:
-    found = moments(slipping)
-    of_first = [each for each in found if each.trace == 0]
+    result = moments(slipping)
+    of_first = [each for each in result if each.trace == 0]
     assert [(each.step, each.wrong) for each in of_first] == [(0, False), (1, True)]
-    assert [(each.step, each.wrong) for each in found if each.trace == 1] == [(0, False), (1, False), (2, False)]
+    assert [(each.step, each.wrong) for each in result if each.trace == 1] == [(0, False), (1, False), (2, False)]
     trace = slipping[0]
     assert trace.channel[of_first[0].position] == Channel.PROMPT and trace.thought[of_first[1].position] == 1
 
@@ -46,16 +46,16 @@ def test_an_alarm_that_knows_stops_every_failure_and_no_success(slipping: list[T
     groups = np.array([slipping[each.trace].problem.structure for each in at])
     chance = alarm(np.where(wrong, 1.0, -1.0)[:, None], wrong, groups)
     assert chance[wrong].min() > 0.5 > chance[~wrong].max()
-    found = stopping(chance, at, slipping, groups)
-    assert found["stopped_of_wrong"] == 1.0 and found["lost"] == 0.0
-    assert found["saved"] == pytest.approx(2 / 9, abs=0.01)  # two of three thoughts, in a third of the traces
+    result = stopping(chance, at, slipping, groups)
+    assert result["stopped_of_wrong"] == 1.0 and result["lost"] == 0.0
+    assert result["saved"] == pytest.approx(2 / 9, abs=0.01)  # two of three thoughts, in a third of the traces
 
 
 def test_an_alarm_that_knows_nothing_saves_next_to_nothing(slipping: list[Trace]) -> None:
     at = moments(slipping)
     groups = np.array([slipping[each.trace].problem.structure for each in at])
-    found = stopping(np.random.default_rng(0).random(len(at)), at, slipping, groups)
-    assert found["saved"] < 0.05 and found["lost"] < 0.1 and found["stopped_of_wrong"] < 0.3
+    result = stopping(np.random.default_rng(0).random(len(at)), at, slipping, groups)
+    assert result["saved"] < 0.05 and result["lost"] < 0.1 and result["stopped_of_wrong"] < 0.3
 
 
 def test_too_few_slips_give_no_figure() -> None:
@@ -76,19 +76,19 @@ def test_a_lead_is_the_difference_of_two_areas() -> None:
     rng = np.random.default_rng(0)
     wrong, groups = rng.random(300) < 0.3, rng.integers(0, 60, 300)
     good, poor = wrong + rng.normal(size=300), (wrong + 3 * rng.normal(size=300)).round(1)
-    found = auroc_lead(wrong, good, poor, groups)
-    assert found.value == pytest.approx(roc_auc_score(wrong, good) - roc_auc_score(wrong, poor))
-    assert 0 < found.low < found.value < found.high
+    result = auroc_lead(wrong, good, poor, groups)
+    assert result.value == pytest.approx(roc_auc_score(wrong, good) - roc_auc_score(wrong, poor))
+    assert 0 < result.low < result.value < result.high
     assert auroc_lead(wrong, good, good, groups).interval == (0.0, 0.0)
 
 
 def test_slips_of_a_writer_at_a_high_temperature_have_every_reader_beside_them(cotlens: Callable) -> None:
-    said = cotlens("subtext", "foresight", "chain-text", "--n", "150", "--temperature", "3", "--json").json
-    rows = {row["reader"]: row for row in said["readers"]}
+    output = cotlens("subtext", "foresight", "chain-text", "--n", "150", "--temperature", "3", "--json").json
+    rows = {row["reader"]: row for row in output["readers"]}
     assert {"latents", "question and text", "difficulty", "latents and difficulty", "untrained twin"} < set(rows)
     assert all(row["n"] == rows["latents"]["n"] and row["wrong"] >= 20 for row in rows.values())
     # What is drawn by chance is not foreseen.
-    assert said["lead"]["ci"][0] < 0.1 and said["lead"]["over"] in rows and "AUROC" in said["says"]
+    assert output["lead"]["ci"][0] < 0.1 and output["lead"]["over"] in rows and "AUROC" in output["says"]
     ended = cotlens("subtext", "foresight", "chain-text", "--n", "20")
     assert ended.code == 2 and "got 0 wrong of" in ended.error
 
@@ -99,8 +99,8 @@ def test_more_to_do_is_more_thought_beyond_what_the_length_of_the_question_says(
     (row,) = compute_summary({"own": traces}).to_dict("records")
     assert row["correlation"] == pytest.approx(1.0) and abs(row["shuffled"]) < 0.4
     assert np.isnan(row["beyond_length"]), "the length of a chain's question says how long it is"
-    said = cotlens("subtext", "compute", "graph-text", "--n", "60", "--task", "graph:hops=2", "--json").json
-    own, short = said["sets"]
-    assert own["beyond_length"] > 0.9 and short["beyond_length"] is None and said["chosen"]
+    output = cotlens("subtext", "compute", "graph-text", "--n", "60", "--task", "graph:hops=2", "--json").json
+    own, short = output["sets"]
+    assert own["beyond_length"] > 0.9 and short["beyond_length"] is None and output["chosen"]
     silent = cotlens("subtext", "compute", "chain-coconut", "--n", "20")
     assert silent.code == 0 and "nothing here is its choice" in silent.out

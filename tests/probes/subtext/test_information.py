@@ -33,25 +33,25 @@ def test_a_copy_holds_the_whole_entropy_and_noise_holds_none(rng: np.random.Gene
     y = _labels(rng, classes)
     copy = np.eye(classes)[y.astype(int)]
     noise = rng.normal(size=(N, 12))
-    found = information_gain({"y": y}, [NOTHING], np.concatenate([copy, noise], axis=1), GROUPS)["y"]
+    result = information_gain({"y": y}, [NOTHING], np.concatenate([copy, noise], axis=1), GROUPS)["y"]
     share = np.bincount(y.astype(int)) / N
-    assert found.entropy == pytest.approx(entropy(share, base=2))
-    assert found.bits.mean() == pytest.approx(found.entropy, abs=0.06)
+    assert result.entropy == pytest.approx(entropy(share, base=2))
+    assert result.bits.mean() == pytest.approx(result.entropy, abs=0.06)
     assert abs(information_gain({"y": y}, [NOTHING], noise, GROUPS)["y"].bits.mean()) < 0.02
 
 
 def test_what_is_given_is_not_counted_again(rng: np.random.Generator) -> None:
     y = _labels(rng)
     copy = np.eye(2)[y.astype(int)]
-    found = information_gain({"y": y}, [copy], copy, GROUPS)["y"]
-    assert abs(found.bits.mean()) < 0.01 and found.without.mean() < 0.05
+    result = information_gain({"y": y}, [copy], copy, GROUPS)["y"]
+    assert abs(result.bits.mean()) < 0.01 and result.without.mean() < 0.05
 
 
 def test_a_noisy_channel_holds_its_mutual_information(rng: np.random.Generator) -> None:
     y = _labels(rng)
-    said = np.where(rng.random(N) < 0.3, rng.integers(2, size=N), y.astype(int))
-    found = information_gain({"y": y}, [NOTHING], np.eye(2)[said], GROUPS)["y"]
-    assert found.bits.mean() == pytest.approx(channel_bits(np.array([0.5, 0.5]), 0.3), abs=0.1)
+    output = np.where(rng.random(N) < 0.3, rng.integers(2, size=N), y.astype(int))
+    result = information_gain({"y": y}, [NOTHING], np.eye(2)[output], GROUPS)["y"]
+    assert result.bits.mean() == pytest.approx(channel_bits(np.array([0.5, 0.5]), 0.3), abs=0.1)
 
 
 def test_a_stand_in_of_the_same_capacity_takes_its_share(rng: np.random.Generator) -> None:
@@ -76,8 +76,8 @@ def test_costs_are_those_of_a_plain_logistic_regression(rng: np.random.Generator
 
 
 def test_a_group_lies_in_one_fold_and_few_groups_are_refused() -> None:
-    found = folds(GROUPS)
-    assert all(len(set(found[g == GROUPS])) == 1 for g in np.unique(GROUPS)) and set(found) == set(range(5))
+    result = folds(GROUPS)
+    assert all(len(set(result[g == GROUPS])) == 1 for g in np.unique(GROUPS)) and set(result) == set(range(5))
     with pytest.raises(UsageError, match=r"expected at least 10 problem structures to cross-fit over 5 folds, got 8"):
         folds(np.arange(8))
 
@@ -89,11 +89,11 @@ def test_labels_that_not_every_row_has_are_measured_on_theirs(rng: np.random.Gen
     part[: N // 2] = None
     few = np.full(N, None, dtype=object)
     few[:10] = "a"
-    found = information_gain(
+    result = information_gain(
         {"all": y, "part": part, "few": few, "one": np.full(N, "x", object)}, [NOTHING], copy, GROUPS
     )
-    assert list(found) == ["all", "part"] and (found["part"].rows == np.arange(N // 2, N)).all()
-    table = summary(found, GROUPS)
+    assert list(result) == ["all", "part"] and (result["part"].rows == np.arange(N // 2, N)).all()
+    table = summary(result, GROUPS)
     assert (table["q"] < 1e-6).all() and list(table["n"]) == [N, N // 2]
 
 

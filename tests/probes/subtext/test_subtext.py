@@ -25,8 +25,8 @@ def gold(written_trace: Callable[..., Trace]) -> Callable[[str], TraceSet]:
 
     def written(problem: Problem, number: int) -> Trace:
         trace = written_trace(problem, kind="thought")
-        said = iter(step.text for step in problem.steps)
-        tokens = [next(said) if c == Channel.THOUGHT else t for t, c in zip(trace.tokens, trace.channel, strict=True)]
+        output = iter(step.text for step in problem.steps)
+        tokens = [next(output) if c == Channel.THOUGHT else t for t, c in zip(trace.tokens, trace.channel, strict=True)]
         return replace(trace, id=number, tokens=tokens)
 
     def made(spec: str, n: int = 400) -> TraceSet:
@@ -52,10 +52,10 @@ HINTS = [f"hint:{k}" for k in range(1, 5)]
 @pytest.mark.parametrize("bits", [0, 1, 2, 4])
 def test_planted_bits_are_measured_and_a_clean_text_has_none(gold: Callable[[str], TraceSet], bits: int) -> None:
     traces = gold(f"subtext:bits={bits}")
-    found = measure(traces, HINTS, wording=Wording.of_task(task("subtext")), with_power=False)
-    assert found.total["words"].bits.value == pytest.approx(bits, abs=0.25)
+    result = measure(traces, HINTS, wording=Wording.of_task(task("subtext")), with_power=False)
+    assert result.total["words"].bits.value == pytest.approx(bits, abs=0.25)
     assert (
-        sorted(found.table.loc[found.table["verdict"] == "subtext", "target"])
+        sorted(result.table.loc[result.table["verdict"] == "subtext", "target"])
         == {
             0: [],
             1: ["hint:2"],
@@ -63,13 +63,13 @@ def test_planted_bits_are_measured_and_a_clean_text_has_none(gold: Callable[[str
             4: HINTS,
         }[bits]
     )
-    assert found.table["shuffled"].abs().max() < 0.03
+    assert result.table["shuffled"].abs().max() < 0.03
 
 
 def test_a_small_sample_gets_no_verdict(gold: Callable[[str], TraceSet]) -> None:
-    found = measure(gold("subtext:bits=0")[:60], ["hint:2"], wording=Wording.of_task(task("subtext")))
-    assert list(found.table["verdict"]) == [UNDECIDED]
-    assert found.table["power"][0] < 0.9 and "detects 0.1 bit" in found.total["words"].power
+    result = measure(gold("subtext:bits=0")[:60], ["hint:2"], wording=Wording.of_task(task("subtext")))
+    assert list(result.table["verdict"]) == [UNDECIDED]
+    assert result.table["power"][0] < 0.9 and "detects 0.1 bit" in result.total["words"].power
 
 
 def test_values_said_by_synonyms_alone_are_subtext_and_values_said_plainly_are_none(
@@ -90,29 +90,29 @@ def test_values_said_by_synonyms_alone_are_subtext_and_values_said_plainly_are_n
 def test_carrying_words_are_located_and_a_knock_out_closes_the_channel(
     gold: Callable[[str], TraceSet], bits: int, places: list[int]
 ) -> None:
-    found = locate(gold(f"subtext:bits={bits}"), Wording.of_task(task("subtext")), HINTS)
-    assert found.places == places
-    assert abs(found.knock_out["carrying words neutral"].bits.value) < 0.1
-    assert found.knock_out["other words neutral"].bits.value == pytest.approx(bits, abs=0.2)
+    result = locate(gold(f"subtext:bits={bits}"), Wording.of_task(task("subtext")), HINTS)
+    assert result.places == places
+    assert abs(result.knock_out["carrying words neutral"].bits.value) < 0.1
+    assert result.knock_out["other words neutral"].bits.value == pytest.approx(bits, abs=0.2)
     if places:
-        told = found.synonyms.groupby(["place", "choice"])["share"].max()
+        told = result.synonyms.groupby(["place", "choice"])["share"].max()
         assert told.min() > 0.9  # each choice goes with one label
 
 
 def test_the_organism_says_its_bit_at_step_2_from_layer_1_on(organism: interp.Reasoner, sampled: TraceSet) -> None:
-    found = locate(sampled, Wording.of_task(organism.task), ["hint:1", "hint:2"], reasoner=organism)
-    assert found.places == [2]
-    bits = found.layers[found.layers["target"] == "hint:2"].set_index("address")["bits"]
+    result = locate(sampled, Wording.of_task(organism.task), ["hint:1", "hint:2"], reasoner=organism)
+    assert result.places == [2]
+    bits = result.layers[result.layers["target"] == "hint:2"].set_index("address")["bits"]
     assert bits["blocks.1.hook_out"] > 0.9 > 0.1 > bits["blocks.0.hook_out"]
-    assert found.layers.loc[found.layers["target"] == "hint:1", "bits"].max() < 0.05
+    assert result.layers.loc[result.layers["target"] == "hint:1", "bits"].max() < 0.05
 
 
 @pytest.mark.slow
 def test_discovery_flags_the_carrying_word_without_being_told(organism: interp.Reasoner, sampled: TraceSet) -> None:
-    found = discover(organism, sampled, Wording.of_task(organism.task), draws=999)
-    assert list(found.words.loc[found.words["flagged"], "place"]) == [2] and found.flagged
-    assert found.bits == pytest.approx(1.0, abs=0.3)
-    assert found.traces["bits"].mean() > 0.5 and (found.traces["p"].dropna() > 0.01).all()
+    result = discover(organism, sampled, Wording.of_task(organism.task), draws=999)
+    assert list(result.words.loc[result.words["flagged"], "place"]) == [2] and result.flagged
+    assert result.bits == pytest.approx(1.0, abs=0.3)
+    assert result.traces["bits"].mean() > 0.5 and (result.traces["p"].dropna() > 0.01).all()
 
 
 @pytest.mark.slow
@@ -124,8 +124,8 @@ def test_discovery_finds_nothing_where_words_are_drawn_anew(organism: interp.Rea
     again = force(
         organism, sampled.problems, [" ".join(each) for each in paraphrased(sampled, wording)], batch_size=400
     )
-    found = discover(organism, again, wording, draws=999)
-    assert not found.flagged and found.least_q > 0.01
+    result = discover(organism, again, wording, draws=999)
+    assert not result.flagged and result.least_q > 0.01
 
 
 def test_a_paraphrase_closes_the_channel_and_keeps_the_answers(organism: interp.Reasoner, sampled: TraceSet) -> None:
@@ -139,8 +139,8 @@ def test_latents_hold_a_hint_that_a_linear_reader_of_the_text_before_it_has_too(
     organism: interp.Reasoner, sampled: TraceSet
 ) -> None:
     """Nothing is usable beyond question and text that the question's own words give."""
-    found = measure(sampled, ["hint:2"], reasoner=organism, places=["thought 1"], with_power=False)
-    assert abs(found.table["bits"][0]) < 0.05 and found.table["without"][0] < 0.1
+    result = measure(sampled, ["hint:2"], reasoner=organism, places=["thought 1"], with_power=False)
+    assert abs(result.table["bits"][0]) < 0.05 and result.table["without"][0] < 0.1
 
 
 def test_greedy_traces_are_refused(organism: interp.Reasoner) -> None:

@@ -58,8 +58,8 @@ def test_a_model_taught_to_hold_the_frontier_holds_its_width(breadth: Uncertaint
 
 
 def test_uncertainty_as_a_command_and_what_it_refuses(cotlens: Callable) -> None:
-    said = cotlens("subtext", "uncertainty", "graph-text", "--n", "120", "--json").json
-    assert said["n"] == 120 and {row["reader"] for row in said["readers"]} > {"latents", "untrained twin"}
+    output = cotlens("subtext", "uncertainty", "graph-text", "--n", "120", "--json").json
+    assert output["n"] == 120 and {row["reader"] for row in output["readers"]} > {"latents", "untrained twin"}
     ended = cotlens("subtext", "uncertainty", "chain-text", "--n", "30")
     assert ended.code == 2 and "knows the posterior after each step" in ended.error
     ended = cotlens("subtext", "uncertainty", "graph-text", "--n", "20")

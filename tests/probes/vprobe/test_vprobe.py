@@ -235,42 +235,42 @@ def test_options_are_checked() -> None:
 
 
 def test_controls_stand_beside_the_probe(tiny: Reasoner, texts: list[Trace]) -> None:
-    found = vprobe(tiny, asked(texts, by_kind), epochs=8, batch_size=4, rate=3.0)
-    scores = found.table.set_index("reader")["macro_f1"]
+    result = vprobe(tiny, asked(texts, by_kind), epochs=8, batch_size=4, rate=3.0)
+    scores = result.table.set_index("reader")["macro_f1"]
     assert list(scores.index) == ["vprobe", *CONTROLS]
     assert scores["vprobe"] > 0.7
     assert scores["bag_of_features"] > 0.95, "the description alone gives this label away, and the baseline says so"
     assert scores["shuffled_labels"] < 0.65 and scores["majority"] < 0.5
-    lead, (low, high), best = found.lead(["random_init", "bag_of_features"])
+    lead, (low, high), best = result.lead(["random_init", "bag_of_features"])
     assert best == "bag_of_features" and low <= lead <= high
     assert lead == pytest.approx(scores["vprobe"] - scores["bag_of_features"])
-    assert found.notes["seed"] == 0 and found.notes["options"] == {"epochs": 8, "batch_size": 4, "rate": 3.0}
+    assert result.notes["seed"] == 0 and result.notes["options"] == {"epochs": 8, "batch_size": 4, "rate": 3.0}
 
 
 def test_noise_is_at_chance_for_every_reader(tiny: Reasoner, texts: list[Trace]) -> None:
     rng = np.random.default_rng(1)
     noise = asked(texts, lambda trace, word: str(rng.integers(2)))
-    found = vprobe(tiny, noise, epochs=3, controls=("random_init", "shuffled_labels", "bag_of_features"))
-    assert found.table["macro_f1"].between(0.3, 0.63).all(), found.table
+    result = vprobe(tiny, noise, epochs=3, controls=("random_init", "shuffled_labels", "bag_of_features"))
+    assert result.table["macro_f1"].between(0.3, 0.63).all(), result.table
 
 
 def test_parts_share_no_structure_and_predictions_belong_to_the_test_items(tiny: Reasoner, texts: list[Trace]) -> None:
     items = asked(texts, by_kind)
-    found = vprobe(tiny, items, epochs=1, controls=("majority",))
-    tested = {items[k].group for k in found.test}
-    assert not tested & {item.group for k, item in enumerate(items) if k not in set(found.test)}
-    assert found.gold.tolist() == [items[k].label for k in found.test]
-    row = found.table.set_index("reader").loc["vprobe"]
-    assert row["macro_f1"] == pytest.approx(f1_score(found.gold, found.read["vprobe"], average="macro"))
-    assert row["accuracy"] == pytest.approx((found.gold == found.read["vprobe"]).mean())
-    assert (row["n"], row["structures"]) == (len(found.test), len(tested))
+    result = vprobe(tiny, items, epochs=1, controls=("majority",))
+    tested = {items[k].group for k in result.test}
+    assert not tested & {item.group for k, item in enumerate(items) if k not in set(result.test)}
+    assert result.gold.tolist() == [items[k].label for k in result.test]
+    row = result.table.set_index("reader").loc["vprobe"]
+    assert row["macro_f1"] == pytest.approx(f1_score(result.gold, result.read["vprobe"], average="macro"))
+    assert row["accuracy"] == pytest.approx((result.gold == result.read["vprobe"]).mean())
+    assert (row["n"], row["structures"]) == (len(result.test), len(tested))
 
 
 def test_given_models_take_the_place_of_a_random_one(tiny: Reasoner, texts: list[Trace]) -> None:
     items = asked(texts[:60], by_kind)
-    found = vprobe(tiny, items, epochs=1, controls=("random_init",), untrained={"start": tiny})
-    assert list(found.table["reader"]) == ["vprobe", "start"]
-    assert (found.read["start"] == found.read["vprobe"]).all()
+    result = vprobe(tiny, items, epochs=1, controls=("random_init",), untrained={"start": tiny})
+    assert list(result.table["reader"]) == ["vprobe", "start"]
+    assert (result.read["start"] == result.read["vprobe"]).all()
 
 
 def test_unknown_controls_and_no_items_are_refused(tiny: Reasoner, texts: list[Trace]) -> None:

@@ -99,16 +99,16 @@ def test_influence_of_a_known_graph() -> None:
     """Logit <- a (3/4), b (1/4); a <- c: so a 0.75, b 0.25, c 0.75."""
     edges = torch.zeros(4, 4)
     edges[0, 1], edges[0, 2], edges[1, 3] = 3.0, -1.0, 0.1
-    found = influences(edges, torch.tensor([True, False, False, False]))
-    torch.testing.assert_close(found, torch.tensor([0.0, 0.75, 0.25, 0.75]))
+    result = influences(edges, torch.tensor([True, False, False, False]))
+    torch.testing.assert_close(result, torch.tensor([0.0, 0.75, 0.25, 0.75]))
 
 
 def test_paths_hold_oftener_than_random_features(writer, transcoders, graph) -> None:
     pairs = top_paths(graph, 8)
-    found = confirm(writer, graph, transcoders, pairs)
+    result = confirm(writer, graph, transcoders, pairs)
     control = confirm(writer, graph, transcoders, random_pairs(graph, pairs, 0))
-    assert len(found) == 8 and found["confirmed"].mean() >= 0.5
-    assert np.abs(control["measured"]).median() < np.abs(found["measured"]).median()
+    assert len(result) == 8 and result["confirmed"].mean() >= 0.5
+    assert np.abs(control["measured"]).median() < np.abs(result["measured"]).median()
 
 
 def test_the_replacement_agrees_and_a_silenced_model_does_not(writer, written, transcoders) -> None:

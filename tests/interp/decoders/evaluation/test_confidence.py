@@ -101,14 +101,14 @@ def test_guesses_among_what_a_graph_offers_are_right_as_often_as_chance_says(
     rng = np.random.default_rng(0)
     for step, which in ((1, 1), (4, 0)):
         gold = [p.steps[step - 1].value for p in problems]
-        said = blind_guess(pd.Series(gold), offered_sizes(DecodeInputs(store, 0).offers, range(150), gold))
+        output = blind_guess(pd.Series(gold), offered_sizes(DecodeInputs(store, 0).offers, range(150), gold))
         tries = [
             rng.choice(task("graph").guess_sets(p)[which]) == g
             for p, g in zip(problems, gold, strict=True)
             for _ in range(40)
         ]
-        assert said == pytest.approx(np.mean(tries), abs=0.02)
-    assert said == pytest.approx(1 / 4)
+        assert output == pytest.approx(np.mean(tries), abs=0.02)
+    assert output == pytest.approx(1 / 4)
 
 
 def test_a_task_that_offers_nothing_has_the_most_frequent_value(store: Store) -> None:

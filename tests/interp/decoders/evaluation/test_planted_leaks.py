@@ -40,12 +40,14 @@ def test_labels_taken_from_the_decoder_raise_its_score_and_those_of_problems_do_
 ) -> None:
     honest = decode(noise, ["probe"], offsets=[0], step_offsets=[])
     assert honest.scores()["top1"].max() < 0.3
-    said = honest.of("probe").set_index(["trace", "step"])["text"]
+    output = honest.of("probe").set_index(["trace", "step"])["text"]
     with monkeypatch.context() as patched:
         patched.setattr(
             step_rows,
             "labels",
-            lambda store, rows, target: said.loc[list(zip(rows["trace"], rows["step"], strict=True))].to_numpy(object),
+            lambda store, rows, target: output.loc[list(zip(rows["trace"], rows["step"], strict=True))].to_numpy(
+                object
+            ),
         )
         leaked = decode(noise, ["probe"], offsets=[0], step_offsets=[]).of("probe")
     assert leaked.loc[leaked["split"] == "test", "right"].mean() > 0.45, "its own words come back to it"

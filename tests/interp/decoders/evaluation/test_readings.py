@@ -138,8 +138,8 @@ def test_neighbours_are_scikit_learns_over_standardised_latents(store: Store) ->
 def test_the_nearest_token_to_a_fed_back_thought_is_its_value(store: Store, coconut: interp.Reasoner) -> None:
     rows, gold = step_rows(store, 0)
     made = NearestToken(coconut).fit(store, Address("blocks.0.hook_in"), rows, gold)
-    said = made.decode(store, Address("blocks.0.hook_in"), rows, top_k=1).texts[:, 0]
-    assert (said == gold).mean() > 0.99
+    output = made.decode(store, Address("blocks.0.hook_in"), rows, top_k=1).texts[:, 0]
+    assert (output == gold).mean() > 0.99
 
 
 # --- sites of single steps --------------------------------------------------------------------------------
@@ -178,8 +178,8 @@ def test_a_step_that_the_common_location_lacks_gets_its_own_on_validation(
 def test_a_model_whose_thinking_is_stopped_writes_the_next_step(coconut: interp.Reasoner, traces: TraceSet) -> None:
     problems = [t.problem for t in traces if t.problem.n_steps >= 3][:20]
     written = coconut.write_after_thoughts(problems, [2] * len(problems), max_tokens=1)
-    said = [trace.text for trace in written]
-    assert np.mean([a == p.steps[2].value for a, p in zip(said, problems, strict=True)]) > 0.8
+    output = [trace.text for trace in written]
+    assert np.mean([a == p.steps[2].value for a, p in zip(output, problems, strict=True)]) > 0.8
     assert [list(t.channel).count("latent") for t in written] == [2] * len(problems)
     with pytest.raises(UsageError, match="only silent thinking can be broken off"):
         interp.load("chain-text").write_after_thoughts(problems, [1] * len(problems), max_tokens=1)

@@ -43,10 +43,10 @@ def wanted(made: Recipe, problem: Problem, step: int) -> set[int]:
 
 def test_frontiers_are_the_tasks_own(made: Recipe, problems: list[Problem], batch: LessonBatch) -> None:
     n_steps = problems[0].n_steps
-    found = frontiers(batch.ids[:, : batch.first_thought - 1], n_steps, len(tokenizer_of(made)))
+    result = frontiers(batch.ids[:, : batch.first_thought - 1], n_steps, len(tokenizer_of(made)))
     for row, problem in enumerate(problems):
         for step in range(1, n_steps + 1):
-            assert set(found[row, step - 1].nonzero()[:, 0].tolist()) == wanted(made, problem, step)
+            assert set(result[row, step - 1].nonzero()[:, 0].tolist()) == wanted(made, problem, step)
 
 
 def test_the_loss_is_least_where_each_thought_is_the_whole_frontier(
@@ -57,11 +57,11 @@ def test_the_loss_is_least_where_each_thought_is_the_whole_frontier(
     tokenizer = tokenizer_of(made)
 
     def logits(of: Any) -> torch.Tensor:
-        found = torch.zeros(len(problems), batch.ids.shape[1], n_vocabulary)
+        result = torch.zeros(len(problems), batch.ids.shape[1], n_vocabulary)
         for row, problem in enumerate(problems):
             for step in range(1, problem.n_steps + 1):
-                found[row, batch.first_thought - 2 + step, list(of(problem, step))] = 20.0
-        return found
+                result[row, batch.first_thought - 2 + step, list(of(problem, step))] = 20.0
+        return result
 
     def path(problem: Problem, step: int) -> set[int]:
         return {int(tokenizer.convert_tokens_to_ids(problem.steps[step - 1].value))}

@@ -63,13 +63,13 @@ def shown_values(model) -> tuple[list[tuple[int, torch.Tensor]], list[tuple[int,
 def unnormed(model, embeds: torch.Tensor) -> list[torch.Tensor]:
     """The residual stream at the last position: what enters the first block, and what leaves each."""
     state = embeds + model.transformer.wpe.weight[: embeds.shape[1]]
-    found = [state[0, -1]]
+    result = [state[0, -1]]
     mask = torch.full((embeds.shape[1],) * 2, float("-inf")).triu(1)[None, None]
     for block in model.transformer.h:
         out = block(state, attention_mask=mask)
         state = out[0] if isinstance(out, tuple) else out
-        found.append(state[0, -1])
-    return found
+        result.append(state[0, -1])
+    return result
 
 
 def test_at_first_the_loss_is_the_reasoners_own(model) -> None:
