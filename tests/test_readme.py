@@ -24,12 +24,12 @@ def test_the_ten_lines_run(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "first" / "meta.json").exists()
 
 
-def test_every_command_is_said_and_every_said_command_is_there() -> None:
+def test_the_readme_names_every_command_and_no_other() -> None:
     output = set(re.findall(r"`cotlens (\w+)", README))
     assert output == set(COMMANDS)
 
 
-def test_its_two_commands_and_its_pictures_are_there() -> None:
+def test_the_two_commands_and_the_pictures_exist() -> None:
     root = Path(__file__).parent.parent
     makefile = (root / "Makefile").read_text()
     for target in ("demo", "test"):

@@ -214,7 +214,7 @@ def test_it_answers_on_this_machine_only(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-def test_its_own_names_are_let_in(server: Server, name: str) -> None:
+def test_names_of_this_machine_are_accepted(server: Server, name: str) -> None:
     with server.connect(f"{name}:{server.port}", f"http://{name}:{server.port}") as connection:
         assert "The thoughts of chain" in drawn(connection, "")
 

@@ -31,7 +31,7 @@ def test_there_are_notebooks() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path: Path, runner) -> None:
+def test_a_notebook_runs(path: Path, runner) -> None:
     before = path.read_bytes()
     done = runner.execute(path, keep=False)
     assert figures(done) == figures(nbformat.read(path, as_version=4)) > 0
@@ -39,7 +39,7 @@ def test_it_runs(path: Path, runner) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_what_is_shipped_was_run(path: Path) -> None:
+def test_a_notebook_is_stored_with_its_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     errors = [o for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type in ("error", "stream") and o.get("name") != "stdout"]

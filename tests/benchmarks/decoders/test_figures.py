@@ -78,7 +78,7 @@ def test_figures_are_the_worst_over_organisms_and_seeds(measures: dict[str, dict
     )
 
 
-def test_what_is_missing_is_said_and_not_estimated(measures: dict[str, dict[str, Any]]) -> None:
+def test_missing_figures_are_noted_and_not_estimated(measures: dict[str, dict[str, Any]]) -> None:
     assert "not measured: chain31-coconut seed 0" in measures["decoders.chain_exact_min"]["note"]
     assert measures["decoders.hard_exact_min"]["value"] is None
 
@@ -108,7 +108,7 @@ def test_the_transfer_table_says_what_was_refused_and_stands_beside_its_controls
     assert "| logit lens | 0.980 | refused | no problem in common" in output and "not taken: damaged" in output
 
 
-def test_journeys_are_taken_where_both_ends_are(tmp_path: Path) -> None:
+def test_transfer_between_seeds_needs_an_organism_of_each(tmp_path: Path) -> None:
     without = [each.differs for each in journeys(None)]
     assert "training seed" not in without and "reasoner, text to latent" in without
     (tmp_path / "chain-coconut-seed1").mkdir()

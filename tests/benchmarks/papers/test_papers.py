@@ -141,7 +141,7 @@ def test_the_page_shows_figures_controls_and_sources(systems: list, tmp_path: Pa
     assert "`papers.lcm.next_step_accuracy`" in written and "| short |" in written and "not measured" in written
 
 
-def test_cells_are_safe_in_a_table() -> None:
+def test_cells_are_escaped_in_a_table() -> None:
     output = markdown([{"a|": "x|y\nz", "n": [0.5, None], "none": None}])
     assert output.splitlines()[-1] == "| x\\|y z | [0.5, –] | – |"
     assert markdown([]) == "(nothing)"

@@ -46,7 +46,7 @@ def test_tables_of_other_training_seeds_stay_until_measured_again() -> None:
     assert with_earlier(later, before, [])["tables"] == later["tables"]
 
 
-def test_nothing_measured_leaves_everything() -> None:
+def test_a_run_without_organisms_keeps_every_row() -> None:
     nothing = {"tables": {}, "notes": ["not measured: no organism"]}
     assert with_earlier(nothing, BEFORE, ["graph-direct"]) == {k: v for k, v in BEFORE.items() if k != "seeds"}
     assert with_earlier(nothing, {"seeds": {}}, ["graph-direct"]) == nothing

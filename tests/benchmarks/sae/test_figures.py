@@ -55,14 +55,14 @@ def test_a_dictionary_of_the_values_reads_every_chain(readouts: Readouts, direct
     assert readouts.chains(PLACE, ProbeDecoder())["chain"] > 0.98
 
 
-def test_what_reads_nothing_scores_nothing(readouts: Readouts, directions: np.ndarray) -> None:
+def test_a_dictionary_that_reads_nothing_scores_low(readouts: Readouts, directions: np.ndarray) -> None:
     aside = np.linalg.qr(directions.T, mode="complete")[0].T[10:]  # no value moves these
     nothing = LinearDictionary(np.concatenate([aside, -aside]), np.zeros(D, np.float32))
     result = readouts.f1(PLACE, nothing)
     assert result["f1"] < 0.4 and readouts.chains(PLACE, FeatureReadout(nothing))["chain"] < 0.05
 
 
-def test_rivals_are_as_large_and_chosen_on_validation(readouts: Readouts) -> None:
+def test_baselines_have_the_same_size_and_are_chosen_on_validation(readouts: Readouts) -> None:
     figures, dictionaries = readouts.rivals(PLACE, {"d_sae": 20, "k": 2})
     assert list(figures) == list(dictionaries) == list(sae_readouts.RIVALS)
     assert dictionaries["random_dictionary"].encode(np.zeros((1, D), np.float32)).shape == (1, 20)
@@ -81,7 +81,7 @@ def test_another_problems_thoughts_are_of_the_same_step_and_length(readouts: Rea
     assert (lengths.loc[other["trace"]].to_numpy() == lengths.loc[rows["trace"]].to_numpy()).all()
 
 
-def test_speed_is_taken_on_equal_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_is_compared_on_equal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny: the same start, the same batches and as many steps for everybody, so the same explained variance."""
     for name, value in {"WIDTH": 16, "FEATURES": 64, "ACTIVE": 4, "BATCH": 64, "_STEPS": 2, "_DIRECTIONS": 100}.items():
         monkeypatch.setattr(sae_speed, name, value)

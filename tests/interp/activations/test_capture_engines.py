@@ -89,7 +89,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
 @pytest.mark.parametrize("victim", ["worker", "driver"])
-def test_a_killed_worker_or_driver_costs_only_what_was_under_way(
+def test_a_killed_worker_or_driver_costs_only_unfinished_shards(
     small: TraceSet, coconut: interp.Reasoner, whole: Store, tmp_path: Path, start: Callable, victim: str
 ) -> None:
     many = TraceSet([*small] * 8)
@@ -165,14 +165,14 @@ def test_a_store_in_memory_is_the_store_on_disk(coconut: interp.Reasoner, small:
     assert [t.token_ids for t in again.traces] == [t.token_ids for t in small]
 
 
-def test_memory_is_no_place_for_workers(coconut: interp.Reasoner, small: TraceSet) -> None:
+def test_workers_cannot_write_to_a_store_in_memory(coconut: interp.Reasoner, small: TraceSet) -> None:
     with pytest.raises(UsageError, match="is the memory of this process, which workers cannot reach"):
         interp.capture(coconut, small, out="memory://elsewhere", engine="process")
     with pytest.raises(UsageError, match="'nosuch://x' cannot be reached"):
         Store("nosuch://x")
 
 
-def test_what_exists_in_one_process_only_is_not_given_to_workers(
+def test_a_reasoner_that_workers_cannot_load_is_refused(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
 ) -> None:
     fresh = interp.random_init(coconut)
@@ -185,7 +185,7 @@ def test_what_exists_in_one_process_only_is_not_given_to_workers(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_what_was_begun_on_a_gpu_says_how_to_go_on_without_one(
+def test_a_store_begun_on_a_gpu_says_how_to_resume_on_a_cpu(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
 ) -> None:
     store = interp.capture(coconut, small, out=tmp_path / "s", shard_size=2)
@@ -228,7 +228,7 @@ def test_positions_narrow_what_is_kept(
     assert again.meta["positions"] == positions
 
 
-def test_a_position_that_is_nowhere_is_refused(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
+def test_positions_that_select_nothing_are_refused(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no position matches 'thougth \*'"):
         interp.capture(coconut, small, out=tmp_path / "s", positions=["thougth *"])
 

@@ -44,7 +44,7 @@ def made(device: torch.device) -> list[tuple[torch.Tensor, Any]]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_staged_way_gives_the_same_bytes(dtype: torch.dtype) -> None:
+def test_staged_copies_give_the_same_bytes(dtype: torch.dtype) -> None:
     batches = made(CPU)
     straight = copied(HostCopies(CPU), batches, dtype)
     assert torch.equal(copied(HostCopies(CPU, staged=True), batches, dtype), straight)
@@ -53,7 +53,7 @@ def test_the_staged_way_gives_the_same_bytes(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_store_is_the_same_by_either_way(
+def test_a_store_is_the_same_with_staged_and_direct_copies(
     coconut: interp.Reasoner, traces: TraceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     straight = interp.capture(coconut, traces[:9], out=tmp_path / "a", dtype=dtype, batch_size=2)

@@ -77,7 +77,7 @@ def test_shards_with_headers_of_any_length_are_read_one_by_one(store: Store, tra
     np.testing.assert_array_equal(Store(made.path).acts(HOOK, numbers), whole[numbers])
 
 
-def test_a_damaged_shard_is_met_where_its_rows_are_asked_for(traces: TraceSet, tmp_path: Path) -> None:
+def test_a_damaged_shard_raises_when_its_rows_are_read(traces: TraceSet, tmp_path: Path) -> None:
     """A file that is too short would otherwise end the process when its last pages are touched."""
     acts = {HOOK: np.ones((sum(map(len, traces)), 64), np.float32)}
     made = write_store(
@@ -91,7 +91,7 @@ def test_a_damaged_shard_is_met_where_its_rows_are_asked_for(traces: TraceSet, t
         opened.acts(HOOK, np.array([int(starts[1]), 0]))
 
 
-def test_rows_go_into_an_array_that_is_there(store: Store) -> None:
+def test_rows_are_read_into_a_given_array(store: Store) -> None:
     address = store.addresses[0]
     whole = store.acts(address)
     out = np.empty_like(whole[:4])

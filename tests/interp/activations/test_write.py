@@ -21,7 +21,7 @@ def traces(written_trace: Callable[..., Trace]) -> list[Trace]:
     return [written_trace(p) for p in task("chain:steps=3").generate(20, seed=0, split="test")]
 
 
-def test_what_was_given_is_what_is_read(traces: list[Trace], tmp_path: Path) -> None:
+def test_written_rows_are_read_back(traces: list[Trace], tmp_path: Path) -> None:
     store = write_store(
         tmp_path / "s", traces, {HERE: lambda index: np.outer(index["position"], [1.0, 2.0])}, shard_size=7
     )

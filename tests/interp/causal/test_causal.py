@@ -125,7 +125,7 @@ def test_the_map_points_at_the_input_of_the_thought(coconut: interp.Reasoner, so
     assert best_cell(table)["address"] == INPUT
 
 
-def test_the_battery_empties_thoughts_and_bites(coconut: interp.Reasoner, some: TraceSet) -> None:
+def test_the_battery_finds_content_in_continuous_thoughts(coconut: interp.Reasoner, some: TraceSet) -> None:
     battery = causal.ablate(coconut, some.problems)
     table = battery.summary().set_index("arm")
     assert list(table.index) == list(LATENT_ARMS)

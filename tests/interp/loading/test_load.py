@@ -175,7 +175,7 @@ def test_code_in_a_pickle_is_not_run_even_when_it_is_trusted(tmp_path, monkeypat
     assert not (tmp_path / "harm-was-done").exists()
 
 
-def test_asking_for_what_cannot_be(model_folder):
+def test_impossible_options_are_refused(model_folder):
     with pytest.raises(UsageError, match="float32, float16 or bfloat16"):
         interp.load(model_folder("llama"), dtype="int8")
     with pytest.raises(UsageError, match="device 'warp:9' cannot be used here"):

@@ -23,12 +23,12 @@ class Named(torch.nn.Module):
         return {"past_key_values": (past_key_values or 0) + inputs_embeds}
 
 
-def test_the_older_name_is_used_where_the_model_has_it():
+def test_the_older_argument_name_is_used_where_the_model_has_it():
     _, cache = run_cached(Named(), None, inputs_embeds=1)
     assert run_cached(Named(), cache, inputs_embeds=2)[1] == 3
 
 
-def test_thinking_warns_of_nothing():
+def test_thinking_gives_no_warning():
     reasoner = interp.load("chain-text")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -41,14 +41,14 @@ HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
 @pytest.mark.parametrize(
     ("architecture", "can"), [("gpt2", True), ("llama", True), ("qwen3", True), ("gemma3_text", False)]
 )
-def test_one_mask_for_all_layers_only_where_all_see_as_far(
+def test_one_mask_serves_all_layers_only_without_sliding_windows(
     model_folder: Callable[..., Path], architecture: str, can: bool
 ) -> None:
     plain = fast_model(interp.load(model_folder(architecture), reasoner=HOW).model)
     assert plain is not None and accepts_key_mask(plain.base) is can
 
 
-def test_a_model_that_reads_such_a_mask_otherwise_is_given_the_usual_one(model_folder: Callable[..., Path]) -> None:
+def test_a_model_that_reads_a_key_mask_differently_gets_the_usual_mask(model_folder: Callable[..., Path]) -> None:
     plain = fast_model(interp.load(model_folder("gpt2"), reasoner=HOW).model)
     assert plain is not None
     forward = plain.base.forward

@@ -22,7 +22,7 @@ def tensors(*models: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3_text"])
-def test_nothing_is_left_behind(model_folder: Callable[..., Path], architecture: str) -> None:
+def test_every_parameter_and_buffer_is_moved(model_folder: Callable[..., Path], architecture: str) -> None:
     """On the meta device every operation between two devices is refused, and none computes."""
     reasoner = interp.load(model_folder(architecture), reasoner=HOW, device="cpu")
     plain = fast_model(reasoner.model)
@@ -44,7 +44,7 @@ def test_nothing_is_left_behind(model_folder: Callable[..., Path], architecture:
     assert devices == ["meta"]
 
 
-def test_the_projection_comes_along(coconut: interp.Reasoner) -> None:
+def test_the_projection_is_moved_too(coconut: interp.Reasoner) -> None:
     from interp.models.projection import Projection
 
     reasoner = interp.load("chain-coconut")
@@ -54,7 +54,7 @@ def test_the_projection_comes_along(coconut: interp.Reasoner) -> None:
     assert reasoner.with_config(max_answer_tokens=2).device == torch.device("meta")
 
 
-def test_where_it_already_is_nothing_changes(coconut: interp.Reasoner) -> None:
+def test_moving_to_the_same_device_changes_nothing(coconut: interp.Reasoner) -> None:
     problems = coconut.task.generate(3, seed=0, split="test")
     before = coconut.think(problems)
     weight = coconut.embed.weight
@@ -62,14 +62,14 @@ def test_where_it_already_is_nothing_changes(coconut: interp.Reasoner) -> None:
     assert [trace.answer for trace in coconut.think(problems)] == [trace.answer for trace in before]
 
 
-def test_a_module_elsewhere_is_copied_and_the_callers_stays() -> None:
+def test_a_module_is_copied_and_the_original_stays() -> None:
     module = torch.nn.Linear(2, 3)
     assert copy_to(module, torch.device("cpu")) is module
     there = copy_to(module, torch.device("meta"))
     assert there.weight.device.type == "meta" and module.weight.device.type == "cpu"
 
 
-def test_a_writer_takes_everything_to_where_it_lies(coconut: interp.Reasoner) -> None:
+def test_a_writer_makes_its_inputs_on_its_device(coconut: interp.Reasoner) -> None:
     from interp.decoders.low_rank import AdaptedWriter
     from interp.decoders.writer import Vocabulary
 
@@ -78,7 +78,7 @@ def test_a_writer_takes_everything_to_where_it_lies(coconut: interp.Reasoner) ->
     assert {each.device.type for each in (writer.prompt_ids([["what"]]), writer.text_ids(["1", "2"]))} == {"meta"}
 
 
-def test_a_model_whose_buffers_were_left_behind_is_not_run(model_folder: Callable[..., Path]) -> None:
+def test_a_fast_model_with_buffers_on_another_device_is_not_used(model_folder: Callable[..., Path]) -> None:
     """Moved by hand, the shared parameters are elsewhere and the plain model's own buffers are not."""
     reasoner = interp.load(model_folder("llama"), reasoner=HOW, device="cpu")
     plain = fast_model(reasoner.model)
@@ -88,7 +88,7 @@ def test_a_model_whose_buffers_were_left_behind_is_not_run(model_folder: Callabl
     assert fast_model(reasoner.model) is None
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_an_unknown_device_is_refused() -> None:
     reasoner = interp.load("chain-coconut")
     for wrong in ("warp:9", str(torch.bfloat16)):
         with pytest.raises(UsageError, match=f"device '{wrong}' cannot be used here"):

@@ -42,9 +42,7 @@ def passed(coconut: interp.Reasoner) -> Any:
         handle.remove()
 
 
-def test_blocks_above_what_is_watched_are_not_run(
-    coconut: interp.Reasoner, traces: TraceSet, passed: list[int]
-) -> None:
+def test_blocks_above_the_last_hook_are_not_run(coconut: interp.Reasoner, traces: TraceSet, passed: list[int]) -> None:
     some = traces[:12]
     everything = [f"blocks.{k}.hook_out" for k in range(len(passed))]
     full = seen(coconut, some, *everything)
@@ -57,7 +55,7 @@ def test_blocks_above_what_is_watched_are_not_run(
             assert all(torch.equal(a, b) for a, b in zip(result[name], full[name], strict=True))
 
 
-def test_what_may_come_by_again_is_waited_for(
+def test_a_hook_that_may_run_again_does_not_stop_the_pass(
     coconut: interp.Reasoner, traces: TraceSet, passed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = fast_model(coconut.model)
@@ -71,7 +69,7 @@ def test_what_may_come_by_again_is_waited_for(
     assert passed == [1] * len(passed)
 
 
-def test_what_a_watcher_raises_is_not_taken_for_the_end(coconut: interp.Reasoner, traces: TraceSet) -> None:
+def test_an_exception_of_a_hook_is_raised(coconut: interp.Reasoner, traces: TraceSet) -> None:
     def broken(activations: Tensor, batch: Any) -> None:
         raise ValueError("mine")
 

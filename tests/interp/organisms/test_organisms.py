@@ -452,7 +452,7 @@ def test_training_sees_only_training_problems(monkeypatch: pytest.MonkeyPatch) -
     assert len(seen) == 2 * 12 * 8 and {p.split for p in seen} == {"train"}
 
 
-def test_divergence_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_divergence_raises_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = (Stage(name="wild", hidden_steps=0, updates=40, learning_rate=1e30),)
     with pytest.raises(
         CotlensError, match=r"diverged in stage 'wild' at update \d+: .*Lower .*learning_rate \(1e\+30\)"
@@ -616,7 +616,7 @@ def test_a_folder_is_loaded_like_a_shipped_organism(folder: Path, coconut: inter
     assert [t.answer for t in loaded.think(problems[:10])] == [t.answer for t in coconut.think(problems[:10])]
 
 
-def test_how_it_thinks_can_be_said_by_hand(folder: Path, problems: list) -> None:
+def test_how_a_model_thinks_can_be_given_by_hand(folder: Path, problems: list) -> None:
     (folder / "reasoner.json").unlink()
     unsaid = interp.load(folder)
     assert unsaid.kind == "direct" and "no thinking markers are known for it" in unsaid.loaded.line()

@@ -52,7 +52,7 @@ def test_silent_thoughts_can_be_cut_short(coconut: interp.Reasoner) -> None:
     assert np.mean([each[1] == each[3] for each in answers]) < 0.5
 
 
-def test_who_thinks_in_no_steps_is_refused() -> None:
+def test_a_reasoner_without_steps_is_refused() -> None:
     direct = interp.load("chain-direct")
     traces = direct.think(direct.task.generate(20, seed=1, split="test"))
     with pytest.raises(
@@ -61,8 +61,8 @@ def test_who_thinks_in_no_steps_is_refused() -> None:
         commitment(direct, traces)
 
 
-def test_where_no_value_can_be_mistaken_the_rest_of_another_text_takes_its_place() -> None:
-    """Decided at the last step of a text that is used: another problem's there moves the answer, and nothing comes after."""
+def test_without_values_to_change_the_end_of_another_text_is_inserted() -> None:
+    """A text reasoner decides at its last step: another problem's last step changes the answer."""
     reasoner = interp.load("chain-text")
     traces = reasoner.think(reasoner.task.generate(40, seed=8, split="test"))
     last = np.array([max(trace.step) for trace in traces])
