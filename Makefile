@@ -18,7 +18,7 @@ test: .venv/installed lint
 	$(PYTEST) $(PYTEST_OPTIONS)
 
 test-slow: .venv/installed
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 test-shapes: .venv/installed
 	$(PYTEST) --jaxtyping-packages=$(SHAPED),beartype.beartype \
