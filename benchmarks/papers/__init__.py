@@ -1,1 +1,1 @@
-"""The table of the papers: each system measured again on the shipped organisms, beside the paper's own figures."""
+"""The papers' table: published systems measured again on small organisms, beside the papers' own figures."""

@@ -1,4 +1,4 @@
-"""What one system of the papers' table reports."""
+"""A section of the papers' table, and the organisms that it is measured on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure that a paper reports, to stand beside ours: never a target, the scale differs."""
+    """A figure that a paper reports, shown beside ours. It is never a target, because the models differ in size."""
 
     what: str
     figure: str
@@ -26,9 +26,15 @@ class PaperFigure:
 
 @dataclass
 class Section:
-    """One system: tables by caption, measures by id (as `benchmarks.measures.report` takes them), the paper's figures.
+    """The results of one system.
 
-    `notes` say what the numbers above them show; they are written from the numbers, not beforehand.
+    Attributes:
+        name: Name of the module that measured it.
+        title: Heading on the page.
+        tables: Tables by caption.
+        measures: Measures by id, as `benchmarks.measures.report` takes them.
+        paper: What the paper reports.
+        notes: What the numbers show. They are derived from the numbers, never written beforehand.
     """
 
     name: str
@@ -40,9 +46,14 @@ class Section:
 
 
 class Organisms:
-    """The organisms of one training seed: those in `folder` named `NAME-seedN`, and of seed 0 also the shipped ones.
+    """The organisms of one training seed.
 
-    `missing` are those that were asked for and are not there.
+    They are read from `folder`, where they are named `NAME-seedN`. For seed 0 the shipped organisms stand in.
+
+    Attributes:
+        folder: Folder of further trained organisms, or None.
+        seed: Training seed.
+        missing: Names of the organisms that could not be loaded.
     """
 
     def __init__(self, folder: Path | None = None, seed: int = 0) -> None:
@@ -51,7 +62,11 @@ class Organisms:
         self._loaded: dict[str, Reasoner] = {}
 
     def load(self, name: str) -> Reasoner:
-        """The reasoner called `name`, loaded once."""
+        """Return the reasoner called `name`; it is loaded once.
+
+        Raises:
+            StoreError: The organism is neither in the folder nor shipped; its name is added to `missing`.
+        """
         if name not in self._loaded:
             try:
                 self._loaded[name] = self._read(name)
@@ -74,21 +89,21 @@ class Organisms:
         )
 
     def other_seeds(self, names: Iterable[str]) -> list[Organisms]:
-        """Those of each further seed of which all of `names` are in the folder."""
+        """Return the organisms of every other seed for which the folder holds all of `names`."""
         if self.folder is None or not self.folder.is_dir():
             return []
-        found = [
+        seeds_by_name = [
             {
                 int(seed)
-                for each in self.folder.glob(f"{name}-seed*")
-                if (seed := each.name.rpartition("-seed")[2]).isdigit()
+                for path in self.folder.glob(f"{name}-seed*")
+                if (seed := path.name.rpartition("-seed")[2]).isdigit()
             }
             for name in names
         ]
-        return [Organisms(self.folder, seed) for seed in sorted(set.intersection(*found) - {self.seed})]
+        return [Organisms(self.folder, seed) for seed in sorted(set.intersection(*seeds_by_name) - {self.seed})]
 
     def load_or_note(self, name: str, section: Section) -> Reasoner | None:
-        """The reasoner, or None with a note in the section where it is not there: a missing control stops nothing."""
+        """Return the reasoner. Where it is missing, note that in the section and return None, so that the rest goes on."""
         try:
             return self.load(name)
         except CotlensError as error:

@@ -1,10 +1,10 @@
-"""Coconut (arXiv 2412.06769): what continuous thoughts gain, and what they hold.
+"""Coconut (arXiv 2412.06769): accuracy with continuous thoughts, and what the thoughts encode.
 
-Every arm of the paper's table on two tasks, with the pause-as-thought arm on the same curriculum and a text model
-whose latents are fed back without any training beside the rest. On graphs the products of thoughts and nodes
-(arXiv 2505.12514): separating reachable from unreachable nodes is no search as long as models that were never
-trained to think silently separate them as well, so every figure stands beside those. Last, an organism whose
-thoughts the logit lens cannot read.
+- Accuracy of every arm of the paper's table on two tasks. Pause-as-thought has the same curriculum as Coconut. A text
+  model whose states are fed back without training is an added control.
+- On graphs, the dot product of each thought with each node's embedding (arXiv 2505.12514). Models that were never
+  trained to think silently also separate reachable from unreachable nodes, so every figure stands beside theirs.
+- An organism whose thoughts the logit lens cannot read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SEED = 41
 N, N_FULL = 1000, 5000
 UNTRAINED, BREADTH = "untrained latents", "Coconut, for breadth"
-# The arms of the table, and what the organism of each is called on both tasks.
+# Arm -> name of its organism, to be filled with the task.
 ARMS = {
     "text": "{}-text",
     "direct": "{}-direct",
@@ -58,9 +58,9 @@ PAPER = [
 
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
-    """Think with every arm on held-out problems, read the graph thoughts, and examine the unreadable organism.
+    """Measure the accuracy of every arm, read the graph thoughts, and examine the unreadable organism.
 
-    An organism that is not there leaves its rows and figures out, with a note that says so.
+    A missing organism leaves out its rows and figures; a note says so.
     """
     section = Section(name="coconut", title="Coconut: continuous thoughts", paper=PAPER)
     n = N_FULL if full else N
@@ -78,12 +78,13 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
 
 
 def untrained_latents(text: Reasoner, like: Reasoner) -> Reasoner:
-    """The text reasoner's own weights thinking as `like` does: its states are fed back, which it never learned."""
+    """Return a reasoner with the text reasoner's weights that thinks as `like` does, which it was not trained for."""
     name = f"{text.name} ({UNTRAINED})"
     return type(like)(text.model, text.tokenizer, like.config, name=name, weights=text.weights)
 
 
 def _arm(arm: str, task: str, organisms: Organisms, section: Section) -> Reasoner | None:
+    """Return the reasoner of an arm on a task, or None where there is none."""
     if arm == UNTRAINED:
         text, like = (_arm(other, task, organisms, section) for other in ("text", "Coconut"))
         return untrained_latents(text, like) if text and like else None
@@ -93,6 +94,7 @@ def _arm(arm: str, task: str, organisms: Organisms, section: Section) -> Reasone
 
 
 def _accuracies(section: Section, organisms: Organisms, n: int) -> None:
+    """Add the accuracy of every arm on both tasks."""
     rows = []
     for task in TASKS:
         problems = make_task(task).generate(n, seed=SEED, split="test")
@@ -100,11 +102,11 @@ def _accuracies(section: Section, organisms: Organisms, n: int) -> None:
             reasoner = _arm(arm, task, organisms, section)
             if reasoner:
                 rows.append({"task": task, "arm": arm, **accuracy(reasoner, problems)})
-    section.tables["Right answers, held-out problems"] = found = pd.DataFrame(rows)
-    of_graph = found[found["task"] == "graph"] if len(found) else found
-    ours = of_graph[of_graph["arm"] == "Coconut"] if len(found) else found
+    section.tables["Right answers, held-out problems"] = accuracies = pd.DataFrame(rows)
+    on_graph = accuracies[accuracies["task"] == "graph"] if len(accuracies) else accuracies
+    ours = on_graph[on_graph["arm"] == "Coconut"] if len(accuracies) else accuracies
     if len(ours):
-        others = ", ".join(f"{row.arm} {row.accuracy:.3f}" for row in of_graph.itertuples() if row.arm != "Coconut")
+        others = ", ".join(f"{row.arm} {row.accuracy:.3f}" for row in on_graph.itertuples() if row.arm != "Coconut")
         section.measures["papers.coconut.graph_accuracy"] = {
             "value": ours["accuracy"].item(),
             "ci": [ours["ci_low"].item(), ours["ci_high"].item()],
@@ -114,7 +116,7 @@ def _accuracies(section: Section, organisms: Organisms, n: int) -> None:
 
 
 def accuracy(reasoner: Reasoner, problems: list[Problem]) -> dict[str, Any]:
-    """Accuracy with its grouped 95 % interval, over all and by number of steps."""
+    """Return the accuracy with its grouped 95 % interval, and the accuracy by number of steps."""
     traces = reasoner.think(problems, batch_size=256)
     right = np.array([trace.correct for trace in traces])
     lengths = np.array([problem.n_steps for problem in problems])
@@ -124,6 +126,7 @@ def accuracy(reasoner: Reasoner, problems: list[Problem]) -> dict[str, Any]:
 
 
 def _separations(section: Section, organisms: Organisms, n: int) -> None:
+    """Add the AUROC of dot products of thoughts with node embeddings, for Coconut and its controls."""
     from interp import random_init
 
     problems = make_task("graph").generate(n, seed=SEED + 1, split="test")
@@ -136,98 +139,102 @@ def _separations(section: Section, organisms: Organisms, n: int) -> None:
         if reasoner
     }
     controls = {arm: frames[arm] for arm in (UNTRAINED, "pause as thought", "random init") if arm in frames}
-    found = separation.table(frames)
-    section.tables["Products of thoughts and nodes: AUROC against unreachable nodes of the same problem"] = found
+    aurocs = separation.table(frames)
+    section.tables["Products of thoughts and nodes: AUROC against unreachable nodes of the same problem"] = aurocs
     if "Coconut" in frames:
-        section.measures["papers.coconut.graph_path_auroc"] = _path_figure(found, [*controls, BREADTH])
+        section.measures["papers.coconut.graph_path_auroc"] = _path_figure(aurocs, [*controls, BREADTH])
     if BREADTH in frames and controls:
-        section.measures["papers.coconut.graph_frontier_gain"] = _gain_figure(found, frames[BREADTH], controls)
-        section.notes.append(_breadth_note(found, controls))
+        section.measures["papers.coconut.graph_frontier_gain"] = _gain_figure(aurocs, frames[BREADTH], controls)
+        section.notes.append(_breadth_note(aurocs, controls))
 
 
-def _of(found: pd.DataFrame, model: str, nodes: str) -> pd.Series:
-    chosen = (found["model"] == model) & (found["nodes"] == nodes) & (found["thought"] == "all")
-    return found[chosen].iloc[0]
+def _row_of(aurocs: pd.DataFrame, model: str, nodes: str) -> pd.Series:
+    """Return the row of one model and one kind of node, over all thoughts."""
+    mask = (aurocs["model"] == model) & (aurocs["nodes"] == nodes) & (aurocs["thought"] == "all")
+    return aurocs[mask].iloc[0]
 
 
-def _beside(found: pd.DataFrame, models: list[str], nodes: str) -> str:
-    there = [model for model in models if model in set(found["model"])]
-    return ", ".join(f"{model} {_of(found, model, nodes)['auroc']:.3f}" for model in there)
+def _beside(aurocs: pd.DataFrame, models: list[str], nodes: str) -> str:
+    """Return the AUROCs of the other models as text."""
+    measured = [model for model in models if model in set(aurocs["model"])]
+    return ", ".join(f"{model} {_row_of(aurocs, model, nodes)['auroc']:.3f}" for model in measured)
 
 
-def _path_figure(found: pd.DataFrame, others: list[str]) -> dict[str, Any]:
-    row = _of(found, "Coconut", "path")
-    each = found[(found["model"] == "Coconut") & (found["nodes"] == "path") & (found["thought"] != "all")]
-    by_thought = " ".join(f"{value:.3f}" for value in each["auroc"])
+def _path_figure(aurocs: pd.DataFrame, others: list[str]) -> dict[str, Any]:
+    row = _row_of(aurocs, "Coconut", "path")
+    thoughts = aurocs[(aurocs["model"] == "Coconut") & (aurocs["nodes"] == "path") & (aurocs["thought"] != "all")]
+    by_thought = " ".join(f"{value:.3f}" for value in thoughts["auroc"])
     return {
         "value": float(row["auroc"]),
         "ci": [float(row["ci_low"]), float(row["ci_high"])],
         "n": int(row["n"]),
-        "note": f"all thoughts; by thought {by_thought}; {_beside(found, others, 'path')}",
+        "note": f"all thoughts; by thought {by_thought}; {_beside(aurocs, others, 'path')}",
     }
 
 
-def _gain_figure(found: pd.DataFrame, breadth: pd.DataFrame, controls: dict[str, pd.DataFrame]) -> dict[str, Any]:
+def _gain_figure(aurocs: pd.DataFrame, breadth: pd.DataFrame, controls: dict[str, pd.DataFrame]) -> dict[str, Any]:
     kind = "off-path frontier"
     best, value, interval, n = separation.gain(breadth, controls, kind)
-    beside = _beside(found, [BREADTH, *controls, "Coconut"], kind)
+    beside = _beside(aurocs, [BREADTH, *controls, "Coconut"], kind)
     return {"value": value, "ci": list(interval), "n": n, "peer": best, "note": f"AUROC off-path frontier: {beside}"}
 
 
-def _breadth_note(found: pd.DataFrame, controls: dict[str, pd.DataFrame]) -> str:
+def _breadth_note(aurocs: pd.DataFrame, controls: dict[str, pd.DataFrame]) -> str:
     kind = "off-path frontier"
-    ours = _of(found, "Coconut", kind)["auroc"]
-    best = max(_of(found, control, kind)["auroc"] for control in controls)
+    ours = _row_of(aurocs, "Coconut", kind)["auroc"]
+    best = max(_row_of(aurocs, control, kind)["auroc"] for control in controls)
     verdict = (
-        "its curriculum makes the thoughts hold no more of the frontier than a model that never learned to think silently"
+        "the thoughts encode the frontier no better than in a model that never learned to think silently"
         if ours <= best + 0.02
-        else "part of that the recurrence brings along without any training for it"
+        else "better than any control, though part of the separation needs no training"
     )
     return (
-        f"Coconut's thoughts separate the off-path frontier at {ours:.3f}, the best control at {best:.3f}: {verdict}. "
-        f"Supervised for breadth they do at {_of(found, BREADTH, kind)['auroc']:.3f}."
+        f"AUROC of the off-path frontier: {ours:.3f} in Coconut's thoughts, {best:.3f} in the best control: {verdict}. "
+        f"With supervision for breadth the AUROC is {_row_of(aurocs, BREADTH, kind)['auroc']:.3f}."
     )
 
 
 def _swaps(section: Section, organisms: Organisms, n: int) -> None:
+    """Add the interchange of thoughts on graphs."""
     reasoner = _arm("Coconut", "graph", organisms, section)
     if reasoner:
-        found = examine(reasoner, reasoner.task.generate(n, seed=SEED + 3, split="test")).follow
-        section.tables["Graph: thoughts swapped for another problem's whose node leads to one candidate"] = found
+        follow = examine(reasoner, reasoner.task.generate(n, seed=SEED + 3, split="test")).follow
+        section.tables["Graph: thoughts swapped for another problem's whose node leads to one candidate"] = follow
 
 
 def _hard(section: Section, organisms: Organisms, n: int) -> None:
+    """Add the examination of the organism that the logit lens cannot read."""
     reasoner = organisms.load_or_note(HARD, section)
     if reasoner is None:
         return
     problems = reasoner.task.generate(n, seed=SEED + 2, split="test")
-    found = examine(reasoner, problems)
+    results = examine(reasoner, problems)
     section.tables["The organism that the logit lens cannot read: lens top-1, the best address of each thought"] = (
-        found.lens.loc[found.lens.groupby(["thought", "value"])["top1"].idxmax()].reset_index(drop=True)
+        results.lens.loc[results.lens.groupby(["thought", "value"])["top1"].idxmax()].reset_index(drop=True)
     )
-    section.tables["The same thoughts read by a probe"] = found.probe
-    section.tables["The same thoughts swapped for another problem's"] = found.follow
-    section.measures |= hard_figures(found)
+    section.tables["The same thoughts read by a probe"] = results.probe
+    section.tables["The same thoughts swapped for another problem's"] = results.follow
+    section.measures |= hard_figures(results)
 
 
-def hard_figures(found: Opaque) -> dict[str, dict[str, Any]]:
-    """The two measures of the unreadable organism."""
-    best, other, same = found.best, found.followed("other value"), found.followed("same value")
+def hard_figures(results: Opaque) -> dict[str, dict[str, Any]]:
+    """Return the two measures of the unreadable organism."""
+    best, other_value, same_value = results.best, results.followed("other value"), results.followed("same value")
     return {
         "papers.coconut.hard_lens_top1": {
             "value": float(best["top1"]),
             "ci": [float(best["ci_low"]), float(best["ci_high"])],
             "n": int(best["n"]),
-            "note": f"best of all addresses, thoughts and steps, chosen on validation: thought {best['thought']} read at "
-            f"{best['address']} for the value of step {best['value']}; the largest of {len(found.lens)} cells on the test "
-            f"problems themselves is {found.lens['top1'].max():.3f}; the probe reads its worst step at "
-            f"{found.probe['top1'].min():.3f}",
+            "note": f"best address, thought and step, chosen on validation problems: thought {best['thought']} read at "
+            f"{best['address']} for the value of step {best['value']}; the highest of {len(results.lens)} cells on the test "
+            f"problems themselves is {results.lens['top1'].max():.3f}; the probe reads its worst step at "
+            f"{results.probe['top1'].min():.3f}",
         },
         "papers.coconut.hard_follow": {
-            "value": float(other["follow_rate"]),
-            "ci": [float(other["ci_low"]), float(other["ci_high"])],
-            "n": int(other["n"]),
-            "note": f"same-value donors change {same['change_rate']:.3f}, random vectors "
-            f"{found.followed('random vector')['change_rate']:.3f}",
+            "value": float(other_value["follow_rate"]),
+            "ci": [float(other_value["ci_low"]), float(other_value["ci_high"])],
+            "n": int(other_value["n"]),
+            "note": f"same-value donors change {same_value['change_rate']:.3f}, random vectors "
+            f"{results.followed('random vector')['change_rate']:.3f}",
         },
     }

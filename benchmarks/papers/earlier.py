@@ -1,6 +1,6 @@
-"""What stays of an earlier run where a later one lacks some of its organisms.
+"""Keep the rows of an earlier run whose organisms are missing in a later one.
 
-Not all organisms are shipped. Whoever measures the shipped ones again should not lose what was measured of the others.
+Not all organisms are shipped. Measuring the shipped ones again must not lose the results of the others.
 """
 
 from __future__ import annotations
@@ -8,37 +8,49 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Any
 
-OF_SEED = ", training seed "  # within the caption of a table of another training seed
-NOTE = "Rows of organisms that were not here are of an earlier run."
+# Part of the caption of a table of another training seed.
+OF_SEED = ", training seed "
+NOTE = "Rows of missing organisms are from an earlier run."
 
 
-def with_earlier(said: dict[str, Any], before: dict[str, Any], missing: list[str]) -> dict[str, Any]:
-    """`said` with what only `before` has: tables of other training seeds and, of organisms that are `missing`, rows.
+def with_earlier(section: dict[str, Any], before: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+    """Return a section completed with what only an earlier run measured.
 
-    A row is known by the words in its first two columns, up to the first number. A section with no tables at all gives
-    way to the earlier one.
+    A row is identified by the words in its first two columns, up to the first number.
+
+    Args:
+        section: A section as plain values.
+        before: The same section of an earlier run, or an empty dict.
+        missing: Organisms that the section could not measure.
+
+    Returns:
+        The section with the earlier tables of other training seeds and, where organisms are missing, their earlier
+        rows. A section without tables is replaced by the earlier one.
     """
     if not before.get("tables"):
-        return said
-    if not said["tables"]:
+        return section
+    if not section["tables"]:
         return {key: value for key, value in before.items() if key != "seeds"}
-    tables, notes = dict(said["tables"]), list(said["notes"])
+    tables, notes = dict(section["tables"]), list(section["notes"])
     for caption, rows in before["tables"].items():
         if caption not in tables and OF_SEED in caption:
             tables[caption] = rows
         elif caption in tables and missing:
-            tables[caption] = _together(tables[caption], rows)
-            if len(tables[caption]) > len(said["tables"][caption]) and NOTE not in notes:
+            tables[caption] = _merge_rows(tables[caption], rows)
+            if len(tables[caption]) > len(section["tables"][caption]) and NOTE not in notes:
                 notes.append(NOTE)
-    return said | {"tables": tables, "notes": notes}
+    return section | {"tables": tables, "notes": notes}
 
 
-def _together(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """These rows and those that are only in `earlier`, in the order of that."""
-    here = set(map(_key, rows))
+def _merge_rows(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows and those that are only in `earlier`, in the order of `earlier`."""
+    present = set(map(_key, rows))
     order = list(dict.fromkeys(map(_key, [*earlier, *rows])))
-    return sorted([*rows, *(row for row in earlier if _key(row) not in here)], key=lambda row: order.index(_key(row)))
+    return sorted(
+        [*rows, *(row for row in earlier if _key(row) not in present)], key=lambda row: order.index(_key(row))
+    )
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the words that identify a row."""
     return tuple(takewhile(lambda value: isinstance(value, str), list(row.values())[:2]))

@@ -1,9 +1,10 @@
-"""Heima (arXiv 2501.19201): one thinking token for each step, and interpreters that write the steps out again.
+"""Heima (arXiv 2501.19201): one thinking token for each step, and interpreters that write the steps as text.
 
-Answers of the thinking-token organism beside the text reasoner that it started from, staged pauses on the same
-curriculum, and thinking tokens without the progressive stages. Then interpreters: with the final state one position
-before the thinking token, where the paper's code takes it, or at the token, and the two controls that the paper lacks,
-without any latent and with another problem's. Last, whether the answer follows what is read.
+- Accuracy of the thinking-token organism beside the text reasoner that it started from, staged pauses on the same
+  curriculum, and thinking tokens without the progressive stages.
+- Interpreters that read the final state one position before the thinking token, as the paper's code does, or at the
+  token. Two controls that the paper lacks: no latent, and another problem's latent.
+- Interchange: does the answer follow what is read?
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ FULL_ANSWERS, FULL_INTERPRETED, FULL_SWAPPED, FULL_UPDATES = 4000, 6000, 1500, 1
 
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
-    """Answers, reconstructed texts with their controls, and swapped thoughts."""
+    """Measure answers, step texts written by interpreters with their controls, and swapped thoughts."""
     interpreted = [(TOKENS, "before", ("latent", "question", "shuffled")), (TOKENS, "token", ("latent",))]
     if full:
         interpreted += [
@@ -62,42 +63,43 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
         if reasoner:
             thought[name] = reasoner.think(problems, batch_size=256)
         done()
-    found = pd.concat(
+    texts = pd.concat(
         [
-            _interpreted(organisms.load(name), name, at, modes, full, done)
+            _interpret(organisms.load(name), name, at, modes, full, done)
             for name, at, modes in interpreted
             if name in thought
         ]
     )
-    swapped = swap_table(_swapped(organisms.load(TOKENS), FULL_SWAPPED if full else N_SWAPPED))
+    swapped = swap_table(_swap(organisms.load(TOKENS), FULL_SWAPPED if full else N_SWAPPED))
     done()
     section.tables["Answers on held-out chains of 2 and 3 steps"] = answers_table(thought)
-    section.tables["Step texts written by interpreters, held-out problems"] = texts_table(found)
+    section.tables["Step texts written by interpreters, held-out problems"] = texts_table(texts)
     section.tables["All that was computed at a thinking token replaced by a donor's"] = swapped
-    section.measures = _measures(thought, found)
-    section.notes += _notes(thought, found, swapped)
+    section.measures = _measures(thought, texts)
+    section.notes += _notes(thought, texts, swapped)
     done()
     return section
 
 
-def _interpreted(
+def _interpret(
     reasoner: Reasoner, name: str, read_at: Any, modes: Any, full: bool, done: Callable[[], None]
 ) -> pd.DataFrame:
-    """Interpretations of one organism's thoughts; column `organism` says whose."""
+    """Return interpretations of one organism's thoughts; column `organism` names it."""
     import interp
 
     problems = reasoner.task.generate(FULL_INTERPRETED if full else N_INTERPRETED, seed=SEED + 1, split="test")
     traces = reasoner.think(problems, batch_size=256)
     store = interp.record(reasoner, traces, sites="final", channels=["special", "latent"])
-    found = []
+    parts = []
     for mode in modes:
         updates = FULL_UPDATES if full else UPDATES
-        found.append(interpretations(store, modes=[mode], read_at=read_at, updates=updates))
+        parts.append(interpretations(store, modes=[mode], read_at=read_at, updates=updates))
         done()
-    return pd.concat(found).assign(organism=name)
+    return pd.concat(parts).assign(organism=name)
 
 
-def _swapped(reasoner: Reasoner, n: int) -> pd.DataFrame:
+def _swap(reasoner: Reasoner, n: int) -> pd.DataFrame:
+    """Swap the thoughts of held-out problems."""
     import interp
 
     problems: list[Problem] = reasoner.task.generate(n, seed=SEED + 2, split="test")
@@ -107,7 +109,7 @@ def _swapped(reasoner: Reasoner, n: int) -> pd.DataFrame:
 
 
 class _Steps:
-    """Counts what is done towards a progress bar."""
+    """Count finished parts for a progress bar."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
@@ -118,8 +120,8 @@ class _Steps:
 
 
 def answers_table(thought: dict[str, TraceSet]) -> pd.DataFrame:
-    """Accuracy of each arm, over all and by number of steps, and how many positions a thought takes."""
-    out = []
+    """Return the accuracy of each arm, over all and by number of steps, and the mean number of thought positions."""
+    rows = []
     for name, traces in thought.items():
         right, groups = _right(traces)
         lengths = np.array([trace.problem.n_steps for trace in traces])
@@ -127,13 +129,13 @@ def answers_table(thought: dict[str, TraceSet]) -> pd.DataFrame:
         row["95 %"] = list(grouped_mean_interval(right, groups))
         row |= {f"{k} steps": right[lengths == k].mean() for k in np.unique(lengths)}
         row["positions thought"] = np.mean([sum(number > 0 for number in trace.thought) for trace in traces])
-        out.append(row | {"n": len(right)})
-    return pd.DataFrame(out)
+        rows.append(row | {"n": len(right)})
+    return pd.DataFrame(rows)
 
 
-def texts_table(found: pd.DataFrame) -> pd.DataFrame:
-    """Exact match, BLEU and ROUGE-L by organism, what the interpreter was given, where it was read, and step."""
-    scores = [interpretation_scores(part).assign(organism=name) for name, part in found.groupby("organism", sort=False)]
+def texts_table(texts: pd.DataFrame) -> pd.DataFrame:
+    """Return exact match, BLEU and ROUGE-L by organism, input of the interpreter, position read, and step."""
+    scores = [interpretation_scores(part).assign(organism=name) for name, part in texts.groupby("organism", sort=False)]
     table = pd.concat(scores, ignore_index=True)
     names = {"mode": "interpreter given", "read_at": "read at", "n_steps": "steps", "exact": "exact match"}
     table["exact, 95 %"] = [[low, high] for low, high in zip(table["ci_low"], table["ci_high"], strict=True)]
@@ -143,13 +145,20 @@ def texts_table(found: pd.DataFrame) -> pd.DataFrame:
     return table[columns]
 
 
-def last_steps(found: pd.DataFrame, mode: str, *, read_at: str = "before", longest: bool = True) -> pd.DataFrame:
-    """The last step of held-out problems as one interpreter wrote it, with a column `right`, in order of trace.
+def last_steps(texts: pd.DataFrame, mode: str, *, read_at: str = "before", longest: bool = True) -> pd.DataFrame:
+    """Return the last step of held-out problems as one interpreter wrote it, in order of trace.
 
-    Of the longest problems only, unless told otherwise: the last step of shorter ones is an early step, which the
-    question gives away.
+    Args:
+        texts: Interpretations.
+        mode: What the interpreter was given.
+        read_at: Where its latent was read.
+        longest: Keep only the longest problems. The last step of a shorter one is an early step, which can be
+            computed from the question.
+
+    Returns:
+        Their rows, with a column `right`.
     """
-    part = found[(found["mode"] == mode) & (found["read_at"] == read_at) & (found["organism"] == TOKENS)]
+    part = texts[(texts["mode"] == mode) & (texts["read_at"] == read_at) & (texts["organism"] == TOKENS)]
     part = part[part["step"] == part["n_steps"]]
     if longest:
         part = part[part["n_steps"] == part["n_steps"].max()]
@@ -158,7 +167,7 @@ def last_steps(found: pd.DataFrame, mode: str, *, read_at: str = "before", longe
 
 
 def answer_ratio(ours: TraceSet, text: TraceSet) -> dict[str, Any]:
-    """Accuracy over the text reasoner's, with the interval of ours over the text reasoner's mean."""
+    """Return our accuracy divided by the text reasoner's; the interval is that of our accuracy, divided in the same way."""
     right, groups = _right(ours)
     peer = float(_right(text)[0].mean())
     low, high = grouped_mean_interval(right, groups)
@@ -167,16 +176,17 @@ def answer_ratio(ours: TraceSet, text: TraceSet) -> dict[str, Any]:
 
 
 def _right(traces: TraceSet) -> tuple[np.ndarray, np.ndarray]:
+    """Return which answers are right, and the structures of their problems."""
     return np.array([t.correct for t in traces]), np.array([t.problem.structure for t in traces])
 
 
-def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    latent, question = last_steps(found, "latent"), last_steps(found, "question")
-    shuffled, token = last_steps(found, "shuffled"), last_steps(found, "latent", read_at="token")
+def _measures(thought: dict[str, TraceSet], texts: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    latent, question = last_steps(texts, "latent"), last_steps(texts, "question")
+    shuffled, token = last_steps(texts, "shuffled"), last_steps(texts, "latent", read_at="token")
     groups = latent["structure"].to_numpy()
     gaps = latent["right"].to_numpy(float) - question["right"].to_numpy(float)
-    every = [last_steps(found, mode, longest=False)["right"].mean() for mode in ("latent", "question")]
-    of = f"step {latent['step'].max()} of {latent['step'].max()}"
+    all_lengths = [last_steps(texts, mode, longest=False)["right"].mean() for mode in ("latent", "question")]
+    last = f"step {latent['step'].max()} of {latent['step'].max()}"
     others = ", ".join(f"{ARMS[name]} {thought[name].accuracy:.3f}" for name in (PAUSES, AT_ONCE) if name in thought)
     return {
         "papers.heima.answer_ratio": answer_ratio(thought[TOKENS], thought[TEXT]) | {"note": others},
@@ -184,7 +194,7 @@ def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, di
             "value": float(latent["right"].mean()),
             "ci": list(grouped_mean_interval(latent["right"].to_numpy(), groups)),
             "n": len(latent),
-            "note": f"{of}, read one position before the token, as the paper's code does; at the token "
+            "note": f"{last}, read one position before the token, as the paper's code does; at the token "
             f"{token['right'].mean():.3f}; question-only {question['right'].mean():.3f}, shuffled latents "
             f"{shuffled['right'].mean():.3f}",
         },
@@ -192,38 +202,38 @@ def _measures(thought: dict[str, TraceSet], found: pd.DataFrame) -> dict[str, di
             "value": float(gaps.mean()),
             "ci": list(grouped_mean_interval(gaps, groups)),
             "n": len(gaps),
-            "note": f"{of}, paired; last steps of all lengths {every[0] - every[1]:.3f}",
+            "note": f"{last}, paired; last steps of all lengths {all_lengths[0] - all_lengths[1]:.3f}",
         },
     }
 
 
-def _notes(thought: dict[str, TraceSet], found: pd.DataFrame, swapped: pd.DataFrame) -> list[str]:
+def _notes(thought: dict[str, TraceSet], texts: pd.DataFrame, swapped: pd.DataFrame) -> list[str]:
     answers = ", ".join(f"{ARMS[name]} {traces.accuracy:.3f}" for name, traces in thought.items())
-    scores = interpretation_scores(found[found["organism"] == TOKENS])
+    scores = interpretation_scores(texts[texts["organism"] == TOKENS])
     alone = scores[scores["mode"] == "question"]
-    given = [
+    by_step = [
         f"{row.step} of {row.n_steps}: {row.exact:.3f}" for row in alone.sort_values(["n_steps", "step"]).itertuples()
     ]
-    before, token = (last_steps(found, "latent", read_at=at)["right"].mean() for at in ("before", "token"))
-    used = swapped[swapped["steps"] == swapped["steps"].max()]
+    before, token = (last_steps(texts, "latent", read_at=at)["right"].mean() for at in ("before", "token"))
+    longest = swapped[swapped["steps"] == swapped["steps"].max()]
     shown = ", ".join(
-        f"{row['swapped']}: {_larger(row):.3f} follow, {row['stays']:.3f} stay" for _, row in used.iterrows()
+        f"{row['swapped']}: {_larger(row):.3f} follow, {row['stays']:.3f} stay" for _, row in longest.iterrows()
     )
     return [
         f"Answers: {answers}.",
-        f"Written from the question alone, exact match by step: {'; '.join(given)}. Only what a latent adds to that is "
-        "read from it.",
-        f"The last step is written right in {before:.3f} from the state one position before its token and in {token:.3f} "
-        "from the state at the token. The earlier state belongs to the step before: the value that the step starts from "
-        "is enough there, because the question names the operation and the interpreter can apply it. So the earlier "
-        "position does not show that the step was computed.",
-        f"Whether the tokens are used: with everything that a donor computed at one of them in its place, the answers "
-        f"({used['steps'].iloc[0]} steps), by token: {shown}.",
+        f"Exact match of steps written from the question alone: {'; '.join(by_step)}. Only an accuracy above that is "
+        "evidence that a latent encodes a step.",
+        f"Exact match of the last step: {before:.3f} from the state one position before its token, {token:.3f} from the "
+        "state at the token. The earlier state belongs to the previous step. The value of that step is enough, because "
+        "the question names the operation and the interpreter can apply it. So a right text from the earlier position "
+        "does not show that the model computed the step.",
+        f"Are the tokens used? Answers after all states at one token are replaced by a donor's "
+        f"({longest['steps'].iloc[0]} steps), by token: {shown}.",
     ]
 
 
 def _larger(row: pd.Series) -> float:
-    """The share that follows the donor, by the value of the token's own step or of the next one."""
+    """Return the fraction that follows the donor: the larger of its value for this step and for the next."""
     return max(share for name, share in row.items() if str(name).endswith("step's value") and share is not None)
 
 

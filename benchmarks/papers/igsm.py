@@ -1,9 +1,12 @@
 """Physics of language models 2.1 (arXiv 2407.20311): the six labels of the mental process, read by V-probes.
 
-An organism that solves iGSM with matched distractors, taught by solutions in which parameters are taken back
-(arXiv 2408.16293), its answers and its mistakes; each label beside the majority, untrained models (drawn at random,
-and as training began) and a bag of features; what is known before the solution begins, by how far it lies from the
-question; and whether wrong steps were read as right beforehand.
+The organism solves iGSM with matched distractors. It was trained on solutions with retracted parameters
+(arXiv 2408.16293). Measured are:
+
+- its answers and its first mistakes;
+- each label beside controls: majority, untrained models (random, and as training began) and a bag of features;
+- `necessary` before the solution begins, by distance from the asked parameter;
+- what the probes predict before a wrong step.
 """
 
 from __future__ import annotations
@@ -42,8 +45,9 @@ if TYPE_CHECKING:
 
 SEED = 53
 NAME = "igsm-retries"
-PLAIN = "igsm"  # what it starts from: the question last, definitions shuffled, nothing taken back
-HARDER = "5-6"  # steps, more than were trained on
+# The organism that it starts from: question last, definitions shuffled, no retractions.
+PLAIN = "igsm"
+HARDER = "5-6"  # numbers of steps beyond training
 N_ANSWERS, N_NECESSARY, N_OTHER, N_HARDER = 1000, 1200, 400, 400
 FULL_ANSWERS, FULL_NECESSARY, FULL_OTHER, FULL_HARDER = 4000, 5000, 2500, 2000
 READ_BEFORE = ("necessary", "can_next", "necessary_next")
@@ -53,7 +57,7 @@ MEASURE = "papers.igsm.necessary_above_random_init"
 
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
-    """Answers, labels, what is known when, and what stands before a mistake."""
+    """Measure answers, labels with controls, what is known before the solution, and what precedes a mistake."""
     total, done = len(LABELS) + 4, 0
 
     def step() -> None:
@@ -62,67 +66,67 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
         progress(done, total)
 
     reasoner = organisms.load(NAME)
-    untrained = {"random_init": _random(reasoner), "start": started(reasoner)}
-    traces = _thought(reasoner, FULL_ANSWERS if full else N_ANSWERS, SEED)
-    harder = _thought(reasoner, FULL_HARDER if full else N_HARDER, SEED + 1, steps=HARDER)
+    untrained = {"random_init": _random(reasoner), "start": model_at_start(reasoner)}
+    traces = _think(reasoner, FULL_ANSWERS if full else N_ANSWERS, SEED)
+    harder = _think(reasoner, FULL_HARDER if full else N_HARDER, SEED + 1, steps=HARDER)
     step()
-    found: dict[str, VProbeResult] = {}
-    about = traces_for_probing(reasoner, full)
+    results: dict[str, VProbeResult] = {}
+    probed_traces = traces_for_probing(reasoner, full)
     for label in LABELS:
-        few = FULL_OTHER if full else N_OTHER
-        items = items_of(about if label == "necessary" else about[:few], label, SEED)
+        n_other = FULL_OTHER if full else N_OTHER
+        items = items_of(probed_traces if label == "necessary" else probed_traces[:n_other], label, SEED)
         if label == "necessary":
-            found[label] = vprobe(reasoner, items, controls=(*CONTROLS, "shuffled_labels"), untrained=untrained)
-            necessary_items = [items[k] for k in found[label].test]
+            results[label] = vprobe(reasoner, items, controls=(*CONTROLS, "shuffled_labels"), untrained=untrained)
+            necessary_items = [items[k] for k in results[label].test]
         else:
-            drawn = {"random_init": untrained["random_init"]}
-            found[label] = vprobe(reasoner, items, controls=CONTROLS, untrained=drawn)
+            random_only = {"random_init": untrained["random_init"]}
+            results[label] = vprobe(reasoner, items, controls=CONTROLS, untrained=random_only)
         step()
-    before = before_mistakes(reasoner, about, harder)
+    mistakes = before_mistakes(reasoner, probed_traces, harder)
     step()
     section = Section("igsm", "Physics of language models: the mental process behind iGSM", paper=PAPER)
     section.tables["Held-out problems mod 23, distractors matched"] = answers_table(
         {"as trained": traces, "longer": harder}
     )
-    section.tables["Six labels by V-probe, macro-F1 on held-out structures"] = labels_table(found)
+    section.tables["Six labels by V-probe, macro-F1 on held-out structures"] = labels_table(results)
     section.tables["Is it necessary? Read after the question, before the first word of the solution"] = known_before(
-        found["necessary"], necessary_items
+        results["necessary"], necessary_items
     )
-    section.tables["What V-probes said of a step's parameter before the model wrote it, longer problems"] = before
-    section.measures = {MEASURE: _measure(found["necessary"])}
-    section.notes = _notes(found, before, traces)
+    section.tables["What V-probes said of a step's parameter before the model wrote it, longer problems"] = mistakes
+    section.measures = {MEASURE: _measure(results["necessary"])}
+    section.notes = _notes(results, mistakes, traces)
     step()
-    told = {NAME: (traces.accuracy, found["necessary"])}
+    by_organism = {NAME: (traces.accuracy, results["necessary"])}
     if (plain := organisms.load_or_note(PLAIN, section)) is not None:
-        told[PLAIN] = _necessary_alone(plain, full)
-    section.tables["Must it be taught so? `necessary` at the end of the question"] = taught_table(told)
+        by_organism[PLAIN] = _necessary_alone(plain, full)
+    section.tables["Must it be taught so? `necessary` at the end of the question"] = taught_table(by_organism)
     step()
     return section
 
 
-def _thought(reasoner: Reasoner, n: int, seed: int, **options: str) -> TraceSet:
-    """Traces of held-out problems of the organism's own task, or of it with other options."""
+def _think(reasoner: Reasoner, n: int, seed: int, **options: str) -> TraceSet:
+    """Return traces of held-out problems of the organism's task, with other options if asked for."""
     made = task(reasoner.config.task or "igsm", **options)
     return reasoner.think(made.generate(n, seed=seed, split="test"), batch_size=256)
 
 
 def traces_for_probing(reasoner: Reasoner, full: bool) -> TraceSet:
-    """Traces of held-out problems of the organism's own task; the V-probes split them by structure."""
-    return _thought(reasoner, FULL_NECESSARY if full else N_NECESSARY, SEED + 2)
+    """Return traces of held-out problems of the organism's task; the V-probes split them by structure."""
+    return _think(reasoner, FULL_NECESSARY if full else N_NECESSARY, SEED + 2)
 
 
 def _necessary_alone(reasoner: Reasoner, full: bool) -> tuple[float, VProbeResult]:
-    """The share of problems that another organism answers right, and its V-probe for `necessary`."""
+    """Return the accuracy of another organism and its V-probe for `necessary`."""
     traces = traces_for_probing(reasoner, full)
     return traces.accuracy, vprobe(reasoner, items_of(traces, "necessary", SEED), controls=CONTROLS)
 
 
-def taught_table(told: dict[str, tuple[float, VProbeResult]]) -> pd.DataFrame:
-    """One row for each organism: its task, its answers, and what a V-probe for `necessary` adds to the best control."""
+def taught_table(by_organism: dict[str, tuple[float, VProbeResult]]) -> pd.DataFrame:
+    """Return one row for each organism: its task, its accuracy, and the lead of its V-probe for `necessary`."""
     from interp.organisms.catalog import card, recipe, shipped
 
     rows = []
-    for name, (right, probed) in told.items():
+    for name, (right, probed) in by_organism.items():
         made = card(name)["recipe"] if name in shipped() else recipe(name).to_dict()
         scores = probed.table.set_index("reader")["macro_f1"]
         lead, (low, high), best = probed.lead()
@@ -144,13 +148,14 @@ def taught_table(told: dict[str, tuple[float, VProbeResult]]) -> pd.DataFrame:
 
 
 def _random(reasoner: Reasoner) -> Reasoner:
+    """Return the untrained twin."""
     from interp.loading.load import random_init
 
     return random_init(reasoner, SEED)
 
 
-def started(reasoner: Reasoner) -> Reasoner:
-    """The organism that it starts from as that one's training began, with its hand-made heads and nothing learned."""
+def model_at_start(reasoner: Reasoner) -> Reasoner:
+    """Return the organism that it starts from, as it was before training: with its hand-made heads."""
     from interp.models.wrapping import weights_hash, wrap
     from interp.organisms.catalog import recipe
     from interp.organisms.training.model import new_model
@@ -162,40 +167,40 @@ def started(reasoner: Reasoner) -> Reasoner:
 
 
 def answers_table(arms: dict[str, TraceSet]) -> pd.DataFrame:
-    """Answers and whole solutions that are right, by number of steps, and the first mistakes of the others."""
+    """Return the fractions of right answers and right solutions by number of steps, and the first mistakes of the rest."""
     rows = []
     for arm, traces in arms.items():
         lengths = np.array([trace.problem.n_steps for trace in traces])
         checked = [steps_of(trace) for trace in traces]
         errors = [next((step.error for step in steps if step.error), None) for steps in checked]
         right = np.array([trace.correct for trace in traces])
-        sound = np.array([error is None for error in errors]) & right
+        all_right = np.array([error is None for error in errors]) & right
         groups = np.array([trace.problem.structure for trace in traces])
         for n in np.unique(lengths):
-            here = lengths == n
-            low, high = grouped_mean_interval(right[here], groups[here])
-            first = Counter(error for error, chosen in zip(errors, here, strict=True) if chosen and error)
-            answers = Counter(trace.problem.answer for trace, chosen in zip(traces, here, strict=True) if chosen)
+            mask = lengths == n
+            low, high = grouped_mean_interval(right[mask], groups[mask])
+            first = Counter(error for error, chosen in zip(errors, mask, strict=True) if chosen and error)
+            answers = Counter(trace.problem.answer for trace, chosen in zip(traces, mask, strict=True) if chosen)
             rows.append(
                 {
                     "problems": arm,
                     "necessary parameters": int(n),
-                    "answer right": float(right[here].mean()),
+                    "answer right": float(right[mask].mean()),
                     "ci_low": low,
                     "ci_high": high,
-                    "every step right": float(sound[here].mean()),
-                    "most frequent answer": answers.most_common(1)[0][1] / int(here.sum()),
-                    "n": int(here.sum()),
+                    "every step right": float(all_right[mask].mean()),
+                    "most frequent answer": answers.most_common(1)[0][1] / int(mask.sum()),
+                    "n": int(mask.sum()),
                     "first mistakes": ", ".join(f"{kind} {count}" for kind, count in first.most_common()) or "none",
                 }
             )
     return pd.DataFrame(rows)
 
 
-def labels_table(found: dict[str, VProbeResult]) -> pd.DataFrame:
-    """One row for each label: the probe with its interval, every control, and the lead over the best of them."""
+def labels_table(results: dict[str, VProbeResult]) -> pd.DataFrame:
+    """Return one row for each label: the probe with its interval, every control, and the lead over the best control."""
     rows = []
-    for label, probed in found.items():
+    for label, probed in results.items():
         scores = probed.table.set_index("reader")
         lead, (low, high), best = probed.lead()
         rows.append(
@@ -216,62 +221,64 @@ def labels_table(found: dict[str, VProbeResult]) -> pd.DataFrame:
 
 
 def known_before(probed: VProbeResult, items: list[Item]) -> pd.DataFrame:
-    """`necessary` before the solution begins, by references from the asked parameter and by whether it is a number."""
-    far, given = references(items), constants(items)
+    """Return `necessary` before the solution, by distance from the asked parameter and by whether it is a number."""
+    distance, constant = references(items), constants(items)
     rows = []
-    kinds = {"given as a number": given, "computed from others": ~given}
-    kinds |= {f"{n} reference{'s' if n > 1 else ''} away": far == n for n in np.unique(far)}
-    for kind, here in kinds.items():
-        scores = {name: macro_f1(probed.gold[here], read[here]) for name, read in probed.read.items()}
-        low, high = f1_interval(probed.gold[here], probed.read["vprobe"][here], probed.groups[here])
-        scores = {name.replace("_", " "): score for name, score in scores.items() if name != "majority"}
-        rows.append({"parameters": kind, **scores, "ci_low": low, "ci_high": high, "n": int(here.sum())})
+    groups = {"given as a number": constant, "computed from others": ~constant}
+    groups |= {f"{n} reference{'s' if n > 1 else ''} away": distance == n for n in np.unique(distance)}
+    for name, mask in groups.items():
+        scores = {reader: macro_f1(probed.gold[mask], read[mask]) for reader, read in probed.read.items()}
+        low, high = f1_interval(probed.gold[mask], probed.read["vprobe"][mask], probed.groups[mask])
+        scores = {reader.replace("_", " "): score for reader, score in scores.items() if reader != "majority"}
+        rows.append({"parameters": name, **scores, "ci_low": low, "ci_high": high, "n": int(mask.sum())})
     return pd.DataFrame(rows)
 
 
 def before_mistakes(reasoner: Reasoner, traces: TraceSet, harder: TraceSet) -> pd.DataFrame:
-    """V-probes fitted on problems of the organism's own task, asked about what it writes next on longer ones."""
-    made = list(decisions(harder))
-    read = {}
+    """Fit V-probes on problems of the organism's task and read them before each step of longer problems."""
+    steps_written = list(decisions(harder))
+    readings = {}
     for label in READ_BEFORE:
         items = step_items(traces[:N_OTHER], label, Random(f"before|{label}|{SEED}"))
         split = grouped_split(np.array([item.group for item in items]), SEED)
         train, val = ([items[k] for k in np.flatnonzero(part)] for part in (split.train | split.test, split.val))
-        read[label] = VProbe(seed=SEED).fit(reasoner, train, val).predict(decision_items(made, label))
-    return errors_table(made, read)
+        readings[label] = VProbe(seed=SEED).fit(reasoner, train, val).predict(decision_items(steps_written, label))
+    return errors_table(steps_written, readings)
 
 
 def _measure(probed: VProbeResult) -> dict[str, Any]:
-    over = [*UNTRAINED, "bag_of_features"]
-    lead, interval, best = probed.lead(over)
+    controls = [*UNTRAINED, "bag_of_features"]
+    lead, interval, best = probed.lead(controls)
     scores = probed.table.set_index("reader")["macro_f1"]
-    said = ", ".join(f"{name.replace('_', ' ')} {scores[name]:.3f}" for name in ("vprobe", *over))
+    scores_text = ", ".join(f"{name.replace('_', ' ')} {scores[name]:.3f}" for name in ("vprobe", *controls))
     return {
         "value": lead,
         "ci": list(interval),
         "n": len(probed.gold),
         "unit": "macro-F1",
-        "note": f"over {best.replace('_', ' ')}, the best of the controls; {said}; mod 23, every distractor a twin",
+        "note": f"over {best.replace('_', ' ')}, the best of the controls; {scores_text}; mod 23, every distractor a twin",
     }
 
 
-def _notes(found: dict[str, VProbeResult], before: pd.DataFrame, traces: TraceSet) -> list[str]:
-    lead = {label: probed.lead() for label, probed in found.items()}
-    clear = [label for label, (_, (low, _), _) in lead.items() if low > 0]
-    rows = before.set_index("the step written")
+def _notes(results: dict[str, VProbeResult], mistakes: pd.DataFrame, traces: TraceSet) -> list[str]:
+    lead = {label: probed.lead() for label, probed in results.items()}
+    above_controls = [label for label, (_, (low, _), _) in lead.items() if low > 0]
+    rows = mistakes.set_index("the step written")
     notes = [
-        "Solutions with parameters taken back reward telling at a name whether it comes next; nothing asks for "
-        "`necessary` itself, and what is probed are solutions without any.",
+        "Retracted parameters reward knowing, at each name, whether it comes next. `necessary` is never trained "
+        "directly, and the probed solutions contain no retractions.",
         f"The organism answers {traces.accuracy:.3f} of held-out problems right.",
-        "Read better than by every control (interval of the lead above 0): " + (", ".join(clear) or "none") + ".",
-        "`known` asks what the text itself says, so a bag of features has it as well.",
+        "Read better than by every control (interval of the lead above 0): "
+        + (", ".join(above_controls) or "none")
+        + ".",
+        "`known` is stated in the text, so a bag of features reads it as well.",
     ]
     wrong = [kind for kind in ("unnecessary", "not ready") if kind in rows.index]
     if "right" in rows.index and wrong:
-        said = ", ".join(f"{rows.loc[k, 'necessary_next read as yes']:.2f} of steps that are {k}" for k in wrong)
+        wrong_text = ", ".join(f"{rows.loc[k, 'necessary_next read as yes']:.2f} of steps that are {k}" for k in wrong)
         notes.append(
-            f"Before a right step of a longer problem the probe says necessary_next of "
-            f"{rows.loc['right', 'necessary_next read as yes']:.2f} of the parameters then written; it says so of {said}."
+            f"On longer problems the probe reads necessary_next as yes, before the step is written, for "
+            f"{rows.loc['right', 'necessary_next read as yes']:.2f} of right steps and for {wrong_text}."
         )
     return notes
 

@@ -1,8 +1,9 @@
-"""Beyond Semantics (arXiv 2505.13775): do the intermediate tokens have to mean anything?
+"""Beyond Semantics (arXiv 2505.13775): do valid plans need valid traces?
 
-Three organisms on each of two mazes: trained on right traces, on the traces of other problems, and on no traces.
-5x5 mazes with A* traces hardly need them; 6x6 mazes with depth-first walks do. Traces are written greedily or sampled
-at temperature 1, plans always greedily. The causal check forces a trace: the problem's own, or another problem's.
+Three organisms on each of two kinds of maze: trained on correct traces, on traces of other problems, and on none. 5x5
+mazes with A* traces can be solved almost without them; 6x6 mazes with depth-first walks cannot. Traces are written
+greedily or sampled at temperature 1; plans are always greedy. The causal check forces a trace: the problem's own or
+another problem's.
 """
 
 from __future__ import annotations
@@ -36,7 +37,17 @@ GREEDY, SAMPLED, OWN, ANOTHER, NONE = "greedy", "sampled", "forced, its own", "f
 
 @dataclass(frozen=True)
 class Grid:
-    """One kind of maze: its organisms' names, its task without a generator, and how its traces are grouped by length."""
+    """One kind of maze.
+
+    Attributes:
+        title: Name in captions.
+        prefix: Prefix of its organisms' names.
+        task: Its task, without a generator.
+        edges: Greatest trace length of each bin but the last.
+        errors: Kinds of trace error.
+        generators: Generators that no organism was trained on.
+        more_generators: Further ones for a full run.
+    """
 
     title: str
     prefix: str
@@ -47,12 +58,14 @@ class Grid:
     more_generators: tuple[str, ...]
 
     def organism(self, arm: str) -> str:
+        """Return the name of the organism of one arm."""
         return f"{self.prefix}-{arm}"
 
     def of(self, generator: str) -> MazeTask:
-        found = make_task(self.task, generator=generator)
-        assert isinstance(found, MazeTask)
-        return found
+        """Return the task with one generator."""
+        task = make_task(self.task, generator=generator)
+        assert isinstance(task, MazeTask)
+        return task
 
 
 GRIDS = (
@@ -80,7 +93,16 @@ ARMS = ("correct", "swapped", "solution-only")
 
 @dataclass(frozen=True)
 class Run:
-    """What one organism wrote on each of the same problems, judged."""
+    """The checked texts of one organism on the held-out problems.
+
+    Attributes:
+        arm: What the organism was trained on.
+        trace: How its traces came about: `GREEDY`, `SAMPLED`, `OWN`, `ANOTHER` or `NONE`.
+        problems: The problems.
+        plan_valid: Which plans are valid.
+        trace_valid: Which traces are valid, or None without traces.
+        faults: The first error of each trace, or None.
+    """
 
     arm: str
     trace: str
@@ -91,10 +113,11 @@ class Run:
 
     @cached_property
     def groups(self) -> np.ndarray:
+        """Structures of the problems."""
         return np.array([problem.structure for problem in self.problems])
 
     def row(self) -> dict[str, Any]:
-        """The run as a row of a table; the validity of a forced trace is given by who forced it, so it is left out."""
+        """Return the run as a row of a table, without the validity of forced traces, which were not written."""
         shown: dict[str, Any] = {
             "trained on": self.arm,
             "trace": self.trace,
@@ -106,12 +129,13 @@ class Run:
 
 
 def _share(name: str, right: np.ndarray | None, groups: np.ndarray) -> dict[str, Any]:
+    """Return a fraction and its 95 % interval as columns."""
     if right is None:
         return {name: None, f"{name}, 95 %": None}
     return {name: float(right.mean()), f"{name}, 95 %": list(grouped_mean_interval(right, groups))}
 
 
-def judged(arm: str, how: str, task: MazeTask, traces: Sequence[Trace]) -> Run:
+def judge(arm: str, how: str, task: MazeTask, traces: Sequence[Trace]) -> Run:
     """Check every trace and every plan."""
     problems = [trace.problem for trace in traces]
     plans = np.array([task.check_plan(trace.problem, trace.text).valid for trace in traces])
@@ -123,11 +147,11 @@ def judged(arm: str, how: str, task: MazeTask, traces: Sequence[Trace]) -> Run:
 
 
 def run(reasoner: Reasoner, arm: str, how: str, task: MazeTask, problems: Sequence[Problem]) -> Run:
-    """Let `reasoner` solve `problems` in one of the ways `GREEDY`, `SAMPLED`, `OWN`, `ANOTHER`, `NONE`."""
+    """Solve problems with traces written or forced as `how` says (`GREEDY`, `SAMPLED`, `OWN`, `ANOTHER`, `NONE`)."""
     from interp.causal.forcing import force, gold_thought, thought_ids
 
     if how in (GREEDY, NONE):
-        return judged(arm, how, task, reasoner.think(problems, batch_size=256))
+        return judge(arm, how, task, reasoner.think(problems, batch_size=256))
     if how == SAMPLED:
         thoughts: list[Any] = [
             thought_ids(trace) for trace in reasoner.think(problems, batch_size=256, temperature=1.0)
@@ -135,19 +159,19 @@ def run(reasoner: Reasoner, arm: str, how: str, task: MazeTask, problems: Sequen
     else:
         donors = problems if how == OWN else [*problems[1:], problems[0]]
         thoughts = [gold_thought(problem) for problem in donors]
-    return judged(arm, how, task, force(reasoner, problems, thoughts, batch_size=256))
+    return judge(arm, how, task, force(reasoner, problems, thoughts, batch_size=256))
 
 
-# By grid, generator, arm, and how its trace came about.
+# (grid prefix, generator, arm, how its traces came about) -> run.
 Runs = dict[tuple[str, str, str, str], Run]
 
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
-    """Both ends of the paper's question, the causal check, and mazes that no organism was trained on."""
+    """Measure plan and trace validity, forced traces, and mazes of generators that no organism was trained on."""
     n = N_FULL if full else N
     section = Section("maze", "Beyond Semantics: traces that may mean nothing", paper=PAPER)
-    there = [g for g in GRIDS if all(organisms.load_or_note(g.organism(arm), section) for arm in ARMS)]
-    plans = [(grid, plan) for grid in there for plan in _plan(grid, full)]
+    grids = [g for g in GRIDS if all(organisms.load_or_note(g.organism(arm), section) for arm in ARMS)]
+    plans = [(grid, plan) for grid in grids for plan in _plan(grid, full)]
     runs: Runs = {}
     for k, (grid, (generator, arm, how)) in enumerate(plans):
         task = grid.of(generator)
@@ -155,61 +179,63 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
         reasoner = organisms.load(grid.organism(arm))
         runs[grid.prefix, generator, arm, how] = run(reasoner, arm, how, task, problems)
         progress(k + 1, len(plans))
-    for grid in there:
-        mine = {key[1:]: each for key, each in runs.items() if key[0] == grid.prefix}
-        _add_tables(section, grid, mine)
-        section.notes += _notes(grid, {key[1:]: each for key, each in mine.items() if key[0] == "wilson"})
+    for grid in grids:
+        of_grid = {key[1:]: result for key, result in runs.items() if key[0] == grid.prefix}
+        _add_tables(section, grid, of_grid)
+        section.notes += _notes(grid, {key[1:]: result for key, result in of_grid.items() if key[0] == "wilson"})
         section.measures |= _MEASURES[grid.prefix](runs)
     return section
 
 
 def _plan(grid: Grid, full: bool) -> list[tuple[str, str, str]]:
-    at_home = [("correct", GREEDY), ("correct", SAMPLED), ("correct", OWN), ("correct", ANOTHER)]
-    at_home += [("swapped", GREEDY), ("swapped", SAMPLED), ("swapped", OWN), ("swapped", ANOTHER)]
-    away = [("correct", GREEDY), ("swapped", SAMPLED)]
+    """Return the (generator, arm, how) of all runs on a grid."""
+    on_wilson = [("correct", GREEDY), ("correct", SAMPLED), ("correct", OWN), ("correct", ANOTHER)]
+    on_wilson += [("swapped", GREEDY), ("swapped", SAMPLED), ("swapped", OWN), ("swapped", ANOTHER)]
+    on_others = [("correct", GREEDY), ("swapped", SAMPLED)]
     others = grid.generators + (grid.more_generators if full else ())
-    found = [("wilson", *each) for each in [*at_home, ("solution-only", NONE)]]
-    return found + [(other, *each) for other in others for each in [*away, ("solution-only", NONE)]]
+    plans = [("wilson", *pair) for pair in [*on_wilson, ("solution-only", NONE)]]
+    return plans + [(other, *pair) for other in others for pair in [*on_others, ("solution-only", NONE)]]
 
 
 def _add_tables(section: Section, grid: Grid, runs: dict[tuple[str, str, str], Run]) -> None:
-    home = [each for (generator, _, _), each in runs.items() if generator == "wilson"]
-    section.tables[f"{grid.title}: held-out mazes (Wilson)"] = pd.DataFrame([each.row() for each in home])
-    away = [(generator, each) for (generator, _, _), each in runs.items() if generator != "wilson"]
+    """Add the tables of one grid."""
+    on_wilson = [result for (generator, _, _), result in runs.items() if generator == "wilson"]
+    section.tables[f"{grid.title}: held-out mazes (Wilson)"] = pd.DataFrame([result.row() for result in on_wilson])
+    on_others = [(generator, result) for (generator, _, _), result in runs.items() if generator != "wilson"]
     section.tables[f"{grid.title}: mazes of generators that no organism was trained on"] = pd.DataFrame(
-        [{"generator": generator, **each.row()} for generator, each in away]
+        [{"generator": generator, **result.row()} for generator, result in on_others]
     )
-    written = [each for each in home if each.trace in (GREEDY, SAMPLED)]
-    lengths = np.array([problem.n_steps for problem in home[0].problems])
+    written = [result for result in on_wilson if result.trace in (GREEDY, SAMPLED)]
+    lengths = np.array([problem.n_steps for problem in on_wilson[0].problems])
     binned = [
-        {"trained on": each.arm, "trace": each.trace, **row}
-        for each in written
-        if each.trace_valid is not None
-        for row in by_length(each.trace_valid, each.plan_valid, lengths, grid.edges)
+        {"trained on": result.arm, "trace": result.trace, **row}
+        for result in written
+        if result.trace_valid is not None
+        for row in by_length(result.trace_valid, result.plan_valid, lengths, grid.edges)
     ]
     section.tables[f"{grid.title}: trace valid against plan valid, by steps of the gold trace"] = pd.DataFrame(binned)
     errors = [
-        {"trained on": each.arm, "trace": each.trace, "invalid": sum(kind is not None for kind in each.faults)}
-        | error_shares(each.faults, grid.errors)
-        for each in written
+        {"trained on": result.arm, "trace": result.trace, "invalid": sum(kind is not None for kind in result.faults)}
+        | error_shares(result.faults, grid.errors)
+        for result in written
     ]
     section.tables[f"{grid.title}: first error of invalid traces, shares"] = pd.DataFrame(errors)
 
 
 def difference(one: Run, other: Run) -> dict[str, Any]:
-    """Plans valid of one run minus those of another on the same problems, with an interval over the pairs."""
+    """Return the fraction of valid plans of one run minus that of another on the same problems, with a paired interval."""
     gaps = one.plan_valid.astype(float) - other.plan_valid
     return {"value": float(gaps.mean()), "ci": list(grouped_mean_interval(gaps, one.groups)), "n": len(gaps)}
 
 
-def _of_astar(runs: Runs) -> dict[str, dict[str, Any]]:
-    """The measures of 5x5 mazes, which hardly need their traces."""
+def _measure_5x5(runs: Runs) -> dict[str, dict[str, Any]]:
+    """Return the measures of 5x5 mazes."""
 
     def at(arm: str, how: str) -> Run:
         return runs["maze", "wilson", arm, how]
 
-    def rate(each: Run, right: Any, note: str) -> dict[str, Any]:
-        interval = list(grouped_mean_interval(right, each.groups))
+    def rate(result: Run, right: Any, note: str) -> dict[str, Any]:
+        interval = list(grouped_mean_interval(right, result.groups))
         return {"value": float(right.mean()), "ci": interval, "n": len(right), "note": note}
 
     correct, sampled = at("correct", GREEDY), at("correct", SAMPLED)
@@ -231,8 +257,8 @@ def _of_astar(runs: Runs) -> dict[str, dict[str, Any]]:
     }
 
 
-def _of_walks(runs: Runs) -> dict[str, dict[str, Any]]:
-    """The measures of 6x6 mazes, which need their walks."""
+def _measure_6x6(runs: Runs) -> dict[str, dict[str, Any]]:
+    """Return the measures of 6x6 mazes."""
 
     def at(arm: str, how: str) -> Run:
         return runs["maze6", "wilson", arm, how]
@@ -254,7 +280,7 @@ def _mean(right: np.ndarray | None) -> float:
     return float("nan") if right is None else float(right.mean())
 
 
-_MEASURES = {"maze": _of_astar, "maze6": _of_walks}
+_MEASURES = {"maze": _measure_5x5, "maze6": _measure_6x6}
 
 
 def _notes(grid: Grid, runs: dict[tuple[str, str], Run]) -> list[str]:
@@ -263,14 +289,14 @@ def _notes(grid: Grid, runs: dict[tuple[str, str], Run]) -> list[str]:
 
     gain = difference(runs["correct", GREEDY], runs["solution-only", NONE])
     low, high = gain["ci"]
-    matters = "hardly matters" if high < 0.1 else ("matters" if low > 0.1 else "matters a little at most")
+    verdict = "a small" if high < 0.1 else ("a large" if low > 0.1 else "at most a moderate")
     return [
-        f"{grid.title}: plans valid {plan('correct', GREEDY):.3f} with right traces, {plan('swapped', SAMPLED):.3f} with "
-        f"swapped ones (sampled; {plan('swapped', GREEDY):.3f} greedy), {plan('solution-only', NONE):.3f} with none. What "
-        f"the trace says {matters} here: {gain['value']:+.3f} [{low:+.3f}, {high:+.3f}] over no trace.",
-        f"{grid.title}, forced traces: another problem's trace takes the model trained on right traces from "
-        f"{plan('correct', OWN):.3f} to {plan('correct', ANOTHER):.3f}, and the one trained on swapped traces from "
-        f"{plan('swapped', OWN):.3f} to {plan('swapped', ANOTHER):.3f}.",
+        f"{grid.title}: plans valid {plan('correct', GREEDY):.3f} with correct traces, {plan('swapped', SAMPLED):.3f} with "
+        f"swapped ones (sampled; {plan('swapped', GREEDY):.3f} greedy), {plan('solution-only', NONE):.3f} with none. "
+        f"Correct traces have {verdict} effect: {gain['value']:+.3f} [{low:+.3f}, {high:+.3f}] over no trace.",
+        f"{grid.title}, forced traces: plans valid with the problem's own trace and with another problem's: "
+        f"{plan('correct', OWN):.3f} and {plan('correct', ANOTHER):.3f} after training on correct traces, "
+        f"{plan('swapped', OWN):.3f} and {plan('swapped', ANOTHER):.3f} after training on swapped traces.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""An organism whose thoughts the logit lens cannot read: what the lens says of it, and whether the values are there."""
+"""Examine an organism whose thoughts the logit lens cannot read: logit lens, probe and interchange."""
 
 from __future__ import annotations
 
@@ -25,12 +25,19 @@ EDITS = ("other value", "same value", "random vector")
 
 @dataclass(frozen=True)
 class Opaque:
-    """What was found: the best the lens can do, the probe beside it, and what editing the thoughts does."""
+    """The result of `examine`.
 
-    lens: pd.DataFrame  # address, thought, value of step, top1, n, ci_low, ci_high: test problems
-    best: pd.Series  # the row of `lens` that was best on validation problems
-    probe: pd.DataFrame  # scores of the probe by step
-    follow: pd.DataFrame  # interchange by edit, all steps
+    Attributes:
+        lens: Logit-lens accuracy on test problems: address, thought, value (of step), top1, ci_low, ci_high, n.
+        best: The row of `lens` that was best on validation problems.
+        probe: Scores of the probe by step.
+        follow: Interchange by edit, over all steps.
+    """
+
+    lens: pd.DataFrame
+    best: pd.Series
+    probe: pd.DataFrame
+    follow: pd.DataFrame
 
     def followed(self, edit: str) -> pd.Series:
         """Return the row of one edit."""
@@ -38,11 +45,17 @@ class Opaque:
 
 
 def examine(reasoner: Reasoner, problems: list[Problem]) -> Opaque:
-    """Read every thought of `problems` with the logit lens at every address and with a probe, then swap thoughts.
+    """Read every thought with the logit lens at every address and with a probe, then swap thoughts.
 
-    The lens is given every chance: at each address and thought its top-1 is held against the value of every
-    step, and the (address, thought, step) that is best on validation problems is the one reported on the test
-    problems.
+    The logit lens gets its best case: at each address and thought its top-1 is compared with the value of every step.
+    The best (address, thought, step) on validation problems is reported on the test problems.
+
+    Args:
+        reasoner: A continuous reasoner.
+        problems: Held-out problems.
+
+    Returns:
+        The tables of all three measurements.
     """
     traces = reasoner.think(problems, batch_size=256)
     store = interp.record(reasoner, traces, channels=["latent", "special"])
@@ -50,17 +63,17 @@ def examine(reasoner: Reasoner, problems: list[Problem]) -> Opaque:
     readouts = interp.decode(store, methods=["probe"], reasoner=reasoner, seed=SEED)
     swapped = interp.interchange(reasoner, store.traces, readouts, method="probe", edits=EDITS, seed=SEED)
     lens = lens_table(readings[readings["part"] == "test"])
-    tried = lens_table(readings[readings["part"] == "val"])
-    chosen = tried.loc[tried["top1"].idxmax(), ["address", "thought", "value"]]
-    best = lens[(lens[["address", "thought", "value"]] == chosen).all(axis=1)].iloc[0]
+    validation = lens_table(readings[readings["part"] == "val"])
+    selected = validation.loc[validation["top1"].idxmax(), ["address", "thought", "value"]]
+    best = lens[(lens[["address", "thought", "value"]] == selected).all(axis=1)].iloc[0]
     follow = swapped.summary()
     return Opaque(lens, best, readouts.scores(), follow[follow["step"] == 0].reset_index(drop=True))
 
 
 def lens_readings(reasoner: Reasoner, store: ActivationSource) -> pd.DataFrame:
-    """What the lens says at every address of every thought, and of the begin marker as thought 0.
+    """Return the logit lens's first word at every address of every thought; the begin marker is thought 0.
 
-    One row for each reading, with columns address, thought, said, values (of all steps of its problem), structure, part (of the split).
+    Columns: address, thought, said (the word), values (of all steps of the problem), structure, part (of the split).
     """
     rows = store.index[(store.index["channel"] == "latent") | (store.index["place"] == "begin")]
     groups = structures(store, rows)
@@ -87,14 +100,14 @@ def lens_readings(reasoner: Reasoner, store: ActivationSource) -> pd.DataFrame:
 
 
 def lens_table(readings: pd.DataFrame) -> pd.DataFrame:
-    """How often the lens's first word at each (address, thought) is the value of each step, with 95 % intervals."""
+    """Return how often the first word at each (address, thought) is the value of each step, with 95 % intervals."""
     rows = []
     for (address, thought), part in readings.groupby(["address", "thought"], sort=False):
         for step in range(1, max(map(len, part["values"])) + 1):
-            has = part[part["values"].map(len) >= step]
+            with_step = part[part["values"].map(len) >= step]
             right = np.array(
-                [said == values[step - 1] for said, values in zip(has["said"], has["values"], strict=True)]
+                [word == values[step - 1] for word, values in zip(with_step["said"], with_step["values"], strict=True)]
             )
-            low, high = grouped_mean_interval(right, has["structure"].to_numpy())
+            low, high = grouped_mean_interval(right, with_step["structure"].to_numpy())
             rows.append((address, int(thought), step, right.mean(), low, high, len(right)))
     return pd.DataFrame(rows, columns=["address", "thought", "value", "top1", "ci_low", "ci_high", "n"])

@@ -8,33 +8,34 @@ from benchmarks.shown import cell, table_row
 
 
 def page(result: dict[str, Any]) -> str:
-    """The whole page: the measures with their targets, then each system with its tables and the paper's figures."""
+    """Return the page: measures with their targets, then each system with its tables and the paper's figures."""
     parts = [
         "# Nine systems, measured again on small models with known ground truth",
-        "Written by `cotlens bench papers`. Ours are models of about a million parameters on generated tasks, so "
-        "the papers' figures stand beside them for the shape of the finding, never as a target.",
+        "Written by `cotlens bench papers`. Our models have about a million parameters and solve generated tasks. "
+        "The papers' figures beside them show whether the finding is the same; they are not targets.",
         markdown([table_row(row) | {"measure": f"`{row['id']}`"} for row in result["measures"]]),
     ]
-    for said in result["systems"].values():
-        parts.append(_system(said))
+    for section in result["systems"].values():
+        parts.append(_system(section))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _system(said: dict[str, Any]) -> str:
-    if "title" not in said:
+def _system(section: dict[str, Any]) -> str:
+    """Return one system's part of the page, or nothing where it was not measured."""
+    if "title" not in section:
         return ""
-    parts = [f"## {said['title']}"]
-    for caption, records in said["tables"].items():
+    parts = [f"## {section['title']}"]
+    for caption, records in section["tables"].items():
         parts += [f"**{caption}**", markdown(records)]
-    if said["notes"]:
-        parts.append("\n".join(f"- {note}" for note in said["notes"]))
-    if said["paper"]:
-        parts += ["What the paper reports:", markdown(said["paper"])]
+    if section["notes"]:
+        parts.append("\n".join(f"- {note}" for note in section["notes"]))
+    if section["paper"]:
+        parts += ["What the paper reports:", markdown(section["paper"])]
     return "\n\n".join(parts)
 
 
 def markdown(records: list[dict[str, Any]]) -> str:
-    """Records as a Markdown table, numbers with three decimals."""
+    """Return records as a Markdown table, numbers with three decimals."""
     if not records:
         return "(nothing)"
     names = list(records[0])

@@ -1,7 +1,7 @@
-"""Pause tokens (arXiv 2310.02226): does waiting help, and does it have to be trained?
+"""Pause tokens (arXiv 2310.02226): do pauses before the answer help, and only after training with them?
 
-Two organisms from the same text reasoner, on the same curriculum: one hid its steps behind 0 to 8 pauses at random,
-the other behind none. Each answers the same held-out problems after 0 to 8 pauses.
+Two organisms start from the same text reasoner and have the same curriculum. In training, one replaces its steps by 0
+to 8 pauses at random, the other by none. Each answers the same held-out problems after 0 to 8 pauses.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SEED = 43
 N, N_FULL = 1000, 4000
 COUNTS = range(9)
 ARMS = {"chain3-random-pauses": "0 to 8 pauses", "chain3-without-pauses": "no pauses"}
-# Trained with as many pauses as steps, and read with any number: the control between the two.
+# The control between the two: trained with one pause for each step, tested with any number.
 STAGED = {"chain3-staged-pauses": "one pause for each step"}
 
 
 def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
-    """Accuracy after 0 to 8 pauses of models trained with and without them."""
+    """Measure the accuracy after 0 to 8 pauses of models trained with and without pauses."""
     section = Section("pause", "Pause tokens: waiting, trained and untrained", paper=PAPER)
     arms = ARMS | STAGED
     problems = organisms.load(next(iter(ARMS))).task.generate(N_FULL if full else N, seed=SEED, split="test")
@@ -43,17 +43,17 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
             traces = with_pauses(reasoner, k).think(problems, batch_size=256)
             right[name][k] = np.array([trace.correct for trace in traces])
             progress(a * len(COUNTS) + k + 1, len(arms) * len(COUNTS))
-    arms = {name: said for name, said in arms.items() if name in right}
+    arms = {name: training for name, training in arms.items() if name in right}
     section.tables["Right answers by number of pauses before the answer"] = accuracy_table(right, groups, arms)
     for n in np.unique(lengths):
-        kept = {name: {k: each[lengths == n] for k, each in found.items()} for name, found in right.items()}
+        kept = {name: {k: answers[lengths == n] for k, answers in by_count.items()} for name, by_count in right.items()}
         section.tables[f"The same, problems of {n} steps"] = accuracy_table(kept, groups[lengths == n], arms)
     section.notes += [_note(name, right[name], groups, arms) for name in arms]
     return section
 
 
 def with_pauses(reasoner: Reasoner, count: int) -> Reasoner:
-    """The same model, thinking `count` pauses before each answer."""
+    """Return the same model with `count` pauses before each answer."""
     config = reasoner.config.model_copy(update={"thoughts": count})
     return type(reasoner)(
         reasoner.model, reasoner.tokenizer, config, name=f"{reasoner.name}, {count} pauses", weights=reasoner.weights
@@ -61,21 +61,21 @@ def with_pauses(reasoner: Reasoner, count: int) -> Reasoner:
 
 
 def accuracy_table(right: dict[str, dict[int, np.ndarray]], groups: np.ndarray, arms: dict[str, str]) -> pd.DataFrame:
-    """One row for each number of pauses, one pair of columns (mean, 95 %) for each arm."""
-    out = []
+    """Return one row for each number of pauses, and one pair of columns (mean, 95 %) for each arm."""
+    rows = []
     for k in COUNTS:
         row: dict[str, Any] = {"pauses": k}
-        for name, said in arms.items():
-            row[f"trained with {said}"] = right[name][k].mean()
-            row[f"{said}, 95 %"] = list(grouped_mean_interval(right[name][k], groups))
-        out.append(row | {"n": len(groups)})
-    return pd.DataFrame(out)
+        for name, training in arms.items():
+            row[f"trained with {training}"] = right[name][k].mean()
+            row[f"{training}, 95 %"] = list(grouped_mean_interval(right[name][k], groups))
+        rows.append(row | {"n": len(groups)})
+    return pd.DataFrame(rows)
 
 
 def gain(right: dict[int, np.ndarray], groups: np.ndarray) -> tuple[int, float, tuple[float, float]]:
-    """The number of pauses from 1 on with the most right answers, its gain over none on the same problems, and 95 %.
+    """Return the best number of pauses (1 or more), its gain over no pause, and the gain's 95 % interval.
 
-    The number is chosen on one half of the problems' structures and its gain taken on the other.
+    The number is selected on one half of the structures; its gain is measured on the same problems of the other half.
     """
     half = np.array([int(group[:8], 16) % 2 == 0 for group in groups])
     best = max((k for k in right if k), key=lambda k: (right[k][half].mean(), -k))
@@ -84,11 +84,12 @@ def gain(right: dict[int, np.ndarray], groups: np.ndarray) -> tuple[int, float, 
 
 
 def _note(name: str, right: dict[int, np.ndarray], groups: np.ndarray, arms: dict[str, str]) -> str:
-    best, gained, (low, high) = gain(right, groups)
+    """Return one arm's accuracy without and with pauses, as a sentence."""
+    best, change, (low, high) = gain(right, groups)
     verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference"
     return (
         f"Trained with {arms[name]}: {right[0].mean():.3f} without a pause, {right[max(right)].mean():.3f} after "
-        f"{max(right)}; the best number, {best}, chosen on half of the problems, changes the other half by {gained:+.3f} "
+        f"{max(right)}; the best number, {best}, chosen on half of the problems, changes the other half by {change:+.3f} "
         f"[{low:+.3f}, {high:+.3f}]: {verdict}."
     )
 

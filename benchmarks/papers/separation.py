@@ -1,9 +1,9 @@
-"""What the thoughts of task `graph` are closest to: products of thoughts and nodes (arXiv 2505.12514, section 5).
+"""Dot products of thoughts with node embeddings on task `graph` (arXiv 2505.12514, section 5).
 
-The thought that stands for hop k is the final-norm state one position before it, which a continuous reasoner
-feeds back and any other could have fed back. Its product with a node's embedding is compared, inside one
-problem, with the products of the nodes that the root does not reach: the mean over nodes of the share of those
-that lie below is an AUROC that no difference between problems can move.
+The thought of hop k is the final-norm state one position before it: the state that a continuous reasoner feeds back,
+and that any other reasoner could have fed back. A node's dot product is compared with those of the unreachable nodes
+of the same problem. The fraction of unreachable nodes below it, averaged over nodes, is an AUROC that does not depend
+on differences between problems.
 """
 
 from __future__ import annotations
@@ -26,48 +26,59 @@ KINDS = ("path", "off-path frontier", "reachable")
 
 
 def kinds_of(problem: Problem, hop: int) -> dict[str, str]:
-    """What each node is to the thought of hop `hop`.
+    """Return the kind of each node with respect to the thought of one hop.
 
-    `path` is the node that the path reaches by that hop, `off-path frontier` any other node at that distance
-    from the root, `reachable` the rest that the root reaches, `unreachable` what it does not.
+    Args:
+        problem: A problem of task `graph`.
+        hop: Number of the hop, from 1.
+
+    Returns:
+        Node -> `path` (the path's node at that hop), `off-path frontier` (any other node at that distance from the
+        root), `reachable` (all others that the root reaches) or `unreachable`.
     """
     graph, path = digraph(problem), [step.value for step in problem.steps]
-    found = {}
+    kinds = {}
     for node in graph.nodes:
         if node == path[hop - 1]:
-            found[node] = "path"
+            kinds[node] = "path"
         elif node not in graph.distance:
-            found[node] = "unreachable"
+            kinds[node] = "unreachable"
         else:
-            found[node] = "off-path frontier" if graph.distance[node] == hop and node not in path else "reachable"
-    return found
+            kinds[node] = "off-path frontier" if graph.distance[node] == hop and node not in path else "reachable"
+    return kinds
 
 
 def products(reasoner: Reasoner, traces: TraceSet) -> list[dict[int, Float[np.ndarray, " vocab"]]]:
-    """For each trace and thought, the products of the state that becomes the thought with every token's embedding."""
-    found: list[dict[int, np.ndarray]] = [{} for _ in traces]
-    before = [thought_columns(trace) for trace in traces]
+    """Return, for each trace and thought, the dot product of the thought's state with every token's embedding."""
+    by_trace: list[dict[int, np.ndarray]] = [{} for _ in traces]
+    columns = [thought_columns(trace) for trace in traces]
     embeddings = reasoner.embed.weight.detach().float()
 
     def keep(states, batch) -> None:  # type: ignore[no-untyped-def]
         for b, k in enumerate(batch.traces.tolist()):
-            for thought, column in before[k].items():
-                found[k][thought] = (embeddings @ states[b, column - 1].float()).cpu().numpy()
+            for thought, column in columns[k].items():
+                by_trace[k][thought] = (embeddings @ states[b, column - 1].float()).cpu().numpy()
 
     reasoner.replay(traces, hooks={"ln_final.hook_out": keep}, batch_size=128)
-    return found
+    return by_trace
 
 
 def thought_columns(trace: Trace) -> dict[int, int]:
-    """The position of each thought of a trace, silent or written, by its number."""
+    """Return the position of each thought of a trace, latent or written, by its number."""
     thinking = (Channel.LATENT, Channel.THOUGHT)
     return {trace.thought[k]: k for k, channel in enumerate(trace.channel) if channel in thinking}
 
 
 def separation(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
-    """One row for each node that the root reaches and each thought: the share of unreachable nodes below it.
+    """Return the fraction of unreachable nodes below each reachable node, at each thought.
 
-    Columns: trace, structure, thought, kind (one of `KINDS`), node, above (0 to 1; ties count half).
+    Args:
+        reasoner: A reasoner on task `graph`.
+        traces: Traces that it wrote.
+
+    Returns:
+        One row for each thought and reachable node. Columns: trace, structure, thought, kind (one of `KINDS`), node,
+        above (0 to 1; ties count half).
     """
     ids = dict(
         zip(reasoner.task.values, reasoner.tokenizer.convert_tokens_to_ids(list(reasoner.task.values)), strict=True)
@@ -88,12 +99,20 @@ def separation(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
 
 
 def share_below(value: float, others: Float[np.ndarray, " n"]) -> float:
-    """The share of `others` that lie below `value`; ties count half."""
+    """Return the fraction of `others` below `value`; ties count half."""
     return float(((others < value) + 0.5 * (others == value)).mean())
 
 
 def table(frames: dict[str, pd.DataFrame], kinds: Sequence[str] = KINDS) -> pd.DataFrame:
-    """AUROC against unreachable nodes by model, kind and thought (0 is all thoughts), with grouped 95 % intervals."""
+    """Return the AUROC against unreachable nodes by model, kind and thought, with grouped 95 % intervals.
+
+    Args:
+        frames: Model name -> result of `separation`.
+        kinds: Kinds of node to show.
+
+    Returns:
+        Columns model, nodes, thought (`all` or its number), auroc, ci_low, ci_high, n.
+    """
     from interp.statistics.intervals import grouped_mean_interval
 
     rows = []
@@ -120,9 +139,17 @@ def table(frames: dict[str, pd.DataFrame], kinds: Sequence[str] = KINDS) -> pd.D
 def gain(
     one: pd.DataFrame, controls: dict[str, pd.DataFrame], kind: str
 ) -> tuple[str, float, tuple[float, float], int]:
-    """How far the AUROC of `kind` in `one` lies above the best control's: (its name, gain, 95 % interval, n).
+    """Return the gain in AUROC over the best control.
 
-    The same nodes of the same problems are compared pair by pair, whole structures resampled.
+    The same nodes of the same problems are compared in pairs; whole structures are resampled.
+
+    Args:
+        one: Result of `separation` for the model.
+        controls: Control name -> its result.
+        kind: Kind of node.
+
+    Returns:
+        Name of the best control, gain, 95 % interval, number of pairs.
     """
     from interp.statistics.intervals import grouped_mean_interval
 
@@ -131,7 +158,7 @@ def gain(
 
     best = max(controls, key=lambda name: of(controls[name])["above"].mean())
     key = ["trace", "thought", "node"]
-    both = of(one).merge(of(controls[best])[[*key, "above"]], on=key, suffixes=("", "_control"))
-    difference = (both["above"] - both["above_control"]).to_numpy()
-    interval = grouped_mean_interval(difference, both["structure"].to_numpy())
-    return best, float(difference.mean()), interval, len(both)
+    pairs = of(one).merge(of(controls[best])[[*key, "above"]], on=key, suffixes=("", "_control"))
+    difference = (pairs["above"] - pairs["above_control"]).to_numpy()
+    interval = grouped_mean_interval(difference, pairs["structure"].to_numpy())
+    return best, float(difference.mean()), interval, len(pairs)

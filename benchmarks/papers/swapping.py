@@ -1,8 +1,7 @@
-"""Everything that one problem computed at a thought, put in the place of another problem's: is the thought used?
+"""Replace the residual stream of a thought, at every layer, by another problem's.
 
-Interchange (`interp.interchange`) edits one site, where a value was read. Here the whole residual stream of
-a position is a donor's, every layer of it, so nothing that the position itself computed is left: where the answer
-still stays, the position is not used, whatever can be read there.
+Interchange (`interp.interchange`) edits one address, where a value was read. Here nothing that the position computed is
+left. If the answer still does not change, the position is not used, whatever a probe can read there.
 """
 
 from __future__ import annotations
@@ -24,14 +23,24 @@ if TYPE_CHECKING:
 
 
 def swap_thoughts(reasoner: Reasoner, store: ActivationSource, *, seed: int = 0, batch_size: int = 256) -> pd.DataFrame:
-    """Swap each thought in turn, then all of them, for those of a donor with as many steps, while thinking.
+    """Replace each thought in turn, then all of them, by those of a donor with the same number of steps.
 
-    A position may hold the value of its own step or already that of the next one, so both implied answers stand
-    beside each other. One row for each edit. Columns: thoughts (`1`, `2`, ... or `all`), n_steps, structure, own (the
-    answer is what the donor's value at the swapped step implies; for `all`, the donor's answer), next (the same for
-    the step after it, None after the last), stayed (the answer is the one from before); each is None where what it
-    asks for is the answer from before, or for `stayed` what the donor implies. Raises `UsageError` when the store
-    lacks a block's output.
+    A position may encode the value of its own step or of the next one, so both implied answers are compared.
+
+    Args:
+        reasoner: The reasoner whose traces the store holds.
+        store: Activations of every block's output at the thoughts.
+        seed: Seed of the donors.
+        batch_size: Problems in a batch.
+
+    Returns:
+        One row for each edit. Columns: thoughts (`1`, `2`, ... or `all`), n_steps, structure, own (the answer is the
+        one that the donor's value at the swapped step implies; for `all`, the donor's answer), next (the same for the
+        step after it; None after the last), stayed (the answer is the earlier one). `own` and `next` are None where
+        the implied answer is the earlier one, and `stayed` where the donor implies the earlier one.
+
+    Raises:
+        UsageError: The store lacks a block's output.
     """
     addresses = [a for a in store.addresses if a.hook == "hook_out" and a.layer is not None]
     if len(addresses) != reasoner.model.cfg.n_layers:
@@ -44,42 +53,44 @@ def swap_thoughts(reasoner: Reasoner, store: ActivationSource, *, seed: int = 0,
         [p.structure for p in problems], [(p.n_steps, len(p.question.split())) for p in problems], seed
     )
     rows = store.thought_rows.set_index(["trace", "thought"], drop=False).sort_index()
-    out = []
+    results = []
     for thought in [*range(1, max(lengths) + 1), None]:
         edited = [k for k, n in enumerate(lengths) if donors[k] >= 0 and (thought is None or thought <= n)]
         steps = [range(1, lengths[k] + 1) if thought is None else [thought] for k in edited]
-        at = [(place, k, s) for place, (k, each) in enumerate(zip(edited, steps, strict=True)) for s in each]
-        own = rows.loc[[(k, s) for _, k, s in at], "position"].to_numpy()
-        theirs = rows.loc[[(donors[k], s) for _, k, s in at]]
-        where = np.stack([[place for place, _, _ in at], own], axis=1)
-        edits = [Intervention(a, where, replace_with(store.acts(a, theirs))) for a in addresses]
+        cells = [(b, k, s) for b, (k, own_steps) in enumerate(zip(edited, steps, strict=True)) for s in own_steps]
+        positions = rows.loc[[(k, s) for _, k, s in cells], "position"].to_numpy()
+        donor_rows = rows.loc[[(donors[k], s) for _, k, s in cells]]
+        index = np.stack([[b for b, _, _ in cells], positions], axis=1)
+        edits = [Intervention(a, index, replace_with(store.acts(a, donor_rows))) for a in addresses]
         after = reasoner.think([problems[k] for k in edited], batch_size=batch_size, interventions=edits)
         for k, trace in zip(edited, after, strict=True):
-            shown = {"thoughts": "all" if thought is None else str(thought), "n_steps": lengths[k]}
-            told = _told(reasoner, store.traces[k], store.traces[int(donors[k])], thought or lengths[k], trace.answer)
-            out.append(shown | {"structure": problems[k].structure} | told)
-    return pd.DataFrame(out)
+            row = {"thoughts": "all" if thought is None else str(thought), "n_steps": lengths[k]}
+            outcome = _outcome(
+                reasoner, store.traces[k], store.traces[int(donors[k])], thought or lengths[k], trace.answer
+            )
+            results.append(row | {"structure": problems[k].structure} | outcome)
+    return pd.DataFrame(results)
 
 
-def _told(reasoner: Reasoner, before: Trace, donor: Trace, step: int, answer: str) -> dict[str, bool | None]:
-    """What one edit of `step` says: whether `answer` follows the donor's value, that of the next step, or stays."""
+def _outcome(reasoner: Reasoner, before: Trace, donor: Trace, step: int, answer: str) -> dict[str, bool | None]:
+    """Return whether the answer follows the donor's value at `step`, follows that at the next step, or stays."""
     implied = {"own": _implied(reasoner, before, donor, step), "next": _implied(reasoner, before, donor, step + 1)}
-    told = {name: None if a in (None, before.answer) else answer == a for name, a in implied.items()}
-    return told | {"stayed": None if implied["own"] == before.answer else answer == before.answer}
+    follows = {name: None if a in (None, before.answer) else answer == a for name, a in implied.items()}
+    return follows | {"stayed": None if implied["own"] == before.answer else answer == before.answer}
 
 
 def _implied(reasoner: Reasoner, trace: Trace, donor: Trace, step: int) -> str | None:
-    """The answer if `step` had reached the donor's value; None where there is no such step."""
+    """Return the answer that the donor's value at `step` implies, or None where there is no such step."""
     if step > donor.problem.n_steps:
         return None
     return reasoner.task.counterfactual(trace.problem, step, donor.problem.steps[step - 1].value)
 
 
-def swap_table(found: pd.DataFrame) -> pd.DataFrame:
-    """Shares of `swap_thoughts` by number of steps and thought, with 95 % intervals."""
-    out = []
+def swap_table(swaps: pd.DataFrame) -> pd.DataFrame:
+    """Return fractions of the rows of `swap_thoughts` by number of steps and thought, with 95 % intervals."""
+    rows = []
     names = {"own": "follows its step's value", "next": "follows the next step's value", "stayed": "stays"}
-    for (n_steps, thoughts), part in found.groupby(["n_steps", "thoughts"]):
+    for (n_steps, thoughts), part in swaps.groupby(["n_steps", "thoughts"]):
         row: dict[str, object] = {"steps": n_steps, "swapped": thoughts}
         for column, name in names.items():
             known = part[part[column].notna()]
@@ -88,5 +99,5 @@ def swap_table(found: pd.DataFrame) -> pd.DataFrame:
             row[f"{name}, 95 %"] = (
                 list(grouped_mean_interval(right, known["structure"].to_numpy())) if len(known) else None
             )
-        out.append(row | {"n": len(part)})
-    return pd.DataFrame(out)
+        rows.append(row | {"n": len(part)})
+    return pd.DataFrame(rows)

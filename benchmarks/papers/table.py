@@ -1,7 +1,7 @@
-"""`cotlens bench papers`: every system measured again, as one JSON and one page to read.
+"""`cotlens bench papers`: measure every system and write one JSON file and one page.
 
-A run of one system (`--only`) replaces that system's part of what was kept and leaves the rest. Figures on
-other training seeds are kept beside those of the shipped organisms, under the seed's number.
+A run of one system (`--only`) replaces that system's part of the kept results and leaves the others. Figures of other
+training seeds are kept beside those of the shipped organisms, under the seed's number.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SYSTEMS = {
     "concealed": "Alignment faking",
     "recurrent": "Recurrent depth",
 }
-# These are begun first, in this order, so that no worker is left alone with one at the end.
+# The slowest systems start first, so that none runs alone at the end.
 _LONGEST = ("igsm", "heima", "maze", "recurrent", "self_reasoning", "coconut")
 
 
@@ -61,11 +61,24 @@ def bench(
     seed: int = 0,
     engine: str = "process",
 ) -> dict[str, Any]:
-    """Measure all systems, or one, on the shipped organisms (or those of `seed` in `folder`), and keep the result.
+    """Measure all systems, or one, and keep the result.
 
-    Systems are measured in processes of their own, as many at a time as there are cores; one alone is measured here.
-    What is done is kept at once, so that a run cut off loses only what was under way; what was measured before of
-    organisms that are not here stays (see `earlier`). `missing` of the result names them.
+    Each system is written as soon as it is measured, so an interrupted run loses only the systems in progress. Rows of
+    missing organisms stay as an earlier run measured them (see `earlier`).
+
+    Args:
+        only: Name of one system, or None for all.
+        full: Measure on more problems.
+        bars: Progress bars.
+        folder: Folder of further trained organisms, or None for the shipped ones.
+        seed: Training seed of the organisms.
+        engine: How systems run at the same time; one alone runs in this process.
+
+    Returns:
+        The kept result; `missing` names the organisms that could not be loaded.
+
+    Raises:
+        UsageError: `only` is not a system.
     """
     if only is not None and only not in SYSTEMS:
         raise unknown("system", only, SYSTEMS)
@@ -73,30 +86,30 @@ def bench(
     work = [Work(name, full, folder, seed) for name in names]
     kept, missing = _kept(), []
     with bars.stage(f"{SYSTEMS[only] if only else 'the systems'}{f', seed {seed}' if seed else ''}") as step:
-        told: Iterable[tuple[int, dict[str, Any]]]
+        sections: Iterable[tuple[int, dict[str, Any]]]
         if only:
-            told = [(0, measured(work[0], step))]
+            sections = [(0, measure_system(work[0], step))]
         else:
             step(0, len(work))
-            told = executor(engine).map(measured, work)
-        for done, (number, said) in enumerate(told, 1):
+            sections = executor(engine).map(measure_system, work)
+        for done, (number, section) in enumerate(sections, 1):
             name = names[number]
             before = kept.get(name, {})
-            gone = said.pop("missing")
-            missing += gone
+            absent = section.pop("missing")
+            missing += absent
             if seed:
                 seeds = before.get("seeds", {})
-                seeds[str(seed)] = seeds.get(str(seed), {}) | said["measures"]
-                kept[name] = before | {"seeds": {number: seeds[number] for number in sorted(seeds, key=int)}}
+                seeds[str(seed)] = seeds.get(str(seed), {}) | section["measures"]
+                kept[name] = before | {"seeds": {key: seeds[key] for key in sorted(seeds, key=int)}}
             else:
-                kept[name] = with_earlier(said, before, gone) | {"seeds": before.get("seeds", {})}
+                kept[name] = with_earlier(section, before, absent) | {"seeds": before.get("seeds", {})}
             result = _write({name: kept[name] for name in SYSTEMS if name in kept})
             step(done, len(work))
     return result | {"missing": sorted(set(missing))}
 
 
-def measured(work: Work, progress: Progress = lambda done, total: None) -> dict[str, Any]:
-    """A system's section as plain values; where an organism is missing, one that says so in place of figures."""
+def measure_system(work: Work, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    """Return a system's section as plain values; where an organism is missing, it holds a note and no figures."""
     started, organisms = time.perf_counter(), Organisms(work.folder, work.seed)
     try:
         module = importlib.import_module(f"benchmarks.papers.{work.name}")
@@ -104,28 +117,31 @@ def measured(work: Work, progress: Progress = lambda done, total: None) -> dict[
     except StoreError as error:
         section = Section(work.name, SYSTEMS[work.name], notes=[f"not measured: {error}"])
     seconds = round(time.perf_counter() - started, 1)
-    return _told(section) | {"seconds": seconds, "full": work.full, "missing": organisms.missing}
+    return _to_dict(section) | {"seconds": seconds, "full": work.full, "missing": organisms.missing}
 
 
 def _write(systems: dict[str, Any]) -> dict[str, Any]:
-    taken: dict[str, dict[str, Any]] = {}
-    for said in systems.values():
-        for name, measure in said.get("measures", {}).items():
-            others = {seed: each[name]["value"] for seed, each in said["seeds"].items() if name in each}
-            taken[name] = measure | ({"other_seeds": others} if others else {})
-    result = keep("papers", measures.report("papers", taken), systems=systems)
+    """Write the JSON file and the page; return what the file holds."""
+    values: dict[str, dict[str, Any]] = {}
+    for section in systems.values():
+        for name, measure in section.get("measures", {}).items():
+            others = {seed: figures[name]["value"] for seed, figures in section["seeds"].items() if name in figures}
+            values[name] = measure | ({"other_seeds": others} if others else {})
+    result = keep("papers", measures.report("papers", values), systems=systems)
     commit(RESULTS / "papers.md", page(result).encode())
     return result
 
 
 def _kept() -> dict[str, Any]:
+    """Return the systems of the kept result."""
     try:
         return json.loads((RESULTS / "papers.json").read_text(encoding="utf-8")).get("systems", {})
     except FileNotFoundError:
         return {}
 
 
-def _told(section: Section) -> dict[str, Any]:
+def _to_dict(section: Section) -> dict[str, Any]:
+    """Return a section as plain values."""
     return jsonable(
         {
             "title": section.title,

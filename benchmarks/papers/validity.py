@@ -1,4 +1,4 @@
-"""Two ways in which a text can be right, one against the other: the trace, and the plan after it."""
+"""Validity of a trace against validity of the plan after it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ CELLS = ("both", "trace only", "plan only", "neither")
 
 
 def two_by_two(trace: Bool[np.ndarray, " texts"], plan: Bool[np.ndarray, " texts"]) -> dict[str, int]:
-    """How many texts have a valid trace and a valid plan, one of them, or neither."""
+    """Count the texts with a valid trace and plan, with one of them, and with neither."""
     trace, plan = np.asarray(trace, bool), np.asarray(plan, bool)
     counts = (trace & plan, trace & ~plan, ~trace & plan, ~trace & ~plan)
-    return {name: int(each.sum()) for name, each in zip(CELLS, counts, strict=True)}
+    return {name: int(cell.sum()) for name, cell in zip(CELLS, counts, strict=True)}
 
 
 def phi(table: Mapping[str, int]) -> float | None:
-    """The φ coefficient of a 2x2 table: the correlation of the two validities, None where one of them never varies."""
+    """Return the φ coefficient of a 2x2 table (the correlation of both validities), or None where one never varies."""
     a, b, c, d = (table[name] for name in CELLS)
     margins = (a + b) * (c + d) * (a + c) * (b + d)
     return (a * d - b * c) / math.sqrt(margins) if margins else None
 
 
 def trace_given_plan(table: Mapping[str, int]) -> float | None:
-    """The share of valid traces among texts with a valid plan."""
+    """Return the fraction of valid traces among texts with a valid plan, or None where no plan is valid."""
     plans = table["both"] + table["plan only"]
     return table["both"] / plans if plans else None
 
@@ -40,9 +40,16 @@ def by_length(
     lengths: Int[np.ndarray, " texts"],
     edges: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """The 2x2 table of all texts and of each bin of lengths; `edges` are the greatest lengths of all bins but the last.
+    """Return the 2x2 table of all texts and of each bin of lengths; empty bins are left out.
 
-    Bins without a text are left out.
+    Args:
+        trace: Which traces are valid.
+        plan: Which plans are valid.
+        lengths: Length of each text.
+        edges: Greatest length of each bin but the last.
+
+    Returns:
+        One row for each bin.
     """
     lengths = np.asarray(lengths)
     bounds = [0, *edges, math.inf]
@@ -60,7 +67,7 @@ def by_length(
 
 
 def error_shares(faults: Sequence[str | None], kinds: Sequence[str]) -> dict[str, float | None]:
-    """Of the texts with a fault, the share whose first fault is of each kind; None where none has one."""
-    found = collections.Counter(kind for kind in faults if kind is not None)
-    n = sum(found.values())
-    return {kind: found[kind] / n if n else None for kind in kinds}
+    """Return, of the texts with a fault, the fraction whose first fault is of each kind; None where no text has one."""
+    counts = collections.Counter(kind for kind in faults if kind is not None)
+    n = sum(counts.values())
+    return {kind: counts[kind] / n if n else None for kind in kinds}

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.papers.concealed import same_behaviour, traces_of
 from benchmarks.papers.detection import Parts, auroc, bag_of_words, detect, threshold
-from benchmarks.papers.lcm import accuracy, concepts_of, gold_steps, predicted, with_steps
+from benchmarks.papers.lcm import accuracy, concepts_of, gold_steps, predict_steps, with_steps
 from interp.problems.trigger import TriggerTask
 from interp.problems.variables import VariablesTask
 from interp.reasoners import Reasoner
@@ -57,7 +57,7 @@ def planted(strength: float, n: int = 3000) -> tuple[dict[str, np.ndarray], np.n
 def test_a_planted_direction_is_found_at_its_site() -> None:
     features, positive, parts = planted(8.0)
     result = detect(features, positive, parts)
-    assert result.site == "told" and result.recall > 0.95 and result.auroc > 0.99
+    assert result.address == "told" and result.recall > 0.95 and result.auroc > 0.99
     assert result.false_positives <= 0.01 and len(result.flagged) == parts.test.sum()
     assert result.flagged[positive[parts.test]].mean() == result.recall
 
@@ -77,7 +77,7 @@ def test_nothing_is_found_in_noise() -> None:
 def test_the_site_is_chosen_without_the_test_rows() -> None:
     features, positive, parts = planted(8.0)
     features = {"late": np.where(parts.test[:, None], 10.0 * positive[:, None], features["other"]), **features}
-    assert detect(features, positive, parts).site == "told"
+    assert detect(features, positive, parts).address == "told"
 
 
 def test_a_bag_of_words_counts_words() -> None:
@@ -151,7 +151,7 @@ def test_embeddings_go_into_traces_and_come_out_again(coconut: Reasoner, traces:
 def test_what_is_predicted_at_a_thought_is_the_state_before_it(coconut: Reasoner, traces: TraceSet) -> None:
     """A continuous thought is that state times the scale, so on its own traces the model predicts its thoughts."""
     some = traces[:10]
-    result = predicted(Doubling(coconut), some)  # type: ignore[arg-type]
+    result = predict_steps(Doubling(coconut), some)  # type: ignore[arg-type]
     thoughts = np.concatenate([trace.latents for trace in some])
     np.testing.assert_allclose(result.numpy() * coconut.config.latent_scale, thoughts, atol=1e-4)
 

@@ -80,17 +80,17 @@ def test_texts_are_judged_by_trace_and_plan_apart(grid: maze.Grid, written_trace
         ]
 
     plans = [problem.answer for problem in problems]
-    right = maze.judged("correct", maze.GREEDY, task, texts(steps, plans))
+    right = maze.judge("correct", maze.GREEDY, task, texts(steps, plans))
     assert right.plan_valid.all() and right.trace_valid is not None and right.trace_valid.all()
     assert right.faults == [None] * 8
-    swapped = maze.judged("swapped", maze.GREEDY, task, texts([*steps[1:], steps[0]], plans))
+    swapped = maze.judge("swapped", maze.GREEDY, task, texts([*steps[1:], steps[0]], plans))
     assert swapped.plan_valid.all() and swapped.trace_valid is not None and not swapped.trace_valid.any()
     assert set(swapped.faults) <= set(grid.errors)
     row = swapped.row()
     assert row["plans valid"] == 1 and row["traces valid"] == 0 and row["n"] == 8
     forced = dataclasses.replace(swapped, trace=maze.ANOTHER).row()
     assert forced["traces valid"] is None and forced["plans valid"] == 1
-    assert maze.judged("solution-only", maze.NONE, task, texts([""] * 8, plans)).row()["traces valid"] is None
+    assert maze.judge("solution-only", maze.NONE, task, texts([""] * 8, plans)).row()["traces valid"] is None
 
 
 def test_a_difference_is_taken_problem_by_problem(written_trace: Callable[..., Trace]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from benchmarks.papers.self_reasoning import Taken, gaps, gold_trace, notes, predictions, reading_columns
+from benchmarks.papers.self_reasoning import Predictions, gaps, gold_trace, notes, predictions, reading_columns
 from interp.models.tokenizers import word_tokenizer
 from interp.models.wrapping import wrap
 from interp.problems import task
@@ -107,10 +107,10 @@ def test_notes_say_which_way_it_came_out_and_no_more():
     base = rng.random((400, 5))
     right = np.ones_like(base)
     taken = {
-        "stopped gradients": Taken(right, base),
-        "worse": Taken(right, base + 0.1 + 0.01 * rng.standard_normal(base.shape)),
-        "better": Taken(right, base - 0.1 + 0.01 * rng.standard_normal(base.shape)),
-        "alike": Taken(right, base + 0.01 * rng.standard_normal(base.shape)),
+        "stopped gradients": Predictions(right, base),
+        "worse": Predictions(right, base + 0.1 + 0.01 * rng.standard_normal(base.shape)),
+        "better": Predictions(right, base - 0.1 + 0.01 * rng.standard_normal(base.shape)),
+        "alike": Predictions(right, base + 0.01 * rng.standard_normal(base.shape)),
     }
     output = notes(gaps(taken, np.arange(400)))
     assert "are better than worse" in output[0] and "are worse than better" in output[1]

@@ -43,9 +43,9 @@ def test_attention_scores_are_of_every_head_and_knock_outs_go_away(text: interp.
     assert set(looks) == {(block, head) for block in range(3) for head in range(4)}
     assert all(0 <= previous <= 1 for previous, _ in looks.values())
     means = tracing.mean_outputs(text, traces)
-    everything = tracing.knocked_out(text, problems[:20], set(looks), means)
+    everything = tracing.knock_out(text, problems[:20], set(looks), means)
     assert everything.accuracy < 0.5 < text.think(problems[:20]).accuracy
-    nothing = tracing.knocked_out(text, problems[:20], set(), means)
+    nothing = tracing.knock_out(text, problems[:20], set(), means)
     assert [t.token_ids for t in nothing] == [t.token_ids for t in traces]
 
 
