@@ -226,7 +226,7 @@ def hard_figures(results: Opaque) -> dict[str, dict[str, Any]]:
             "ci": [float(best["ci_low"]), float(best["ci_high"])],
             "n": int(best["n"]),
             "note": f"best address, thought and step, chosen on validation problems: thought {best['thought']} read at "
-            f"{best['address']} for the value of step {best['value']}; the highest of {len(results.lens)} cells on the test "
+            f"{best['address']} for the value of step {best['value']}; the largest of {len(results.lens)} cells on the test "
             f"problems themselves is {results.lens['top1'].max():.3f}; the probe reads its worst step at "
             f"{results.probe['top1'].min():.3f}",
         },
