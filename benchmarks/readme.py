@@ -71,7 +71,7 @@ def _keep(run: dict[str, Any]) -> None:
 
 
 def _figures(run: dict[str, Any]) -> str:
-    """The table of the demo's figures."""
+    """Return the table of the demo's figures."""
     edits, chance = run["interchange"], run["chance"]
     by_name = {other["organism"]: other for other in run["comparisons"]}
     direct, pause = by_name["chain-direct"], by_name["chain-pause-as-thought"]
@@ -106,7 +106,7 @@ def _figures(run: dict[str, Any]) -> str:
 
 
 def _measured(name: str, *, peers: bool = False) -> str:
-    """The table of a bench's measures with their notes, and with their peers where `peers` is true."""
+    """Return the table of a bench's measures with their notes, and with their peers where `peers` is true."""
     lines = ["| figure | measured | target | beside it |", "|---|---|---|---|"]
     for row in json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["measures"]:
         value = row["value"]
@@ -122,7 +122,7 @@ def _measured(name: str, *, peers: bool = False) -> str:
 
 
 def _short(note: str, where: str) -> str:
-    """A note that fits into a cell; a long one is cut, with a link to `where` the whole note is."""
+    """Return a note that fits into a cell; a long one is cut, with a link to the whole note at `where`."""
     if len(note) <= _LONGEST:
         return note
     measured, left_out, why = note.partition("not measured: ")
@@ -131,7 +131,7 @@ def _short(note: str, where: str) -> str:
 
 
 def _growth() -> str:
-    """Sentences about how the solver's time grows."""
+    """Return sentences about how the solver's time grows."""
     growth = json.loads((RESULTS / "probes.json").read_text(encoding="utf-8"))["growth"]["summary"]
     return (
         f"One target on 20,000 rows of width 256 takes {growth['seconds_for_one_target']:.2f} s, and each further one "
@@ -141,7 +141,7 @@ def _growth() -> str:
 
 
 def _organisms() -> str:
-    """The table of shipped organisms."""
+    """Return the table of shipped organisms."""
     rows = ["| name | how it thinks | answers right | 95 % |", "|---|---|---|---|"]
     for name in shipped():
         measured = card(name)
@@ -150,6 +150,7 @@ def _organisms() -> str:
 
 
 def _ci(pair: list[float]) -> str:
+    """Return an interval as text."""
     return f"[{pair[0]:.3f}, {pair[1]:.3f}]"
 
 

@@ -1,7 +1,7 @@
 """Causal tests on the organisms: interchange, content or compute, used maps, steering and attribution graphs.
 
-Sites and doses are chosen on other problems than those that are reported; all are held-out structures. Of organisms
-that are there in several training seeds a figure is the worst over all of them.
+Addresses and doses are selected on other problems than the reported ones; all are held-out structures. Where an
+organism exists in several training seeds, the worst figure is reported.
 """
 
 from __future__ import annotations
@@ -29,22 +29,27 @@ PARTS: dict[str, Callable[[Run], dict[str, dict[str, Any]]]] = {
 
 
 def bench(bars: Bars, *, folder: Path | None = None, scale: float = 1.0) -> dict[str, Any]:
-    """Every measure of group `causal`, its tables, and notes on what could not be measured.
+    """Measure the group `causal`.
 
-    With `folder` also the organisms of every training seed in it. `scale` multiplies every sample size; anything but
-    1 is a trial, which is not kept.
+    Args:
+        bars: Progress bars.
+        folder: Folder of organisms of further training seeds, or None.
+        scale: Factor on every sample size. Only a result at 1 is kept.
+
+    Returns:
+        The measures, the tables, and notes on what could not be measured.
     """
     run = Run(folder, scale)
-    taken: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for title, part in PARTS.items():
         with bars.stage(title):
             try:
-                taken |= part(run)
+                figures |= part(run)
             except CotlensError as error:
                 run.notes.append(f"{title}: {error}")
-    measures = report("causal", taken)
+    measures = report("causal", figures)
     tables = {name: table.to_dict("records") for name, table in run.tables.items()}
-    more = jsonable({"seed": SEED, "notes": run.notes, "tables": tables})
+    details = jsonable({"seed": SEED, "notes": run.notes, "tables": tables})
     if scale != 1:
-        return {"name": "causal", "measures": jsonable({"m": measures})["m"], **more}
-    return keep("causal", jsonable({"m": measures})["m"], **more)
+        return {"name": "causal", "measures": jsonable({"m": measures})["m"], **details}
+    return keep("causal", jsonable({"m": measures})["m"], **details)

@@ -14,68 +14,68 @@ N_STEERED, N_TRACED = 500, 40
 
 
 def steering(run: Run) -> dict[str, dict[str, Any]]:
-    """Success, collateral and random directions at the dose chosen on other problems."""
+    """Measure steering at the dose selected on other problems: success, collateral change and random directions."""
     from interp import causal
 
     rows = []
     for label, _, seed, reasoner in run.each(STEERED):
         n = run.size(N_STEERED)
         traces = reasoner.think(reasoner.task.generate(n, seed=SEED + 6, split="test"), batch_size=256)
-        learn, rest = causal.structure_disjoint_split(traces, int(n * 0.7))
-        val, test = causal.structure_disjoint_split(rest, len(rest) // 3)
-        directions = causal.Directions.fit(reasoner, learn)
+        fit, others = causal.structure_disjoint_split(traces, int(n * 0.7))
+        val, test = causal.structure_disjoint_split(others, len(others) // 3)
+        directions = causal.Directions.fit(reasoner, fit)
         for mode in ("set", "add") if seed == 0 else ("set",):
-            done = causal.steer(reasoner, val, test, directions, doses=(0.5, 1.0, 2.0, 4.0), mode=mode, seed=SEED)
+            result = causal.steer(reasoner, val, test, directions, doses=(0.5, 1.0, 2.0, 4.0), mode=mode, seed=SEED)
             rows.append(
                 {
                     "organism": label,
                     "mode": mode,
-                    "dose": done.best,
-                    "success": measured(done.rate("steer", "followed")),
-                    "collateral": measured(done.collateral()),
-                    "random direction": measured(done.rate("random direction", "followed")),
-                    "doses": done.summary().to_dict("records"),
+                    "dose": result.best,
+                    "success": measured(result.rate("steer", "followed")),
+                    "collateral": measured(result.collateral()),
+                    "random direction": measured(result.rate("random direction", "followed")),
+                    "doses": result.summary().to_dict("records"),
                 }
             )
     run.tables["steering"] = pd.DataFrame(rows)
-    sets = [row for row in rows if row["mode"] == "set"]
-    if not sets:
+    set_rows = [row for row in rows if row["mode"] == "set"]
+    if not set_rows:
         return {}
-    random = max(row["random direction"]["value"] for row in sets)
+    random = max(row["random direction"]["value"] for row in set_rows)
     added = "; ".join(
         f"added alone, {row['organism']} {row['success']['value']:.3f} (collateral {row['collateral']['value']:.3f})"
         for row in rows
         if row["mode"] == "add"
     )
     note = (
-        f"the value set at the thought, dose chosen on other problems; random direction at most {random:.3f}; {added}"
+        f"the value set at the thought, dose selected on other problems; random direction at most {random:.3f}; {added}"
     )
-    about = "the larger of changed where already there, malformed"
+    collateral_note = "the larger of changed where already there, malformed"
     return {
-        "causal.steer_success": worst([(row, row["success"]) for row in sets], min, note),
-        "causal.steer_collateral": worst([(row, row["collateral"]) for row in sets], max, about),
+        "causal.steer_success": worst([(row, row["success"]) for row in set_rows], min, note),
+        "causal.steer_collateral": worst([(row, row["collateral"]) for row in set_rows], max, collateral_note),
     }
 
 
 def graphs(run: Run) -> dict[str, dict[str, Any]]:
-    """The replacement model's agreement, and paths of attribution graphs confirmed by intervention."""
+    """Measure the replacement model's agreement, and how many attribution paths an intervention confirms."""
     from interp import causal
 
     rows, frames = [], {}
     for label, _, seed, reasoner in run.each([TRACED]):
-        learn = reasoner.think(reasoner.task.generate(run.size(1500), seed=SEED + 7, split="train"), batch_size=256)
+        fit = reasoner.think(reasoner.task.generate(run.size(1500), seed=SEED + 7, split="train"), batch_size=256)
         test = reasoner.think(reasoner.task.generate(run.size(300), seed=SEED + 8, split="test"), batch_size=256)
-        transcoders = causal.transcoders_of(reasoner, learn, sparsity=1.5e-2, updates=max(200, int(800 * run.scale)))
+        transcoders = causal.transcoders_of(reasoner, fit, sparsity=1.5e-2, updates=max(200, int(800 * run.scale)))
         frames[f"transcoders, {label}"] = causal.quality(reasoner, test, transcoders)
-        agrees, silenced = (causal.agreement(reasoner, test, each) for each in (transcoders, None))
-        few = type(test)(list(test)[: run.size(N_TRACED, seed)])
-        prompts, paths = causal.trace_prompts(reasoner, few, transcoders, seed=SEED)
+        agreement, silenced = (causal.agreement(reasoner, test, model) for model in (transcoders, None))
+        traced = type(test)(list(test)[: run.size(N_TRACED, seed)])
+        prompts, paths = causal.trace_prompts(reasoner, traced, transcoders, seed=SEED)
         frames[f"attribution graphs, {label}"] = prompts
         confirmed, random, logit = (paths[paths["test"] == test] for test in ("path", "random", "logit"))
         rows.append(
             {
                 "organism": label,
-                "agreement": mean(agrees, "agrees"),
+                "agreement": mean(agreement, "agrees"),
                 "every MLP silenced": silenced["agrees"].mean(),
                 "paths": mean(confirmed, "confirmed"),
                 "random features": random["confirmed"].mean(),
@@ -95,24 +95,24 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
         f"next tokens at thoughts and answers; every MLP silenced {shares_of('every MLP silenced')}; satisfying graphs "
         f"{shares_of('satisfying')} prompts; completeness {shares_of('completeness')}"
     )
-    said = (
+    paths_note = (
         f"the later feature moves as predicted; random features of the layer {shares_of('random features')}; "
         f"the logit moves as predicted after a single feature {shares_of('logit')}"
     )
     return {
         "causal.replacement_agreement": worst([(row, row["agreement"]) for row in rows], min, note),
-        "causal.paths_confirmed": worst([(row, row["paths"]) for row in rows], min, said),
+        "causal.paths_confirmed": worst([(row, row["paths"]) for row in rows], min, paths_note),
     }
 
 
 def commitment(run: Run) -> dict[str, dict[str, Any]]:
-    """As the commitment function of subtext measures it."""
+    """Measure the commitment point, as `probes.subtext.steady.commitment_exact` does."""
     from probes.subtext.steady import commitment_exact
 
     rows: list[tuple[Any, dict[str, Any]]] = []
     for label, _, seed, reasoner in run.each([COMMITS]):
-        found = commitment_exact(n=run.size(560, seed), seed=SEED, model=reasoner)
-        rows.append(({"organism": label}, {key: found.get(key) for key in ("value", "ci", "n", "note")}))
+        result = commitment_exact(n=run.size(560, seed), seed=SEED, model=reasoner)
+        rows.append(({"organism": label}, {key: result.get(key) for key in ("value", "ci", "n", "note")}))
     if not rows:
         return {}
     return {"causal.commitment_exact": worst(rows, min, str(rows[0][1]["note"]))}

@@ -1,4 +1,4 @@
-"""What the parts of `bench causal` share: the organisms of every training seed that is there, tables, notes, figures."""
+"""What the parts of `cotlens bench causal` share: organisms, sample sizes, tables, notes and estimates."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 SEED = 131
-_FURTHER = 0.5  # of the sample sizes, for organisms of further training seeds
+_FURTHER = 0.5  # factor on sample sizes for organisms of further training seeds
 
 
 class Run:
-    """The shipped organisms, and with `folder` those of every seed that are in it as `NAME-seedN`."""
+    """The organisms, sample sizes, tables and notes of one run.
+
+    Organisms are the shipped ones and, with a folder, those in it as `NAME-seedN`.
+    """
 
     def __init__(self, folder: Path | None, scale: float) -> None:
         self.folder, self.scale = folder, scale
@@ -28,11 +31,11 @@ class Run:
         self.notes: list[str] = []
 
     def size(self, n: int, training_seed: int = 0) -> int:
-        """Return the sample size for `n` at this scale; other training seeds get a smaller one."""
+        """Return the sample size that this run uses in place of `n`, at least 20."""
         return max(20, round(n * self.scale * (1 if training_seed == 0 else _FURTHER)))
 
     def each(self, names: Sequence[str]) -> Iterator[tuple[str, str, int, Reasoner]]:
-        """(label, name, training seed, reasoner) of all that are there; what is not is noted. One is held at a time."""
+        """Yield (label, name, training seed, reasoner) of each organism, loaded one at a time; missing ones are noted."""
         for name in names:
             for of_seed in [Organisms(self.folder), *Organisms(self.folder).other_seeds([name])]:
                 try:
@@ -44,7 +47,7 @@ class Run:
 
 
 def mean(frame: pd.DataFrame, column: str) -> dict[str, Any]:
-    """The mean of a column with its interval over problem structures."""
+    """Return the mean of a column with its interval over structures."""
     return measured(Estimate.of_mean(frame[column].to_numpy(float), frame["structure"].to_numpy()))
 
 
@@ -54,20 +57,26 @@ def measured(estimate: Estimate) -> dict[str, Any]:
 
 
 def above_chance(table: pd.DataFrame, edit: str) -> dict[str, Any]:
-    """How much oftener than by luck the answer follows the step's value after an edit elsewhere."""
+    """Return how often the answer follows the step's value after an edit elsewhere, minus chance."""
     part = table[table["edit"] == edit]
     above = part["followed"].to_numpy(float) - part["chance"].to_numpy()
     return measured(Estimate.of_difference(above, part["structure"].to_numpy()))
 
 
-def worst(found: list[tuple[Any, dict[str, Any]]], choose: Any, note: str) -> dict[str, Any]:
-    """The worst figure of all rows; its note has that of every organism."""
-    known = [(row, each) for row, each in found if each["value"] is not None]
+def worst(figures: list[tuple[Any, dict[str, Any]]], choose: Any, note: str) -> dict[str, Any]:
+    """Return the worst figure, with the figures of all organisms in its note.
+
+    Args:
+        figures: (row with column `organism`, its figure).
+        choose: `min` or `max`, whichever is worse.
+        note: Appended to the note.
+    """
+    known = [(row, figure) for row, figure in figures if figure["value"] is not None]
     if not known:
         return {"value": None, "note": f"no organism gave one; {note}"}
-    row, each = choose(known, key=lambda pair: pair[1]["value"])
+    row, chosen = choose(known, key=lambda pair: pair[1]["value"])
     values: dict[str, list[float]] = {}
     for other, figure in known:
         values.setdefault(other["organism"], []).append(figure["value"])
-    told = ", ".join(f"{name} {choose(of):.3f}" for name, of in values.items())
-    return {**each, "note": f"the worst is {row['organism']}: {told}; {note}"}
+    by_organism = ", ".join(f"{name} {choose(of):.3f}" for name, of in values.items())
+    return {**chosen, "note": f"the worst is {row['organism']}: {by_organism}; {note}"}

@@ -10,8 +10,8 @@ import pandas as pd
 from benchmarks.causal.run import SEED, Run, above_chance, measured, worst
 from interp.statistics.intervals import grouped_mean_interval
 
-# Continuous thoughts that stand for one step's value each. graph-coconut-breadth is left out of the worst case and
-# shown beside it: it was trained to hold the whole frontier, so donors of one node differ in the others.
+# Organisms whose continuous thoughts encode one step's value each. graph-coconut-breadth is measured but does not count
+# towards the worst case: it was trained to encode the whole frontier, so donors of one node differ in the others.
 CONTINUOUS = (
     "chain-coconut",
     "chain-coconut-hard",
@@ -28,17 +28,18 @@ CONTENT = {
     "concealed-trigger-coconut": "content",
     "variables-coconut": "content",
     "chain-text": "content",
-    "maze-swapped": "compute",  # trained with another maze's trace, so what its trace says cannot help
+    "maze-swapped": "compute",  # trained with other mazes' traces, so the content of its trace cannot help
 }
 MAPPED = ("chain3-thinking-tokens", "chain3-staged-pauses", "variables-coconut")
 N_READ, N_SWAPPED, N_BATTERY, N_MAZE, N_FEW, N_MANY = 300, 400, 150, 60, 150, 900
-SOLVED = 0.5  # a number of steps that an organism does not solve has too few right answers to swap
+SOLVED = 0.5  # least accuracy at a number of steps; below it too few right answers are left to swap
 
 
 def interchange(run: Run) -> dict[str, dict[str, Any]]:
-    """Follow, same-value and wrong-site rates at the thought that carries a value.
+    """Measure how often the answer follows a donor, and the rates of the same-value and wrong-site controls.
 
-    Donors go by the problems' own values; beside them by what a probe reads there, whose errors then count too.
+    Donors are chosen by the problems' gold values. They are chosen again by what a probe reads at the thought; then the
+    probe's errors count as well.
     """
     from interp import causal
 
@@ -46,8 +47,8 @@ def interchange(run: Run) -> dict[str, dict[str, Any]]:
     for label, name, seed, reasoner in run.each([*CONTINUOUS, *BESIDE]):
         n = run.size(N_READ, seed) + run.size(N_SWAPPED, seed)
         traces = reasoner.think(reasoner.task.generate(n, seed=SEED, split="test"), batch_size=256)
-        learn, test = causal.structure_disjoint_split(traces, run.size(N_READ, seed))
-        values, right = causal.read_values(reasoner, learn, test)
+        fit, test = causal.structure_disjoint_split(traces, run.size(N_READ, seed))
+        values, right = causal.read_values(reasoner, fit, test)
         result = causal.interchange(reasoner, test, seed=SEED)
         donors = causal.donors_for(reasoner, test, values=values, seed=SEED)
         edits = ("other value", "same value")
@@ -72,24 +73,24 @@ def interchange(run: Run) -> dict[str, dict[str, Any]]:
             }
         )
     run.tables["interchange"] = pd.DataFrame(rows)
-    judged = [row for row in rows if row["name"] in CONTINUOUS]
-    if not judged:
+    counted = [row for row in rows if row["name"] in CONTINUOUS]
+    if not counted:
         return {}
     note = "problems answered right; those of further training seeds on half the sample"
-    read = [(row["follow, by reading"]["value"], row["same value changed, by reading"]["value"]) for row in judged]
-    follows, changes = ([x for x in each if x is not None] for each in zip(*read, strict=True))
-    told = f"; by what a probe reads at worst {min(follows):.3f}" if follows else ""
-    told_same = f"; by what a probe reads at worst {max(changes):.3f}" if changes else ""
-    sites = [(row, row[key]) for row in judged for key in ("wrong site above chance", "wrong step above chance")]
+    read = [(row["follow, by reading"]["value"], row["same value changed, by reading"]["value"]) for row in counted]
+    follow_rates, change_rates = ([x for x in rates if x is not None] for rates in zip(*read, strict=True))
+    follow_note = f"; by what a probe reads at worst {min(follow_rates):.3f}" if follow_rates else ""
+    same_note = f"; by what a probe reads at worst {max(change_rates):.3f}" if change_rates else ""
+    sites = [(row, row[key]) for row in counted for key in ("wrong site above chance", "wrong step above chance")]
     return {
-        "causal.follow_min": worst([(row, row["follow"]) for row in judged], min, note + told),
-        "causal.same_value_max": worst([(row, row["same value changed"]) for row in judged], max, note + told_same),
+        "causal.follow_min": worst([(row, row["follow"]) for row in counted], min, note + follow_note),
+        "causal.same_value_max": worst([(row, row["same value changed"]) for row in counted], max, note + same_note),
         "causal.wrong_site_max": worst(sites, max, note + "; the worse of wrong site and wrong step"),
     }
 
 
 def content(run: Run) -> dict[str, dict[str, Any]]:
-    """Whether each organism's content-or-compute verdict is what it was built for."""
+    """Compare each organism's content-or-compute verdict with what it was built for."""
     from interp import causal
 
     rows = []
@@ -109,7 +110,7 @@ def content(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def used(run: Run) -> dict[str, dict[str, Any]]:
-    """Verdicts of few swaps against exhaustive ones, over the cells whose value can be read or is used."""
+    """Compare verdicts of few swaps with exhaustive ones, over the cells whose value can be read or is used."""
     from interp import causal
 
     frames = []
@@ -123,27 +124,29 @@ def used(run: Run) -> dict[str, dict[str, Any]]:
         few_problems = reasoner.task.generate(run.size(N_FEW), seed=SEED + 3, split="test")
         many_problems = reasoner.task.generate(many, seed=SEED + 4, split="test")
         few = causal.used_map(causal.swap_each_thought(reasoner, few_problems, seed=SEED))
-        every = causal.used_map(causal.swap_each_thought(reasoner, many_problems, seed=SEED + 1))
+        exhaustive = causal.used_map(causal.swap_each_thought(reasoner, many_problems, seed=SEED + 1))
         read = causal.readable_map(reasoner, reasoner.task.generate(run.size(400, seed), seed=SEED + 5, split="test"))
         keys = ["n_steps", "step", "thought"]
-        cells = few.merge(every, on=keys, suffixes=("", "_exhaustive")).merge(read, on=keys, suffixes=("", "_read"))
+        cells = few.merge(exhaustive, on=keys, suffixes=("", "_exhaustive")).merge(
+            read, on=keys, suffixes=("", "_read")
+        )
         cells = cells[cells["n_steps"].isin(solved)]
         truth = np.where(cells["follow_exhaustive"] > causal.THRESHOLD, "used", "unused")
         frames.append(cells.assign(organism=label, truth=truth, agrees=cells["verdict"] == truth))
         if len(solved) < len(right):
-            left = sorted(set(right.index) - set(solved))
-            run.notes.append(f"{label}: problems of {left} steps are left out, it answers too few of them")
+            left_out = sorted(set(right.index) - set(solved))
+            run.notes.append(f"{label}: problems of {left_out} steps are left out, it answers too few of them")
     if not frames:
         return {}
     table = pd.concat(frames, ignore_index=True)
     run.tables["used maps"] = table
-    judged = table[table["readable"] | (table["truth"] == "used") | (table["verdict"] == "used")]
-    unused = int((judged["truth"] == "unused").sum())
+    counted = table[table["readable"] | (table["truth"] == "used") | (table["verdict"] == "used")]
+    unused = int((counted["truth"] == "unused").sum())
     note = (
-        f"{len(judged)} cells that can be read or are used ({unused} of them readable and unused), of "
+        f"{len(counted)} cells that can be read or are used ({unused} of them readable and unused), of "
         f"{', '.join(table['organism'].unique())}; {run.size(N_FEW)} problems against an exhaustive "
         f"{run.size(N_MANY)} (a third of that with five thoughts a step, half with further training seeds); undecided counts against"
     )
-    low, high = grouped_mean_interval(judged["agrees"].to_numpy(float), np.arange(len(judged)).astype(str))
-    value = float(judged["agrees"].mean())
-    return {"causal.used_map_agreement": {"value": value, "ci": [low, high], "n": len(judged), "note": note}}
+    low, high = grouped_mean_interval(counted["agrees"].to_numpy(float), np.arange(len(counted)).astype(str))
+    value = float(counted["agrees"].mean())
+    return {"causal.used_map_agreement": {"value": value, "ci": [low, high], "n": len(counted), "note": note}}

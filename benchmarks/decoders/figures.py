@@ -1,8 +1,8 @@
-"""`cotlens bench decoders`: every decoder on every organism with latents, in one table, and the figures of its group.
+"""`cotlens bench decoders`: every decoder on every organism with latents, in one table, and the measures of its group.
 
-One unit is one organism of one training seed, or one pair of them between which decoders are taken. The shipped ones
-(seed 0) get every decoder; those of other seeds, from `--organisms FOLDER`, the three that compete to be the best. Which
-one is best is decided on validation problems. What is not there is noted.
+A unit is one organism of one training seed, or one transfer of decoders between two. Shipped organisms (seed 0) get
+every decoder. Those of other seeds, from `--organisms FOLDER`, get the three from which the best is selected on
+validation problems. Missing organisms are noted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 
 import interp
 from benchmarks.decoders.measures import ORGANISMS, figures
-from benchmarks.decoders.transfer import Taken, journeys, source_of
+from benchmarks.decoders.transfer import Transfer, source_of, transfers
 from benchmarks.harness import keep
 from benchmarks.measures import report
 from interp.activations import ActivationSource
@@ -36,19 +36,19 @@ from interp.statistics.splits import grouped_split
 
 SEED, N, SPLITS = 71, 2500, (0, 1)
 TRAINING_SEEDS = (0, 1, 2)
-# Where one of those does not learn its task, a further one may stand for it; it is not missed where it is not there.
+# Substitutes for seeds that do not learn their task; they are optional.
 FURTHER_SEEDS = (3, 4)
 RACE = ("probe", "logit_lens", "neighbours")
 MORE = ("tuned_lens", "nearest_token", "nearest_text", "step_embedding", "continuation", "sae", "oracle", "verbalizer")
-# So that the bench stays within a quarter of an hour on two cores: where questions are long, each update takes several times as long.
+# These keep the bench within a quarter of an hour on two cores. Updates take several times as long on long questions.
 UPDATES, ORACLE_UPDATES = 700, 300
-# A graph's nodes are said after few; texts of four words over five thoughts take long.
+# A graph's nodes are learned after few updates; texts of four words over five thoughts need many.
 VERBALIZED = {"graph-coconut": 300, "variables-coconut": 1500}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One organism of one training seed, and what loads it."""
+    """One organism of one training seed, what loads it, its decoders and its number of problems."""
 
     name: str
     seed: int
@@ -70,40 +70,52 @@ def bench(
     quick: bool = False,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Measure all organisms that are there, in processes of their own, and keep what was found.
+    """Measure all available organisms, each in its own process, and keep the result.
 
-    `only` is one organism by name, `quick` leaves the slow decoders and most problems out (a try, not kept).
+    Args:
+        bars: Progress bars.
+        organisms: Folder of organisms of further training seeds, or None.
+        only: Name of one organism. The result is not kept then.
+        quick: Leave out slow decoders and most problems. The result is not kept then.
+        workers: Number of processes; by default one for each core.
+
+    Returns:
+        The result.
+
+    Raises:
+        UsageError: `only` is not known, or no organism is available.
     """
     if only is not None and only not in ORGANISMS:
         raise unknown("organism of this bench", only, ORGANISMS)
     units, missing = _units(organisms, only, quick)
     if not units:
         raise UsageError(
-            f"none of the organisms is there: {', '.join(missing)}. Train them, or give --organisms FOLDER."
+            f"expected organisms, got none of {', '.join(missing)}; train them, or give --organisms FOLDER."
         )
-    taken = [] if quick or only else journeys(organisms)
+    pairs = [] if quick or only else transfers(organisms)
     began = time.perf_counter()
-    found: dict[int, dict[str, Any]] = {}
+    results: dict[int, dict[str, Any]] = {}
     with bars.stage(f"decoding the thoughts of {len(units)} organisms") as step:
-        step(0, len(units) + len(taken))
-        work: list[Unit | Taken] = [*units, *taken]
+        step(0, len(units) + len(pairs))
+        work: list[Unit | Transfer] = [*units, *pairs]
         for number, result in executor("process", workers).map(measure, work):
-            found[number] = result
-            step(len(found), len(units) + len(taken))
-    results = sorted((found[number] for number in range(len(units))), key=_place)
-    measures = report("decoders", figures(results, missing))
-    more = {"organisms": results, "missing": missing, "seconds": time.perf_counter() - began}
+            results[number] = result
+            step(len(results), len(units) + len(pairs))
+    ordered = sorted((results[number] for number in range(len(units))), key=_order)
+    measures = report("decoders", figures(ordered, missing))
+    details = {"organisms": ordered, "missing": missing, "seconds": time.perf_counter() - began}
     if quick or only:
-        return {"schema_version": 1, "name": "decoders", "measures": measures, **more}
-    return keep("decoders", measures, **more, transfer=[found[len(units) + k] for k in range(len(taken))])
+        return {"schema_version": 1, "name": "decoders", "measures": measures, **details}
+    return keep("decoders", measures, **details, transfer=[results[len(units) + k] for k in range(len(pairs))])
 
 
-def _place(result: dict[str, Any]) -> tuple[int, int]:
+def _order(result: dict[str, Any]) -> tuple[int, int]:
+    """Return the sort key of a result: seed, then the order of `ORGANISMS`."""
     return result["seed"], list(ORGANISMS).index(result["organism"])
 
 
 def _units(folder: Path | None, only: str | None, quick: bool) -> tuple[list[Unit], list[str]]:
-    """The slow ones first, so that no worker is left alone with one at the end."""
+    """Return the available units and the missing organisms. Slow units come first, so that none runs alone at the end."""
     units, missing = [], []
     for seed in TRAINING_SEEDS + FURTHER_SEEDS:
         for name in [only] if only else reversed(ORGANISMS):
@@ -116,19 +128,20 @@ def _units(folder: Path | None, only: str | None, quick: bool) -> tuple[list[Uni
     return units, missing
 
 
-def measure(unit: Unit | Taken) -> dict[str, Any]:
-    """Everything about one organism, or one journey, as plain values; what cannot be measured has an `error`."""
-    return unit.measure() if isinstance(unit, Taken) else _organism(unit)
+def measure(unit: Unit | Transfer) -> dict[str, Any]:
+    """Return the result of one organism or one transfer as plain values; it has an `error` if it cannot be measured."""
+    return unit.measure() if isinstance(unit, Transfer) else _organism(unit)
 
 
 def _organism(unit: Unit) -> dict[str, Any]:
+    """Return the result of one organism."""
     seconds: dict[str, float] = {}
 
     def timed(stage: str, run: Callable[[], Any]) -> Any:
         began = time.process_time()
-        found = run()
+        result = run()
         seconds[stage] = time.process_time() - began
-        return found
+        return result
 
     try:
         reasoner = interp.load(unit.source)
@@ -141,7 +154,7 @@ def _organism(unit: Unit) -> dict[str, Any]:
             "verbalizer": {"updates": VERBALIZED.get(unit.name, UPDATES)},
             "oracle": {"updates": ORACLE_UPDATES},
         }
-        # The probe comes along because slow decoders read where it does.
+        # The probe is included because slow decoders read where it reads best.
         wide = (
             timed("rest", lambda: evaluate(store, ["probe", *rest], reasoner=reasoner, edits=120, settings=settings))
             if rest
@@ -149,13 +162,14 @@ def _organism(unit: Unit) -> dict[str, Any]:
         )
         lenses = timed("lenses", lambda: _lenses(reasoner, store)) if rest else {"lenses": [], "lens_transfer": []}
         return jsonable(
-            _found(unit, traces.accuracy, race, wide) | lenses | {"cpu_seconds": seconds, "settings": settings}
+            _result(unit, traces.accuracy, race, wide) | lenses | {"cpu_seconds": seconds, "settings": settings}
         )
     except CotlensError as error:
         return {"organism": unit.name, "seed": unit.seed, "error": str(error).replace(unit.source, unit.label)}
 
 
-def _found(unit: Unit, accuracy: float, race: Evaluation, wide: Evaluation | None) -> dict[str, Any]:
+def _result(unit: Unit, accuracy: float, race: Evaluation, wide: Evaluation | None) -> dict[str, Any]:
+    """Return the evaluations of one organism as plain values."""
     best = best_method(race)
     tables = {"scores": [race.table()], "costs": [race.costs()], "causal": [], "search": []}
     if wide is not None:
@@ -168,33 +182,33 @@ def _found(unit: Unit, accuracy: float, race: Evaluation, wide: Evaluation | Non
         "accuracy": accuracy,
         "best": best,
         "calibration": calibration(race, best),
-        **{name: pd.concat(found).to_dict("records") if found else [] for name, found in tables.items()},
+        **{name: pd.concat(parts).to_dict("records") if parts else [] for name, parts in tables.items()},
     }
 
 
-def best_method(found: Evaluation) -> str:
-    """The method whose worst step is read best on the validation problems of all splits."""
+def best_method(evaluation: Evaluation) -> str:
+    """Return the method whose worst step is read best on the validation problems of all splits."""
 
     def worst(method: str) -> float:
         steps: dict[int, list[tuple[float, int]]] = {}
-        for read in found.readouts:
+        for read in evaluation.readouts:
             for step, share in read.methods[method].validation.items():
                 steps.setdefault(step, []).append(share)
-        return min(sum(p * n for p, n in each) / sum(n for _, n in each) for each in steps.values())
+        return min(sum(p * n for p, n in shares) / sum(n for _, n in shares) for shares in steps.values())
 
     return max(RACE, key=worst)
 
 
-def calibration(found: Evaluation, method: str) -> dict[str, Any]:
-    """ECE and confabulation at 90 % coverage, the threshold from validation, averaged over the splits.
+def calibration(evaluation: Evaluation, method: str) -> dict[str, Any]:
+    """Return ECE and confabulation at 90 % coverage, averaged over the splits; the threshold comes from validation.
 
-    `raw_` figures are those of the decoder's own scores. `model_wrong` is the share of the wrong answered read-outs that
-    belong to problems whose answer the reasoner itself got wrong: there the decoder may well say what the thought holds.
+    `raw_` figures use the decoder's uncalibrated scores. `model_wrong` is the fraction of wrong read-outs that belong to
+    problems which the reasoner answered wrong. There the decoder may well have read the thought correctly.
     """
     rows: list[dict[str, float]] = []
     answered = []
-    for read in found.readouts:
-        table = read.of(method).assign(raw=lambda each: [scores[0] for scores in each["scores"]])
+    for read in evaluation.readouts:
+        table = read.of(method).assign(raw=lambda frame: [scores[0] for scores in frame["scores"]])
         val, test = table[table["split"] == "val"], table[table["split"] == "test"]
         row: dict[str, float] = {}
         for prefix, column in (("", "confidence"), ("raw_", "raw")):
@@ -208,7 +222,7 @@ def calibration(found: Evaluation, method: str) -> dict[str, Any]:
         rows.append(row)
     kept = pd.concat(answered)
     wrong = kept[~kept["right"].astype(bool)]
-    traces = found.readouts[0].store.traces
+    traces = evaluation.readouts[0].store.traces
     return {
         **pd.DataFrame(rows).mean().to_dict(),
         "confabulation_ci": list(grouped_mean_interval(~kept["right"].to_numpy(bool), kept["structure"].to_numpy())),
@@ -218,7 +232,7 @@ def calibration(found: Evaluation, method: str) -> dict[str, Any]:
 
 
 def _lenses(reasoner: interp.Reasoner, store: ActivationSource) -> dict[str, Any]:
-    """KL of both lenses at every address on held-out problems, and a translator taken between kinds of positions."""
+    """Return the KL of both lenses at every address on held-out problems, and the transfer of a lens between channels."""
     split = grouped_split(structures(store, store.index), 0)
     train, test = store.index[split.train], store.index[split.test]
     lens = TunedLens(reasoner)

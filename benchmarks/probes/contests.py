@@ -1,10 +1,9 @@
-"""The batched logistic solver against scikit-learn: the data, both sides, and how far apart they end.
+"""The batched logistic solver beside scikit-learn: data, both solvers, and the difference of their log-losses.
 
-The data are 20,000 rows of width 256 whose spectrum falls as a power law, as that of activations does. Both sides
-solve the same objective, L2 on standardised rows, to held-out log-losses within 1e-4 of each other; peers stop at
-scikit-learn's own tolerance, ours where that allows it. Against `StandardScaler` C is 1. Against a shared whitening
-it is 100 for both: scikit-learn then penalises the whitened coefficients, which is the same objective only where the
-penalty hardly matters. At C = 1 the peer's own objective puts it 5e-4 away, however long it runs.
+The data are 20,000 rows of width 256 with a power-law spectrum, as activations have. Both solve the same objective (L2
+on standardised rows) to held-out log-losses within 1e-4 of each other. scikit-learn stops at its default tolerance.
+With `StandardScaler`, C is 1. With a shared whitening it is 100 for both: scikit-learn then penalises the whitened
+coefficients, which is nearly the same objective only for a weak penalty. At C = 1 the difference would be 5e-4.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from probes.solvers.logistic import InMemory, binary, fit_logistic
 
 ROWS, HELD_OUT, WIDTH = 20_000, 4_000, 256
 SCALED_C, WHITENED_C = 1.0, 100.0
-# The gradient norm at which ours stops; Newton steps overshoot it by far, and with ten classes farther.
+# Gradient norm at which our solver stops. Newton steps end far below it, with ten classes even farther.
 BINARY_TOL, MULTICLASS_TOL = 1e-4, 1e-3
 
 
 def anisotropic(rows: int, width: int, seed: int) -> np.ndarray:
-    """Rows, float32: a power-law spectrum, turned at random, away from the origin."""
+    """Return float32 rows with a power-law spectrum, a random rotation and a nonzero mean."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
     spectrum = np.arange(1, width + 1) ** -0.5
@@ -35,14 +34,14 @@ def anisotropic(rows: int, width: int, seed: int) -> np.ndarray:
 
 
 def labelled(rows: int, targets: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and binary labels (rows, targets), each drawn with the odds that a random linear function gives."""
+    """Return rows and binary labels (rows x targets), drawn with the odds of random linear functions."""
     x, rng = anisotropic(rows, width, seed), np.random.default_rng(seed + 1)
     y = (rng.random((rows, targets)) < 1 / (1 + np.exp(-2 * _scores(x, targets, seed + 2)))).astype(int)
     return x, y
 
 
 def _scores(x: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Standardised random linear functions of the whitened rows, so that weak directions matter too."""
+    """Return standardised random linear functions of the whitened rows, so that weak directions matter too."""
     rng = np.random.default_rng(seed)
     centred = x - x.mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred / len(x))
@@ -95,17 +94,17 @@ def _binary_contest(x: np.ndarray, y: np.ndarray, solve: Any, c: float) -> tuple
 
 
 def scaled_lbfgs(x: np.ndarray, y: np.ndarray, held: np.ndarray, c: float) -> list[np.ndarray]:
-    """StandardScaler and LogisticRegression with scikit-learn's own defaults, but enough iterations to finish."""
+    """Fit StandardScaler and LogisticRegression with scikit-learn's defaults and enough iterations; return scores of `held`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    models = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)).fit(x, each) for each in y.T]
+    models = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)).fit(x, target) for target in y.T]
     return [model.decision_function(held) for model in models]
 
 
 def _whitened_lbfgs(x: np.ndarray, y: np.ndarray, held: np.ndarray, c: float) -> list[np.ndarray]:
-    """One whitening for all targets, then lbfgs on each with scikit-learn's own defaults."""
+    """Whiten once for all targets, then fit each with scikit-learn's defaults; return scores of `held`."""
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -115,10 +114,12 @@ def _whitened_lbfgs(x: np.ndarray, y: np.ndarray, held: np.ndarray, c: float) ->
     white, held_white = centred @ turn, ((held - mean) / scale) @ turn
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [LogisticRegression(C=c, max_iter=5000).fit(white, each).decision_function(held_white) for each in y.T]
+        return [
+            LogisticRegression(C=c, max_iter=5000).fit(white, target).decision_function(held_white) for target in y.T
+        ]
 
 
-# Each gives what runs against what, and the largest difference in held-out log-loss.
+# Measure id -> function that returns both contestants and their largest difference in held-out log-loss.
 CONTESTS: dict[str, Callable[[], tuple[dict[str, Any], float]]] = {
     "probes.binary20_over_sklearn": _binary20,
     "probes.binary200_over_whitened": _binary200,

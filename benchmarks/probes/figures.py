@@ -24,45 +24,45 @@ SWEEPS = 240
 
 
 def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Take every measure of the group `probes` that this version can take."""
+    """Measure the group `probes`, and keep the result."""
     import sklearn
 
     peer = {"peer": "scikit-learn", "peer_version": sklearn.__version__}
-    taken: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
     gaps: dict[str, float] = {}
     with bars.stage("solvers side by side") as progress:
         for number, (name, build) in enumerate(CONTESTS.items()):
             contestants, gap = build()
             gaps[name] = gap
             seconds = interleaved(contestants, repetitions)
-            taken[name] = ratio(seconds, "peer", "ours") | peer | {"note": f"log-loss gap {gap:.1e}"}
+            values[name] = ratio(seconds, "peer", "ours") | peer | {"note": f"log-loss gap {gap:.1e}"}
             progress(number + 1, len(CONTESTS))
-    taken["probes.logloss_gap"] = {"value": max(gaps.values()), "n": len(gaps), "note": "over the runs above"} | peer
+    values["probes.logloss_gap"] = {"value": max(gaps.values()), "n": len(gaps), "note": "over the runs above"} | peer
     with bars.stage("sweeps over noise") as progress:
-        taken["probes.noise_false_discoveries"] = _noise(progress)
+        values["probes.noise_false_discoveries"] = _noise(progress)
     with bars.stage("a million rows, streamed"):
-        taken["probes.stream_peak_mb"] = _streamed()
+        values["probes.stream_peak_mb"] = _streamed()
     with bars.stage("a whole sweep") as progress:
-        taken["probes.sweep_over_sklearn"] = sweep_over_sklearn(progress)
+        values["probes.sweep_over_sklearn"] = sweep_over_sklearn(progress)
     with bars.stage("growth in rows, targets and width") as progress:
-        grown = grow(progress)
-    keep_figure(grown, RESULTS / "probes-growth.html")
-    growth = {"seconds": grown.to_dict("records"), "summary": summary(grown)}
-    return keep("probes", jsonable(report("probes", taken)), growth=jsonable(growth))
+        times = grow(progress)
+    keep_figure(times, RESULTS / "probes-growth.html")
+    growth = {"seconds": times.to_dict("records"), "summary": summary(times)}
+    return keep("probes", jsonable(report("probes", values)), growth=jsonable(growth))
 
 
 def _streamed() -> dict[str, Any]:
-    """Peak memory of a process of its own that streams a million rows."""
-    done = subprocess.run(
+    """Return the peak memory of a separate process that streams a million rows."""
+    process = subprocess.run(
         [sys.executable, "-m", "benchmarks.probes.streaming"], capture_output=True, text=True, check=True
     )
-    found = json.loads(done.stdout)
-    said = f"{found['seconds']:.0f} s, converged: {found['converged']}, true directions found to cosine {found['cosine']:.4f}"
-    return {"value": found["peak_mb"], "n": 1, "unit": "MB", "note": said}
+    result = json.loads(process.stdout)
+    note = f"{result['seconds']:.0f} s, converged: {result['converged']}, true directions found to cosine {result['cosine']:.4f}"
+    return {"value": result["peak_mb"], "n": 1, "unit": "MB", "note": note}
 
 
 def _noise(progress: Any) -> dict[str, Any]:
-    """The share of sweeps over pure noise that find anything at q < 0.05, with a 95 % interval."""
+    """Return the fraction of sweeps over noise with any cell at q < 0.05, with a 95 % interval."""
     from scipy.stats import binomtest
 
     reasoner = interp.load("chain-coconut")
@@ -71,21 +71,21 @@ def _noise(progress: Any) -> dict[str, Any]:
     recording = interp.record(reasoner, traces, sites="resid")
     for number in range(SWEEPS):
         noisy = _Noise(recording, number)
-        found = probes.sweep(
+        result = probes.sweep(
             noisy,
             ["value_1", "value_2"],
             places=["begin", "thought 1", "thought 2"],
             controls="none",
             splits=[number],
         )
-        hits += bool((found.table()["q"] < 0.05).any())
+        hits += bool((result.table()["q"] < 0.05).any())
         progress(number + 1, SWEEPS)
     interval = binomtest(hits, SWEEPS).proportion_ci()
     return {"value": hits / SWEEPS, "ci": [interval.low, interval.high], "n": SWEEPS, "note": "30 cells a sweep"}
 
 
 class _Noise(Recording):
-    """A recording whose activations are drawn anew, the same for the same row and address."""
+    """A recording whose activations are replaced by noise, equal for the same row and address."""
 
     def __init__(self, recording: Recording, seed: int) -> None:
         acts = {}

@@ -1,8 +1,8 @@
-"""How the batched solver's time grows with rows, targets and width, beside scikit-learn's and beside the floor.
+"""Growth of the batched solver's time with rows, targets and width, beside scikit-learn and beside a lower bound.
 
-The floor is what any solver of this objective must do at least once: form the matrix of second moments in one pass
-over the rows, factorise it, and score and differentiate every target in one more pass. scikit-learn's loop is timed on
-a few targets and multiplied, which its column says.
+The lower bound is the work that any solver of this objective does at least once: form the second moments in one pass
+over the rows, factorise them, and compute scores and gradients of every target in one more pass. scikit-learn's loop is
+timed on a few targets and extrapolated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS = {
 
 
 def grow(progress: Progress, repetitions: int = 3) -> pd.DataFrame:
-    """Seconds (the least of `repetitions`) at each size, one row for each: axis, size, ours, sklearn, floor."""
+    """Return the shortest time in seconds at each size. Columns: axis, size, ours, sklearn, floor."""
     sizes = [(axis, size) for axis, values in GRID.items() for size in values]
     rows = []
     for number, (axis, size) in enumerate(sizes):
@@ -50,20 +50,20 @@ def grow(progress: Progress, repetitions: int = 3) -> pd.DataFrame:
 
 
 def timed(rows: int, targets: int, width: int, repetitions: int) -> dict[str, float]:
-    """Seconds of ours, of the loop (extrapolated from two targets) and of the floor, on the same data."""
+    """Return seconds of our solver, of the loop (extrapolated from two targets) and of the lower bound, on the same data."""
     x, y = labelled(rows, targets, width, seed=0)
     held = x[:1]
     data = torch.from_numpy(x)
-    some = min(targets, TIMED_TARGETS)
+    n_timed = min(targets, TIMED_TARGETS)
     return {
         "ours": least(lambda: fit_logistic(InMemory(data), binary(y, 1 / SCALED_C), tolerance=BINARY_TOL), repetitions),
-        "sklearn": least(lambda: scaled_lbfgs(x, y[:, :some], held, SCALED_C), 1) * targets / some,
+        "sklearn": least(lambda: scaled_lbfgs(x, y[:, :n_timed], held, SCALED_C), 1) * targets / n_timed,
         "floor": least(lambda: floor(data, torch.from_numpy(y)), repetitions),
     }
 
 
 def floor(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """One pass for the second moments, one factorisation, one pass for scores and gradient of every target."""
+    """Do the work of the lower bound: second moments, a factorisation, and scores and gradient of every target."""
     centred = x - x.mean(dim=0)
     factor = torch.linalg.cholesky(centred.T @ centred / len(x) + 1e-4 * torch.eye(x.shape[1]))
     start = torch.cholesky_solve(centred.T @ (y - 0.5).float(), factor)
@@ -71,7 +71,7 @@ def floor(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def least(run: Callable[[], Any], repetitions: int) -> float:
-    """The shortest of `repetitions` runs, in seconds: what the machine takes when nothing else disturbs it."""
+    """Return the seconds of the shortest of `repetitions` runs, which other load disturbs least."""
     seconds = []
     for _ in range(repetitions):
         started = time.perf_counter()
@@ -80,32 +80,33 @@ def least(run: Callable[[], Any], repetitions: int) -> float:
     return min(seconds)
 
 
-def summary(found: pd.DataFrame) -> dict[str, float]:
-    """What the growth comes to: the exponent of each axis (seconds ~ size ** exponent), and the distance to the floor."""
-    said = {}
-    for axis, part in found.groupby("axis", sort=False):
+def summary(times: pd.DataFrame) -> dict[str, float]:
+    """Return the exponent of each axis (seconds ~ size ** exponent), and the time relative to the lower bound."""
+    result = {}
+    for axis, part in times.groupby("axis", sort=False):
         slope = np.polyfit(np.log(part["size"]), np.log(part["ours"]), 1)[0]
-        said[f"{axis}_exponent"] = float(slope)
-    whole = found[(found["axis"] == "rows") & (found["size"] == ROWS)].iloc[0]
-    most = found[(found["axis"] == "targets")].sort_values("size")
-    said["over_floor"] = float(whole["ours"] / whole["floor"])
-    said["seconds_per_further_target"] = float(
-        (most["ours"].iloc[-1] - most["ours"].iloc[0]) / (most["size"].iloc[-1] - most["size"].iloc[0])
+        result[f"{axis}_exponent"] = float(slope)
+    reference = times[(times["axis"] == "rows") & (times["size"] == ROWS)].iloc[0]
+    by_targets = times[(times["axis"] == "targets")].sort_values("size")
+    result["over_floor"] = float(reference["ours"] / reference["floor"])
+    result["seconds_per_further_target"] = float(
+        (by_targets["ours"].iloc[-1] - by_targets["ours"].iloc[0])
+        / (by_targets["size"].iloc[-1] - by_targets["size"].iloc[0])
     )
-    said["seconds_for_one_target"] = float(most["ours"].iloc[0])
-    return said
+    result["seconds_for_one_target"] = float(by_targets["ours"].iloc[0])
+    return result
 
 
-def growth_figure(found: pd.DataFrame) -> go.Figure:
-    """Seconds over rows, targets and width, each on two logarithmic axes, one curve for each contestant."""
+def growth_figure(times: pd.DataFrame) -> go.Figure:
+    """Return the plot of seconds over rows, targets and width, with one curve for each solver."""
     from plotly.subplots import make_subplots
 
     from interp.runtime import palette
 
     figure = make_subplots(cols=3, rows=1, shared_yaxes=True, horizontal_spacing=0.03)
-    marks = dict(zip(COLUMNS, (palette.BLUE, palette.VERMILLION, palette.GREY), strict=True))
+    colors = dict(zip(COLUMNS, (palette.BLUE, palette.VERMILLION, palette.GREY), strict=True))
     for column, axis in enumerate(GRID, start=1):
-        part = found[found["axis"] == axis].sort_values("size")
+        part = times[times["axis"] == axis].sort_values("size")
         for name, label in COLUMNS.items():
             figure.add_scatter(
                 x=part["size"],
@@ -113,7 +114,7 @@ def growth_figure(found: pd.DataFrame) -> go.Figure:
                 name=label,
                 legendgroup=name,
                 showlegend=column == 1,
-                line={"color": marks[name], "dash": "dot" if name == "floor" else "solid"},
+                line={"color": colors[name], "dash": "dot" if name == "floor" else "solid"},
                 row=1,
                 col=column,
             )
@@ -125,7 +126,7 @@ def growth_figure(found: pd.DataFrame) -> go.Figure:
     )
 
 
-def keep_figure(found: pd.DataFrame, out: Path) -> Path:
-    """The figure as one HTML file that needs no network."""
-    commit(out, growth_figure(found).to_html(include_plotlyjs=True).encode())
+def keep_figure(times: pd.DataFrame, out: Path) -> Path:
+    """Write the plot as one HTML file that needs no network; return its path."""
+    commit(out, growth_figure(times).to_html(include_plotlyjs=True).encode())
     return out

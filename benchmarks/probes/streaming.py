@@ -1,6 +1,6 @@
-"""Peak memory of a fit over a million rows of width 1024 that are read from disk block by block.
+"""Measure the peak memory of a fit over a million rows of width 1024, read from disk in blocks.
 
-Run as a process of its own, `python -m benchmarks.probes.streaming`, so that the peak is this fit's alone; prints one
+Run `python -m benchmarks.probes.streaming` as a separate process, so that the peak is that of this fit. It prints one
 JSON object.
 """
 
@@ -20,7 +20,7 @@ ROWS, WIDTH, BLOCK, TARGETS = 1_000_000, 1024, 8192, 4
 
 
 def main() -> None:
-    """Stream the rows, fit, and print peak memory and agreement as one JSON object."""
+    """Write the rows, fit from disk, and print peak memory, time and accuracy."""
     import torch
 
     from probes.solvers.logistic import Streamed, binary, fit_logistic
@@ -33,8 +33,8 @@ def main() -> None:
         with path.open("wb") as file:
             for start in range(0, ROWS, BLOCK):
                 block = rng.standard_normal((min(BLOCK, ROWS - start), WIDTH), np.float32)
-                chance = 1 / (1 + np.exp(-2 * block @ directions))
-                labels[start : start + len(block)] = rng.random(chance.shape) < chance
+                probability = 1 / (1 + np.exp(-2 * block @ directions))
+                labels[start : start + len(block)] = rng.random(probability.shape) < probability
                 block.astype(np.float16).tofile(file)
 
         def read() -> Iterator[np.ndarray]:
@@ -45,7 +45,7 @@ def main() -> None:
         started = time.perf_counter()
         fit = fit_logistic(Streamed(ROWS, WIDTH, read), binary(labels), tolerance=1e-4)
         seconds = time.perf_counter() - started
-    found = fit.coef[:, :, 0] / fit.coef[:, :, 0].norm(dim=0)
+    fitted = fit.coef[:, :, 0] / fit.coef[:, :, 0].norm(dim=0)
     truth = torch.from_numpy(directions / np.linalg.norm(directions, axis=0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     print(
@@ -54,7 +54,7 @@ def main() -> None:
                 "peak_mb": peak,
                 "seconds": seconds,
                 "converged": bool(fit.converged.all()),
-                "cosine": float((found * truth).sum(dim=0).min()),
+                "cosine": float((fitted * truth).sum(dim=0).min()),
             }
         )
     )

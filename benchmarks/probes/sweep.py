@@ -1,13 +1,12 @@
-"""A whole sweep beside the loop that it replaces.
+"""A whole sweep beside a loop over scikit-learn.
 
-12 layers x 8 places x 5 targets with ten classes, each with the full control ladder, on rows of width 256. The loop
-fits scikit-learn's `StandardScaler` and `LogisticRegression` to every labelling of every cell at every strength, one
-after another, as the sweep would without its solver. It would take hours, so a sample of its fits is timed, drawn
-evenly from what it would fit, and the rest extrapolated; the note says so.
+The sweep has 12 layers x 8 places x 5 targets with ten classes, all controls, and rows of width 256. The loop fits
+`StandardScaler` and `LogisticRegression` to every labelling of every cell at every strength, one after another. It
+would take hours, so a uniform sample of its fits is timed and its time extrapolated; the note says so.
 
-The sweep runs as `--engine process` runs it, the loop as scikit-learn runs by default. Its matrix library may take
-many times as long with two threads as with one on fits of this size, so the note also gives the figure against a loop
-that was tuned: one thread a fit, and a process for each core.
+The sweep runs as with `--engine process`; the loop has scikit-learn's defaults. On fits of this size two threads can be
+many times slower than one. So the note also gives the ratio to a tuned loop: one thread for each fit and one process
+for each core.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ TARGETS = tuple(f"value_{k}" for k in range(1, 6))
 
 
 def sweep_over_sklearn(progress: Progress) -> dict[str, Any]:
-    """The loop's time (extrapolated) over the sweep's, with the same model, strengths, splits and controls."""
+    """Return the loop's extrapolated time divided by the sweep's, with the same model, strengths, splits and controls."""
     import sklearn
 
     with tempfile.TemporaryDirectory() as folder:
         store, twin = _stores(Path(folder))
         started = time.perf_counter()
-        found = probes.sweep(
+        result = probes.sweep(
             store,
             TARGETS,
             places=PLACES,
@@ -56,7 +55,7 @@ def sweep_over_sklearn(progress: Progress) -> dict[str, Any]:
             progress=progress,
         )
         ours = time.perf_counter() - started
-        by_default, tuned, fits = _loop(store, found.table())
+        by_default, tuned, fits = _loop(store, result.table())
     loop = by_default * fits
     return {
         "value": loop / ours,
@@ -64,14 +63,14 @@ def sweep_over_sklearn(progress: Progress) -> dict[str, Any]:
         "unit": "x",
         "peer": "scikit-learn",
         "peer_version": sklearn.__version__,
-        "note": f"sweep {ours:.0f} s for {len(found.table())} cells; loop {loop / 3600:.1f} h, extrapolated from {SAMPLE} timed "
+        "note": f"sweep {ours:.0f} s for {len(result.table())} cells; loop {loop / 3600:.1f} h, extrapolated from {SAMPLE} timed "
         f"fits of {by_default:.2f} s to {fits}; against one thread a fit ({tuned:.3f} s) and {cores()} processes "
         f"{tuned * fits / cores() / ours:.1f} x",
     }
 
 
 def _stores(folder: Path) -> tuple[Store, Store]:
-    """A store of anisotropic noise that holds at each thought the values up to there, and one of noise alone."""
+    """Return a store of anisotropic noise that encodes at each thought the values so far, and one of noise alone."""
     reasoner = interp.load("chain-coconut")
     traces = reasoner.think(reasoner.task.generate(TRACES, seed=0, split="test"), batch_size=256)
     rng = np.random.default_rng(0)
@@ -79,11 +78,11 @@ def _stores(folder: Path) -> tuple[Store, Store]:
     values = [[int(step.value) for step in trace.problem.steps] for trace in traces]
 
     def planted(layer: int, index: pd.DataFrame) -> np.ndarray:
-        out = noise(layer, index)
+        rows = noise(layer, index)
         for row, (trace, thought) in enumerate(zip(index["trace"], index["thought"], strict=True)):
             for step, value in enumerate(values[trace][: min(thought, len(TARGETS))]):
-                out[row] += codes[step, value]
-        return out
+                rows[row] += codes[step, value]
+        return rows
 
     def noise(layer: int, index: pd.DataFrame, seed: int = 0) -> np.ndarray:
         rng = np.random.default_rng([layer, seed])
@@ -100,7 +99,7 @@ def _stores(folder: Path) -> tuple[Store, Store]:
 
 
 def _loop(store: Store, table: Any) -> tuple[float, float, int]:
-    """Mean seconds of one fit of the loop, by default and with one thread, and how many it would make."""
+    """Return mean seconds of one fit of the loop, by default and with one thread, and its number of fits."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -121,12 +120,12 @@ def _loop(store: Store, table: Any) -> tuple[float, float, int]:
         model = LogisticRegression(C=1 / rng.choice(LOGISTIC_STRENGTHS), max_iter=2000)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for threads, taken in seconds.items():
+            for threads, times in seconds.items():
                 with threadpool_limits(threads):
                     started = time.perf_counter()
                     make_pipeline(StandardScaler(), model).fit(acts, labels)
-                    taken.append(time.perf_counter() - started)
-    # For each cell and split: the target, its shuffled copies, the control task and the untrained twin. The controls
-    # that need no address are left out of the count, in the loop's favour.
+                    times.append(time.perf_counter() - started)
+    # Each cell and split has the target, its shuffled copies, the control task and the untrained twin. Controls without
+    # an address are not counted, which favours the loop.
     fits = len(table) * SPLITS * (1 + SHUFFLES + 1 + 1) * len(LOGISTIC_STRENGTHS)
     return float(np.mean(seconds[None])), float(np.mean(seconds[1])), fits

@@ -1,27 +1,27 @@
-"""The question that this project was born from, answered with the figures of `cotlens bench sae` as they were kept."""
+"""The README's answer to the project's first question, from the kept result of `cotlens bench sae`."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import RESULTS
 from interp.runtime import palette
 
-_KEPT = Path(__file__).parent / "results" / "sae.json"
+_KEPT = RESULTS / "sae.json"
 
 
 def sae_answer() -> str:
-    """One paragraph and its table."""
+    """Return the paragraph and its tables."""
     kept = json.loads(_KEPT.read_text(encoding="utf-8"))
     best, middle = kept["best_site"], kept["middle"]
     chains, rivals = best["chains"], best["rivals"]
-    measures = {each["id"]: each for each in kept["measures"]}
+    measures = {row["id"]: row for row in kept["measures"]}
     top = max(rivals, key=lambda name: rivals[name]["f1"])
     read = max((name for name in chains if name not in ("sae", "probe")), key=lambda name: chains[name]["chain"])
     at_middle = measures["sae.mid_layer_f1_above_best_baseline"]
     rival = middle["rivals"][at_middle["peer"]]
-    f1 = sum(each["f1"] for each in middle["seeds"]) / len(middle["seeds"])
+    f1 = sum(seed["f1"] for seed in middle["seeds"]) / len(middle["seeds"])
     plain, chosen = middle["tried"]["plain TopK"], middle["tried"][middle["chosen"]]
     spliced = best["spliced"]
     paragraph = (
@@ -43,6 +43,7 @@ def sae_answer() -> str:
 
 
 def _table(kept: dict[str, Any]) -> str:
+    """Return the tables of dictionaries and of settings tried."""
     best, middle = kept["best_site"], kept["middle"]
     lines = [
         "| dictionary | whole chains read | best single feature's F1, fed-back thought | the same, middle layer |",
@@ -62,14 +63,15 @@ def _table(kept: dict[str, Any]) -> str:
         "| tried at the middle layer | features, active | rows seen | F1 on validation | held out |",
         "|---|---|---|---|---|",
     ]
-    for name, found in middle["tried"].items():
+    for name, scores in middle["tried"].items():
         settings = middle["settings"][name]
         lines.append(
-            f"| {name} | {settings['d_sae']}, {found['l0']:.0f} | {settings['samples']:,} | {found['validation']:.3f} | "
-            f"{found['f1']:.3f} |"
+            f"| {name} | {settings['d_sae']}, {scores['l0']:.0f} | {settings['samples']:,} | {scores['validation']:.3f} | "
+            f"{scores['f1']:.3f} |"
         )
     return "\n".join(lines)
 
 
 def _mean(seeds: list[dict[str, Any]]) -> float:
-    return sum(each["f1"] for each in seeds) / len(seeds)
+    """Return the mean F1 over seeds."""
+    return sum(seed["f1"] for seed in seeds) / len(seeds)

@@ -1,4 +1,4 @@
-"""`cotlens bench sae`: training speed beside SAELens, and what single features say of thoughts that hold 31 values."""
+"""`cotlens bench sae`: training speed beside SAELens, and single features as read-outs of thoughts over 31 values."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SEEDS = (0, 1, 2)
 
 
 def bench(repetitions: int, bars: Bars, organism: str = "chain31-coconut") -> dict[str, Any]:
-    """Take every measure of the group `sae`."""
+    """Measure the group `sae`, and keep the result."""
     reasoner = interp.load(organism)
     with bars.stage("training side by side with SAELens") as progress:
-        taken = speed(repetitions, progress)
+        values = speed(repetitions, progress)
     with bars.stage(f"{organism} thinks about {PROBLEMS} problems") as progress:
         problems = reasoner.task.generate(PROBLEMS, seed=11, split="test")
         traces = reasoner.think(problems, batch_size=256, progress=progress)
@@ -35,35 +35,36 @@ def bench(repetitions: int, bars: Bars, organism: str = "chain31-coconut") -> di
         best = _best_site(readouts, reasoner, organism)
     with bars.stage("single features at the middle layer") as progress:
         middle = _middle(readouts, organism, progress)
-    taken |= best["measures"] | middle["measures"]
+    values |= best["measures"] | middle["measures"]
     return keep(
-        "sae", jsonable(report("sae", taken)), best_site=jsonable(best["told"]), middle=jsonable(middle["told"])
+        "sae", jsonable(report("sae", values)), best_site=jsonable(best["result"]), middle=jsonable(middle["result"])
     )
 
 
 def _best_site(readouts: Readouts, reasoner: Any, organism: str) -> dict[str, Any]:
+    """Measure single features at the address where a dense probe reads best."""
     site, dense = readouts.best_site()
     tried = {name: readouts.train(site, **TRIED[name]) for name in _AT_THE_BEST_SITE}
     scores = {name: readouts.f1(site, sae) for name, sae in tried.items()}
     chosen = max(scores, key=lambda name: scores[name]["validation"])
     saes = [tried[chosen], *(readouts.train(site, seed, **TRIED[chosen]) for seed in _SEEDS[1:])]
     rivals, untrained = readouts.rivals(site, TRIED[chosen])
-    found = [scores[chosen], *(readouts.f1(site, sae) for sae in saes[1:])]
-    first = saes[0]
-    decoders: dict[str, Any] = {"sae": FeatureReadout(first), "probe": ProbeDecoder()}
-    decoders |= {kind: FeatureReadout(each) for kind, each in untrained.items()}
-    chains = {kind: readouts.chains(site, each) for kind, each in decoders.items()}
+    by_seed = [scores[chosen], *(readouts.f1(site, sae) for sae in saes[1:])]
+    sae = saes[0]
+    decoders: dict[str, Any] = {"sae": FeatureReadout(sae), "probe": ProbeDecoder()}
+    decoders |= {kind: FeatureReadout(dictionary) for kind, dictionary in untrained.items()}
+    chains = {kind: readouts.chains(site, decoder) for kind, decoder in decoders.items()}
     right = chains["sae"]["right"]
     low, high = grouped_mean_interval(right, readouts.groups[readouts.split.test])
-    chains = {kind: {key: value for key, value in each.items() if key != "right"} for kind, each in chains.items()}
-    spliced = readouts.spliced(reasoner, site, first)
-    name, rival = max(rivals.items(), key=lambda each: each[1]["f1"])
+    chains = {kind: {key: value for key, value in row.items() if key != "right"} for kind, row in chains.items()}
+    spliced = readouts.spliced(reasoner, site, sae)
+    name, rival = max(rivals.items(), key=lambda item: item[1]["f1"])
     n = int(readouts.split.test.sum())
-    beside = ", ".join(f"{kind} {each['f1']:.3f}" for kind, each in rivals.items())
+    rivals_note = ", ".join(f"{kind} {row['f1']:.3f}" for kind, row in rivals.items())
     at = f"{organism}, {site.name} at the thought"
-    seeds = ", ".join(f"{each['f1']:.3f}" for each in found)
-    f1 = float(np.mean([each["f1"] for each in found]))
-    ci = [min(each["ci"][0] for each in found), max(each["ci"][1] for each in found)]
+    seeds = ", ".join(f"{row['f1']:.3f}" for row in by_seed)
+    f1 = float(np.mean([row["f1"] for row in by_seed]))
+    ci = [min(row["ci"][0] for row in by_seed), max(row["ci"][1] for row in by_seed)]
     measures = {
         "sae.readout_over_dense_probe": {
             "value": right.mean() / dense,
@@ -72,13 +73,18 @@ def _best_site(readouts: Readouts, reasoner: Any, organism: str) -> dict[str, An
             "peer": "ridge probe",
             "note": f"{at}: one feature a value {right.mean():.3f}, dense probe {dense:.3f}",
         },
-        "sae.single_feature_f1_median": {"value": f1, "ci": ci, "n": n, "note": f"{at}; SAE seeds {seeds}; {beside}"},
+        "sae.single_feature_f1_median": {
+            "value": f1,
+            "ci": ci,
+            "n": n,
+            "note": f"{at}; SAE seeds {seeds}; {rivals_note}",
+        },
         "sae.f1_above_best_baseline": {
             "value": f1 - rival["f1"],
             "ci": [ci[0] - rival["ci"][1], ci[1] - rival["ci"][0]],
             "n": n,
             "peer": name,
-            "note": beside,
+            "note": rivals_note,
         },
         "sae.spliced_accuracy_ratio": {
             "value": spliced["sae"]["accuracy_ratio"],
@@ -90,47 +96,55 @@ def _best_site(readouts: Readouts, reasoner: Any, organism: str) -> dict[str, An
             f"{spliced['sae']['loss_recovered']:.3f}",
         },
     }
-    told = {
+    result = {
         "site": site.name,
         "settings": TRIED[chosen],
         "tried": scores,
-        "sae": found,
+        "sae": by_seed,
         "rivals": rivals,
         "spliced": spliced,
     } | {"chains": chains}
-    return {"measures": measures, "told": told}
+    return {"measures": measures, "result": result}
 
 
 def _middle(readouts: Readouts, organism: str, progress: Any) -> dict[str, Any]:
+    """Measure single features at the middle layer."""
     tried: dict[str, dict[str, Any]] = {}
     total = len(TRIED) + len(_SEEDS) - 1
     for number, (name, options) in enumerate(TRIED.items()):
         tried[name] = readouts.f1(MIDDLE, readouts.train(MIDDLE, **options))
         progress(number + 1, total)
     chosen = max(tried, key=lambda name: tried[name]["validation"])
-    found = [tried[chosen]]
+    by_seed = [tried[chosen]]
     for number, seed in enumerate(_SEEDS[1:]):
-        found.append(readouts.f1(MIDDLE, readouts.train(MIDDLE, seed, **TRIED[chosen])))
+        by_seed.append(readouts.f1(MIDDLE, readouts.train(MIDDLE, seed, **TRIED[chosen])))
         progress(len(TRIED) + number + 1, total)
     rivals, _ = readouts.rivals(MIDDLE, TRIED[chosen])
-    # A rival is not kept small because the SAE chose to be.
+    # A random dictionary may be larger than the selected SAE.
     largest, _ = readouts.rivals(MIDDLE, TRIED["larger"], ["random_dictionary"])
-    rivals |= {f"{kind} of {TRIED['larger']['d_sae']}": each for kind, each in largest.items()}
-    name, rival = max(rivals.items(), key=lambda each: each[1]["f1"])
-    f1 = float(np.mean([each["f1"] for each in found]))
-    ci = [min(each["ci"][0] for each in found), max(each["ci"][1] for each in found)]
-    beside = ", ".join(f"{kind} {each['f1']:.3f}" for kind, each in rivals.items())
-    every = ", ".join(f"{kind} {each['f1']:.3f}" for kind, each in tried.items())
+    rivals |= {f"{kind} of {TRIED['larger']['d_sae']}": row for kind, row in largest.items()}
+    name, rival = max(rivals.items(), key=lambda item: item[1]["f1"])
+    f1 = float(np.mean([row["f1"] for row in by_seed]))
+    ci = [min(row["ci"][0] for row in by_seed), max(row["ci"][1] for row in by_seed)]
+    rivals_note = ", ".join(f"{kind} {row['f1']:.3f}" for kind, row in rivals.items())
+    tried_note = ", ".join(f"{kind} {row['f1']:.3f}" for kind, row in tried.items())
     measures = {
         "sae.mid_layer_f1_above_best_baseline": {
             "value": f1 - rival["f1"],
             "ci": [ci[0] - rival["ci"][1], ci[1] - rival["ci"][0]],
             "n": int(readouts.split.test.sum()),
             "peer": name,
-            "note": f"{organism}, {MIDDLE.name} at the thought: {chosen} (by validation) {f1:.3f} over {len(found)} seeds; "
-            f"{beside}; tried: {every}",
+            "note": f"{organism}, {MIDDLE.name} at the thought: {chosen} (by validation) {f1:.3f} over {len(by_seed)} seeds; "
+            f"{rivals_note}; tried: {tried_note}",
         }
     }
     dense = readouts.chains(MIDDLE, ProbeDecoder())["step"]
-    told = {"chosen": chosen, "dense_probe": dense, "settings": TRIED, "tried": tried, "seeds": found, "rivals": rivals}
-    return {"measures": measures, "told": told}
+    result = {
+        "chosen": chosen,
+        "dense_probe": dense,
+        "settings": TRIED,
+        "tried": tried,
+        "seeds": by_seed,
+        "rivals": rivals,
+    }
+    return {"measures": measures, "result": result}

@@ -1,4 +1,4 @@
-"""Reading thoughts with one feature a value: dictionaries beside each other on the 31-value chain."""
+"""Reading thoughts with one feature for each value: SAEs beside untrained dictionaries on the 31-value chain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from probes.decoder import ProbeDecoder
 
 RIVALS = ("random_dictionary", "pca", "neurons")
 MIDDLE = Address("blocks.1.hook_out")
-# What is tried at the middle layer. Validation chooses; the first is what SAELens's defaults and earlier work suggest.
+# Settings tried at the middle layer; validation selects. The first follows SAELens's defaults and earlier work.
 TRIED: dict[str, dict[str, Any]] = {
     "plain TopK": {"d_sae": 512, "k": 16, "samples": 200_000},
     "longer": {"d_sae": 512, "k": 16, "samples": 600_000},
@@ -42,7 +42,7 @@ TRIED: dict[str, dict[str, Any]] = {
 
 
 class Readouts:
-    """The thoughts of a store and the value after each step, divided by structure into three parts."""
+    """Thoughts of a store with the value after each step, split by structure into train, validation and test."""
 
     def __init__(self, store: ActivationSource, seed: int = 0) -> None:
         self.store = store
@@ -53,7 +53,7 @@ class Readouts:
         self.holds = self.gold[:, None] == np.array(self.values)
 
     def best_site(self) -> tuple[Address, float]:
-        """Where the dense probe reads best on validation (the first within one standard error), and its test accuracy."""
+        """Return the first address where a dense probe is within one standard error of the best, and its test accuracy."""
         sites = sorted(self.store.addresses, key=lambda address: address.depth)
         probes = [self._fitted(ProbeDecoder(), site) for site in sites]
         scores = [self._right(probe, site, self.split.val).mean() for probe, site in zip(probes, sites, strict=True)]
@@ -61,94 +61,98 @@ class Readouts:
         return sites[at], float(self._right(probes[at], sites[at], self.split.test).mean())
 
     def chains(self, site: Address, decoder: Any) -> dict[str, Any]:
-        """How a decoder reads held-out thoughts: single steps, whole chains, and with another problem's thoughts.
+        """Read held-out thoughts with a decoder.
 
-        `right` (rows) says which steps are read right, `chain` is the share of problems whose every step is, with its
-        interval, and `chain_other_problem` that share when the thoughts of another problem of the same length are read.
+        Returns:
+            `right` (which steps are right), `step` (their fraction), `chain` (the fraction of problems with every step
+            right) with its `ci`, `chain_other_problem` (the same with the thoughts of another problem of the same
+            length), and `n`.
         """
         test = self.split.test
         rows, gold = self.rows[test], self.gold[test]
-        said = self._fitted(decoder, site).decode(self.store, site, rows, top_k=1).texts[:, 0]
-        swapped = said[self._of_another(rows)]
-        by = rows["trace"].to_numpy()
-        order, first = np.unique(by, return_index=True)
-        whole = np.array(pd.Series(said == gold).groupby(by).all().loc[order])
-        other = pd.Series(swapped == gold).groupby(by).all()
-        low, high = grouped_mean_interval(whole, self.groups[test][first])
+        predicted = self._fitted(decoder, site).decode(self.store, site, rows, top_k=1).texts[:, 0]
+        swapped = predicted[self._of_another(rows)]
+        traces = rows["trace"].to_numpy()
+        order, first = np.unique(traces, return_index=True)
+        chain_right = np.array(pd.Series(predicted == gold).groupby(traces).all().loc[order])
+        other = pd.Series(swapped == gold).groupby(traces).all()
+        low, high = grouped_mean_interval(chain_right, self.groups[test][first])
         return {
-            "right": said == gold,
-            "step": float((said == gold).mean()),
-            "chain": float(whole.mean()),
+            "right": predicted == gold,
+            "step": float((predicted == gold).mean()),
+            "chain": float(chain_right.mean()),
             "ci": [low, high],
             "chain_other_problem": float(other.mean()),
             "n": len(order),
         }
 
     def _of_another(self, rows: pd.DataFrame) -> np.ndarray:
-        """For each row that of the same step in another problem of as many steps."""
+        """Return, for each row, the row of the same step in another problem with the same number of steps."""
         steps = rows.groupby("trace")["step"].transform("max").to_numpy()
-        out = np.arange(len(rows))
+        donors = np.arange(len(rows))
         for _, members in pd.Series(np.arange(len(rows))).groupby([steps, rows["step"].to_numpy()]):
-            out[members] = np.roll(
+            donors[members] = np.roll(
                 members.to_numpy(), 1
             )  # rows of one length and step lie in the order of their traces
-        return out
+        return donors
 
     def f1(self, site: Address, dictionary: Dictionary) -> dict[str, Any]:
-        """Median over values of the best single feature's F1: chosen on training rows, on validation and held-out rows."""
+        """Return the median over values of the best single feature's F1; features are selected on training rows."""
         acts = self.store.acts(site, self.rows)
         features = dictionary.encode(acts)
-        chosen = best_features(features[self.split.train], self.holds[self.split.train])
-        said = features[:, chosen.feature] > chosen.threshold
+        selected = best_features(features[self.split.train], self.holds[self.split.train])
+        fires = features[:, selected.feature] > selected.threshold
         val, test = self.split.val, self.split.test
-        low, high = _interval(said[test], self.holds[test], self.groups[test])
+        low, high = _interval(fires[test], self.holds[test], self.groups[test])
         return {
-            "f1": float(np.nanmedian(f1_scores(said[test], self.holds[test]))),
-            "validation": float(np.nanmedian(f1_scores(said[val], self.holds[val]))),
+            "f1": float(np.nanmedian(f1_scores(fires[test], self.holds[test]))),
+            "validation": float(np.nanmedian(f1_scores(fires[val], self.holds[val]))),
             "ci": [low, high],
-            "features": len(set(chosen.feature)),
+            "features": len(set(selected.feature)),
             "explained_variance": explained_variance(dictionary, acts[test]),
             **asdict(sparsity(features[test])),
         }
 
     def train(self, site: Address, seed: int = 0, **options: Any) -> SAEDictionary:
-        """Train an SAE on the training rows of an address."""
+        """Train an SAE on the training rows of one address."""
         settings = SAESettings(**options, seed=seed)
         return SAEDictionary(train_sae(self.store, site, self.rows[self.split.train], settings=settings))
 
     def rivals(
         self, site: Address, settings: Mapping[str, Any], kinds: Sequence[Any] = RIVALS, seed: int = 0
     ) -> tuple[dict[str, dict[str, Any]], dict[str, Dictionary]]:
-        """The untrained dictionaries with as many features, dense or as sparse as the SAE, whichever validation prefers."""
+        """Return untrained dictionaries with as many features; validation selects dense ones or ones as sparse as the SAE."""
         acts = self.store.acts(site, self.rows[self.split.train])
         figures, dictionaries = {}, {}
         for kind in kinds:
             tried = [baseline(kind, acts, d_sae=settings["d_sae"], k=k, seed=seed) for k in (settings["k"], None)]
-            found = [self.f1(site, each) for each in tried]
-            better = int(found[1]["validation"] > found[0]["validation"])
-            figures[kind], dictionaries[kind] = found[better], tried[better]
+            scores = [self.f1(site, dictionary) for dictionary in tried]
+            better = int(scores[1]["validation"] > scores[0]["validation"])
+            figures[kind], dictionaries[kind] = scores[better], tried[better]
         return figures, dictionaries  # type: ignore[return-value]
 
     def spliced(self, reasoner: Any, site: Address, dictionary: Dictionary) -> dict[str, Any]:
-        """The row of `interp.sae.splice.splice` for this dictionary, and those of the original and the mean."""
+        """Return the rows of `interp.sae.splice.splice` for a dictionary, for no edit and for the mean."""
         mean = self.store.acts(site, self.rows[self.split.train]).mean(axis=0)
         table = splice(reasoner, self.store, site, self.rows[self.split.test], {"sae": dictionary}, mean)
         return table.set_index("condition").to_dict("index")
 
     def _fitted(self, decoder: Any, site: Address) -> Any:
+        """Fit a decoder on the training rows."""
         train = self.split.train
         return decoder.fit(self.store, site, self.rows[train], self.gold[train])
 
     def _right(self, decoder: Any, site: Address, part: np.ndarray) -> np.ndarray:
+        """Return which rows of a part a decoder reads right."""
         return decoder.decode(self.store, site, self.rows[part], top_k=1).texts[:, 0] == self.gold[part]
 
 
-def _interval(said: np.ndarray, holds: np.ndarray, groups: np.ndarray, draws: int = 300) -> tuple[float, float]:
-    """A 95 % interval of the median F1, resampling whole structures."""
+def _interval(fires: np.ndarray, holds: np.ndarray, groups: np.ndarray, draws: int = 300) -> tuple[float, float]:
+    """Return a 95 % interval of the median F1 by resampling whole structures."""
     members, drawn = drawn_groups(groups, draws, seed=0)
-    counts = np.zeros((3, drawn.shape[1], said.shape[1]))
-    for count, each in zip(counts, (said & holds, said, holds), strict=True):
-        np.add.at(count, members, each)
-    hits, claimed, there = (drawn @ count for count in counts)
-    low, high = np.quantile(np.median(2 * hits / np.maximum(claimed + there, 1), axis=1), [0.025, 0.975])
+    counts = np.zeros((3, drawn.shape[1], fires.shape[1]))
+    for count, mask in zip(counts, (fires & holds, fires, holds), strict=True):
+        np.add.at(count, members, mask)
+    hits, claimed, positives = (drawn @ count for count in counts)
+    low, high = np.quantile(np.median(2 * hits / np.maximum(claimed + positives, 1), axis=1), [0.025, 0.975])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""SAE training side by side: SAELens as it comes, SAELens at its best, and the sparse kernels."""
+"""SAE training speed: SAELens by default, SAELens with its fastest settings, and our sparse kernels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from interp.sae.quality import explained_variance
 from interp.sae.train import silent, to_inference
 
 WIDTH, FEATURES, ACTIVE, BATCH = 256, 4096, 32, 4096
-_STEPS = 10  # of each contestant in one round
+_STEPS = 10  # training steps of each contestant in a round
 _DIRECTIONS, _HELD = 8192, 24
 
 
 def speed(repetitions: int, progress: Progress | None = None) -> dict[str, dict[str, Any]]:
-    """The three speed measures. Every contestant trains on the same batches from the same start, one thread each.
+    """Return the three speed measures.
 
-    Rows are sums of 24 out of 8,192 random directions. Times are of whole training steps of SAELens's trainer; explained
-    variance is that of the SAEs after as many steps, on a batch that none has seen.
+    All contestants train on the same batches from the same start with one thread. Rows are sums of 24 of 8,192 random
+    directions. Whole training steps are timed. Explained variance is measured on a held-out batch after equally many
+    steps.
     """
     import sae_lens
     import torch
@@ -39,7 +40,7 @@ def speed(repetitions: int, progress: Progress | None = None) -> dict[str, dict[
                 "default": _trainer(sae_lens.SAETrainer, plain(sae_lens.TopKTrainingSAEConfig(**common)), pool),
                 "best": _trainer(sae_lens.SAETrainer, plain(sae_lens.TopKTrainingSAEConfig(**common, **best)), pool),
                 "ours": _trainer(FastTrainer, FastTopKTrainingSAE(FastTopKTrainingSAEConfig(**common)), pool),
-                # SAELens's best setting chooses features by another rule, so it is met with that rule.
+                # SAELens's fastest settings select features by another rule; this contestant has the same rule.
                 "ours as best": _trainer(
                     FastTrainer,
                     FastTopKTrainingSAE(FastTopKTrainingSAEConfig(**common, rescale_acts_by_decoder_norm=False)),
@@ -57,23 +58,25 @@ def speed(repetitions: int, progress: Progress | None = None) -> dict[str, dict[
     finally:
         torch.set_num_threads(threads)
     peer = {"peer": "SAELens TopK", "peer_version": sae_lens.__version__}
-    rate = {name: _STEPS * BATCH / float(np.median(each)) for name, each in seconds.items()}
-    said = ", ".join(f"{name} {each:,.0f}" for name, each in rate.items())
-    ev = ", ".join(f"{name} {each:.4f}" for name, each in explained.items())
+    rate = {name: _STEPS * BATCH / float(np.median(times)) for name, times in seconds.items()}
+    rates_note = ", ".join(f"{name} {rows:,.0f}" for name, rows in rate.items())
+    variance_note = ", ".join(f"{name} {variance:.4f}" for name, variance in explained.items())
     steps = (repetitions + 1) * _STEPS
     gap = max(abs(explained["ours"] - explained["default"]), abs(explained["ours as best"] - explained["best"]))
     return {
         "sae.train_over_saelens_default": ratio(seconds, "default", "ours")
         | peer
-        | {"note": f"rows per second: {said}"},
+        | {"note": f"rows per second: {rates_note}"},
         "sae.train_over_saelens_best": ratio(seconds, "best", "ours as best")
         | peer
         | {"note": "its sparse activations, without rescaling by decoder norms"},
-        "sae.explained_variance_gap": {"value": gap, "n": BATCH, "note": f"after {steps} steps: {ev}"} | peer,
+        "sae.explained_variance_gap": {"value": gap, "n": BATCH, "note": f"after {steps} steps: {variance_note}"}
+        | peer,
     }
 
 
 def _data(batches: int) -> Iterator[Any]:
+    """Yield batches of sums of random directions."""
     import torch
 
     draw = torch.Generator().manual_seed(0)
@@ -84,11 +87,12 @@ def _data(batches: int) -> Iterator[Any]:
 
 
 def _trainer(kind: Any, sae: Any, pool: list[Any]) -> Any:
+    """Return a trainer that repeats all batches but the last."""
     import torch
     from sae_lens.config import SAETrainerConfig
 
     torch.manual_seed(0)
-    sae.initialize_weights()  # every contestant from the same draw
+    sae.initialize_weights()  # all contestants start from the same weights
     config = SAETrainerConfig(
         total_training_samples=10**9,
         train_batch_size_samples=BATCH,
@@ -97,14 +101,16 @@ def _trainer(kind: Any, sae: Any, pool: list[Any]) -> Any:
         n_batches_for_norm_estimate=1,
     )
 
-    def again() -> Iterator[Any]:
+    def batches() -> Iterator[Any]:
         while True:
             yield from pool[:-1]
 
-    return kind(cfg=config, sae=sae, data_provider=again())
+    return kind(cfg=config, sae=sae, data_provider=batches())
 
 
 def _steps(trainer: Any, done: list[int], progress: Progress | None, repetitions: int) -> Any:
+    """Return a function that trains for a round and reports progress."""
+
     def run() -> None:
         for _ in range(_STEPS):
             trainer.step(next(trainer.data_provider))

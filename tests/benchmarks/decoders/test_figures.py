@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.decoders.measures import figures
 from benchmarks.decoders.table import decoder_table
-from benchmarks.decoders.transfer import Taken, journeys, transfer_table
+from benchmarks.decoders.transfer import Transfer, transfer_table, transfers
 from benchmarks.measures import table
 
 
@@ -54,7 +54,7 @@ def test_every_figure_of_the_group_is_taken(measures: dict[str, dict[str, Any]])
 
 
 def test_what_is_kept_names_organisms_and_not_folders(tmp_path: Path) -> None:
-    taken = Taken("seed", ("a seed 0", "a seed 1"), ("chain-coconut", str(tmp_path)))
+    taken = Transfer("seed", ("a seed 0", "a seed 1"), ("chain-coconut", str(tmp_path)))
     assert taken._by_name(f"chain-coconut's lens, made by another model ({tmp_path})") == (
         "chain-coconut's lens, made by another model (a seed 1)"
     )
@@ -109,7 +109,7 @@ def test_the_transfer_table_says_what_was_refused_and_stands_beside_its_controls
 
 
 def test_transfer_between_seeds_needs_an_organism_of_each(tmp_path: Path) -> None:
-    without = [each.differs for each in journeys(None)]
+    without = [each.differs for each in transfers(None)]
     assert "training seed" not in without and "reasoner, text to latent" in without
     (tmp_path / "chain-coconut-seed1").mkdir()
-    assert next(each.differs for each in journeys(tmp_path)) == "training seed"
+    assert next(each.differs for each in transfers(tmp_path)) == "training seed"
