@@ -184,7 +184,7 @@ def test_decisions_end_with_the_first_mistake_and_name_it() -> None:
     name, wrong = distractor(problem)
     made = list(decisions([trace_of(problem, [output[0], wrong, *output[1:]]), trace_of(problem)]))
     assert [each.outcome for each in made] == ["right", "unnecessary", "right", "right", "right"]
-    assert made[1].step.parameter == name and made[1].here.known == (problem.meta["order"][0],)
+    assert made[1].step.parameter == name and made[1].reading.known == (problem.meta["order"][0],)
     early = list(decisions([trace_of(problem, [output[-1]])]))
     assert [each.outcome for each in early] == ["not ready"]
     off = output[0].split()

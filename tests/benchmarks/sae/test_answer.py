@@ -57,3 +57,8 @@ def test_every_figure_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest
     ):
         assert figure in output.split("\n\n")[0], figure
     assert "| longer | 256, 4 | 600,000 | 0.445 | 0.444 |" in output
+
+
+def test_the_kept_result_is_read_from_where_the_bench_writes_it() -> None:
+    assert sae_answer._KEPT.is_file()
+    assert "| dense probe |" in sae_answer.sae_answer()
