@@ -39,7 +39,7 @@ class RolloutOptions:
         padding_side: Side on which shorter prompts are padded.
         shares_position: Channels whose positions share the position id of the next position of another channel.
         extra_positions: Expected number of positions after the longest prompt. Buffers are made for as many.
-        masks_by_key: Whether the fast model takes a mask over keys alone (`interp.models.cache.masks_by_key`).
+        masks_by_key: Whether the fast model takes a mask over keys alone (`interp.models.cache.accepts_key_mask`).
         after_pass: Called after every forward pass.
     """
 

@@ -133,6 +133,8 @@ def test_attention_masks_and_positions_are_always_passed(reasoner, problems, mon
     calls = []
     base = fast_model(reasoner.model).base if which == "plain" else reasoner.base
     nothing = [] if which == "plain" else [Intervention(Address("ln_final.hook_out"), np.empty((0, 2)), identity)]
+    # Which masks a model takes is measured once, with a pass that has none; that has to lie before the watched passes.
+    reasoner.think(problems, interventions=nothing)
     forward = base.forward
 
     def watched(*args, **kwargs):
