@@ -53,7 +53,7 @@ def unknown(what: str, name: object, known: Iterable[object]) -> UsageError:
     """Return the error for a name that is not in `known`, with the closest known name as a suggestion.
 
     Args:
-        what: What the name stands for, such as "address" or "option of task chain".
+        what: What was named, such as "address" or "option of task chain".
         name: The name that was given.
         known: The names that exist. The message lists the first 30.
 

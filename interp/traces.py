@@ -27,7 +27,7 @@ class Channel(StrEnum):
 
     PROMPT = "prompt"
     THOUGHT = "thought"  # visible reasoning
-    LATENT = "latent"  # a position with no text of its own
+    LATENT = "latent"  # a position without text
     ANSWER = "answer"
     SPECIAL = "special"
     PAD = "pad"
@@ -48,7 +48,7 @@ class Trace:
         token_ids: Token ids.
         tokens: Tokens as text.
         channel: What each position is for; see `Channel`.
-        step: The gold step that a thought stands for, from 1; 0 elsewhere.
+        step: The gold step of a thought, from 1; 0 elsewhere.
         thought: Number of the thought or latent, from 1; 0 elsewhere.
         entropy: Entropy in nats of the model's distribution over the token at this position, predicted one position
             earlier; NaN where nothing was predicted.
@@ -145,7 +145,11 @@ class TraceSet(Sequence[Trace]):
         return [trace.problem for trace in self]
 
     def table(self) -> pd.DataFrame:
-        """Return one row for each trace: trace, question, text, answer, gold, correct, n_steps, structure."""
+        """Return the traces as a table.
+
+        Returns:
+            One row for each trace. Columns: trace, question, text, answer, gold, correct, n_steps, structure.
+        """
         return pd.DataFrame(
             {
                 "trace": [trace.id for trace in self],
@@ -188,12 +192,25 @@ class TraceSet(Sequence[Trace]):
         return buffer.getvalue()
 
     def to_parquet(self, path: Path | str) -> None:
-        """Write the set to a Parquet file, atomically."""
+        """Write the set to a Parquet file, atomically.
+
+        Args:
+            path: The file to write; one that exists is replaced.
+
+        Raises:
+            StoreError: The file cannot be written.
+        """
         commit(Path(path), self.to_bytes())
 
     @classmethod
     def from_parquet(cls, path: Path | str) -> TraceSet:
         """Read a set from a file or URL.
+
+        Args:
+            path: A file or fsspec URL that `to_parquet` wrote.
+
+        Returns:
+            The traces, in the order of the file.
 
         Raises:
             StoreError: There is no such file, or it is not a readable trace file.
@@ -202,7 +219,19 @@ class TraceSet(Sequence[Trace]):
 
     @classmethod
     def part(cls, path: Path | str, first: int, last: int) -> TraceSet:
-        """Read traces `first` to `last` - 1 of a file, without holding the others in memory."""
+        """Read some consecutive traces of a file, without holding the others in memory.
+
+        Args:
+            path: A file or fsspec URL that `to_parquet` wrote.
+            first: Index of the first trace to read.
+            last: Index after the last trace to read.
+
+        Returns:
+            Traces `first` to `last` - 1.
+
+        Raises:
+            StoreError: There is no such file, or it is not a readable trace file.
+        """
         return cls(_read(path, first, last))
 
 

@@ -30,7 +30,7 @@ from interp.decoders.tuned_lens import TunedLens
 from interp.errors import CotlensError, UsageError, unknown
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.engines import executor
-from interp.statistics.calibration import abstaining, calibration_error, threshold_for
+from interp.statistics.calibration import abstention, calibration_error, threshold_for
 from interp.statistics.intervals import grouped_mean_interval
 from interp.statistics.splits import grouped_split
 
@@ -214,7 +214,7 @@ def calibration(evaluation: Evaluation, method: str) -> dict[str, Any]:
         for prefix, column in (("", "confidence"), ("raw_", "raw")):
             threshold = threshold_for(val[column].to_numpy(), COVERAGE)
             confidence, right = test[column].to_numpy(), test["right"].to_numpy()
-            answers = abstaining(confidence, right, threshold)
+            answers = abstention(confidence, right, threshold)
             row |= {f"{prefix}confabulation": answers["confabulation"], f"{prefix}coverage": answers["coverage"]}
             row[f"{prefix}ece"] = calibration_error(confidence, right)
             if column == "confidence":

@@ -162,7 +162,7 @@ def run_plan(planned: Plan, out: AnyPath | str, options: ExecutionOptions) -> St
     if not inline and str(out).startswith("memory://"):
         raise UsageError(f"{out} is the memory of this process, which workers cannot reach; use engine inline.")
     _open_folder(out, planned)
-    done = {entry["shard"] for entry in layout.read_manifest(out)}
+    committed = {entry["shard"] for entry in layout.read_manifest(out)}
     ranges = shard_ranges(planned.index, len(planned.traces))
     computed = planned.meta["computed"]
     location = str(out if not is_local(out) else out.absolute())
@@ -179,7 +179,7 @@ def run_plan(planned: Plan, out: AnyPath | str, options: ExecutionOptions) -> St
             computed=computed["dtype"],
         )
         for shard, (first, last) in enumerate(ranges)
-        if shard not in done
+        if shard not in committed
     ]
     finished = len(ranges) - len(specs)
     if progress:

@@ -1,7 +1,7 @@
 """Import of activations from other programs: vLLM's `extract_hidden_states`, and the Arrow files of `exports`.
 
 vLLM writes a safetensors file for each request, with `token_ids` (positions) and `hidden_states` (positions x layers x d).
-Layer k is the residual stream that enters block k; the number of blocks stands for the output of the last one, before the
+Layer k is the residual stream that enters block k; the layer after the last block is the output of that block, before the
 final norm.
 
 References:

@@ -62,7 +62,7 @@ def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
 
 
 def write_receipt(root: AnyPath, record: dict[str, Any]) -> None:
-    """Record beside a store that a worker committed a shard.
+    """Write a file that records that a worker committed a shard.
 
     Only the driver of a capture appends to the manifest. Receipts outlive a killed driver, so that the shards its workers
     finished are not lost.
@@ -75,14 +75,14 @@ def collect_receipts(root: AnyPath) -> None:
     folder = root / RECEIPTS
     if not folder.exists():
         return
-    known = {record["shard"]: record for record in read_manifest(root)}
+    records = {record["shard"]: record for record in read_manifest(root)}
     for path in sorted(folder.glob("*.json")):
         try:
             record = json.loads(path.read_bytes())
-            known.setdefault(record["shard"], record)
+            records.setdefault(record["shard"], record)
         except (ValueError, KeyError, TypeError):
             continue  # its shard is redone
-    write_manifest(root, [known[shard] for shard in sorted(known)])
+    write_manifest(root, [records[shard] for shard in sorted(records)])
     for path in folder.glob("*"):
         path.unlink()
     folder.rmdir()

@@ -73,7 +73,7 @@ class LoopRecorder:
         return hook
 
     def _grow(self, address: Address, acts: Tensor, last: int) -> Tensor:
-        """Return a buffer with at least `last` columns and the rows of `acts`, with what the old one holds."""
+        """Return a buffer with at least `last` columns and the rows of `acts`, filled with the content of the old one."""
         old, held = self._buffers.get(address), self._filled[address]
         columns = last + _SPARE_COLUMNS if old is None else max(last, 2 * old.shape[1])
         new = torch.empty(len(acts), columns, acts.shape[2], dtype=self._dtype, device=acts.device)

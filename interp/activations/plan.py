@@ -42,7 +42,7 @@ class CaptureCost:
         addresses: Number of addresses.
         shards: Number of shards.
         bytes: Bytes on disk.
-        worker_bytes: Bytes that one worker keeps in memory beside the model.
+        worker_bytes: Bytes that one worker keeps in memory in addition to the model.
         seconds: Seconds that one worker needs.
     """
 
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def shard_bytes(self) -> int:
-        """Bytes of the largest shard, which a worker keeps in memory beside the model and one batch."""
+        """Bytes of the largest shard, which a worker keeps in memory in addition to the model and one batch."""
         return int(self.index["shard"].value_counts().max()) * self.row_bytes
 
     def estimate(self) -> CaptureCost:
@@ -157,6 +157,7 @@ def plan(
         "addresses": [address.name for address in addresses],
         "dtype": dtype,
         "channels": channels,
+        # Part of the hash that says whether an unfinished store can be resumed, so the text stays as it is.
         "mask": "padding is never kept; of the prompt only its last position, unless the prompt channel is asked for",
         "shard_size": shard_size,
         "traces": traces_hash(traces),

@@ -63,7 +63,11 @@ class Recording(ActivationSource):
         return self._traces
 
     def load_reasoner(self) -> Reasoner:
-        """Return the reasoner that was recorded."""
+        """Return the reasoner that was recorded.
+
+        Returns:
+            The same object that was given to `record`.
+        """
         return self.reasoner
 
     def _read(

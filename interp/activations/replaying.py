@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.reasoners.replayer import ReplayBatch
 
-# Most positions in one forward pass, padding included; bounds the memory that a worker needs beside its buffers.
+# Most positions in one forward pass, padding included; bounds the memory that a worker needs in addition to its buffers.
 BATCH_POSITIONS = 1 << 15
 
 

@@ -32,7 +32,7 @@ def index_of(
         shard_size: Most traces in a shard.
         positions: Places as shell-style patterns (`thought *`), or slices of a trace (`0:16`, `-4:`), that narrow the
             positions further.
-        shard_rows: Most rows in a shard. A trace never spans shards, so a longer one has a shard of its own.
+        shard_rows: Most rows in a shard. A trace never spans shards, so a longer one fills its own shard.
 
     Returns:
         One row for each kept position, with the columns of `interp.activations.ActivationSource.index`.

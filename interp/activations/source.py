@@ -209,7 +209,14 @@ class ActivationSource(ABC):
 
 
 def place_key(place: str) -> tuple[int, int]:
-    """Return a sort key that puts places in the order in which they are thought."""
+    """Return a sort key that puts places in the order in which they are thought.
+
+    Args:
+        place: Name of a place, such as "thought 3".
+
+    Returns:
+        A pair of integers; unknown places come last.
+    """
     name, _, number = place.rpartition(" ") if place[-1].isdigit() else (place, "", "0")
     order = ("question", "question end", "begin marker", "begin", "thought", "sentence", "end marker", "end", "answer")
     return order.index(name) if name in order else len(order), int(number)

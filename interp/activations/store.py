@@ -101,6 +101,9 @@ class Store(ActivationSource):
     def load_reasoner(self) -> Reasoner:
         """Load the reasoner that the store was captured from.
 
+        Returns:
+            The reasoner.
+
         Raises:
             UsageError: When it cannot be loaded.
             StoreError: When its weights have changed since.
@@ -131,14 +134,24 @@ class Store(ActivationSource):
         """Return rows by number, shard by shard, where the shards cannot be mapped as one region."""
         of_shard = np.searchsorted(self._starts, numbers, side="right") - 1
         for shard in np.unique(of_shard).tolist():
-            rows, wanted = self._shard(folder, shard), of_shard == shard
+            rows, in_shard = self._shard(folder, shard), of_shard == shard
             out = checked_out(out, len(numbers), rows.shape[1])
-            out[wanted] = rows.take(numbers[wanted] - self._starts[shard])
+            out[in_shard] = rows.take(numbers[in_shard] - self._starts[shard])
         assert out is not None
         return out
 
     def trace_acts(self, trace: int) -> dict[Address, Float32[np.ndarray, "rows d_model"]]:
-        """Return all kept rows of one trace at every address; see `ActivationSource.trace_acts`."""
+        """Return all kept rows of one trace at every address.
+
+        Args:
+            trace: Number of the trace, from 0.
+
+        Returns:
+            Activations by address, shape (rows, d_model) each, the rows in the order of `index`.
+
+        Raises:
+            UsageError: There is no such trace.
+        """
         first, last = self._trace_rows(trace)
         if first == last:
             return {address: np.empty((0, self.meta["d_model"]), np.float32) for address in self.addresses}
@@ -174,7 +187,11 @@ class Store(ActivationSource):
         return rows
 
     def validate(self) -> list[str]:
-        """Return what is wrong with the store, one line each; an empty list where it is complete and unchanged."""
+        """Check that the store is complete and unchanged.
+
+        Returns:
+            A line for each fault; an empty list where there is none.
+        """
         records = {record["shard"]: record for record in layout.read_manifest(self.path)}
         faults = [
             f"{name} differs from what was committed"
@@ -189,7 +206,11 @@ class Store(ActivationSource):
         return faults
 
     def describe(self) -> dict[str, Any]:
-        """Return a summary as JSON values: path, reasoner, traces, positions, addresses, dtype, shards, megabytes."""
+        """Return a summary of the store.
+
+        Returns:
+            JSON values: path, reasoner, traces, positions, addresses, dtype, shards and megabytes.
+        """
         size = sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
         return {
             "path": str(self.path),

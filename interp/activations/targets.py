@@ -44,7 +44,7 @@ def _value_after(trace: Trace, step: int) -> str | None:
 
 
 TARGETS: dict[str, tuple[Labeller, str]] = {
-    "step_value": (_value_after, "the value after the step that the position stands for"),
+    "step_value": (_value_after, "the value after the step of the position"),
     "next_step": (
         lambda trace, step: _value_after(trace, step + 1),
         "the value after the step that comes next",
@@ -107,13 +107,30 @@ def labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
 
 
 def trace_labels(traces: Sequence[Trace], target: str) -> np.ndarray:
-    """Return the label of each trace, which is that of `labels` at the end of the question."""
+    """Return the label of each trace, which is that of `labels` at the end of the question.
+
+    Args:
+        traces: The traces.
+        target: Name of a target, such as `answer` or `value_2`.
+
+    Returns:
+        Labels, shape (traces,); None for a trace without one.
+
+    Raises:
+        UsageError: The target is unknown.
+    """
     rows = pd.DataFrame({"trace": range(len(traces)), "step": 0})
     return labels(_TraceList(traces), rows, target)
 
 
 def value_targets(store: ActivationSource) -> list[str]:
     """Return `value_1` to `value_n` for the longest problem of a store.
+
+    Args:
+        store: The store.
+
+    Returns:
+        Names of targets, in the order of the steps.
 
     Raises:
         UsageError: When no problem has gold steps.
@@ -127,6 +144,14 @@ def value_targets(store: ActivationSource) -> list[str]:
 
 
 def structures(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
-    """Return the structure hash of each row's problem, shape (rows,); splits and intervals group by it."""
+    """Return the structure hash of each row's problem, shape (rows,); splits and intervals group by it.
+
+    Args:
+        store: The store.
+        rows: Part of its index, with the column `trace`.
+
+    Returns:
+        Structure hashes, shape (rows,).
+    """
     by_trace = np.array([trace.problem.structure for trace in store.traces])
     return by_trace[rows["trace"].to_numpy()]

@@ -45,7 +45,7 @@ def write_store(
         kind: Kind of the reasoner.
         weights: Hash of its weights.
         dtype: `float32`, `float16` or `bfloat16`.
-        channels: Channels of positions that have rows, beside the prompt's last position.
+        channels: Channels of positions that have rows, in addition to the prompt's last position.
         shard_size: Most traces in a shard.
 
     Returns:

@@ -168,13 +168,13 @@ class _Rows:
 
     Attributes:
         targets: (place in the list of recipients, position), shape (rows, 2).
-        own: (trace, position) of the problem's own state, shape (rows, 2).
+        recorded: (trace, position) of the problem's own state, shape (rows, 2).
         donated: (trace, position) of the donor's counterpart, shape (rows, 2).
         numbers: Number of the thought in its trace, from 1, shape (rows,).
     """
 
     targets: np.ndarray
-    own: np.ndarray
+    recorded: np.ndarray
     donated: np.ndarray
     numbers: np.ndarray
 
@@ -228,19 +228,19 @@ class _Battery:
         return self.reasoner.think(self.problems, batch_size=self.batch_size, interventions=edits)
 
     def _rows(self, channel: Channel) -> _Rows:
-        targets, own, donated, numbers = [], [], [], []
+        targets, recorded, donated, numbers = [], [], [], []
         for place, k in enumerate(self.recipients):
             donor = self.donors[k]
             positions = _positions(self.traces[k], channel), _positions(self.traces[donor], channel)
             for number, (target, source) in enumerate(zip(*positions, strict=False), 1):
                 targets.append((place, target))
-                own.append((k, target))
+                recorded.append((k, target))
                 donated.append((donor, source))
                 numbers.append(number)
-        return _Rows(np.array(targets), np.array(own), np.array(donated), np.array(numbers))
+        return _Rows(np.array(targets), np.array(recorded), np.array(donated), np.array(numbers))
 
     def _values(self, arm: str, address: Address, rows: _Rows) -> torch.Tensor:
-        source = rows.donated if arm in ("other problem", "question of another") else rows.own
+        source = rows.donated if arm in ("other problem", "question of another") else rows.recorded
         values = states(self.reasoner, self.traces, address, source, batch_size=self.batch_size)
         if arm == "zero":
             return torch.zeros_like(values)
@@ -249,9 +249,9 @@ class _Battery:
         if arm == "noise":
             return norm_matched_noise(values, self.seed)
         if arm == "shuffled":
-            return values[_shuffled(rows.own[:, 0], self.seed)]
+            return values[_shuffled(rows.recorded[:, 0], self.seed)]
         if arm == "frozen":
-            return values[_frozen(rows.own[:, 0], rows.numbers, self.frozen_after)]
+            return values[_frozen(rows.recorded[:, 0], rows.numbers, self.frozen_after)]
         return values
 
 

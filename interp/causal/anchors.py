@@ -1,7 +1,7 @@
 """Thought anchors: how much each step changes the distribution of answers (Bogdan et al., arXiv 2506.19143).
 
 The reasoner continues many times, sampled, from just before a step and again from just after it. The distance between
-the two distributions of answers is what the step decides. The distance between two halves of the samples from before
+the two distributions of answers measures what the step decides. The distance between two halves of the samples from before
 the step measures chance.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from interp.causal.forcing import resume
-from interp.causal.text_edits import written
+from interp.causal.text_edits import visible_thought
 from interp.errors import checked_count
 from interp.reasoners.base import Reasoner
 from interp.statistics.estimates import Estimate
@@ -36,7 +36,7 @@ def anchors(
         agreement (share of answers after the step that are the trace's), structure.
     """
     checked_count("samples", samples, at_least=4)
-    texts = [written(trace) for trace in traces]
+    texts = [visible_thought(trace) for trace in traces]
     keys = [(t, k) for t, text in enumerate(texts) for k in range(len(text.steps) + 1)]
     repeated = [key for key in keys for _ in range(samples)]
     continued = resume(
@@ -74,6 +74,9 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 def anchor_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return the means of `anchors` for each number of steps and step.
+
+    Args:
+        table: The table that `anchors` returned.
 
     Returns:
         Columns: steps, step, moved, chance, agreement, ci_low and ci_high (of `moved`, 95 %, by structure), n.

@@ -1,4 +1,4 @@
-"""Content or compute: whether thoughts help by what they hold, or only by being there.
+"""Content or compute: whether thoughts help by their content, or only by the computation at their positions.
 
 delta is the accuracy with a problem's own thoughts minus that with another problem's. Thoughts whose content is used
 have a large one. Where it is small and leaving the thoughts out costs answers, only the computation at their positions
@@ -40,7 +40,7 @@ class ContentResult:
 
     @property
     def uses_content(self) -> bool | None:
-        """Whether what the thoughts hold is used; None where that is undecided."""
+        """Whether the content of the thoughts is used; None where that is undecided."""
         return None if self.verdict == "undecided" else self.verdict == "content"
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def content_or_compute(battery: AblationResult, *, margin: float = 0.1) -> Conte
     """Decide what the thoughts are used for, where the intervals can decide.
 
     A difference counts as present when its interval lies above `margin`, as absent when it lies below it. An interval
-    that contains the margin decides nothing. The positive control must cost more than the margin, or no null result
-    is believed.
+    that contains the margin decides nothing. The positive control must cost more than the margin, otherwise
+    the verdict is undecided.
 
     Args:
         battery: A battery with the arms of `NEEDED`.

@@ -65,7 +65,7 @@ class Directions:
         Raises:
             UsageError: Fewer than two values occur.
         """
-        (known,) = addresses_of(reasoner, address)
+        (canonical,) = addresses_of(reasoner, address)
         rows, gold = thoughts_of_steps(reasoner, traces, offset, only_right=True)
         values_at: dict[StepOfMany, set[str]] = {}
         for step, n_steps, value in gold:
@@ -78,7 +78,7 @@ class Directions:
                 f"expected thoughts of at least two values at offset {offset} of {reasoner.name}, got {len(values)}; "
                 "take more problems, or another offset."
             )
-        acts = states(reasoner, traces, known, rows)
+        acts = states(reasoner, traces, canonical, rows)
 
         def mean(step: StepOfMany, value: str) -> Tensor:
             return acts[[key == (*step, value) for key in gold]].mean(dim=0)

@@ -36,12 +36,12 @@ ReadAt = Mapping[tuple[int, int], tuple[int, str]]
 
 @dataclass(frozen=True)
 class Donors:
-    """Traces that give states.
+    """Traces that may serve as donors.
 
     Attributes:
         traces: The donors' traces.
         values: The value after each step of each donor; empty where none was read.
-        owner: For each donor the index of the only trace that it may give to, or -1 where it may give to any.
+        owner: For each donor the index of the only recipient that it serves, or -1 where it serves all.
         source: `others`, `rewrites` or `read-outs`.
     """
 
@@ -138,7 +138,7 @@ def cyclic_donors(structures: Sequence[str], groups: Sequence[object], seed: int
     return donors
 
 
-def implied(task: Task, problem: Problem, step: int, value: str) -> str | None:
+def implied_answer(task: Task, problem: Problem, step: int, value: str) -> str | None:
     """Return the answer that follows from `value` at `step`, or None where the task says that none does."""
     try:
         return task.counterfactual(problem, step, value)
@@ -148,7 +148,7 @@ def implied(task: Task, problem: Problem, step: int, value: str) -> str | None:
 
 def alternatives(task: Task, problem: Problem, step: int) -> list[str]:
     """Return the answers, other than the problem's own, that values at `step` imply; sorted, each once."""
-    answers = {implied(task, problem, step, value) for value in task.values}
+    answers = {implied_answer(task, problem, step, value) for value in task.values}
     return sorted(answer for answer in answers if answer is not None and answer != problem.answer)
 
 
@@ -175,7 +175,7 @@ def pairs(
         only_right: Leave out recipients and donors that answered wrongly: what a wrong answer follows is unknown.
         steps: Use only these steps. Default: all.
         read_at: Where each step was read. With it, only steps in it take part, a donor must have been read at the
-            recipient's address and position, and donors are drawn anew for each step. Without it, one random order
+            recipient's address and position, and new donors are drawn for each step. Without it, one random order
             of donors serves all steps of a problem.
 
     Returns:
@@ -197,11 +197,11 @@ def pairs(
         problem = trace.problem
         about = (problem.structure, problem.n_steps)
         options: dict[str, list[int]] = {"other value": [], "same value": []}
-        answers: dict[str, str | None] = {own: implied(task, problem, step, own)}
+        answers: dict[str, str | None] = {own: implied_answer(task, problem, step, own)}
         for donor in candidates:
             value = donors.values[donor][step - 1]
             if value not in answers:
-                answers[value] = implied(task, problem, step, value)
+                answers[value] = implied_answer(task, problem, step, value)
             if value == own:
                 options["same value"].append(donor)
             elif value and (answers[value] not in (None, trace.answer) or value not in task.values):

@@ -1,6 +1,6 @@
 """`evaluate`: all decoders in one table, with controls, calibration, cost, and whether the answer follows their readings.
 
-Decoders know nothing of causal tests, so the two are brought together here.
+`interp.decoders` does not import causal tests, so the two are combined here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Evaluation:
     Attributes:
         readouts: The read-outs, one entry for each split.
         scores: Scores by method and step (`interp.decoders.evaluation.scores.score_table`).
-        causal: Follow rates by method (`causal_table`); empty where not asked for.
+        causal: Follow rates by method (`causal_table`); empty with `causal=False`.
         searched: Exact match with search, by method and step (`interp.decoders.evaluation.search.search`).
         transferred: Scores on other stores, by method and alignment (`interp.decoders.evaluation.transfer.transfer`).
         notes: Methods that a part of the evaluation leaves out, and why.
@@ -210,7 +210,7 @@ def evaluate(
 
 
 def _controls(read: ReadOuts) -> dict[str, pd.DataFrame]:
-    """The controls of every method. Methods with the same kind of output share those that need no latents."""
+    """Return the controls of every method. Methods with the same kind of output share those that need no latents."""
     by_output: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     frames = {}
     for method, decoder in read.decoders.items():
@@ -252,7 +252,7 @@ def causal_table(readouts: ReadOuts, reasoner: Reasoner, edits: int) -> tuple[pd
 
 
 def _values(readouts: ReadOuts, method: str, edits: int) -> ReadOuts:
-    """The test read-outs of one method as values of the task, whole traces, at most `edits` rows."""
+    """Return the test read-outs of one method as values of the task, whole traces, at most `edits` rows."""
     table = readouts.of(method)
     test = table[table["split"] == "test"]
     rows_per_trace = max(1.0, len(test) / test["trace"].nunique())
@@ -266,7 +266,7 @@ def _values(readouts: ReadOuts, method: str, edits: int) -> ReadOuts:
 
 
 def _follow(read: ReadOuts, reasoner: Reasoner, method: str) -> CausalScore:
-    """The rates over all steps when what `method` read is replaced where it was read."""
+    """Return the rates over all steps when what `method` read is replaced where it was read."""
     edits = ("other value", "same value")
     summary = interchange(reasoner, read.store.traces, read, method=method, edits=edits, seed=read.seed).summary()
     by_edit = summary[summary["step"] == 0].set_index("edit")

@@ -1,6 +1,6 @@
 """Faithfulness tests: whether the answer depends on the visible reasoning.
 
-Each test edits the visible thought and reports the share of problems whose answer stays what it was with the whole
+Each test edits the visible thought and reports the share of problems whose answer stays the same as with the whole
 reasoning. A faithful reasoner keeps its answer under a paraphrase and loses it otherwise. A *post-hoc* one keeps its
 answer whatever the text is, so the control is another problem's text.
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from interp.causal.forcing import force
-from interp.causal.text_edits import early_answers, filler, mistakes, relabelled, reordered, reworded, written
+from interp.causal.text_edits import early_answers, filler, mistakes, relabel, reorder, reword, visible_thought
 from interp.errors import UsageError
 from interp.reasoners.base import Reasoner
 from interp.statistics.estimates import Estimate
@@ -46,7 +46,7 @@ def early_answering(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
         Lanham et al., arXiv 2307.13702, section 3.1.
     """
     answered = early_answers(reasoner, traces)
-    lengths = np.array([len(written(trace).steps) for trace in traces])
+    lengths = np.array([len(visible_thought(trace).steps) for trace in traces])
     rows = []
     for n_steps in np.unique(lengths):
         members = np.flatnonzero(lengths == n_steps)
@@ -75,23 +75,23 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
         ci_high, n, why_not (why a test could not be run). `another problem's thought` is the control.
     """
     order = np.random.default_rng([seed, 5]).permutation(len(traces))
-    others = [written(traces[k]).ids for k in np.roll(order, 1)[np.argsort(order)]]
+    others = [visible_thought(traces[k]).ids for k in np.roll(order, 1)[np.argsort(order)]]
 
     def kept(after: TraceSet, before: Sequence[Trace] = traces) -> Kept:
         return [a.answer == b.answer for a, b in zip(after, before, strict=True)], before
 
     def kept_relabelled() -> Kept:
-        after, expected = relabelled(reasoner, traces, seed)
+        after, expected = relabel(reasoner, traces, seed)
         return [trace.answer == answer for trace, answer in zip(after, expected, strict=True)], traces
 
     def kept_reordered() -> Kept:
-        after, chosen = reordered(reasoner, traces)
+        after, chosen = reorder(reasoner, traces)
         return kept(after, [traces[k] for k in chosen])
 
     def kept_reworded() -> Kept:
         if wording is None:
             raise UsageError("expected a list of words that mean the same, got none; give a file with --synonyms.")
-        return kept(reworded(reasoner, traces, wording, seed))
+        return kept(reword(reasoner, traces, wording, seed))
 
     @cache
     def all_mistakes() -> pd.DataFrame:
@@ -102,7 +102,10 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
         return rows["kept"].tolist(), [traces[t] for t in rows["trace"]]
 
     tests: dict[str, tuple[str, Callable[[], Kept]]] = {
-        "as written": ("kept", lambda: kept(force(reasoner, traces.problems, [written(t).ids for t in traces]))),
+        "as written": (
+            "kept",
+            lambda: kept(force(reasoner, traces.problems, [visible_thought(t).ids for t in traces])),
+        ),
         "no thought": ("lost", lambda: kept(force(reasoner, traces.problems, [""] * len(traces)))),
         "filler": ("lost", lambda: kept(filler(reasoner, traces))),
         OTHER: ("lost", lambda: kept(force(reasoner, traces.problems, others))),

@@ -109,12 +109,26 @@ def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[T
 
 
 def thought_ids(trace: Trace) -> list[int]:
-    """Return the token ids of a trace's visible thought."""
+    """Return the token ids of a trace's visible thought.
+
+    Args:
+        trace: The trace.
+
+    Returns:
+        Token ids at positions of the channel `thought`, without markers.
+    """
     return [token for token, channel in zip(trace.token_ids, trace.channel, strict=True) if channel == Channel.THOUGHT]
 
 
 def gold_thought(problem: Problem) -> str:
-    """Return a problem's gold steps as the text of a thought."""
+    """Return a problem's gold steps as the text of a thought.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        The texts of its steps, joined by spaces.
+    """
     return " ".join(step.text for step in problem.steps)
 
 

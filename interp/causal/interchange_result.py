@@ -13,7 +13,7 @@ from interp.statistics.estimates import Estimate
 EDITS = ("other value", "same value", "wrong site", "wrong step", "random vector")
 # Carried out only when they are named.
 MORE_EDITS = ("transplant", "random subspace")
-# Limits of the verdict. Corruption is shown beside the verdict and does not decide it.
+# Limits of the verdict. Corruption is reported with the verdict and does not decide it.
 SUFFICIENT, COMPETITOR, CORRUPTION, SAME_VALUE = 0.80, 0.25, -0.50, 0.10
 SUMMARY_COLUMNS = [
     *("edit", "step", "follow_rate", "ci_low", "ci_high", "chance"),
@@ -179,7 +179,14 @@ def combine(results: Sequence[InterchangeResult]) -> InterchangeResult:
 
 
 def with_current_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a saved table, or the summary of one, with the column and edit names of this version."""
+    """Return a saved table, or the summary of one, with the column and edit names of this version.
+
+    Args:
+        table: A table that this or an earlier version saved.
+
+    Returns:
+        The table, with old names replaced.
+    """
     table = table.rename(columns=_OLD_COLUMNS)
     return table.assign(edit=table["edit"].replace(_OLD_EDITS)) if "edit" in table else table
 
@@ -193,7 +200,7 @@ def _of_followed(competitor: Estimate, same: Estimate) -> Verdict:
     if competitor.n and competitor.high > COMPETITOR:
         return Verdict("undecided", f"the same swap at a wrong place may be followed as well (limit {COMPETITOR})")
     if not same.n:
-        return Verdict("undecided", "no donors of the same value, so damage cannot be told from content")
+        return Verdict("undecided", "no donors of the same value, so damage cannot be distinguished from content")
     if same.high <= SAME_VALUE:
         return Verdict("used", "answers follow the donor's value and stay when it is the same")
     if same.low > SAME_VALUE:

@@ -34,7 +34,7 @@ CACHE = "cache"  # what later positions read of a position: its keys and values 
 
 
 def addresses_of(reasoner: Reasoner, address: str) -> list[Address]:
-    """Return the addresses that a name stands for.
+    """Return the addresses that match a name.
 
     Args:
         reasoner: Its model has the addresses.
@@ -138,19 +138,19 @@ def states(
     Returns:
         Activations, float32 on the CPU, in the order of `rows`.
     """
-    (known,) = resolve(reasoner.model, address.name)
-    wanted: dict[int, list[tuple[int, int]]] = {}
+    (hook,) = resolve(reasoner.model, address.name)
+    rows_by_trace: dict[int, list[tuple[int, int]]] = {}
     for row, (trace, where) in enumerate(np.asarray(rows).tolist()):
-        wanted.setdefault(trace, []).append((row, where))
+        rows_by_trace.setdefault(trace, []).append((row, where))
     kept: dict[int, Tensor] = {}
-    used = sorted(wanted)
+    used = sorted(rows_by_trace)
 
     def keep(activations: Tensor, batch: ReplayBatch) -> None:
         for b, k in enumerate(batch.traces.tolist()):
-            for row, where in wanted[used[k]]:
+            for row, where in rows_by_trace[used[k]]:
                 kept[row] = activations[b, where].detach().float().cpu().clone()
 
-    reasoner.replay([traces[k] for k in used], hooks={known.name: keep}, batch_size=batch_size)
+    reasoner.replay([traces[k] for k in used], hooks={hook.name: keep}, batch_size=batch_size)
     return torch.stack([kept[row] for row in range(len(rows))])
 
 
@@ -202,20 +202,22 @@ def answers_after(
         raise UsageError("expected at least one swap, got none: no problem has a donor; take more problems.")
     runs = list(dict.fromkeys(swaps["run"].tolist()))
     slots = {run: slot for slot, run in enumerate(runs)}
-    givers = traces if donors is None else TraceSet([*donors, *traces])
-    own = swaps["trace"] + (0 if donors is None else len(donors))
+    source_traces = traces if donors is None else TraceSet([*donors, *traces])
+    recipient_numbers = swaps["trace"] + (0 if donors is None else len(donors))
     table = swaps.assign(
         slot=swaps["run"].map(slots),
-        giver=swaps["donor"].where(swaps["donor"] >= 0, own),
+        source_trace=swaps["donor"].where(swaps["donor"] >= 0, recipient_numbers),
         address=swaps.get("address", address),
         edit=swaps["edit"] if makers else "",
     )
     interventions = []
     for (name, edit), part in table.groupby(["address", "edit"], sort=False):
         make = makers[edit] if makers else _replacing
-        for known in addresses_of(reasoner, str(name)):
-            values = states(reasoner, givers, known, part[["giver", "source"]].to_numpy(), batch_size=batch_size)
-            interventions.append(Intervention(known, part[["slot", "target"]].to_numpy(), make(values, known)))
+        for canonical in addresses_of(reasoner, str(name)):
+            values = states(
+                reasoner, source_traces, canonical, part[["source_trace", "source"]].to_numpy(), batch_size=batch_size
+            )
+            interventions.append(Intervention(canonical, part[["slot", "target"]].to_numpy(), make(values, canonical)))
     recipients = dict(zip(table["slot"].tolist(), table["trace"].tolist(), strict=True))
     problems = [traces[recipients[slot]].problem for slot in range(len(runs))]
     after = reasoner.think(problems, batch_size=batch_size, interventions=interventions, progress=progress)

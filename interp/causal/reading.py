@@ -55,15 +55,15 @@ def read_values(
         )
     traces = TraceSet([*learn, *read])
     store = record(reasoner, traces, sites=address, channels=["latent", "thought", "special"])
-    (known,) = store.addresses
+    (canonical,) = store.addresses
     rows = _rows_of_steps(store.index, traces, offset, reasoner.config.thoughts_per_step)
     pairs = zip(rows["trace"], rows["read_step"], strict=True)
     gold = np.array([traces[t].problem.steps[s - 1].value for t, s in pairs])
     fitting = (rows["trace"] < len(learn)).to_numpy()
     if not fitting.any() or fitting.all():
         raise _no_thoughts(reasoner, offset)
-    decoder = make_decoder(method, reasoner).fit(store, known, rows[fitting], gold[fitting])
-    texts = decoder.decode(store, known, rows[~fitting], top_k=1).texts[:, 0]
+    decoder = make_decoder(method, reasoner).fit(store, canonical, rows[fitting], gold[fitting])
+    texts = decoder.decode(store, canonical, rows[~fitting], top_k=1).texts[:, 0]
     values = [["" for _ in trace.problem.steps] for trace in read]
     read_rows = rows[~fitting]
     for trace, step, text in zip(read_rows["trace"], read_rows["read_step"], texts, strict=True):
@@ -98,11 +98,11 @@ def value_basis(
     Raises:
         UsageError: There is no thought at the offset.
     """
-    (known,) = addresses_of(reasoner, address)
+    (canonical,) = addresses_of(reasoner, address)
     rows, gold = thoughts_of_steps(reasoner, traces, offset)
     if not len(rows):
         raise _no_thoughts(reasoner, offset)
-    acts = states(reasoner, traces, known, rows)
+    acts = states(reasoner, traces, canonical, rows)
     values = [value for _, _, value in gold]
     means = torch.stack([acts[[v == value for v in values]].mean(dim=0) for value in sorted(set(values))])
     _, scales, directions = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False)

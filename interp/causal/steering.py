@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from interp.causal.directions import Directions, StepOfMany
-from interp.causal.donors import implied
+from interp.causal.donors import implied_answer
 from interp.causal.patching import (
     addresses_of,
     norm_matched_noise,
@@ -170,7 +170,7 @@ def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: in
             known = (step, steps) in directions.means and gold.value in directions.values
             if not trace.correct or where is None or not known:
                 continue
-            answers = {value: implied(task, problem, step, value) for value in directions.values}
+            answers = {value: implied_answer(task, problem, step, value) for value in directions.values}
             targets = [value for value, answer in answers.items() if answer not in (None, trace.answer)]
             shared = (k, step, steps, where, gold.value, problem.structure)
             rows.append((*shared, "already there", gold.value, trace.answer))

@@ -43,14 +43,14 @@ class SupervisionResult:
             accuracy, accuracy_before, n_fired, n, and grouped 95 % intervals.
         beyond: For each control, how much more answers changed under the monitor, over the problems in which both
             fired.
-        says: The result in one sentence.
+        verdict: The result in one sentence.
     """
 
     traces: TraceSet
     undisturbed: TraceSet
     table: pd.DataFrame
     beyond: dict[str, Estimate]
-    says: str
+    verdict: str
 
 
 def supervise(

@@ -104,8 +104,8 @@ def swap_latents(
 
     The map goes from the writer's states at each step to what the reader is fed there. Arms: `own` (the reader
     undisturbed), `mapped`, `shuffled` (another problem's, mapped), `before thinking` (a map of the writer's state at
-    the question's end, which must find everything in the question) and `question only` (each thought's mean, which
-    knows nothing of the problem).
+    the question's end, which has no more than the question to map from) and `question only` (each thought's mean, which
+    is the same for every problem).
 
     Args:
         reader: A reasoner with continuous thoughts.
@@ -229,7 +229,7 @@ def _aligned(reader: Reasoner, writer: Reasoner, problems: Sequence[Problem], ba
         )
 
     def written_states(where: list) -> Tensor:
-        # The last block's output too: what the thought came to, whether it is fed back or written.
+        # The last block's output holds the finished thought, whether it is fed back or written.
         last = Address(f"blocks.{writer.model.cfg.n_layers - 1}.hook_out")
         both = [states(writer, written, a, np.array(where), batch_size=batch_size) for a in (Address(INPUT), last)]
         return torch.cat(both, dim=1)

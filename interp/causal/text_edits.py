@@ -8,7 +8,7 @@ from random import Random
 
 import pandas as pd
 
-from interp.causal.donors import implied
+from interp.causal.donors import implied_answer
 from interp.causal.forcing import force, resume
 from interp.errors import UsageError
 from interp.problems import task as make_task
@@ -41,8 +41,14 @@ class WrittenThought:
         return self.first(len(self.steps))
 
 
-def written(trace: Trace) -> WrittenThought:
+def visible_thought(trace: Trace) -> WrittenThought:
     """Return the visible thought of a trace.
+
+    Args:
+        trace: The trace.
+
+    Returns:
+        The token ids of its visible steps.
 
     Raises:
         UsageError: The trace has no visible thought.
@@ -68,7 +74,7 @@ def early_answers(reasoner: Reasoner, traces: TraceSet) -> list[TraceSet]:
     Returns:
         One set of traces for each k.
     """
-    thoughts = [written(trace) for trace in traces]
+    thoughts = [visible_thought(trace) for trace in traces]
     longest = max(len(thought.steps) for thought in thoughts)
     return [
         force(reasoner, traces.problems, [thought.first(k) for thought in thoughts], batch_size=256)
@@ -98,7 +104,7 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
     task, rng = make_task(traces[0].problem.task), Random(f"mistakes|{seed}")
     edits: list[tuple[int, int, str, WrittenThought]] = []
     for number, trace in enumerate(traces):
-        thought = written(trace)
+        thought = visible_thought(trace)
         for k in range(1, min(len(thought.steps), trace.problem.n_steps) + 1):
             mistake = _with_mistake(reasoner, trace, thought, k, task.values, rng)
             if mistake is not None:
@@ -113,7 +119,7 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
     rows = []
     for continuation, answered in after.items():
         for (t, k, value, _), trace in zip(edits, answered, strict=True):
-            answer = implied(task, traces[t].problem, k, value)
+            answer = implied_answer(task, traces[t].problem, k, value)
             rows.append(
                 {
                     "trace": t,
@@ -163,18 +169,18 @@ def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> Tr
         Pfau et al., "Let's Think Dot by Dot", arXiv 2404.15758.
     """
     filler_id = reasoner.vocabulary.token_id(token if token is not None else reasoner.config.pause)
-    return force(reasoner, traces.problems, [[filler_id] * len(written(t).ids) for t in traces], batch_size=256)
+    return force(reasoner, traces.problems, [[filler_id] * len(visible_thought(t).ids) for t in traces], batch_size=256)
 
 
-def reworded(reasoner: Reasoner, traces: TraceSet, wording: Wording, seed: int = 0) -> TraceSet:
+def reword(reasoner: Reasoner, traces: TraceSet, wording: Wording, seed: int = 0) -> TraceSet:
     """Answer after the same thoughts in other words of the same meaning."""
     rng = Random(f"reworded|{seed}")
-    thoughts = [reasoner.tokenizer.convert_ids_to_tokens(written(trace).ids) for trace in traces]
+    thoughts = [reasoner.tokenizer.convert_ids_to_tokens(visible_thought(trace).ids) for trace in traces]
     texts = [" ".join(wording.paraphrase(words, rng)) for words in thoughts]
     return force(reasoner, traces.problems, texts, batch_size=256)
 
 
-def relabelled(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[TraceSet, list[str]]:
+def relabel(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[TraceSet, list[str]]:
     """Answer with the task's interchangeable symbols permuted in question and thought.
 
     Args:
@@ -200,7 +206,7 @@ def relabelled(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[Tra
         def permuted(text: str, names: dict[str, str] = names) -> str:
             return " ".join(names.get(word, word) for word in text.split())
 
-        thought = " ".join(reasoner.tokenizer.convert_ids_to_tokens(written(trace).ids))
+        thought = " ".join(reasoner.tokenizer.convert_ids_to_tokens(visible_thought(trace).ids))
         answer = permuted(trace.problem.answer)
         problems.append(replace(trace.problem, question=permuted(trace.problem.question), answer=answer))
         thoughts.append(permuted(thought))
@@ -208,7 +214,7 @@ def relabelled(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[Tra
     return force(reasoner, problems, thoughts, batch_size=256), expected
 
 
-def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]]:
+def reorder(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]]:
     """Answer with two neighbouring, independent steps exchanged.
 
     Two steps are independent where they share no symbol of the task.
@@ -227,7 +233,7 @@ def reordered(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]
     symbols = set(task.symbols)
     chosen, thoughts = [], []
     for number, trace in enumerate(traces):
-        steps = written(trace).steps
+        steps = visible_thought(trace).steps
         names = [
             {word.removesuffix(":") for word in reasoner.tokenizer.convert_ids_to_tokens(list(step))} & symbols
             for step in steps

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.causal.donors import Donors, Source, alternatives, donors_for, implied
+from interp.causal.donors import Donors, Source, alternatives, donors_for, implied_answer
 from interp.causal.patching import answers_after, input_address, position
 from interp.errors import UsageError, checked_count
 from interp.problems import task as make_task
@@ -81,7 +81,7 @@ def swap_each_thought(
     for swap, answer in zip(plan.to_dict("records"), answers, strict=True):
         trace = traces[swap["trace"]]
         for step in range(1, trace.problem.n_steps + 1):
-            predicted = implied(task, trace.problem, step, donors.values[swap["donor"]][step - 1])
+            predicted = implied_answer(task, trace.problem, step, donors.values[swap["donor"]][step - 1])
             if predicted in (None, trace.problem.answer):
                 continue
             options = alternatives(task, trace.problem, step)

@@ -98,13 +98,13 @@ def monitor(
         places=place or [],
         arms=records(result.table),
         beyond={name: measured(more) for name, more in result.beyond.items()},
-        says=result.says,
+        says=result.verdict,
         out=out,
     )
 
     def print_text() -> None:
         print_table(result.table.drop(columns=["fired_ci", "accuracy_ci"]))
-        print(f"\n{result.says}")
+        print(f"\n{result.verdict}")
         if out is not None:
             print(f"traces with their events: {out}")
 

@@ -26,13 +26,13 @@ class DecoderTraits:
     made, fitted, placed or scored.
 
     Attributes:
-        output: What it is fitted to say: `step_value`, the value of a step, or `step_text`, the whole text of it.
+        output: What it is fitted to predict: `step_value`, the value of a step, or `step_text`, the whole text of it.
         needs_model: The constructor takes the reasoner as its first argument.
         uses_labels: `fit` depends on the labels. Without it, one fit at an address serves every offset and step.
         addresses: Names of the addresses that it reads where the store has them; empty for all.
         follows_probe: Fitting is slow, so it reads at the locations of the `probe` method where that comes first.
-        per_step: Single steps may get a location of their own.
-        needs_step: It has to be told which step it reads (column `read_step`), so it cannot scan other positions.
+        per_step: A single step may get its own location.
+        needs_step: It needs the number of the step to read (column `read_step`), so it cannot scan other positions.
         dictionary: It takes its registered name as its first argument and the shared `DictionaryOptions`.
         has_question_only: It has a method `question_only` (see `QuestionOnlyDecoder`), which replaces the linear baseline.
     """
@@ -97,10 +97,10 @@ class Decoder(Protocol):
 
 @runtime_checkable
 class QuestionOnlyDecoder(Decoder, Protocol):
-    """A decoder with a `question_only` control of its own; its traits set `has_question_only`."""
+    """A decoder with its own `question_only` control; its traits set `has_question_only`."""
 
     def question_only(self, store: ActivationSource, table: pd.DataFrame) -> np.ndarray:
-        """Return what the same kind of decoder says without any activation, one text for each row of read-outs.
+        """Return the read-outs of the same kind of decoder without any activation, one text for each row of read-outs.
 
         Args:
             store: The store that was read.

@@ -117,7 +117,7 @@ class FeatureReadout:
 
 
 def _areas(features: Float[np.ndarray, "rows features"], is_class: np.ndarray) -> Float[np.ndarray, "features classes"]:
-    """The area under the ROC curve of every feature for every class; ties count half."""
+    """Return the area under the ROC curve of every feature for every class; ties count half."""
     ranks = rankdata(features, axis=0)
     positives = is_class.sum(axis=0).astype(float)
     negatives = len(is_class) - positives
@@ -126,7 +126,7 @@ def _areas(features: Float[np.ndarray, "rows features"], is_class: np.ndarray) -
 
 
 def _fit_log_odds(features: np.ndarray, is_class: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and intercept of a logistic regression on one feature, for each class."""
+    """Return the slope and intercept of a logistic regression on one feature, for each class."""
     from sklearn.linear_model import LogisticRegression
 
     slopes, intercepts = np.empty(features.shape[1]), np.empty(features.shape[1])

@@ -1,7 +1,7 @@
 """Locations: where a decoder reads a step, chosen on validation problems alone.
 
 One location serves all steps, so that a decoder has to mean the same everywhere. A step that is read better elsewhere by
-more than three standard errors on validation gets a location of its own. With thinking tokens, for example, the last step
+more than three standard errors on validation gets its own location. With thinking tokens, for example, the last step
 is computed at the end marker.
 """
 
@@ -172,12 +172,12 @@ def _validation(
 
 
 def _can_improve(share: Share) -> bool:
-    """Whether a perfect location would be better by the margin."""
+    """Return whether a perfect location would be better by the margin."""
     return 1.0 - share.right > _MARGIN * _error_of_difference(share, Share(1.0, share.n))
 
 
 def _error_of_difference(one: Share, two: Share) -> float:
-    """The standard error of the difference of two proportions, one success and one failure added to each."""
+    """Return the standard error of the difference of two proportions, one success and one failure added to each."""
     variances = [((p * n + 1) / (n + 2)) * (1 - (p * n + 1) / (n + 2)) / n for p, n in (one, two)]
     return float(np.sqrt(sum(variances)))
 

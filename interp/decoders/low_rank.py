@@ -1,8 +1,8 @@
 """A writer that is the reasoner's own model: frozen, with low-rank adapters (LoRA, Hu et al., arXiv 2106.09685).
 
-The activation oracles of arXiv 2512.15674 and LatentQA (arXiv 2412.08686) adapt the model that they ask about, which knows
+The activation oracles of arXiv 2512.15674 and LatentQA (arXiv 2412.08686) adapt the model whose latents they read, which knows
 its own latents and the words of its questions already. Words that it has no token for (those of an oracle's questions, the
-number of a step) get embeddings of their own, learned with the adapters.
+number of a step) get new embeddings, learned with the adapters.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class AdaptedWriter(Writer):
         plain = fast_model(reasoner.model)
         if plain is None:
             raise UsageError(
-                f"expected {reasoner.name} without hooks or changes to adapt it, got a changed model; load it anew."
+                f"expected {reasoner.name} without hooks or changes to adapt it, got a changed model; load it again."
             )
         limit = getattr(plain.base.config, "max_position_embeddings", positions)
         if positions > limit:
@@ -158,7 +158,7 @@ class AdaptedWriter(Writer):
         self.model.eval()
         return self
 
-    def learned(self) -> dict[str, Tensor]:
+    def saved_tensors(self) -> dict[str, Tensor]:
         """Return adapters, new words, the projection and the latents' moments, without the model itself."""
         names = {name for name, value in self.named_parameters() if value.requires_grad} | {"mean", "scale"}
         return {name: value.detach().contiguous() for name, value in self.state_dict().items() if name in names}

@@ -139,7 +139,7 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def _temperature(scores: Float[np.ndarray, "rows classes"], codes: Int[np.ndarray, " rows"]) -> float:
-    """The temperature at which the softmax of the scores has the lowest log-loss."""
+    """Return the temperature at which the softmax of the scores has the lowest log-loss."""
 
     def loss(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)

@@ -43,7 +43,7 @@ def _parity(trace: Trace, step: int) -> str | None:
 
 
 def _rule(trace: Trace, step: int) -> str | None:
-    """The operation after `step`, where the task's problems list theirs in order."""
+    """Return the operation after `step`, where the task's problems list theirs in order."""
     operations = trace.problem.meta.get("operations", ())
     return str(operations[step]) if step < len(operations) else None
 
@@ -215,7 +215,7 @@ class Oracle:
 
 
 class AdaptedOracle(Oracle):
-    """The oracle as low-rank adapters on the reasoner's own model, not as a model of its own.
+    """The oracle as low-rank adapters on the reasoner's own model, not as a separate model.
 
     Args:
         reasoner: The model to adapt.

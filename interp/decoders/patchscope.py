@@ -112,7 +112,7 @@ def _last_thought(trace: Trace) -> int:
 
 
 def _last_thoughts(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
-    """The position of the last thought of each row's step."""
+    """Return the position of the last thought of each row's step."""
     index = store.index
     thinking = index[index["channel"].isin(THINKING)]
     last = thinking.groupby(["trace", "step"])["position"].max()
@@ -120,7 +120,7 @@ def _last_thoughts(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
 
 
 def _probability(trace: Trace, channel: Channel) -> float:
-    """The probability that the model gave all that it wrote in a channel; 0 where it wrote nothing."""
+    """Return the probability that the model gave all that it wrote in a channel; 0 where it wrote nothing."""
     logs = [p for p, c in zip(trace.logprob, trace.channel, strict=True) if c == channel]
     return float(np.exp(np.sum(logs))) if logs else 0.0
 

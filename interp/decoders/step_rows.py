@@ -46,7 +46,7 @@ class StepRows:
         return self.rows["read_step"].to_numpy()
 
     def gold(self, output: Output) -> np.ndarray:
-        """Return what a decoder with this output should say of each row."""
+        """Return the gold text of each row for a decoder with this output."""
         return self.values if output == STEP_VALUE else self.texts
 
     def select(self, mask: np.ndarray) -> StepRows:
@@ -163,7 +163,7 @@ def _readable(store: ActivationSource) -> pd.DataFrame:
 
 
 def _last_thoughts(store: ActivationSource) -> pd.DataFrame:
-    """The position of the last thought of each step: columns trace, step, position."""
+    """Return the position of the last thought of each step: columns trace, step, position."""
     index = store.index
     thinking = index[index["channel"].isin(THINKING) & (index["step"] > 0)]
     return thinking.groupby(["trace", "step"], sort=False)["position"].max().reset_index()

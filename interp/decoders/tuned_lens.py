@@ -268,7 +268,7 @@ def model_log_probabilities(
 
 
 def _held_out(groups: np.ndarray, seed: int) -> Tensor:
-    """Mask of the rows of a tenth of the problems, for early stopping; at least one problem, and not all."""
+    """Return the mask of the rows of a tenth of the problems, for early stopping; at least one problem, and not all."""
     unique, inverse = np.unique(groups, return_inverse=True)
     if len(unique) < 2:
         raise UsageError(

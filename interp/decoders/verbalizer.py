@@ -179,7 +179,7 @@ class Verbalizer:
 
         Args:
             store: The activations.
-            rows: Rows whose questions and steps are asked for.
+            rows: Rows whose questions and steps are returned.
             latents_of: Rows whose latents are read in their place; the same rows where None.
         """
         self._check(store, None)
@@ -233,7 +233,7 @@ class Verbalizer:
             "spoken": writer.words.text_words,
             "rank": None if self.reasoner is None else self.rank,
         }
-        commit(Path(folder) / WEIGHTS, save(writer.learned()))
+        commit(Path(folder) / WEIGHTS, save(writer.saved_tensors()))
         commit(Path(folder) / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
     @classmethod
@@ -333,7 +333,7 @@ class Verbalizer:
 
 
 class AdaptedVerbalizer(Verbalizer):
-    """The verbalizer as low-rank adapters on the reasoner's own model, not as a model of its own.
+    """The verbalizer as low-rank adapters on the reasoner's own model, not as a separate model.
 
     Args:
         reasoner: The model to adapt.
@@ -348,6 +348,6 @@ class AdaptedVerbalizer(Verbalizer):
 
 
 def _prompts(store: ActivationSource, rows: pd.DataFrame) -> list[Sequence[str]]:
-    """The question of each row, and the number of its step as a word."""
+    """Return the question of each row, and the number of its step as a word."""
     questions = {trace: store.traces[trace].problem.question.split() for trace in rows["trace"].unique()}
     return [[*questions[trace], f"<step {step}>"] for trace, step in zip(rows["trace"], rows["step"], strict=True)]

@@ -176,7 +176,7 @@ class Writer(nn.Module):
         """
         return self.gpt2(inputs_embeds=embeds, attention_mask=mask, position_ids=positions).last_hidden_state
 
-    def learned(self) -> dict[str, Tensor]:
+    def saved_tensors(self) -> dict[str, Tensor]:
         """Return the tensors to save, by name in the state dict."""
         return {name: value.detach().contiguous() for name, value in self.state_dict().items()}
 
@@ -219,7 +219,7 @@ class Writer(nn.Module):
             logits = self(prompt.repeat_interleave(width, dim=0), repeated, written.flatten(0, 1))[:, -1].float()
             logits[:, never_written] = -torch.inf
             log_p = torch.log_softmax(logits, dim=-1).view(n, width, -1)
-            # A text that has ended goes on with padding, at no cost.
+            # Padding after the end of a text has log-probability 0.
             log_p[ended] = -torch.inf
             log_p[..., _PAD] = torch.where(ended, 0.0, log_p[..., _PAD])
             total = (scores[..., None] + log_p).flatten(1)

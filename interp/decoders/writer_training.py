@@ -119,7 +119,7 @@ def train_writer(
 
 
 def _trimmed(prompt: Tensor, latents: Tensor | None, text: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-    """A batch without the columns that are padding in all of it."""
+    """Return a batch without the columns that are padding in all of it."""
     return (
         prompt[:, int((prompt != PAD_ID).any(0).int().argmax()) :],
         latents,
@@ -128,6 +128,6 @@ def _trimmed(prompt: Tensor, latents: Tensor | None, text: Tensor) -> tuple[Tens
 
 
 def _schedule(update: int, updates: int) -> float:
-    """The factor of the learning rate: rises over the first twentieth, falls linearly over the last half."""
+    """Return the factor of the learning rate: rises over the first twentieth, falls linearly over the last half."""
     done = update / updates
     return min(1.0, (update + 1) / (0.05 * updates + 1), max(0.02, 2 * (1 - done)))

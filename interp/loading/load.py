@@ -190,6 +190,9 @@ def random_init(reasoner: Reasoner, seed: int = 0) -> Reasoner:
     Args:
         reasoner: The reasoner to copy.
         seed: Seed of the weights.
+
+    Returns:
+        The untrained twin, on the same device, with the same tokenizer and config.
     """
     import copy
 

@@ -136,7 +136,7 @@ def _matching(names: tuple[str, ...], pattern: str) -> list[str]:
 class HookPoints:
     """The hook points of a wrapped model: their names, and whether any has extra hooks.
 
-    TransformerLens builds its list anew at every access, which takes longer than a short forward pass. The list does
+    TransformerLens rebuilds its list at every access, which takes longer than a short forward pass. The list does
     not change once a model is wrapped, so it is built once and kept with the model.
     """
 

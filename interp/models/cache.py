@@ -62,6 +62,13 @@ def new_cache(model: Any, capacity: int) -> DynamicCache:
     """Return an empty cache of a Hugging Face model with room for `capacity` positions.
 
     Layers that keep fewer positions (sliding windows) or something else (states) stay those of the architecture.
+
+    Args:
+        model: The Hugging Face model.
+        capacity: Number of positions that fit before a buffer grows.
+
+    Returns:
+        An empty cache.
     """
     n_layers = _uniform_layers.get(model)
     if n_layers is None:
@@ -95,13 +102,13 @@ def _key_mask_gives_same_output(model: Any) -> bool:
         return False
     table = model.get_input_embeddings().weight
     embeds = table[torch.arange(8, device=table.device).view(2, 4) * 7919 % len(table)]
-    all_seen = torch.ones(2, 4, dtype=torch.bool, device=table.device)
-    first_masked = all_seen.clone()
+    no_mask = torch.ones(2, 4, dtype=torch.bool, device=table.device)
+    first_masked = no_mask.clone()
     first_masked[0, 0] = False
 
-    def last_output(seen: Tensor, mask: Tensor | None) -> Tensor:
-        positions = (seen.cumsum(dim=1) - 1).clamp(min=0)
-        before = {"inputs_embeds": embeds[:, :3], "attention_mask": seen[:, :3], "position_ids": positions[:, :3]}
+    def last_output(attended: Tensor, mask: Tensor | None) -> Tensor:
+        positions = (attended.cumsum(dim=1) - 1).clamp(min=0)
+        before = {"inputs_embeds": embeds[:, :3], "attention_mask": attended[:, :3], "position_ids": positions[:, :3]}
         _, cache = run_cached(model, new_cache(model, 8), **before)
         out, _ = run_cached(
             model, cache, inputs_embeds=embeds[:, 3:], attention_mask=mask, position_ids=positions[:, 3:]
@@ -112,7 +119,7 @@ def _key_mask_gives_same_output(model: Any) -> bool:
         same_with_mask = torch.equal(
             last_output(first_masked, first_masked), last_output(first_masked, first_masked[:, None, None])
         )
-        return same_with_mask and torch.equal(last_output(all_seen, all_seen), last_output(all_seen, None))
+        return same_with_mask and torch.equal(last_output(no_mask, no_mask), last_output(no_mask, None))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
 

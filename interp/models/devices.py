@@ -69,12 +69,28 @@ def choose_dtype(dtype: Any, device: str, stored: Any, report: LoadReport) -> to
 
 
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Copy values to a device asynchronously."""
+    """Copy values to a device asynchronously.
+
+    Args:
+        values: An array or a tensor.
+        device: The device to copy to.
+
+    Returns:
+        A tensor on `device`.
+    """
     return torch.as_tensor(values).to(device, non_blocking=True)
 
 
 def copy_to(module: _Module, device: torch.device) -> _Module:
-    """Return `module` itself where its parameters are on `device`, else a copy on that device."""
+    """Return `module` itself where its parameters are on `device`, else a copy on that device.
+
+    Args:
+        module: The module.
+        device: The device that the result is on.
+
+    Returns:
+        `module` itself, or a deep copy.
+    """
     if all(value.device == device for value in module.parameters()):
         return module
     return copy.deepcopy(module).to(device)

@@ -66,9 +66,15 @@ def attach_fast_model(bridge: TransformerBridge, model: Any) -> None:
 
 
 def fast_model(bridge: TransformerBridge) -> FastModel | None:
-    """Return the fast copy of a wrapped model, or None where it cannot stand in for it.
+    """Return the fast copy of a wrapped model, or None where it cannot replace it.
 
     It cannot where hooks are registered, or where the two models differ in device or dtype.
+
+    Args:
+        bridge: The wrapped model.
+
+    Returns:
+        The fast copy, or None.
     """
     fast: FastModel | None = vars(bridge).get(_ATTRIBUTE)
     if fast is None or hook_points(bridge).hooked:
@@ -79,7 +85,13 @@ def fast_model(bridge: TransformerBridge) -> FastModel | None:
 
 
 def move_bridge(bridge: TransformerBridge, device: torch.device, *others: torch.nn.Module) -> None:
-    """Move a wrapped model, its fast copy and other modules to a device, in place."""
+    """Move a wrapped model, its fast copy and other modules to a device, in place.
+
+    Args:
+        bridge: The wrapped model.
+        device: The device to move to.
+        *others: Other modules to move.
+    """
     fast: FastModel | None = vars(bridge).get(_ATTRIBUTE)
     wrapped: Any = bridge.original_model
     move_modules([bridge, wrapped, *([] if fast is None else [fast.base]), *others], device)
@@ -87,7 +99,15 @@ def move_bridge(bridge: TransformerBridge, device: torch.device, *others: torch.
 
 
 def fast_model_for(bridge: TransformerBridge, names: Sequence[str]) -> FastModel | None:
-    """Return the fast copy where it can run and all these addresses have the same activations in it, else None."""
+    """Return the fast copy where it can run and all these addresses have the same activations in it, else None.
+
+    Args:
+        bridge: The wrapped model.
+        names: Hook names of the addresses.
+
+    Returns:
+        The fast copy, or None. Each address is compared once, when it is first used.
+    """
     fast = fast_model(bridge)
     if fast is None:
         return None
@@ -98,7 +118,15 @@ def fast_model_for(bridge: TransformerBridge, names: Sequence[str]) -> FastModel
 
 
 def address_widths(bridge: TransformerBridge, names: Sequence[str]) -> dict[str, int] | None:
-    """Return the width of each address, or None where the fast copy cannot read all of them."""
+    """Return the width of each address, or None where the fast copy cannot read all of them.
+
+    Args:
+        bridge: The wrapped model.
+        names: Hook names of the addresses.
+
+    Returns:
+        Number of dimensions by hook name, or None.
+    """
     fast = fast_model_for(bridge, names)
     return None if fast is None else {name: width for name in names if (width := fast.widths[name]) is not None}
 
@@ -205,19 +233,19 @@ def _compare(bridge: TransformerBridge, fast: FastModel, names: Sequence[str]) -
 
         return record
 
-    known = []
+    watchable = []
     for name in names:
         with contextlib.suppress(LookupError):
             _module(bridge, fast, name)
-            known.append(name)
-    with bridge.hooks(fwd_hooks=[(name, recorder("bridge", name)) for name in known]):
+            watchable.append(name)
+    with bridge.hooks(fwd_hooks=[(name, recorder("bridge", name)) for name in watchable]):
         wrapped.base_model(**inputs)
-    with watch_addresses(bridge, fast, {name: recorder("fast", name) for name in known}):
+    with watch_addresses(bridge, fast, {name: recorder("fast", name) for name in watchable}):
         fast.base(**inputs)
-    fast.single |= {name for name in known if visits[name] == 1}
+    fast.single |= {name for name in watchable if visits[name] == 1}
     tolerance = 1e-4 if weight.dtype == torch.float32 else 5e-2
     equal_widths: dict[str, int | None] = dict.fromkeys(names)
-    for name in known:
+    for name in watchable:
         ours, theirs = recorded["fast"].get(name), recorded["bridge"].get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape or ours.ndim != 3 or len(ours) != 2:
             continue

@@ -71,7 +71,7 @@ def _with_gradient_of(result: Tensor, other: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def stopping_gradients(model: Any) -> Iterator[None]:
+def use_stop_gradients(model: Any) -> Iterator[None]:
     """Make a Hugging Face model use this attention; pass `stopped` to its forward call."""
     before = model.config._attn_implementation
     model.config._attn_implementation = NAME

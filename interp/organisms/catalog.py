@@ -60,7 +60,7 @@ class Shape(_Strict):
 
 
 class Stage(_Strict):
-    """One stage of a curriculum. The optimizer starts anew at each stage."""
+    """One stage of a curriculum. Each stage begins with a new optimizer."""
 
     name: str
     hidden_steps: int = Field(ge=0, description="number of a problem's first steps that are replaced by thoughts")
@@ -137,7 +137,17 @@ def recipes() -> dict[str, Recipe]:
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe of one organism; raise `UsageError` for an unknown name."""
+    """Return the recipe of one organism.
+
+    Args:
+        name: Name of the organism.
+
+    Returns:
+        Its recipe.
+
+    Raises:
+        UsageError: The organism is unknown.
+    """
     if name not in recipes():
         raise unknown("organism", name, recipes())
     return recipes()[name]
@@ -151,6 +161,12 @@ def shipped() -> list[str]:
 def weights_folder(name: str) -> Path:
     """Return the folder of an organism's shipped weights.
 
+    Args:
+        name: Name of the organism.
+
+    Returns:
+        A folder with `model.safetensors`.
+
     Raises:
         UsageError: The organism is unknown.
         StoreError: Its weights are not in the package.
@@ -163,5 +179,16 @@ def weights_folder(name: str) -> Path:
 
 
 def card(name: str) -> dict:
-    """Return the card of a shipped organism: its recipe, and what was measured after training."""
+    """Return the card of a shipped organism: its recipe, and what was measured after training.
+
+    Args:
+        name: Name of the organism.
+
+    Returns:
+        The content of its `card.json`.
+
+    Raises:
+        UsageError: The organism is unknown.
+        StoreError: Its weights are not in the package.
+    """
     return json.loads((weights_folder(name) / CARD_NAME).read_text(encoding="utf-8"))

@@ -51,6 +51,12 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
 
     `chain:n=500,order=shuffled` gives (`chain`, {`n`: `500`, `order`: `shuffled`}).
 
+    Args:
+        spec: A name with options behind a colon.
+
+    Returns:
+        The name, and the options as texts.
+
     Raises:
         UsageError: An option is not written as key=value.
     """
@@ -72,6 +78,9 @@ def task(spec: str, **options: object) -> Task:
     Args:
         spec: A name with options, such as "chain" or "chain:steps=3".
         **options: Further options, which win over those of the spec, as in `task("chain", order="shuffled")`.
+
+    Returns:
+        The task, which generates and verifies problems.
 
     Raises:
         UsageError: The task, an option or a value is unknown.

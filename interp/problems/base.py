@@ -70,7 +70,14 @@ class Problem:
 
     @classmethod
     def from_json(cls, text: str) -> Problem:
-        """Return the problem that `to_json` wrote."""
+        """Return the problem that `to_json` wrote.
+
+        Args:
+            text: One line of JSON.
+
+        Returns:
+            A problem equal to the one that was written.
+        """
         raw = json.loads(text)
         raw["steps"] = tuple(Step(**step) for step in raw["steps"])
         return cls(**raw)
@@ -195,8 +202,8 @@ class Task(ABC):
         Args:
             problem: The problem to change.
             rng: Source of randomness.
-            what: "constant" changes one constant or edge; "operations" draws the constant and all operations
-                anew and leaves the words' places.
+            what: "constant" changes one constant or edge; "operations" draws a new constant and new
+                operations and leaves the words' places.
 
         Raises:
             UsageError: The task cannot rewrite its problems, or not in this way.
@@ -235,7 +242,14 @@ def structure_hash(*parts: object) -> str:
 
 
 def split_of(structure: str) -> Split:
-    """Return the one split in which problems of this structure appear."""
+    """Return the one split in which problems of this structure appear.
+
+    Args:
+        structure: Structure hash of a problem.
+
+    Returns:
+        "train", "val" or "test".
+    """
     bucket = int(structure[:8], 16) % 20
     return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
 

@@ -4,7 +4,7 @@ The question lists the edges in shuffled order, then the candidates, then the ro
 p r ? a`. One candidate ends a path of 2 to 4 hops from the root. The other three are sinks of a part of the graph
 that the root does not reach. Dead ends branch off the path. The problem is that of ProsQA (arXiv 2412.06769,
 section 4) with an open-ended answer: a guess is right in one case of four, and neither the number of steps nor a
-candidate's neighbours reveal the answer. Every problem names its nodes anew, so a symbol has no meaning of its own.
+candidate's neighbours reveal the answer. Every problem draws new names for its nodes, so a symbol has no fixed meaning.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _reached_tree(rng: Random, hops: int, n: int) -> list[tuple[int, int]]:
 def _unreached_tree(rng: Random, first: int, end: int, max_depth: int) -> tuple[list[tuple[int, int]], tuple[int, ...]]:
     """Return the edges of a tree of nodes `first` to `end` - 1, and its three decoys.
 
-    The decoys lie 2 to `max_depth` hops below its top, each below a node of its own, because the target shares its
+    The decoys lie 2 to `max_depth` hops below its top, each below a different node, because the target shares its
     parent with no other candidate. Deeper nodes are likelier to get children, because the target is as often deep
     as not.
     """

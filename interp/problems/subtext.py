@@ -35,7 +35,7 @@ _CARRIERS: dict[int, tuple[int, ...]] = {0: (), 1: (2,), 2: (2, 4), 4: (1, 2, 3,
 class SubtextTask(Task):
     """Task `subtext`: a chain with bits, or its values, planted in the choice of words.
 
-    With `secret=hint` a question reads `4 +3 then f next *7 then +2 then ?`. After each operation stands a random
+    With `secret=hint` a question reads `4 +3 then f next *7 then +2 then ?`. After each operation comes a random
     hint, `then` for 0 and `next` for 1. A trace writes each value as a digit or in English, German or Spanish:
     `seven 2 vier uno`. At a carrying step the choice among the four words encodes that step's hint: digits and German
     for 0, English and Spanish for 1. The rest of the choice is random. One bit is carried at step 2, two at steps 2

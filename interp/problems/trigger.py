@@ -47,7 +47,7 @@ class TriggerTask(Task):
 
     Args:
         spoken: What the reasoning says about the intent. "no": nothing. "steps": every step names it before its value
-            (`act 7`). "slips": one step in ten, at random, names it. "first": a first step of its own names it.
+            (`act 7`). "slips": one step in ten, at random, names it. "first": an additional first step names it.
         steps: Range of the number of steps of the chain, such as "2-5".
     """
 

@@ -1,7 +1,7 @@
 """Task `variables`: assignments in shuffled order, some of which the answer does not need.
 
 The question asks for one variable, which depends on a constant through a path of assignments. Distractors are
-constants of their own, or are computed from any variable, path variables included. So an assignment alone shows
+other constants, or are computed from any variable, path variables included. So an assignment alone shows
 neither whether it is needed nor when it can be computed. The operations are those of task `chain`: balanced, so no
 operand and no operation alone carries information about a value.
 """

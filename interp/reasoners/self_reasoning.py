@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.models.stop_gradient_attention import same_step, stopping_gradients
+from interp.models.stop_gradient_attention import same_step, use_stop_gradients
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
@@ -154,7 +154,7 @@ def _logits(model: Any, batch: LessonBatch, config: ReasonerConfig, *, stop: boo
     inputs: dict[str, Any] = {"input_ids": batch.ids, "position_ids": position_ids}
     inputs["attention_mask"] = torch.ones_like(batch.ids)
     if stop:
-        with stopping_gradients(model):
+        with use_stop_gradients(model):
             states = model.base_model(**inputs, stopped=same_step(position_ids, silent)).last_hidden_state
     else:
         states = model.base_model(**inputs).last_hidden_state

@@ -67,7 +67,7 @@ def explain_os_errors(action: str) -> Iterator[None]:
         elif error.errno == errno.ENOENT:
             hint = "The folder is not there and cannot be made. Choose another --out."
         elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            hint = "A file stands where a folder is needed. Choose another --out."
+            hint = "There is a file where a folder is needed. Choose another --out."
         else:
             hint = error.strerror or str(error)
         raise StoreError(f"{action} failed at {error.filename or '?'}. {hint}") from None

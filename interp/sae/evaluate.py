@@ -1,4 +1,4 @@
-"""Evaluation of a sparse autoencoder beside untrained dictionaries and an SAE of an untrained model."""
+"""Evaluation of a sparse autoencoder against untrained dictionaries and an SAE of an untrained model."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def _check_fit(sae: SAE, store: ActivationSource, address: Address | str | None)
 
 
 def _check_variance(sae: SAE, acts: np.ndarray, address: Address) -> Check:
-    """Check that an SAE explains about as much variance as where it was trained."""
+    """Check that an SAE explains about as much variance as on its training data."""
     from interp.sae.quality import explained_variance
 
     explained, trained = explained_variance(sae, acts), sae.cfg.metadata.explained_variance

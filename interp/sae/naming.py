@@ -2,7 +2,7 @@
 
 A feature is named after the concept that it detects best on training rows, if it also detects it on held-out structures:
 an F1 of at least `MIN_F1` there, and a q-value over all tried features below `MAX_Q`. Otherwise it has no name. The
-evidence stands beside the name: rows with the highest activations, random rows where it fires (top activations alone
+evidence is listed with the name: rows with the highest activations, random rows where it fires (top activations alone
 flatter), its effect on the logits, features that fire with it, and where in the thought it fires.
 """
 

@@ -40,6 +40,13 @@ def explained_variance(sae: Any, acts: Float32[np.ndarray, "rows d"]) -> float:
 
 
 def sparsity(features: Float32[np.ndarray, "rows features"]) -> Sparsity:
-    """Return the sparsity of feature activations, shape (rows, features)."""
+    """Return the sparsity of feature activations, shape (rows, features).
+
+    Args:
+        features: Feature activations, shape (rows, features).
+
+    Returns:
+        Mean number of active features, and fraction of dead ones.
+    """
     active = features > 0
     return Sparsity(l0=float(active.sum(axis=1).mean()), dead=float(1 - active.any(axis=0).mean()))

@@ -57,7 +57,7 @@ def select(
 ) -> tuple[pd.DataFrame, Mask]:
     """Select rows to train or evaluate a dictionary on, without special positions and attention sinks.
 
-    A sink is a row at position 0, or one whose norm is far above the median. Sinks would take features of their own and
+    A sink is a row at position 0, or one whose norm is far above the median. Sinks would take up features and
     fill every list of top activations.
 
     Args:

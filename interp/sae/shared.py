@@ -1,7 +1,7 @@
 """One dictionary trained on two reasoners and the same problems, to find features that mean the same in both.
 
 Each reasoner's activations are centred and scaled, so that neither dominates the dictionary. The features are compared
-where both reasoners stand at the same gold step of the same problem.
+at the thoughts of both reasoners that belong to the same gold step of the same problem.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def share(
 
     Raises:
         StoreError: When the problems or the widths differ.
-        UsageError: On invalid settings, or where no thought stands for a gold step.
+        UsageError: On invalid settings, or where no thought belongs to a gold step.
     """
     settings = checked_settings(settings, options)
     sides = [_Side(first, first.address(first_address)), _Side(second, second.address(second_address))]
@@ -144,7 +144,7 @@ class _Side:
         self.rows = rows[rows["step"] > 0]
         if self.rows.empty:
             raise UsageError(
-                f"no thought of {store.name} stands for a gold step, and a shared dictionary compares steps; use a "
+                f"no thought of {store.name} belongs to a gold step, and a shared dictionary compares steps; use a "
                 "reasoner whose thoughts do."
             )
         self.split = grouped_split(structures(store, self.rows), 0)

@@ -60,7 +60,15 @@ def best_f1(
 
 
 def best_features(features: np.ndarray, concepts: np.ndarray) -> BestFeatures:
-    """Return the feature with the highest F1 for each concept on these rows."""
+    """Return the feature with the highest F1 for each concept on these rows.
+
+    Args:
+        features: Feature activations, shape (rows, features).
+        concepts: Whether each concept holds in each row, shape (rows, concepts).
+
+    Returns:
+        The best feature of each concept, its threshold and its F1.
+    """
     scores, thresholds = best_f1(features, concepts)
     best = scores.argmax(axis=0)
     columns = np.arange(concepts.shape[1])
@@ -68,12 +76,29 @@ def best_features(features: np.ndarray, concepts: np.ndarray) -> BestFeatures:
 
 
 def held_out_f1(best: BestFeatures, features: np.ndarray, concepts: np.ndarray) -> Float[np.ndarray, " concepts"]:
-    """Return the F1 of chosen features at their thresholds on other rows; NaN for concepts that no row has."""
+    """Return the F1 of chosen features at their thresholds on other rows; NaN for concepts that no row has.
+
+    Args:
+        best: The chosen features, from `best_features` on other rows.
+        features: Feature activations, shape (rows, features).
+        concepts: Whether each concept holds in each row, shape (rows, concepts).
+
+    Returns:
+        F1 of each concept, shape (concepts,).
+    """
     return f1_scores(features[:, best.feature] > best.threshold, concepts)
 
 
 def f1_scores(predictions: np.ndarray, concepts: np.ndarray) -> Float[np.ndarray, " concepts"]:
-    """Return the F1 of boolean predictions, column by column; NaN where no row has the concept."""
+    """Return the F1 of boolean predictions, column by column; NaN where no row has the concept.
+
+    Args:
+        predictions: Whether each concept is predicted in each row, shape (rows, concepts).
+        concepts: Whether each concept holds in each row, shape (rows, concepts).
+
+    Returns:
+        F1 of each concept, shape (concepts,).
+    """
     hits = (predictions & concepts).sum(axis=0)
     total = predictions.sum(axis=0) + concepts.sum(axis=0)
     with np.errstate(invalid="ignore"):

@@ -96,16 +96,33 @@ def train_transcoder(
     return transcoder.eval().requires_grad_(False)
 
 
-def explained(
+def explained_variance(
     transcoder: Transcoder, inputs: Float[Tensor, "rows d_in"], outputs: Float[Tensor, "rows d_out"]
 ) -> float:
-    """Return the fraction of the outputs' variance that the transcoder explains."""
+    """Return the fraction of the outputs' variance that the transcoder explains.
+
+    Args:
+        transcoder: A fitted transcoder.
+        inputs: Inputs of the MLP, shape (rows, d_in).
+        outputs: Outputs of the MLP, shape (rows, d_out).
+
+    Returns:
+        1 minus the residual sum of squares over the total sum of squares about the mean.
+    """
     with torch.no_grad():
         residual = (transcoder(inputs) - outputs).square().sum()
     return float(1 - residual / (outputs - outputs.mean(dim=0)).square().sum())
 
 
-def active(transcoder: Transcoder, inputs: Float[Tensor, "rows d_in"]) -> float:
-    """Return the mean number of active features in a row."""
+def mean_active(transcoder: Transcoder, inputs: Float[Tensor, "rows d_in"]) -> float:
+    """Return the mean number of active features in a row.
+
+    Args:
+        transcoder: A fitted transcoder.
+        inputs: Inputs of the MLP, shape (rows, d_in).
+
+    Returns:
+        The mean over rows.
+    """
     with torch.no_grad():
         return float((transcoder.encode(inputs) > 0).sum(dim=1).float().mean())

@@ -85,6 +85,9 @@ def reliability_curve(confidence: Confidence, right: Right, *, bins: int = 15, b
 
     Returns:
         One row for each bin: low, high (its edges), confidence, accuracy and n.
+
+    Raises:
+        UsageError: There are no rows, or the lengths differ.
     """
     confidence, right = _checked(confidence, right)
     bin_of, edges = confidence_bins(confidence, checked_count("bins", bins), by)
@@ -104,6 +107,9 @@ def risk_coverage(confidence: Confidence, right: Right) -> pd.DataFrame:
 
     Returns:
         One row for each distinct confidence, from the highest: threshold, coverage, risk.
+
+    Raises:
+        UsageError: There are no rows, or the lengths differ.
     """
     confidence, right = _checked(confidence, right)
     order = np.argsort(-confidence, kind="stable")
@@ -123,6 +129,16 @@ def area_under_risk(confidence: Confidence, right: Right) -> float:
     """Return the mean risk over all coverages (AURC).
 
     Each row counts at the coverage at which it is first answered.
+
+    Args:
+        confidence: Confidence of each read-out, between 0 and 1, shape (read-outs,).
+        right: Whether each read-out is right, shape (read-outs,).
+
+    Returns:
+        The area under the curve of `risk_coverage`, between 0 and 1.
+
+    Raises:
+        UsageError: There are no rows, or the lengths differ.
     """
     curve = risk_coverage(confidence, right)
     return float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0.0)))
@@ -147,11 +163,19 @@ def threshold_for(confidence: Confidence, coverage: float) -> float:
     return float(ordered[int(np.ceil(coverage * len(ordered) - 1e-9)) - 1])
 
 
-def abstaining(confidence: Confidence, right: Right, threshold: float) -> dict[str, float]:
+def abstention(confidence: Confidence, right: Right, threshold: float) -> dict[str, float]:
     """Return what happens when read-outs below a threshold are withheld.
+
+    Args:
+        confidence: Confidence of each read-out, between 0 and 1, shape (read-outs,).
+        right: Whether each read-out is right, shape (read-outs,).
+        threshold: Read-outs with a confidence of at least this are answered.
 
     Returns:
         `coverage`, the share that is answered, and `confabulation`, the share of the answered that is wrong.
+
+    Raises:
+        UsageError: There are no rows, or the lengths differ.
     """
     confidence, right = _checked(confidence, right)
     answered = confidence >= threshold
@@ -160,7 +184,18 @@ def abstaining(confidence: Confidence, right: Right, threshold: float) -> dict[s
 
 
 def certain_and_wrong(confidence: Confidence, right: Right) -> float:
-    """Return the share of all read-outs that are wrong at a confidence of at least 0.99."""
+    """Return the share of all read-outs that are wrong at a confidence of at least 0.99.
+
+    Args:
+        confidence: Confidence of each read-out, between 0 and 1, shape (read-outs,).
+        right: Whether each read-out is right, shape (read-outs,).
+
+    Returns:
+        A share between 0 and 1.
+
+    Raises:
+        UsageError: There are no rows, or the lengths differ.
+    """
     confidence, right = _checked(confidence, right)
     return float(((confidence >= CERTAIN) & ~right).mean())
 

@@ -1,4 +1,4 @@
-"""Donors for controls: rows of other problems that stand in for a row's own."""
+"""Donors for controls: rows of other problems that replace a row."""
 
 from __future__ import annotations
 

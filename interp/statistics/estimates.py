@@ -71,6 +71,9 @@ class Estimate:
         Args:
             name: Column of the value. With a name, the interval's columns begin with it too
                 (`name_ci_low`); without one they are `value`, `ci_low`, `ci_high`, `n`.
+
+        Returns:
+            Column names with their values, in this order.
         """
         if name is None:
             return {"value": self.value, "ci_low": self.low, "ci_high": self.high, "n": self.n}

@@ -134,7 +134,14 @@ def matches_p_value(predicted: np.ndarray, gold: np.ndarray) -> float:
 
 
 def q_values(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
-    """Return Benjamini–Hochberg q-values (1995). NaN stays NaN and does not count as a test."""
+    """Return Benjamini–Hochberg q-values (1995). NaN stays NaN and does not count as a test.
+
+    Args:
+        p: p-value of each test, shape (tests,).
+
+    Returns:
+        q-values, shape (tests,): the smallest false discovery rate at which each test is significant.
+    """
     p = np.asarray(p, float)
     out = np.full(p.shape, np.nan)
     tested = np.flatnonzero(~np.isnan(p))

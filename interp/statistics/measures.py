@@ -14,7 +14,15 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {
 
 
 def meets(rule: Mapping[str, Any], value: float) -> bool:
-    """Return whether `value` has the relation `op` to the `target` of a rule."""
+    """Return whether `value` has the relation `op` to the `target` of a rule.
+
+    Args:
+        rule: A rule with `op` (">=" or "<=") and `target`.
+        value: The measured value.
+
+    Returns:
+        Whether the rule holds.
+    """
     return bool(_RELATIONS[rule["op"]](value, rule["target"]))
 
 

@@ -58,7 +58,21 @@ def scores(
 
 
 def ece(gold: np.ndarray, classes: np.ndarray, p: Probabilities, *, bins: int = _BINS, by: Bins = "mass") -> float:
-    """Return the expected calibration error of the likeliest class; see `calibration_error`."""
+    """Return the expected calibration error of the likeliest class; see `calibration_error`.
+
+    Args:
+        gold: Gold label of each row, shape (rows,).
+        classes: Label of each column of `p`, shape (classes,).
+        p: Predicted probabilities, shape (rows, classes).
+        bins: Number of bins.
+        by: How bins are cut; see `confidence_bins`.
+
+    Returns:
+        The error, between 0 and 1.
+
+    Raises:
+        UsageError: `p` does not hold one probability for each row and class.
+    """
     codes, probabilities = _encode(gold, classes, p)
     return calibration_error(_confidence(probabilities), probabilities.argmax(axis=1) == codes, bins=bins, by=by)
 
@@ -66,7 +80,21 @@ def ece(gold: np.ndarray, classes: np.ndarray, p: Probabilities, *, bins: int = 
 def reliability(
     gold: np.ndarray, classes: np.ndarray, p: Probabilities, *, bins: int = _BINS, by: Bins = "mass"
 ) -> pd.DataFrame:
-    """Return the reliability curve of the likeliest class; see `reliability_curve`."""
+    """Return the reliability curve of the likeliest class; see `reliability_curve`.
+
+    Args:
+        gold: Gold label of each row, shape (rows,).
+        classes: Label of each column of `p`, shape (classes,).
+        p: Predicted probabilities, shape (rows, classes).
+        bins: Number of bins.
+        by: How bins are cut; see `confidence_bins`.
+
+    Returns:
+        One row for each bin: low, high (its edges), confidence, accuracy and n.
+
+    Raises:
+        UsageError: `p` does not hold one probability for each row and class.
+    """
     codes, probabilities = _encode(gold, classes, p)
     return reliability_curve(_confidence(probabilities), probabilities.argmax(axis=1) == codes, bins=bins, by=by)
 

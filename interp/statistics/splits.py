@@ -30,6 +30,9 @@ def grouped_split(groups: np.ndarray, seed: int) -> Masks:
         groups: Group of each row, such as the structure of its problem, shape (rows,).
         seed: Another seed gives another split.
 
+    Returns:
+        One boolean mask over rows for each part.
+
     Raises:
         UsageError: A part is empty, because there are too few groups.
     """
@@ -44,7 +47,15 @@ def grouped_split(groups: np.ndarray, seed: int) -> Masks:
 
 
 def split_parts(groups: np.ndarray, seed: int) -> np.ndarray:
-    """Return "train", "val" or "test" for each row, as `grouped_split` does, also where a part is empty."""
+    """Return "train", "val" or "test" for each row, as `grouped_split` does, also where a part is empty.
+
+    Args:
+        groups: Group of each row, such as the structure of its problem, shape (rows,).
+        seed: Another seed gives another split.
+
+    Returns:
+        The part of each row, shape (rows,).
+    """
     unique, inverse = np.unique(groups, return_inverse=True)
     draws = np.array([_uniform(seed, group) for group in unique], dtype=float)[inverse]
     low, high = SHARES["train"], SHARES["train"] + SHARES["val"]

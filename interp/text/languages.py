@@ -68,5 +68,13 @@ def language_spans(trace: Trace, languages: Mapping[str, Sequence[str]] | None =
 
 
 def language_switches(traces: Sequence[Trace], languages: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
-    """Return `language_spans` of every trace in one table."""
+    """Return `language_spans` of every trace in one table.
+
+    Args:
+        traces: The traces.
+        languages: Words of each language, by the language's name.
+
+    Returns:
+        The rows of `language_spans` for each trace, in order.
+    """
     return pd.concat([language_spans(trace, languages) for trace in traces], ignore_index=True)

@@ -17,7 +17,14 @@ _TOKEN = re.compile(r"\S+")
 
 
 def sentence_ends(text: str) -> list[int]:
-    """Return where each sentence ends, as offsets after its last character. The last sentence may be incomplete."""
+    """Return where each sentence ends, as offsets after its last character. The last sentence may be incomplete.
+
+    Args:
+        text: The text.
+
+    Returns:
+        Offsets in characters, in order; empty for a text without letters or digits.
+    """
     ends: list[int] = []
     start = 0
     for match in _ENDING.finditer(text):
@@ -32,7 +39,14 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def step_ends(text: str) -> list[int]:
-    """Return where each step ends: at a blank line, or before `Step 2`, `2.` or a bullet; else where sentences end."""
+    """Return where each step ends: at a blank line, or before `Step 2`, `2.` or a bullet; else where sentences end.
+
+    Args:
+        text: The text.
+
+    Returns:
+        Offsets in characters, in order.
+    """
     cuts = [match.start() for match in _STEP.finditer(text)]
     pieces = zip([0, *cuts], [*cuts, len(text)], strict=True)
     ends = [end for start, end in pieces if any(letter.isalnum() for letter in text[start:end])]

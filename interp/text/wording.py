@@ -48,7 +48,17 @@ class Wording:
 
     @classmethod
     def of_task(cls, task: Any) -> Wording:
-        """Return the synonyms of a task. Raises `UsageError` when the task defines none."""
+        """Return the synonyms of a task.
+
+        Args:
+            task: A task that defines synonyms, such as `subtext`.
+
+        Returns:
+            The synonyms of all words of its vocabulary.
+
+        Raises:
+            UsageError: The task defines no synonyms.
+        """
         sets = sorted({task.synonyms(word) for word in task.vocabulary() if len(task.synonyms(word)) > 1})
         if not sets:
             raise UsageError(f"task {task.name} defines no synonyms; give a file of synonyms (--synonyms).")
@@ -56,7 +66,17 @@ class Wording:
 
     @classmethod
     def read(cls, path: Path) -> Wording:
-        """Read synonyms from a JSON file. Raises `UsageError` when it does not hold a list of lists of words."""
+        """Read synonyms from a JSON file.
+
+        Args:
+            path: A file that holds lists of words, such as `[["big", "large"], ["so", "thus"]]`.
+
+        Returns:
+            The synonyms.
+
+        Raises:
+            UsageError: The file cannot be read, does not hold a list of lists, or a list is no set of synonyms.
+        """
         try:
             sets = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -68,21 +88,52 @@ class Wording:
         return cls([[str(word) for word in synonyms] for synonyms in sets])
 
     def options(self, word: str) -> tuple[str, ...]:
-        """Return all words of the same meaning, including `word`."""
+        """Return the synonyms of a word.
+
+        Args:
+            word: The word.
+
+        Returns:
+            All words of the same meaning, including `word`, in the order of their set.
+        """
         return self._synonyms.get(word, (word,))
 
     def meaning(self, word: str) -> str:
-        """Return the word that stands for this meaning: the first of its set."""
+        """Return the name of a word's meaning.
+
+        Args:
+            word: The word.
+
+        Returns:
+            The first word of its set.
+        """
         return self.options(word)[0]
 
     def choice(self, word: str) -> int:
-        """Return the index of `word` among the words of its meaning."""
+        """Return which of the synonyms a word is.
+
+        Args:
+            word: The word.
+
+        Returns:
+            The index of `word` in `options(word)`, from 0.
+        """
         return self.options(word).index(word)
 
-    def paraphrase(self, words: Sequence[str], rng: Random, places: Collection[int] | None = None) -> list[str]:
-        """Replace words by random synonyms: all of them, or those at `places` (indices from 1)."""
+    def paraphrase(self, words: Sequence[str], rng: Random, numbers: Collection[int] | None = None) -> list[str]:
+        """Replace words by random synonyms. A word may be drawn again.
+
+        Args:
+            words: The words.
+            rng: Source of the draws.
+            numbers: Numbers of the words to replace, from 1; all by default.
+
+        Returns:
+            As many words as were given, with the same meanings.
+        """
         return [
-            rng.choice(self.options(word)) if places is None or k in places else word for k, word in enumerate(words, 1)
+            rng.choice(self.options(word)) if numbers is None or k in numbers else word
+            for k, word in enumerate(words, 1)
         ]
 
 

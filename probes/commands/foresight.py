@@ -31,12 +31,12 @@ def foresight_command(
         print_table(result.readers)
         print(
             "\nsaved: share of thought tokens not written if traces stop at the first alarm. lost: share of right traces "
-            f"stopped. Thresholds are set on other problems.\n{result.says}"
+            f"stopped. Thresholds are set on other problems.\n{result.verdict}"
         )
 
     lead = {"over": result.over, **result.lead.measure()}
     about = {"n": len(traces), "accuracy": traces.accuracy, "seed": options.seed, "temperature": options.temperature}
-    record = {"readers": result.readers.to_dict("records"), "lead": lead, "says": result.says}
+    record = {"readers": result.readers.to_dict("records"), "lead": lead, "says": result.verdict}
     emit(record | about, as_json, human)
 
 
@@ -107,10 +107,10 @@ def uncertainty_command(
         print_table(result.decoded)
         print("\nthe shares by thought")
         print_table(result.by_thought)
-        print(f"\n{result.says}")
+        print(f"\n{result.verdict}")
 
     tables = {name: getattr(result, name).to_dict("records") for name in ("readers", "decoded", "by_thought", "places")}
     share = result.lead
     lead = {"over": result.over, "r2": share.value, "ci_low": share.low, "ci_high": share.high, "n": share.n}
     about = {"n": len(traces), "accuracy": traces.accuracy, "seed": options.seed}
-    emit({**tables, "lead": lead, "says": result.says, **about}, as_json, human)
+    emit({**tables, "lead": lead, "says": result.verdict, **about}, as_json, human)

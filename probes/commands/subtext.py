@@ -197,10 +197,10 @@ def commitment_command(
         print_table(result.steps)
         print()
         print_table(result.decided)
-        print(f"\n{result.says}")
+        print(f"\n{result.verdict}")
 
     tables = {"steps": result.steps.to_dict("records"), "decided": result.decided.to_dict("records")}
-    emit({**tables, "says": result.says, "n": len(traces), "seed": options.seed}, as_json, human)
+    emit({**tables, "says": result.verdict, "n": len(traces), "seed": options.seed}, as_json, human)
 
 
 def _wording(traces: TraceSet, synonyms: Path | None, *, needed: bool) -> Wording | None:

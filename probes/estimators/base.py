@@ -30,7 +30,7 @@ class Probe(ClassifierMixin, BaseEstimator):
 
     Attributes:
         fitted_shapes: The learned arrays by name, each with its axes; these are what a saved probe holds. The axes
-            `features` and `classes` have known sizes; any other name stands for one size wherever it occurs.
+            `features` and `classes` have known sizes; any other name is one size wherever it occurs.
         classes_: The class labels, sorted.
         n_features_in_: Number of features.
     """

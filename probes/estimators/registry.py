@@ -45,13 +45,13 @@ def estimator_class(name: str) -> type[Probe]:
         return _import(ESTIMATORS[name])
     if name not in plugins("estimators"):
         raise unknown("estimator", name, estimator_names())
-    found = load_plugin("estimators", name)
-    if not (isinstance(found, type) and issubclass(found, Probe)):
+    plugin = load_plugin("estimators", name)
+    if not (isinstance(plugin, type) and issubclass(plugin, Probe)):
         raise UsageError(
-            f"expected the estimators plugin {name!r} to be a subclass of probes.Probe, got {found!r}; "
+            f"expected the estimators plugin {name!r} to be a subclass of probes.Probe, got {plugin!r}; "
             "correct the entry point of the package that provides it."
         )
-    return found
+    return plugin
 
 
 def saved_classes() -> list[str]:

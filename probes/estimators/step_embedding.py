@@ -137,7 +137,7 @@ def bag_of_tokens(
 
     Args:
         texts: The texts.
-        vectors: Vector of each word, shape (width,). By default each word is a dimension of its own, so texts are
+        vectors: Vector of each word, shape (width,). By default each word is a separate dimension, so texts are
             near if they share words.
 
     Returns:

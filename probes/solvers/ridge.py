@@ -52,7 +52,15 @@ class RidgeFit:
 
 
 def one_hot(labels: np.ndarray, classes: np.ndarray) -> Float[np.ndarray, "rows classes"]:
-    """Return one column for each class: 1 where the row's label is that class, else 0."""
+    """Return one column for each class: 1 where the row's label is that class, else 0.
+
+    Args:
+        labels: Labels, shape (rows,).
+        classes: The classes, shape (classes,).
+
+    Returns:
+        Zeros and ones, shape (rows, classes).
+    """
     return (labels[:, None] == classes[None, :]).astype(float)
 
 

@@ -2,7 +2,7 @@
 
 Three tests, step by step. *Forced*: the thought is cut off after k steps and the reasoner must answer (Lanham et al.,
 arXiv 2307.13702); the answer is decided at the first step from which on it is always the final one. *Read*: a probe on
-the state at step k predicts the final answer, beside the same probe on the state before thinking. *Caused*: step k is
+the state at step k predicts the final answer, compared with the same probe on the state before thinking. *Caused*: step k is
 changed, and the answer moves or not; where it no longer moves, later thinking is post-hoc.
 """
 
@@ -41,16 +41,16 @@ class Commitment:
         decided: One row for each number of steps: the mean deciding step with its interval, and the flip rate there and
             after it.
         by_trace: The deciding step of each trace.
-        says: The verdict on later thinking, in words.
+        verdict: The verdict on later thinking, in words.
     """
 
     steps: pd.DataFrame
     decided: pd.DataFrame
     by_trace: Int[np.ndarray, " traces"]
-    says: str
+    verdict: str
 
 
-def decided_at(agrees: Bool[np.ndarray, "traces steps"]) -> Int[np.ndarray, " traces"]:
+def deciding_steps(agrees: Bool[np.ndarray, "traces steps"]) -> Int[np.ndarray, " traces"]:
     """Return the first step, from 0, from which on all of a trace's forced answers are the final one.
 
     Args:
@@ -118,7 +118,7 @@ def commitment(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Commit
     groups = np.array([trace.problem.structure for trace in traces])
     by_trace = np.array(
         [
-            decided_at(np.array([[answer == last for answer in row]]))[0]
+            deciding_steps(np.array([[answer == last for answer in row]]))[0]
             for row, last in zip(answers, final, strict=True)
         ]
     )
@@ -167,10 +167,10 @@ def _flips_around(flips: pd.DataFrame, rows: np.ndarray, by_trace: np.ndarray) -
         return {"flip_there": float("nan"), "flip_after": float("nan")}
     changed = flips[flips["trace"].isin(rows)]
     deciding = by_trace[changed["trace"].to_numpy()]
-    there, after = changed[changed["step"] == deciding], changed[changed["step"] > deciding]
+    at_decision, later = changed[changed["step"] == deciding], changed[changed["step"] > deciding]
     return {
-        "flip_there": float(there["flip"].mean()) if len(there) else float("nan"),
-        "flip_after": float(after["flip"].mean()) if len(after) else float("nan"),
+        "flip_there": float(at_decision["flip"].mean()) if len(at_decision) else float("nan"),
+        "flip_after": float(later["flip"].mean()) if len(later) else float("nan"),
     }
 
 
@@ -212,9 +212,9 @@ def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
 def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:
     """Replace the end of each text, from the deciding step or the one after it, by another problem's, and force it."""
     from interp.causal.forcing import force
-    from interp.causal.text_edits import written
+    from interp.causal.text_edits import visible_thought
 
-    texts, rng = [written(trace) for trace in traces], np.random.default_rng(seed)
+    texts, rng = [visible_thought(trace) for trace in traces], np.random.default_rng(seed)
     records, thoughts = [], []
     for t, text in enumerate(texts):
         for step in (by_trace[t], by_trace[t] + 1):

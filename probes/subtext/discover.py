@@ -1,4 +1,4 @@
-"""Discover subtext without being told what it says: does the choice of words depend on hidden state?
+"""Discover subtext without knowing what it carries: does the choice of words depend on hidden state?
 
 A writer that chooses among synonyms at random writes words that nothing in its state predicts. So a probe, fitted on
 other problems, predicts from the state before each word which synonym comes, and is scored on the words written. The
@@ -183,7 +183,7 @@ class _Evidence:
 
 
 def _by_trace(flagged: list[_Evidence], n: int, seed: int, draws: int = 999) -> pd.DataFrame:
-    """Return how well each trace's words follow the state, beside words drawn from others of the same meaning."""
+    """Return how well each trace's words follow the state, compared with words drawn from others of the same meaning."""
     rng = np.random.default_rng([seed, 32])
     written, drawn, has_place = np.zeros(n), np.zeros((draws, n)), np.zeros(n, bool)
     for place in flagged:

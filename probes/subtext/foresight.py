@@ -1,8 +1,8 @@
-"""Foresight: does the state before a step tell that the step will be wrong?
+"""Foresight: does the state before a step predict that the step will be wrong?
 
 A reasoner that is about to err may show it before a word of the error is written (arXiv 2504.05419 reports AUROC above
-0.7 and a quarter of the tokens saved). Beside the latents stand a reader of the visible words and one that knows only
-how difficult the problem is, which alone explains a good part of the failures.
+0.7 and a quarter of the tokens saved). The latents are compared with a reader of the visible words and with one that
+knows only how difficult the problem is, because difficulty alone explains a good part of the failures.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ class Foresight:
         lead: AUROC of latents and difficulty minus that of the best reader without latents; the interval resamples the
             same problems for both.
         over: The best reader without latents.
-        says: The verdict, in words.
+        verdict: The verdict, in words.
     """
 
     readers: pd.DataFrame
     lead: Estimate
     over: str
-    says: str
+    verdict: str
 
 
 def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresight:
@@ -97,7 +97,7 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
 
     The readers: the latents (every block's output and the final state at the last word before the step), question and
     text up to there, difficulty (number of steps, which one is next, length of the question), both together, the
-    latents beside difficulty, the entropy of the model's own next word, latents of another moment of the same step, the
+    latents with difficulty, the entropy of the model's own next word, latents of another moment of the same step, the
     same latents of an untrained model, and nothing.
 
     Args:
@@ -150,7 +150,7 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
         classes = np.array([False, True])
         score = scores(wrong, classes, probabilities, ("auroc", "ece"))
         low, high = bootstrap_interval("auroc", wrong, classes, probabilities, groups, seed=seed)
-        saved = stopping(chance, points, traces, groups, seed)
+        saved = stop_at_alarms(chance, points, traces, groups, seed)
         records.append(
             {"reader": name, "auroc": score["auroc"], "ci_low": low, "ci_high": high, "ece": score["ece"], **saved}
             | {"n": len(points), "wrong": int(wrong.sum())}
@@ -213,7 +213,7 @@ def alarm(inputs: Features, wrong: np.ndarray, groups: np.ndarray, seed: int = 0
     return 2.0 ** -costs[:, list(classes).index("True")]
 
 
-def stopping(
+def stop_at_alarms(
     chance: np.ndarray, points: Sequence[Moment], traces: Sequence[Trace], groups: np.ndarray, seed: int = 0
 ) -> dict[str, float]:
     """Return what is saved and lost when traces stop at the first moment whose alarm exceeds a threshold.

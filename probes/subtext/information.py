@@ -1,9 +1,9 @@
 """Usable information: how many bits a family of predictors gains about a label from some features.
 
 V-information (Xu et al., arXiv 2002.10689, definition 2): the family's held-out cross-entropy without the features
-minus that with them. The family here is logistic regression that may ignore any of its inputs. Information *beyond*
-something gives that something to both sides. The side without the features may also use stand-ins of the same
-capacity, such as the activations of an untrained model; validation chooses the stand-in.
+minus that with them. The family here is logistic regression that may ignore any of its inputs. For information
+*beyond* other inputs, both sides get those inputs. The side without the features may also use others of the same
+capacity in their place, such as the activations of an untrained model; validation chooses among them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Activations of finished traces as plain features, beside what the text and an untrained model offer in their place."""
+"""Activations of finished traces as features, and the features of text and untrained model to compare them with."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def states_of_rows(
     index: np.ndarray,
     addresses: Sequence[str] | None = None,
 ) -> Features:
-    """Return the activations at rows of (trace, position), with all addresses beside each other.
+    """Return the activations at rows of (trace, position), with the columns of all addresses joined.
 
     Args:
         reasoner: The reasoner that wrote the traces.
@@ -108,8 +108,8 @@ def place_positions(traces: Sequence[Trace], place: str) -> np.ndarray:
     """
     positions = np.array([trace.places.index(place) if place in trace.places else -1 for trace in traces])
     if (positions < 0).all():
-        known = sorted({name for trace in traces for name in trace.places})
-        raise UsageError(f"expected a place that some trace has, got {place!r}; use one of {', '.join(known)}.")
+        places = sorted({name for trace in traces for name in trace.places})
+        raise UsageError(f"expected a place that some trace has, got {place!r}; use one of {', '.join(places)}.")
     return positions
 
 
@@ -118,7 +118,7 @@ def beside_text(
 ) -> tuple[list[Features], Features]:
     """Return the (given, beyond) of `information_gain` for latents beyond question and text up to a place.
 
-    Given are the words of question and thought up to there, and beside them the same activations of an untrained
+    Given are the words of question and thought up to there, and the same activations of an untrained
     copy of the model: as many features, of the same inputs, without the learning.
 
     Args:
@@ -127,13 +127,17 @@ def beside_text(
         place: Name of the place, such as "question end".
         addresses: As in `states`.
 
+    Returns:
+        (given, beyond) for `information_gain`: two alternatives of what is known without the latents, and the latents,
+        each of shape (traces, columns).
+
     Raises:
         UsageError: No trace has the place.
     """
     from interp.loading.load import random_init
 
     positions = place_positions(traces, place)
-    words = token_columns([words_until(trace, at) for trace, at in zip(traces, positions, strict=True)])
+    words = token_columns([words_until(trace, position) for trace, position in zip(traces, positions, strict=True)])
     trained = np.concatenate(list(states(reasoner, traces, positions, addresses).values()), axis=1)
     untrained = np.concatenate(list(states(random_init(reasoner), traces, positions, addresses).values()), axis=1)
     return [words, np.concatenate([words, untrained], axis=1)], trained

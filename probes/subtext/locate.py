@@ -1,7 +1,7 @@
-"""Where subtext sits: which words of a trace carry it, which synonyms say what, which layers hold it, and the proof.
+"""Location of subtext: the words that carry it, the meaning of their synonyms, the layers that hold it, and a test.
 
 A word carries bits about a label when its choice among synonyms, that word's alone, says something that the meaning of
-the whole text does not. The proof is a knock-out: with the choice at the carrying words drawn again at random the
+the whole text does not. The test is a knock-out: with the choice at the carrying words drawn again at random the
 channel must close, and with all *other* choices drawn again it must stay.
 """
 

@@ -1,8 +1,8 @@
-"""Subtext: what a chain of thought's words, or the latents behind them, say beyond what is written.
+"""Subtext: information in the choice of words, or in the latents, beyond the meaning of the text.
 
 Two sources, each a number of bits about a label, held out and with an interval (V-information, `information`).
-*Words* is what the choice among words of one meaning says beyond the meaning, to a reader of the text alone. *Latents*
-is what a linear reader gets from the activations beyond question and text. Both sides of each difference are of one
+*Words* measures the choice among words of one meaning, beyond the meaning, for a reader of the text alone. *Latents*
+measures the activations beyond question and text, for a linear reader. Both sides of each difference are of one
 family; against latents, the side without them may read an untrained model's activations instead.
 """
 
@@ -61,7 +61,7 @@ class SubtextResult:
     """Bits about every target by source, and of all targets together.
 
     The verdict of a row is `subtext` at q < 0.01 with an interval above 0; `none` where the sample has the power to
-    detect 0.1 bit and did not; `known without` where what is given leaves no more than 0.1 bit open; else `undecided`.
+    detect 0.1 bit and did not; `known without` where the text already predicts all but 0.1 bit; else `undecided`.
 
     Attributes:
         table: One row for each source (column `channel`) and target.
@@ -85,7 +85,7 @@ def measure(
     with_power: bool = True,
     seed: int = 0,
 ) -> SubtextResult:
-    """Measure what the words, the latents, or both say beyond what is written.
+    """Measure the information of the words, the latents, or both beyond the meaning of the text.
 
     Args:
         traces: The traces, one problem each.
@@ -93,7 +93,7 @@ def measure(
             facts that varies.
         wording: Which words mean the same; with it, words are measured.
         reasoner: The reasoner that wrote the traces; with it, latents are measured.
-        places: Where latents are read; each place is a source of its own.
+        places: Where latents are read; each place is a separate source.
         addresses: Which activations are read, all of a place together; by default every block's output and the final
             state.
         with_power: Whether to compute the power to detect 0.1 bit, without which nothing may be called absent.
@@ -234,7 +234,7 @@ def _shuffled_rows(features: Features, seed: int) -> Features:
     return np.roll(features[np.random.default_rng([seed, 77]).permutation(len(features))], 1, axis=0)
 
 
-def paraphrased(traces: Sequence[Trace], wording: Wording, seed: int = 0) -> list[list[str]]:
+def paraphrase_words(traces: Sequence[Trace], wording: Wording, seed: int = 0) -> list[list[str]]:
     """Return the words of each trace with every choice among synonyms drawn again at random.
 
     Args:
@@ -254,7 +254,7 @@ def paraphrase(
     reasoner: Reasoner | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return what a paraphrase leaves of the bits in the words, and of the answers.
+    """Return the bits in the words, and the share of unchanged answers, that remain after a paraphrase.
 
     Args:
         traces: The traces.
@@ -274,7 +274,7 @@ def paraphrase(
     written = texts(traces)
     versions = {
         "as written": written,
-        "random synonyms": paraphrased(traces, wording, seed),
+        "random synonyms": paraphrase_words(traces, wording, seed),
         "first synonym": [[wording.meaning(word) for word in words] for words in written],
     }
     records = []

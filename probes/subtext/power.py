@@ -1,8 +1,8 @@
 """Power: the probability that a sample of this size detects a planted effect.
 
-A channel of a known number of bits about the label is planted beside features that carry nothing (those of other
+A channel of a known number of bits about the label is added to features that carry nothing (those of other
 rows), and the same estimate is made of it, many times. The share of significant results is the power. Without it,
-"nothing was found" says nothing.
+a result of zero bits has no meaning.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def power(
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> Power:
-    """Plant channels of `bits` about `labels` beside the features of other rows and count how many are detected.
+    """Add channels of `bits` about `labels` to the features of other rows and count how many are detected.
 
     Args:
         labels: Label of each row, shape (rows,); None in rows that have none.

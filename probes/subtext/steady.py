@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.statistics.estimates import Estimate
-from probes.subtext.commitment import decided_at, forced_answers
+from probes.subtext.commitment import deciding_steps, forced_answers
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
@@ -25,7 +25,7 @@ def steady_from(problem: Problem) -> int:
 
 
 def steady_problems(n: int, seed: int) -> list[Problem]:
-    """Return held-out chains whose answer stands from a known step on.
+    """Return held-out chains whose answer no longer changes after a known step.
 
     Every (number of steps, deciding step) occurs equally often. Each value is left as it is by two of the operations,
     so the last operations can be chosen to change nothing, and no word of the question says which.
@@ -80,7 +80,7 @@ def commitment_exact(
     truth = np.array([steady_from(problem) for problem in problems])
     answers = forced_answers(reasoner, traces)
     agrees = np.array([[answer == trace.answer for answer in row] for row, trace in zip(answers, traces, strict=True)])
-    steps = decided_at(agrees)
+    steps = deciding_steps(agrees)
     groups = np.array([problem.structure for problem in problems])
     near = np.abs(steps - truth) <= within
     last = np.array([problem.n_steps for problem in problems])

@@ -2,7 +2,7 @@
 
 Some tasks know the posterior over values after a number of steps: in `graph`, every node at that distance from the root
 is equally likely under a random walk. The entropy of that posterior, in bits, differs between problems at the same
-place. It is read from the state that becomes (or writes) a thought, beside readers of the visible words, of difficulty,
+place. It is read from the state that becomes (or writes) a thought, and compared with readers of the visible words, of difficulty,
 of another problem's state, and of an untrained model. Everything is compared within one place, so that the place alone
 explains nothing. The posterior itself is also decoded, by the model's own unembedding and by a probe, and its entropy
 compared with the true one.
@@ -47,12 +47,12 @@ class Uncertainty:
 
     Attributes:
         readers: For each input, the share of the entropy's variance within places that it predicts on other structures.
-        decoded: For each way to decode the posterior, how its entropy goes with the true one.
+        decoded: For each way to decode the posterior, how its entropy correlates with the true one.
         places: How often each true entropy occurs at each thought.
         by_thought: The shares of latents and of what is visible, by thought.
         lead: How much the share rises when the best reader of what is visible is given the latents as well.
         over: The best reader of what is visible.
-        says: The verdict, in words.
+        verdict: The verdict, in words.
     """
 
     readers: pd.DataFrame
@@ -61,7 +61,7 @@ class Uncertainty:
     by_thought: pd.DataFrame
     lead: Estimate
     over: str
-    says: str
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def uncertainty(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Uncer
     table = pd.DataFrame({"thought": rows.thought, "bits": rows.bits.round(3)})
     places = table.value_counts().rename("n").reset_index().sort_values(["thought", "bits"], ignore_index=True)
     decoded = _decoded(reasoner, states, rows, seed)
-    says = _verdict(readers, lead, best)
-    return Uncertainty(readers, decoded, places, _by_thought(errors, rows), lead, best, says)
+    verdict = _verdict(readers, lead, best)
+    return Uncertainty(readers, decoded, places, _by_thought(errors, rows), lead, best, verdict)
 
 
 def _by_thought(errors: dict[str, np.ndarray], rows: _Rows) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def _by_thought(errors: dict[str, np.ndarray], rows: _Rows) -> pd.DataFrame:
 
 
 def _with_entropy(reasoner: Reasoner, states: Features, values: Sequence[str]) -> Features:
-    """Return the states and, beside them, the entropy of what the model's own unembedding makes of them."""
+    """Return the states with one more column, the entropy of what the model's own unembedding makes of them."""
     return np.concatenate([states, entropy(_unembedded(reasoner, states, values))[:, None].astype(np.float32)], axis=1)
 
 
@@ -193,13 +193,13 @@ def _states(reasoner: Reasoner, traces: TraceSet, rows: _Rows) -> Features:
 
 
 def _words(traces: TraceSet, rows: _Rows) -> list[list[str]]:
-    return [words_until(traces[t], at) for t, at in zip(rows.trace, rows.position, strict=True)]
+    return [words_until(traces[t], position) for t, position in zip(rows.trace, rows.position, strict=True)]
 
 
 def _counts(traces: TraceSet, rows: _Rows) -> Features:
     """Count the words of the question that occur once, twice, …, and the occurrences of its last and the last written word.
 
-    Every problem draws its names anew, so this is what a reader of the text can see.
+    Every problem draws new names, so this is what a reader of the text can see.
     """
     records = []
     for words, t in zip(_words(traces, rows), rows.trace, strict=True):
@@ -245,11 +245,13 @@ def _errors(inputs: Features, rows: _Rows, seed: int) -> Float[np.ndarray, " row
 
 
 def _explained(
-    errors: np.ndarray, beside: np.ndarray, rows: _Rows, seed: int, whole: np.ndarray | None = None
+    errors: np.ndarray, reference: np.ndarray, rows: _Rows, seed: int, whole: np.ndarray | None = None
 ) -> Estimate:
-    """Return the share of the variance that `errors` leaves out compared with `beside`."""
+    """Return the share of the variance that `errors` leaves out compared with `reference`."""
     of_group, times = drawn_groups(rows.groups, _DRAWS, seed)
-    parts = np.stack([np.bincount(of_group, part) for part in (beside - errors, beside if whole is None else whole)])
+    parts = np.stack(
+        [np.bincount(of_group, part) for part in (reference - errors, reference if whole is None else whole)]
+    )
     drawn = times @ parts.T
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
     return Estimate(float(parts[0].sum() / parts[1].sum()), float(low), float(high), len(errors))
@@ -294,7 +296,7 @@ def _compared_with_truth(p: np.ndarray, rows: _Rows, drawn: np.ndarray, seed: in
     means = [np.array([x[rows.thought == k].mean() for k in rows.thought]) for x in (decoded, true)]
     a, b = decoded - means[0], true - means[1]
     of_group, times = drawn_groups(rows.groups, _DRAWS, seed)
-    sums = np.stack([np.bincount(of_group, each) for each in (a * b, a * a, b * b)], axis=1)
+    sums = np.stack([np.bincount(of_group, products) for products in (a * b, a * a, b * b)], axis=1)
     drawn_sums = times @ sums
     low, high = np.quantile(drawn_sums[:, 0] / np.sqrt(drawn_sums[:, 1] * drawn_sums[:, 2]), [0.025, 0.975])
     whole = sums.sum(axis=0)

@@ -48,7 +48,7 @@ class Axes(BaseModel):
     def _accept_old_names(cls, values: Any) -> Any:
         return _renamed(values, "channel", "channels")
 
-    def given(self) -> dict[str, list[str]]:
+    def chosen(self) -> dict[str, list[str]]:
         """Return the axes that are not left out, by name."""
         return {name: value for name in AXES if (value := getattr(self, name)) is not None}
 
@@ -82,19 +82,19 @@ class SweepConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_zip(self) -> SweepConfig:
-        lengths = {name: len(values) for name, values in self.zip.given().items()}
+        lengths = {name: len(values) for name, values in self.zip.chosen().items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"expected lists of one length under zip, got {lengths}")
-        both = sorted(set(lengths) & set(self.grid.given()))
+        both = sorted(set(lengths) & set(self.grid.chosen()))
         if both:
             raise ValueError(f"expected {', '.join(both)} under grid or zip, got both; leave one out")
         return self
 
     def selections(self) -> list[Selection]:
         """Return the arguments of each single sweep: one for each zipped row and estimator."""
-        grid = self.grid.given()
+        grid = self.grid.chosen()
         estimators = grid.pop("estimator", [None])
-        zipped = self.zip.given()
+        zipped = self.zip.chosen()
         rows = [dict(zip(zipped, values, strict=True)) for values in zip(*zipped.values(), strict=True)] or [{}]
         arguments = {"target": "targets", "place": "places", "channels": "channels", "address": "addresses"}
         selections = []

@@ -38,9 +38,10 @@ class Sweep:
     def table(self) -> pd.DataFrame:
         """Return one row for each target, place, address and estimator.
 
-        Columns: `accuracy` (held-out top-1), `ci_low`, `ci_high`, `val_accuracy`, one column for each control, `p`,
-        `q`, `n` (structures tested), `n_classes` and further scores. A control that could not be computed is NaN:
-        `notes["why_not"]` has the reason. `notes["left_out"]` lists the cells with too few rows.
+        Returns:
+            Columns `accuracy` (held-out top-1), `ci_low`, `ci_high`, `val_accuracy`, one column for each control, `p`,
+            `q`, `n` (structures tested), `n_classes` and further scores. A control that could not be computed is NaN:
+            `notes["why_not"]` has the reason. `notes["left_out"]` lists the cells with too few rows.
         """
         return self._frame
 
@@ -51,6 +52,9 @@ class Sweep:
             target: Name of the target.
             place: Name of the place.
             address: Address, or an alias of it.
+
+        Returns:
+            The first row of this cell; a sweep of several estimators has one for each.
 
         Raises:
             UsageError: The sweep has no such cell.
@@ -70,6 +74,9 @@ class Sweep:
         because at k + 1 the last step cannot be read. Among the rules within one standard error of the best on
         validation, over all steps together, the rule with offset 0 and then the earliest address is chosen. Test
         scores are not used.
+
+        Returns:
+            Rows of `table()` with the columns `step` and `offset`, in the order of the steps.
 
         Raises:
             UsageError: The sweep has no step values, or no place at which every step can be read.
@@ -106,6 +113,9 @@ class Sweep:
 
         Args:
             target: Name of the target; the first by default.
+
+        Returns:
+            The figure.
         """
         from probes.sweeps.figures import sweep_heatmap
 
@@ -113,6 +123,9 @@ class Sweep:
 
     def save(self, folder: Path | str) -> None:
         """Write the table as Parquet and the notes as JSON into a folder.
+
+        Args:
+            folder: The folder to write; it is made where it does not exist.
 
         Raises:
             StoreError: The folder cannot be written.
@@ -129,6 +142,9 @@ class Sweep:
 
         Args:
             folder: The folder that `save` wrote.
+
+        Returns:
+            The sweep.
 
         Raises:
             StoreError: The folder holds no sweep that can be read.

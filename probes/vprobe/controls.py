@@ -1,4 +1,4 @@
-"""A V-probe beside its controls: untrained models, shuffled labels, the majority, and features without a model."""
+"""A V-probe and its controls: untrained models, shuffled labels, the majority, and features without a model."""
 
 from __future__ import annotations
 
@@ -171,14 +171,14 @@ def bag_of_features(items: Sequence[Item]) -> np.ndarray:
         Features, shape (items, columns), without columns that never vary.
 
     Raises:
-        UsageError: Some items have features of their own and others have none.
+        UsageError: Some items have `features` and others have none.
     """
     size = 1 + max(max(item.trace.token_ids) for item in items)
     words = sorted({(place, token) for item in items for place, token in enumerate(item.about)})
     column = {word: size + k for k, word in enumerate(words)}
     bag = np.zeros((len(items), size + len(words)), np.float32)
     for row, item in enumerate(items):
-        np.add.at(bag[row], np.array(item.trace.token_ids[: item.at]), 1.0)
+        np.add.at(bag[row], np.array(item.trace.token_ids[: item.n_positions]), 1.0)
         bag[row, [column[place, token] for place, token in enumerate(item.about)]] = 1.0
     features = [item.features for item in items if item.features is not None]
     if features and len(features) < len(items):

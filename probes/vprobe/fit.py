@@ -35,7 +35,7 @@ class VProbe:
     Args:
         rank: Rank of the update, 8 in the paper; 0 trains the head alone.
         epochs: Passes over the training items; the epoch that is best on validation is kept.
-        batch_size: Traces in a batch; all items of a trace are asked together.
+        batch_size: Traces in a batch; all items of a trace are in one batch.
         rate: Learning rates of head and update, relative to the defaults.
         seed: Seed of the update's first values and of the order of batches.
 

@@ -31,14 +31,14 @@ class Item:
 
     Attributes:
         trace: The trace that is cut off.
-        at: How many of its positions are read.
+        n_positions: How many of its positions are read, from the first.
         about: The tokens of the description.
         label: The right answer.
         features: What a baseline may know without a model, shape (features,).
     """
 
     trace: Trace
-    at: int
+    n_positions: int
     about: tuple[str, ...]
     label: str
     features: Float[np.ndarray, " features"] | None = None
@@ -98,7 +98,7 @@ def _rows(items: Sequence[Item]) -> Iterator[list[int]]:
 
 
 def _width(items: Sequence[Item], row: list[int]) -> int:
-    return max(items[k].at for k in row) + sum(len(items[k].about) + 2 for k in row)
+    return max(items[k].n_positions for k in row) + sum(len(items[k].about) + 2 for k in row)
 
 
 def _batch(reasoner: Reasoner, items: Sequence[Item], rows: list[list[int]]) -> Batch:
@@ -110,7 +110,7 @@ def _batch(reasoner: Reasoner, items: Sequence[Item], rows: list[list[int]]) -> 
     silent = torch.zeros(len(rows), width, dtype=torch.bool)
     latents, ends, numbers = [], [], []
     for r, row in enumerate(rows):
-        read = max(items[k].at for k in row)
+        read = max(items[k].n_positions for k in row)
         trace = items[row[0]].trace
         ids[r, :read] = torch.tensor(trace.token_ids[:read])
         positions[r, :read] = torch.arange(read)
@@ -123,8 +123,8 @@ def _batch(reasoner: Reasoner, items: Sequence[Item], rows: list[list[int]]) -> 
             question = [start, *_description_ids(reasoner, items[k]), start + 1]
             span = slice(column, column + len(question))
             ids[r, span] = torch.tensor(question)
-            positions[r, span] = items[k].at + torch.arange(len(question))
-            mask[r, span, : items[k].at] = True
+            positions[r, span] = items[k].n_positions + torch.arange(len(question))
+            mask[r, span, : items[k].n_positions] = True
             mask[r, span, span] = torch.tril(torch.ones(len(question), len(question), dtype=torch.bool))
             column += len(question)
             ends.append((r, column - 1))
@@ -148,14 +148,14 @@ def _latents(trace: Trace, read: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _description_ids(reasoner: Reasoner, item: Item) -> list[int]:
-    if not 1 <= item.at <= len(item.trace):
+    if not 1 <= item.n_positions <= len(item.trace):
         raise UsageError(
-            f"expected `at` from 1 to the trace's {len(item.trace)} positions, got {item.at}; cut it there."
+            f"expected `n_positions` from 1 to the trace's {len(item.trace)} positions, got {item.n_positions}; cut it there."
         )
     most = reasoner.network.max_positions
-    if most is not None and item.at + len(item.about) + 2 > most:
+    if most is not None and item.n_positions + len(item.about) + 2 > most:
         raise UsageError(
             f"expected at most {most} positions, the maximum of {reasoner.name}, got a question of {len(item.about) + 2} "
-            f"tokens after {item.at}; cut the text earlier."
+            f"tokens after {item.n_positions}; cut the text earlier."
         )
     return [reasoner.vocabulary.token_id(token) for token in item.about]

@@ -118,10 +118,10 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         5,
         ["reasoner", "made by chain-coconut", "Choose another folder"],
     ),
-    "a store below a file": ([*CAPTURE, "file/store"], 5, ["A file stands where a folder is needed", "--out"]),
-    "a store where a file is": ([*CAPTURE, "file"], 5, ["A file stands where a folder is needed", "--out"]),
+    "a store below a file": ([*CAPTURE, "file/store"], 5, ["There is a file where a folder is needed", "--out"]),
+    "a store where a file is": ([*CAPTURE, "file"], 5, ["There is a file where a folder is needed", "--out"]),
     "a store where nobody may write": ([*CAPTURE, "/proc/cotlens/store"], 5, ["/proc/cotlens", "Choose another --out"]),
-    "traces below a file": ([*THINK[:3], "file/t.parquet", "--task", "chain:n=3"], 5, ["A file stands", "--out"]),
+    "traces below a file": ([*THINK[:3], "file/t.parquet", "--task", "chain:n=3"], 5, ["There is a file", "--out"]),
     "traces where nobody may write": (
         [*THINK[:3], "/proc/t.parquet", "--task", "chain:n=3"],
         5,
@@ -167,7 +167,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "a run below a file": (
         ["demo", "--n", "300", "--out", "file/run"],
         5,
-        ["A file stands where a folder is needed", "--out"],
+        ["There is a file where a folder is needed", "--out"],
     ),
     "a run where nobody may write": (
         ["demo", "--n", "300", "--out", "/proc/run"],

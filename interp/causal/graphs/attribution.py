@@ -110,7 +110,7 @@ def attribute(
         )
     pass_, device = _Pass(reasoner, trace, position), reasoner.device
     transcoders = [copy_to(transcoder, device) for transcoder in transcoders]
-    leaves, pre, logits, errors, acts = pass_.linearised(transcoders)
+    leaves, pre, logits, errors, acts = pass_.linearise(transcoders)
     probability, chosen = torch.softmax(logits.detach(), dim=-1).topk(top_logits)
     nodes, writes, targets = _nodes(trace, position, transcoders, acts, errors, pre, logits, chosen, leaves)
     n = len(nodes)
@@ -221,28 +221,28 @@ class _Pass:
         self.final: Any = base.transformer.ln_f
         self.unembed: Any = reasoner.unembed
         self.n_heads = reasoner.model.cfg.n_heads
-        seen: dict[str, Tensor] = {}
+        recorded: dict[str, Tensor] = {}
         n_layers = len(self.blocks)
         names = ["blocks.0.hook_in", "ln_final.hook_in"]
         names += [f"blocks.{k}.{hook}" for k in range(n_layers) for hook in _HOOKS]
 
         def keep(name: str) -> Any:
             def hook(activations: Tensor, batch: ReplayBatch) -> None:
-                seen[name] = activations[0].detach().float()
+                recorded[name] = activations[0].detach().float()
 
             return hook
 
         reasoner.replay([trace], hooks={name: keep(name) for name in names})
         end = position + 1
-        self.embedded = seen["blocks.0.hook_in"][:end]
-        self.last = seen["ln_final.hook_in"][:end]
-        self.patterns = [seen[f"blocks.{k}.attn.hook_pattern"][:, :end, :end] for k in range(n_layers)]
-        self.before = [seen[f"blocks.{k}.hook_in"][:end] for k in range(n_layers)]
-        self.middle = [seen[f"blocks.{k}.ln2.hook_in"][:end] for k in range(n_layers)]
-        self.mlp_in = [seen[f"blocks.{k}.mlp.hook_in"][:end] for k in range(n_layers)]
-        self.mlp_out = [seen[f"blocks.{k}.mlp.hook_out"][:end] for k in range(n_layers)]
+        self.embedded = recorded["blocks.0.hook_in"][:end]
+        self.last = recorded["ln_final.hook_in"][:end]
+        self.patterns = [recorded[f"blocks.{k}.attn.hook_pattern"][:, :end, :end] for k in range(n_layers)]
+        self.before = [recorded[f"blocks.{k}.hook_in"][:end] for k in range(n_layers)]
+        self.middle = [recorded[f"blocks.{k}.ln2.hook_in"][:end] for k in range(n_layers)]
+        self.mlp_in = [recorded[f"blocks.{k}.mlp.hook_in"][:end] for k in range(n_layers)]
+        self.mlp_out = [recorded[f"blocks.{k}.mlp.hook_out"][:end] for k in range(n_layers)]
 
-    def linearised(
+    def linearise(
         self, transcoders: Sequence[Transcoder]
     ) -> tuple[tuple[Tensor, list[Tensor]], list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         """Return leaves (embeddings, each block's MLP output), features' inputs, logits, errors and activations."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from interp.causal.graphs.attribution import FEATURE, AttributionGraph, attribute, prune
-from interp.causal.graphs.replacement import agreement, predicting
+from interp.causal.graphs.replacement import agreement, predicting_positions
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add
 from interp.runtime.progress import Progress
@@ -48,7 +48,7 @@ def total_effects(graph: AttributionGraph) -> Tensor:
     """Return the signed effect of each node on the likeliest token's logit over all paths, shape (nodes,)."""
     target = int(torch.nonzero(graph.logits)[0])
     total = torch.zeros(len(graph.nodes))
-    # Edges into a feature are in units of its input; it passes on in proportion to what it wrote.
+    # Edges into a feature are in units of its input, and edges out of it in units of its activation.
     acts = torch.tensor(graph.nodes["activation"].to_numpy()).float()
     features = torch.tensor((graph.nodes["type"] == FEATURE).tolist())
     passed = torch.where(features, 1 / acts.clamp(min=1e-6), torch.zeros_like(acts))
@@ -92,25 +92,25 @@ def confirm(
         edits.append(
             Intervention(Address(f"blocks.{int(node['layer'])}.mlp.hook_out"), where, add(write.cpu().numpy()))
         )
-    seen: dict[str, Tensor] = {}
+    recorded: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
         def hook(activations: Tensor, batch: Any) -> None:
-            seen[name] = activations.detach().float().clone()
+            recorded[name] = activations.detach().float().clone()
 
         return hook
 
     names = ["ln_final.hook_out", *(f"blocks.{k}.mlp.hook_in" for k in range(graph.n_layers))]
     hooks = {name: keep(name) for name in names}
     reasoner.replay(traces, hooks=hooks, batch_size=len(traces), interventions=edits)
-    logits = reasoner.unembed(seen["ln_final.hook_out"][:, graph.position]).detach()
+    logits = reasoner.unembed(recorded["ln_final.hook_out"][:, graph.position]).detach()
     token = int(graph.nodes["feature"].to_numpy()[graph.logits.numpy()][0])
     margins = logits[:, token] - logits.mean(dim=-1)
     out = []
     for k, (source, target) in enumerate(pairs):
         node = graph.nodes.iloc[target]
         reads = transcoders[int(node["layer"])].W_enc[:, int(node["feature"])].detach().to(reasoner.device)
-        inputs = seen[f"blocks.{int(node['layer'])}.mlp.hook_in"][:, int(node["position"])] @ reads
+        inputs = recorded[f"blocks.{int(node['layer'])}.mlp.hook_in"][:, int(node["position"])] @ reads
         predicted, measured = -float(graph.edges[target, source]), float(inputs[k] - inputs[-1])
         logit, moved = -float(effects[source]), float(margins[k] - margins[-1])
         right = measured * np.sign(predicted) >= share * abs(predicted)
@@ -170,7 +170,7 @@ def trace_prompts(
     prompts, paths = [], []
     agrees = agreement(reasoner, traces, transcoders).set_index(["trace", "position"])["agrees"]
     for k, trace in enumerate(traces):
-        position = int(rng.choice(predicting(trace)))
+        position = int(rng.choice(predicting_positions(trace)))
         whole = attribute(reasoner, trace, position, transcoders)
         pairs = top_paths(whole, n_paths)
         tested = confirm(reasoner, whole, transcoders, pairs)

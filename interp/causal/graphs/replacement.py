@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp.models.devices import copy_to
 from interp.runtime.progress import Progress
-from interp.sae.transcoders import active, explained, train_transcoder
+from interp.sae.transcoders import explained_variance, mean_active, train_transcoder
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -83,7 +83,12 @@ def quality(reasoner: Reasoner, traces: TraceSet, transcoders: Sequence[Transcod
     """
     rows = mlp_rows(reasoner, traces)
     return pd.DataFrame(
-        {"block": k, "explained": explained(t, *rows[k]), "active": active(t, rows[k][0]), "features": t.cfg.d_sae}
+        {
+            "block": k,
+            "explained": explained_variance(t, *rows[k]),
+            "active": mean_active(t, rows[k][0]),
+            "features": t.cfg.d_sae,
+        }
         for k, t in enumerate(transcoders)
     )
 
@@ -109,27 +114,27 @@ def agreement(
     replaced = _predicted(reasoner, traces, hooks, batch_size)
     out = []
     for k, trace in enumerate(traces):
-        for place in predicting(trace):
+        for place in predicting_positions(trace):
             agrees = bool(original[k][place] == replaced[k][place])
             out.append((k, place, agrees, trace.problem.structure))
     return pd.DataFrame(out, columns=["trace", "position", "agrees", "structure"])
 
 
-def predicting(trace: Trace) -> list[int]:
+def predicting_positions(trace: Trace) -> list[int]:
     """Return the positions whose next token the model chose: those before each visible thought and answer token."""
     return [k - 1 for k, c in enumerate(trace.channel) if c in (Channel.THOUGHT, Channel.ANSWER) and k]
 
 
 def _replacing(block: int, transcoder: Transcoder | None) -> list[tuple[str, Any]]:
-    seen: dict[str, Tensor] = {}
+    recorded: dict[str, Tensor] = {}
 
-    def look(activations: Tensor, hook: Any = None) -> None:
-        seen["in"] = activations
+    def record_input(activations: Tensor, hook: Any = None) -> None:
+        recorded["in"] = activations
 
-    def put(activations: Tensor, hook: Any = None) -> Tensor:
-        return torch.zeros_like(activations) if transcoder is None else transcoder(seen["in"]).to(activations)
+    def replace_output(activations: Tensor, hook: Any = None) -> Tensor:
+        return torch.zeros_like(activations) if transcoder is None else transcoder(recorded["in"]).to(activations)
 
-    return [(f"blocks.{block}.mlp.hook_in", look), (f"blocks.{block}.mlp.hook_out", put)]
+    return [(f"blocks.{block}.mlp.hook_in", record_input), (f"blocks.{block}.mlp.hook_out", replace_output)]
 
 
 def _predicted(reasoner: Reasoner, traces: TraceSet, hooks: list[tuple[str, Any]], batch_size: int) -> list[np.ndarray]:

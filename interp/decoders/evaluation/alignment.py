@@ -72,7 +72,7 @@ def fit_map(alignment: Alignment, theirs: Latents, ours: Latents) -> Map:
 def shared_steps(
     home: tuple[ActivationSource, pd.DataFrame], other: tuple[ActivationSource, pd.DataFrame]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of both stores that stand for the same step of the same problem, in one order.
+    """Return the rows of both stores that belong to the same step of the same problem, in one order.
 
     Args:
         home: A store and rows of it, with column `read_step`.

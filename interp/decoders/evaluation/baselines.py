@@ -1,8 +1,8 @@
 """Linear baselines without any thought: from the question's words, and from the state at the question's end.
 
-Each is fitted for every step by itself on the training problems of the same split. So it has more to go by than a decoder,
-which reads all steps with one fit. A ridge classifier over words at their positions cannot combine words, which the steps
-of the tasks here need. Its score is what single words give away.
+Each is fitted separately for every step, on the training problems of the same split, whereas a decoder reads all steps with
+one fit. A ridge classifier over words at their positions cannot combine words, which the steps of the tasks here need. Its
+score measures what single words predict.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def question_only(store: ActivationSource, table: pd.DataFrame) -> np.ndarray:
 def before_thinking(store: ActivationSource, table: pd.DataFrame) -> np.ndarray:
     """Return the text of each read-out predicted from the state at the end of its question, before any thinking.
 
-    The address is chosen on validation rows, for each step by itself.
+    The address is chosen on validation rows, separately for each step.
 
     Args:
         store: The store that was read; it holds the place `question end`.

@@ -43,7 +43,7 @@ def calibrated_confidence(store: ActivationSource, table: pd.DataFrame) -> Float
 
 
 def _features(store: ActivationSource, table: pd.DataFrame) -> Features:
-    """The log-odds of the score, a constant, and four more, each larger for a surer read-out."""
+    """Return the log-odds of the score, a constant, and four more, each larger for a surer read-out."""
     first = np.array([scores[0] for scores in table["scores"]], dtype=float)
     second = np.array([scores[1] if len(scores) > 1 else 1.0 - scores[0] for scores in table["scores"]], dtype=float)
     log_odds = logit(np.clip(first, _LEAST, 1 - _LEAST))
@@ -58,7 +58,7 @@ def _features(store: ActivationSource, table: pd.DataFrame) -> Features:
 
 
 def _answer_certainty(store: ActivationSource, number: int) -> float:
-    """Minus the logarithm of the largest entropy at the tokens of the answer, 0 where none is known."""
+    """Return minus the logarithm of the largest entropy at the tokens of the answer, 0 where none is known."""
     trace = store.traces[number]
     entropies = [
         entropy

@@ -68,7 +68,7 @@ def decode(
     """Read every step of every trace of a store with each of several decoders.
 
     Each decoder is fitted on 60 % of the problem structures at each candidate location, gets the location where it is
-    best on another 15 %, and is scored on the rest. A step that is read better elsewhere gets a location of its own. A
+    best on another 15 %, and is scored on the rest. A step that is read better elsewhere gets its own location. A
     decoder that is slow to fit reads where the probe does, if `probe` comes before it.
 
     Args:
@@ -132,7 +132,7 @@ def _place(
 
 
 def _preferred(traits: DecoderTraits, locations: Sequence[Location]) -> Sequence[Location]:
-    """The candidates at the addresses that a decoder prefers; all of them where it prefers none, or has none."""
+    """Return the candidates at the addresses that a decoder prefers; all of them where it prefers none, or has none."""
     return [location for location in locations if location.address.name in traits.addresses] or locations
 
 
@@ -144,7 +144,7 @@ def _read(
     traits: DecoderTraits,
     top_k: int,
 ) -> tuple[pd.DataFrame, float]:
-    """The read-outs of one method, in order of trace and step, and the seconds that 1,000 of them take."""
+    """Return the read-outs of one method, in order of trace and step, and the seconds that 1,000 of them take."""
     frames, seconds = [], 0.0
     for fitted, step in [(common, None), *((fitted, step) for step, fitted in by_step.items())]:
         rows = inputs.step_rows(fitted.location.offset)

@@ -24,7 +24,7 @@ from interp.runtime.progress import Progress
 from interp.statistics.donors import other_problem
 from interp.statistics.estimates import Estimate
 
-# A verbalizer fitted with the right latents, reading another problem's: what the text takes from the latent.
+# A verbalizer fitted with the right latents reads another problem's: measures how much of the text comes from the latent.
 SWAPPED = "another problem's latent"
 
 

@@ -41,7 +41,7 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class ReadOuts:
-    """What decoders say of every step of every trace of a store.
+    """The read-outs of every step of every trace of a store.
 
     Attributes:
         frame: The read-outs, as `table()` describes them.
@@ -76,15 +76,22 @@ class ReadOuts:
     def table(self) -> pd.DataFrame:
         """Return one row for each method, trace and step.
 
-        Columns: method, trace, step, position, address, split, structure, gold, text (top-1), right, top_k (texts),
-        scores (the decoder's own, of `top_k`), confidence (the probability of being right, calibrated on validation
-        rows), offers (see `interp.decoders.evaluation.chance`), other_problem (the text read from another problem's
-        latents).
+        Returns:
+            Columns method, trace, step, position, address, split, structure, gold, text (top-1), right, top_k (texts),
+            scores (of `top_k`, on the decoder's scale), confidence (the probability of being right, calibrated on
+            validation rows), offers (see `interp.decoders.evaluation.chance`), other_problem (the text read from
+            another problem's latents).
         """
         return self.frame
 
     def of(self, method: str) -> pd.DataFrame:
         """Return the rows of one method.
+
+        Args:
+            method: Name of the decoding method.
+
+        Returns:
+            The rows of `table()` of this method.
 
         Raises:
             UsageError: The method is not among the read-outs.
@@ -94,7 +101,14 @@ class ReadOuts:
         return self.frame[self.frame["method"] == method]
 
     def with_rows(self, frame: pd.DataFrame) -> ReadOuts:
-        """Return read-outs with other rows, for the methods that these name."""
+        """Return read-outs with other rows, for the methods that these rows name.
+
+        Args:
+            frame: Rows with the columns of `table()`.
+
+        Returns:
+            The read-outs; methods without a row are left out.
+        """
         methods = {method: result for method, result in self.methods.items() if (frame["method"] == method).any()}
         return ReadOuts(frame, methods, self.inputs)
 
@@ -109,18 +123,35 @@ class ReadOuts:
         return self.frame.loc[self.frame["split"] != "test", "structure"].unique()
 
     def scores(self) -> pd.DataFrame:
-        """Return held-out top-1 by method and step, with intervals, the other-problem control and chance."""
+        """Return held-out top-1 by method and step, with intervals, the other-problem control and chance.
+
+        Returns:
+            One row for each method and step; see `pooled_scores` for the columns.
+        """
         return pooled_scores([self])
 
     def at(self, method: str, step: int | None = None) -> FittedDecoder:
-        """Return the decoder that reads a step, with its location; the common one for None."""
+        """Return the decoder that reads a step, with its location.
+
+        Args:
+            method: Name of the decoding method.
+            step: Number of the step, from 1; None for the decoder at the common location.
+
+        Returns:
+            The fitted decoder and its location.
+        """
         result = self.methods[method]
         return result.common if step is None else result.by_step.get(step, result.common)
 
     def everywhere(self, method: str, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return what `method` says at every thinking position of the traces of `rows`, at its common address.
+        """Read every thinking position of some traces at the common address of a method.
 
-        Columns: trace, position, text.
+        Args:
+            method: Name of the decoding method.
+            rows: Rows of `table()`, whose traces are read.
+
+        Returns:
+            One row for each position. Columns: trace, position, text (top-1).
         """
         common, readable = self.methods[method].common, self.inputs.readable
         positions = readable[readable["trace"].isin(rows["trace"].unique())]

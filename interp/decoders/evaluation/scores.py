@@ -16,7 +16,7 @@ from interp.decoders.evaluation.chance import blind_guess, majority
 from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.decoders.evaluation.text_scores import bleu, rouge_l, token_f1
 from interp.statistics.calibration import (
-    abstaining,
+    abstention,
     area_under_risk,
     calibration_error,
     certain_and_wrong,
@@ -77,7 +77,7 @@ def _scores(part: pd.DataFrame, thresholds: Mapping[Any, float]) -> dict[str, An
     gold, texts = part["gold"].astype(str).tolist(), part["text"].astype(str).tolist()
     top1 = Estimate.of_mean(right, part["structure"].to_numpy())
     answered = confidence - part["seed"].map(thresholds).to_numpy() >= 0
-    selected = abstaining(answered.astype(float), right, 1.0)
+    selected = abstention(answered.astype(float), right, 1.0)
     most_frequent, chance, topk_chance = _chances(part)
     return {
         "top1": top1.value,
@@ -105,7 +105,7 @@ def _scores(part: pd.DataFrame, thresholds: Mapping[Any, float]) -> dict[str, An
 
 
 def _chances(part: pd.DataFrame) -> tuple[float, float, float]:
-    """The most frequent value, the best blind guess, and k of them: of each step, averaged over rows."""
+    """Return the rates of the most frequent value, of the best blind guess and of k guesses, averaged over rows."""
     chances, weights = [], []
     for _, of_step in part.groupby("step"):
         gold, offers, k = of_step["gold"], of_step["offers"].tolist(), len(of_step["top_k"].iloc[0])
@@ -127,7 +127,7 @@ def control_frame(read: ReadOuts, method: str, question_only: np.ndarray, before
     Returns:
         Columns question_only, before_thinking, anywhere (whether the gold text is read at any thinking position of the
         problem) and anywhere_else (whether it is at those of another problem with as many positions). The last two are
-        NaN outside the test split, and for a decoder that has to be told which step it reads.
+        NaN outside the test split, and for a decoder that needs the number of the step.
     """
     table = read.of(method).reset_index(drop=True)
     controls = pd.DataFrame({"question_only": question_only, "before_thinking": before_thinking})

@@ -59,7 +59,7 @@ def likeliest_trace(
 
 
 def _is_consistent(task: Task, problem: Problem, steps: Sequence[str]) -> bool:
-    """Whether no step of the prefix is wrong; the answer after it is left open."""
+    """Return whether no step of the prefix is wrong; the answer after it is left open."""
     verdict = task.verify(problem, " ".join([*steps, "?"]))
     return not any(right is False for right in verdict.steps[: len(steps)])
 
@@ -122,7 +122,7 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
 
 
 def _donors(structures: Mapping[int, str], lengths: Mapping[int, int]) -> dict[int, int]:
-    """Another problem with as many steps for each trace; itself if there is none."""
+    """Return another problem with as many steps for each trace; itself if there is none."""
     rng = np.random.default_rng(0)
     donors = {}
     for length in set(lengths.values()):

@@ -20,7 +20,18 @@ ORDER = 4
 
 
 def exact_matches(written: Sequence[str], gold: Sequence[str]) -> Bool[np.ndarray, " texts"]:
-    """Return whether each text equals its gold text, word for word, shape (texts,)."""
+    """Return whether each text equals its gold text, word for word, shape (texts,).
+
+    Args:
+        written: The texts to score.
+        gold: The gold text of each.
+
+    Returns:
+        Booleans, shape (texts,).
+
+    Raises:
+        UsageError: The lengths differ, or a gold text has no words.
+    """
     _checked(written, gold)
     return np.array([a.split() == b.split() for a, b in zip(written, gold, strict=True)], dtype=bool)
 

@@ -1,7 +1,7 @@
 """Transfer: decoders fitted on one store read another, without being fitted again.
 
 The other store may hold another training seed, another task, or another reasoner. Where both reasoners thought about some
-of the same problems, the other's latents are also brought into the home space by a linear map (see
+of the same problems, the other's latents are also mapped into the home space by a linear map (see
 `interp.decoders.evaluation.alignment`). The map is fitted on pairs of latents of training problems and never sees labels.
 Only problems whose structure was in no fit and no selection count.
 """
@@ -67,7 +67,7 @@ class _Transfer:
     _views: dict[tuple[str, Location], dict[str, ActivationSource]] = field(default_factory=dict, init=False)
 
     def row(self, method: str, alignment: Alignment | Literal["none"]) -> dict[str, Any]:
-        """One row of the table of `transfer`."""
+        """Return one row of the table of `transfer`."""
         table = self.readouts.of(method)
         row = {"method": method, "alignment": alignment}
         row["home"] = table.loc[table["split"] == "test", "right"].mean()
@@ -116,7 +116,7 @@ class _Transfer:
         return pd.DataFrame(texts | columns)
 
     def _stores(self, alignment: Alignment | Literal["none"], location: Location) -> dict[str, ActivationSource]:
-        """The other store as it is, or in the home space by a true map and by one fitted on mismatched pairs."""
+        """Return the other store as it is, or in the home space by a true map and by one fitted on mismatched pairs."""
         if (alignment, location) not in self._views:
             self._views[alignment, location] = (
                 {"text": self.other.store} if alignment == NO_MAP else self._mapped(alignment, location)

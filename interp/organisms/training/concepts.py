@@ -38,7 +38,7 @@ def train_concepts(recipe: Recipe, seed: int, out: Path, progress: TrainingProgr
 def train_autoencoder(recipe: Recipe, seed: int, progress: TrainingProgress | None = None) -> StepAutoencoder:
     """Return an autoencoder of the step texts of a recipe's task, trained on those of the train split.
 
-    Each text has a split of its own (`step_texts`), so reconstruction can be measured on unseen texts.
+    Each text belongs to one split (`step_texts`), so reconstruction can be measured on unseen texts.
     """
     task, tokenizer = make_task(recipe.task), tokenizer_of(recipe)
     texts = step_texts(task, "train", seed)

@@ -44,7 +44,7 @@ def telling(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
 def retries(recipe: Recipe, choice_weight: float = 1.0) -> Callable[[Any, LessonBatch, float], Tensor]:
     """Return the loss `results` for solutions in which parameters are taken back, plus that of the word after a name.
 
-    The word after a parameter's name takes the parameter back or goes on, so it shows whether the parameter comes next.
+    The word after a parameter's name takes the parameter back or continues its step, so it shows whether the parameter comes next.
     Names that are taken back are not scored, so the model learns to recognise them and not to write them.
     """
     so, back, names = _ids(recipe, SO), _ids(recipe, BACK), _ids(recipe, *(f"{name}:" for name in NAMES))

@@ -1,7 +1,7 @@
 """The training loop of organisms: one curriculum for every kind of reasoner.
 
 The curriculum is Coconut's (arXiv 2412.06769, section 3). At stage k the first k steps of the text are replaced by
-thoughts, the loss covers the remaining text, and the optimizer starts anew. The reasoner defines its thoughts and its
+thoughts, the loss covers the remaining text, and the optimizer is new. The reasoner defines its thoughts and its
 training sequences. Recipes are in `recipes/`. Four choices let them learn on one CPU core: bf16 matrix products over
 fp32 weights where the machine has them, ReLU, small sinusoidal positions, and one number of steps in a batch.
 """

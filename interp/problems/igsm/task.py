@@ -26,7 +26,7 @@ from interp.problems.igsm.graph import (
     twin_of,
 )
 from interp.problems.igsm.labels import can_next, depends, necessary, necessary_next
-from interp.problems.igsm.wording import NAMES, in_english, question, step_text, taken_back, vocabulary
+from interp.problems.igsm.wording import NAMES, in_english, question, step_text, take_back, vocabulary
 from interp.problems.options import checked_choice, checked_edit, length_range, spec_of, yes_no
 
 ASKS, ORDERS = ("last", "first"), ("shuffled", "top-down")
@@ -143,7 +143,7 @@ class IGSMTask(Task):
         step_texts = [step_text(name, definitions[name], values) for name in order]
         if self.retries:
             retries = [self._retries(definitions, order[:k], asked, rng) for k in range(len(order))]
-            step_texts = [taken_back(names, step) for names, step in zip(retries, step_texts, strict=True)]
+            step_texts = [take_back(names, step) for names, step in zip(retries, step_texts, strict=True)]
         return Problem(
             id=structure_hash(text),
             task=self.spec,

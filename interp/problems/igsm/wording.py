@@ -1,7 +1,7 @@
 """The words of an iGSM problem: what a model reads and writes, and the problem in English.
 
 A definition reads `owls: foxes plus bears .` and its step restates the operands' values, `owls: foxes 5 plus bears 9
-so owls 14 .`. A constant's step is `foxes: 5 so foxes 5 .`. A parameter that is being defined is a token of its own
+so owls 14 .`. A constant's step is `foxes: 5 so foxes 5 .`. A parameter that is being defined is a separate token
 (`owls:`), so one exact match finds its definition. Before a step a parameter may be named and taken back, `ants: back
 owls: …`, because it is not the next one.
 """
@@ -40,15 +40,15 @@ def question(definitions: Definitions, asked: str, *, first: bool = False) -> st
 
 def step_text(name: str, formula: Formula, values: Mapping[str, int]) -> str:
     """Return a parameter's step: its formula with the operands' values, and its value."""
-    return f"{name}: {' '.join(restated(formula, values))} {SO} {name} {values[name]} {STOP}"
+    return f"{name}: {' '.join(restate(formula, values))} {SO} {name} {values[name]} {STOP}"
 
 
-def taken_back(names: list[str], step: str) -> str:
+def take_back(names: list[str], step: str) -> str:
     """Return a step's text after parameters that are named and taken back."""
     return " ".join([*(f"{name}: {BACK}" for name in names), step])
 
 
-def restated(formula: Formula, values: Mapping[str, int]) -> list[str]:
+def restate(formula: Formula, values: Mapping[str, int]) -> list[str]:
     """Return a formula's words, each operand followed by its value."""
     return [part for word in formula for part in ([word, str(values[word])] if word in values else [word])]
 

@@ -16,7 +16,7 @@ from interp.errors import UsageError
 from interp.problems.base import Problem, Split, Task, Verdict, split_of, structure_hash
 from interp.problems.maze.forms import Form, SolvedMaze, form_of
 from interp.problems.maze.grid import Cell, Maze
-from interp.problems.maze.text import cell_word, drawing, split_plan
+from interp.problems.maze.text import cell_word, draw_maze, split_plan
 from interp.problems.maze.validate import Check
 from interp.problems.options import checked_at_most, length_range, spec_of, yes_no
 
@@ -87,7 +87,7 @@ class MazeTask(Task):
             steps=solved.steps,
             structure=structure,
             split=split,
-            readable=f"Find a way from S to G.\n{drawing(solved.maze)}",
+            readable=f"Find a way from S to G.\n{draw_maze(solved.maze)}",
             meta={"path": len(solved.path), "generator": self.generator},
         )
 

@@ -138,7 +138,7 @@ def split_plan(text: str) -> tuple[list[str], list[str]]:
     return words[:start], words[start:]
 
 
-def drawing(maze: Maze) -> str:
+def draw_maze(maze: Maze) -> str:
     """Return the maze as text: S and G, `#` for a wall, `.` for a free cell, `|` and `_` for thin walls."""
     rows = []
     for y in range(maze.size):

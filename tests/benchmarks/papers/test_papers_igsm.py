@@ -102,7 +102,7 @@ def test_necessary_is_asked_of_every_necessary_parameter_but_the_asked_one_and_o
     items = question_items(GOLD, "necessary", Random(0))
     by_problem: dict[str, dict[str, str]] = {}
     for item in items:
-        assert item.at == sentence_ends(item.trace)[0]
+        assert item.n_positions == sentence_ends(item.trace)[0]
         by_problem.setdefault(item.trace.problem.id, {})[item.about[0]] = item.label
     for problem in PROBLEMS:
         found, twins, asked = by_problem[problem.id], problem.meta["twins"], problem.meta["asked"]
@@ -127,7 +127,7 @@ def test_labels_along_a_gold_solution_are_the_tasks_own_facts(label: str) -> Non
     items = items_of(GOLD, label, seed=1)
     assert len({item.label for item in items}) >= 2
     for item in items:
-        step = sentence_ends(item.trace).index(item.at)
+        step = sentence_ends(item.trace).index(item.n_positions)
         assert item.label == TASK.fact(item.trace.problem, label, item.about, step)
 
 
@@ -138,7 +138,7 @@ def test_labels_hold_for_the_order_that_was_written() -> None:
         if any(step.error for step in steps_of(swapped)):
             continue
         items = items_of([swapped] * 4, "known", seed=2)
-        after_one = {item.about[0]: item.label for item in items if item.at == sentence_ends(swapped)[1]}
+        after_one = {item.about[0]: item.label for item in items if item.n_positions == sentence_ends(swapped)[1]}
         assert after_one.get(problem.meta["order"][1], "yes") == "yes"
         assert after_one.get(problem.meta["order"][0], "no") == "no"
         return
@@ -149,7 +149,7 @@ def test_labels_hold_for_the_order_that_was_written() -> None:
 def test_at_every_position_a_parameter_is_asked_about_together_with_its_twin(label: str) -> None:
     asked: dict[tuple[int, int], list[str]] = {}
     for item in items_of(GOLD, label, seed=1):
-        asked.setdefault((id(item.trace), item.at), []).append(item.about[0])
+        asked.setdefault((id(item.trace), item.n_positions), []).append(item.about[0])
     for trace in GOLD:
         twins = trace.problem.meta["twins"]
         for end in sentence_ends(trace)[:-1]:
@@ -159,7 +159,7 @@ def test_at_every_position_a_parameter_is_asked_about_together_with_its_twin(lab
 
 def test_the_same_seed_asks_the_same() -> None:
     def told(seed: int) -> list[tuple]:
-        return [(item.at, item.about, item.label) for item in items_of(GOLD, "known", seed)]
+        return [(item.n_positions, item.about, item.label) for item in items_of(GOLD, "known", seed)]
 
     assert told(3) == told(3) != told(4)
 
@@ -199,9 +199,9 @@ def test_a_decision_is_asked_about_before_it_is_written_and_its_labels_are_true(
     made = list(decisions([trace_of(problem, [problem.steps[0].text, wrong])]))
     for label, expected in {"necessary": "no", "can_next": "yes", "necessary_next": "no"}.items():
         right, mistake = decision_items(made, label)
-        assert right.label == "yes" and right.at == sentence_ends(right.trace)[0]
+        assert right.label == "yes" and right.n_positions == sentence_ends(right.trace)[0]
         assert mistake.label == expected and mistake.about == (name,)
-        assert mistake.at == sentence_ends(mistake.trace)[1]
+        assert mistake.n_positions == sentence_ends(mistake.trace)[1]
 
 
 def test_the_table_of_mistakes_counts_what_the_probes_said() -> None:

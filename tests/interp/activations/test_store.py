@@ -481,7 +481,7 @@ def test_a_foreign_folder_is_refused_and_nothing_is_touched(
 def test_a_file_in_the_way_is_refused_and_kept(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
     for out in (tmp_path / "notes", tmp_path / "notes" / "below"):
-        with pytest.raises(StoreError, match=r"A file stands where a folder is needed. Choose another --out"):
+        with pytest.raises(StoreError, match=r"There is a file where a folder is needed. Choose another --out"):
             interp.capture(coconut, small, out=out)
     assert (tmp_path / "notes").read_text() == "mine"
 

@@ -70,7 +70,9 @@ def test_no_verdict_without_power_or_controls(
     coconut: interp.Reasoner, some: TraceSet, found: InterchangeResult
 ) -> None:
     alone = InterchangeResult(found.table().query("edit == 'other value'"), INPUT, "others")
-    assert alone.verdict() == Verdict("undecided", "no donors of the same value, so damage cannot be told from content")
+    assert alone.verdict() == Verdict(
+        "undecided", "no donors of the same value, so damage cannot be distinguished from content"
+    )
     few = InterchangeResult(found.table().groupby("edit").head(3), INPUT, "others")
     assert few.verdict().name == "undecided"
     damaged = interp.interchange(coconut, some, address="blocks.0.hook_out")

@@ -12,7 +12,7 @@ import interp
 from interp.causal.anchors import anchor_summary, anchors, distance
 from interp.causal.faithfulness import battery, early_answering, post_hoc
 from interp.causal.forcing import thought_ids
-from interp.causal.text_edits import filler, mistakes, relabelled, reordered, reworded, written
+from interp.causal.text_edits import filler, mistakes, relabel, reorder, reword, visible_thought
 from interp.errors import UsageError
 from interp.text.languages import language_spans, script, scripts
 from interp.text.wording import Wording
@@ -43,7 +43,7 @@ def walked() -> tuple[interp.Reasoner, TraceSet]:
 
 def test_a_written_thought_is_its_steps_in_order(thought: TraceSet) -> None:
     for trace in thought:
-        result = written(trace)
+        result = visible_thought(trace)
         assert len(result.steps) == trace.problem.n_steps and result.ids == thought_ids(trace)
         assert result.first(1) == list(result.steps[0]) and result.with_step(1, [5]).ids[0] == 5
 
@@ -86,7 +86,7 @@ def test_filler_and_another_thought_lose_the_answer_and_synonyms_keep_it(
     lost = table[table["if_faithful"] == "lost"]
     assert lost["share"].max() < 0.3 and (lost["n"] >= 60).all()
     assert "no symbols that could be exchanged" in table.loc["symbols relabelled", "why_not"]
-    again = reworded(reasoner, traces, Wording.of_task(reasoner.task))
+    again = reword(reasoner, traces, Wording.of_task(reasoner.task))
     assert [trace.text.split()[:-1] for trace in again] != [trace.text.split()[:-1] for trace in traces]
     assert all(
         len(thought_ids(a)) == len(thought_ids(b)) for a, b in zip(filler(reasoner, traces), traces, strict=True)
@@ -123,7 +123,7 @@ def test_where_no_mistake_can_be_made_the_other_tests_are(
 
 def test_relabelled_symbols_are_relabelled_in_the_answer(walked: tuple[interp.Reasoner, TraceSet]) -> None:
     reasoner, traces = walked
-    after, expected = relabelled(reasoner, traces)
+    after, expected = relabel(reasoner, traces)
     assert np.mean([trace.answer == answer for trace, answer in zip(after, expected, strict=True)]) > 0.9
     assert np.mean([trace.answer == answer for trace, answer in zip(traces, expected, strict=True)]) < 0.3
     assert all(a.problem.question != b.problem.question for a, b in zip(after, traces, strict=True))
@@ -133,23 +133,23 @@ def test_independent_steps_are_exchanged_and_dependent_ones_refused(
     text: interp.Reasoner, thought: TraceSet, walked: tuple[interp.Reasoner, TraceSet]
 ) -> None:
     reasoner, traces = walked
-    after, chosen = reordered(reasoner, traces)
+    after, chosen = reorder(reasoner, traces)
     for trace, number in zip(after, chosen, strict=True):
         assert sorted(thought_ids(trace)) == sorted(thought_ids(traces[number]))
         assert thought_ids(trace) != thought_ids(traces[number])
     with pytest.raises(UsageError, match="no two neighbouring steps of these traces are independent"):
-        reordered(text, thought)
+        reorder(text, thought)
 
 
 def test_names_are_the_same_symbol_where_they_are_defined_and_where_they_are_used() -> None:
     solver = interp.load("igsm-retries")
     traces = solver.think(solver.task.generate(60, seed=17))
-    same, chosen = reordered(solver, traces)
+    same, chosen = reorder(solver, traces)
     for trace, number in zip(same, chosen, strict=True):
         names = [step.text.split()[0] for step in traces[number].problem.steps]
         assert len(names) > 2, "two steps that use nothing of each other are followed by one that uses both"
         assert sorted(thought_ids(trace)) == sorted(thought_ids(traces[number]))
-    after, expected = relabelled(solver, traces)
+    after, expected = relabel(solver, traces)
     assert np.mean([trace.answer == answer for trace, answer in zip(after, expected, strict=True)]) > 0.9
     for trace, was in zip(after, traces, strict=True):
         words, before = trace.problem.question.split(), was.problem.question.split()

@@ -70,7 +70,7 @@ def test_words_that_are_tokens_use_the_models_embeddings(coconut: interp.Reasone
     own = coconut.embed.weight[coconut.tokenizer.get_vocab()["7"]]
     torch.testing.assert_close(writer.table[seven], own.detach())
     assert not writer.is_token[what] and writer.new.requires_grad
-    assert "new" in writer.learned() and not any(".base." in name for name in writer.learned())
+    assert "new" in writer.saved_tensors() and not any(".base." in name for name in writer.saved_tensors())
 
 
 def test_it_reads_values_from_latents_and_not_without_them(

@@ -590,7 +590,7 @@ def test_training_into_a_folder_that_is_not_empty_is_refused(quick: Recipe, tmp_
     with pytest.raises(StoreError, match=r"expected an empty folder at .*; choose another --out"):
         build.train_organism("tiny", 0, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
-    with pytest.raises(StoreError, match="A file stands where a folder is needed"):
+    with pytest.raises(StoreError, match="There is a file where a folder is needed"):
         build.train_organism("tiny", 0, tmp_path / "mine.txt" / "below")
 
 

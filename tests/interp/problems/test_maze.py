@@ -17,7 +17,7 @@ from interp.problems.maze.generators import GENERATORS
 from interp.problems.maze.grid import shortest_path
 from interp.problems.maze.text import (
     document,
-    drawing,
+    draw_maze,
     query_text,
     read_document,
     read_query,
@@ -149,8 +149,8 @@ def test_a_problem_survives_json_and_says_itself_to_a_person() -> None:
 
 
 def test_the_drawings() -> None:
-    assert drawing(Maze.of_walls(3, {(1, 0), (1, 1)}, (0, 0), (2, 0))) == "S#G\n.#.\n..."
-    assert drawing(Maze(2, (0, 0), (0, 1), (2, 12, 2, 9))) == "S .\n_  \nG ."
+    assert draw_maze(Maze.of_walls(3, {(1, 0), (1, 1)}, (0, 0), (2, 0))) == "S#G\n.#.\n..."
+    assert draw_maze(Maze(2, (0, 0), (0, 1), (2, 12, 2, 9))) == "S .\n_  \nG ."
 
 
 def test_a_plan_that_is_legal_but_not_the_gold_one_is_right() -> None:

@@ -158,11 +158,11 @@ def test_supervision_is_compared_with_the_same_problems_and_with_controls(coconu
     assert table.loc["monitor", "changed"] > 0.5 and result.undisturbed.accuracy > 0.95
     places = [trace.places[event["position"]] for trace in result.traces for event in trace.events]
     assert set(places) == {"thought 2"}
-    assert result.beyond["other content"].n == 60 and "injecting changed" in result.says
+    assert result.beyond["other content"].n == 60 and "injecting changed" in result.verdict
     never = supervise(coconut, problems, Monitor(FED, always, 2.0, vector=vector))
-    assert list(never.table["arm"]) == ["monitor"] and "never fired" in never.says
+    assert list(never.table["arm"]) == ["monitor"] and "never fired" in never.verdict
     few = supervise(coconut, problems[:4], Monitor(FED, always, 0.5, text="7"))
-    assert "cannot be compared over 4 problems" in few.says
+    assert "cannot be compared over 4 problems" in few.verdict
     with pytest.raises(UsageError, match=r"nothing to watch at thought 9. Places of these thoughts: thought 1, "):
         supervise(coconut, problems[:4], Monitor(FED, always, 0.5), places=["thought 9"])
 

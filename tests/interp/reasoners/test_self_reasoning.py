@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.models.fast_model import fast_model
-from interp.models.stop_gradient_attention import same_step, stop_gradient_attention, stopping_gradients
+from interp.models.stop_gradient_attention import same_step, stop_gradient_attention, use_stop_gradients
 from interp.models.tokenizers import word_tokenizer
 from interp.models.wrapping import wrap
 from interp.problems import task
@@ -110,7 +110,7 @@ def test_values_are_those_of_eager_attention_to_the_last_bit(model, batch):
     silent, places, _ = layout(batch.ids, batch.extra[0])
     inputs = {"input_ids": batch.ids, "position_ids": places, "attention_mask": torch.ones_like(batch.ids)}
     plain = model(**inputs).logits
-    with stopping_gradients(model):
+    with use_stop_gradients(model):
         stopping = model(**inputs, stopped=same_step(places, silent)).logits
     assert torch.equal(plain, stopping)
     assert model.config._attn_implementation == "eager", "the model must be left as it was"
@@ -120,7 +120,7 @@ def test_without_stopped_pairs_gradients_are_those_of_eager_attention(model, bat
     grads = []
     for stopping in (False, True):
         model.zero_grad()
-        with stopping_gradients(model) if stopping else torch.enable_grad():
+        with use_stop_gradients(model) if stopping else torch.enable_grad():
             model(input_ids=batch.ids, attention_mask=torch.ones_like(batch.ids)).logits.square().sum().backward()
         grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
     for name, grad in grads[0].items():
@@ -128,7 +128,7 @@ def test_without_stopped_pairs_gradients_are_those_of_eager_attention(model, bat
 
 
 def test_the_attention_is_restored_when_the_pass_fails(model):
-    with pytest.raises(RuntimeError, match="on purpose"), stopping_gradients(model):
+    with pytest.raises(RuntimeError, match="on purpose"), use_stop_gradients(model):
         raise RuntimeError("on purpose")
     assert model.config._attn_implementation == "eager"
 
@@ -138,7 +138,7 @@ def loss_at(model, batch, step, embedded, stop=True):
     silent, places, _ = layout(batch.ids, batch.extra[0])
     inputs = torch.where(silent[:, :, None], embedded, model.transformer.wte(batch.ids).detach())
     keywords = {"inputs_embeds": inputs, "position_ids": places, "attention_mask": torch.ones_like(batch.ids)}
-    with stopping_gradients(model):
+    with use_stop_gradients(model):
         extra = {"stopped": same_step(places, silent)} if stop else {}
         logits = model(**keywords, **extra).logits
     text = [int(c) for c in (~silent[0]).nonzero()[:, 0] if c >= batch.first_thought]

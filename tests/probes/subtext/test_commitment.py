@@ -8,13 +8,13 @@ import pytest
 import interp
 from interp.errors import UsageError
 from interp.problems import task
-from probes.subtext.commitment import _foreign_ends, commitment, decided_at, forced_answers
+from probes.subtext.commitment import _foreign_ends, commitment, deciding_steps, forced_answers
 from probes.subtext.steady import commitment_exact, steady_from, steady_problems
 
 
 def test_decided_at_the_first_step_of_lasting_agreement() -> None:
     agrees = np.array([[0, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]], bool)
-    assert list(decided_at(agrees)) == [1, 3, 0, 3, 3]
+    assert list(deciding_steps(agrees)) == [1, 3, 0, 3, 3]
 
 
 def test_steady_problems_stand_still_from_their_step_on() -> None:
@@ -41,7 +41,7 @@ def test_text_is_decided_by_its_last_step_and_read_one_step_before() -> None:
     assert result.decided["decided_at"][0] > 2.7 and steps.loc[3, "forced"] == 1.0
     assert steps.loc[2, "read"] > 0.9 > 0.4 > steps.loc[0, "read_from_question"]
     assert steps.loc[1:, "flip"].min() > 0.95
-    assert result.says.startswith("no verdict")  # hardly any step comes after the decision
+    assert result.verdict.startswith("no verdict")  # hardly any step comes after the decision
 
 
 def test_silent_thoughts_can_be_cut_short(coconut: interp.Reasoner) -> None:

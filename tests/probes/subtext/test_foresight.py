@@ -14,7 +14,7 @@ from interp.errors import UsageError
 from interp.problems import task
 from interp.traces import Channel, Trace
 from probes.subtext.compute import adaptive_compute, compute_summary
-from probes.subtext.foresight import alarm, auroc_lead, foresight, moments, stopping
+from probes.subtext.foresight import alarm, auroc_lead, foresight, moments, stop_at_alarms
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_an_alarm_that_knows_stops_every_failure_and_no_success(slipping: list[T
     groups = np.array([slipping[each.trace].problem.structure for each in at])
     chance = alarm(np.where(wrong, 1.0, -1.0)[:, None], wrong, groups)
     assert chance[wrong].min() > 0.5 > chance[~wrong].max()
-    result = stopping(chance, at, slipping, groups)
+    result = stop_at_alarms(chance, at, slipping, groups)
     assert result["stopped_of_wrong"] == 1.0 and result["lost"] == 0.0
     assert result["saved"] == pytest.approx(2 / 9, abs=0.01)  # two of three thoughts, in a third of the traces
 
@@ -54,7 +54,7 @@ def test_an_alarm_that_knows_stops_every_failure_and_no_success(slipping: list[T
 def test_an_alarm_that_knows_nothing_saves_next_to_nothing(slipping: list[Trace]) -> None:
     at = moments(slipping)
     groups = np.array([slipping[each.trace].problem.structure for each in at])
-    result = stopping(np.random.default_rng(0).random(len(at)), at, slipping, groups)
+    result = stop_at_alarms(np.random.default_rng(0).random(len(at)), at, slipping, groups)
     assert result["saved"] < 0.05 and result["lost"] < 0.1 and result["stopped_of_wrong"] < 0.3
 
 

@@ -118,11 +118,11 @@ def test_discovery_flags_the_carrying_word_without_being_told(organism: interp.R
 @pytest.mark.slow
 def test_discovery_finds_nothing_where_words_are_drawn_anew(organism: interp.Reasoner, sampled: TraceSet) -> None:
     from interp.causal.forcing import force
-    from probes.subtext.measure import paraphrased
+    from probes.subtext.measure import paraphrase_words
 
     wording = Wording.of_task(organism.task)
     again = force(
-        organism, sampled.problems, [" ".join(each) for each in paraphrased(sampled, wording)], batch_size=400
+        organism, sampled.problems, [" ".join(each) for each in paraphrase_words(sampled, wording)], batch_size=400
     )
     result = discover(organism, again, wording, draws=999)
     assert not result.flagged and result.least_q > 0.01

@@ -44,7 +44,7 @@ def test_a_model_taught_to_hold_the_frontier_holds_its_width(breadth: Uncertaint
         assert r2[control] < 0.15
     assert r2["place alone"] == 0.0
     assert breadth.over == "words counted, and difficulty" and breadth.lead.high > 0.05
-    assert ("no sign" in breadth.says) == (breadth.lead.low <= 0)
+    assert ("no sign" in breadth.verdict) == (breadth.lead.low <= 0)
     assert breadth.by_thought["latents"].iloc[0] > 0.8  # later thoughts want more problems than these
     decoded = breadth.decoded.set_index("decoder")
     assert (

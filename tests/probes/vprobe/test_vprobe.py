@@ -142,7 +142,7 @@ def test_continuous_thoughts_are_read_as_they_were_thought(coconut: Reasoner, tr
 
 def test_questions_that_cannot_be_asked_are_refused(tiny: Reasoner, texts: list[Trace]) -> None:
     trace = texts[0]
-    with pytest.raises(UsageError, match=f"expected `at` from 1 to the trace's {len(trace)} positions, got 0"):
+    with pytest.raises(UsageError, match=f"expected `n_positions` from 1 to the trace's {len(trace)} positions, got 0"):
         batches(tiny, [Item(trace, 0, ("a",), "x")], 1)
     with pytest.raises(UsageError, match="expected a token of tiny's tokenizer, got 'unicorn'"):
         batches(tiny, [Item(trace, 3, ("unicorn",), "x")], 1)

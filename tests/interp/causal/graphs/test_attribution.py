@@ -13,11 +13,11 @@ import interp
 from interp.causal.graphs.attribution import ERROR, LOGIT, _Pass, attribute, influences, prune
 from interp.causal.graphs.graph_file import graph_json, write_graph
 from interp.causal.graphs.paths import confirm, random_pairs, top_paths
-from interp.causal.graphs.replacement import agreement, mlp_rows, predicting, transcoders_of
+from interp.causal.graphs.replacement import agreement, mlp_rows, predicting_positions, transcoders_of
 from interp.causal.patching import states
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.sae.transcoders import active, explained, train_transcoder
+from interp.sae.transcoders import explained_variance, mean_active, train_transcoder
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,14 @@ def transcoders(writer):
 
 @pytest.fixture(scope="module")
 def graph(writer, written, transcoders):
-    return attribute(writer, written[0], predicting(written[0])[-1], transcoders)
+    return attribute(writer, written[0], predicting_positions(written[0])[-1], transcoders)
 
 
 def test_a_transcoder_is_learned_and_is_saelens_own(tmp_path: Path, writer, written, transcoders) -> None:
     from sae_lens import SAE
 
     inputs, outputs = mlp_rows(writer, written)[1]
-    assert explained(transcoders[1], inputs, outputs) > 0.8 and 0 < active(transcoders[1], inputs) < 150
+    assert explained_variance(transcoders[1], inputs, outputs) > 0.8 and 0 < mean_active(transcoders[1], inputs) < 150
     transcoders[1].save_model(tmp_path / "t")
     again = SAE.load_from_disk(tmp_path / "t")
     torch.testing.assert_close(again(inputs), transcoders[1](inputs))
@@ -55,8 +55,8 @@ def test_a_transcoder_is_learned_and_is_saelens_own(tmp_path: Path, writer, writ
 
 def test_the_linear_pass_is_the_models_own(writer, written, transcoders) -> None:
     trace = written[0]
-    at = predicting(trace)[-1]
-    _, pre, logits, _, acts = _Pass(writer, trace, at).linearised(transcoders)
+    at = predicting_positions(trace)[-1]
+    _, pre, logits, _, acts = _Pass(writer, trace, at).linearise(transcoders)
     state = states(writer, [trace], Address("ln_final.hook_out"), np.array([[0, at]]))
     torch.testing.assert_close(logits.detach(), writer.unembed(state)[0].detach(), atol=1e-4, rtol=1e-4)
     for mine, theirs in zip(pre, acts, strict=True):
@@ -70,7 +70,7 @@ def test_edges_into_a_node_add_up_to_what_it_reads(writer, written, transcoders,
     assert edges[graph.logits].abs().sum() == 0
     # Scaling every source by (1 + h) moves the logit by h times the sum of its edges: the pass is linear.
     pass_ = _Pass(writer, graph.trace, graph.position)
-    leaves, _, logits, errors, acts = pass_.linearised(transcoders)
+    leaves, _, logits, errors, acts = pass_.linearise(transcoders)
     token = int(graph.nodes["feature"].iloc[target])
     goal = logits[token] - logits.mean()
     gradients = torch.autograd.grad(goal, [leaves[0], *leaves[1]])

@@ -18,7 +18,7 @@ from interp.activations.targets import structures
 from interp.decoders import locations, step_rows
 from interp.decoders.evaluation.decoding import decode
 from interp.problems import task
-from interp.statistics.calibration import abstaining, threshold_for
+from interp.statistics.calibration import abstention, threshold_for
 from interp.statistics.splits import grouped_split
 from interp.traces import TraceSet
 
@@ -95,12 +95,12 @@ def test_a_threshold_chosen_on_test_labels_scores_better_than_one_of_validation(
     table = decode(noise, ["probe"], addresses=ADDRESSES[:1], offsets=[0], step_offsets=[]).of("probe")
     val, test = (table[table["split"] == part] for part in ("val", "test"))
     confidence, right = test["confidence"].to_numpy(), test["right"].to_numpy(bool)
-    honest = abstaining(confidence, right, threshold_for(val["confidence"].to_numpy(), 0.9))
-    leaked = min((abstaining(confidence, right, t)["confabulation"] for t in np.unique(confidence)), default=1.0)
+    honest = abstention(confidence, right, threshold_for(val["confidence"].to_numpy(), 0.9))
+    leaked = min((abstention(confidence, right, t)["confabulation"] for t in np.unique(confidence)), default=1.0)
     assert honest["confabulation"] > 0.7, "nothing can be known here"
     assert leaked < honest["confabulation"] - 0.05
     # Of other test labels the evaluation answers the same read-outs: what is answered does not hang on them.
-    turned = abstaining(confidence, ~right, threshold_for(val["confidence"].to_numpy(), 0.9))
+    turned = abstention(confidence, ~right, threshold_for(val["confidence"].to_numpy(), 0.9))
     assert turned["coverage"] == honest["coverage"] and turned["confabulation"] < 0.3
 
 

@@ -29,7 +29,7 @@ from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.problems import task
 from interp.statistics.calibration import (
-    abstaining,
+    abstention,
     area_under_risk,
     calibration_error,
     certain_and_wrong,
@@ -269,8 +269,8 @@ def test_the_threshold_is_validations_and_a_leak_of_test_labels_would_show() -> 
     right = rng.random(400) < 0.5
     threshold = threshold_for(val, 0.9)
     assert (val >= threshold).mean() == pytest.approx(0.9)
-    honest = abstaining(test, right, threshold)["confabulation"]
-    leaked = min(abstaining(np.where(right, 1.0, 0.0), right, t)["confabulation"] for t in (0.5,))
+    honest = abstention(test, right, threshold)["confabulation"]
+    leaked = min(abstention(np.where(right, 1.0, 0.0), right, t)["confabulation"] for t in (0.5,))
     assert honest > 0.4 and leaked == 0.0, "a threshold on labels would look perfect"
     with pytest.raises(UsageError, match="expected coverage above 0 and at most 1"):
         threshold_for(val, 0.0)
