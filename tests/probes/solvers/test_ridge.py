@@ -147,7 +147,8 @@ def test_with_weights_coefficients_and_predictions_are_scikit_learns(n: int, d: 
 def test_leaving_a_row_out_removes_one_unit_of_its_weight(strength: float) -> None:
     rows, targets = data(30, 8)
     weights = np.random.default_rng(4).choice([0.0, 0.3, 1.0, 2.0, 3.7], 30)
-    fit = fit_ridge(rows, [targets], [strength], weights, precise=True)
+    with np.errstate(divide="raise", invalid="raise"):
+        fit = fit_ridge(rows, [targets], [strength], weights, precise=True)
     design = (rows - fit.mean) / fit.scale
     for k in range(30):
         less = weights.copy()
@@ -173,6 +174,44 @@ def test_weights_of_one_change_nothing_and_precision_only_digits() -> None:
     precise = fit_ridge(rows, [targets], precise=True)
     np.testing.assert_allclose(plain.predict(rows), precise.predict(rows), atol=1e-4)
     assert np.abs(plain.predict(rows) - precise.predict(rows)).max() > 0
+
+
+def test_float32_rows_are_solved_in_float64() -> None:
+    rows, targets = data(50, 7)
+    rows = (rows + 1e3).astype(np.float32)
+    narrow, wide = fit_ridge(rows, [targets]), fit_ridge(rows.astype(np.float64), [targets])
+    for field in ("mean", "scale", "coef", "held_out"):
+        np.testing.assert_array_equal(getattr(narrow, field), getattr(wide, field))
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "scale"),
+    [(1e6, 1e-9, 1.0), (0.0, 1e-19, 1.0), (0.0, 1e-13, 1e-13), (5.0, 0.0, 1.0)],
+)
+def test_a_column_is_constant_where_its_spread_is_rounding(mean: float, spread: float, scale: float) -> None:
+    rows, targets = data(40, 3)
+    column = mean + spread * np.tile([1.0, -1.0], 20)
+    fit = fit_ridge(np.column_stack([rows, column]), [targets])
+    assert fit.scale[-1] == pytest.approx(scale, rel=1e-6)
+
+
+def test_strengths_are_relative_to_a_total_weight_below_one() -> None:
+    rows, targets = data(40, 6)
+    fit = fit_ridge(rows, [targets], [0.1], np.full(40, 0.01))
+    assert fit.strength[0] == pytest.approx(0.1 * 0.4)
+
+
+def test_two_rows_are_enough_and_a_leverage_of_one_stays_finite() -> None:
+    with np.errstate(divide="raise", invalid="raise"):
+        fit = fit_ridge(np.array([[0.0], [2.0]]), [np.array([[1.0], [3.0]])], [1e-9])
+    assert np.isfinite(fit.held_out).all()
+    np.testing.assert_allclose(fit.predict(np.array([[0.0], [2.0]])), [[1.0], [3.0]], atol=1e-6)
+
+
+def test_equal_errors_keep_the_first_strength() -> None:
+    rows, _ = data(40, 6)
+    fit = fit_ridge(rows, [np.zeros((40, 1))], [1e-2, 1.0, 1e-4])
+    assert fit.strength[0] == pytest.approx(absolute(rows, 1e-2))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
