@@ -66,6 +66,7 @@ def test_shards_with_headers_of_any_length_are_read_one_by_one(store: Store, tra
     counts = np.diff(made._starts).tolist()
     paths = [layout.shard_path(made.path, folder, k) for k in range(len(counts))]
     assert len(paths) > 2 and Region.of(paths, counts) is not None
+    assert made._region(folder) is not None
     whole = made.acts(HOOK)
     for path in paths:
         path.write_bytes(save({layout.KEY: torch.from_numpy(load_file(path)[layout.KEY])}))
@@ -74,7 +75,11 @@ def test_shards_with_headers_of_any_length_are_read_one_by_one(store: Store, tra
     paths[1].write_bytes(size.to_bytes(8, "little") + longer[8:size] + b" " * 8 + longer[size:])
     assert Region.of(paths, counts) is None
     numbers = np.random.default_rng(1).permutation(len(whole))
-    np.testing.assert_array_equal(Store(made.path).acts(HOOK, numbers), whole[numbers])
+    opened = Store(made.path)
+    assert opened._region(folder) is None
+    out = np.empty_like(whole)
+    assert opened.acts(HOOK, numbers, out=out) is out
+    np.testing.assert_array_equal(out, whole[numbers])
 
 
 def test_a_damaged_shard_raises_when_its_rows_are_read(traces: TraceSet, tmp_path: Path) -> None:

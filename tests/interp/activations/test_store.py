@@ -160,6 +160,59 @@ def test_rows_come_in_the_order_asked_across_shards(store: Store) -> None:
         np.testing.assert_array_equal(store.acts("blocks.1.hook_out", rows), whole[rows.index.to_numpy()])
 
 
+def test_rows_inside_a_later_shard_open_that_shard_alone(
+    coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
+) -> None:
+    store = interp.capture(coconut, small, out=tmp_path / "s", shard_size=4)
+    name = "blocks.1.hook_out"
+    whole, first = store.acts(name), int((store.index["shard"] == 0).sum())
+    layout.shard_path(store.path, store.address(name).folder, 0).unlink()
+    opened = Store(store.path)
+    for start, stop in ((first, first + 1), (first + 1, first + 3)):
+        out = np.empty_like(whole[start:stop])
+        assert opened.acts(name, opened.index.iloc[start:stop], out=out) is out
+        np.testing.assert_array_equal(out, whole[start:stop])
+
+
+def test_the_rows_of_a_trace_at_every_address(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
+    store = interp.capture(coconut, small, out=tmp_path / "s", shard_size=4)
+    for trace in (0, 5, len(small) - 1):
+        rows = store.index[store.index["trace"] == small[trace].id]
+        acts = store.trace_acts(trace)
+        assert list(acts) == store.addresses
+        for address in store.addresses:
+            np.testing.assert_array_equal(acts[address], store.acts(address, rows))
+
+
+def test_the_description_of_a_store(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
+    store = interp.capture(coconut, small, out=tmp_path / "s", shard_size=4, sites="final")
+    size = sum(path.stat().st_size for path in store.path.rglob("*") if path.is_file())
+    assert store.describe() == {
+        "path": str(tmp_path / "s"),
+        "reasoner": "chain-coconut",
+        "traces": 12,
+        "positions": len(store.index),
+        "addresses": [str(address) for address in store.addresses],
+        "dtype": "float32",
+        "shards": "3 of 3",
+        "megabytes": round(size / 2**20, 1),
+    }
+
+
+def test_receipts_become_lines_of_the_manifest_in_the_order_of_shards(tmp_path: Path) -> None:
+    layout.append_line(tmp_path / layout.MANIFEST, {"shard": 1, "sha256": {"kept": "line"}})
+    for shard in (2, 0, 1):
+        layout.write_receipt(tmp_path, {"shard": shard, "sha256": {}})
+    (tmp_path / layout.RECEIPTS / "00003.json").write_text("damaged")
+    layout.collect_receipts(tmp_path)
+    assert layout.read_manifest(tmp_path) == [
+        {"shard": 0, "sha256": {}},
+        {"shard": 1, "sha256": {"kept": "line"}},
+        {"shard": 2, "sha256": {}},
+    ]
+    assert not (tmp_path / layout.RECEIPTS).exists()
+
+
 def test_batch_and_shard_size_do_not_change_values(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
     reference = interp.capture(coconut, small, out=tmp_path / "reference")
     for batch_size, shard_size in ((1, 256), (5, 256), (64, 1), (3, 5)):

@@ -266,6 +266,9 @@ def test_thoughts_stop_where_the_problem_stops():
     for trace in reasoner.think(problems, batch_size=60):
         latents = [k for k, channel in zip(trace.step, trace.channel, strict=True) if channel == Channel.LATENT]
         assert latents == list(range(1, trace.problem.n_steps + 1))
+        prompt = trace.channel.index(Channel.LATENT) - 1
+        assert set(trace.channel[:prompt]) == {Channel.PROMPT}, "all before the begin marker is the prompt"
+        assert set(trace.step[:prompt]) == set(trace.thought[:prompt]) == {0}
         assert trace.tokens[-1 - len(trace.answer.split())] == reasoner.config.end
 
 

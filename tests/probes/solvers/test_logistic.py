@@ -166,6 +166,26 @@ def test_many_targets_together_equal_each_single_fit() -> None:
         )
 
 
+def test_many_targets_of_several_classes_together_equal_each_single_fit() -> None:
+    x = anisotropic(600, 8, 12)
+    rng = np.random.default_rng(13)
+    scores = x @ rng.normal(size=(8, 12)) + rng.gumbel(size=(600, 12))
+    codes = np.stack([scores[:, 3 * k : 3 * k + 3].argmax(axis=1) for k in range(4)], axis=1)
+    strengths = [1e-3, 1.0, 30.0, 1000.0]
+    rows = InMemory(torch.from_numpy(x))
+    together = fit_logistic(rows, multinomial(codes, 3, strengths))
+    assert together.converged.all() and together.iterations.dtype == torch.long
+    assert together.iterations[0] > together.iterations[3], "the weakest penalty takes the most steps"
+    for k, strength in enumerate(strengths):
+        single = fit_logistic(rows, multinomial(codes[:, [k]], 3, strength))
+        # Only differences between classes matter: the same number added to all logits of a row changes nothing.
+        ours, alone = (
+            torch.softmax(scores, dim=1)
+            for scores in (together.scores(rows.rows)[:, k], single.scores(rows.rows)[:, 0])
+        )
+        torch.testing.assert_close(ours, alone, atol=5e-3, rtol=1e-3)
+
+
 def test_binary_and_two_columns_of_labels_agree_with_the_peer_at_every_strength() -> None:
     x = anisotropic(900, 12, 4)
     y = labels(x, 1, 5)
