@@ -30,7 +30,7 @@ test-all: test test-slow test-shapes
 # The default tier once more with statements counted, then the public names, least covered first.
 coverage: .venv/installed
 	$(PYTEST) --cov --cov-report=
-	$(BIN)/python tests/public_coverage.py
+	$(BIN)/python -P tests/public_coverage.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
