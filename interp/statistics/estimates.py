@@ -65,20 +65,6 @@ class Estimate:
         """The interval as (low, high)."""
         return self.low, self.high
 
-    def columns(self, name: str | None = None) -> dict[str, float]:
-        """Return table columns: `name`, `ci_low`, `ci_high` and `n`.
-
-        Args:
-            name: Column of the value. With a name, the interval's columns begin with it too
-                (`name_ci_low`); without one they are `value`, `ci_low`, `ci_high`, `n`.
-
-        Returns:
-            Column names with their values, in this order.
-        """
-        if name is None:
-            return {"value": self.value, "ci_low": self.low, "ci_high": self.high, "n": self.n}
-        return {name: self.value, f"{name}_ci_low": self.low, f"{name}_ci_high": self.high, f"{name}_n": self.n}
-
     def measure(self) -> dict[str, Any]:
         """Return the form that `cotlens bench --json` prints: `value`, `ci` and `n`."""
         return {"value": self.value, "ci": [self.low, self.high], "n": self.n}
