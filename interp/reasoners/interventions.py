@@ -119,7 +119,8 @@ def intervening(
     Raises:
         UsageError: The model has no such address.
     """
-    named = [*hooks, *((each.address.name, _hook(each, state)) for each in interventions)]
+    edits = ((intervention.address.name, _hook(intervention, state)) for intervention in interventions)
+    named = [*hooks, *edits]
     resolved: list[tuple[str, Any]] = []
     for name, hook in named:
         (address,) = resolve(model, name)

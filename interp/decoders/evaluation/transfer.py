@@ -127,8 +127,8 @@ class _Transfer:
         home, other = self.readouts.store, self.other.store
         address = other.address(location.address)
         home_rows = self.readouts.inputs.step_rows(location.offset)
-        taught = home_rows.rows[np.isin(home_rows.structures, self.readouts.train_structures)]
-        ours, theirs = shared_steps((home, taught), (other, self.other.step_rows(location.offset).rows))
+        fitting_rows = home_rows.rows[np.isin(home_rows.structures, self.readouts.train_structures)]
+        ours, theirs = shared_steps((home, fitting_rows), (other, self.other.step_rows(location.offset).rows))
         structures = self.other.structures[theirs["trace"].to_numpy()]
         wrong = mismatched_rows(theirs, structures, self.readouts.seed)
         targets = home.acts(location.address, ours)
