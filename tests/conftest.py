@@ -34,14 +34,15 @@ N_PROBLEMS, PROBLEM_SEED = 120, 3
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    session.config.stash[STARTED] = time.monotonic()
+    # `make test` says when it began, so that the linters count.
+    session.config.stash[STARTED] = float(os.environ.get("TESTS_STARTED", time.time()))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the time of the whole default tier beside its target (`benchmarks/measures.toml`)."""
+    """Print the time of `make test` beside its target (`benchmarks/measures.toml`)."""
     whole = config.args_source.name != "ARGS" and config.option.markexpr == "not slow"
     if whole and not config.option.collectonly:
-        minutes = (time.monotonic() - config.stash[STARTED]) / 60
+        minutes = (time.time() - config.stash[STARTED]) / 60
         (row,) = (r for r in report("tests", {"tests.default_minutes": {"value": minutes}}) if r["value"] is not None)
         verdict = "met" if row["met"] else "missed"
         terminalreporter.write_line(f"{row['id']} {minutes:.1f} (target {row['op']} {row['target']}, {verdict})")
