@@ -21,6 +21,7 @@ from interp.problems.questions import QuestionsTask
 from interp.problems.subtext import SubtextTask
 from interp.problems.trigger import TriggerTask
 from interp.problems.variables import VariablesTask
+from interp.problems.words import WordsTask
 from interp.runtime.plugins import load_plugin, plugins
 
 __all__ = ["TASKS", "Problem", "Step", "Task", "Verdict", "parse_spec", "task", "task_names"]
@@ -38,6 +39,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "questions": QuestionsTask,
     "subtext": SubtextTask,
     "trigger": TriggerTask,
+    "words": WordsTask,
 }
 
 
