@@ -17,6 +17,7 @@ from interp.errors import StoreError, UsageError
 from interp.models.markers import COCONUT_TOKENS
 from interp.models.projection import Projection
 from interp.models.report import LoadReport
+from interp.models.weights import HARMLESS, plain_name, refuse_gaps, same_values
 from interp.models.wrapping import quiet
 
 if TYPE_CHECKING:
@@ -101,11 +102,8 @@ def read_latent_checkpoint(
     config._attn_implementation = "eager"
     tokenizer = _tokenizer(source, CODI_TOKENS if codi else COCONUT_TOKENS, embedding.shape[0], file, report)
     with quiet():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-        missing = set(model.load_state_dict(state, strict=False).missing_keys)
-    tied = {"lm_head.weight"} if model.config.get_text_config().tie_word_embeddings else set()
-    if missing - tied:
-        raise StoreError(f"{file} lacks {len(missing - tied)} tensors of its model, first {min(missing - tied)!r}.")
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    _fill(model, state, file)
     report.add("checkpoint", f"{'CODI' if codi else 'Coconut'} state dict of {type(model).__name__}", "recognised")
     eos = tokenizer.eos_token or ""
     begin, end = (CODI_TOKENS[1], CODI_TOKENS[2]) if codi else (COCONUT_TOKENS[0], COCONUT_TOKENS[1])
@@ -127,6 +125,31 @@ def read_latent_checkpoint(
     return LatentCheckpoint(model.eval(), tokenizer, projection, reasoner)
 
 
+def _fill(model: Any, state: State, file: Path) -> None:
+    """Put a state into a model. Raises `StoreError` unless they have the same tensors, of the same shapes."""
+    held = model.state_dict()
+    # Coconut's code stores the embedding of the wrapped model a second time.
+    copied = state.pop("embedding.weight", None)
+    embedding = model.get_input_embeddings().weight
+    if copied is not None and copied.shape != embedding.shape:
+        raise StoreError(f"expected embedding.weight of {file} to be the model's embedding, got another shape.")
+    tied = set(model.all_tied_weights_keys)
+    refuse_gaps(
+        f"the weights of {str(file)!r}",
+        type(model).__name__,
+        sorted(held.keys() - state.keys() - tied),
+        sorted(name for name in state.keys() - held.keys() if not HARMLESS.search(name)),
+        sorted(name for name, value in state.items() if name in held and value.shape != held[name].shape),
+    )
+    model.load_state_dict(state, strict=False)
+    for name, value in state.items():
+        if name in held and not same_values(value, held[name]):
+            raise StoreError(
+                f"expected {file} to hold one value for tied weights, got another for {name}; correct "
+                "tie_word_embeddings in its config.json."
+            )
+
+
 def _safetensors_names(file: Path) -> list[str]:
     from safetensors import SafetensorError, safe_open
 
@@ -138,7 +161,7 @@ def _safetensors_names(file: Path) -> list[str]:
 
 
 def _wrapped(names: list[str]) -> bool:
-    return any(name.startswith((*_WRAPPERS, "prj.")) for name in names)
+    return any(plain_name(name).startswith((*_WRAPPERS, "prj.")) for name in names)
 
 
 def _read_state(file: Path, allow_pickle: bool) -> State:
@@ -163,7 +186,10 @@ def _read_state(file: Path, allow_pickle: bool) -> State:
         raise StoreError(f"{file} cannot be read as a state dict: {str(error).strip().splitlines()[0]}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise StoreError(f"expected a state dict (tensors by name) in {file}, got something else.")
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    plain = {plain_name(name): value for name, value in state.items()}
+    if len(plain) != len(state):
+        raise StoreError(f"expected one tensor of each name in {file}, got some twice, with and without a prefix.")
+    return plain
 
 
 def _unwrapped(name: str) -> str:
@@ -247,5 +273,10 @@ def _projection(state: State, d_model: int, model: Any) -> Projection:
     if "inner.weight" not in weights:
         raise StoreError(f"expected tensors prj.1 and prj.3 of CODI's projection, got {', '.join(sorted(state))}.")
     projection = Projection(d_model, weights["inner.weight"].shape[0], norm="norm.weight" in weights)
-    projection.load_state_dict(weights)
+    if len(weights) != len(state):
+        raise StoreError(f"expected only CODI's projection under prj., got {', '.join(sorted(state))}.")
+    try:
+        projection.load_state_dict(weights)
+    except RuntimeError as error:
+        raise StoreError(f"CODI's projection does not fit: {' '.join(str(error).split())[:200]}") from None
     return projection.to(model.get_input_embeddings().weight).requires_grad_(False)

@@ -12,7 +12,7 @@ from interp.models.devices import choose_device, choose_dtype
 from interp.models.projection import Projection
 from interp.models.reading import first_nonfinite, only_cached, read_model
 from interp.models.report import LoadReport
-from interp.models.wrapping import quiet, weights_hash, wrap
+from interp.models.wrapping import quiet, unsupported, weights_hash, wrap
 from interp.organisms.catalog import recipes, weights_folder
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
@@ -51,7 +51,8 @@ def load(
     Raises:
         UsageError: There is no such model, its weights are pickle files, its architecture is not supported, or the
             config does not fit.
-        StoreError: The model's files cannot be read, or hold weights that are not finite.
+        StoreError: The model's files cannot be read, hold weights that are not finite, or do not hold all weights of the
+            model and no others.
     """
     name, report = str(spec), LoadReport()
     shipped = name in recipes()
@@ -154,8 +155,11 @@ def _reference_logits(model: Any) -> tuple[Any, Any]:
 
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = (torch.arange(8, device=model.device) * 7919 % vocabulary)[None]
-    with torch.no_grad():
-        return ids, model.eval()(ids).logits.float()
+    try:
+        with torch.no_grad():
+            return ids, model.eval()(ids, use_cache=False).logits.float()
+    except Exception as error:  # a kernel that is not installed, for one
+        raise unsupported(type(model).__name__, error) from None
 
 
 def _check_logits(reasoner: Reasoner, reference: tuple[Any, Any]) -> None:
@@ -165,22 +169,18 @@ def _check_logits(reasoner: Reasoner, reference: tuple[Any, Any]) -> None:
     ids, expected = reference
     inputs = {"inputs_embeds": reasoner.embed(ids), "attention_mask": torch.ones_like(ids), "use_cache": False}
     inputs["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None]
+    architecture = type(reasoner.model.original_model).__name__
     try:
         with torch.no_grad():
             logits = reasoner.unembed(reasoner.base(**inputs).last_hidden_state).float()
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"{reasoner.name}: the wrapped model does not run ({reason}). This architecture is not supported."
-        ) from None
+    except Exception as error:  # each architecture fails in its own way
+        raise unsupported(architecture, error) from None
     gap = float((logits - expected).abs().max())
     # Half-precision logits are compared at their own precision.
     size = float(expected.abs().max()) + 1.0
     limit = 1e-4 * size if reasoner.embed.weight.dtype == torch.float32 else 0.05 * size
     if not gap <= limit:
-        raise UsageError(
-            f"{reasoner.name}: logits of the wrapped model differ from its own by {gap:.2g}. This architecture is not supported."
-        )
+        raise unsupported(architecture, f"its logits differ from the model's own by {gap:.2g}")
     reasoner.loaded.add("logits", f"equal to the unwrapped model's to {gap:.0e}", "checked")
 
 
@@ -205,7 +205,7 @@ def random_init(reasoner: Reasoner, seed: int = 0) -> Reasoner:
     projection = None
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        untrained = AutoModelForCausalLM.from_config(config)
+        untrained = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         if reasoner.config.projection is not None:
             projection = Projection(config.hidden_size, reasoner.config.projection).to(reasoner.device)
     weights = weights_hash(untrained)

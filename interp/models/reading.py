@@ -6,8 +6,9 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.errors import StoreError, UsageError
+from interp.errors import CotlensError, StoreError, UsageError
 from interp.models.report import LoadReport
+from interp.models.weights import read_weights
 from interp.models.wrapping import quiet
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ def read_model(
         device: Device of the model.
         dtype: Dtype of the model.
         allow_pickle: Whether weights in pickle files are accepted. Reading them runs no code.
-        report: Receives the architecture.
+        report: Receives the architecture, and how the weights were compared with the files.
 
     Raises:
         UsageError: There is no such model, or its weights are pickle files and `allow_pickle` is False.
-        StoreError: The model's files cannot be read.
+        StoreError: The model's files cannot be read, lack a tensor of the model or hold others, or its tokenizer has
+            more tokens than it has embeddings.
     """
     folder = Path(spec)
     if not folder.exists() and (str(spec).startswith((".", "/", "~")) or "/" not in str(spec)):
@@ -43,23 +45,52 @@ def read_model(
         _refuse_pickle(folder)
     cached = not folder.exists() and only_cached(str(spec))
     with quiet():
-        from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
+        weights_report = LoadReport()
         try:
             tokenizer = AutoTokenizer.from_pretrained(spec, local_files_only=cached, trust_remote_code=False)
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            model = read_weights(
                 spec,
+                weights_report,
                 dtype=dtype,
                 attn_implementation="eager",
                 use_safetensors=None if allow_pickle else True,
                 local_files_only=cached,
-                trust_remote_code=False,
             )
-        except (OSError, ValueError, SafetensorError, RuntimeError, KeyError, ImportError) as error:
+        except CotlensError:
+            raise
+        except Exception as error:  # the library raises many classes for a file that it cannot read
             raise _load_error(spec, error) from None
     report.add("architecture", type(model).__name__, "read")
+    report.findings += weights_report.findings
+    check_sizes(spec, model, tokenizer)
     return model.to(device), tokenizer
+
+
+def check_sizes(spec: str | Path, model: Any, tokenizer: Any) -> None:
+    """Check that a model has an embedding for every token of its tokenizer.
+
+    A token that only fills cells which are masked, the padding token, may be without one.
+
+    Args:
+        spec: The model's folder or id, for the message.
+        model: The model.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        StoreError: It has not.
+    """
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    beyond = sorted(
+        (i, token) for token, i in tokenizer.get_vocab().items() if i >= n_rows and i != tokenizer.pad_token_id
+    )
+    if beyond:
+        listed = ", ".join(f"{token!r} ({i})" for i, token in beyond[:5])
+        raise StoreError(
+            f"expected a tokenizer of at most {n_rows} tokens, as {str(spec)!r} has embeddings, got {len(beyond)} tokens "
+            f"without one: {listed}. The tokenizer and the weights are of two models; take both from one."
+        )
 
 
 @functools.cache

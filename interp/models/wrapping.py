@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from interp.errors import UsageError
 from interp.models.address import record_hook_points
 
 if TYPE_CHECKING:
     import torch
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerBase
+
+
+_LONGEST_REASON = 160
 
 
 def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
@@ -30,6 +34,9 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
 
     Returns:
         The wrapped model, in evaluation mode and without gradients.
+
+    Raises:
+        UsageError: TransformerLens does not know the architecture.
     """
     with quiet():
         from transformer_lens.model_bridge import TransformerBridge
@@ -37,8 +44,11 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
         from interp.models.fast_model import attach_fast_model
         from interp.models.fast_modules import fast_copy
 
-        fast = fast_copy(model)
-        bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
+        fast, architecture = fast_copy(model), type(model).__name__
+        try:
+            bridge = TransformerBridge.boot_transformers("local/model", hf_model=model, tokenizer=tokenizer)
+        except Exception as error:  # it reads a configuration that it does not know in many ways
+            raise unsupported(architecture, error) from None
         attach_fast_model(bridge, fast)
     for module in bridge.modules():
         if hasattr(module, "_update_kv_cache"):
@@ -49,6 +59,25 @@ def wrap(model: Any, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
     record_hook_points(bridge)
     bridge.eval().requires_grad_(False)
     return bridge
+
+
+def unsupported(architecture: str, reason: object) -> UsageError:
+    """Return the error for a model that cannot be wrapped, which says what works instead.
+
+    Args:
+        architecture: The class of the model.
+        reason: Why not: an exception, or a text.
+
+    Returns:
+        The error, for the caller to raise.
+    """
+    text = " ".join(str(reason).split()) or type(reason).__name__
+    shortened = text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+    return UsageError(
+        f"{architecture} is not supported: the wrapper cannot run it ({shortened.rstrip('.')}). What works instead: record "
+        "its hidden states with PyTorch hooks of your own, as safetensors files of token_ids and hidden_states, and make "
+        "a store of them with `cotlens capture import`, which probes and SAEs read."
+    )
 
 
 def _rename_cache_argument(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

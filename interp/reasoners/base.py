@@ -90,7 +90,13 @@ class Reasoner(ABC):
 
     def _configure(self, config: ReasonerConfig) -> None:
         self.config = config
-        self.vocabulary = Vocabulary(self.tokenizer, config, name=self.name, max_positions=self.network.max_positions)
+        self.vocabulary = Vocabulary(
+            self.tokenizer,
+            config,
+            name=self.name,
+            max_positions=self.network.max_positions,
+            n_embeddings=self.embed.weight.shape[0],
+        )
         self.curriculum = self.curriculum_class(config)
         self.thinker = Thinker(self.network, self.vocabulary, self.shares_position)
         self.replayer = Replayer(self.network, self.vocabulary.pad_id, self.shares_position)

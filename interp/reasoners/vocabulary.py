@@ -24,17 +24,28 @@ class Vocabulary:
         config: The reasoner's configuration, which names markers and the prompt template.
         name: Name of the reasoner, for messages.
         max_positions: The longest input that the model takes, or None.
+        n_embeddings: How many tokens the model has an embedding for, or None where all have one.
 
     Attributes:
         pad_id: The token that padding cells hold. Padding is masked, so any token will do where there is none for it.
     """
 
-    def __init__(self, tokenizer: Any, config: ReasonerConfig, *, name: str, max_positions: int | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        config: ReasonerConfig,
+        *,
+        name: str,
+        max_positions: int | None,
+        n_embeddings: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.name = name
         self.max_positions = max_positions
-        self.pad_id: int = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+        limit = _UNLIMITED if n_embeddings is None else n_embeddings
+        ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+        self.pad_id: int = next((i for i in ids if i is not None and i < limit), 0)
         self._ids: dict[str, int | None] = {}
 
     def token_id(self, token: str) -> int:

@@ -154,8 +154,9 @@ def initial_of(
 def _existing(name: str, seed: int, out: Path) -> Any:
     """Return the model of an organism of this seed and recipe, shipped or beside `out`; None where there is none."""
     import torch
-    from transformers import AutoModelForCausalLM
 
+    from interp.models.report import LoadReport
+    from interp.models.weights import read_weights
     from interp.models.wrapping import quiet
 
     for folder in (HERE / "weights" / name, out.parent / f"{name}-seed{seed}"):
@@ -166,9 +167,7 @@ def _existing(name: str, seed: int, out: Path) -> Any:
         same_recipe = training_part(found_card["recipe"]) == training_part(recipe(name).to_dict())
         if found_card["seed"] == seed and same_recipe:
             with quiet():
-                return AutoModelForCausalLM.from_pretrained(
-                    folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
-                )
+                return read_weights(folder, LoadReport(), dtype=torch.float32, attn_implementation="eager")
     return None
 
 
