@@ -57,9 +57,10 @@ def read_weights(spec: str | Path, report: LoadReport, **options: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     def read(**more: Any) -> tuple[Any, Mapping[str, Any]]:
-        return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
+        answer: Any = AutoModelForCausalLM.from_pretrained(
             spec, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options, **more
         )
+        return answer
 
     model, info = read()
     prefixes = _prefixes(info["unexpected_keys"])
@@ -149,7 +150,8 @@ def _compare(spec: str | Path, model: Any, renamings: Mapping[str, str], report:
         report.add("weights", "not compared with the files", "unknown", "they are quantised, or in another form")
         return
     held, prefix = _as_stored(model, renamings), f"{model.base_model_prefix}."
-    digest, seen, compared = hashlib.sha256(), {}, set()
+    digest, compared = hashlib.sha256(), set()
+    seen: dict[str, str] = {}
     differing, unused = [], []
     for stored_name, read in sorted(_stored(files), key=lambda item: item[0]):
         name = plain_name(stored_name)
