@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from interp.errors import UsageError
+from interp.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +29,8 @@ _SHOWN = 5
 def questions(path: Path | str) -> list[Problem]:
     """Return the problems of a JSONL file, in the order of its lines.
 
-    Each line is an object with `question` and `answer`, and optionally `steps`. Lines that cannot be used are left
-    out with a warning.
+    Each line is an object with `question` and `answer`, and optionally `steps`, `counterfactuals`, labels of any name
+    and more: see docs/questions.md. Lines that cannot be used are left out with a warning.
 
     Args:
         path: The JSONL file.
@@ -42,9 +42,10 @@ def questions(path: Path | str) -> list[Problem]:
         StoreError: The file cannot be read.
         UsageError: No line of the file can be used.
     """
-    from interp.problems.questions import read_questions
+    from interp.problems.question_file import read_question_file
 
-    problems, broken = read_questions(path)
+    file = read_question_file(path)
+    problems, broken = file.problems, file.broken
     shown = "; ".join(map(str, broken[:_SHOWN])) + (f"; and {len(broken) - _SHOWN} more" if broken[_SHOWN:] else "")
     if not problems:
         raise UsageError(
@@ -53,6 +54,8 @@ def questions(path: Path | str) -> list[Problem]:
         )
     if broken:
         warnings.warn(f"{len(broken)} lines of {path} are left out: {shown}.", stacklevel=2)
+    if file.notes:
+        warnings.warn(f"of {path}: {'; '.join(file.notes[:_SHOWN])}.", stacklevel=2)
     return problems
 
 
@@ -249,5 +252,5 @@ def _task_wording(traces: TraceSet) -> Wording | None:
 
     try:
         return Wording.of_task(task(traces[0].problem.task))
-    except (UsageError, IndexError):
+    except (UsageError, StoreError, IndexError):
         return None

@@ -52,7 +52,8 @@ TARGETS: dict[str, tuple[Labeller, str]] = {
     "answer": (lambda trace, step: trace.problem.answer, "the problem's right answer"),
     "correct": (lambda trace, step: str(trace.correct), "whether the reasoner's answer is right"),
 }
-_VALUE = re.compile(r"^value_([1-9])$")
+_VALUE = re.compile(r"^value_([1-9][0-9]*)$")
+_LABEL = "label:"  # before a label whose name another target has
 
 
 def _fact(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
@@ -63,7 +64,8 @@ def _fact(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
     task = make_task(spec)
     if name not in task.facts:
         offered = [f"{fact}:{','.join(['ENTITY'] * n)}" for fact, n in task.facts.items()]
-        raise unknown("target", target, [*TARGETS, *(f"value_{k}" for k in range(1, 10)), *offered])
+        values = [f"value_{k}" for k in range(1, max(9, _longest(store)) + 1)]
+        raise unknown("target", target, [*TARGETS, *values, *label_names(store.traces), *offered])
     if len(entities) != task.facts[name]:
         raise UsageError(
             f"expected {task.facts[name]} entities in target {name!r} of task {task.name}, got {len(entities)} in "
@@ -80,14 +82,58 @@ def _fact(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
     return np.array(facts, dtype=object)
 
 
+def _longest(store: HasTraces) -> int:
+    """Return the most gold steps of a problem."""
+    return max((trace.problem.n_steps for trace in store.traces), default=0)
+
+
+def _own_labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray | None:
+    """Return the user's own labels, at each row's step or at step k of `NAME:k`; None where `target` names none."""
+    by_trace = [trace.problem.labels for trace in store.traces]
+    name, at = target.removeprefix(_LABEL), None
+    if name not in {known.removeprefix(_LABEL) for known in label_names(store.traces)}:
+        return None
+    if not any(name in own for own in by_trace):
+        name, _, number = name.rpartition(":")
+        at = int(number)
+    values: list[str | None] = []
+    for trace, step in zip(rows["trace"], rows["step"], strict=True):
+        label = by_trace[trace].get(name)
+        if label is not None and not isinstance(label, str):
+            k = step if at is None else at
+            label = label[k - 1] if 1 <= k <= len(label) else None
+        values.append(label)
+    return np.array(values, dtype=object)
+
+
+def label_names(traces: Sequence[Trace]) -> list[str]:
+    """Return the targets that are the user's own labels of these traces.
+
+    Args:
+        traces: The traces.
+
+    Returns:
+        `NAME` for a label of whole traces and for the label of a position's step, and `NAME:k` for the label of step k
+        at every position. Where another target has the name, it is `label:NAME`.
+    """
+    lengths: dict[str, int] = {}
+    for trace in traces:
+        for name, label in trace.problem.labels.items():
+            n_steps = 0 if label is None or isinstance(label, str) else len(label)
+            lengths[name] = max(lengths.get(name, 0), n_steps)
+    full = {name: f"{_LABEL}{name}" if name in TARGETS or _VALUE.match(name) else name for name in lengths}
+    steps = {name: [f"{full[name]}:{k}" for k in range(1, length + 1)] for name, length in lengths.items()}
+    return [target for name in lengths for target in (full[name], *steps[name])]
+
+
 def labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
     """Return the label of each row.
 
     Args:
         store: Where the rows come from.
         rows: A part of its index; the columns `trace` and `step` are read.
-        target: A name in `TARGETS`, `value_k` for the value after step k at every position, or a fact of the task such as
-            `necessary:B` about its entity B.
+        target: A name in `TARGETS`, `value_k` for the value after step k at every position, a label of the user's own
+            (see `label_names`), or a fact of the task such as `necessary:B` about its entity B.
 
     Returns:
         Labels, str or None where the target is not defined, shape (rows,).
@@ -96,11 +142,12 @@ def labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
         UsageError: On an unknown target or entity.
     """
     value_match = _VALUE.match(target)
-    if value_match:
+    if value_match and int(value_match.group(1)) <= max(9, _longest(store)):
         k = int(value_match.group(1))
         return np.array([_value_after(store.traces[t], k) for t in rows["trace"]], dtype=object)
     if target not in TARGETS:
-        return _fact(store, rows, target)
+        own = _own_labels(store, rows, target)
+        return _fact(store, rows, target) if own is None else own
     labeller = TARGETS[target][0]
     pairs = zip(rows["trace"], rows["step"], strict=True)
     return np.array([labeller(store.traces[t], s) for t, s in pairs], dtype=object)

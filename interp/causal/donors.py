@@ -148,7 +148,7 @@ def implied_answer(task: Task, problem: Problem, step: int, value: str) -> str |
 
 def alternatives(task: Task, problem: Problem, step: int) -> list[str]:
     """Return the answers, other than the problem's own, that values at `step` imply; sorted, each once."""
-    answers = {implied_answer(task, problem, step, value) for value in task.values}
+    answers = {implied_answer(task, problem, step, value) for value in task.step_values(problem, step)}
     return sorted(answer for answer in answers if answer is not None and answer != problem.answer)
 
 
@@ -184,6 +184,8 @@ def pairs(
     """
     rng = np.random.default_rng(seed)
     task = make_task(traces[0].problem.task)
+    # Questions whose file is gone still say which values there are.
+    known = {*task.values, *(step.value for trace in (*traces, *donors.traces) for step in trace.problem.steps)}
     usable = np.array([trace.correct or not only_right for trace in donors.traces])
     if read_at is None:
         recipients = _by_problem(traces, donors, usable, only_right, rng)
@@ -204,7 +206,7 @@ def pairs(
                 answers[value] = implied_answer(task, problem, step, value)
             if value == own:
                 options["same value"].append(donor)
-            elif value and (answers[value] not in (None, trace.answer) or value not in task.values):
+            elif value and (answers[value] not in (None, trace.answer) or value not in known):
                 options["other value"].append(donor)
         aim = None  # the answer that the donor of another value implies
         for edit, edit_donors in options.items():

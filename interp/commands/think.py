@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
 from interp.errors import PartialError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app
+
+if TYPE_CHECKING:
+    from interp.problems.question_file import QuestionFile
 
 app = new_app("Let a reasoner think about problems, and keep its traces.", single=True)
 _SHOWN = 5
@@ -59,7 +63,8 @@ def think(
         )
     if task is not None and questions is not None:
         raise UsageError("expected --task or --questions, got both; leave one out.")
-    from_file, left_out = _questions(questions) if questions is not None else (None, [])
+    file = None if questions is None else _question_file(questions)
+    from_file, left_out = (None, []) if file is None else (file.problems, list(map(str, file.broken)))
     thinker = loading.load(model)
     changes: dict[str, Any] = {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -88,8 +93,10 @@ def think(
             progress=report,
         )
     result = {"reasoner": thinker.name, "traces": len(traces), "accuracy": traces.accuracy, "out": str(out)}
-    if from_file is not None:
-        result["left_out"] = left_out
+    if file is not None:
+        result |= {"left_out": left_out, "notes": file.notes, "fields": file.fields}
+        for note in [*file.notes, *(f"field {name}: {role}" for name, role in file.fields.items())]:
+            print(f"note: {note}", file=sys.stderr)
     emit(result, as_json, lambda: print(f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"))
     if left_out:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
@@ -101,13 +108,13 @@ def think(
         )
 
 
-def _questions(path: Path) -> tuple[list, list[str]]:
-    """Return the problems of a JSONL file, and why its other lines cannot be used."""
-    from interp.problems.questions import QuestionsTask, read_questions
+def _question_file(path: Path) -> QuestionFile:
+    """Return what a JSONL file of questions holds."""
+    from interp.problems.question_file import read_question_file
+    from interp.problems.questions import QuestionsTask
 
     QuestionsTask(path)
-    problems, broken = read_questions(path)
-    return problems, [str(line) for line in broken]
+    return read_question_file(path)
 
 
 def problems_of(spec: str, n: int = 500, seed: int = 0) -> list:

@@ -64,6 +64,11 @@ class Problem:
         """The number of gold steps."""
         return len(self.steps)
 
+    @property
+    def labels(self) -> Mapping[str, str | Sequence[str | None] | None]:
+        """The user's own labels: one for the problem, or a list with one for each step."""
+        return self.meta.get("labels", {})
+
     def to_json(self) -> str:
         """Return the problem as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -171,6 +176,14 @@ class Task(ABC):
         Raises:
             UsageError: The step or the value does not exist, or no answer follows.
         """
+
+    def step_values(self, problem: Problem, step: int) -> tuple[str, ...]:
+        """Return the values that `step` (from 1) of a problem may reach; all values of the task by default."""
+        return self.values
+
+    def donors(self, problem: Problem) -> tuple[Problem, ...]:
+        """Return the problems that may give a state to this one, where the task names them; else empty."""
+        return ()
 
     @abstractmethod
     def vocabulary(self) -> list[str]:

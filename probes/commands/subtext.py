@@ -9,7 +9,7 @@ import typer
 
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
-from interp.errors import QualityError, UsageError
+from interp.errors import QualityError, StoreError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from probes.commands.foresight import compute_command, foresight_command, uncertainty_command
 from probes.commands.options import SampledTraceOptions, Synonyms, Target, TraceOptions
@@ -212,7 +212,7 @@ def _wording(traces: TraceSet, synonyms: Path | None, *, needed: bool) -> Wordin
         return Wording.read(synonyms)
     try:
         return Wording.of_task(make_task(traces[0].problem.task))
-    except UsageError:
+    except (UsageError, StoreError):
         if needed:
             raise
         return None

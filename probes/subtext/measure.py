@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.activations.targets import trace_labels
+from interp.activations.targets import label_names, trace_labels
 from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
 from interp.text.wording import Wording, texts
@@ -170,8 +170,8 @@ def labels_of(traces: Sequence[Trace], targets: Sequence[str] | None) -> dict[st
 
     Args:
         traces: The traces.
-        targets: Names of targets; by default the task's facts about single entities, step values and answer, where
-            they vary.
+        targets: Names of targets; by default the task's facts about single entities, the user's own labels, step values
+            and answer, where they vary.
 
     Raises:
         UsageError: No target varies.
@@ -187,11 +187,17 @@ def _default_targets(traces: Sequence[Trace]) -> list[str]:
     entities = sorted({entity for trace in traces for entity in task.entities(trace.problem)})
     facts = [f"{fact}:{entity}" for fact, about in task.facts.items() if about == 1 for entity in entities]
     steps = max(trace.problem.n_steps for trace in traces)
-    names = [*facts, *(f"value_{k}" for k in range(1, min(steps, 9) + 1)), "answer"]
-    varying = [name for name in names if len({label for label in trace_labels(traces, name) if label is not None}) > 1]
+    # A label with another value in every trace, such as an id, has nothing to be predicted from.
+    own = [name for name in label_names(traces) if 2 * _n_values(traces, name) <= len(traces)]
+    names = [*facts, *own, *(f"value_{k}" for k in range(1, min(steps, 9) + 1)), "answer"]
+    varying = [name for name in names if _n_values(traces, name) > 1]
     if not varying:
         raise UsageError("expected a fact that varies between these problems, got none; name one with --target.")
     return varying
+
+
+def _n_values(traces: Sequence[Trace], target: str) -> int:
+    return len({label for label in trace_labels(traces, target) if label is not None})
 
 
 def joint_gain(

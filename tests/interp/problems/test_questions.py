@@ -111,7 +111,7 @@ BROKEN = [
     ({"question": "q", "answer": "1", "steps": ["a", "b"], "values": [1]}, "it has 2 steps but 1 values"),
     ({"question": "q", "answer": "1", "values": {"a": 1}}, "expected its values to be a list"),
     ('{"question": "\\ud800", "answer": "1"}', "its question holds half of a surrogate pair"),
-    ({"question": " FIRST one ", "answer": "1"}, "the same question as line 1"),
+    ({"question": " first  one ", "answer": "1"}, "the same question as line 1"),
 ]
 
 
@@ -292,13 +292,6 @@ def test_steps_of_words_are_found_too(write: Callable[..., Path]) -> None:
     problem = only(write([{"question": "q", "answer": "yes", "steps": ["Rex is a wumpus.", "Wumpuses are shy."]}]))
     result = QuestionsTask("gone.jsonl").verify(problem, "rex is a wumpus. wumpuses are shy. yes")
     assert result.answer and result.steps == (True, True)
-
-
-def test_there_are_no_counterfactual_answers(many: QuestionsTask) -> None:
-    with pytest.raises(
-        UsageError, match=r"expected a task with counterfactual answers, got the questions of .*mine.jsonl"
-    ):
-        many.counterfactual(many.problems[0], 2, "5")
 
 
 def test_a_problem_survives_json(many: QuestionsTask) -> None:
