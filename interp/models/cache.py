@@ -9,13 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 # Number of layers of a model whose layers all keep every position. Building a cache from its configuration is slow.
 _uniform_layers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _accepts_key_mask: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+_gaps_matter: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -49,6 +51,12 @@ class PreallocatedLayer(DynamicLayer):
         """Return the number of positions."""
         return self._length
 
+    def gather_columns(self, columns: Int[Tensor, "batch kept"]) -> None:
+        """Put the columns with these numbers in place of the first `kept` columns of each row."""
+        for buffer in self._buffers:
+            index = columns[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
+            buffer.narrow(-2, 0, columns.shape[1]).copy_(buffer.gather(2, index))
+
     def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
         self._capacity = max(self._capacity, needed, 2 * self._length)
         grown = [new.new_empty(*new.shape[:-2], self._capacity, new.shape[-1]) for new in (keys, values)]
@@ -58,7 +66,7 @@ class PreallocatedLayer(DynamicLayer):
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
 
-def new_cache(model: Any, capacity: int) -> DynamicCache:
+def new_cache(model: Any, capacity: int, *, keeps_all: bool = False) -> DynamicCache:
     """Return an empty cache of a Hugging Face model with room for `capacity` positions.
 
     Layers that keep fewer positions (sliding windows) or something else (states) stay those of the architecture.
@@ -66,6 +74,7 @@ def new_cache(model: Any, capacity: int) -> DynamicCache:
     Args:
         model: The Hugging Face model.
         capacity: Number of positions that fit before a buffer grows.
+        keeps_all: Keep every position in layers with sliding windows too. Their masks hide what is out of the window.
 
     Returns:
         An empty cache.
@@ -76,7 +85,8 @@ def new_cache(model: Any, capacity: int) -> DynamicCache:
         layers = cache.layers or [DynamicLayer() for _ in range(model.config.get_text_config().num_hidden_layers)]
         if all(type(layer) is DynamicLayer for layer in layers):
             _uniform_layers[model] = len(layers)
-        cache.layers = [PreallocatedLayer(capacity) if type(layer) is DynamicLayer else layer for layer in layers]
+        replaced = (DynamicLayer, DynamicSlidingWindowLayer) if keeps_all else (DynamicLayer,)
+        cache.layers = [PreallocatedLayer(capacity) if type(layer) in replaced else layer for layer in layers]
         return cache
     cache = DynamicCache()
     cache.layers = [PreallocatedLayer(capacity) for _ in range(n_layers)]
@@ -122,6 +132,95 @@ def _key_mask_gives_same_output(model: Any) -> bool:
         return same_with_mask and torch.equal(last_output(no_mask, no_mask), last_output(no_mask, None))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
+
+
+def keeps_only_positions(model: Any) -> bool:
+    """Return whether all that a model keeps of earlier positions is keys and values, one of each for a position.
+
+    Where it is not (recurrent states, indexers), a masked position still changes what is kept.
+    """
+    kinds = {type(layer) for layer in new_cache(model, 1, keeps_all=True).layers}
+    return kinds == {PreallocatedLayer} and not getattr(model, "_is_stateful", False)
+
+
+def gaps_matter(model: Any) -> bool:
+    """Return whether masked columns between two positions change what a model says at the later one.
+
+    They do where attention reaches back a number of columns (sliding windows, chunks) or depends on how many columns
+    lie between (ALiBi). Windows are read from the configuration. The rest is measured once for each model.
+    """
+    matter = _gaps_matter.get(model)
+    if matter is None:
+        matter = _gaps_matter[model] = _counts_columns(model.config) or _gap_changes_output(model)
+    return matter
+
+
+def _counts_columns(config: Any) -> bool:
+    fields = config.get_text_config().to_dict()
+    kinds = {kind for name in ("layer_types", "attention_layers") for kind in fields.get(name) or ()}
+    widths = [
+        value
+        for name, value in fields.items()
+        if ("window" in name or "attention_chunk" in name) and not name.startswith("max_") and type(value) is int
+    ]
+    return bool(kinds - {"full_attention", "global", "attention"}) or any(width > 0 for width in widths)
+
+
+@torch.inference_mode()
+def _gap_changes_output(model: Any) -> bool:
+    table = model.get_input_embeddings().weight
+    embeds = table[torch.arange(4, device=table.device)[None] * 7919 % len(table)]
+    spread = torch.cat([embeds[:, :2], embeds[:, :1], embeds[:, :1], embeds[:, 2:]], dim=1)
+    real = torch.tensor([[True, True, False, False, True, True]], device=table.device)
+    positions = torch.tensor([[0, 1, 0, 0, 2, 3]], device=table.device)
+
+    def last_output(inputs: Tensor, mask: Tensor, position_ids: Tensor) -> Tensor:
+        cache = new_cache(model, 8, keeps_all=True)
+        out, _ = run_cached(model, cache, inputs_embeds=inputs, attention_mask=mask, position_ids=position_ids)
+        return out.last_hidden_state[:, -1].float()
+
+    whole = last_output(embeds, real[:, real[0]], positions[:, real[0]])
+    return not torch.allclose(last_output(spread, real, positions), whole, rtol=1e-2, atol=1e-2)
+
+
+def close_gaps(cache: DynamicCache, gaps: Int[Tensor, " batch"]) -> Int[Tensor, "batch columns"]:
+    """Move the last columns of each row to its front, so that what is before them ends where the next column begins.
+
+    Args:
+        cache: A cache whose layers all keep every position.
+        gaps: How many columns at the end of each row are masked.
+
+    Returns:
+        Where each column of each row comes from.
+    """
+    length = cache.get_seq_length()
+    columns = (torch.arange(length, device=gaps.device) - gaps[:, None]) % length
+    for layer in cache.layers:
+        assert isinstance(layer, PreallocatedLayer)
+        layer.gather_columns(columns)
+    return columns
+
+
+def reset_rotary(model: Any) -> None:
+    """Forget the longest input so far where rotary frequencies grow with it, so that no text depends on earlier ones."""
+    for module in model.modules():
+        original, longest = (getattr(module, name, None) for name in ("original_inv_freq", "original_max_seq_len"))
+        if isinstance(original, Tensor) and isinstance(longest, int) and hasattr(module, "max_seq_len_cached"):
+            module.inv_freq = original.to(module.inv_freq.device)
+            module.max_seq_len_cached = longest
+
+
+def rotary_limit(config: Any) -> int | None:
+    """Return the length from which on rotary frequencies depend on the longest row of a batch; None where none does."""
+    fields = config.get_text_config().to_dict()
+    rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+    longest = fields.get("max_position_embeddings")
+    limits = [
+        part.get("original_max_position_embeddings") or fields.get("original_max_position_embeddings") or longest
+        for part in (rope, *rope.values())
+        if isinstance(part, dict) and part.get("rope_type", part.get("type")) in ("dynamic", "longrope")
+    ]
+    return min((limit for limit in limits if limit), default=0 if limits else None)
 
 
 def run_cached(base: Any, cache: Any, **inputs: Any) -> tuple[Any, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from interp.models.cache import keeps_only_positions, rotary_limit
 from interp.models.fast_model import fast_model_for, watch_addresses
 from interp.models.unembedding import Unembedding
 
@@ -24,7 +26,7 @@ class Network:
         embed: The token embedding.
         unembed: The unembedding, from final-norm states to logits.
         max_positions: The longest input that the model takes, or None where there is no limit.
-        window: How many columns attention reaches back in a model with sliding windows, else None.
+        rotary_limit: The length from which on rotary frequencies depend on the longest row of a batch, else None.
     """
 
     def __init__(self, model: TransformerBridge) -> None:
@@ -35,12 +37,24 @@ class Network:
         self.unembed = Unembedding(wrapped)
         shape = wrapped.config.get_text_config()
         self.max_positions: int | None = getattr(shape, "max_position_embeddings", None)
-        self.window: int | None = getattr(shape, "sliding_window", None)
+        self.rotary_limit: int | None = rotary_limit(wrapped.config)
 
     @property
     def device(self) -> torch.device:
         """The device that the model is on."""
         return self.embed.weight.device
+
+    @cached_property
+    def _keeps_only_positions(self) -> bool:
+        return keeps_only_positions(self.base)
+
+    def runs_alone(self, longest: int) -> str | None:
+        """Return why rows of up to `longest` positions cannot share a batch, or None where they can."""
+        if not self._keeps_only_positions:
+            return "keeps a state in which masked positions leave a trace"
+        if self.rotary_limit is not None and longest > self.rotary_limit:
+            return f"scales its rotary frequencies by the longest row of a batch beyond {self.rotary_limit} positions"
+        return None
 
     @contextmanager
     def hooked(self, hooks: Mapping[str, Callable[..., None]], *, fast: bool, whole: bool = True) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import checked_count
+from interp.models.cache import reset_rotary
 from interp.models.devices import to_device
 from interp.models.fast_model import StopForward
 from interp.reasoners.batch import BatchState
@@ -80,6 +81,9 @@ class Replayer:
             UsageError: `batch_size` is below 1, or the model has no such address.
         """
         checked_count("batch_size", batch_size)
+        limit = self.network.rotary_limit
+        if limit is not None and max(map(len, traces), default=0) > limit:
+            batch_size = 1  # rotary frequencies depend on the longest row of a batch
         state = BatchState()
         current: dict[str, ReplayBatch] = {}
 
@@ -101,6 +105,8 @@ class Replayer:
                 state.positions = np.where(real, np.arange(real.shape[1]), -1)
                 mask = to_device(real, device)
                 current["batch"] = ReplayBatch(state.traces, mask)
+                if limit is not None:
+                    reset_rotary(base)
                 with suppress(StopForward):
                     base(
                         inputs_embeds=self._inputs(part, real, embed),

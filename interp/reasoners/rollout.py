@@ -1,7 +1,8 @@
 """One batch being thought: the key-value cache, the mask, the positions, and what is written at each position.
 
-Every latent loop of this package is a few calls of `Rollout.feed`. Rows of a batch may stop early: a row that is not
-active gets a masked padding column, so batched thinking equals thinking one by one.
+Every latent loop of this package is a few calls of `Rollout.feed`. A row that is not active gets a masked padding
+column, so batched thinking equals thinking one by one. In models for which it matters how many columns lie between two
+positions (sliding windows, chunks, ALiBi), a row that goes on after such columns first has them moved to its front.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.models.cache import new_cache, run_cached
+from interp.models.cache import close_gaps, new_cache, reset_rotary, run_cached
 from interp.models.devices import to_device
 from interp.reasoners.batch import BatchState, Cell, Row
 from interp.reasoners.measures import Measures
@@ -40,6 +41,7 @@ class RolloutOptions:
         shares_position: Channels whose positions share the position id of the next position of another channel.
         extra_positions: Expected number of positions after the longest prompt. Buffers are made for as many.
         masks_by_key: Whether the fast model takes a mask over keys alone (`interp.models.cache.accepts_key_mask`).
+        closes_gaps: Whether masked columns between positions matter to the model (`interp.models.cache.gaps_matter`).
         after_pass: Called after every forward pass.
     """
 
@@ -49,6 +51,7 @@ class RolloutOptions:
     shares_position: frozenset[Channel] = frozenset()
     extra_positions: int = EXTRA_POSITIONS
     masks_by_key: bool = False
+    closes_gaps: bool = False
     after_pass: Sequence[Callable[[Rollout], None]] = ()
 
 
@@ -93,10 +96,14 @@ class Rollout:
         self.state.traces = np.asarray(traces, dtype=np.int64)
         self.state.rows = self.rows
         columns = max(map(len, prompts)) + options.extra_positions
-        self._cache: Any = new_cache(self.base, columns) if self._fast else None
+        closes_gaps = options.closes_gaps
+        self._cache: Any = new_cache(base, columns, keeps_all=closes_gaps) if self._fast or closes_gaps else None
+        if network.rotary_limit is not None:
+            reset_rotary(base)
         self._masks_by_key = self._fast and options.masks_by_key
         self._mask = torch.zeros(len(prompts), columns, dtype=torch.bool, device=self.device)
         self._has_gaps = False  # whether anything is masked
+        self._trailing = np.zeros(len(prompts), np.int64)  # masked columns at each row's end
         self._columns = 0
         self._lengths = np.zeros(len(prompts), np.int64)
         self._next_ids = np.zeros_like(self._lengths)  # position ids used so far
@@ -245,6 +252,8 @@ class Rollout:
     ) -> Float[Tensor, "batch new d_model"]:
         new = real.shape[1]
         all_real = real is self._all_active or bool(real.all())
+        if self._options.closes_gaps:
+            self._close_gaps(real)
         if real is self._all_active:  # most passes of a loop: nothing to count
             counts: Any = 1
             positions, position_ids = self._lengths[:, None], self._next_ids[:, None]
@@ -277,6 +286,16 @@ class Rollout:
         for action in self._options.after_pass:
             action(self)
         return states
+
+    def _close_gaps(self, real: Bool[np.ndarray, "batch new"]) -> None:
+        """Move the masked columns before the new ones of each row that goes on to its front; count those after them."""
+        goes_on = real.any(axis=1)
+        gaps = np.where(goes_on, self._trailing, 0)
+        if gaps.any():
+            columns = close_gaps(self._cache, to_device(gaps, self.device))
+            self._mask[:, : self._columns] = self._mask[:, : self._columns].gather(1, columns)
+        after = real[:, ::-1].argmax(axis=1)
+        self._trailing = np.where(goes_on, after, self._trailing + real.shape[1])
 
     def _extended_mask(self, real: Bool[np.ndarray, "batch new"], all_real: bool) -> Tensor | None:
         """Extend the mask by new columns and return it in the form that the model takes; None where it masks nothing."""

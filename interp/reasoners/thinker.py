@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from interp.errors import UsageError
-from interp.models.cache import accepts_key_mask
+from interp.models.cache import accepts_key_mask, gaps_matter
 from interp.models.fast_model import fast_model
 from interp.problems.base import Problem
 from interp.reasoners.batch import BatchState, Row
@@ -17,7 +18,7 @@ from interp.reasoners.interventions import intervening
 from interp.reasoners.monitor import MonitorRun
 from interp.reasoners.network import Network
 from interp.reasoners.options import CheckedThinkOptions, LoopHook
-from interp.reasoners.rollout import Rollout, RolloutOptions
+from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel
 
@@ -58,22 +59,27 @@ class Thinker:
             expected_positions: About how many positions a batch of problems takes beyond its prompts, to size buffers.
 
         Raises:
-            UsageError: There are no problems, a question cannot be read, or the padding side does not suit the model.
+            UsageError: There are no problems, or a question cannot be read.
         """
         if not problems:
             raise UsageError("expected at least one problem to think about, got none; generate one.")
         prompts = [self.vocabulary.prompt_ids(problem) for problem in problems[start:]]
-        self._check_padding(prompts, options.padding_side)
+        config = self.vocabulary.config
+        n_new = max(map(config.n_thoughts, (problem.n_steps for problem in problems)))
+        n_new += config.max_thought_tokens + config.max_answer_tokens + EXTRA_POSITIONS
+        batch_size = self._batch_size(prompts, options.batch_size, n_new)
         state = BatchState()
         runs = [MonitorRun(monitor, self.vocabulary, state) for monitor in options.monitors]
         monitor_hooks = [hook for run in runs for hook in run.hooks()]
         hooks = {name: partial(_call_loop_hook, hook, state) for name, hook in (options.hooks or {}).items()}
         fast = not options.interventions and not runs
-        copy = fast_model(self.network.model) if fast else None
-        # Finding out how the copy takes masks runs it, so it comes before any hook is on.
+        measured = fast_model(self.network.model)
+        copy = measured if fast else None
+        # Finding out how the model takes masks runs it, so it comes before any hook is on.
         by_key = copy is not None and accepts_key_mask(copy.base)
-        for first in range(start, len(problems), options.batch_size):
-            numbers = range(first, min(first + options.batch_size, len(problems)))
+        closes_gaps = batch_size > 1 and gaps_matter(self.network.base if measured is None else measured.base)
+        for first in range(start, len(problems), batch_size):
+            numbers = range(first, min(first + batch_size, len(problems)))
             batch = [problems[k] for k in numbers]
             rollout_options = RolloutOptions(
                 pad_id=self.vocabulary.pad_id,
@@ -82,6 +88,7 @@ class Thinker:
                 shares_position=self.shares_position,
                 extra_positions=expected_positions(batch),
                 masks_by_key=by_key,
+                closes_gaps=closes_gaps,
                 after_pass=[run.inject_text for run in runs],
             )
             with (
@@ -100,13 +107,13 @@ class Thinker:
                 rollout.settle()
             yield list(zip(numbers, rollout.rows, strict=True))
 
-    def _check_padding(self, prompts: Sequence[list[int]], side: str) -> None:
-        window = self.network.window
-        if side == "right" and window is not None and len(set(map(len, prompts))) > 1:
-            raise UsageError(
-                f"{self.vocabulary.name} attends to windows of {window} columns, in which padding after a prompt would "
-                "take the place of text; pad on the left."
-            )
+    def _batch_size(self, prompts: Sequence[list[int]], asked_for: int, n_new: int) -> int:
+        """Return how many problems are thought about at once: one, with a warning, where the model's rows cannot mix."""
+        reason = self.network.runs_alone(max(map(len, prompts), default=0) + n_new)
+        if reason is None or min(asked_for, len(prompts)) <= 1:
+            return asked_for
+        warnings.warn(f"{self.vocabulary.name} {reason}, so it thinks about one problem at a time.", stacklevel=2)
+        return 1
 
 
 def _call_loop_hook(action: LoopHook, state: BatchState, activations: Tensor, hook: Any = None) -> None:
