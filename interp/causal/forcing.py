@@ -80,10 +80,10 @@ def resume(
     """
     _check(reasoner, problems, prefixes)
     ids = [_ids(reasoner, prefix) for prefix in prefixes]
-    lengths = np.array([len(prefix) for prefix in ids])
+    # Where tokens are drawn, a draw depends on a trace's number among those with a beginning of its length.
+    lengths = np.array([len(prefix) if temperature else 0 for prefix in ids])
     resumed: dict[int, Trace] = {}
     for length in np.unique(lengths):
-        # Rows of one length, so that all thoughts of a batch have the same number.
         rows = np.flatnonzero(lengths == length).tolist()
         traces = reasoner.think_given(
             [problems[k] for k in rows],

@@ -206,7 +206,7 @@ def reset_rotary(model: Any) -> None:
     for module in model.modules():
         original, longest = (getattr(module, name, None) for name in ("original_inv_freq", "original_max_seq_len"))
         if isinstance(original, Tensor) and isinstance(longest, int) and hasattr(module, "max_seq_len_cached"):
-            module.inv_freq = original.to(module.inv_freq.device)
+            module.inv_freq = original.to(module.inv_freq.device, copy=True)  # longrope writes into it
             module.max_seq_len_cached = longest
 
 

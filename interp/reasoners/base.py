@@ -215,7 +215,7 @@ class Reasoner(ABC):
 
         Args:
             problems: The problems.
-            thoughts: Token ids of each problem's thought, without markers. With `go_on`, all of one length.
+            thoughts: Token ids of each problem's thought, without markers.
             go_on: Go on thinking after the given tokens. Otherwise the thought ends there.
             progress: Called with (problems done, problems in all).
             **options: See `ThinkOptions`.

@@ -45,12 +45,13 @@ class Network:
         return self.embed.weight.device
 
     @cached_property
-    def _keeps_only_positions(self) -> bool:
+    def keeps_only_positions(self) -> bool:
+        """Whether masked positions leave no trace in what the model keeps of a text."""
         return keeps_only_positions(self.base)
 
     def runs_alone(self, longest: int) -> str | None:
         """Return why rows of up to `longest` positions cannot share a batch, or None where they can."""
-        if not self._keeps_only_positions:
+        if not self.keeps_only_positions:
             return "keeps a state in which masked positions leave a trace"
         if self.rotary_limit is not None and longest > self.rotary_limit:
             return f"scales its rotary frequencies by the longest row of a batch beyond {self.rotary_limit} positions"

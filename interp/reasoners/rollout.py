@@ -100,6 +100,7 @@ class Rollout:
         self._cache: Any = new_cache(base, columns, keeps_all=closes_gaps) if self._fast or closes_gaps else None
         if network.rotary_limit is not None:
             reset_rotary(base)
+        self._always_masks = network.keeps_only_positions  # models with states take masks of the new positions alone
         self._masks_by_key = self._fast and options.masks_by_key
         self._mask = torch.zeros(len(prompts), columns, dtype=torch.bool, device=self.device)
         self._has_gaps = False  # whether anything is masked
@@ -307,4 +308,4 @@ class Rollout:
         mask = self._mask.narrow(1, 0, self._columns)
         if self._masks_by_key and real.shape[1] == 1:
             return mask[:, None, None] if self._has_gaps else None
-        return mask
+        return mask if self._has_gaps or self._always_masks else None

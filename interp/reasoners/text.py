@@ -46,7 +46,7 @@ class TextReasoner(Reasoner):
 
         Args:
             problems: The problems.
-            thoughts: Token ids of each problem's thought, without markers. With `go_on`, all of one length.
+            thoughts: Token ids of each problem's thought, without markers.
             go_on: Go on thinking after the given tokens. Otherwise the thought ends there.
             progress: Called with (problems done, problems in all).
             **options: See `ThinkOptions`.
@@ -54,11 +54,9 @@ class TextReasoner(Reasoner):
         Raises:
             UsageError: The numbers of problems and thoughts differ, or a thought leaves no room for an answer.
         """
-        if len(problems) != len(thoughts) or (go_on and len(set(map(len, thoughts))) > 1):
-            same = ", all of one length" if go_on else ""
+        if len(problems) != len(thoughts):
             raise UsageError(
-                f"expected one thought for each of {len(problems)} problems{same}, got {len(thoughts)} of "
-                f"{len(set(map(len, thoughts)))} lengths."
+                f"expected one thought for each of {len(problems)} problems, got {len(thoughts)}; give as many."
             )
         think_batch = partial(self._go_on if go_on else self._answer_after, thoughts=thoughts)
         return self._think_with(think_batch, list(problems), CheckedThinkOptions(**options), progress)

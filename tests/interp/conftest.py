@@ -31,6 +31,22 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "olmo2": _GROUPED,
     "qwen3_moe": {**_WIDE, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     "gpt_oss": {**_WIDE, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16},
+    "gpt_neo": {
+        **{"hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 48, "max_position_embeddings": 192},
+        **{"attention_types": [[["global", "local"], 1]], "window_size": 16, "bos_token_id": 1, "eos_token_id": 2},
+    },
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 192},
+    "bloom": {"hidden_size": 32, "n_head": 4, "n_layer": 2},
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
+    "longrope": {
+        **_GROUPED,
+        "model_type": "phi3",
+        "original_max_position_embeddings": 20,
+        "rope_parameters": {
+            **{"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4},
+            **{"original_max_position_embeddings": 20, "factor": 9.6},
+        },
+    },
 }
 
 
@@ -79,7 +95,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         if key in made:
             return made[key]
         tokenizer = byte_tokenizer(pad=pad, bos=bos, chat=chat, special=[*SPECIAL, *special])
-        config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **ARCHITECTURES[architecture])
+        shape = {"model_type": architecture, **ARCHITECTURES[architecture], "vocab_size": len(tokenizer)}
+        config = AutoConfig.for_model(**shape)
         config._attn_implementation = "eager"
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)

@@ -71,6 +71,6 @@ def test_methods_of_other_kinds_are_refused_with_what_to_use(coconut: interp.Rea
         direct.think_steps(problems, 1)
     with pytest.raises(UsageError, match="expected one number of thoughts, 0 or more, for each of 2 problems, got 1"):
         coconut.write_after_thoughts(problems, [1], max_tokens=1)
-    with pytest.raises(UsageError, match="expected one thought for each of 2 problems, all of one length"):
-        interp.load("chain-text").think_given(problems, [[1], [1, 2]], go_on=True)
+    with pytest.raises(UsageError, match="expected one thought for each of 2 problems, got 1"):
+        interp.load("chain-text").think_given(problems, [[1]], go_on=True)
     assert not direct.iteration_addresses()

@@ -1,0 +1,130 @@
+"""Batched equals alone on every path that runs a model, also where it counts the columns between two positions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import interp
+from interp.causal.forcing import force, resume
+from interp.models.address import Address
+from interp.models.cache import gaps_matter
+from interp.problems.base import Problem, Step
+from interp.reasoners import Intervention
+from interp.reasoners.interventions import add
+from interp.reasoners.monitor import Monitor
+from interp.traces import Trace
+
+# Whether masked columns between two positions change what each of them says later.
+WINDOWS = {"mistral": True, "gpt_oss": True, "gpt_neo": True, "mpt": True, "gemma3_text": True}
+GAP_PROOF = {"bloom": False, "qwen3_moe": False, "llama": False}
+N = 4
+BUDGET = {"eos": "", "max_answer_tokens": 6, "max_thought_tokens": 10}
+TEXT = {"kind": "text", "begin": "<think>", "end": "</think>", **BUDGET}
+# Thoughts longer than any window here, and each of another length.
+THOUGHTS = ["So the answer." * (k + 1) for k in range(N)]
+
+
+@pytest.fixture(scope="module")
+def load(model_folder: Callable) -> Callable[..., interp.Reasoner]:
+    """Load a small model of an architecture with another `reasoner.json`; asked for twice, it is the same."""
+    return functools.cache(lambda name, **config: interp.load(model_folder(name), reasoner={**TEXT, **config}))
+
+
+@pytest.fixture(scope="module")
+def problems(asked: Callable[..., list[Problem]]) -> list[Problem]:
+    """Questions of different lengths, with 1 to 3 steps."""
+    return [replace(problem, steps=(Step("s", "1"),) * (1 + k % 3)) for k, problem in enumerate(asked(N))]
+
+
+def same(run: Callable[..., list[Trace]], **options) -> None:
+    together, alone = (list(run(batch_size=size, **options)) for size in (N, 1))
+    assert [t.token_ids for t in together] == [t.token_ids for t in alone]
+    assert [t.channel for t in together] == [t.channel for t in alone]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.entropy, other.entropy, atol=2e-3)
+    assert len({round(float(np.nanmean(t.entropy)), 4) for t in together}) > 1, (
+        "rows that are all alike would test little"
+    )
+
+
+@pytest.mark.parametrize(("name", "matter"), (WINDOWS | GAP_PROOF).items())
+def test_thoughts_of_different_lengths_are_forced_together(
+    name: str, matter: bool, load: Callable, problems: list[Problem]
+) -> None:
+    text = load(name)
+    assert gaps_matter(text.base) == matter
+    same(lambda **options: force(text, problems, THOUGHTS, **options))
+
+
+@pytest.mark.parametrize("name", ["mistral", "mpt"])
+def test_beginnings_of_different_lengths_go_on_together(name: str, load: Callable, problems: list[Problem]) -> None:
+    text = load(name)
+    same(lambda **options: resume(text, problems, THOUGHTS, **options))
+
+
+@pytest.mark.parametrize("name", ["mistral", "gpt_neo", "mpt", "gpt_oss"])
+def test_a_monitor_injects_text_at_different_positions(name: str, load: Callable, problems: list[Problem]) -> None:
+    text = load(name)
+    direction = np.random.default_rng(0).normal(size=32).astype("f4")
+
+    def run(**options) -> list[Trace]:
+        monitor = Monitor.along(Address("blocks.0.hook_out"), direction, 0.0, name="m", text=" wait", times=2)
+        return list(text.think(problems, monitors=[monitor], **options))
+
+    events = [[event["position"] for event in trace.events] for trace in run(batch_size=N)]
+    assert len({tuple(positions) for positions in events}) > 1
+    same(run)
+
+
+def test_edits_while_thinking(load: Callable, problems: list[Problem]) -> None:
+    text = load("mistral")
+    edit = add(np.random.default_rng(1).normal(size=32).astype("f4"))
+    edited = Intervention(Address("blocks.0.hook_out"), np.array([[0, 5], [2, 9], [3, 20]]), edit)
+    same(lambda **options: text.think(problems, interventions=[edited], **options))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"kind": "continuous", "latent": "<pad>", "thoughts_per_step": 7, "begin": None, "end": None},
+        {"kind": "self-reasoning", "reasoning": "<pad>", "reasoning_tokens": 2, "begin": None, "end": "</think>"},
+    ],
+    ids=["continuous", "self-reasoning"],
+)
+def test_rows_whose_thoughts_end_at_different_times(config: dict, load: Callable, problems: list[Problem]) -> None:
+    reasoner = load("mistral", **config)
+    same(lambda **options: reasoner.think(problems, padding_side="right", **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("longrope", "scales its rotary frequencies"), ("mamba", "keeps a state")]
+)
+def test_what_cannot_share_a_batch_is_thought_about_one_by_one(
+    name: str, reason: str, load: Callable, problems: list[Problem]
+) -> None:
+    reasoner = load(name)
+    with pytest.warns(UserWarning, match=f"{reason}.*one problem at a time"):
+        same(lambda **options: force(reasoner, problems, THOUGHTS, **options))
+    same(lambda **options: reasoner.think(problems, **options))
+
+
+def test_replay_of_a_model_with_frequencies_by_length(load: Callable, problems: list[Problem]) -> None:
+    """A short trace is replayed with its own frequencies, not those of the longest of its batch or of one before."""
+    reasoner = load("longrope", max_thought_tokens=1, max_answer_tokens=1)
+    traces = reasoner.think(problems, batch_size=1)
+    assert min(map(len, traces)) < 20 < max(map(len, traces))
+    states = {}
+    for size in (N, 1):
+        seen = states[size] = {}
+
+        def keep(acts, batch, seen=seen) -> None:
+            seen.update({int(k): acts[b][batch.real[b]].clone() for b, k in enumerate(batch.traces)})
+
+        reasoner.replay(list(traces)[::-1], hooks={"ln_final.hook_out": keep}, batch_size=size)
+    for k in states[1]:
+        np.testing.assert_allclose(states[N][k], states[1][k], atol=1e-5)
