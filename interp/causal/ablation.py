@@ -1,30 +1,43 @@
 """Ablation battery: answers when thoughts are emptied, replaced, reordered, frozen or left out.
 
-Each arm thinks about the same problems again with every thought's state replaced: by zeros, the mean over problems,
+Each arm thinks about the same problems again with every thought's content replaced: by zeros, the mean over problems,
 noise of the same length, another problem's thoughts, the problem's own in another order, or its own thought k in all
 later places. One arm has no thoughts at all. A null result means nothing where an edit has no effect, so the positive
 control makes the same kind of replacement, another problem's states, at the question, where it must destroy the answer.
+
+The content is the state without what says where it stands. That part stays at its position, or the model would put
+reordered thoughts back in order. At the input of the first block it is the position embedding. Where a thought was
+computed (deeper, and at thoughts whose input is a fixed token) it is also whatever all problems share at that thought, so
+what the arms `shuffled` and `frozen` move there is the difference from the mean over problems.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
+from interp.causal.ablation_result import AblationResult
 from interp.causal.donors import cyclic_donors
 from interp.causal.forcing import force, thought_ids
-from interp.causal.patching import EVERYTHING, addresses_of, input_address, norm_matched_noise, states
+from interp.causal.patching import (
+    EVERYTHING,
+    INPUT,
+    addresses_of,
+    contents,
+    input_address,
+    norm_matched_noise,
+)
+from interp.causal.positions import in_place, position_parts
 from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.runtime.progress import Progress
-from interp.statistics.estimates import Estimate
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -33,64 +46,8 @@ if TYPE_CHECKING:
 
 LATENT_ARMS = ("own", "zero", "mean", "noise", "other problem", "shuffled", "frozen", "dropped", "question of another")
 TEXT_ARMS = ("own", "other problem", "shuffled", "dropped", "question of another")
-
-
-class AblationResult:
-    """The answers of each arm of the battery.
-
-    Attributes:
-        reasoner: Name of the reasoner.
-        address: Where latents were replaced; `text` for visible thoughts.
-        seed: Seed of donors, noise and orders.
-    """
-
-    def __init__(self, frame: pd.DataFrame, reasoner: str, address: str, seed: int) -> None:
-        self._frame, self.reasoner, self.address, self.seed = frame, reasoner, address, seed
-
-    def table(self) -> pd.DataFrame:
-        """Return one row for each (arm, problem): arm, trace, n_steps, structure, answer, correct, changed."""
-        return self._frame
-
-    def right(self, arm: str) -> pd.Series:
-        """Return whether each problem was answered correctly in an arm, by trace."""
-        part = self._frame[self._frame["arm"] == arm]
-        if part.empty:
-            raise unknown("arm of this battery", arm, list(dict.fromkeys(self._frame["arm"])))
-        return part.set_index("trace")["correct"].astype(float)
-
-    def accuracy(self, arm: str) -> Estimate:
-        """Return the accuracy of an arm."""
-        part = self._frame[self._frame["arm"] == arm]
-        return Estimate.of_mean(part["correct"].to_numpy(float), part["structure"].to_numpy())
-
-    def lost(self, arm: str) -> Estimate:
-        """Return the accuracy with a problem's own thoughts minus that of an arm."""
-        part = self._frame[self._frame["arm"] == arm]
-        difference = self.right("own").loc[part["trace"]].to_numpy() - part["correct"].to_numpy(float)
-        return Estimate.of_difference(difference, part["structure"].to_numpy())
-
-    def summary(self) -> pd.DataFrame:
-        """Return one row for each arm.
-
-        Returns:
-            Columns: arm, accuracy, ci, lost (accuracy with own thoughts minus that of the arm), lost_ci, changed, n.
-            Intervals are 95 %, grouped by problem structure.
-        """
-        rows = []
-        for arm, part in self._frame.groupby("arm", sort=False):
-            accuracy, lost = self.accuracy(str(arm)), self.lost(str(arm))
-            rows.append(
-                {
-                    "arm": arm,
-                    "accuracy": accuracy.value,
-                    "ci": list(accuracy.interval),
-                    "lost": lost.value,
-                    "lost_ci": list(lost.interval),
-                    "changed": part["changed"].mean(),
-                    "n": len(part),
-                }
-            )
-        return pd.DataFrame(rows)
+# Arms that move a problem's own thoughts, and so need more than one of them.
+_MOVING = ("shuffled", "frozen")
 
 
 def ablate(
@@ -111,7 +68,8 @@ def ablate(
     Args:
         reasoner: The reasoner that is ablated.
         problems: The problems. Those without a donor of as many steps are left out.
-        arms: Arms to run, from `LATENT_ARMS` or `TEXT_ARMS`; `own` is always run. Default: all.
+        arms: Arms to run, from `LATENT_ARMS` or `TEXT_ARMS`; `own` is always run. Default: all that can change
+            something. Problems in which `shuffled` or `frozen` has nothing to move are left out of that arm.
         address: Where latents are replaced: a hook name, `everything` or `cache`. Default: the fed-back input of
             continuous thoughts, and the whole residual stream of other latent positions.
         frozen_after: The thought that the arm `frozen` keeps in all later places.
@@ -123,7 +81,7 @@ def ablate(
         The answers of each arm.
 
     Raises:
-        UsageError: The reasoner does not think, an arm is unknown, or no problem has a donor.
+        UsageError: The reasoner does not think, an arm is unknown or has nothing to move, or no problem has a donor.
     """
     checked_count("frozen_after", frozen_after)
     visible = reasoner.thinks_in_text
@@ -146,8 +104,15 @@ def ablate(
     )
     frames = []
     for done, arm in enumerate(chosen):
-        after = battery.with_text(arm) if visible else battery.with_states(arm)
-        frames.append(_frame(arm, traces, recipients, after))
+        of_arm = battery.with_something_to_move(arm)
+        if len(of_arm.recipients):
+            after = of_arm.with_text(arm) if visible else of_arm.with_states(arm)
+            frames.append(_frame(arm, traces, of_arm.recipients, after))
+        elif arms is not None:
+            raise UsageError(
+                f"expected problems with {battery.fewest_thoughts(arm)} thoughts or more for the arm {arm!r}, got none; "
+                "leave the arm out."
+            )
         if progress:
             progress(done + 1, len(chosen))
     where = "text" if visible else battery.address
@@ -155,11 +120,15 @@ def ablate(
 
 
 def _donors_of(traces: TraceSet, seed: int) -> np.ndarray:
-    """Return for each trace one of another structure with as many steps and as long a question; -1 for none."""
+    """Return for each trace one of another structure with as many steps; -1 for none.
+
+    Donors with as long a question come first: their thoughts stand at the same positions.
+    """
     problems = traces.problems
+    structures, steps = [problem.structure for problem in problems], [problem.n_steps for problem in problems]
     lengths = [sum(channel == Channel.PROMPT for channel in trace.channel) for trace in traces]
-    groups = [(problem.n_steps, length) for problem, length in zip(problems, lengths, strict=True)]
-    return cyclic_donors([problem.structure for problem in problems], groups, seed)
+    alike = cyclic_donors(structures, list(zip(steps, lengths, strict=True)), seed)
+    return np.where(alike >= 0, alike, cyclic_donors(structures, steps, seed))
 
 
 @dataclass(frozen=True)
@@ -192,6 +161,17 @@ class _Battery:
     seed: int
     batch_size: int
 
+    def fewest_thoughts(self, arm: str) -> int:
+        """Return the number of thoughts that a problem needs for an arm to change anything."""
+        return {"shuffled": 2, "frozen": self.frozen_after + 1}.get(arm, 1)
+
+    def with_something_to_move(self, arm: str) -> _Battery:
+        """Return the battery without the problems that have too few thoughts for an arm."""
+        if arm not in _MOVING:
+            return self
+        thoughts = [max(self.traces[k].thought, default=0) for k in self.recipients]
+        return replace(self, recipients=self.recipients[np.array(thoughts) >= self.fewest_thoughts(arm)])
+
     @property
     def problems(self) -> list[Problem]:
         """The problems of the recipients."""
@@ -221,10 +201,11 @@ class _Battery:
             return without.think(self.problems, batch_size=self.batch_size)
         question = arm == "question of another"
         rows = self._rows(Channel.PROMPT if question else Channel.LATENT)
-        edits = [
-            Intervention(address, rows.targets, replace_with(self._values(arm, address, rows)))
-            for address in addresses_of(self.reasoner, EVERYTHING if question else self.address)
-        ]
+        edits = []
+        for address in addresses_of(self.reasoner, EVERYTHING if question else self.address):
+            parts = position_parts(self.reasoner, self.traces, address, rows.recorded)
+            edit = in_place(replace_with(self._values(arm, address, rows)), parts)
+            edits.append(Intervention(address, rows.targets, edit))
         return self.reasoner.think(self.problems, batch_size=self.batch_size, interventions=edits)
 
     def _rows(self, channel: Channel) -> _Rows:
@@ -240,30 +221,43 @@ class _Battery:
         return _Rows(np.array(targets), np.array(recorded), np.array(donated), np.array(numbers))
 
     def _values(self, arm: str, address: Address, rows: _Rows) -> torch.Tensor:
+        """Return the content that an arm puts at each row."""
         source = rows.donated if arm in ("other problem", "question of another") else rows.recorded
-        values = states(self.reasoner, self.traces, address, source, batch_size=self.batch_size)
+        values = contents(self.reasoner, self.traces, address, source, batch_size=self.batch_size)
         if arm == "zero":
             return torch.zeros_like(values)
         if arm == "mean":
-            return _means(values, torch.as_tensor(rows.numbers))
+            return _means(values, rows.numbers.tolist())
         if arm == "noise":
             return norm_matched_noise(values, self.seed)
-        if arm == "shuffled":
-            return values[_shuffled(rows.recorded[:, 0], self.seed)]
-        if arm == "frozen":
-            return values[_frozen(rows.recorded[:, 0], rows.numbers, self.frozen_after)]
+        if arm in _MOVING:
+            owners = rows.recorded[:, 0]
+            order = (
+                _shuffled(owners, self.seed) if arm == "shuffled" else _frozen(owners, rows.numbers, self.frozen_after)
+            )
+            fed_back = self.reasoner.kind == "continuous" and address.name == INPUT
+            shared = torch.zeros_like(values) if fed_back else self._shared(address, rows, values)
+            return (values - shared)[order] + shared
         return values
+
+    def _shared(self, address: Address, rows: _Rows, values: torch.Tensor) -> torch.Tensor:
+        """Return for each row the mean over problems with as many steps at the same thought."""
+        places = [(self.traces[k].problem.n_steps, n) for k, n in zip(rows.recorded[:, 0], rows.numbers, strict=True)]
+        return _means(values, places)
 
 
 def _positions(trace: Trace, channel: Channel) -> list[int]:
     return [k for k, name in enumerate(trace.channel) if name == channel]
 
 
-def _means(values: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """Return each thought's mean over problems."""
+def _means(values: torch.Tensor, groups: Sequence[object]) -> torch.Tensor:
+    """Return for each row the mean over its group."""
+    rows_of: dict[object, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows_of.setdefault(group, []).append(row)
     means = torch.empty_like(values)
-    for number in numbers.unique():
-        means[numbers == number] = values[numbers == number].mean(dim=0)
+    for rows in rows_of.values():
+        means[rows] = values[rows].mean(dim=0)
     return means
 
 

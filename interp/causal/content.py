@@ -3,6 +3,11 @@
 delta is the accuracy with a problem's own thoughts minus that with another problem's. Thoughts whose content is used
 have a large one. Where it is small and leaving the thoughts out costs answers, only the computation at their positions
 is used. Where that costs nothing either, they are not used at all.
+
+This verdict is about all thoughts of a problem together, and about any content: it does not say which value, which
+thought or which address the answer takes it from, nor that every answer does. That is what an interchange tests, for one
+value at one location (`interp.causal.interchange_result`). So "content" here and "not used here" there are both true
+where the content is another one or elsewhere, and `CLAIMS` says so in one sentence beside the verdict.
 """
 
 from __future__ import annotations
@@ -10,12 +15,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from interp.causal.ablation import AblationResult
+from interp.causal.ablation_result import AblationResult
 from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
 
 NEEDED = ("own", "other problem", "dropped", "question of another")
 VERDICTS = ("content", "compute", "unused", "undecided")
+# What each verdict claims.
+CLAIMS = {
+    "content": "answers need what this problem's thoughts, all together, hold; which value and where: interchange",
+    "compute": "thoughts are needed and any problem's will do, so no interchange of a value can be followed",
+    "unused": "answers do without thoughts",
+    "undecided": "nothing is claimed",
+}
 
 
 @dataclass(frozen=True)
@@ -39,13 +51,26 @@ class ContentResult:
     accuracy: Estimate
 
     @property
+    def claim(self) -> str:
+        """What the verdict claims, in one sentence."""
+        return CLAIMS[self.verdict]
+
+    @property
+    def share(self) -> float:
+        """The share of the accuracy that another problem's thoughts cost, such as 0.27 where it falls from 0.90 to 0.66.
+
+        "Content" with a small share means that most answers do not need it. NaN where nothing is answered right.
+        """
+        return self.delta.value / self.accuracy.value if self.accuracy.value else float("nan")
+
+    @property
     def uses_content(self) -> bool | None:
         """Whether the content of the thoughts is used; None where that is undecided."""
         return None if self.verdict == "undecided" else self.verdict == "content"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that commands print as JSON."""
-        record: dict[str, Any] = {"verdict": self.verdict, "why": self.why}
+        record: dict[str, Any] = {"verdict": self.verdict, "why": self.why, "claim": self.claim, "share": self.share}
         for name in ("delta", "dropped", "control"):
             estimate = getattr(self, name)
             record |= {name: estimate.value, f"{name}_ci": estimate.interval}

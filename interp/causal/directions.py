@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.patching import INPUT, addresses_of, states, thoughts_of_steps
+from interp.causal.patching import INPUT, addresses_of, contents, thoughts_of_steps
 from interp.errors import UsageError, unknown
 from interp.traces import TraceSet
 
@@ -21,7 +21,8 @@ StepOfMany = tuple[int, int]  # a step, and the number of steps of its problem
 class Directions:
     """Mean states of values at one address, separately for each (step, number of steps).
 
-    A thought also holds which step it is and how many are left. Directions that pool steps would mislead.
+    A thought also holds which step it is and how many are left. Directions that pool steps would mislead. What the
+    position embedding adds is left out, so that questions of any length can be pooled.
 
     Attributes:
         values: Names of the values.
@@ -63,10 +64,10 @@ class Directions:
             Directions of the steps at which most values occur, and of the values that occur at each of them.
 
         Raises:
-            UsageError: Fewer than two values occur.
+            UsageError: Fewer than two values occur, or they have the same state.
         """
         (canonical,) = addresses_of(reasoner, address)
-        rows, gold = thoughts_of_steps(reasoner, traces, offset, only_right=True)
+        rows, gold = thoughts_of_steps(traces, offset, only_right=True)
         values_at: dict[StepOfMany, set[str]] = {}
         for step, n_steps, value in gold:
             values_at.setdefault((step, n_steps), set()).add(value)
@@ -78,10 +79,15 @@ class Directions:
                 f"expected thoughts of at least two values at offset {offset} of {reasoner.name}, got {len(values)}; "
                 "take more problems, or another offset."
             )
-        acts = states(reasoner, traces, canonical, rows)
+        acts = contents(reasoner, traces, canonical, rows)
 
         def mean(step: StepOfMany, value: str) -> Tensor:
             return acts[[key == (*step, value) for key in gold]].mean(dim=0)
 
+        if torch.isclose(acts, acts[:1], rtol=1e-4, atol=1e-6).all():
+            raise UsageError(
+                f"expected states that differ between values at {canonical} of {reasoner.name}, got the same one for "
+                "all: a fixed token is fed there; choose a later address, such as blocks.0.hook_out."
+            )
         means = {step: torch.stack([mean(step, value) for value in values]) for step in steps}
         return cls(values, means, address, offset)

@@ -1,9 +1,15 @@
-"""The result of an interchange: its swaps, their rates, and a verdict where the sample supports one."""
+"""The result of an interchange: its swaps, their rates, and a verdict where the sample supports one.
+
+The verdict is about one value at one location: the steps' values at the address and offset that were edited, one thought
+at a time. "Not used here" does not say that thoughts are not used. The model may take the value from another thought or
+address, or from several thoughts that hold it too, and thoughts may hold something else. Whether answers need the
+content of the thoughts at all, all of them together, is what the ablation battery decides (`interp.causal.content`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -13,8 +19,19 @@ from interp.statistics.estimates import Estimate
 EDITS = ("other value", "same value", "wrong site", "wrong step", "random vector")
 # Carried out only when they are named.
 MORE_EDITS = ("transplant", "random subspace")
-# Limits of the verdict. Corruption is reported with the verdict and does not decide it.
-SUFFICIENT, COMPETITOR, CORRUPTION, SAME_VALUE = 0.80, 0.25, -0.50, 0.10
+# Limits of the verdict. Corruption is reported with the verdict and does not decide it. A share of answers above chance
+# counts from the same margin as a difference of accuracy does in `content_or_compute`.
+SUFFICIENT, COMPETITOR, CORRUPTION, SAME_VALUE, PARTLY = 0.80, 0.25, -0.50, 0.10, 0.10
+# What each verdict claims; {location} is where the steps were edited.
+CLAIMS = {
+    "used": "answers take the step's value from the step's thought ({location})",
+    "partly used": "some answers take the step's value from its thought ({location}) and others do not",
+    "not used here": "answers do not take the step's value from the step's thought ({location}) alone; other thoughts, "
+    "addresses and offsets were not tested, and neither was whether thoughts matter at all: --map, --used-map, "
+    "`causal ablate`",
+    "damaged": "what the step's thought ({location}) holds is needed, but it is more than the step's value",
+    "undecided": "nothing is claimed",
+}
 SUMMARY_COLUMNS = [
     *("edit", "step", "follow_rate", "ci_low", "ci_high", "chance"),
     *("change_rate", "change_low", "change_high", "n"),
@@ -33,12 +50,14 @@ class Verdict:
     """What an interchange shows.
 
     Attributes:
-        name: `used`, `not used`, `damaged` or `undecided`.
+        name: `used`, `partly used`, `not used here`, `damaged` or `undecided`.
         why: The reason, in one clause.
+        claim: What the verdict claims, in one sentence.
     """
 
     name: str
     why: str
+    claim: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -131,14 +150,19 @@ class InterchangeResult:
         )
 
     def verdict(self) -> Verdict:
-        """Decide whether the value is used, where the intervals can decide.
+        """Decide whether the value is used at this location, where the intervals can decide.
 
         Returns:
             `used`: answers follow donors of another value, stay with donors of the same value, and do not follow
-            swaps at wrong places. `damaged`: donors of the same value change answers too, so the state holds more
-            than the value. `not used`: fewer than 80 % of answers follow. `undecided`: an interval contains its
+            swaps at wrong places. `partly used`: fewer than 80 % follow, but more than by chance and more than after
+            swaps at wrong places. `not used here`: at most 10 % more follow than by chance. `damaged`: donors of the
+            same value change answers too, so the state holds more than the value. `undecided`: an interval contains its
             limit, or a control is missing.
         """
+        verdict = self._verdict()
+        return replace(verdict, claim=CLAIMS[verdict.name].format(location=self.location))
+
+    def _verdict(self) -> Verdict:
         contract = self.contract()
         sufficiency, competitor = contract.sufficiency, contract.competitor
         same = self.rate("same value", "changed")
@@ -152,7 +176,21 @@ class InterchangeResult:
             return Verdict(
                 "damaged", "donors of the same value change answers too: the state holds more than the value"
             )
-        return Verdict("not used", f"fewer than {SUFFICIENT:.0%} of answers follow")
+        return _of_some_followed(sufficiency, competitor, self.above_chance())
+
+    def above_chance(self, edit: str = "other value") -> Estimate:
+        """Return the share of answers that follow minus the share that would by chance.
+
+        Args:
+            edit: Name of the edit.
+
+        Returns:
+            The difference with a 95 % interval that resamples problem structures.
+        """
+        part = self._frame[self._frame["edit"] == edit]
+        return Estimate.of_difference(
+            part["followed"].to_numpy(float) - part["chance"].to_numpy(float), part["structure"].to_numpy()
+        )
 
     def map(self) -> pd.DataFrame:
         """Return one row for each address and offset.
@@ -206,3 +244,14 @@ def _of_followed(competitor: Estimate, same: Estimate) -> Verdict:
     if same.low > SAME_VALUE:
         return Verdict("damaged", "donors of the same value change answers too: the state holds more than the value")
     return Verdict("undecided", f"the interval of same-value changes contains {SAME_VALUE}: take more problems")
+
+
+def _of_some_followed(sufficiency: Estimate, competitor: Estimate, above_chance: Estimate) -> Verdict:
+    """Return the verdict where fewer answers follow than `used` needs."""
+    if above_chance.high < PARTLY:
+        return Verdict("not used here", f"fewer than {PARTLY:.0%} of answers follow beyond chance")
+    if above_chance.low <= PARTLY:
+        return Verdict("undecided", f"the interval of the share beyond chance contains {PARTLY}: take more problems")
+    if competitor.n and competitor.high >= sufficiency.low:
+        return Verdict("undecided", "about as many answers may follow the same swap at a wrong place")
+    return Verdict("partly used", f"{sufficiency.value:.0%} of answers follow, fewer than {SUFFICIENT:.0%}")

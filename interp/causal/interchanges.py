@@ -21,12 +21,11 @@ from torch import Tensor
 from interp.causal.donors import Donors, ReadAt, Values, alternatives, donors_for, gold_values, pairs
 from interp.causal.interchange_result import EDITS, MORE_EDITS, InterchangeResult
 from interp.causal.patching import (
-    INPUT,
     EditMaker,
     answers_after,
+    input_address,
     norm_matched_noise,
-    place_of_step,
-    position,
+    position_of_step,
 )
 from interp.errors import StoreError, UsageError, unknown
 from interp.models.address import Address
@@ -47,7 +46,7 @@ def interchange(
     *,
     method: str | None = None,
     split: str | None = "test",
-    address: str = INPUT,
+    address: str | None = None,
     offset: int = 0,
     edits: Sequence[str] = EDITS,
     donors: Donors | None = None,
@@ -72,7 +71,8 @@ def interchange(
         method: Decoder of `readouts`. Default: the probe where there is one, else the first.
         split: Split of `readouts` whose problems are edited and give donors; None for all.
         address: A hook name, `everything` (the whole residual stream of the position) or `cache` (its keys and
-            values, which is all that later positions read of it).
+            values, which is all that later positions read of it). Default: the input of the first block for continuous
+            thoughts, which are fed there, and otherwise `everything`: what is fed as another thought is always the same.
         offset: Thoughts after the step's last one.
         edits: Names from `EDITS` and `MORE_EDITS`.
         donors: Donors, from `donors_for`. Default: chosen by the task.
@@ -100,12 +100,13 @@ def interchange(
             raise unknown("edit", edit, (*EDITS, *MORE_EDITS))
     where: _Where
     if readouts is None:
-        where = _AtOffset(traces, address, offset, reasoner.config.thoughts_per_step)
+        address = address or input_address(reasoner)
+        where = _AtOffset(traces, address, offset)
         values = values or gold_values(traces)
         donors = donors or donors_for(reasoner, traces, seed=seed, values=values, batch_size=batch_size)
         location, read_at = f"{address}, offset {offset:+d}" if offset else address, None
     else:
-        if donors is not None or values is not None or address != INPUT or offset:
+        if donors is not None or values is not None or address is not None or offset:
             raise UsageError(
                 "expected read-outs or a location, got both; leave out address, offset, donors and values."
             )
@@ -157,8 +158,8 @@ class _Where(Protocol):
 class _AtOffset:
     """Every step at one address, and at one offset from the step's last thought."""
 
-    def __init__(self, traces: TraceSet, address: str, offset: int, per_step: int) -> None:
-        self._traces, self._address, self.offset, self._per_step = traces, address, offset, per_step
+    def __init__(self, traces: TraceSet, address: str, offset: int) -> None:
+        self._traces, self._address, self.offset = traces, address, offset
 
     def address(self, trace: int, step: int) -> str:
         return self._address
@@ -167,7 +168,7 @@ class _AtOffset:
         return self.source(self._traces, trace, step)
 
     def source(self, donors: TraceSet, donor: int, step: int) -> int | None:
-        return position(donors[donor], place_of_step(step, self.offset, self._per_step))
+        return position_of_step(donors[donor], step, self.offset)
 
 
 class _AtReading:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.causal.positions import in_place, position_parts
 from interp.errors import UsageError
 from interp.models.address import Address, resolve
 from interp.reasoners.interventions import Edit, Intervention, replace_with
@@ -63,19 +64,22 @@ def input_address(reasoner: Reasoner) -> str:
     return INPUT if reasoner.kind == "continuous" else EVERYTHING
 
 
-def place_of_step(step: int, offset: int, per_step: int) -> str:
-    """Return the place at which the value of `step` is expected: its last thought, moved by `offset` thoughts.
+def position_of_step(trace: Trace, step: int, offset: int = 0) -> int | None:
+    """Return the position at which the value of a step is expected: its last thought, moved by `offset` positions.
 
     Args:
+        trace: Any trace.
         step: Number of the step, from 1.
-        offset: Thoughts after (positive) or before (negative) the step's last thought.
-        per_step: Thoughts of each step.
+        offset: Positions after (positive) or before (negative) the step's last thought.
 
     Returns:
-        `thought N`, or `begin` for positions before the first thought.
+        A position of a thought, or the one before the first thought; None where the trace has neither there.
     """
-    number = step * per_step + offset
-    return f"thought {number}" if number >= 1 else "begin"
+    thoughts = [k for k, number in enumerate(trace.thought) if number]
+    last = max((k for k in thoughts if trace.step[k] == step), default=None)
+    if last is None or last + offset not in (thoughts[0] - 1, *thoughts):
+        return None
+    return last + offset
 
 
 def position(trace: Trace, place: str) -> int | None:
@@ -85,20 +89,22 @@ def position(trace: Trace, place: str) -> int | None:
         trace: Any trace.
         place: Such as `thought 2`, `begin` or `question 3` (the third token of the question).
     """
-    if place.startswith("question ") and place != "question end":
-        k = int(place.split()[1])
-        return k - 1 if 1 <= k <= sum(c == "prompt" for c in trace.channel) else None
+    name, _, number = place.partition(" ")
+    if name == "question" and number.isdigit():
+        return int(number) - 1 if 1 <= int(number) <= sum(c == "prompt" for c in trace.channel) else None
+    if name == "thought" and number.isdigit():
+        # A thought that closes a sentence has the sentence's name in `places`.
+        return trace.thought.index(int(number)) if int(number) in trace.thought else None
     places = trace.places
     return places.index(place) if place in places else None
 
 
 def thoughts_of_steps(
-    reasoner: Reasoner, traces: TraceSet, offset: int, *, only_right: bool = False
+    traces: Sequence[Trace], offset: int, *, only_right: bool = False
 ) -> tuple[np.ndarray, list[tuple[int, int, str]]]:
     """Return where the value of each step is expected.
 
     Args:
-        reasoner: The reasoner of the traces.
         traces: The traces.
         offset: Thoughts after the step's last one.
         only_right: Leave out traces whose answer is wrong.
@@ -111,7 +117,7 @@ def thoughts_of_steps(
         if only_right and not trace.correct:
             continue
         for number, step in enumerate(trace.problem.steps, 1):
-            where = position(trace, place_of_step(number, offset, reasoner.config.thoughts_per_step))
+            where = position_of_step(trace, number, offset)
             if where is not None:
                 rows.append((k, where))
                 gold.append((number, trace.problem.n_steps, step.value))
@@ -154,6 +160,20 @@ def states(
     return torch.stack([kept[row] for row in range(len(rows))])
 
 
+def contents(
+    reasoner: Reasoner,
+    traces: Sequence[Trace],
+    address: Address,
+    rows: Int[np.ndarray, "rows 2"],
+    *,
+    batch_size: int = 256,
+) -> Float[Tensor, "rows ..."]:
+    """Return `states` without what the position embedding adds: what may be moved to another position."""
+    acts = states(reasoner, traces, address, rows, batch_size=batch_size)
+    parts = position_parts(reasoner, traces, address, rows)
+    return acts - parts.view(len(parts), *[1] * (acts.ndim - 2), parts.shape[-1])
+
+
 def match_norms(vectors: Float[Tensor, "rows ..."], like: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows ..."]:
     """Return `vectors` with the norm of each row scaled to that of the same row of `like`."""
     norms = like.flatten(1).norm(dim=1) / vectors.flatten(1).norm(dim=1).clamp(min=1e-12)
@@ -178,7 +198,8 @@ def answers_after(
 ) -> list[str]:
     """Carry out swaps and return the answers.
 
-    The states come from undisturbed traces, also where several swaps are carried out together.
+    The states come from undisturbed traces, also where several swaps are carried out together. What the position
+    embedding adds stays at its position; only the rest of a state is read, changed and replaced.
 
     Args:
         reasoner: Thinks about the recipients again.
@@ -188,7 +209,8 @@ def answers_after(
             `source` (position in the donor); optionally `address`, instead of the argument, and `edit`.
         donors: Traces that `donor` indexes. Default: `traces`.
         address: Where states are read and replaced: a hook name, `everything` or `cache`.
-        makers: For each name in the column `edit` a function that makes the edit. Default: states are replaced.
+        makers: For each name in the column `edit` a function that makes the edit of a state's content. Default: it is
+            replaced.
         batch_size: Problems that are thought about at once.
         progress: Called with (problems done, problems in all).
 
@@ -214,10 +236,12 @@ def answers_after(
     for (name, edit), part in table.groupby(["address", "edit"], sort=False):
         make = makers[edit] if makers else _replacing
         for canonical in addresses_of(reasoner, str(name)):
-            values = states(
+            values = contents(
                 reasoner, source_traces, canonical, part[["source_trace", "source"]].to_numpy(), batch_size=batch_size
             )
-            interventions.append(Intervention(canonical, part[["slot", "target"]].to_numpy(), make(values, canonical)))
+            parts = position_parts(reasoner, traces, canonical, part[["trace", "target"]].to_numpy())
+            edited = in_place(make(values, canonical), parts)
+            interventions.append(Intervention(canonical, part[["slot", "target"]].to_numpy(), edited))
     recipients = dict(zip(table["slot"].tolist(), table["trace"].tolist(), strict=True))
     problems = [traces[recipients[slot]].problem for slot in range(len(runs))]
     after = reasoner.think(problems, batch_size=batch_size, interventions=interventions, progress=progress)

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from interp.causal.patching import INPUT, addresses_of, place_of_step, states, thoughts_of_steps
+from interp.causal.patching import INPUT, addresses_of, contents, thoughts_of_steps
 from interp.errors import UsageError
 from interp.traces import Trace, TraceSet
 
@@ -56,7 +56,7 @@ def read_values(
     traces = TraceSet([*learn, *read])
     store = record(reasoner, traces, sites=address, channels=["latent", "thought", "special"])
     (canonical,) = store.addresses
-    rows = _rows_of_steps(store.index, traces, offset, reasoner.config.thoughts_per_step)
+    rows = _rows_of_steps(store.index, traces, offset)
     pairs = zip(rows["trace"], rows["read_step"], strict=True)
     gold = np.array([traces[t].problem.steps[s - 1].value for t, s in pairs])
     fitting = (rows["trace"] < len(learn)).to_numpy()
@@ -71,14 +71,13 @@ def read_values(
     return values, float((texts == gold[~fitting]).mean())
 
 
-def _rows_of_steps(index: pd.DataFrame, traces: TraceSet, offset: int, per_step: int) -> pd.DataFrame:
+def _rows_of_steps(index: pd.DataFrame, traces: TraceSet, offset: int) -> pd.DataFrame:
     """Return the captured row of each step's thought, with the step in the column `read_step`."""
-    lengths = index["trace"].map({t: trace.problem.n_steps for t, trace in enumerate(traces)})
-    parts = []
-    for step in range(1, max(trace.problem.n_steps for trace in traces) + 1):
-        at_step = (index["place"] == place_of_step(step, offset, per_step)) & (lengths >= step)
-        parts.append(index[at_step].assign(read_step=step))
-    return pd.concat(parts)
+    where, gold = thoughts_of_steps(traces, offset)
+    captured = pd.MultiIndex.from_arrays([index["trace"], index["position"]])
+    numbers = captured.get_indexer(pd.MultiIndex.from_arrays(where.reshape(-1, 2).T))
+    steps = np.array([step for step, *_ in gold], dtype=int)
+    return index.iloc[numbers[numbers >= 0]].assign(read_step=steps[numbers >= 0])
 
 
 def value_basis(
@@ -99,10 +98,10 @@ def value_basis(
         UsageError: There is no thought at the offset.
     """
     (canonical,) = addresses_of(reasoner, address)
-    rows, gold = thoughts_of_steps(reasoner, traces, offset)
+    rows, gold = thoughts_of_steps(traces, offset)
     if not len(rows):
         raise _no_thoughts(reasoner, offset)
-    acts = states(reasoner, traces, canonical, rows)
+    acts = contents(reasoner, traces, canonical, rows)
     values = [value for _, _, value in gold]
     means = torch.stack([acts[[v == value for v in values]].mean(dim=0) for value in sorted(set(values))])
     _, scales, directions = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False)

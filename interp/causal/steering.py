@@ -21,9 +21,9 @@ from interp.causal.donors import implied_answer
 from interp.causal.patching import (
     addresses_of,
     norm_matched_noise,
-    place_of_step,
-    position,
+    position_of_step,
 )
+from interp.causal.positions import in_place, position_parts
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, Intervention
@@ -166,7 +166,7 @@ def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: in
     for k, trace in enumerate(traces):
         problem, steps = trace.problem, trace.problem.n_steps
         for step, gold in enumerate(problem.steps, 1):
-            where = position(trace, place_of_step(step, directions.offset, reasoner.config.thoughts_per_step))
+            where = position_of_step(trace, step, directions.offset)
             known = (step, steps) in directions.means and gold.value in directions.values
             if not trace.correct or where is None or not known:
                 continue
@@ -200,18 +200,20 @@ def _outcomes(
 ) -> pd.DataFrame:
     """Return the plan with the answers after `edit`."""
     (address,) = addresses_of(reasoner, directions.address)
+    edit = in_place(edit, position_parts(reasoner, traces, address, plan[["trace", "position"]].to_numpy()))
     rows = np.stack([np.arange(len(plan)), plan["position"].to_numpy()], axis=1)
     problems = [traces[t].problem for t in plan["trace"]]
     after = reasoner.think(problems, batch_size=batch_size, interventions=[Intervention(address, rows, edit)])
     answers = [trace.answer for trace in after]
     before = [traces[t].answer for t in plan["trace"]]
-    values = set(make_task(problems[0].task).values)
+    # What an answer may begin with: a value of the task, or the first word of any answer that these problems have.
+    first_words = {answer.split()[0] for answer in [*make_task(problems[0].task).values, *plan["predicted"]] if answer}
     lengths = {len(problem.answer.split()) for problem in problems}
     return plan.drop(columns=["position"]).assign(
         answer_after=answers,
         followed=[answer == predicted for answer, predicted in zip(answers, plan["predicted"], strict=True)],
         changed=[answer != was for answer, was in zip(answers, before, strict=True)],
-        malformed=[len(a.split()) not in lengths or a.split()[0] not in values for a in answers],
+        malformed=[len(a.split()) not in lengths or a.split()[0] not in first_words for a in answers],
     )
 
 

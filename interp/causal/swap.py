@@ -22,7 +22,8 @@ from torch import Tensor
 
 from interp.causal.donors import cyclic_donors
 from interp.causal.forcing import force, resume, thought_ids
-from interp.causal.patching import INPUT, place_of_step, position, states
+from interp.causal.patching import INPUT, contents, position, position_of_step, states
+from interp.causal.positions import in_place, position_parts
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, replace_with
@@ -155,9 +156,11 @@ def swap_latents(
         "question only": [means[step] for _, step, _ in steps],
     }
     recipients = [problems[k] for k in kept]
+    places = rows[["trace", "position"]].to_numpy()
+    parts = position_parts(reader, tested.traces, Address(INPUT), places)
     after = {"own": reader.think(recipients, batch_size=batch_size)}
     for arm, vectors in values.items():
-        edit = [Intervention(Address(INPUT), targets, replace_with(torch.stack(vectors)))]
+        edit = [Intervention(Address(INPUT), targets, in_place(replace_with(torch.stack(vectors)), parts))]
         after[arm] = reader.think(recipients, batch_size=batch_size, interventions=edit)
     return _answers(after, tested.written, kept)
 
@@ -191,7 +194,7 @@ class _Aligned:
         table: One row for each step at which both think: trace, step, position (in the reader's trace).
         thought: The writer's states at the step, shape (rows, 2 d_writer).
         before: The writer's states at the question's end, shape (rows, 2 d_writer).
-        fed: What the reader is fed at the step, shape (rows, d_reader).
+        fed: What the reader is fed at the step, without its position's embedding, shape (rows, d_reader).
     """
 
     traces: TraceSet
@@ -213,8 +216,8 @@ def _aligned(reader: Reasoner, writer: Reasoner, problems: Sequence[Problem], ba
     rows, read, wrote, before = [], [], [], []
     for k, (trace, text) in enumerate(zip(traces, written, strict=True)):
         for step in range(1, problems[k].n_steps + 1):
-            target = position(trace, place_of_step(step, 0, reader.config.thoughts_per_step))
-            source = position(text, place_of_step(step, 0, writer.config.thoughts_per_step))
+            target = position_of_step(trace, step)
+            source = position_of_step(text, step)
             start = position(text, "question end")
             if None in (target, source, start):
                 continue
@@ -235,7 +238,7 @@ def _aligned(reader: Reasoner, writer: Reasoner, problems: Sequence[Problem], ba
         return torch.cat(both, dim=1)
 
     table = pd.DataFrame(rows, columns=["trace", "step", "position"])
-    fed = states(reader, traces, Address(INPUT), np.array(read), batch_size=batch_size)
+    fed = contents(reader, traces, Address(INPUT), np.array(read), batch_size=batch_size)
     return _Aligned(traces, written, table, written_states(wrote), written_states(before), fed)
 
 
@@ -273,6 +276,6 @@ def _answers(after: dict[str, TraceSet], written: TraceSet, kept: Sequence[int])
     for arm, traces in after.items():
         for k, trace in zip(kept, traces, strict=True):
             problem = trace.problem
-            right, agrees = trace.answer == problem.answer, trace.answer == written[k].answer
+            right, agrees = trace.correct, trace.answer == written[k].answer
             rows.append((arm, k, problem.structure, trace.answer, right, agrees))
     return pd.DataFrame(rows, columns=["arm", "trace", "structure", "answer", "correct", "agrees"])

@@ -117,6 +117,10 @@ class Replayer:
                 if progress:
                     progress(batch.stop, len(traces))
 
+    def position_ids(self, trace: Trace) -> Int[np.ndarray, " pos"]:
+        """Return the position id that each position of a trace had while thinking."""
+        return self._position_ids([trace], np.ones((1, len(trace)), dtype=bool))[0]
+
     def _inputs(
         self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"], embed: Any
     ) -> Float[Tensor, "batch pos d_model"]:

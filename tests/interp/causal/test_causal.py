@@ -9,8 +9,6 @@ import torch
 
 import interp
 from interp import causal
-from interp.causal.ablation import LATENT_ARMS
-from interp.causal.content import _decide
 from interp.causal.interchange_result import InterchangeResult, Verdict
 from interp.causal.patching import CACHE, EVERYTHING, INPUT, addresses_of, answers_after, position, states
 from interp.errors import UsageError
@@ -125,48 +123,6 @@ def test_the_map_points_at_the_input_of_the_thought(coconut: interp.Reasoner, so
     table = causal.layer_map(coconut, TraceSet(list(some)[:40]), sites="resid", offsets=(0,), whole=False)
     assert list(table["address"]) == [INPUT, *(f"blocks.{k}.hook_out" for k in range(3)), "ln_final.hook_out"]
     assert best_cell(table)["address"] == INPUT
-
-
-def test_the_battery_finds_content_in_continuous_thoughts(coconut: interp.Reasoner, some: TraceSet) -> None:
-    battery = causal.ablate(coconut, some.problems)
-    table = battery.summary().set_index("arm")
-    assert list(table.index) == list(LATENT_ARMS)
-    assert table.loc["own", "changed"] == 0, "a problem's own thoughts put back change nothing"
-    others = table.drop(index=["own", "shuffled"])
-    assert (others["accuracy"] < 0.4).all()
-    assert causal.content_or_compute(battery).verdict == "content"
-    with pytest.raises(UsageError, match=r"expected the arms own, other problem, dropped.*got a battery without"):
-        causal.content_or_compute(causal.ablate(coconut, some.problems[:30], arms=["zero"]))
-    with pytest.raises(UsageError, match=r"expected a known arm for continuous reasoners, got 'zeros'.*'zero'"):
-        causal.ablate(coconut, some.problems[:30], arms=["zeros"])
-
-
-def test_frozen_thoughts_are_the_chosen_one(coconut: interp.Reasoner, some: TraceSet) -> None:
-    """Frozen at the last thought, nothing is changed."""
-    last = max(max(trace.thought) for trace in some)
-    battery = causal.ablate(coconut, some.problems, arms=["frozen"], frozen_after=last)
-    assert (battery.right("frozen") == battery.right("own")).all()
-
-
-def test_a_text_whose_words_matter_is_content() -> None:
-    writer = interp.load("chain-text")
-    battery = causal.ablate(writer, writer.task.generate(60, seed=4, split="test"))
-    assert causal.content_or_compute(battery).verdict == "content" and battery.address == "text"
-
-
-@pytest.mark.parametrize(
-    ("delta", "dropped", "control", "expected"),
-    [
-        ([0.5, 0.6], [0.5, 0.6], [0.7, 0.9], "content"),
-        ([-0.02, 0.03], [0.5, 0.6], [0.7, 0.9], "compute"),
-        ([-0.02, 0.03], [-0.02, 0.02], [0.7, 0.9], "unused"),
-        ([-0.02, 0.03], [0.05, 0.2], [0.7, 0.9], "undecided"),
-        ([0.05, 0.15], [0.5, 0.6], [0.7, 0.9], "undecided"),
-        ([0.5, 0.6], [0.5, 0.6], [0.0, 0.3], "undecided"),
-    ],
-)
-def test_content_or_compute_is_said_only_where_intervals_can(delta, dropped, control, expected) -> None:  # type: ignore[no-untyped-def]
-    assert _decide(delta, dropped, control, 0.1)[0] == expected
 
 
 def test_the_used_map_of_continuous_thoughts_is_the_diagonal(coconut: interp.Reasoner, some: TraceSet) -> None:
