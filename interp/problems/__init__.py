@@ -1,7 +1,7 @@
 """Tasks: generators and exact verifiers of problems. They know no model.
 
 Another package adds a task with an entry point of the group `cotlens.tasks`; it is then picked by name like the
-built-in ones.
+built-in ones. A task of the user's own code is named `package.module:object`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from interp.problems.graph import GraphTask
 from interp.problems.igsm import IGSMDrillTask, IGSMTask
 from interp.problems.maze import MazeTask
 from interp.problems.prosqa import ProsQATask
+from interp.problems.python_task import is_python_name, python_task, with_spec
 from interp.problems.questions import QuestionsTask
 from interp.problems.subtext import SubtextTask
 from interp.problems.trigger import TriggerTask
@@ -51,10 +52,11 @@ def task_names() -> list[str]:
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
     """Return the name and the options of a spec.
 
-    `chain:n=500,order=shuffled` gives (`chain`, {`n`: `500`, `order`: `shuffled`}).
+    `chain:n=500,order=shuffled` gives (`chain`, {`n`: `500`, `order`: `shuffled`}), and `my_tasks:Spelling:n=500` gives
+    (`my_tasks:Spelling`, {`n`: `500`}).
 
     Args:
-        spec: A name with options behind a colon.
+        spec: A name, or a Python object as `package.module:object`, with options behind a colon.
 
     Returns:
         The name, and the options as texts.
@@ -63,6 +65,10 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
         UsageError: An option is not written as key=value.
     """
     name, _, listed = spec.partition(":")
+    # `chain:steps` is an option without its value; `my_tasks:Spelling` is an object of a module.
+    item, _, after = listed.partition(":")
+    if name.strip() not in TASKS and is_python_name(f"{name.strip()}:{item.strip()}"):
+        name, listed = f"{name.strip()}:{item.strip()}", after
     options: dict[str, str] = {}
     for item in filter(None, listed.split(",")):
         key, equals, value = item.partition("=")
@@ -78,20 +84,26 @@ def task(spec: str, **options: object) -> Task:
     """Return the task that `spec` names.
 
     Args:
-        spec: A name with options, such as "chain" or "chain:steps=3".
+        spec: A name with options, such as "chain" or "chain:steps=3", or an object of a module,
+            such as "my_tasks:Spelling".
         **options: Further options, which win over those of the spec, as in `task("chain", order="shuffled")`.
 
     Returns:
         The task, which generates and verifies problems.
 
     Raises:
-        UsageError: The task, an option or a value is unknown.
+        UsageError: The task, an option or a value is unknown, or a module cannot be imported.
     """
     name, written = parse_spec(spec)
-    make = _maker(name)
     chosen = {**written, **options}
+    if is_python_name(name):
+        return python_task(name, chosen)
+    make = _maker(name)
     try:
-        return make(**chosen)
+        made = make(**chosen)
+        # A class that leaves its spec to a built-in parent would be that parent when it is made again.
+        is_own = name in TASKS or parse_spec(getattr(made, "spec", ""))[0] == name
+        return made if is_own else with_spec(made, name, chosen)
     except TypeError:
         known = list(inspect.signature(make).parameters)
         wrong = next((key for key in chosen if key not in known), None)

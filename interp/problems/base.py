@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from random import Random
 from types import MappingProxyType
 from typing import Any, Literal
@@ -159,7 +159,9 @@ class Task(ABC):
         """
         checked_count("n", n)
         rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
-        return distinct(self.draws(rng, split), n)
+        problems = distinct(self.draws(rng, split), n)
+        # A user's own class may name its problems' task otherwise, or inherit from one that does.
+        return [p if p.task == self.spec else replace(p, task=self.spec) for p in problems]
 
     @abstractmethod
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:

@@ -112,7 +112,7 @@ def read_question_file(path: Path | str) -> QuestionFile:
             continue
         try:
             parsed = _parsed(line)
-            problem = _problem(parsed, str(path), number)
+            problem = problem_of(parsed, f"questions:path={path}", number)
         except ValueError as error:
             broken.append(BrokenLine(number, str(error)))
             continue
@@ -170,13 +170,23 @@ def _parsed(line: bytes) -> dict[str, Any]:
         raise ValueError(f"it is not JSON ({error})") from None
     if not isinstance(raw, dict):
         raise ValueError(f"expected an object, got {type(raw).__name__}")
-    for key in ("question", "answer"):
-        if key not in raw:
-            raise ValueError(f"it has no {key!r}")
     return raw
 
 
-def _problem(raw: dict[str, Any], path: str, number: int) -> Problem:
+def problem_of(raw: dict[str, Any], task: str, number: int) -> Problem:
+    """Return the problem of a line, without its donors and labels.
+
+    Args:
+        raw: The content of the line.
+        task: Spec of the problem's task.
+        number: Number of the line.
+
+    Raises:
+        ValueError: A field is missing or cannot be used.
+    """
+    for key in ("question", "answer"):
+        if key not in raw:
+            raise ValueError(f"it has no {key!r}")
     question, written = _checked_text(raw["question"], "question"), _checked_text(raw["answer"], "answer")
     rationale, marker, after = written.rpartition("####")
     answer = clean_number(after if marker else written)
@@ -192,7 +202,7 @@ def _problem(raw: dict[str, Any], path: str, number: int) -> Problem:
         meta["synonyms"] = _synonyms(raw["synonyms"])
     return Problem(
         id=structure_hash(question),
-        task=f"questions:path={path}",
+        task=task,
         question=question,
         answer=answer,
         steps=steps,
@@ -344,10 +354,7 @@ def _with_donors(
 def _donor(raw: Any, by_name: dict[Any, Problem], recipient: Problem) -> dict[str, Any]:
     """Return question, answer and steps of a donor."""
     if isinstance(raw, dict):
-        for key in ("question", "answer"):
-            if key not in raw:
-                raise ValueError(f"its donor has no {key!r}")
-        donor = _problem(raw, "", recipient.meta["line"])
+        donor = problem_of(raw, recipient.task, recipient.meta["line"])
     else:
         name = " ".join(raw.split()) if isinstance(raw, str) else raw
         if isinstance(name, bool) or not isinstance(name, str | int) or name not in by_name:

@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 from interp.errors import UsageError, checked_count
-from interp.problems.answers import answer_is_right, final_answer, number_of, numbers_in, plain
 from interp.problems.base import (
     Problem,
     Split,
@@ -21,6 +20,7 @@ from interp.problems.base import (
     stream_rng,
     structure_hash,
 )
+from interp.problems.free_text import verify_free_text
 from interp.problems.options import checked_step
 from interp.problems.question_file import (
     BrokenLine,
@@ -112,14 +112,8 @@ class QuestionsTask(Task):
         return self.problems
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        r"""Check the final answer of a free text.
-
-        The answer follows `####`, `\boxed` or "answer is", else it is the last number or the last words. A step is
-        True where its value is written after those of the steps before it, and None otherwise. No step is called
-        wrong, because free text can leave steps out.
-        """
-        steps = _values_in_order(problem, _reasoning(text, problem.answer))
-        return Verdict(answer_is_right(text, problem.answer), tuple(steps), None)
+        """Check the final answer of a free text, and which steps it writes: see `verify_free_text`."""
+        return verify_free_text(problem, text)
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """Return the answer that the file gives for another value of a step.
@@ -170,29 +164,6 @@ def _some(listed: Sequence[object]) -> str:
     """Return the first few of many, and how many more there are."""
     more = f", and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
     return "; ".join(map(str, listed[:_MAX_LISTED])) + more
-
-
-def _reasoning(text: str, gold: str) -> str:
-    """Return the part of a text before its final answer."""
-    answer = final_answer(text)
-    if answer.marked or number_of(gold) is not None:
-        return answer.before
-    words = text.split()
-    return " ".join(words[: max(0, len(words) - len(gold.split()))])
-
-
-def _values_in_order(problem: Problem, text: str) -> Iterator[bool | None]:
-    """Yield for each step True where its value follows those of the steps before it, else None."""
-    numbers, words = numbers_in(text), plain(text)
-    for step in problem.steps:
-        number = number_of(step.value)
-        if number is not None:
-            index = numbers.index(number) if number in numbers else -1
-            numbers = numbers if index < 0 else numbers[index + 1 :]
-        else:
-            index = f" {words} ".find(f" {plain(step.value)} ")
-            words = words if index < 0 else words[index + len(plain(step.value)) :].strip()
-        yield None if index < 0 else True
 
 
 def _endless(problems: list[Problem], rng: Random) -> Iterator[Problem]:

@@ -1,0 +1,46 @@
+"""Check a free text against a problem with an answer and, where known, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from interp.problems.answers import answer_is_right, final_answer, number_of, numbers_in, plain
+from interp.problems.base import Problem, Verdict
+
+
+def verify_free_text(problem: Problem, text: str) -> Verdict:
+    r"""Check the final answer of a free text.
+
+    The answer follows `####`, `\boxed` or "answer is", else it is the last number or the last words. A step is True
+    where its value is written after those of the steps before it, and None otherwise. No step is called wrong, because
+    free text can leave steps out.
+
+    Args:
+        problem: The problem.
+        text: The thought and the answer.
+    """
+    steps = _values_in_order(problem, _reasoning(text, problem.answer))
+    return Verdict(answer_is_right(text, problem.answer), tuple(steps), None)
+
+
+def _reasoning(text: str, gold: str) -> str:
+    """Return the part of a text before its final answer."""
+    answer = final_answer(text)
+    if answer.marked or number_of(gold) is not None:
+        return answer.before
+    words = text.split()
+    return " ".join(words[: max(0, len(words) - len(gold.split()))])
+
+
+def _values_in_order(problem: Problem, text: str) -> Iterator[bool | None]:
+    """Yield for each step True where its value follows those of the steps before it, else None."""
+    numbers, words = numbers_in(text), plain(text)
+    for step in problem.steps:
+        number = number_of(step.value)
+        if number is not None:
+            index = numbers.index(number) if number in numbers else -1
+            numbers = numbers if index < 0 else numbers[index + 1 :]
+        else:
+            index = f" {words} ".find(f" {plain(step.value)} ")
+            words = words if index < 0 else words[index + len(plain(step.value)) :].strip()
+        yield None if index < 0 else True
