@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "run a whole study on a shipped organism: think, capture, probe, decode, intervene, report",
     ),
     "organisms": ("interp.commands.organisms:app", "list, train and check the shipped organisms"),
+    "models": ("interp.commands.named_models:app", "fetch small pretrained models by name, and list them"),
     "think": ("interp.commands.think:app", "let a reasoner think about problems, and keep its traces"),
     "capture": ("interp.commands.capture:app", "record activations of traces in a store"),
     "probe": ("probes.commands.probe:app", "sweep linear probes over a store, with controls"),

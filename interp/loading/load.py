@@ -1,4 +1,4 @@
-"""Loading reasoners: shipped organisms, model folders, hub models, and checkpoints of Coconut and CODI."""
+"""Loading reasoners: organisms, model folders, hub models, GGUF files, and checkpoints of Coconut and CODI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import StoreError, UsageError
+from interp.loading.gguf import gguf_file
 from interp.loading.latent_checkpoints import LatentCheckpoint, checkpoint_file, read_latent_checkpoint
+from interp.loading.named_models import NAMED_MODELS, require_fetched
 from interp.loading.recognition import complete_fields, recognise
 from interp.models.devices import choose_device, choose_dtype
 from interp.models.projection import Projection
@@ -36,7 +38,8 @@ def load(
     Nothing is downloaded when HF_HUB_OFFLINE is set.
 
     Args:
-        spec: The name of a shipped organism, a Hugging Face folder, a hub id, or a Coconut or CODI checkpoint.
+        spec: The name of a shipped organism or of a fetched model (`cotlens models ls`), a Hugging Face folder, a hub
+            id, a GGUF file (a path, a folder with one, or `owner/repo:file.gguf`), or a Coconut or CODI checkpoint.
         reasoner: Fields of `ReasonerConfig`: all of them for a model with a `reasoner.json`, else those that differ
             from what is recognised.
         device: Device of the model; by default a CUDA device where there is one, else the CPU.
@@ -56,11 +59,15 @@ def load(
     """
     name, report = str(spec), LoadReport()
     shipped = name in recipes()
-    source = weights_folder(name) if shipped else spec
+    source = weights_folder(name) if shipped else require_fetched(name) if name in NAMED_MODELS else spec
+    gguf = None if shipped else gguf_file(source)
+    if gguf is not None:
+        source = gguf.source
     config = ReasonerConfig.read(Path(source)) if Path(source).is_dir() else None
     target = choose_device(device, report)
-    file = None if shipped or config is not None else checkpoint_file(source)
-    stored_dtype = None if shipped or config is not None or file is not None else _stored_dtype(source)
+    file = None if shipped or config is not None or gguf is not None else checkpoint_file(source)
+    unknown_dtype = shipped or config is not None or file is not None or gguf is not None
+    stored_dtype = None if unknown_dtype else _stored_dtype(source)
     model_dtype = choose_dtype(dtype, target, stored_dtype, report)
     latent: LatentCheckpoint | None = None
     if file is not None:
@@ -70,7 +77,12 @@ def load(
         model, tokenizer = latent.model.to(target), latent.tokenizer
     else:
         model, tokenizer = read_model(
-            source, device=target, dtype=model_dtype, allow_pickle=allow_pickle, report=report
+            source,
+            device=target,
+            dtype=model_dtype,
+            allow_pickle=allow_pickle,
+            report=report,
+            gguf_file=None if gguf is None else gguf.name,
         )
     nonfinite = first_nonfinite(model)
     if nonfinite is not None:

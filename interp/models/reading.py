@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,13 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def read_model(
-    spec: str | Path, *, device: str, dtype: torch.dtype, allow_pickle: bool, report: LoadReport
+    spec: str | Path,
+    *,
+    device: str,
+    dtype: torch.dtype,
+    allow_pickle: bool,
+    report: LoadReport,
+    gguf_file: str | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Read a Hugging Face model and its tokenizer.
 
@@ -32,6 +40,7 @@ def read_model(
         dtype: Dtype of the model.
         allow_pickle: Whether weights in pickle files are accepted. Reading them runs no code.
         report: Receives the architecture, and how the weights were compared with the files.
+        gguf_file: Name of a GGUF file in the folder or repository, which is read instead.
 
     Raises:
         UsageError: There is no such model, or its weights are pickle files and `allow_pickle` is False.
@@ -40,23 +49,29 @@ def read_model(
     """
     folder = Path(spec)
     if not folder.exists() and (str(spec).startswith((".", "/", "~")) or "/" not in str(spec)):
-        raise UsageError(f"{str(spec)!r} is neither a shipped organism nor a folder. See `cotlens organisms ls`.")
-    if folder.is_dir() and not allow_pickle:
+        raise UsageError(
+            f"{str(spec)!r} is neither a shipped organism nor a folder. See `cotlens organisms ls` and `cotlens models ls`."
+        )
+    if folder.is_dir() and not allow_pickle and gguf_file is None:
         _refuse_pickle(folder)
     cached = not folder.exists() and only_cached(str(spec))
-    with quiet():
+    # The reader of GGUF files shows a progress bar that no setting switches off.
+    silent = contextlib.nullcontext() if gguf_file is None else contextlib.redirect_stderr(io.StringIO())
+    with quiet(), silent:
         from transformers import AutoTokenizer
 
         weights_report = LoadReport()
+        in_file = {} if gguf_file is None else {"gguf_file": gguf_file}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(spec, local_files_only=cached, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(spec, local_files_only=cached, trust_remote_code=False, **in_file)
             model = read_weights(
                 spec,
                 weights_report,
                 dtype=dtype,
                 attn_implementation="eager",
-                use_safetensors=None if allow_pickle else True,
+                use_safetensors=None if allow_pickle or in_file else True,
                 local_files_only=cached,
+                **in_file,
             )
         except CotlensError:
             raise

