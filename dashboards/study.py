@@ -128,7 +128,7 @@ def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: 
     fresh = interp.random_init(reasoner)
     with _stage(bars, f"{reasoner.name}: the untrained twin") as report:
         seen = traces if reasoner.kind == "text" else fresh.think(traces.problems, batch_size=128)
-        return interp.capture(fresh, seen, out=out, batch_size=128, progress=report)
+        return interp.capture(fresh, seen, out=out, batch_size=128, transfer=True, progress=report)
 
 
 def _stage(bars: Bars | None, title: str) -> AbstractContextManager[Progress | None]:

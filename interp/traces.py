@@ -62,6 +62,8 @@ class Trace:
         sentence: Number of the sentence of a visible thought, from 1, and 0 elsewhere; empty where the reasoner does
             not split its text.
         events: Where a monitor intervened: monitor, position, score, injected, text.
+        weights: Hash of the weights of the reasoner; empty where it is not known, as in older files.
+        tokenizer: Hash of its tokenizer's vocabulary; empty where it is not known.
     """
 
     id: int
@@ -81,6 +83,8 @@ class Trace:
     latents: Float32[np.ndarray, "thoughts d_model"] | None = field(default=None, hash=False, compare=False)
     sentence: list[int] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list, compare=False)
+    weights: str = field(default="", compare=False)
+    tokenizer: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -184,6 +188,8 @@ class TraceSet(Sequence[Trace]):
                 "sentence": [trace.sentence for trace in self],
                 "latents": [None if trace.latents is None else trace.latents.ravel() for trace in self],
                 "events": [json.dumps(trace.events) for trace in self],
+                "weights": [trace.weights for trace in self],
+                "tokenizer": [trace.tokenizer for trace in self],
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
         )
@@ -271,8 +277,8 @@ def _trace_from_row(row: dict) -> Trace:
     )
 
 
-# Older files lack the columns `sentence` and `events`.
-_COLUMNS = {column.name for column in fields(Trace)} - {"sentence", "events"} | {"n_latents"}
+# Older files lack some columns.
+_COLUMNS = {column.name for column in fields(Trace)} - {"sentence", "events", "weights", "tokenizer"} | {"n_latents"}
 _LISTS = {
     "token_ids": int,
     "tokens": str,

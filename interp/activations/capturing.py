@@ -80,6 +80,7 @@ def capture(
     out: AnyPath | str,
     dtype: str = "float32",
     shard_size: int = 256,
+    transfer: bool = False,
     **execution: Unpack[ExecutionKeywords],
 ) -> Store:
     """Capture the activations of finished traces in a store, and open it.
@@ -97,6 +98,7 @@ def capture(
         out: Folder or fsspec URL of the store.
         dtype: `float32`, `float16` or `bfloat16`.
         shard_size: Most traces in one shard.
+        transfer: Allow traces that another model made, with the same tokens.
         **execution: Fields of `ExecutionOptions`: batch_size, engine, workers, threads, progress.
 
     Returns:
@@ -104,7 +106,8 @@ def capture(
 
     Raises:
         UsageError: On unknown sites, layers, channels, positions or dtypes, and where there are no traces.
-        StoreError: When `out` holds another store or something else, the disk has no room, or an activation is not finite.
+        StoreError: When `out` holds another store or something else, the disk has no room, an activation is not finite,
+            or another model made the traces.
         PartialError: When a worker died.
     """
     options = ExecutionOptions(**execution)
@@ -117,6 +120,7 @@ def capture(
         positions=positions,
         dtype=dtype,
         shard_size=shard_size,
+        transfer=transfer,
     )
     return run_plan(planned, out, options)
 
@@ -150,6 +154,7 @@ def resume(store: AnyPath | str, *, device: str | None = None, **execution: Unpa
         positions=meta.get("positions", ()),
         dtype=meta["dtype"],
         shard_size=meta["shard_size"],
+        transfer=True,  # what the capture that began it allowed
     )
     return run_plan(planned, store, options)
 

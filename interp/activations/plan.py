@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.activations import layout
+from interp.activations.identity import check_own
 from interp.activations.rows import index_of
 from interp.activations.store import traces_hash
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address, resolve
 from interp.models.fast_model import address_widths
-from interp.models.wrapping import tokenizer_hash
 from interp.runtime.files import AnyPath, is_local
 from interp.traces import Channel, TraceSet
 
@@ -128,11 +128,13 @@ def plan(
     positions: Sequence[str] = (),
     dtype: str = "float32",
     shard_size: int = 256,
+    transfer: bool = False,
 ) -> Plan:
     """Plan a capture; the arguments are those of `interp.activations.capture`.
 
     Raises:
         UsageError: On unknown sites, layers, channels, positions or dtypes, and where there are no traces.
+        StoreError: The traces are another model's; with `transfer` only where their tokens mean something else.
     """
     checked_count("shard_size", shard_size)
     layout.checked_dtype(dtype)
@@ -144,6 +146,7 @@ def plan(
             raise unknown("channel", channel, [c.value for c in Channel])
     if not len(traces):
         raise UsageError("there are no traces to capture; give at least one.")
+    check_own(reasoner, traces, transfer=transfer)
     addresses = resolve(reasoner.model, sites, layers)
     d_model = int(reasoner.model.cfg.d_model)
     wide = address_widths(reasoner.model, [a.name for a in addresses]) or {}
@@ -152,7 +155,7 @@ def plan(
     meta: dict[str, Any] = {
         "schema_version": layout.SCHEMA_VERSION,
         "reasoner": reasoner.describe(),
-        "tokenizer": tokenizer_hash(reasoner.tokenizer),
+        "tokenizer": reasoner.tokenizer_hash,
         "d_model": d_model,
         "addresses": [address.name for address in addresses],
         "dtype": dtype,

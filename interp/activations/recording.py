@@ -87,6 +87,7 @@ def record(
     dtype: str = "float32",
     batch_size: int = 64,
     shard_size: int = 256,
+    transfer: bool = False,
     progress: Progress | None = None,
 ) -> Recording:
     """Record the activations of finished traces in memory.
@@ -105,6 +106,7 @@ def record(
         dtype: `float32`, `float16` or `bfloat16`. Activations are kept in it and read as float32.
         batch_size: Most traces in one forward pass.
         shard_size: Most traces that are replayed before their rows are copied. A store keeps as many in one shard.
+        transfer: Allow traces that another model made, with the same tokens.
         progress: Called with the number of shards that are done, and of all.
 
     Returns:
@@ -112,7 +114,7 @@ def record(
 
     Raises:
         UsageError: On unknown sites, layers, channels, positions or dtypes, and where there are no traces.
-        StoreError: Where an activation is not finite, or too large for `dtype`.
+        StoreError: Where an activation is not finite, or too large for `dtype`, or another model made the traces.
     """
     checked_count("batch_size", batch_size)
     planned = plan(
@@ -124,6 +126,7 @@ def record(
         positions=positions,
         dtype=dtype,
         shard_size=shard_size,
+        transfer=transfer,
     )
     index, ranges = planned.index, shard_ranges(planned.index, len(traces))
     starts = np.searchsorted(index["shard"].to_numpy(), np.arange(len(ranges) + 1))

@@ -55,6 +55,9 @@ def run(
     ] = None,
     dtype: Annotated[str, typer.Option(help="Type to store: float32, float16 or bfloat16.")] = "float32",
     shard_size: Annotated[int, typer.Option(help="Largest number of traces in a shard.")] = 256,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Allow traces that another model made, with the same tokens.")
+    ] = False,
     batch_size: BatchSize = 64,
     engine: Engine = "inline",
     workers: Workers = None,
@@ -82,6 +85,7 @@ def run(
         positions=positions or (),
         dtype=dtype,
         shard_size=shard_size,
+        transfer=transfer,
     )
     estimate = planned.estimate()
     if dry_run:

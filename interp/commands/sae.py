@@ -26,6 +26,7 @@ Channels = Annotated[
     typer.Option("--channels", help="Positions to train on: thought and latent by default. Repeat for several."),
     OldName("--channel"),
 ]
+Transfer = Annotated[bool, typer.Option("--transfer", help="Allow activations of another model than the SAE's.")]
 Sinks = Annotated[
     float, typer.Option(help="Leave out attention sinks: rows whose norm is more than this many times the median.")
 ]
@@ -117,6 +118,7 @@ def evaluate(
     store: Annotated[Path, typer.Option(help="Activation store to evaluate on.")],
     address: AddressOption = None,
     sae_id: SAEId = None,
+    transfer: Transfer = False,
     model: Model = None,
     loading: Loading = AS_USUAL,
     out: Annotated[Path | None, typer.Option(help="Folder to write the tables to.")] = None,
@@ -130,7 +132,7 @@ def evaluate(
     from interp.sae.evaluate import evaluate as run
 
     opened = Store(store)
-    trained = _open(sae, sae_id, opened, address)
+    trained = _open(sae, sae_id, opened, address, transfer)
     channels = {"channels": trained.mask.channels, "sink_factor": trained.mask.sink_factor} if trained.mask else {}
     with Bars() as bars, bars.stage("evaluating") as report:
         result = run(
@@ -172,6 +174,7 @@ def features(
     store: Annotated[Path, typer.Option(help="Activation store to name features on.")],
     address: AddressOption = None,
     sae_id: SAEId = None,
+    transfer: Transfer = False,
     model: Model = None,
     loading: Loading = AS_USUAL,
     out: Annotated[Path | None, typer.Option(help="Folder to write features.parquet to.")] = None,
@@ -196,7 +199,7 @@ def features(
     from interp.traces import THINKING
 
     opened = Store(store)
-    trained = _open(sae, sae_id, opened, address)
+    trained = _open(sae, sae_id, opened, address, transfer)
     where = address_of(trained.sae, opened, address)
     mask = (
         {"channels": trained.mask.channels, "sink_factor": trained.mask.sink_factor}
@@ -283,14 +286,15 @@ def _address(store: Any, address: str | None) -> Any:
     return store.address(address or store.addresses[0])
 
 
-def _open(source: str, sae_id: str | None, store: Any, address: str | None) -> Any:
+def _open(source: str, sae_id: str | None, store: Any, address: str | None, transfer: bool) -> Any:
     """Return an SAE from a folder, or from a release of SAELens."""
     from interp.sae.load import load_sae
     from interp.sae.trained import TrainedSAE, open_trained
 
     if sae_id is not None:
-        return TrainedSAE(load_sae(source, store=store, address=address, sae_id=sae_id), None, None, 0, {})
-    return open_trained(source, store, address)
+        loaded = load_sae(source, store=store, address=address, sae_id=sae_id, transfer=transfer)
+        return TrainedSAE(loaded, None, None, 0, {})
+    return open_trained(source, store, address, transfer=transfer)
 
 
 def _keep(out: Path, **tables: Any) -> None:

@@ -57,13 +57,14 @@ class LogitLens:
 
 
 def unembed_states(reasoner: Reasoner, states: Tensor, norm: Literal["pre", "post"]) -> Tensor:
-    """Return the logits of hidden states, shape (rows, vocabulary).
+    """Return the logits of hidden states, shape (rows, vocabulary), as the model computes them in its own dtype.
 
     Args:
         reasoner: The model.
-        states: Hidden states, shape (rows, d_model).
+        states: Hidden states in any dtype, shape (rows, d_model).
         norm: Whether the states come from before (`pre`) or after the final norm.
     """
+    states = states.to(reasoner.unembed.weight.dtype)
     if norm == "pre":
         states = reasoner.model.ln_final(states[:, None])[:, 0]
     return reasoner.unembed(states)

@@ -50,12 +50,15 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(rank, outputs, device=weight.device))
 
     def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        """Return the layer's output plus the adapter's."""
-        return self.base(x) + (x @ self.down @ self.up).to(x)
+        """Return the layer's output plus the adapter's, which is computed in the adapter's dtype."""
+        return self.base(x) + (x.to(self.down.dtype) @ self.down @ self.up).to(x)
 
 
 def adapt(model: Any, rank: int) -> Any:
     """Return a frozen copy of a model with an adapter at every linear layer.
+
+    The copy of a float16 model is float32, because small gradients vanish in float16. So is any copy on the CPU, where
+    half precision is slow to train in.
 
     Args:
         model: The model, without hooks.
@@ -65,6 +68,8 @@ def adapt(model: Any, rank: int) -> Any:
         UsageError: The model has no linear layers.
     """
     adapted = copy.deepcopy(model).requires_grad_(False)
+    if adapted.dtype == torch.float16 or adapted.device.type == "cpu":
+        adapted = adapted.float()
     if hasattr(adapted, "set_attn_implementation"):
         adapted.set_attn_implementation(training_attention(adapted.device))
     layers = [
@@ -149,8 +154,9 @@ class AdaptedWriter(Writer):
 
     def states(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Float[Tensor, "rows pos d_model"]:
         """Return the final states, as `Writer.states` does."""
-        output = self.model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False)
-        return output.last_hidden_state
+        inputs = embeds.to(self.model.dtype)
+        output = self.model(inputs_embeds=inputs, attention_mask=mask, position_ids=positions, use_cache=False)
+        return output.last_hidden_state.to(embeds.dtype)
 
     def train(self, mode: bool = True) -> AdaptedWriter:
         """Set the training mode of all but the model beneath, which does not learn."""

@@ -9,6 +9,7 @@ to translate, and the lens is the model.
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict
@@ -204,6 +205,7 @@ class TunedLens:
             "schema_version": SCHEMA_VERSION,
             "model": self.reasoner.name,
             "unembedding": unembedding_hash(self.reasoner),
+            "weights": self.reasoner.weights,
             "addresses": list(self.translators_),
             "losses": self.losses_,
             "seed": self.seed,
@@ -212,15 +214,16 @@ class TunedLens:
         commit(Path(folder) / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
     @classmethod
-    def load(cls, folder: Path | str, reasoner: Reasoner) -> TunedLens:
+    def load(cls, folder: Path | str, reasoner: Reasoner, *, transfer: bool = False) -> TunedLens:
         """Return a lens that was saved.
 
         Args:
             folder: Where it was saved.
-            reasoner: The model whose unembedding it was fitted to.
+            reasoner: The model that it was fitted to.
+            transfer: Allow a lens of another model that has the same unembedding.
 
         Raises:
-            StoreError: The folder holds no lens, a damaged one, or one of another unembedding.
+            StoreError: The folder holds no lens, a damaged one, or one of another model or another unembedding.
         """
         folder = Path(folder)
         if not (folder / DESCRIPTION).exists():
@@ -240,6 +243,18 @@ class TunedLens:
             raise StoreError(
                 f"the tuned lens in {folder} was fitted to {model}'s unembedding, which {reasoner.name} does not have. "
                 "Load that model, or fit a lens to this one."
+            )
+        weights = description.get("weights")
+        if weights is None:
+            warnings.warn(
+                f"the tuned lens in {folder} does not say which weights it was fitted to, so that only the unembedding "
+                f"was compared with that of {reasoner.name}.",
+                stacklevel=2,
+            )
+        elif weights != reasoner.weights and not transfer:
+            raise StoreError(
+                f"expected a tuned lens of {reasoner.name} (weights {reasoner.weights}), got one of {model} (weights "
+                f"{weights}) in {folder}; fit a lens to this model, or allow it with transfer=True."
             )
         return lens
 

@@ -265,7 +265,11 @@ class Verbalizer:
                 )
             words = Vocabulary(raw["heard"], raw["spoken"])
             writer = verbalizer._make(words, raw["d_latent"] or None, raw["positions"])
-            writer.load_state_dict(load((folder / WEIGHTS).read_bytes()), strict=not adapters)
+            saved = load((folder / WEIGHTS).read_bytes())
+            gaps = writer.load_state_dict(saved, strict=not adapters)  # adapters come without the model beneath
+            lacking = [name for name in writer.saved_tensors() if name not in saved]
+            if lacking or gaps.unexpected_keys:
+                raise ValueError(f"its tensors are not the writer's: {', '.join(lacking or gaps.unexpected_keys)}")
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0]
             raise StoreError(f"the verbalizer in {folder} cannot be read ({first}). Fit and save it again.") from None

@@ -86,12 +86,14 @@ def _end_tokens(tokenizer: Any, model: Any, report: LoadReport) -> dict[str, Any
     ids = getattr(config, "eos_token_id", None)
     ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
     eos_ids = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    names = [tokenizer.convert_ids_to_tokens(i) for i in dict.fromkeys([*eos_ids, *ids])]
-    names = [name for name in names if name is not None]
+    all_names = {i: tokenizer.convert_ids_to_tokens(i) for i in dict.fromkeys([*eos_ids, *ids])}
+    names = [name for name in all_names.values() if name is not None]
+    lost = [str(i) for i, name in all_names.items() if name is None]
+    note = f"the tokenizer has no token {', '.join(lost)}, which the generation configuration names" if lost else ""
     if not names:
         report.add("end of text", "none", "unknown", "answers run to the limit of tokens; reasoner={'eos': TOKEN}")
         return {"eos": ""}
-    report.add("end of text", ", ".join(names), "read")
+    report.add("end of text", ", ".join(names), "read", note)
     if getattr(config, "temperature", None) and getattr(config, "do_sample", False):
         hint = f"temperature {config.temperature}" + (f", top-p {config.top_p}" if config.top_p else "")
         report.add("sampling", "greedy", "chosen", f"its makers sample at {hint}; --temperature, --top-p")

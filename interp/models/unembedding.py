@@ -32,8 +32,9 @@ class Unembedding:
         return self.module.weight
 
     def __call__(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
-        """Return the logits of final-norm states."""
-        logits = self.module(states)
+        """Return the logits of final-norm states, in the model's dtype; states of another are rounded to it."""
+        dtype = self.module.weight.dtype
+        logits = self.module(states if states.dtype == dtype else states.to(dtype))
         if self._scale != 1.0:
             logits = logits * self._scale
         return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 
-from interp.errors import UsageError
+from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.models.devices import choose_device
 from interp.models.fast_model import move_bridge
 from interp.models.projection import Projection
 from interp.models.report import LoadReport
+from interp.models.wrapping import tokenizer_hash
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
 from interp.reasoners.batch import Row
@@ -116,6 +118,11 @@ class Reasoner(ABC):
         """The device that the model is on."""
         return self.network.device
 
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """A hash of the tokenizer's vocabulary."""
+        return tokenizer_hash(self.tokenizer)
+
     @property
     def task(self) -> Task:
         """The task that this reasoner was made for.
@@ -176,6 +183,8 @@ class Reasoner(ABC):
         Raises:
             UsageError: There are no problems, an option is out of range, or a question holds words that the tokenizer
                 does not know or is longer than the model's positions.
+            StoreError: The model computes a state or a logit that is not finite; the message names trace, position and
+                layer.
         """
         problems = list(problems)
         return self._think_with(self._think_batch, problems, CheckedThinkOptions(**options), progress)
@@ -199,8 +208,34 @@ class Reasoner(ABC):
         interventions: Sequence[Intervention] = (),
         progress: Progress | None = None,
     ) -> None:
-        """Run finished traces through the model once and show hooks the activations: see `Replayer.replay`."""
+        """Run finished traces through the model once and show hooks the activations: see `Replayer.replay`.
+
+        Raises:
+            StoreError: The traces have tokens of another vocabulary, or thoughts of another width.
+        """
+        self.check_readable(traces)
         self.replayer.replay(traces, hooks=hooks, batch_size=batch_size, interventions=interventions, progress=progress)
+
+    def check_readable(self, traces: Sequence[Trace], *, unknown: bool = False) -> None:
+        """Check that this model can read traces: tokens that mean the same to it, and thoughts of its width.
+
+        Args:
+            traces: The traces. Those that carry the hash of this tokenizer are not read token by token.
+            unknown: Read those token by token that do not say which tokenizer wrote them.
+
+        Raises:
+            StoreError: The tokens are of another vocabulary, or the continuous thoughts of another width.
+        """
+        width = self.embed.weight.shape[1]
+        same = {self.tokenizer_hash, *([] if unknown else [""])}
+        for trace in traces:
+            if trace.latents is not None and trace.latents.shape[1] != width:
+                raise StoreError(
+                    f"expected thoughts {width} wide, as {self.name} has, got thoughts {trace.latents.shape[1]} wide in "
+                    f"trace {trace.id} of {trace.reasoner}; load the model that made the traces."
+                )
+            if trace.tokenizer not in same and trace.tokens:
+                self.vocabulary.check_trace(trace)
 
     def think_given(
         self,
@@ -331,4 +366,6 @@ class Reasoner(ABC):
             latents=torch.stack(row.latents).numpy() if row.latents else None,
             sentence=sentence,
             events=row.events,
+            weights=self.weights,
+            tokenizer=self.tokenizer_hash,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,6 +12,46 @@ from torch import Tensor
 from interp.reasoners.batch import Row
 
 _PASSES_AT_ONCE = 64  # passes whose postponed entropies are computed together
+
+
+class NonFiniteError(Exception):
+    """What the model computed for a position is not finite. `Thinker` turns it into a message.
+
+    Attributes:
+        row: The batch row.
+        position: The position in its trace; one past its end where the logits of the next token are not finite.
+        last: The last position of the same pass. Attention spreads NaN to earlier positions of a pass, because a masked
+            weight of 0 times NaN is NaN.
+    """
+
+    def __init__(self, row: int, position: int, last: int) -> None:
+        super().__init__(f"row {row}, position {position}")
+        self.row, self.position, self.last = row, position, last
+
+
+class FiniteCheck:
+    """Collects sums of states and logits, which are finite only where all of their numbers are.
+
+    The sums stay on the device until `settle`, because a pass must not wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Tensor, Int[np.ndarray, "batch new"]]] = []
+
+    def add(self, values: Float[Tensor, "batch new d"], positions: Int[np.ndarray, "batch new"]) -> None:
+        """Note the values of some cells; position -1 is padding, whose values do not matter."""
+        self._pending.append((values.sum(-1, dtype=torch.float32), positions))
+
+    def settle(self) -> None:
+        """Look at everything that was noted since the last time. Raises `NonFiniteError`."""
+        pending, self._pending = self._pending, []
+        if not pending or bool(torch.cat([sums.flatten() for sums, _ in pending]).isfinite().all()):
+            return
+        for sums, positions in pending:
+            bad = ~sums.isfinite().cpu().numpy() & (positions >= 0)
+            if bad.any():
+                row = int(np.flatnonzero(bad.any(axis=1))[0])
+                raise NonFiniteError(row, int(positions[row][bad[row]].min()), int(positions[row].max()))
 
 
 class Measures:
@@ -62,7 +103,11 @@ class Measures:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Bring everything to the CPU and write it into the rows."""
+        """Bring everything to the CPU and write it into the rows, thoughts first.
+
+        Raises:
+            NonFiniteError: The logits before a forced token are not finite.
+        """
         kept, self._thoughts = self._thoughts, []
         thoughts = torch.stack([embeds for embeds, _ in kept]).float().cpu() if kept else ()
         for values, (_, cells) in zip(thoughts, kept, strict=True):
@@ -84,6 +129,8 @@ class Measures:
             states = torch.cat([states[members] for states, _, members in part])
             log_p = torch.log_softmax(self._unembed(states).float(), -1)
             entropies = iter((-(log_p.exp() * log_p).sum(-1)).tolist())
-            for _, cells, _ in part:
-                for row, position in cells:
+            for _, cells, members in part:
+                for (row, position), member in zip(cells, members, strict=True):
                     row.entropy[position] = next(entropies)
+                    if row.entropy[position] != row.entropy[position]:
+                        raise NonFiniteError(member, position, position)

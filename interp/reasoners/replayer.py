@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from interp.errors import checked_count
+from interp.models.address import Address
 from interp.models.cache import reset_rotary
 from interp.models.devices import to_device
 from interp.models.fast_model import StopForward
-from interp.reasoners.batch import BatchState
+from interp.reasoners.batch import BatchState, Row
 from interp.reasoners.interventions import Intervention, intervening
 from interp.reasoners.network import Network
 from interp.runtime.progress import Progress
@@ -38,6 +39,18 @@ class ReplayBatch:
 
 #: Sees the activations of a replayed batch, and which traces they belong to.
 ReplayHook = Callable[[Float[Tensor, "batch pos d"], ReplayBatch], None]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A trace that is not finished, as far as a replay needs it."""
+
+    token_ids: list[int]
+    channel: list[str]
+    latents: Float32[np.ndarray, "thoughts d_model"] | None
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
 
 
 class Replayer:
@@ -120,6 +133,35 @@ class Replayer:
     def position_ids(self, trace: Trace) -> Int[np.ndarray, " pos"]:
         """Return the position id that each position of a trace had while thinking."""
         return self._position_ids([trace], np.ones((1, len(trace)), dtype=bool))[0]
+
+    def first_nonfinite(self, row: Row, last: int) -> tuple[Address, int] | None:
+        """Return where a row is not finite first: a block's output or the final state, and the position in it.
+
+        Args:
+            row: What was thought, with its continuous thoughts.
+            last: The last position to look at.
+
+        Returns:
+            The address and the position, or None where all are finite.
+        """
+        n = min(last + 1, len(row.token_ids))
+        n_latents = sum(channel == Channel.LATENT for channel in row.channel[:n])
+        latents = torch.stack(row.latents).numpy()[:n_latents] if row.latents else None
+        begun: Any = _Begun(row.token_ids[:n], row.channel[:n], latents)
+        broken: dict[str, int] = {}
+
+        def look(at: str) -> ReplayHook:
+            def hook(activations: Tensor, batch: ReplayBatch) -> None:
+                bad = ~activations[0].flatten(1).isfinite().all(dim=1)
+                if bad.any():
+                    broken[at] = int(bad.nonzero()[0, 0])
+
+            return hook
+
+        addresses = [*(f"blocks.{k}.hook_out" for k in range(self.network.model.cfg.n_layers)), "ln_final.hook_out"]
+        self.replay([begun], hooks={at: look(at) for at in addresses})
+        first = next((at for at in addresses if at in broken), None)
+        return None if first is None else (Address(first), broken[first])
 
     def _inputs(
         self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"], embed: Any

@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.models.cache import close_gaps, new_cache, reset_rotary, run_cached
 from interp.models.devices import to_device
 from interp.reasoners.batch import BatchState, Cell, Row
-from interp.reasoners.measures import Measures
+from interp.reasoners.measures import FiniteCheck, Measures
 from interp.reasoners.network import Network
 from interp.reasoners.sampling import Sampler
 from interp.traces import Channel
@@ -113,6 +113,7 @@ class Rollout:
         self._last: Float[Tensor, "batch d_model"] = torch.zeros(0)
         self._logits: Float[Tensor, "batch vocab"] | None = None
         self._measures = Measures(self.unembed)
+        self._finite = FiniteCheck()
         self._read_prompts(prompts, options.padding_side)
 
     def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
@@ -150,8 +151,14 @@ class Rollout:
         return self._logits
 
     def choose(self) -> Int[Tensor, " batch"]:
-        """Return the next token of each row, on the CPU: the likeliest, or drawn at the temperature."""
+        """Return the next token of each row, on the CPU: the likeliest, or drawn at the temperature.
+
+        Raises:
+            NonFiniteError: A state or a logit is not finite.
+        """
         positions = [len(row.token_ids) for row in self.rows]
+        self._finite.add(self.logits[:, None], np.array(positions)[:, None])
+        self._finite.settle()
         return self._options.sampler.choose(self.logits, self.state.traces.tolist(), positions)
 
     @property
@@ -238,8 +245,13 @@ class Rollout:
                 self._measures.postpone(states[:, column - 1] if column else before, added, members)
 
     def settle(self) -> None:
-        """Write thoughts and measures into the rows, once the batch is done."""
+        """Write thoughts and measures into the rows, once the batch is done.
+
+        Raises:
+            NonFiniteError: A state or a logit is not finite. The thoughts are written all the same.
+        """
         self._measures.settle()
+        self._finite.settle()
 
     def _forward(
         self, inputs: Float[Tensor, "batch new d_model"], real: Bool[np.ndarray, "batch new"], moving: bool = True
@@ -277,6 +289,7 @@ class Rollout:
         if moving:
             self._next_ids = self._next_ids + counts
         states = out.last_hidden_state
+        self._finite.add(states, positions)
         if all_real:
             self.last = states[:, -1]
         else:

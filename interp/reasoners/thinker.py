@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from interp.errors import UsageError
+from interp.errors import StoreError, UsageError
 from interp.models.cache import accepts_key_mask, gaps_matter
 from interp.models.fast_model import fast_model
 from interp.problems.base import Problem
 from interp.reasoners.batch import BatchState, Row
 from interp.reasoners.interventions import intervening
+from interp.reasoners.measures import NonFiniteError
 from interp.reasoners.monitor import MonitorRun
 from interp.reasoners.network import Network
 from interp.reasoners.options import CheckedThinkOptions, LoopHook
+from interp.reasoners.replayer import Replayer
 from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel
@@ -39,6 +42,7 @@ class Thinker:
         self.network = network
         self.vocabulary = vocabulary
         self.shares_position = shares_position
+        self._replayer = Replayer(network, vocabulary.pad_id, shares_position)
 
     def batches(
         self,
@@ -60,6 +64,7 @@ class Thinker:
 
         Raises:
             UsageError: There are no problems, or a question cannot be read.
+            StoreError: A state or a logit is not finite.
         """
         if not problems:
             raise UsageError("expected at least one problem to think about, got none; generate one.")
@@ -91,6 +96,7 @@ class Thinker:
                 closes_gaps=closes_gaps,
                 after_pass=[run.inject_text for run in runs],
             )
+            nonfinite = None
             with (
                 intervening(self.network.model, options.interventions, state, monitor_hooks),
                 self.network.hooked(hooks, fast=fast) as base,
@@ -103,8 +109,15 @@ class Thinker:
                     state=state,
                     options=rollout_options,
                 )
-                think_batch(rollout, batch)
-                rollout.settle()
+                try:
+                    think_batch(rollout, batch)
+                    rollout.settle()
+                except NonFiniteError as error:
+                    nonfinite = error
+                    with suppress(NonFiniteError):
+                        rollout.settle()  # the thoughts are needed to find the layer
+            if nonfinite is not None:
+                raise self._refusal(nonfinite, rollout.rows, numbers, changed=not fast)
             yield list(zip(numbers, rollout.rows, strict=True))
 
     def _batch_size(self, prompts: Sequence[list[int]], asked_for: int, n_new: int) -> int:
@@ -114,6 +127,20 @@ class Thinker:
             return asked_for
         warnings.warn(f"{self.vocabulary.name} {reason}, so it thinks about one problem at a time.", stacklevel=2)
         return 1
+
+    def _refusal(
+        self, error: NonFiniteError, rows: Sequence[Row], numbers: Sequence[int], *, changed: bool
+    ) -> StoreError:
+        """Return the message for a row that is not finite; `changed` says that edits or monitors were on the model."""
+        place = None if changed else self._replayer.first_nonfinite(rows[error.row], error.last)
+        address, position = place or (None, error.position)
+        where = "a state or its logits are" if address is None else f"{address} is"
+        dtype = str(self.network.embed.weight.dtype).removeprefix("torch.")
+        advice = "check the weights" if dtype == "float32" else "load it in another dtype (--model-dtype float32)"
+        return StoreError(
+            f"expected finite numbers from {self.vocabulary.name} in {dtype}, got others in trace {numbers[error.row]} at "
+            f"position {position}: {where} not finite there; {advice}."
+        )
 
 
 def _call_loop_hook(action: LoopHook, state: BatchState, activations: Tensor, hook: Any = None) -> None:

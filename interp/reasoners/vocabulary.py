@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from interp.errors import UsageError
+from interp.errors import StoreError, UsageError
 from interp.problems.base import Problem
 from interp.reasoners.batch import Row
 from interp.reasoners.config import CHAT, ReasonerConfig
-from interp.traces import Channel
+from interp.traces import Channel, Trace
 
 _UNLIMITED = 10**9
 _KEPT_FREE = 3  # positions of the markers and of one answer token
@@ -40,12 +40,12 @@ class Vocabulary:
         n_embeddings: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self.n_embeddings = _UNLIMITED if n_embeddings is None else n_embeddings
         self.config = config
         self.name = name
         self.max_positions = max_positions
-        limit = _UNLIMITED if n_embeddings is None else n_embeddings
         ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-        self.pad_id: int = next((i for i in ids if i is not None and i < limit), 0)
+        self.pad_id: int = next((i for i in ids if i is not None and i < self.n_embeddings), 0)
         self._ids: dict[str, int | None] = {}
 
     def token_id(self, token: str) -> int:
@@ -121,6 +121,26 @@ class Vocabulary:
         """Return the tokens of some ids. An id beyond the tokenizer's is written `<id>`; embeddings may have more rows."""
         tokens = self.tokenizer.convert_ids_to_tokens(ids)
         return [f"<{i}>" if token is None else token for i, token in zip(ids, tokens, strict=True)]
+
+    def check_trace(self, trace: Trace) -> None:
+        """Check that the tokens of a trace, of whatever model, mean the same here.
+
+        Raises:
+            StoreError: A token has another text, or no embedding.
+        """
+        if trace.tokens == self.tokens(trace.token_ids) and max(trace.token_ids) < self.n_embeddings:
+            return
+        names = self.tokenizer.convert_ids_to_tokens(trace.token_ids)
+        for position, (token, own, text) in enumerate(zip(trace.token_ids, names, trace.tokens, strict=True)):
+            # Other versions and programs name a token as the tokenizer does, or as it decodes it alone.
+            is_same = text in (own, f"<{token}>") or text == self.tokenizer.decode([token])
+            if token >= self.n_embeddings or not is_same:
+                reads = "has no embedding for" if token >= self.n_embeddings else f"reads as {own!r}"
+                raise StoreError(
+                    f"expected traces of {self.name}'s tokenizer, got token {token} as {text!r} in trace {trace.id} of "
+                    f"{trace.reasoner} at position {position}, which {self.name} {reads}; load the model that made the "
+                    "traces."
+                )
 
     def text_of(self, row: Row, channel: Channel) -> str:
         """Return the decoded text of a row's positions of one channel."""

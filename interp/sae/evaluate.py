@@ -212,7 +212,7 @@ def _measure_twin(
     traces = store.traces
     if reasoner.kind != "text":
         traces = untrained.think(store.traces.problems, batch_size=256)
-    twin = record(untrained, traces, sites=address.name, channels=store.meta["channels"], batch_size=256)
+    twin = record(untrained, traces, sites=address.name, channels=store.meta["channels"], batch_size=256, transfer=True)
     rows, _ = select(twin, address, channels=channels, sink_factor=sink_factor)
     split = grouped_split(structures(twin, rows), seed)
     sae = train_sae(twin, address, rows[split.train], settings=settings)

@@ -72,6 +72,7 @@ def load_sae(
     store: ActivationSource | None = None,
     address: Address | str | None = None,
     sae_id: str | None = None,
+    transfer: bool = False,
 ) -> SAE:
     """Load an SAE and check it.
 
@@ -80,6 +81,7 @@ def load_sae(
         store: Activations that the SAE must fit.
         address: Where to read them; the address it was trained at by default.
         sae_id: Id within the release. Without it `source` is a folder.
+        transfer: Allow activations of another model than it was trained on.
 
     Returns:
         The SAE, ready for inference.
@@ -88,7 +90,7 @@ def load_sae(
         StoreError: When it does not exist, is damaged, or fails a check of `preflight`.
     """
     sae = _from_hub(str(source), sae_id) if sae_id is not None else _from_folder(Path(source))
-    failed = [check for check in preflight(sae, source, store, address) if check.verdict == "fail"]
+    failed = [check for check in preflight(sae, source, store, address, transfer=transfer) if check.verdict == "fail"]
     if failed:
         raise StoreError(f"the SAE at {source} is refused: {' '.join(check.message for check in failed)}")
     return sae
@@ -99,6 +101,8 @@ def preflight(
     source: Path | str | None = None,
     store: ActivationSource | None = None,
     address: Address | str | None = None,
+    *,
+    transfer: bool = False,
 ) -> list[Check]:
     """Check that an SAE is unchanged since it was saved, and fits some activations.
 
@@ -107,6 +111,7 @@ def preflight(
         source: Its folder, which holds the reference outputs; not checked where it is None.
         store: Activations that it must fit; not checked where it is None.
         address: Where to read them; the address it was trained at by default.
+        transfer: Only warn where the activations are of another model.
 
     Returns:
         The checks that were made.
@@ -115,7 +120,7 @@ def preflight(
     if source is not None:
         checks.append(_check_reference(sae, Path(source)))
     if store is not None:
-        checks += _check_fit(sae, store, address)
+        checks += _check_fit(sae, store, address, transfer)
     return checks
 
 
@@ -191,7 +196,7 @@ def _check_reference(sae: SAE, folder: Path) -> Check:
     return Check("reference", "pass", "reproduces its reference outputs.")
 
 
-def _check_fit(sae: SAE, store: ActivationSource, address: Address | str | None) -> list[Check]:
+def _check_fit(sae: SAE, store: ActivationSource, address: Address | str | None, transfer: bool) -> list[Check]:
     """Check that an SAE belongs to the activations at an address."""
     read_at = address_of(sae, store, address)
     acts = store.acts(read_at, store.thought_rows.iloc[:2048])
@@ -207,8 +212,11 @@ def _check_fit(sae: SAE, store: ActivationSource, address: Address | str | None)
         message = f"it was trained at {metadata.hook_name}, not at {read_at}; read there, or train one here."
         checks.append(Check("address", "fail", message))
     if metadata.weights is not None and metadata.weights != reasoner["weights"]:
-        message = f"it was trained on {metadata.model_name}, not on {reasoner['name']}."
-        checks.append(Check("model", "warn", message))
+        message = (
+            f"it was trained on {metadata.model_name} (weights {metadata.weights}), not on {reasoner['name']} (weights "
+            f"{reasoner['weights']}); train one there, or allow another model's with transfer=True (--transfer)."
+        )
+        checks.append(Check("model", "warn" if transfer else "fail", message))
     if len(acts) > 1:
         checks.append(_check_variance(sae, acts, read_at))
     return checks

@@ -133,7 +133,11 @@ def train_into(
 
 
 def open_trained(
-    folder: Path | str, store: ActivationSource | None = None, address: Address | str | None = None
+    folder: Path | str,
+    store: ActivationSource | None = None,
+    address: Address | str | None = None,
+    *,
+    transfer: bool = False,
 ) -> TrainedSAE:
     """Load an SAE from a folder of `train_into`, or any folder in SAELens's format, and check it.
 
@@ -141,6 +145,7 @@ def open_trained(
         folder: Folder of the SAE.
         store: Activations that it must fit.
         address: Where to read them; the address it was trained at by default.
+        transfer: Allow activations of another model than it was trained on.
 
     Returns:
         The SAE with its record, as far as there is one.
@@ -148,7 +153,7 @@ def open_trained(
     Raises:
         StoreError: When it does not exist, is damaged, or fails a check.
     """
-    sae = load_sae(folder, store=store, address=address)
+    sae = load_sae(folder, store=store, address=address, transfer=transfer)
     if not (Path(folder) / TRAINING).exists():
         return TrainedSAE(sae, None, None, 0, {})
     record = _read(Path(folder))

@@ -41,11 +41,15 @@ class TraceOptions:
     traces: Annotated[
         Path | None, typer.Option(help="Parquet file of traces of this model, read in place of thinking now.")
     ] = None
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Allow --traces that another model made, with the same tokens.")
+    ] = False
     n: N = 1000
     seed: Seed = 0
 
     def load(self, bars: Bars, loading: Loading, model: str, *, temperature: float) -> tuple[Reasoner, TraceSet]:
         """Return the reasoner, and traces that are read from the file or thought now."""
+        from interp.activations.identity import check_own
         from interp.commands.think import problems_of
         from interp.traces import TraceSet
 
@@ -56,6 +60,7 @@ class TraceOptions:
             traces = TraceSet.from_parquet(self.traces)
             if not len(traces):
                 raise UsageError(f"expected traces in {self.traces}, got none; think first (`cotlens think`).")
+            check_own(reasoner, traces, transfer=self.transfer)
             return reasoner, traces
         problems: list[Any] = (
             problems_of(self.task) if self.task else reasoner.task.generate(self.n, seed=self.seed, split="test")

@@ -177,8 +177,8 @@ def test_a_reasoner_that_workers_cannot_load_is_refused(
 ) -> None:
     fresh = interp.random_init(coconut)
     with pytest.raises(UsageError, match=r"has to be loaded by that name.*engine inline"):
-        interp.capture(fresh, small, out=tmp_path / "s", engine="process", workers=1)
-    assert interp.capture(fresh, small, out=tmp_path / "s").complete
+        interp.capture(fresh, small, out=tmp_path / "s", transfer=True, engine="process", workers=1)
+    assert interp.capture(fresh, small, out=tmp_path / "s", transfer=True).complete
     with pytest.raises(UsageError, match="engine inline"):
         (tmp_path / "s" / layout.MANIFEST).unlink()
         resume(tmp_path / "s")

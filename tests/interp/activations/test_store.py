@@ -516,7 +516,7 @@ def test_another_models_store_is_refused_and_nothing_is_touched(
     interp.capture(coconut, small, out=out)
     before = folder_bytes(out)
     with pytest.raises(StoreError, match=r"another reasoner.*made by chain-coconut.*Choose another folder"):
-        interp.capture(interp.random_init(coconut), small, out=out)
+        interp.capture(interp.random_init(coconut), small, out=out, transfer=True)
     assert folder_bytes(out) == before
 
 
