@@ -114,9 +114,15 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "a foreign folder": ([*CAPTURE, "thesis"], 5, ["thesis is not empty", "Choose another folder"]),
     "a store of another configuration": ([*CAPTURE, "store"], 5, ["another", "addresses", "Choose another folder"]),
     "a store of another model": (
-        ["capture", "run", "chain-text", "traces.parquet", "--out", "store", "--sites", "final", "--shard-size", "8"],
+        ["capture", "run", "chain-text", "traces.parquet", "--out", "store", "--sites", "final", "--shard-size", "8"]
+        + ["--transfer"],
         5,
         ["reasoner", "made by chain-coconut", "Choose another folder"],
+    ),
+    "traces of another model": (
+        ["capture", "run", "chain-text", "traces.parquet", "--out", "new-store", "--sites", "final"],
+        5,
+        ["traces of chain-text", "of chain-coconut", "--transfer"],
     ),
     "a store below a file": ([*CAPTURE, "file/store"], 5, ["There is a file where a folder is needed", "--out"]),
     "a store where a file is": ([*CAPTURE, "file"], 5, ["There is a file where a folder is needed", "--out"]),
