@@ -46,6 +46,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 THINK = ["think", "chain-coconut", "--out", "new.parquet", "--task"]
 CAPTURE = ["capture", "run", "chain-coconut", "traces.parquet", "--out"]
+OTHERS_TRACES = ["capture", "run", "chain-text", "traces.parquet", "--sites", "final"]
 
 # What is asked, the exit code, and what the one error line has to say.
 CASES: dict[str, tuple[list[str], int, list[str]]] = {
@@ -114,13 +115,12 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "a foreign folder": ([*CAPTURE, "thesis"], 5, ["thesis is not empty", "Choose another folder"]),
     "a store of another configuration": ([*CAPTURE, "store"], 5, ["another", "addresses", "Choose another folder"]),
     "a store of another model": (
-        ["capture", "run", "chain-text", "traces.parquet", "--out", "store", "--sites", "final", "--shard-size", "8"]
-        + ["--transfer"],
+        [*OTHERS_TRACES, "--out", "store", "--shard-size", "8", "--transfer"],
         5,
         ["reasoner", "made by chain-coconut", "Choose another folder"],
     ),
     "traces of another model": (
-        ["capture", "run", "chain-text", "traces.parquet", "--out", "new-store", "--sites", "final"],
+        [*OTHERS_TRACES, "--out", "new-store"],
         5,
         ["traces of chain-text", "of chain-coconut", "--transfer"],
     ),
