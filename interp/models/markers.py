@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from interp.models.pieces import token_texts
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,76 @@ def find_marker(ids: Sequence[int], marker: Sequence[int], start: int = 0) -> in
     if not n:
         return None
     return next((k for k in range(start, len(ids) - n + 1) if list(ids[k : k + n]) == list(marker)), None)
+
+
+class MarkerMatch(NamedTuple):
+    """A marker at the end of some tokens.
+
+    Attributes:
+        n_tokens: How many of the last tokens hold a piece of it.
+        before: What the first of them holds before the marker.
+        after: What the last of them holds after the marker.
+    """
+
+    n_tokens: int
+    before: str = ""
+    after: str = ""
+
+
+class MarkerFinder:
+    """Finds a marker where its last token has just been written, by its own tokens or in the text.
+
+    A marker of ordinary text need not have the tokens that it has alone: a tokenizer merges its first or last letters
+    with what stands around it.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        text: The marker; None is a marker that is nowhere.
+        ids: The tokens that it has alone.
+
+    Attributes:
+        look_back: How many of the last tokens can hold a piece of the marker.
+    """
+
+    def __init__(self, tokenizer: Any, text: str | None, ids: Sequence[int]) -> None:
+        self.text, self.ids = text or "", list(ids)
+        self._tokenizer = tokenizer
+        # Some tokens add no text; a letter outside ASCII may take four of them.
+        self.look_back = 4 + len(self.text) * (1 if self.text.isascii() else 4)
+        self._may_complete: dict[int, bool] = {}
+
+    def at_end(self, ids: Sequence[int]) -> MarkerMatch | None:
+        """Return the match where the last of these tokens completes the marker, else None."""
+        if not self.ids or not ids:
+            return None
+        if list(ids[-len(self.ids) :]) == self.ids:
+            return MarkerMatch(len(self.ids))
+        last = int(ids[-1])
+        if last not in self._may_complete:
+            self._may_complete[last] = self._overlaps(self._tokenizer.decode([last]))
+        if not self._may_complete[last]:
+            return None
+        pieces = token_texts(self._tokenizer, ids[-self.look_back :])
+        joined = "".join(pieces)
+        start = joined.rfind(self.text)
+        end = start + len(self.text)
+        if start < 0 or end <= len(joined) - len(pieces[-1]):
+            return None
+        first = first_start = 0
+        for k, piece in enumerate(pieces):
+            if first_start + len(piece) > start:
+                first = k
+                break
+            first_start += len(piece)
+        while first and start == first_start and not pieces[first - 1]:
+            first -= 1  # bytes of its first letter
+        return MarkerMatch(len(pieces) - first, joined[first_start:start], joined[end:])
+
+    def _overlaps(self, piece: str) -> bool:
+        """Return whether a token of this text may complete the marker. Alone, some tokens lose a leading space."""
+        if not piece or (not piece.isascii() and not self.text.isascii()):
+            return True
+        return any(
+            self.text in text or any(self.text.endswith(text[:n]) for n in range(1, len(text) + 1))
+            for text in (piece, f" {piece}")
+        )

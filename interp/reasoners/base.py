@@ -341,8 +341,7 @@ class Reasoner(ABC):
 
     def _trace(self, number: int, problem: Problem, row: Row, seed: int) -> Trace:
         """Return the finished trace of a row."""
-        thought, answer = (self.vocabulary.text_of(row, channel) for channel in (Channel.THOUGHT, Channel.ANSWER))
-        answer = answer.strip()
+        thought, answer = self.vocabulary.thought_of(row), self.vocabulary.answer_of(row)
         text = f"{thought} {answer}".strip()
         if self.config.steps == "text":
             step, sentence = steps_and_sentences(self.tokenizer, row, problem)

@@ -15,7 +15,15 @@ from interp.traces import Channel
 
 @dataclass
 class Row:
-    """One trace of the batch so far; every list but `latents` and `events` has one entry for each position."""
+    """One trace of the batch so far; every list but `latents` and `events` has one entry for each position.
+
+    A token may hold the end of the thought and the beginning of the end marker, or the end of the marker and the
+    beginning of the answer. It belongs to the answer if it holds visible text of it, else to the marker.
+
+    Attributes:
+        thought_ending: The end of the thought's text, where a token of the marker holds it.
+        answer_beginning: The answer's text in its first token, where that token holds a piece of the marker too.
+    """
 
     token_ids: list[int] = field(default_factory=list)
     channel: list[str] = field(default_factory=list)
@@ -25,6 +33,8 @@ class Row:
     logprob: list[float] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    thought_ending: str = ""
+    answer_beginning: str | None = None
 
     def append(self, token: int, channel: Channel, step: int = 0, thought: int = 0) -> None:
         """Append one position; its entropy and log-probability are NaN until they are measured."""
@@ -39,10 +49,6 @@ class Row:
         """Append several positions of one channel, not measured yet."""
         for token, step, thought in zip(tokens, steps, thoughts, strict=True):
             self.append(token, channel, step, thought)
-
-    def ends_with(self, ids: list[int]) -> bool:
-        """Return whether the last tokens of the visible thought are `ids`."""
-        return self.token_ids[-len(ids) :] == ids and all(self.thought[-len(ids) :])
 
     def relabel(self, n: int, channel: Channel) -> None:
         """Move the last `n` positions to `channel`, outside the thought."""

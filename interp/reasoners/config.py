@@ -38,7 +38,7 @@ class ReasonerConfig(BaseModel):
     begin: str | None = Field(BEGIN, description="token after the question, before the first thought")
     end: str | None = Field(END, description="token after the last thought; the answer follows it")
     eos: str = Field(EOS, description="token after the answer; empty where the model has none")
-    stops: tuple[str, ...] = Field((), description="further tokens before which an answer ends, or texts after which")
+    stops: tuple[str, ...] = Field((), description="further tokens or texts before which an answer ends")
     prompt: str = Field("{question}", description="template around {question}, or `chat` for the model's chat template")
     system: str | None = Field(None, description="system message of the chat template")
     chat_options: dict[str, Any] = Field({}, description="options of the chat template, as {'enable_thinking': true}")

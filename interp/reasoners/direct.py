@@ -8,7 +8,7 @@ from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.curriculum import Curriculum
 from interp.reasoners.rollout import Rollout
-from interp.reasoners.writing import force_marker, write_answer
+from interp.reasoners.writing import close_thought, open_thought, write_answer
 
 
 class DirectCurriculum(Curriculum):
@@ -24,6 +24,5 @@ class DirectReasoner(Reasoner):
     curriculum_class = DirectCurriculum
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
-        force_marker(rollout, self.vocabulary, self.config.begin)
-        force_marker(rollout, self.vocabulary, self.config.end)
+        close_thought(rollout, self.vocabulary, open_thought(rollout, self.vocabulary))
         write_answer(rollout, self.vocabulary)

@@ -29,7 +29,7 @@ from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Curriculum, Lesson, LessonBatch, next_token_loss
 from interp.reasoners.rollout import Rollout
-from interp.reasoners.writing import force_marker, same_token, write_answer
+from interp.reasoners.writing import force_marker, open_thought, same_token, write_answer
 from interp.traces import Channel
 
 
@@ -77,11 +77,11 @@ class SelfReasoner(Reasoner):
     curriculum_class = SelfReasoningCurriculum
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
-        force_marker(rollout, self.vocabulary, self.config.begin)
+        closed = open_thought(rollout, self.vocabulary)
         stops = {self.vocabulary.token_id(token) for token in (self.config.end, self.config.eos) if token}
-        thinking = torch.ones(len(problems), dtype=torch.bool)
+        thinking = torch.tensor([not is_closed for is_closed in closed])
         per_step = self.config.reasoning_tokens + 1
-        for k in range(1, self.config.max_thought_tokens + 2):
+        for k in range(1, self.config.max_thought_tokens + 2 if thinking.any() else 1):
             steps = [min(k, problem.n_steps) for problem in problems]
             ids = self._reason(rollout, thinking, steps, (k - 1) * per_step)
             going_on = torch.tensor([i not in stops for i in ids.tolist()])

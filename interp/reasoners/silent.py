@@ -34,7 +34,7 @@ from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Curriculum, LessonBatch
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout
-from interp.reasoners.writing import force_marker, same_token, write_answer
+from interp.reasoners.writing import force_marker, open_thought, same_token, write_answer
 from interp.traces import Channel, TraceSet
 
 
@@ -72,7 +72,7 @@ class SilentReasoner(Reasoner):
 
     def _think_silently(self, rollout: Rollout, problems: Sequence[Problem], thoughts: Sequence[int]) -> None:
         """Feed the begin marker and the first `thoughts` thoughts of each row."""
-        force_marker(rollout, self.vocabulary, self.config.begin)
+        open_thought(rollout, self.vocabulary, given=[True] * len(rollout.rows))
         totals = [self.config.n_thoughts(problem.n_steps) for problem in problems]
         for k in range(1, max(thoughts) + 1):
             token_id = self.vocabulary.token_id(self.curriculum.placeholder(k))

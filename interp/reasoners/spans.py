@@ -1,15 +1,17 @@
 """Parts of a text, found among its tokens: markers, channels, sentences and steps.
 
-Channels are looked for in the ids, never in decoded text: templates strip thoughts from a conversation's history, and a
-text that is decoded and encoded again need not have the same tokens.
+Channels are given to the tokens that are there. No text is decoded and encoded again: it need not have the same tokens,
+and templates strip thoughts from a conversation's history.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
-from interp.models.markers import find_marker
+from interp.models.markers import MarkerFinder, find_marker
+from interp.models.pieces import token_texts
 from interp.problems.base import Problem
 from interp.reasoners.batch import Row
 from interp.text.segments import gold_step_ends, numbers, sentence_ends, step_ends
@@ -28,6 +30,29 @@ def opened(prompt: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> i
     if start is None or find_marker(prompt, end, start + len(begin)) is not None:
         return 0
     return len(prompt) - start
+
+
+def n_opening(tokenizer: Any, prompt: Sequence[int], begin: MarkerFinder, end: MarkerFinder) -> int:
+    """Return how many tokens at the end of a prompt open the thought, found by their ids or in their text, else 0."""
+    n_tokens = opened(prompt, begin.ids, end.ids)
+    if n_tokens or not begin.text.strip():
+        return n_tokens
+    pieces = token_texts(tokenizer, prompt[-begin.look_back - 2 :])
+    before, marker, after = "".join(pieces).rpartition(begin.text.strip())
+    if not marker or after.strip():
+        return 0
+    ends = list(accumulate(map(len, pieces)))
+    return len(pieces) - next(k for k, offset in enumerate(ends) if offset > len(before))
+
+
+def closes_thought(tokenizer: Any, prompt: Sequence[int], end: MarkerFinder) -> bool:
+    """Return whether a prompt has closed the thought itself: it ends with the end marker, white space aside.
+
+    Templates do so where thinking is switched off: with an empty thought (Qwen3, GLM) or a bare end marker
+    (DeepSeek-V3.1).
+    """
+    marker = end.text.strip()
+    return bool(marker) and tokenizer.decode(list(prompt[-end.look_back - 4 :])).rstrip().endswith(marker)
 
 
 def channels(ids: Sequence[int], n_prompt: int, begin: Sequence[int], end: Sequence[int]) -> list[str]:
@@ -80,14 +105,3 @@ def steps_and_sentences(tokenizer: Any, row: Row, problem: Problem) -> tuple[lis
         for k, number in zip(positions, numbers(offsets, ends), strict=True):
             column[k] = number
     return step, sentence
-
-
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return the text that each token adds. A letter of several tokens is added by the last of them."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return [tokenizer.decode([i]) for i in ids]
-    from tokenizers.decoders import DecodeStream
-
-    stream = DecodeStream(skip_special_tokens=False)
-    return [stream.step(backend, int(i)) or "" for i in ids]

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal, Unpack
 
-import torch
-
 from interp.errors import UsageError
+from interp.models.markers import MarkerFinder, MarkerMatch
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.batch import Cell, Row
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.rollout import Rollout
-from interp.reasoners.spans import opened
 from interp.reasoners.vocabulary import Vocabulary
-from interp.reasoners.writing import force_marker, write_answer
+from interp.reasoners.writing import close_thought, open_thought, write_answer
 from interp.runtime.progress import Progress
 from interp.traces import Channel, TraceSet
 
@@ -24,10 +22,14 @@ from interp.traces import Channel, TraceSet
 class TextReasoner(Reasoner):
     """Thinks in text between two markers, each of one token or several.
 
-    No begin marker is written where the prompt has opened the thought itself, or where there is none. A thought that is
-    not closed when its budget is spent (`max_thought_tokens`, or the model's positions) is closed by force, and the
-    answer follows. Each row goes on at its own pace, so no padding is between its tokens: a model with sliding windows
-    sees what it would see alone.
+    No begin marker is written where the prompt has opened the thought itself, or where there is none. Where the prompt
+    has closed the thought, the answer follows at once. A thought that is not closed when its budget is spent
+    (`max_thought_tokens`, or the model's positions) is closed by force, and the answer follows. Each row goes on at its
+    own pace, so no padding is between its tokens.
+
+    Markers are found by their tokens and in the text. The first end marker closes the thought, with two exceptions. A
+    begin marker in the answer opens the thought again. An end marker in the answer closes it where the model had written
+    a begin marker inside the thought. Either makes everything before part of the thought.
     """
 
     kind = "text"
@@ -62,35 +64,30 @@ class TextReasoner(Reasoner):
         return self._think_with(think_batch, list(problems), CheckedThinkOptions(**options), progress)
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
-        self._begin(rollout)
-        self._write(rollout, problems, [()] * len(problems))
+        closed = open_thought(rollout, self.vocabulary)
+        self._write(rollout, problems, [()] * len(problems), closed)
 
     def _answer_after(
         self, rollout: Rollout, problems: Sequence[Problem], *, thoughts: Sequence[Sequence[int]]
     ) -> None:
-        self._read(rollout, problems, thoughts)
-        force_marker(rollout, self.vocabulary, self.config.end)
+        _, closed = self._read(rollout, problems, thoughts)
+        close_thought(rollout, self.vocabulary, closed)
         write_answer(rollout, self.vocabulary)
 
     def _go_on(self, rollout: Rollout, problems: Sequence[Problem], *, thoughts: Sequence[Sequence[int]]) -> None:
-        self._write(rollout, problems, self._read(rollout, problems, thoughts))
-
-    def _begin(self, rollout: Rollout) -> None:
-        """Open the thought of every row whose prompt has not opened it."""
-        begin, end = (self.vocabulary.marker_ids(marker) for marker in (self.config.begin, self.config.end))
-        n_opening = [opened(row.token_ids, begin, end) for row in rollout.rows]
-        for row, n in zip(rollout.rows, n_opening, strict=True):
-            if n:
-                row.relabel(n, Channel.SPECIAL)
-        force_marker(rollout, self.vocabulary, self.config.begin, torch.tensor([not n for n in n_opening]))
+        self._write(rollout, problems, *self._read(rollout, problems, thoughts))
 
     def _read(
         self, rollout: Rollout, problems: Sequence[Problem], thoughts: Sequence[Sequence[int]]
-    ) -> list[Sequence[int]]:
-        """Feed each row its given thought after the begin marker, and return the thoughts of the rows."""
-        self._begin(rollout)
+    ) -> tuple[list[Sequence[int]], list[bool]]:
+        """Feed each row its given thought after the begin marker.
+
+        Returns:
+            The thoughts of the rows, and for each row whether its prompt has closed the thought and none is given.
+        """
         given = [thoughts[k] for k in rollout.state.traces.tolist()]
-        n_ending = len(self.vocabulary.marker_ids(self.config.end))
+        closed = open_thought(rollout, self.vocabulary, [bool(thought) for thought in given])
+        n_ending = len(self.vocabulary.end.ids)
         for thought, room, problem in zip(given, rollout.room.tolist(), problems, strict=True):
             if len(thought) + n_ending + 1 > room:
                 raise UsageError(
@@ -103,11 +100,17 @@ class TextReasoner(Reasoner):
             for thought, problem in zip(given, problems, strict=True)
         ]
         rollout.feed_texts(given, channel=Channel.THOUGHT, steps=steps)
-        return given
+        return given, closed
 
-    def _write(self, rollout: Rollout, problems: Sequence[Problem], given: Sequence[Sequence[int]]) -> None:
+    def _write(
+        self,
+        rollout: Rollout,
+        problems: Sequence[Problem],
+        given: Sequence[Sequence[int]],
+        closed: Sequence[bool],
+    ) -> None:
         """Write thoughts, then answers; `given` are the tokens of each thought that were fed already."""
-        writers = [_Writer(self.vocabulary, *row) for row in zip(rollout.rows, problems, given, strict=True)]
+        writers = [_Writer(self.vocabulary, *row) for row in zip(rollout.rows, problems, given, closed, strict=True)]
         while True:
             chosen, room = rollout.choose().tolist(), rollout.room.tolist()
             cells = [writer.next(token, left) for writer, token, left in zip(writers, chosen, room, strict=True)]
@@ -119,19 +122,24 @@ class TextReasoner(Reasoner):
 class _Writer:
     """Decides what one row writes next, from what the model would write there."""
 
-    def __init__(self, vocabulary: Vocabulary, row: Row, problem: Problem, given: Sequence[int]) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, row: Row, problem: Problem, given: Sequence[int], is_closed: bool
+    ) -> None:
         config = vocabulary.config
         self._row, self._n_steps, self._per_step = row, problem.n_steps, config.thoughts_per_step
-        self._ending = vocabulary.marker_ids(config.end)
-        self._stops = vocabulary.stops
+        self._begin, self._end, self._stops = vocabulary.begin, vocabulary.end, vocabulary.stops
         self._separator = vocabulary.token_id(config.separator) if config.separator else None
         self._n_finished = sum(token == self._separator for token in given)  # steps written to their separator
         self._n_written, self._budget = len(given), config.max_thought_tokens
-        self._kept_free = len(self._ending) + config.max_answer_tokens
+        self._kept_free = len(self._end.ids) + config.max_answer_tokens
         self._answer: list[int] = []
         self._longest_answer = config.max_answer_tokens
         self._forced: list[int] = []
-        self._phase: Literal["thought", "answer"] = "thought"
+        self._phase: Literal["thought", "answer"] = "answer" if is_closed else "thought"
+        self._may_reopen = not is_closed
+        self._first = len(row.token_ids) - len(given)  # where the thought begins
+        self._n_seen = self._first  # positions that were looked through for markers
+        self._n_nested = 0  # begin markers inside the thought that no end marker has answered
 
     def next(self, chosen: int, room: int) -> Cell | None:
         """Return the next position of the row, or None when it is done.
@@ -140,29 +148,83 @@ class _Writer:
             chosen: The token that the model would write.
             room: How many more positions the row can take.
         """
+        cell = self._next(chosen, room)
+        self._n_seen = len(self._row.token_ids) + (cell is not None)
+        return cell
+
+    def _next(self, chosen: int, room: int) -> Cell | None:
         if self._forced:
             return Cell(self._forced.pop(0), Channel.SPECIAL) if room > 0 else None
         if self._phase == "thought":
-            n = len(self._ending)
-            if n > 1 and self._row.ends_with(self._ending):
-                self._row.relabel(n, Channel.SPECIAL)
-            elif n == 1 and chosen == self._ending[0]:
-                self._phase = "answer"
-                return Cell(chosen, Channel.SPECIAL, sampled=True) if room > 0 else None
+            # What was given or injected may end with the marker.
+            match = self._end.at_end(self._written(self._end)) if len(self._row.token_ids) > self._n_seen else None
+            if match is not None:
+                self._close(match)
+                if match.after.strip():
+                    self._row.channel[-1] = Channel.ANSWER
+                    self._answer = self._row.token_ids[-1:]
+            elif (match := self._end.at_end([*self._written(self._end), chosen])) is not None:
+                return self._last_of_marker(chosen, match) if room > 0 else None
             elif self._n_written >= self._budget or room <= self._kept_free or chosen in self._stops.ids:
-                self._phase, self._forced = "answer", list(self._ending)
-                return self.next(chosen, room)
+                self._phase, self._forced = "answer", list(self._end.ids)
+                return self._next(chosen, room)
             else:
                 return self._thought(chosen)
-            self._phase = "answer"
+        return self._in_answer(chosen, room)
+
+    def _in_answer(self, chosen: int, room: int) -> Cell | None:
         full = len(self._answer) >= self._longest_answer or room <= 0
-        if full or chosen in self._stops.ids or self._stops.after(self._answer):
+        if full or chosen in self._stops.ids or self._stops.after(self._answer, self._row.answer_beginning):
             return None
+        if self._may_reopen and self._begin.at_end([*self._answer, chosen]) is not None:
+            n_more = len(self._row.token_ids) - self._first - self._n_written
+            if self._n_written + n_more < self._budget and room > self._kept_free:
+                self._reopen()
+                return self._thought(chosen)
+        if self._n_nested and (match := self._end.at_end([*self._answer, chosen])) is not None:
+            self._n_nested -= 1
+            self._reopen()
+            return self._last_of_marker(chosen, match)
         self._answer.append(chosen)
         return Cell(chosen, Channel.ANSWER, sampled=True)
 
-    def _thought(self, token: int) -> Cell:
-        self._n_written += 1
+    def _written(self, marker: MarkerFinder) -> list[int]:
+        """Return the last tokens of the thought, as many as may hold a piece of the marker."""
+        return self._row.token_ids[max(self._first, len(self._row.token_ids) - marker.look_back) :]
+
+    def _last_of_marker(self, token: int, match: MarkerMatch) -> Cell:
+        """Return the position of the token that completes the end marker."""
+        self._close(match._replace(n_tokens=match.n_tokens - 1))
+        if not match.after.strip():
+            return Cell(token, Channel.SPECIAL, sampled=True)
+        self._answer = [token]
+        return Cell(token, Channel.ANSWER, sampled=True)
+
+    def _close(self, match: MarkerMatch) -> None:
+        """Make the end marker of the last tokens, and go on with the answer."""
+        if match.n_tokens:
+            self._row.relabel(match.n_tokens, Channel.SPECIAL)
+        self._row.thought_ending = match.before
+        self._row.answer_beginning = match.after if match.after.strip() else None
+        self._phase, self._answer = "answer", []
+
+    def _reopen(self) -> None:
+        """Make everything since the thought began part of it."""
+        row = self._row
+        for k in range(self._first, len(row.token_ids)):
+            if not row.thought[k]:
+                self._n_written += 1
+                row.channel[k], row.step[k], row.thought[k] = Channel.THOUGHT, self._step(), self._n_written
+        row.thought_ending, row.answer_beginning = "", None
+        self._phase, self._answer = "thought", []
+
+    def _step(self) -> int:
         step = -(-self._n_written // self._per_step) if self._separator is None else self._n_finished + 1
+        return min(step, self._n_steps)
+
+    def _thought(self, token: int) -> Cell:
+        self._n_nested += self._begin.at_end([*self._written(self._begin), token]) is not None
+        self._n_written += 1
+        step = self._step()
         self._n_finished += token == self._separator
-        return Cell(token, Channel.THOUGHT, step=min(step, self._n_steps), thought=self._n_written, sampled=True)
+        return Cell(token, Channel.THOUGHT, step=step, thought=self._n_written, sampled=True)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from interp.errors import StoreError, UsageError
+from interp.models.markers import MarkerFinder
 from interp.problems.base import Problem
 from interp.reasoners.batch import Row
 from interp.reasoners.config import CHAT, ReasonerConfig
@@ -142,8 +143,29 @@ class Vocabulary:
                     "traces."
                 )
 
-    def text_of(self, row: Row, channel: Channel) -> str:
-        """Return the decoded text of a row's positions of one channel."""
+    @cached_property
+    def begin(self) -> MarkerFinder:
+        """Finds the begin marker."""
+        return MarkerFinder(self.tokenizer, self.config.begin, self.marker_ids(self.config.begin))
+
+    @cached_property
+    def end(self) -> MarkerFinder:
+        """Finds the end marker."""
+        return MarkerFinder(self.tokenizer, self.config.end, self.marker_ids(self.config.end))
+
+    def thought_of(self, row: Row) -> str:
+        """Return the text of a row's visible thought, without markers."""
+        return self._decoded(row, Channel.THOUGHT) + row.thought_ending
+
+    def answer_of(self, row: Row) -> str:
+        """Return the text of a row's answer, without markers and up to a text that stops it."""
+        answer = self._decoded(row, Channel.ANSWER)
+        if row.answer_beginning is not None:
+            first = row.token_ids[row.channel.index(Channel.ANSWER)]
+            answer = answer[len(self.tokenizer.decode([first])) - len(row.answer_beginning) :]
+        return self.stops.before(answer).strip()
+
+    def _decoded(self, row: Row, channel: Channel) -> str:
         ids = [token for token, name in zip(row.token_ids, row.channel, strict=True) if name == channel]
         return self.tokenizer.decode(ids) if ids else ""
 
@@ -196,6 +218,8 @@ class Vocabulary:
 class Stops:
     """What ends an answer: tokens that are not written, and texts after which nothing is written.
 
+    A text may begin and end inside tokens. The tokens that hold it are written; the answer's text ends before it.
+
     Args:
         tokenizer: The tokenizer that decodes the answer.
         ids: The token ids.
@@ -206,14 +230,25 @@ class Stops:
         self.ids = frozenset(ids)
         self._texts = tuple(texts)
         self._tokenizer = tokenizer
-        self._look_back = 4 + max(map(len, texts), default=0)
+        self._look_back = 4 + max((len(text) * (1 if text.isascii() else 4) for text in texts), default=0)
 
-    def after(self, answer: Sequence[int]) -> bool:
-        """Return whether the answer so far, as token ids, holds one of the texts at its end."""
-        if not self._texts:
+    def after(self, answer: Sequence[int], beginning: str | None = None) -> bool:
+        """Return whether the answer so far, as token ids, holds one of the texts at its end.
+
+        Args:
+            answer: The token ids.
+            beginning: The answer's text in the first of them, where that holds a piece of the end marker too.
+        """
+        if not self._texts or not answer:
             return False
         tail = self._tokenizer.decode(list(answer[-self._look_back :]))
+        if beginning is not None and len(answer) <= self._look_back:
+            tail = tail[len(self._tokenizer.decode([answer[0]])) - len(beginning) :]
         return any(text in tail for text in self._texts)
+
+    def before(self, answer: str) -> str:
+        """Return an answer's text up to the first of the texts that stop it."""
+        return answer[: min((answer.index(text) for text in self._texts if text in answer), default=len(answer))]
 
 
 def prompt_ids(tokenizer: Any, config: ReasonerConfig, question: str) -> list[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from interp.reasoners.rollout import Rollout
+from interp.reasoners.spans import closes_thought, n_opening
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel
 
@@ -20,6 +23,44 @@ def force_marker(rollout: Rollout, vocabulary: Vocabulary, marker: str | None, a
     """Feed a marker to the active rows; None is no marker."""
     for token in vocabulary.marker_ids(marker) if active is None or active.any() else []:
         rollout.feed(channel=Channel.SPECIAL, ids=same_token(rollout, token), active=active)
+
+
+def open_thought(rollout: Rollout, vocabulary: Vocabulary, given: Sequence[bool] | None = None) -> list[bool]:
+    """Feed the begin marker to every row whose prompt has neither opened nor closed the thought.
+
+    The tokens with which a prompt opens the thought become its begin marker.
+
+    Args:
+        rollout: The batch, after its prompts.
+        vocabulary: The reasoner's vocabulary.
+        given: For each row whether it is given a thought, for which a closed one is opened again.
+
+    Returns:
+        For each row whether the thought stays closed, as its prompt has closed it.
+    """
+    tokenizer, begin, end = vocabulary.tokenizer, vocabulary.begin, vocabulary.end
+    has_thought = [False] * len(rollout.rows) if given is None else given
+    closed = [
+        not is_given and closes_thought(tokenizer, row.token_ids, end)
+        for row, is_given in zip(rollout.rows, has_thought, strict=True)
+    ]
+    needs_marker = []
+    for row, is_closed in zip(rollout.rows, closed, strict=True):
+        n_tokens = 0 if is_closed else n_opening(tokenizer, row.token_ids, begin, end)
+        if n_tokens:
+            row.relabel(n_tokens, Channel.SPECIAL)
+        needs_marker.append(not is_closed and not n_tokens)
+    force_marker(rollout, vocabulary, vocabulary.config.begin, _active(needs_marker))
+    return closed
+
+
+def close_thought(rollout: Rollout, vocabulary: Vocabulary, closed: Sequence[bool]) -> None:
+    """Feed the end marker to every row whose thought the prompt has not closed."""
+    force_marker(rollout, vocabulary, vocabulary.config.end, _active([not is_closed for is_closed in closed]))
+
+
+def _active(rows: Sequence[bool]) -> Tensor | None:
+    return None if all(rows) else torch.tensor(rows)
 
 
 def write_answer(rollout: Rollout, vocabulary: Vocabulary) -> None:

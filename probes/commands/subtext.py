@@ -165,7 +165,7 @@ def paraphrase_command(
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Replace words by synonyms: how many bits, and how many answers, are left."""
+    """Replace words by synonyms: how many bits, and how many answers, are left, forced and as the model goes on itself."""
     from probes.subtext.measure import paraphrase
 
     with Bars() as bars:
@@ -174,7 +174,25 @@ def paraphrase_command(
             table = paraphrase(
                 traces, _required_wording(traces, synonyms), target, reasoner=reasoner, seed=options.seed
             )
-    emit({"table": table.to_dict("records"), "seed": options.seed}, as_json, lambda: print_table(table))
+
+    def human() -> None:
+        print_table(table[["version", "bits", "ci_low", "ci_high", "n"]])
+        for way, title in (("", "the whole rewritten text forced"), ("free_", "going on freely after each word")):
+            columns = [
+                column for name in ("accuracy", "same_answer") for column in (name, f"{name}_low", f"{name}_high")
+            ]
+            shown = table[["version", *(f"{way}{column}" for column in columns)]]
+            print(f"\n{title}:")
+            print_table(shown.rename(columns={f"{way}{column}": column for column in columns}))
+        print()
+        for row in table[table["verdict"] != "control"].itertuples():
+            print(
+                f"{row.version}: the choice of words is {row.verdict}; {row.free_lost:.3f} "
+                f"[{row.free_lost_low:.3f}, {row.free_lost_high:.3f}] of the answers are lost without it"
+            )
+
+    verdicts = dict(zip(table["version"], table["verdict"], strict=True))
+    emit({"table": table.to_dict("records"), "verdicts": verdicts, "seed": options.seed}, as_json, human)
 
 
 @app.command("commitment")

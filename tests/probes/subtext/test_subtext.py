@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,52 @@ def test_a_paraphrase_closes_the_channel_and_keeps_the_answers(organism: interp.
     assert table.loc["as written", "bits"] > 0.8
     assert table.loc[["random synonyms", "first synonym"], "bits"].abs().max() < 0.1
     assert table["same_answer"].min() > 0.97
+    # Free, it keeps its answers too: what it writes next depends on what the words mean.
+    assert table["free_same_answer"].min() > 0.95 and set(table["verdict"][1:]) == {"not load-bearing"}
+
+
+def writes_by_rule(rollout: Any, reasoner: interp.Reasoner, by_question: dict[str, Problem]) -> list[int]:
+    """Return the next token of a model that reads its own words: after a value that is not in digits, it slips by one."""
+    made, chosen = task("subtext"), []
+    for row in rollout.rows:
+        read = dict.fromkeys(("prompt", "thought", "answer"), ())
+        for token, channel in zip(reasoner.tokenizer.convert_ids_to_tokens(row.token_ids), row.channel, strict=True):
+            read[str(channel)] = (*read.get(str(channel), ()), token)
+        gold = [int(step.value) for step in by_question[" ".join(read["prompt"])].steps]
+        values = [int(made.meaning(word)) for word in read["thought"]]
+        if read["answer"]:
+            token = reasoner.config.eos
+        elif "special" in read and len(read["special"]) == 2:
+            token = str(values[-1])
+        elif len(values) == len(gold):
+            token = reasoner.config.end
+        else:
+            slip = (values[-1] - gold[len(values) - 1] + (not read["thought"][-1].isdigit())) if values else 0
+            token = str((gold[len(values)] + slip) % 10)
+        chosen.append(reasoner.vocabulary.token_id(token))
+    return chosen
+
+
+def test_words_that_the_model_reads_later_are_load_bearing_where_it_goes_on_by_itself(
+    organism: interp.Reasoner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced, the text puts such a model back on its rails; the control changes nothing in either way."""
+    import torch
+
+    from interp.reasoners.rollout import Rollout
+
+    problems = organism.task.generate(80, seed=7, split="test")
+    by_question = {problem.question: problem for problem in problems}
+    monkeypatch.setattr(Rollout, "choose", lambda self: torch.tensor(writes_by_rule(self, organism, by_question)))
+    traces = organism.think(problems, batch_size=80)
+    assert traces.accuracy == 1 and all(word.isdigit() for text in texts(traces) for word in text)
+    table = paraphrase(traces, Wording.of_task(organism.task), ["hint:1"], reasoner=organism).set_index("version")
+    assert (table[["accuracy", "same_answer"]] == 1).all(axis=None), "forced, every answer stays"
+    assert table.loc["as written", "free_accuracy"] == table.loc["first synonym", "free_accuracy"] == 1
+    assert table.loc["random synonyms", "free_accuracy"] < 0.1
+    assert table.loc["random synonyms", "free_same_answer_high"] < 0.2
+    assert table.loc["random synonyms", "free_lost_low"] > 0.8
+    assert list(table["verdict"]) == ["control", "load-bearing", "not load-bearing"]
 
 
 def test_latents_hold_a_hint_that_a_linear_reader_of_the_text_before_it_has_too(
