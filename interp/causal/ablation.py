@@ -180,7 +180,10 @@ class _Battery:
     def with_text(self, arm: str) -> TraceSet:
         """Return the answers after a visible thought: the trace's own, another's, reordered, or none."""
         rng = np.random.default_rng(self.seed)
-        ids = {k: thought_ids(self.traces[k]) for k in [*self.recipients, *self.donors[self.recipients]]}
+        ids = {
+            k: thought_ids(self.traces[k], self.reasoner.tokenizer)
+            for k in [*self.recipients, *self.donors[self.recipients]]
+        }
         problems = self.problems
         if arm == "question of another":
             # Another problem with its own thought: whichever of the two is used, the answer must be the other's.

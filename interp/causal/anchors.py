@@ -36,7 +36,7 @@ def anchors(
         agreement (share of answers after the step that are the trace's), structure.
     """
     checked_count("samples", samples, at_least=4)
-    texts = [visible_thought(trace) for trace in traces]
+    texts = [visible_thought(trace, reasoner.tokenizer) for trace in traces]
     keys = [(t, k) for t, text in enumerate(texts) for k in range(len(text.steps) + 1)]
     repeated = [key for key in keys for _ in range(samples)]
     continued = resume(

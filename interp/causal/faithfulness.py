@@ -75,7 +75,7 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
         ci_high, n, why_not (why a test could not be run). `another problem's thought` is the control.
     """
     order = np.random.default_rng([seed, 5]).permutation(len(traces))
-    others = [visible_thought(traces[k]).ids for k in np.roll(order, 1)[np.argsort(order)]]
+    others = [visible_thought(traces[k], reasoner.tokenizer).ids for k in np.roll(order, 1)[np.argsort(order)]]
 
     def kept(after: TraceSet, before: Sequence[Trace] = traces) -> Kept:
         return [a.answer == b.answer for a, b in zip(after, before, strict=True)], before
@@ -104,7 +104,9 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
     tests: dict[str, tuple[str, Callable[[], Kept]]] = {
         "as written": (
             "kept",
-            lambda: kept(force(reasoner, traces.problems, [visible_thought(t).ids for t in traces])),
+            lambda: kept(
+                force(reasoner, traces.problems, [visible_thought(t, reasoner.tokenizer).ids for t in traces])
+            ),
         ),
         "no thought": ("lost", lambda: kept(force(reasoner, traces.problems, [""] * len(traces)))),
         "filler": ("lost", lambda: kept(filler(reasoner, traces))),

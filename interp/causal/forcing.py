@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -108,16 +109,33 @@ def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[T
         )
 
 
-def thought_ids(trace: Trace) -> list[int]:
+def thought_ids(trace: Trace, tokenizer: Any = None) -> list[int]:
     """Return the token ids of a trace's visible thought.
 
     Args:
         trace: The trace.
+        tokenizer: Its tokenizer; with it, a thought whose last letters share a token with the end marker is whole.
 
     Returns:
-        Token ids at positions of the channel `thought`, without markers.
+        Token ids at positions of the channel `thought`, without markers, and those of its last letters.
     """
-    return [token for token, channel in zip(trace.token_ids, trace.channel, strict=True) if channel == Channel.THOUGHT]
+    ids = [token for token, channel in zip(trace.token_ids, trace.channel, strict=True) if channel == Channel.THOUGHT]
+    return ids if tokenizer is None else ids + ending_ids(trace, tokenizer)
+
+
+def ending_ids(trace: Trace, tokenizer: Any) -> list[int]:
+    """Return tokens for the last letters of a visible thought that share a token with the end marker; mostly none."""
+    thought = [k for k, channel in enumerate(trace.channel) if channel == Channel.THOUGHT]
+    last = thought[-1] if thought else max(k for k, channel in enumerate(trace.channel) if channel == Channel.PROMPT)
+    if last + 1 >= len(trace) or trace.channel[last + 1] != Channel.SPECIAL:
+        return []
+    text = trace.text.removesuffix(trace.answer).rstrip()
+    written = tokenizer.decode([trace.token_ids[k] for k in thought]).lstrip() if thought else ""
+    ending = text[len(written) :]
+    shared = tokenizer.decode([trace.token_ids[last + 1]])
+    if not ending or not text.startswith(written) or not shared.lstrip().startswith(ending.lstrip()):
+        return []
+    return list(tokenizer(ending, add_special_tokens=False)["input_ids"])
 
 
 def gold_thought(problem: Problem) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from interp.causal.forcing import resume
+from interp.causal.forcing import ending_ids, resume
 from interp.reasoners.base import Reasoner
 from interp.text.wording import Word, Wording, words
 from interp.traces import Channel, Trace, TraceSet
@@ -39,7 +39,7 @@ def reworded_ids(reasoner: Reasoner, trace: Trace, new_words: Sequence[str]) -> 
         else:
             ids += _word_ids(reasoner, trace.tokens[word.position], new)
         position = end
-    return ids
+    return ids + ending_ids(trace, reasoner.tokenizer) if len(new_words) >= len(spoken) else ids
 
 
 def reword_freely(

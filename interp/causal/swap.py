@@ -252,7 +252,7 @@ def _ridge(x: Float[Tensor, "rows d"], y: Float[Tensor, "rows e"]) -> Callable[[
 
 
 def _text(writer: Reasoner, trace: Trace) -> str:
-    ids = thought_ids(trace)
+    ids = thought_ids(trace, writer.tokenizer)
     return writer.tokenizer.decode(ids).strip() if ids else ""
 
 

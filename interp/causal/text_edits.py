@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import pandas as pd
 
 from interp.causal.donors import implied_answer
-from interp.causal.forcing import force, resume
+from interp.causal.forcing import ending_ids, force, resume
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.reasoners.base import Reasoner
@@ -41,11 +42,12 @@ class WrittenThought:
         return self.first(len(self.steps))
 
 
-def visible_thought(trace: Trace) -> WrittenThought:
+def visible_thought(trace: Trace, tokenizer: Any = None) -> WrittenThought:
     """Return the visible thought of a trace.
 
     Args:
         trace: The trace.
+        tokenizer: Its tokenizer; with it, a thought whose last letters share a token with the end marker is whole.
 
     Returns:
         The token ids of its visible steps.
@@ -61,6 +63,8 @@ def visible_thought(trace: Trace) -> WrittenThought:
         raise UsageError(
             f"expected a visible thought, got trace {trace.id}, which has no visible thought; use a text reasoner."
         )
+    if tokenizer is not None:
+        steps[max(steps)] += ending_ids(trace, tokenizer)
     return WrittenThought(tuple(tuple(steps[k]) for k in sorted(steps)))
 
 
@@ -74,7 +78,7 @@ def early_answers(reasoner: Reasoner, traces: TraceSet) -> list[TraceSet]:
     Returns:
         One set of traces for each k.
     """
-    thoughts = [visible_thought(trace) for trace in traces]
+    thoughts = [visible_thought(trace, reasoner.tokenizer) for trace in traces]
     longest = max(len(thought.steps) for thought in thoughts)
     return [
         force(reasoner, traces.problems, [thought.first(k) for thought in thoughts], batch_size=256)
@@ -104,7 +108,7 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
     task, rng = make_task(traces[0].problem.task), Random(f"mistakes|{seed}")
     edits: list[tuple[int, int, str, WrittenThought]] = []
     for number, trace in enumerate(traces):
-        thought = visible_thought(trace)
+        thought = visible_thought(trace, reasoner.tokenizer)
         for k in range(1, min(len(thought.steps), trace.problem.n_steps) + 1):
             mistake = _with_mistake(reasoner, trace, thought, k, task.values, rng)
             if mistake is not None:

@@ -176,15 +176,17 @@ class _Writer:
         full = len(self._answer) >= self._longest_answer or room <= 0
         if full or chosen in self._stops.ids or self._stops.after(self._answer, self._row.answer_beginning):
             return None
-        if self._may_reopen and self._begin.at_end([*self._answer, chosen]) is not None:
-            n_more = len(self._row.token_ids) - self._first - self._n_written
-            if self._n_written + n_more < self._budget and room > self._kept_free:
-                self._reopen()
-                return self._thought(chosen)
-        if self._n_nested and (match := self._end.at_end([*self._answer, chosen])) is not None:
-            self._n_nested -= 1
+        n_thought = len(self._row.token_ids) - self._first  # if all that was written became the thought
+        may_reopen = self._may_reopen and n_thought < self._budget and room > self._kept_free
+        if may_reopen and self._begin.at_end([*self._answer, chosen]) is not None:
             self._reopen()
-            return self._last_of_marker(chosen, match)
+            return self._thought(chosen)
+        if self._n_nested and n_thought <= self._budget:
+            match = self._end.at_end([*self._answer, chosen])
+            if match is not None:
+                self._n_nested -= 1
+                self._reopen()
+                return self._last_of_marker(chosen, match)
         self._answer.append(chosen)
         return Cell(chosen, Channel.ANSWER, sampled=True)
 

@@ -214,7 +214,7 @@ def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, se
     from interp.causal.forcing import force
     from interp.causal.text_edits import visible_thought
 
-    texts, rng = [visible_thought(trace) for trace in traces], np.random.default_rng(seed)
+    texts, rng = [visible_thought(trace, reasoner.tokenizer) for trace in traces], np.random.default_rng(seed)
     records, thoughts = [], []
     for t, text in enumerate(texts):
         for step in (by_trace[t], by_trace[t] + 1):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import interp
-from interp.causal.forcing import force, resume
+from interp.causal.forcing import force, resume, thought_ids
 from interp.models.markers import MarkerFinder
 from interp.models.pieces import token_texts
 from interp.problems.base import Problem
@@ -129,9 +129,12 @@ def thought_and_answer(trace: Trace) -> tuple[str, str]:
         (SINGLE, "So<think>it</think>4", "So<think>it", "4"),  # a marker that is only mentioned
     ],
 )
-def test_thought_and_answer_are_exact(writes: Callable, config: dict, text: str, thought: str, answer: str) -> None:
+def test_thought_and_answer_are_exact(
+    writes: Callable, tokenizer: Any, config: dict, text: str, thought: str, answer: str
+) -> None:
     trace = writes(text, **config)
     assert thought_and_answer(trace) == (thought, answer)
+    assert tokenizer.decode(thought_ids(trace, tokenizer)).strip() == thought, "what is forced again is the whole of it"
     assert [trace.channel[k] for k in (-1, 0)] == ["answer", "prompt"]
     # Channels have one order, whichever tokens merged.
     order = [c for k, c in enumerate(trace.channel) if not k or c != trace.channel[k - 1]]
