@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dashboards.commands:demo",
         "run a whole study on a shipped organism: think, capture, probe, decode, intervene, report",
     ),
+    "study": (
+        "dashboards.commands:study",
+        "the same story for any model: an organism, a folder or a hub id, on your questions or a task",
+    ),
     "organisms": ("interp.commands.organisms:app", "list, train and check the shipped organisms"),
     "models": ("interp.commands.named_models:app", "fetch small pretrained models by name, and list them"),
     "think": ("interp.commands.think:app", "let a reasoner think about problems, and keep its traces"),

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboards.describe import model_name
 from interp.activations.source import place_key
 from interp.causal.interchange_result import with_current_names
 from interp.runtime import palette
 
-_CONTROLS = ("question_only", "other_problem", "shuffled_labels", "random_init")
-_MARKS = ("x", "diamond-open", "triangle-down-open", "square-open")
+_CONTROLS = ("question_only", "before_thinking", "text_only", "other_problem", "shuffled_labels", "random_init")
+_MARKS = ("x", "cross-open", "star-open", "diamond-open", "triangle-down-open", "square-open")
 
 
 def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
@@ -20,17 +21,19 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
 
     Args:
         steps: `steps` of run.json.
-        chance: Accuracy of guessing, drawn as a line.
+        chance: Accuracy of guessing where the steps name none; the line is at the highest of theirs.
     """
     names = [f"step {step['step']}" for step in steps]
+    first = steps[0]
+    chance = max((step["chance"] for step in steps if step.get("chance") is not None), default=chance)
     across = list(range(len(steps)))
     figure = go.Figure()
     for method, colour in palette.COLOURS.items():
         key = f"{method}_top1"
-        if key not in steps[0]:
+        if key not in first:
             continue
-        value = [step[key] for step in steps]
-        bounds = [step["ci"] if method == "probe" else step[f"{method}_ci"] for step in steps]
+        value = [step.get(key) for step in steps]
+        bounds = [step.get("ci" if method == "probe" else f"{method}_ci") for step in steps]
         figure.add_bar(
             name=palette.label(method),
             x=across,
@@ -40,21 +43,21 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [high - v for v, (_, high) in zip(value, bounds, strict=True)],
-                "arrayminus": [v - low for v, (low, _) in zip(value, bounds, strict=True)],
+                "array": [b[1] - v if b else None for v, b in zip(value, bounds, strict=True)],
+                "arrayminus": [v - b[0] if b else None for v, b in zip(value, bounds, strict=True)],
                 "thickness": 1,
                 "width": 2,
             },
             hovertemplate="%{customdata}, " + palette.label(method) + ": %{y:.3f}<extra></extra>",
         )
     for number, (control, mark) in enumerate(zip(_CONTROLS, _MARKS, strict=True)):
-        if steps[0].get(control) is not None:
+        if any(step.get(control) is not None for step in steps):
             figure.add_scatter(
                 name=f"control: {palette.label(control)}",
                 # Side by side, because working controls all lie at chance.
-                x=[k + (number - 1.5) * 0.18 for k in across],
+                x=[k + (number - (len(_CONTROLS) - 1) / 2) * 0.14 for k in across],
                 customdata=names,
-                y=[step[control] for step in steps],
+                y=[step.get(control) for step in steps],
                 mode="markers",
                 marker={"symbol": mark, "size": 9, "color": palette.BLACK},
                 hovertemplate="%{customdata}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
@@ -74,7 +77,7 @@ def held_values(frame: pd.DataFrame, address: str) -> go.Figure:
         address: Which activation to show.
     """
     cells = frame[(frame["address"] == address) & frame["target"].str.fullmatch(r"value_\d+")]
-    targets = sorted(cells["target"].unique())
+    targets = sorted(cells["target"].unique(), key=lambda target: int(target.removeprefix("value_")))
     places = [p for p in sorted(cells["place"].unique(), key=place_key) if p not in ("answer",)]
     grid = cells.pivot(index="target", columns="place", values="accuracy").loc[targets, places]
     figure = go.Figure(
@@ -151,12 +154,12 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
 
 
 def organisms_compared(result: dict[str, Any]) -> go.Figure:
-    """Return bars of accuracy for the run's organism and the organisms that it is compared with.
+    """Return bars of accuracy for the run's model and the organisms that it is compared with.
 
     Args:
         result: Content of run.json.
     """
-    rows = [result, *result["comparisons"]]
+    rows = [{**result, "organism": model_name(result)}, *result["comparisons"]]
     figure = go.Figure(
         go.Bar(
             x=[f"{row['organism'].replace('-', ' ', 1)}<br>{row['accuracy']:.3f}" for row in rows],

@@ -1,15 +1,18 @@
-"""`cotlens demo`, `cotlens report` and `cotlens dash`."""
+"""`cotlens demo`, `cotlens study`, `cotlens report` and `cotlens dash`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app
 
 demo = new_app("Run a whole study on one shipped organism.", single=True)
+study = new_app("Study any model: think, capture, probe, decode, intervene, report.", single=True)
 report = new_app("Write a run as one self-contained HTML file.")
 dash = new_app("Open the dashboard over a run.", single=True)
 
@@ -35,27 +38,76 @@ def demo_command(
 
 
 def _print_summary(run: dict, folder: Path) -> None:
-    """Print the three main figures of a demo, each with its control."""
-    edits, steps = run["interchange"], run["steps"]
-    weakest = min(steps, key=lambda step: step["probe_top1"])
-    control = max(max(step["question_only"], step["other_problem"]) for step in steps)
-    direct = next((c for c in run["comparisons"] if c["kind"] == "direct"), None)
-    low, high = run["ci"]
-    comparison = f" ({direct['accuracy']:.3f} without thinking, chance {run['chance']:.2f})" if direct else ""
-    print(f"answers right:    {run['accuracy']:.3f} [{low:.3f}, {high:.3f}]{comparison}")
-    low, high = weakest["ci"]
-    print(
-        f"thoughts read:    {weakest['probe_top1']:.3f} [{low:.3f}, {high:.3f}] at the worst step "
-        f"(controls at most {control:.3f})"
-    )
-    low, high = edits["ci"]
-    print(
-        f"thoughts used:    {edits['follow_rate']:.3f} [{low:.3f}, {high:.3f}] of edited thoughts change the answer as "
-        f"predicted (same-value edits change {edits['same_value_change_rate']:.3f})"
-    )
+    """Print the headline of a run, and how to open it."""
+    from dashboards.headline import sentence
+
+    for name, figure in run["headline"].items():
+        print(f"{name + ':':<10}{sentence(figure)}")
+    for entry in run["skipped"]:
+        print(f"skipped:  {entry['stage']}: {entry['why']}")
     print()
     print(f"report:     {run['report']}   ({run['seconds']:.0f} s, {run['peak_rss_mb']:.0f} MB)")
     print(f"dashboard:  cotlens dash {folder}")
+
+
+@study.command()
+@with_options
+def study_command(
+    model: Model,
+    questions: Annotated[
+        Path | None, typer.Option(help="JSONL file with one question and its answer per line, in place of --task.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Problems to generate, such as chain:steps=3. The reasoner's own task by default."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/study-MODEL, with the questions or the task.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option(help="Number of problems. Default: all questions of a file, 1,000 of a task.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of generated problems.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Number of problems in a batch.")] = 128,
+    max_thought_tokens: Annotated[
+        int | None, typer.Option(help="Largest number of thought tokens. A longer thought is closed there.")
+    ] = None,
+    max_answer_tokens: Annotated[int | None, typer.Option(help="Largest number of answer tokens.")] = None,
+    dictionaries: Annotated[
+        bool, typer.Option(help="Also train a sparse autoencoder and read with it, beside three baselines.")
+    ] = True,
+    twin: Annotated[
+        bool,
+        typer.Option(help="Also capture an untrained twin: the control random_init. Takes the model's size again."),
+    ] = True,
+    loading: Loading = AS_USUAL,
+    as_json: AsJson = False,
+) -> None:
+    """Think, capture, probe, decode, intervene and report, for any model: an organism, a folder or a hub id.
+
+    What cannot be done for the model is said in one line, and the rest goes on. Run the same command again to resume.
+    """
+    from dashboards.studying import StudyOptions, run_study
+    from interp.runtime.console import STARTED
+
+    options = StudyOptions(
+        model=model,
+        questions=questions,
+        task=task,
+        n=n,
+        seed=seed,
+        batch_size=batch_size,
+        max_thought_tokens=max_thought_tokens,
+        max_answer_tokens=max_answer_tokens,
+        dictionaries=dictionaries,
+        twin=twin,
+        loading=loading,
+    )
+    folder = out or options.default_folder()
+    with Bars() as bars:
+        result: dict[str, Any] = run_study(options, folder, bars, started=STARTED)
+    emit(result, as_json, lambda: _print_summary(result, folder))
+    options.raise_for(result, folder)
 
 
 @report.command("build")

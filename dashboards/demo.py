@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import interp
+from dashboards.headline import headline
 from dashboards.measures import demo_measures
-from dashboards.study import Study, accuracy_of, interchange_figures, require_thoughts, step_figures, study
-from interp.errors import StoreError, UsageError, checked_count
+from dashboards.record import start_run, write_run
+from dashboards.study import Study, accuracy_of, raise_for_defects, run_record, run_stages
+from interp.errors import UsageError, checked_count
 from interp.organisms.catalog import recipe
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
-from interp.runtime.console import Bars, jsonable
-from interp.runtime.files import commit, explain_os_errors
+from interp.runtime.console import Bars
 
-RUN_FILE = "run.json"
-SCHEMA_VERSION = 1
 MIN_PROBLEMS = 300
 # Organisms of other kinds, which an organism of the same task is compared with.
 COMPARED = ("chain-coconut", "chain-direct", "chain-pause-as-thought", "chain-text")
@@ -46,6 +41,7 @@ def run_demo(
     Raises:
         UsageError: The organism is unknown or has no thoughts, or there are too few problems.
         StoreError: `out` holds another run, or something else.
+        PartialError: A stage failed unexpectedly; the others are kept.
     """
     from dashboards.report import build_report
 
@@ -56,38 +52,29 @@ def run_demo(
         raise UsageError(
             f"expected n of at least {MIN_PROBLEMS}, got {n}; splits and intervals mean little on fewer problems."
         )
-    require_thoughts(organism, made.kind)
+    if made.kind == "direct":
+        raise UsageError(
+            f"{organism} answers without thinking, so it has no thoughts to read. Choose another organism, or see what "
+            f"can be read before its answer: `cotlens study {organism}`."
+        )
     options = {"organism": organism, "n_problems": n, "seed": seed, "task": made.task}
-    _start(out, options)
+    start_run(out, options)
     reasoner = interp.load(organism)
     problems = reasoner.task.generate(n, seed=seed, split="test")
-    studied = study(reasoner, problems, out, bars)
-    chance = 1 / len(reasoner.task.values)
-    result: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        **options,
-        "kind": reasoner.kind,
-        "complete": True,
-        "versions": {p: version(p) for p in ("torch", "transformers", "transformer-lens", "sae-lens")},
-        **{k: v for k, v in accuracy_of(studied.traces).items() if k != "n"},
-        "chance": chance,
-        "steps": step_figures(studied),
-        "interchange": interchange_figures(studied.interchange),
-        "sae": studied.sae,
-        "controls": studied.sweep.notes,
-        "comparisons": [_compare(name, studied, out / "comparisons" / name, bars) for name in _others(organism)],
-        "report": str(out / "report.html"),
-    }
+    studied = run_stages(reasoner, problems, out, bars)
+    result = run_record(studied, options, out)
+    result["comparisons"] = [_compare(name, studied, out / "comparisons" / name, bars) for name in _others(organism)]
+    result["headline"] = headline(result)
     result["seconds"] = round(time.monotonic() - started, 1)
-    result["peak_rss_mb"] = round(peak_rss_mb(), 1)
     result["measures"] = demo_measures(result)
-    _write(out, result)
+    write_run(out, result)
     with bars.stage("writing the report"):
         build_report(out)
     # Written again, because the time of the report counts for the command.
     result["seconds"] = round(time.monotonic() - started, 1)
     result["measures"] = demo_measures(result)
-    _write(out, result)
+    write_run(out, result)
+    raise_for_defects(studied, out)
     return result
 
 
@@ -101,46 +88,10 @@ def _compare(name: str, studied: Study, out: Path, bars: Bars) -> dict[str, Any]
     other: Reasoner = interp.load(name)
     entry: dict[str, Any] = {"organism": name, "kind": other.kind, "summary": recipe(name).summary}
     if other.kind in ("pause", "continuous"):
-        same = study(other, studied.traces.problems, out, bars, dictionaries=False, twin=False)
-        return (
-            entry
-            | accuracy_of(same.traces)
-            | {
-                "steps": step_figures(same),
-                "interchange": interchange_figures(same.interchange),
-            }
-        )
+        same = run_stages(other, studied.traces.problems, out, bars, dictionaries=False, twin=False)
+        figures = same.figures()
+        kept = ("accuracy", "ci", "n", "steps", "interchange", "skipped")
+        return entry | {key: figures[key] for key in kept}
     with bars.stage(f"{name}: thinking") as report:
         traces = other.think(studied.traces.problems, batch_size=128, progress=report)
     return entry | accuracy_of(traces)
-
-
-def _start(out: Path, options: dict[str, Any]) -> None:
-    """Begin the run in `out`, or resume the one with the same options there."""
-    path = out / RUN_FILE
-    if path.exists():
-        try:
-            existing = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise StoreError(f"{path} is damaged. Remove {out}, or choose another --out.") from None
-        if any(existing.get(key) != value for key, value in options.items()):
-            others = ", ".join(f"{key}={existing.get(key)}" for key in options)
-            raise StoreError(f"{out} holds another run ({others}). Choose another --out, or remove it.")
-        return
-    with explain_os_errors(f"opening {out}"):
-        if out.exists() and any(out.iterdir()):
-            raise StoreError(f"{out} is not empty and holds no run. Choose another --out.")
-        out.mkdir(parents=True, exist_ok=True)
-    _write(out, {"schema_version": SCHEMA_VERSION, **options, "complete": False})
-
-
-def _write(out: Path, result: dict[str, Any]) -> None:
-    """Write run.json."""
-    commit(out / RUN_FILE, (json.dumps(jsonable(result), indent=2) + "\n").encode())
-
-
-def peak_rss_mb() -> float:
-    """Return the peak memory of this process in MB."""
-    # KiB on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -55,19 +55,26 @@ def demo_measures(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _measured(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the values of the group `demo`, from the results of a run."""
-    steps, edits, chance = run["steps"], run["interchange"], run["chance"]
+    steps, edits, chance = run["steps"], run["interchange"] or {}, run["chance"]
+    missing = {"value": None, "note": "could not be measured for this organism"}
 
     def worst(column: str, interval: str) -> dict[str, Any]:
-        step = min(steps, key=lambda s: s[column])
+        measured = [step for step in steps if step.get(column) is not None]
+        if not measured:
+            return dict(missing)
+        step = min(measured, key=lambda s: s[column])
         return {
             "value": step[column],
             "ci": step[interval],
             "n": step["n"],
-            "note": f"step {step['step']}, {step['layer']}",
+            "note": f"step {step['step']}, {step[_where(column)]}",
         }
 
     def above_chance(column: str) -> dict[str, Any]:
-        step = max(steps, key=lambda s: s[column])
+        measured = [step for step in steps if step.get(column) is not None]
+        if not measured:
+            return dict(missing)
+        step = max(measured, key=lambda s: s[column])
         return {"value": step[column] - chance, "n": step["n"], "note": f"step {step['step']}, chance {chance:.2f}"}
 
     measured = {
@@ -76,19 +83,27 @@ def _measured(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "demo.question_only_above_chance_max": above_chance("question_only"),
         "demo.other_problem_above_chance_max": above_chance("other_problem"),
         "demo.sae_step_top1_min": worst("sae_top1", "sae_ci"),
-        "demo.interchange_follow": {"value": edits["follow_rate"], "ci": edits["ci"], "n": edits["n"]},
+        "demo.interchange_follow": {"value": edits.get("follow_rate"), "ci": edits.get("ci"), "n": edits.get("n")},
         "demo.interchange_same_value_change": {
-            "value": edits["same_value_change_rate"],
-            "ci": edits["same_value_ci"],
-            "n": edits["n_same_value"],
+            "value": edits.get("same_value_change_rate"),
+            "ci": edits.get("same_value_ci"),
+            "n": edits.get("n_same_value"),
         },
         "demo.seconds": {"value": run["seconds"], "unit": "s"},
         "demo.peak_rss_mb": {"value": run["peak_rss_mb"], "unit": "MB"},
     }
-    baselines = {key: min(s[f"{key}_top1"] for s in steps) for key in ("random_dictionary", "pca", "neurons")}
-    measured["demo.sae_step_top1_min"]["peer"] = ", ".join(f"{k} {v:.3f}" for k, v in baselines.items())
+    for key in ("random_dictionary", "pca", "neurons"):
+        values = [step[f"{key}_top1"] for step in steps if step.get(f"{key}_top1") is not None]
+        if values:
+            peers = measured["demo.sae_step_top1_min"].get("peer")
+            measured["demo.sae_step_top1_min"]["peer"] = f"{f'{peers}, ' if peers else ''}{key} {min(values):.3f}"
     for other in run["comparisons"]:
         if other["kind"] == "direct":
             above = {"value": other["accuracy"] - chance, "ci": [x - chance for x in other["ci"]], "n": other["n"]}
             measured["demo.direct_above_chance"] = above | {"note": other["organism"]}
     return measured
+
+
+def _where(column: str) -> str:
+    """Return the field that names where a score was read."""
+    return "where" if column == "probe_top1" else column.replace("_top1", "_where")

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from dashboards import charts
+from dashboards.describe import how_it_thinks, model_name, problems_of
+from dashboards.headline import where_of
 from dashboards.runs import Run
 from interp.runtime import palette
 from interp.runtime.files import commit
@@ -36,11 +38,15 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
     page = Environment(
         loader=PackageLoader("dashboards"), autoescape=select_autoescape(default=True, default_for_string=True)
     ).get_template("report.html.j2")
-    cards, n_held_out = _cards(opened)
+    cards, n_read = _cards(opened)
     html = page.render(
         run=opened.info,
         cards=cards,
-        n_held_out=n_held_out,
+        n_read=n_read,
+        name=model_name(opened.info),
+        problems=problems_of(opened.info),
+        how_it_thinks=how_it_thinks(opened.info),
+        where_of=where_of,
         figures=[figure.to_html(full_html=False, include_plotlyjs=False) for figure in _figures(opened)],
         label=palette.label,
         plotlyjs=get_plotlyjs(),
@@ -50,19 +56,33 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
 
 
 def _figures(run: Run) -> list[Any]:
-    """Return the Plotly figures of the report."""
-    info = run.info
-    return [
-        charts.decoders_by_step(info["steps"], info["chance"]),
-        charts.held_values(run.sweep.table(), info["steps"][0]["address"]),
-        charts.edits_by_step(info["interchange"]["by_step"]),
-        charts.organisms_compared(info),
-    ]
+    """Return the Plotly figures of the report; those of stages that were skipped are left out."""
+    info, figures = run.info, []
+    if info["steps"]:
+        figures.append(charts.decoders_by_step(info["steps"], info["chance"]))
+    if run.skipped("sweep") is None:
+        figures += _sweep_figures(run)
+    if info["interchange"]:
+        figures.append(charts.edits_by_step(info["interchange"]["by_step"]))
+    return [*figures, charts.organisms_compared(info)]
+
+
+def _sweep_figures(run: Run) -> list[Any]:
+    """Return what can be read where: the value after each step, or the only target of a run without steps."""
+    table, steps = run.sweep.table(), run.info["steps"]
+    if not table["target"].str.startswith("value_").any():
+        return [run.sweep.heatmap()]
+    address = str(steps[0]["address"]) if steps else ""
+    if address not in set(table["address"]):
+        address = str(table.loc[table["val_accuracy"].idxmax(), "address"])
+    return [charts.held_values(table, address)]
 
 
 def _cards(run: Run) -> tuple[list[dict[str, Any]], int]:
     """Return the problems to show, failures first and then evenly over lengths, and the number of held-out ones."""
     thoughts = run.thoughts("probe")
+    if thoughts.empty:
+        return _unread_cards(run), 0
     others: dict[str, pd.Series] = {
         m: run.thoughts(m).set_index(["trace", "step"])["text"] for m in ("logit_lens", "sae") if m in run.methods
     }
@@ -80,6 +100,13 @@ def _cards(run: Run) -> tuple[list[dict[str, Any]], int]:
     return [_card(run, t, by_trace[t], others) for t in chosen[:SHOWN]], len(good)
 
 
+def _unread_cards(run: Run) -> list[dict[str, Any]]:
+    """Return the problems to show where no step was read: wrong answers first, and what the model wrote."""
+    order = sorted(range(len(run.traces)), key=lambda k: run.traces[k].correct)
+    shown = order[: SHOWN // 2] + order[::-1][: SHOWN // 2]
+    return [_card(run, trace, pd.DataFrame(columns=["step"]), {}) for trace in dict.fromkeys(shown)]
+
+
 def _all_followed(values: pd.Series) -> bool:
     return bool(values.fillna(True).astype(bool).all())
 
@@ -94,6 +121,7 @@ def _card(run: Run, trace: int, thoughts: pd.DataFrame, others: dict[str, pd.Ser
         "answer": shown.answer,
         "gold": shown.problem.answer,
         "correct": shown.correct,
+        "text": shown.text if shown.text != shown.answer else "",
         "thoughts": [
             {
                 **row,

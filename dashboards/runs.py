@@ -9,46 +9,101 @@ from typing import Any
 
 import pandas as pd
 
+from dashboards.describe import run_command, study_of
+from dashboards.headline import headline
+from dashboards.record import RUN_FILE
 from interp.activations import Store
 from interp.causal.interchange_result import with_current_names
 from interp.errors import StoreError
 from interp.traces import TraceSet
 from probes.sweeps.results import Sweep
 
-RUN_FILE = "run.json"
+# Columns of the tables that pages and report read, for runs without them.
+_COLUMNS = {
+    "readouts": (
+        *("method", "trace", "step", "position", "address", "split", "structure", "gold", "text", "right", "top_k"),
+        *("scores", "confidence", "offers", "other_problem"),
+    ),
+    "scores": ("method", "step", "site", "top1", "ci_low", "ci_high", "topk", "other_problem", "chance", "n"),
+    "interchange": (
+        *("trace", "step", "donor", "edit", "value", "donor_value", "predicted", "answer_before", "answer_after"),
+        *("followed", "changed"),
+    ),
+}
+# Tables of a run, and the stage that writes each.
+_STAGES = {"sweep": "probe sweep", "readouts": "decoders", "scores": "decoders", "interchange": "interchange"}
 
 
 class Run:
     """A finished run on disk.
 
     Args:
-        path: Folder that `cotlens demo` wrote.
+        path: Folder that `cotlens study` or `cotlens demo` wrote.
+
+    Attributes:
+        path: The folder.
+        info: The content of its `run.json`. Runs of version 0.1 get the fields of this version.
 
     Raises:
-        StoreError: The run is missing, unfinished or damaged.
+        StoreError: The run is missing, unfinished or damaged, or the path is a store or a file of traces.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
-            self.info: dict[str, Any] = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+            info = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"no run at {self.path}. Make one: `cotlens demo --out {self.path}`.") from None
+            raise StoreError(_no_run(self.path)) from None
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path / RUN_FILE} cannot be read ({error}).") from None
-        if not isinstance(self.info, dict) or "organism" not in self.info:
-            raise StoreError(f"{self.path / RUN_FILE} does not describe a run. Make one: `cotlens demo`.")
-        if not self.info.get("complete"):
-            options = {"organism": "organism", "n": "n_problems", "seed": "seed"}
-            again = " ".join(f"--{option} {self.info.get(key)}" for option, key in options.items())
-            raise StoreError(
-                f"the run at {self.path} is not finished. Resume it: `cotlens demo --out {self.path} {again}`."
-            )
+        if not isinstance(info, dict) or not ("organism" in info or "model" in info):
+            raise StoreError(f"{self.path / RUN_FILE} does not describe a run. Make one: `cotlens study MODEL`.")
+        if not info.get("complete"):
+            raise StoreError(f"the run at {self.path} is not finished. Resume it: `{run_command(self.path, info)}`.")
+        self.info: dict[str, Any] = info
+        if "headline" not in info:
+            self.info = self._with_current_fields(info)
+
+    def skipped(self, table: str) -> str | None:
+        """Return why the run has no such table (`sweep`, `readouts`, `scores`, `interchange`); None where it has one."""
+        skipped = {entry["stage"]: entry["why"] for entry in self.info.get("skipped", [])}
+        return skipped.get(_STAGES[table])
+
+    def _with_current_fields(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of an older `run.json` in the form of this version.
+
+        Its steps named the cells of the probe sweep, which reads at one thought a step, whatever the decoders found. The
+        probe's own score and place stand in their stead; the sweep's controls were measured elsewhere and are left out.
+        """
+        scores = self.scores
+        probe = scores[scores["method"] == "probe"].set_index("step").to_dict("index") if len(scores) else {}
+        steps = []
+        for old in info.get("steps", []):
+            row = probe.get(old["step"])
+            if row is None:
+                steps.append(old)
+                continue
+            kept = {key: value for key, value in old.items() if key.endswith(("_top1", "_ci")) or key == "step"}
+            now = {"where": row["site"], "layer": row["site"].partition(", ")[0], "address": old["address"]}
+            now |= {
+                "position": old["position"] if row["site"].endswith("thought k") else row["site"].partition(", ")[2]
+            }
+            now |= {"probe_top1": row["top1"], "ci": [row["ci_low"], row["ci_high"]], "n": int(row["n"])}
+            now |= {"chance": row["chance"], "other_problem": row["other_problem"], "q": None}
+            steps.append(kept | now)
+        controls = {
+            "controls": {"other_problem": info.get("controls", {}).get("controls", {}).get("other_problem", "")},
+            "why_not": {},
+        }
+        current = {"comparisons": [], "measures": [], "interchange": None, "sae": None, "skipped": []} | info
+        current |= {"steps": steps, "controls": controls if steps else info.get("controls", {})}
+        return current | {"headline": headline(current)}
 
     @cached_property
     def traces(self) -> TraceSet:
-        """What the organism thought."""
-        return TraceSet.from_parquet(self.path / "store" / "traces.parquet")
+        """What the model thought."""
+        path = self.path / "traces.parquet"
+        return TraceSet.from_parquet(path if path.exists() else self.path / "store" / "traces.parquet")
 
     @cached_property
     def store(self) -> Store:
@@ -57,7 +112,11 @@ class Run:
 
     @cached_property
     def sweep(self) -> Sweep:
-        """The probe sweep with its controls."""
+        """The probe sweep with its controls.
+
+        Raises:
+            StoreError: It is lost, or the run has none (`skipped("sweep")` says why).
+        """
         return Sweep.load(self.path / "sweep")
 
     @cached_property
@@ -72,13 +131,13 @@ class Run:
 
     @cached_property
     def interchange(self) -> pd.DataFrame:
-        """One row for each edit of the interchange, with the column names of this version."""
+        """One row for each edit of the interchange, with the column names of this version; none without edits."""
         return with_current_names(self._table("interchange"))
 
     @property
     def methods(self) -> list[str]:
         """The decoders of the run, in the order of the scores."""
-        return list(dict.fromkeys(self.scores["method"]))
+        return list(dict.fromkeys(self.scores["method"])) if len(self.scores) else []
 
     def thoughts(self, method: str = "probe") -> pd.DataFrame:
         """One row for each silent thought that was read and edited, held-out problems only.
@@ -94,11 +153,26 @@ class Run:
         return read.merge(edits[wanted], on=["trace", "step"], how="left").reset_index(drop=True)
 
     def _table(self, name: str) -> pd.DataFrame:
-        """Read one of the run's Parquet tables."""
+        """Read one of the run's Parquet tables; a table without rows where its stage was skipped."""
+        if self.skipped(name) is not None:
+            empty = pd.DataFrame(columns=_COLUMNS[name])
+            return empty.astype({column: "int64" for column in ("trace", "step") if column in empty})
         try:
             return pd.read_parquet(self.path / f"{name}.parquet")
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path / name}.parquet cannot be read ({error}). Run the demo again.") from None
+            raise StoreError(
+                f"{self.path / name}.parquet cannot be read ({error}). Run it again: "
+                f"`{run_command(self.path, self.info)}`."
+            ) from None
+
+
+def _no_run(path: Path) -> str:
+    """Return the error for a path without a run: what is there instead, and the command that makes a run of it."""
+    command = study_of(path)
+    if command is not None:
+        what = "a file of traces" if path.is_file() else "an activation store"
+        return f"expected a run, got {what} at {path}. Make a run of its model: `{command}`."
+    return f"no run at {path}. Make one: `cotlens study MODEL --out {path}`, or `cotlens demo --out {path}`."
 
 
 def newest_run(root: Path = Path("runs")) -> Path:
@@ -109,7 +183,7 @@ def newest_run(root: Path = Path("runs")) -> Path:
     """
     finished = [path.parent for path in root.glob(f"*/{RUN_FILE}") if _is_finished(path.parent)]
     if not finished:
-        raise StoreError(f"no finished run below {root}/. Make one: `cotlens demo`.")
+        raise StoreError(f"no finished run below {root}/. Make one: `cotlens study MODEL`, or `cotlens demo`.")
     return max(finished, key=lambda run: (run / RUN_FILE).stat().st_mtime)
 
 

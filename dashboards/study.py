@@ -1,159 +1,254 @@
-"""Study one reasoner: think, capture, sweep, decode, intervene, and keep everything in one folder.
+"""Study any reasoner: think, capture, probe, decode, intervene, report, and keep everything in one folder.
 
 RUN/run.json             options of the run, and its figures once it is finished
+RUN/traces.parquet       what the reasoner thought
 RUN/store, RUN/twin      activations of the reasoner and of its untrained twin
 RUN/sweep                the probe sweep
 RUN/readouts.parquet     what each decoder reads in each thought
 RUN/scores.parquet       held-out scores of the decoders
 RUN/interchange.parquet  every edit and the answer after it
 RUN/sae                  the sparse autoencoder, in SAELens's format
+RUN/report.html          the report
+
+A stage that cannot be done for a model is left out. `skipped` in run.json says which and why.
 """
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 import interp
 import probes
-from interp.activations.store import parquet_bytes
-from interp.decoders.evaluation.read_outs import pooled_scores
-from interp.errors import UsageError
-from interp.runtime.files import commit
-from interp.runtime.progress import Progress
+from dashboards import stages as steps_of_study
+from dashboards.headline import headline
+from dashboards.record import SCHEMA_VERSION, package_versions, peak_rss_mb, start_run, write_run
+from dashboards.stages import Skipped, Stages
+from interp.errors import PartialError, UsageError
+from interp.problems import task as make_task
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
+    from interp.causal.ablation import AblationResult
     from interp.causal.interchange_result import InterchangeResult
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.problems import Problem
     from interp.reasoners import Reasoner
     from interp.runtime.console import Bars
 
-DICTIONARIES = ("sae", "random_dictionary", "pca", "neurons")
-
 
 @dataclass(frozen=True)
 class Study:
-    """The results of a study, in memory.
+    """The results of a study, in memory. What could not be done is None; `skipped` says why.
 
     Attributes:
         reasoner: The reasoner.
         traces: What it thought.
+        store: Its activations.
         sweep: Probes with their controls.
-        readouts: What each decoder reads in each thought, of the first split.
-        scores: Held-out scores by decoder and step, pooled over the splits.
+        decoded: What each decoder reads, with held-out scores and controls.
         interchange: Edits of thoughts and the answers after them.
-        sae: Facts about the SAE; None without one.
+        ablation: Answers with all thoughts replaced; only where no single step could be edited.
+        skipped: The stages that were not done.
     """
 
     reasoner: Reasoner
     traces: interp.TraceSet
-    sweep: probes.Sweep
-    readouts: ReadOuts
-    scores: pd.DataFrame
-    interchange: InterchangeResult
-    sae: dict[str, Any] | None
+    store: interp.Store
+    sweep: probes.Sweep | None
+    decoded: steps_of_study.Decoded | None
+    interchange: InterchangeResult | None
+    ablation: AblationResult | None
+    skipped: tuple[Skipped, ...]
 
+    @property
+    def readouts(self) -> ReadOuts | None:
+        """What each decoder reads in each thought, of the first split."""
+        return None if self.decoded is None else self.decoded.readouts[0]
 
-def require_thoughts(name: str, kind: str) -> None:
-    """Raise `UsageError` for a reasoner that answers without thinking."""
-    if kind == "direct":
-        raise UsageError(f"{name} answers without thinking, so it has no thoughts to read. Choose another organism.")
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Held-out scores by decoder and step, pooled over the splits; empty where nothing was read."""
+        return pd.DataFrame() if self.decoded is None else self.decoded.scores
+
+    @property
+    def sae(self) -> dict[str, Any] | None:
+        """Facts about the SAE; None without one."""
+        return None if self.decoded is None else self.decoded.sae
+
+    def figures(self) -> dict[str, Any]:
+        """Return every figure of the study, as `run.json` keeps them."""
+        if self.decoded is None:
+            readings = sweep_readings(self.sweep)
+            steps, answer = readings["steps"], next(iter(readings["answer"]), None)
+            notes = {"controls": {}, "why_not": {}} if self.sweep is None else self.sweep.notes
+        else:
+            steps, notes, answer = self.decoded.figures.steps, self.decoded.figures.notes, None
+        return {
+            **accuracy_of(self.traces),
+            "chance": chance_of(self.traces),
+            "steps": steps,
+            "controls": notes,
+            "steps_from": "sweep" if self.decoded is None else "decoders",
+            "answer_reading": answer,
+            "sae": self.sae,
+            "interchange": None if self.interchange is None else interchange_figures(self.interchange),
+            "ablation": None if self.ablation is None else ablation_figures(self.ablation),
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+        }
 
 
 def study(
-    reasoner: Reasoner,
-    problems: Sequence[Problem],
-    out: Path | str,
+    reasoner: Reasoner | str | Path,
+    problems: Sequence[Problem] | None = None,
+    out: Path | str | None = None,
     bars: Bars | None = None,
     *,
     dictionaries: bool = True,
     twin: bool = True,
     splits: Sequence[int] = (0, 1, 2),
     samples: int = 100_000,
+    batch_size: int = 128,
+    about: dict[str, Any] | None = None,
 ) -> Study:
-    """Think, capture, sweep probes, decode, edit thoughts, and keep everything in a folder.
+    """Study a reasoner, and keep everything in a folder that `cotlens dash` and `cotlens report` open.
 
     Args:
-        reasoner: The reasoner to study.
-        problems: Problems to think about; at least a few hundred give useful intervals.
-        out: Folder to write. An interrupted study is resumed.
+        reasoner: The reasoner to study, or what `interp.load` takes: an organism, a folder, a hub id.
+        problems: Problems to think about; 1,000 held-out ones of the reasoner's own task by default. At least a few
+            hundred give useful intervals.
+        out: Folder to write; runs/study-NAME by default. An interrupted study is resumed.
         bars: Where progress is shown; nowhere by default.
         dictionaries: Also train an SAE and read with it, beside a random dictionary, PCA and neurons.
         twin: Also capture an untrained copy of the reasoner, the control `random_init`.
         splits: Seeds of the splits that scores are pooled over. The edits use the first.
         samples: Rows seen in the training of the SAE.
+        batch_size: Problems that are thought about at once.
+        about: More fields of `run.json`, such as the options of a command. The same study has the same.
 
     Returns:
         Traces, sweep, read-outs, scores and edits, in memory.
 
     Raises:
-        UsageError: The reasoner has no thoughts to read.
+        UsageError: There are no problems, and the reasoner was made for no task.
+        StoreError: `out` holds another study, or something else.
+        PartialError: A stage failed unexpectedly; the others are kept.
     """
-    name, out = reasoner.name, Path(out)
-    require_thoughts(name, reasoner.kind)
-    with _stage(bars, f"{name}: thinking") as report:
-        traces = reasoner.think(problems, batch_size=128, progress=report)
-    with _stage(bars, f"{name}: capturing activations") as report:
-        store = interp.capture(reasoner, traces, out=out / "store", batch_size=128, progress=report)
-    twin_store = _capture_twin(reasoner, traces, out / "twin", bars) if twin else None
-    with _stage(bars, f"{name}: sweeping probes and controls") as report:
-        sweep = probes.sweep(store, splits=list(splits), random_init=twin_store, progress=report)
-    sweep.save(out / "sweep")
-    methods = ["logit_lens", "probe", *(DICTIONARIES if dictionaries else ())]
-    with _stage(bars, f"{name}: decoding thoughts") as report:
-        readouts = []
-        for number, seed in enumerate(splits):
-            readouts.append(interp.decode(store, methods, reasoner=reasoner, seed=seed, samples=samples))
-            if report:
-                report(number + 1, len(splits))
-    scores = pooled_scores(readouts)
-    commit(out / "scores.parquet", parquet_bytes(scores))
-    commit(out / "readouts.parquet", parquet_bytes(readouts[0].table()))
-    sae = _keep_sae(readouts[0], out) if dictionaries else None
-    with _stage(bars, f"{name}: editing thoughts") as report:
-        edits = interp.interchange(reasoner, traces, readouts[0], progress=report)
-    commit(out / "interchange.parquet", parquet_bytes(edits.table()))
-    return Study(reasoner, traces, sweep, readouts[0], scores, edits, sae)
+    from dashboards.describe import slug
+    from dashboards.report import build_report
+
+    started = time.monotonic()
+    if isinstance(reasoner, str | Path):
+        reasoner = interp.load(reasoner)
+    problems = default_problems(reasoner) if problems is None else list(problems)
+    if not problems:
+        raise UsageError("expected problems to think about, got none; give some.")
+    folder = Path("runs") / f"study-{slug(reasoner.name)}" if out is None else Path(out)
+    options = study_options(reasoner, problems) | (about or {})
+    start_run(folder, options)
+    studied = run_stages(
+        reasoner,
+        problems,
+        folder,
+        bars,
+        dictionaries=dictionaries,
+        twin=twin,
+        splits=splits,
+        samples=samples,
+        batch_size=batch_size,
+    )
+    result = run_record(studied, options, folder)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    write_run(folder, result)
+    build_report(folder)
+    raise_for_defects(studied, folder)
+    return studied
 
 
-def _capture_twin(reasoner: Reasoner, traces: interp.TraceSet, out: Path, bars: Bars | None) -> interp.Store:
-    """Capture an untrained twin: its own latents, or the trained reasoner's words where thoughts are visible."""
-    fresh = interp.random_init(reasoner)
-    with _stage(bars, f"{reasoner.name}: the untrained twin") as report:
-        seen = traces if reasoner.kind == "text" else fresh.think(traces.problems, batch_size=128)
-        return interp.capture(fresh, seen, out=out, batch_size=128, transfer=True, progress=report)
+def run_stages(
+    reasoner: Reasoner,
+    problems: Sequence[Problem],
+    out: Path,
+    bars: Bars | None,
+    *,
+    dictionaries: bool = True,
+    twin: bool = True,
+    splits: Sequence[int] = (0, 1, 2),
+    samples: int = 100_000,
+    batch_size: int = 128,
+) -> Study:
+    """Do every stage that can be done, and return the results; the arguments are those of `study`."""
+    stages = Stages(reasoner.name, bars)
+    traces = steps_of_study.think(reasoner, problems, out, stages, batch_size)
+    store = steps_of_study.capture(reasoner, traces, out, stages, batch_size)
+    twin_store = steps_of_study.capture_twin(reasoner, traces, out, stages, batch_size) if twin else None
+    sweep = steps_of_study.sweep(store, twin_store, splits, out, stages)
+    decoded = steps_of_study.decode(
+        reasoner, store, twin_store, out, stages, splits=splits, dictionaries=dictionaries, samples=samples
+    )
+    edits = steps_of_study.interchange(reasoner, traces, decoded, out, stages)
+    ablation = None
+    if edits is None:
+        ablation = steps_of_study.ablate(reasoner, traces, stages, batch_size)
+    return Study(reasoner, traces, store, sweep, decoded, edits, ablation, tuple(stages.skipped))
 
 
-def _stage(bars: Bars | None, title: str) -> AbstractContextManager[Progress | None]:
-    """Return a stage of `bars` that reports progress; without bars, a context that does nothing."""
-    return nullcontext() if bars is None else bars.stage(title)
+def default_problems(reasoner: Reasoner, n: int | None = None, seed: int = 0) -> list[Problem]:
+    """Return held-out problems of the reasoner's own task: `n`, or by default as many of 1,000 as there are."""
+    task = reasoner.task
+    if n is not None:
+        return task.generate(n, seed=seed, split="test")
+    for few in (1000, 500, 250, 125):
+        try:
+            return task.generate(few, seed=seed, split="test")
+        except UsageError:
+            continue  # a small task has fewer different problems
+    return task.generate(60, seed=seed, split="test")
 
 
-def _keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
-    """Write the SAE of the read-outs, and return facts about it."""
-    from interp.decoders.features import FeatureReadout
-    from interp.sae import explained_variance, save_sae
-
-    decoder, location = readouts.decoders["sae"], readouts.locations["sae"]
-    assert isinstance(decoder, FeatureReadout) and decoder.sae_ is not None
-    save_sae(decoder.sae_, out / "sae")
-    rows = readouts.inputs.step_rows(location.offset)
-    acts = readouts.store.acts(location.address, rows.rows[rows.split().test])
+def study_options(reasoner: Reasoner, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return what tells one study from another: the model with its weights, and the problems."""
+    digest = hashlib.sha256("\n".join(problem.to_json() for problem in problems).encode()).hexdigest()[:16]
     return {
-        "d_sae": decoder.d_sae,
-        "k": decoder.k,
-        "site": location.label,
-        "address": location.address.name,
-        "explained_variance": explained_variance(decoder.sae_, acts),
-        "features": {value: {"feature": f, "auroc": area} for value, (f, area) in decoder.chosen_.items()},
+        "name": reasoner.name,
+        "model": str(reasoner.origin.get("source", reasoner.name)),
+        "weights": reasoner.weights,
+        "task": problems[0].task,
+        "n_problems": len(problems),
+        "problems": digest,
     }
+
+
+def run_record(studied: Study, options: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Return the content of `run.json` of a finished study."""
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        **options,
+        "kind": studied.reasoner.kind,
+        "complete": True,
+        "versions": package_versions(),
+        **{key: value for key, value in studied.figures().items() if key != "n"},
+        "comparisons": [],
+        "measures": [],
+        "report": str(out / "report.html"),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+    }
+    return result | {"headline": headline(result)}
+
+
+def raise_for_defects(studied: Study, out: Path) -> None:
+    """Raise `PartialError` where a stage failed that should not have."""
+    defects = [skipped for skipped in studied.skipped if skipped.is_defect]
+    if defects:
+        names = ", ".join(skipped.stage for skipped in defects)
+        raise PartialError(f"{names} failed ({defects[0].why}); everything else is in {out}.")
 
 
 def accuracy_of(traces: interp.TraceSet) -> dict[str, Any]:
@@ -163,31 +258,75 @@ def accuracy_of(traces: interp.TraceSet) -> dict[str, Any]:
     return {"accuracy": traces.accuracy, "ci": [low, high], "n": len(table)}
 
 
-def step_figures(studied: Study) -> list[dict[str, Any]]:
-    """Return one entry for each step: the probe at the matched position, its controls, and the other decoders."""
-    top1 = studied.scores.pivot(index="step", columns="method", values="top1")
-    low = studied.scores.pivot(index="step", columns="method", values="ci_low")
-    high = studied.scores.pivot(index="step", columns="method", values="ci_high")
-    steps = []
-    for cell in studied.sweep.matched().to_dict("records"):
-        step = int(cell["step"])
-        entry = {
-            "step": step,
+def chance_of(traces: interp.TraceSet) -> float:
+    """Return how often a guess without any thought is right.
+
+    It draws a value of the task, or one of the words that a question offers; where answers are no values of the task,
+    it names the most frequent answer.
+    """
+    task = make_task(traces[0].problem.task)
+    answers = [trace.problem.answer for trace in traces]
+    if task.name == "questions" or not task.values or not set(answers) <= set(task.values):
+        return max(answers.count(answer) for answer in set(answers)) / len(answers)
+    offers = [task.guess_sets(trace.problem) for trace in traces]
+    offered = [
+        max((1 / len(words) for words in sets if answer in words), default=0.0)
+        for sets, answer in zip(offers, answers, strict=True)
+    ]
+    return max(1 / len(task.values), float(np.mean(offered)))
+
+
+def sweep_readings(sweep: probes.Sweep | None) -> dict[str, list[dict[str, Any]]]:
+    """Return what the sweep reads before the answer is written, for runs in which no decoder reads a step.
+
+    Each target is read at the place and address that are best on validation; the score is on held-out problems.
+
+    Args:
+        sweep: The sweep of the run; None where there is none.
+
+    Returns:
+        `steps` for the values after steps and `answer`; entries as `dashboards.steps.step_figures` gives them.
+    """
+    readings: dict[str, list[dict[str, Any]]] = {"steps": [], "answer": []}
+    if sweep is None:
+        return readings
+    cells = sweep.table()
+    cells = cells[cells["place"].str.split(" ").str[0].isin(["begin", "thought", "sentence", "end"])]
+    names = [name for name in sweep.notes["controls"] if name in cells and name != "control_task"]
+    for target, part in cells.groupby("target", sort=False):
+        cell = part.loc[part["val_accuracy"].idxmax()].to_dict()
+        reading = {name: cell[name] for name in names if cell[name] == cell[name]} | {
+            "where": f"{cell['label']}, {cell['place']}",
             "position": cell["place"],
             "layer": cell["label"],
             "address": cell["address"],
             "probe_top1": cell["accuracy"],
             "ci": [cell["ci_low"], cell["ci_high"]],
+            "n": int(cell["n"]),
             "q": cell["q"],
-            "n": cell["n"],
         }
-        entry |= {c: cell[c] for c in studied.sweep.notes["controls"] if c in cell}
-        for method in top1.columns:
-            if method != "probe":
-                entry[f"{method}_top1"] = top1.loc[step, method]
-                entry[f"{method}_ci"] = [low.loc[step, method], high.loc[step, method]]
-        steps.append(entry)
-    return steps
+        name, _, number = str(target).rpartition("_")
+        if name == "value":
+            readings["steps"].append({"step": int(number), **reading})
+        elif target == "answer":
+            readings["answer"].append(reading)
+    return readings
+
+
+def ablation_figures(result: AblationResult) -> dict[str, Any]:
+    """Return how often answers change with another problem's thoughts, and with the model's own put back."""
+    table = result.summary().set_index("arm")
+    changed = result.table()
+    other = changed[changed["arm"] == "other problem"]
+    low, high = grouped_mean_interval(other["changed"].to_numpy(float), other["structure"].to_numpy())
+    return {
+        "site": result.address,
+        "changed": float(table.loc["other problem", "changed"]),
+        "ci": [low, high],
+        "own_changed": float(table.loc["own", "changed"]),
+        "n": int(table.loc["other problem", "n"]),
+        "arms": result.summary().to_dict("records"),
+    }
 
 
 def interchange_figures(edits: InterchangeResult) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts
+from dashboards.describe import how_it_thinks, model_name, problems_of, run_command
+from dashboards.headline import interval
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
-from dashboards.views.shared import as_text, interval, number
+from dashboards.views.shared import as_text, cut, number
 from dashboards.views.url import View
 from interp.activations import Store
 from interp.errors import CotlensError
@@ -32,24 +34,27 @@ def show(latents_page: Any = None) -> None:
 
 def _page(run: Run, latents_page: Any) -> None:
     info = run.info
-    st.title(f"The thoughts of {as_text(info['organism'])}")
+    st.title(f"The thoughts of {as_text(model_name(info))}")
     st.write(
         as_text(
-            f"{info['n_problems']} held-out problems of task {info['task']}, seed {info['seed']}. "
-            f"{shared.HOW_IT_THINKS.get(info['kind'], '')} All scores are on problems that neither the model nor a "
-            "decoder was fitted or selected on; intervals are 95 %, resampled by problem structure."
+            f"{problems_of(info)}. {how_it_thinks(info)} All scores are on problems that no decoder was fitted or "
+            "selected on; intervals are 95 %, resampled by problem structure."
         )
     )
     _figures(info)
+    shared.skipped_stages(info)
     _example(run, latents_page)
     left, right = st.columns([5, 4])
     with left:
-        shared.chart(
-            charts.decoders_by_step(info["steps"], info["chance"]),
-            key="decoders",
-            alt="Held-out top-1 of every decoder at each step, with controls and chance",
-            height=500,
-        )
+        if info["steps"]:
+            shared.chart(
+                charts.decoders_by_step(info["steps"], info["chance"]),
+                key="decoders",
+                alt="Held-out top-1 of every decoder at each step, with controls and chance",
+                height=500,
+            )
+        else:
+            st.info(as_text(f"No step was read: {run.skipped('scores') or 'the run has no scores.'}"))
     with right:
         shared.chart(
             charts.organisms_compared(info),
@@ -63,49 +68,33 @@ def _page(run: Run, latents_page: Any) -> None:
 
 
 def _figures(info: dict[str, Any]) -> None:
-    """Draw three figures, each beside its controls."""
-    worst = min(info["steps"], key=lambda step: step["probe_top1"])
-    edits = info["interchange"]
-    answers = [f"chance {info['chance']:.2f}"]
-    answers += [
-        f"{other['organism']} {other['accuracy']:.3f}"
-        for other in info["comparisons"]
-        if other["kind"] in ("direct", "pause")
-    ]
-    controls = ("question_only", "other_problem", "shuffled_labels", "random_init")
-    reads = [f"{palette.label(c)} {number(worst[c])}" for c in controls if worst.get(c) is not None]
-    figures = (
-        ("answers right", info["accuracy"], info["ci"], info["n_problems"], "problems", ", ".join(answers)),
-        (
-            "thoughts read right, worst step",
-            worst["probe_top1"],
-            worst["ci"],
-            worst["n"],
-            f"problem structures; linear probe, {worst['position']}, {worst['layer']}",
-            ", ".join(reads),
-        ),
-        (
-            "edited thoughts change the answer as predicted",
-            edits.get("follow_rate"),
-            edits.get("ci"),
-            edits.get("n"),
-            "edits",
-            f"a donor with the same value changes {number(edits.get('same_value_change_rate'))}, "
-            f"a random vector {number(edits.get('random_change_rate'))}",
-        ),
-    )
-    for column, (label, value, ci, n, unit, beside) in zip(st.columns(3), figures, strict=True):
+    """Draw the headline: three figures, each with where it was measured and what stands beside it."""
+    for column, figure in zip(st.columns(3), info["headline"].values(), strict=True):
         with column.container(border=True, height="stretch"):
-            st.metric(as_text(label), number(value))
-            st.caption(as_text(f"{interval(ci)}, {n} {unit}" if n else "not measured in this run"))
-            st.markdown(f"**Beside it:** {as_text(beside)}")
+            st.metric(as_text(figure["what"]), number(figure["value"]))
+            if figure["value"] is None:
+                st.caption(as_text(f"not measured: {figure['note']}"))
+                continue
+            where = f"; {figure['where']}" if figure["where"] else ""
+            st.caption(as_text(f"{interval(figure['ci'])}, {figure['n']} {figure['unit']}{where}"))
+            beside = ", ".join(f"{palette.label(name)} {number(value)}" for name, value in figure["beside"].items())
+            if beside:
+                st.markdown(f"**Beside it:** {as_text(beside)}")
+            if figure["beaten_by"]:
+                st.markdown(f":material/warning: **{as_text(_capital(figure['note']))}**")
+            elif figure["note"]:
+                st.caption(as_text(figure["note"]))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _example(run: Run, latents_page: Any) -> None:
     """Draw one problem with its thoughts."""
     thoughts = run.thoughts("probe")
     if thoughts.empty:
-        st.info("This run has no read-outs of held-out problems, so there is no example to show.")
+        _unread_example(run)
         return
     trace = int(thoughts["trace"].iloc[0])
     st.header("One problem, thought by thought")
@@ -121,13 +110,21 @@ def _example(run: Run, latents_page: Any) -> None:
         )
 
 
+def _unread_example(run: Run) -> None:
+    """Draw one problem with what the model wrote, where nothing was read."""
+    trace = next((trace for trace in run.traces if trace.correct), run.traces[0])
+    st.header("One problem")
+    st.html(question_html(trace))
+    if trace.text and trace.text != trace.answer:
+        st.caption(as_text(f"It writes: {cut(trace.text, 400)}"))
+
+
 def _measures(info: dict[str, Any]) -> None:
-    """Draw the table of measures with targets and verdicts."""
-    st.header("Targets")
+    """Draw the table of measures with targets and verdicts; only a demo has them."""
     rows = info.get("measures") or []
     if not rows:
-        st.info("This run has no measures.")
         return
+    st.header("Targets")
     verdicts = {True: "✓ met", False: "✗ not met", None: "– not measured"}
     frame = pd.DataFrame(
         {
@@ -159,12 +156,13 @@ def _made(run: Run) -> None:
     st.header("How this run was made")
     folder = str(run.path)
     commands = [
-        shared.demo_command(run.path, run.info),
+        run_command(run.path, run.info),
         shlex.join(["cotlens", "report", "build", folder]),
         shlex.join(["cotlens", "dash", folder]),
     ]
     shared.copy_as(
-        shared.opening(run) + "run.info['steps'], run.info['interchange']\nrun.scores\nrun.interchange",
+        shared.opening(run)
+        + "run.info['headline']\nrun.info['steps'], run.info['interchange']\nrun.scores\nrun.interchange",
         "\n".join(commands),
     )
     made = ", ".join(f"{package} {version}" for package, version in run.info.get("versions", {}).items())

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts
+from dashboards.describe import how_it_thinks, run_command
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import percent, question_html, reads_of, thoughts_html
@@ -27,11 +28,11 @@ def show() -> None:
 
 
 def _page(run: Run, view: View) -> None:
-    if not len(run.readouts) or not run.methods:
-        st.info("This run has no read-outs.")
-        return
     shared.run_caption(run)
-    st.write(as_text(shared.HOW_IT_THINKS.get(run.info["kind"], "")))
+    st.write(as_text(how_it_thinks(run.info)))
+    if not len(run.readouts) or not run.methods:
+        _unread(run, view)
+        return
     first, second, third, fourth = st.columns([3, 2, 3, 2], vertical_alignment="bottom")
     with first:
         method = view.choice(
@@ -80,8 +81,22 @@ def _page(run: Run, view: View) -> None:
     heatmap = f"\nrun.sweep.heatmap({target!r})" if target else ""
     shared.copy_as(
         f"{shared.opening(run)}thoughts = run.thoughts({method!r}){shown}{heatmap}",
-        shared.demo_command(run.path, run.info),
+        run_command(run.path, run.info),
     )
+
+
+def _unread(run: Run, view: View) -> None:
+    """Draw what the model wrote about each problem, where no step was read."""
+    st.info(as_text(f"No step was read: {run.skipped('readouts') or 'this run has no read-outs.'}"))
+    search = view.text("Search the questions", "search", placeholder="apples")
+    view.check_rest()
+    table = run.traces.table()
+    if search:
+        table = table[table["question"].str.contains(search, case=False, regex=False)]
+    st.caption(f"{len(table)} of {len(run.traces)} problems.")
+    columns = ["trace", "question", "text", "answer", "gold", "correct"]
+    shared.table(table[columns], "traces", alt="What the model wrote about each problem, and whether it is right")
+    shared.copy_as(f"{shared.opening(run)}run.traces.table()", run_command(run.path, run.info))
 
 
 def _usual(methods: list[str]) -> str:
@@ -209,12 +224,13 @@ def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
     st.html(thoughts_html(reads, method))
     edited = run.info["interchange"]
     site = next((read.score.get("site") for read in reads if read.score), None)
-    st.caption(
-        as_text(
-            f"The {palette.label(method)} reads at {site}. Edits were made at {edited['site']}, with values that the "
-            f"{palette.label(edited['method'])} read. Predictions were made before the model ran."
-        )
+    edits = (
+        f"Edits were made at {edited['site']}, with values that the {palette.label(edited['method'])} read. Predictions "
+        "were made before the model ran."
+        if edited
+        else f"No thought was edited: {run.skipped('interchange') or 'this run has no edits.'}"
     )
+    st.caption(as_text(f"The {palette.label(method)} reads at {site}. {edits}"))
 
 
 def _every_decoder(run: Run, trace: int) -> None:
@@ -254,7 +270,8 @@ def _control_at_worst(run: Run, method: str) -> float:
 def _below(run: Run, view: View) -> str | None:
     """Draw the figures over all problems, and return the target whose layers are shown."""
     st.header("Where a value can be read, and whether it is used")
-    targets = [t for t in run.sweep.targets if t.startswith("value_")]
+    swept = run.skipped("sweep") is None
+    targets = [t for t in run.sweep.targets if t.startswith("value_")] if swept else []
     left, right = st.columns([3, 2])
     target = None
     with left:
@@ -266,7 +283,7 @@ def _below(run: Run, view: View) -> str | None:
         else:
             st.info("This run has no probes of values after steps.")
     with right:
-        by_step = run.info["interchange"].get("by_step")
+        by_step = (run.info["interchange"] or {}).get("by_step")
         if by_step:
             shared.chart(charts.edits_by_step(by_step), key="edits", alt="What editing each thought does to the answer")
         else:

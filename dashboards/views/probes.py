@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from dashboards.describe import run_command
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.shared import as_text
@@ -26,6 +27,12 @@ def show() -> None:
 
 def _page(run: Run, view: View) -> None:
     shared.run_caption(run)
+    why_not = run.skipped("sweep")
+    if why_not is not None:
+        st.info(as_text(f"This run has no probe sweep: {why_not}"))
+        view.check_rest()
+        shared.copy_as(shared.opening(run) + "run.info['skipped']", run_command(run.path, run.info))
+        return
     sweep = run.sweep
     frame, controls = sweep.table(), list(sweep.notes["controls"])
     left, right = st.columns(2)

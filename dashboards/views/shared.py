@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from dashboards.describe import model_name, problems_of, run_command, study_of
 from dashboards.launch import RUN_VARIABLE
-from dashboards.runs import RUN_FILE, Run, newest_run
+from dashboards.record import RUN_FILE
+from dashboards.runs import Run, newest_run
 from interp.errors import CotlensError, StoreError
 
-HOW_IT_THINKS = {
-    "continuous": "The model writes nothing between question and answer: each step is one hidden state, fed back as "
-    "the next input.",
-    "pause": "The model writes nothing between question and answer: each step has a pause token, and nothing is fed "
-    "back.",
-    "text": "The model writes its steps as text.",
-}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
 
 
@@ -85,7 +79,12 @@ def _empty(heading: str, message: str, folder: Path | None, *, unusable: bool) -
     st.error(as_text(message), icon=":material/folder_off:")
     if unusable:
         st.write("Make the run with:")
-        st.code(demo_command(folder, _options(folder)), language="bash")
+        st.code(_command(folder), language="bash")
+
+
+def _command(folder: Path | None) -> str:
+    """Return the command that makes the run, or a run of the store or the traces that are there instead."""
+    return (study_of(folder) if folder is not None else None) or run_command(folder, _options(folder))
 
 
 def _options(folder: Path | None) -> dict[str, Any]:
@@ -97,20 +96,10 @@ def _options(folder: Path | None) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def demo_command(folder: Path | None, info: dict[str, Any]) -> str:
-    """Return the command that makes or resumes a run.
-
-    Args:
-        folder: Folder of the run.
-        info: The content of its run.json.
-    """
-    parts = ["cotlens", "demo"]
-    if folder is not None:
-        parts += ["--out", str(folder)]
-    for option, key in (("--organism", "organism"), ("--n", "n_problems"), ("--seed", "seed")):
-        if info.get(key) is not None:
-            parts += [option, str(info[key])]
-    return shlex.join(parts)
+def skipped_stages(info: dict[str, Any]) -> None:
+    """Draw the stages of the study that could not be done, and why."""
+    for entry in info.get("skipped", []):
+        st.info(as_text(f"No {entry['stage']}: {entry['why']}"), icon=":material/block:")
 
 
 def table(
@@ -182,11 +171,6 @@ def number(value: Any, digits: int = 3) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def interval(pair: Any) -> str:
-    """Return a 95 % interval in brackets, or an empty text."""
-    return f"[{pair[0]:.3f}, {pair[1]:.3f}]" if pair and pair[0] is not None else ""
-
-
 def cut(text: str, width: int = 90) -> str:
     """Return `text` on one line of at most `width` characters."""
     line = " ".join(str(text).split())
@@ -194,9 +178,9 @@ def cut(text: str, width: int = 90) -> str:
 
 
 def run_caption(run: Run) -> None:
-    """Draw a line with organism, problems and folder of the run."""
+    """Draw a line with model, problems and folder of the run."""
     info = run.info
-    st.caption(as_text(f"{info['organism']} · {info['n_problems']} problems of task {info['task']} · {run.path}"))
+    st.caption(as_text(f"{model_name(info)} · {problems_of(info)} · {run.path}"))
 
 
 def chart(figure: Any, *, key: str, alt: str, height: int | None = None) -> None:

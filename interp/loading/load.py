@@ -221,7 +221,9 @@ def random_init(reasoner: Reasoner, seed: int = 0) -> Reasoner:
         torch.manual_seed(seed)
         untrained = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         if reasoner.config.projection is not None:
-            projection = Projection(config.hidden_size, reasoner.config.projection).to(reasoner.device)
+            projection = Projection(config.hidden_size, reasoner.config.projection)
+            # Thinking runs in inference mode, whose tensors no parameter with a gradient may meet.
+            projection = projection.to(reasoner.device).requires_grad_(False)
     weights = weights_hash(untrained)
     model = wrap(reasoner.prepare(untrained.to(reasoner.device), reasoner.config), reasoner.tokenizer)
     name = f"{reasoner.name} (random init)"

@@ -34,7 +34,7 @@ def sweep_command(
     store: Annotated[Path | None, typer.Argument(help="Folder of an activation store.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or TOML file with the configuration of the sweep.")] = None,
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the table. Default: STORE/../sweep.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table. Default: STORE-sweep.")] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="Target to probe. Can be repeated. Default: the value after each step.")
     ] = None,
@@ -120,7 +120,7 @@ def sweep_command(
         cost = asdict(estimate_cost(opened, plans, settled.engine, settled.workers))
         emit(cost, as_json, lambda: print("\n".join(f"{name}: {value}" for name, value in cost.items())))
         return
-    folder = settled.out or settled.store.parent / "sweep"
+    folder = settled.folder()
     with Bars() as bars, bars.stage("sweeping probes") as report:
         swept = run(opened, plans, engine=settled.engine, workers=settled.workers, out=folder, progress=report)
     swept.save(folder)

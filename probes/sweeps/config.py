@@ -59,7 +59,7 @@ class SweepConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     store: Path = Field(description="folder of the activation store")
-    out: Path | None = Field(None, description="folder for the table; STORE/../sweep by default")
+    out: Path | None = Field(None, description="folder for the table; STORE-sweep by default")
     random_init: Path | None = Field(None, description="store of the same problems made by an untrained twin")
     splits: int | list[int] = Field(3, description="number of problem splits, or their seeds")
     controls: str | list[str] = Field("all", description="all, none, or names")
@@ -89,6 +89,13 @@ class SweepConfig(BaseModel):
         if both:
             raise ValueError(f"expected {', '.join(both)} under grid or zip, got both; leave one out")
         return self
+
+    def folder(self) -> Path:
+        """Return the folder for the table. The default is named after the store, so that no two stores share one."""
+        if self.out is not None:
+            return self.out
+        store = self.store if self.store.name not in ("", "..") else self.store.resolve()
+        return store.with_name(f"{store.name}-sweep")
 
     def selections(self) -> list[Selection]:
         """Return the arguments of each single sweep: one for each zipped row and estimator."""

@@ -202,10 +202,18 @@ def one_hot_columns(values: np.ndarray) -> Float[np.ndarray, "rows values"]:
 
 
 def _token_features(sequences: list[list[int]]) -> Float[np.ndarray, "rows features"]:
-    """Return one column for each token at each position and one for each token anywhere; constant columns are dropped."""
-    width, size = max(map(len, sequences)), max(max(s, default=0) for s in sequences) + 1
-    by_position = np.zeros((len(sequences), width, size), np.float32)
-    for row, sequence in enumerate(sequences):
-        by_position[row, np.arange(len(sequence)), sequence] = 1.0
-    features = np.concatenate([by_position.reshape(len(sequences), -1), by_position.sum(axis=1)], axis=1)
+    """Return one column for each token at each position and one for each token anywhere; constant columns are dropped.
+
+    Only tokens that occur get a column: a vocabulary of 150,000 tokens at 200 positions would fill any memory.
+    """
+    rows = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
+    tokens = np.array([token for sequence in sequences for token in sequence], dtype=np.int64)
+    positions = np.concatenate([np.arange(len(sequence)) for sequence in sequences])
+    at_positions, cells = np.unique(np.stack([positions, tokens]), axis=1, return_inverse=True)
+    anywhere, words = np.unique(tokens, return_inverse=True)
+    by_position = np.zeros((len(sequences), at_positions.shape[1]), np.float32)
+    by_position[rows, cells.ravel()] = 1.0
+    bag = np.zeros((len(sequences), len(anywhere)), np.float32)
+    np.add.at(bag, (rows, words.ravel()), 1.0)
+    features = np.concatenate([by_position, bag], axis=1)
     return features[:, features.std(axis=0) > 0]

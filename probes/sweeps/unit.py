@@ -177,7 +177,7 @@ def _test(
     shuffles = range(SHUFFLES if "shuffled_labels" in unit.controls else 0)
     for target, gold in block.targets.items():
         for k in shuffles:
-            labellings[f"{target} shuffled {k}"] = _shuffled(gold, split, rng)
+            labellings[f"{target} shuffled {k}"] = shuffled(gold, split, rng)
     labellings |= _control_tasks(block, types, split_seed)
     fitted = fit_all(unit.estimator, acts, labellings, split)
     twin_fitted = fit_all(unit.estimator, untrained, block.targets, split) if untrained is not None else None
@@ -214,7 +214,7 @@ def _control_tasks(block: Block, types: np.ndarray | None, seed: int) -> dict[st
     }
 
 
-def _shuffled(gold: np.ndarray, split: Masks, rng: np.random.Generator) -> np.ndarray:
+def shuffled(gold: np.ndarray, split: Masks, rng: np.random.Generator) -> np.ndarray:
     """Return labels whose training and validation parts are each permuted; the test part is unchanged."""
     out = gold.copy()
     for part in (split.train, split.val):
@@ -272,7 +272,9 @@ def _controls_without_address(
     rows: dict[str, dict[str, float]] = {target: {} for target in block.targets}
     if "majority" in unit.controls:
         for target, gold in block.targets.items():
-            rows[target]["majority"] = float(np.mean([_majority(gold, block.splits[seed]) for seed in unit.splits]))
+            rows[target]["majority"] = float(
+                np.mean([majority_accuracy(gold, block.splits[seed]) for seed in unit.splits])
+            )
     for name in unit.controls:
         make_inputs = control_inputs.input_control(name)
         if make_inputs is None:
@@ -286,7 +288,7 @@ def _controls_without_address(
         if not alternatives.inputs:
             result.note_missing(name, place, alternatives.why_not)
             continue
-        for target, accuracy in _best_accuracy(unit, alternatives, block).items():
+        for target, accuracy in best_accuracy(unit.estimator, alternatives, block).items():
             rows[target][name] = accuracy
             if name in _SAME_AT_EVERY_PLACE:
                 cached[keys[target]] = accuracy
@@ -298,12 +300,11 @@ def _same_rows(block: Block, gold: np.ndarray) -> bytes:
     return hashlib.sha256(block.rows["trace"].to_numpy().tobytes() + "|".join(gold).encode()).digest()
 
 
-def _best_accuracy(unit: Unit, alternatives: ControlInputs, block: Block) -> dict[str, float]:
-    """Return test accuracy with the input that is best on validation, averaged over the splits."""
+def best_accuracy(estimator: str, alternatives: ControlInputs, block: Block) -> dict[str, float]:
+    """Return test accuracy with the input that is best on validation, averaged over the splits of the block."""
     accuracies: dict[str, list[float]] = {target: [] for target in block.targets}
-    for seed in unit.splits:
-        split = block.splits[seed]
-        fits = [fit_all(unit.estimator, inputs, block.targets, split) for inputs in alternatives.inputs.values()]
+    for split in block.splits.values():
+        fits = [fit_all(estimator, inputs, block.targets, split) for inputs in alternatives.inputs.values()]
         for target, gold in block.targets.items():
             on_val = [float((fitted[target].labels == gold)[split.val].mean()) for fitted in fits]
             best = fits[int(np.argmax(on_val))][target]
@@ -311,6 +312,7 @@ def _best_accuracy(unit: Unit, alternatives: ControlInputs, block: Block) -> dic
     return {target: float(np.mean(values)) for target, values in accuracies.items()}
 
 
-def _majority(gold: np.ndarray, split: Masks) -> float:
+def majority_accuracy(gold: np.ndarray, split: Masks) -> float:
+    """Return the share of test rows with the most frequent training label."""
     values, counts = np.unique(gold[split.train], return_counts=True)
     return float((gold[split.test] == values[counts.argmax()]).mean())

@@ -333,7 +333,7 @@ def test_ctrl_c_in_a_capture_keeps_what_is_committed_and_it_resumes(
 def test_ctrl_c_in_a_demo_ends_with_130_and_can_be_resumed(
     start: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dashboards.demo import _start
+    from dashboards.record import start_run
 
     out = tmp_path / "run"
     process = start(PLAIN, "demo", "--n", "300", "--out", out)
@@ -344,9 +344,9 @@ def test_ctrl_c_in_a_demo_ends_with_130_and_can_be_resumed(
     assert "Traceback" not in stderr and stderr.count("error:") == 1
     assert json.loads((out / "run.json").read_text())["complete"] is False
     asked = {"organism": "chain-coconut", "n_problems": 300, "seed": 7, "task": "chain"}
-    _start(out, asked)  # the same command may go on; another may not
+    start_run(out, asked)  # the same command may go on; another may not
     with pytest.raises(StoreError, match="holds another run"):
-        _start(out, {**asked, "seed": 8})
+        start_run(out, {**asked, "seed": 8})
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pytest
 
 from cotlens import __version__
 from cotlens.cli import COMMANDS
+from interp import Reasoner, capture
 from interp.activations import Store
 from interp.traces import TraceSet
 
@@ -217,6 +218,20 @@ def test_probe_sweep(cotlens: Callable, store: Store, tmp_path: Path) -> None:
     assert best["target"] == "value_1" and best["accuracy"] == table["accuracy"].max()
     assert best["layer"] is None or isinstance(best["layer"], (int, float))
     assert set(result.json["notes"]["controls"]) == {"majority", "position_only"}
+
+
+def test_the_default_output_of_a_sweep_is_named_after_its_store(
+    cotlens: Callable, traces: TraceSet, coconut: Reasoner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores beside each other must not share a folder: the second sweep would overwrite the first."""
+    options = ["--target", "value_1", "--place", "thought 1", "--splits", 1, "--controls", "none"]
+    for name in ("one", "two"):
+        capture(coconut, traces[: 80 if name == "one" else 100], out=tmp_path / name, sites="final")
+        assert cotlens("probe", "sweep", tmp_path / name, *options, "--json").json["out"] == f"{tmp_path / name}-sweep"
+    stores = [json.loads((tmp_path / f"{name}-sweep" / "sweep.json").read_text())["store"] for name in ("one", "two")]
+    assert [Path(store).name for store in stores] == ["one", "two"]
+    monkeypatch.chdir(tmp_path / "one")
+    assert cotlens("probe", "sweep", ".", *options, "--json").json["out"] == f"{tmp_path / 'one'}-sweep"
 
 
 def test_probe_sweep_without_controls_and_with_a_gate(cotlens: Callable, store: Store, tmp_path: Path) -> None:

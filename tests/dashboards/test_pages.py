@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards.describe import run_command
 from dashboards.launch import APP, RUN_VARIABLE
 from dashboards.runs import Run
 from dashboards.views.cards import Read, percent, question_html, thoughts_html
-from dashboards.views.shared import as_text, cut, demo_command
+from dashboards.views.shared import as_text, cut
 
 PAGES = ("home", "latents", "probes")
 Open = Callable[..., AppTest]
@@ -385,4 +386,4 @@ def test_confidence_is_never_rounded_up_to_certainty() -> None:
 
 
 def test_the_command_quotes_what_a_shell_would_split() -> None:
-    assert demo_command(Path("my runs/a"), {"n_problems": 5}) == "cotlens demo --out 'my runs/a' --n 5"
+    assert run_command(Path("my runs/a"), {"n_problems": 5}) == "cotlens demo --out 'my runs/a' --n 5"

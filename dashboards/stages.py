@@ -1,0 +1,326 @@
+"""The stages of a study. One that cannot be done for a model says why in one line, and the others go on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pandas as pd
+
+import interp
+import probes
+from dashboards.steps import READER, StepFigures, step_figures
+from interp.activations.store import parquet_bytes
+from interp.causal.donors import alternatives
+from interp.decoders.evaluation.read_outs import pooled_scores
+from interp.errors import CotlensError, UsageError
+from interp.problems import task as make_task
+from interp.runtime.files import commit
+from interp.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from interp.activations import ActivationSource
+    from interp.causal.ablation import AblationResult
+    from interp.causal.interchange_result import InterchangeResult
+    from interp.decoders.evaluation.read_outs import ReadOuts
+    from interp.problems import Problem
+    from interp.reasoners import Reasoner
+    from interp.runtime.console import Bars
+
+DICTIONARIES = ("sae", "random_dictionary", "pca", "neurons")
+# A sweep of every token of a long text would take hours: that many thoughts and values are swept, evenly spaced.
+MAX_PLACES, MAX_VALUES = 24, 9
+MAX_ABLATED = 200
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A stage that was not done.
+
+    Attributes:
+        stage: Its name.
+        why: The reason, in one line.
+        is_defect: Whether it failed where it should not have.
+    """
+
+    stage: str
+    why: str
+    is_defect: bool = False
+
+
+class Stages:
+    """Runs stages one after the other, and keeps which were skipped and why.
+
+    Attributes:
+        skipped: The stages that were not done.
+    """
+
+    def __init__(self, name: str, bars: Bars | None) -> None:
+        self._name, self._bars = name, bars
+        self.skipped: list[Skipped] = []
+
+    def run(self, doing: str, body: Callable[[Progress | None], Result]) -> Result:
+        """Run a stage that the others need; its errors end the study."""
+        with self._shown(doing) as report:
+            return body(report)
+
+    def attempt(self, stage: str, doing: str, body: Callable[[Progress | None], Result]) -> Result | None:
+        """Run a stage that may be impossible for this model; return None and keep the reason where it is."""
+        try:
+            with self._shown(doing) as report:
+                return body(report)
+        except UsageError as error:
+            self.skip(stage, str(error))
+        except CotlensError:
+            raise  # a full disk or a damaged store is no property of the model
+        except Exception as error:
+            if os.environ.get("COTLENS_DEBUG"):
+                raise
+            detail = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            why = f"unexpected {type(error).__name__}: {detail} This is a defect; COTLENS_DEBUG=1 shows where."
+            self.skip(stage, why, is_defect=True)
+        return None
+
+    def skip(self, stage: str, why: str, *, is_defect: bool = False) -> None:
+        """Keep and print why a stage is not done."""
+        line = " ".join(why.split())
+        self.skipped.append(Skipped(stage, line, is_defect))
+        if self._bars is not None:
+            print(f"{self._name}: no {stage}: {line}", file=sys.stderr, flush=True)
+
+    def _shown(self, doing: str) -> AbstractContextManager[Progress | None]:
+        title = f"{self._name}: {doing}"
+        return nullcontext() if self._bars is None else self._bars.stage(title)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoders read.
+
+    Attributes:
+        readouts: One entry for each split.
+        scores: Held-out scores, pooled over the splits.
+        figures: The figures of every step, with their controls.
+        sae: Facts about the SAE; None without one.
+    """
+
+    readouts: list[ReadOuts]
+    scores: pd.DataFrame
+    figures: StepFigures
+    sae: dict[str, Any] | None
+
+
+def think(reasoner: Reasoner, problems: Sequence[Problem], out: Path, stages: Stages, batch_size: int) -> Any:
+    """Return the traces; those that an interrupted study has finished are read again."""
+    from interp.reasoners.resumable import think_to_file
+
+    def body(report: Progress | None) -> interp.TraceSet:
+        path = out / "traces.parquet"
+        if path.exists():
+            traces = interp.TraceSet.from_parquet(path)
+            if traces.problems == list(problems):
+                return traces
+            path.unlink()  # of other problems, which an earlier version thought about
+        return think_to_file(reasoner, problems, path, batch_size=batch_size, progress=report)
+
+    return stages.run("thinking", body)
+
+
+def capture(reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: Stages, batch_size: int) -> interp.Store:
+    """Return the store of the traces; an unfinished one is resumed."""
+    return stages.run(
+        "capturing activations",
+        lambda report: interp.capture(reasoner, traces, out=out / "store", batch_size=batch_size, progress=report),
+    )
+
+
+def capture_twin(
+    reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: Stages, batch_size: int
+) -> interp.Store | None:
+    """Capture an untrained twin: its own latents, or the trained reasoner's words where thoughts are visible."""
+
+    def body(report: Progress | None) -> interp.Store:
+        fresh = interp.random_init(reasoner)
+        visible = any("thought" in trace.channel for trace in traces)
+        seen = traces if visible else fresh.think(traces.problems, batch_size=batch_size)
+        return interp.capture(fresh, seen, out=out / "twin", batch_size=batch_size, transfer=True, progress=report)
+
+    return stages.attempt("untrained twin", "the untrained twin", body)
+
+
+def sweep(
+    store: interp.Store, twin: interp.Store | None, splits: Sequence[int], out: Path, stages: Stages
+) -> probes.Sweep | None:
+    """Sweep probes over places and addresses, and keep the sweep; finished parts of it are read again."""
+
+    def body(report: Progress | None) -> probes.Sweep:
+        targets, places, notes = _swept(store)
+        swept = probes.sweep(
+            store,
+            targets,
+            places=places,
+            splits=list(splits),
+            random_init=twin,
+            out=out / "sweep",
+            progress=report,
+        )
+        swept.notes.update(notes)
+        return swept
+
+    swept = stages.attempt("probe sweep", "sweeping probes and controls", body)
+    if swept is not None:
+        swept.save(out / "sweep")
+    return swept
+
+
+def _swept(store: interp.Store) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the targets and the places of the sweep, and notes on what is left out of a long one."""
+    notes = {}
+    longest = max(trace.problem.n_steps for trace in store.traces)
+    targets = [f"value_{k}" for k in range(1, min(longest, MAX_VALUES) + 1)]
+    if longest > MAX_VALUES:
+        notes["targets"] = f"the values after the first {MAX_VALUES} of up to {longest} steps"
+    if not targets:
+        answers = [trace.problem.answer for trace in store.traces]
+        if len(set(answers)) <= len(answers) / 2:
+            targets.append("answer")
+        if len({trace.correct for trace in store.traces}) > 1:
+            targets.append("correct")
+        if not targets:
+            raise UsageError(
+                "the problems have no gold steps, and their answers are nearly all different, so there is no label to "
+                "probe for. Add `steps` to the questions."
+            )
+    places = [place for place in store.places if place != "question"]
+    thoughts = [place for place in places if place.split(" ")[0] in ("thought", "sentence") and place[-1].isdigit()]
+    if len(thoughts) > MAX_PLACES:
+        chosen = {thoughts[round(k * (len(thoughts) - 1) / (MAX_PLACES - 1))] for k in range(MAX_PLACES)}
+        places = [place for place in places if place not in thoughts or place in chosen]
+        notes["places"] = f"{len(chosen)} of {len(thoughts)} thoughts, evenly spaced"
+    answers_kept = [place for place in places if place.startswith("answer ")]
+    return targets, [place for place in places if place not in answers_kept], notes
+
+
+def decode(
+    reasoner: Reasoner,
+    store: interp.Store,
+    twin: ActivationSource | None,
+    out: Path,
+    stages: Stages,
+    *,
+    splits: Sequence[int],
+    dictionaries: bool,
+    samples: int,
+) -> Decoded | None:
+    """Read every step with decoders, score them with controls, and keep the tables."""
+    quick = ("logit_lens", READER)
+
+    def read(methods: Sequence[str], report: Progress | None) -> list[ReadOuts]:
+        readouts = []
+        for number, seed in enumerate(splits):
+            readouts.append(interp.decode(store, methods, reasoner=reasoner, seed=seed, samples=samples))
+            if report:
+                report(number + 1, len(splits))
+        return readouts
+
+    if not any(trace.problem.n_steps for trace in store.traces):
+        stages.skip("decoders", "the problems have no gold steps to read. Add `steps` to the questions.")
+        return None
+    if not any(any(trace.step) for trace in store.traces):
+        stages.skip("decoders", _why_no_steps(reasoner, store.traces))
+        return None
+    readouts = None
+    if dictionaries:
+        readouts = stages.attempt(
+            "dictionaries", "decoding thoughts", lambda report: read((*quick, *DICTIONARIES), report)
+        )
+    if readouts is None:
+        readouts = stages.attempt("decoders", "decoding thoughts", lambda report: read(quick, report))
+    if readouts is None:
+        return None
+    scores = pooled_scores(readouts)
+    commit(out / "scores.parquet", parquet_bytes(scores))
+    commit(out / "readouts.parquet", parquet_bytes(readouts[0].table()))
+    figures = stages.run("measuring controls where steps are read", lambda _: step_figures(readouts, scores, twin))
+    sae = keep_sae(readouts[0], out) if "sae" in readouts[0].methods else None
+    return Decoded(readouts, scores, figures, sae)
+
+
+def _why_no_steps(reasoner: Reasoner, traces: interp.TraceSet) -> str:
+    if not any(any(trace.thought) for trace in traces):
+        return f"{reasoner.name} thinks at no position of its own, so there is no thought to read a step from."
+    return "no thought of these traces belongs to a known step; check the gold steps against the text."
+
+
+def keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
+    """Write the SAE of the read-outs, and return facts about it."""
+    from interp.decoders.features import FeatureReadout
+    from interp.sae import explained_variance, save_sae
+
+    decoder, location = readouts.decoders["sae"], readouts.locations["sae"]
+    assert isinstance(decoder, FeatureReadout) and decoder.sae_ is not None
+    save_sae(decoder.sae_, out / "sae")
+    rows = readouts.inputs.step_rows(location.offset)
+    acts = readouts.store.acts(location.address, rows.rows[rows.split().test])
+    return {
+        "d_sae": decoder.d_sae,
+        "k": decoder.k,
+        "site": location.label,
+        "address": location.address.name,
+        "explained_variance": explained_variance(decoder.sae_, acts),
+        "features": {value: {"feature": f, "auroc": area} for value, (f, area) in decoder.chosen_.items()},
+    }
+
+
+def interchange(
+    reasoner: Reasoner, traces: interp.TraceSet, decoded: Decoded | None, out: Path, stages: Stages
+) -> InterchangeResult | None:
+    """Swap what the probe read for a donor's, and keep every edit with the answer after it."""
+    if decoded is None:
+        stages.skip("interchange", "no step was read, so it is not known what to edit.")
+        return None
+    if not _has_counterfactuals(traces):
+        stages.skip(
+            "interchange",
+            "no answer is known to follow from another value of a step. Add `counterfactuals` to the questions, or use a "
+            "task that computes them.",
+        )
+        return None
+    edits = stages.attempt(
+        "interchange",
+        "editing thoughts",
+        lambda report: interp.interchange(reasoner, traces, decoded.readouts[0], progress=report),
+    )
+    if edits is not None:
+        commit(out / "interchange.parquet", parquet_bytes(edits.table()))
+    return edits
+
+
+def _has_counterfactuals(traces: interp.TraceSet) -> bool:
+    """Return whether some other value of some step implies another answer."""
+    task = make_task(traces[0].problem.task)
+    tried = [trace.problem for trace in traces[:50]]
+    return any(alternatives(task, problem, step) for problem in tried for step in range(1, problem.n_steps + 1))
+
+
+def ablate(reasoner: Reasoner, traces: interp.TraceSet, stages: Stages, batch_size: int) -> AblationResult | None:
+    """Replace all thoughts of a problem by another problem's: what can be done where no single step can be edited."""
+    from interp.causal import ablate as run_ablation
+
+    return stages.attempt(
+        "ablation",
+        "replacing all thoughts",
+        lambda report: run_ablation(
+            reasoner,
+            traces[:MAX_ABLATED].problems,
+            arms=["other problem", "dropped"],
+            batch_size=batch_size,
+            progress=report,
+        ),
+    )
