@@ -34,9 +34,11 @@ def model_name(info: dict[str, Any]) -> str:
 
 def problems_of(info: dict[str, Any]) -> str:
     """Return which problems a run is about, in words."""
-    if info.get("questions"):
-        return f"{info['n_problems']} questions of {info['questions']}"
-    return f"{info['n_problems']} held-out problems of task {info['task']}, seed {info['seed']}"
+    name, _, path = str(info["task"]).partition(":path=")
+    if name == "questions":
+        return f"{info['n_problems']} questions of {info.get('questions') or path}"
+    seed = "" if info.get("seed") is None else f", seed {info['seed']}"
+    return f"{info['n_problems']} problems of task {info['task']}{seed}"
 
 
 def run_command(folder: Path | None, info: dict[str, Any]) -> str:

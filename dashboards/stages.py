@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 import interp
 import probes
 from dashboards.steps import READER, StepFigures, step_figures
 from interp.activations.store import parquet_bytes
+from interp.activations.targets import label_names, trace_labels
 from interp.causal.donors import alternatives
 from interp.decoders.evaluation.read_outs import pooled_scores
 from interp.errors import CotlensError, UsageError
@@ -179,6 +181,12 @@ def sweep(
     return swept
 
 
+def _is_label(values: np.ndarray) -> bool:
+    """Return whether labels can be learned: two or more different ones, most of which repeat."""
+    known = [value for value in values if value is not None]
+    return 2 <= len(set(known)) <= len(known) / 2
+
+
 def _swept(store: interp.Store) -> tuple[list[str], list[str], dict[str, str]]:
     """Return the targets and the places of the sweep, and notes on what is left out of a long one."""
     notes = {}
@@ -186,17 +194,21 @@ def _swept(store: interp.Store) -> tuple[list[str], list[str], dict[str, str]]:
     targets = [f"value_{k}" for k in range(1, min(longest, MAX_VALUES) + 1)]
     if longest > MAX_VALUES:
         notes["targets"] = f"the values after the first {MAX_VALUES} of up to {longest} steps"
-    if not targets:
+    own = [name for name in label_names(store.traces) if _is_label(trace_labels(store.traces, name))]
+    targets += own[:MAX_VALUES]
+    if len(own) > MAX_VALUES:
+        notes["labels"] = f"{MAX_VALUES} of {len(own)} labels"
+    if not longest:
         answers = [trace.problem.answer for trace in store.traces]
-        if len(set(answers)) <= len(answers) / 2:
+        if _is_label(np.array(answers, dtype=object)):
             targets.append("answer")
         if len({trace.correct for trace in store.traces}) > 1:
             targets.append("correct")
-        if not targets:
-            raise UsageError(
-                "the problems have no gold steps, and their answers are nearly all different, so there is no label to "
-                "probe for. Add `steps` to the questions."
-            )
+    if not targets:
+        raise UsageError(
+            "the problems have no gold steps, and their answers are nearly all different, so there is no label to "
+            "probe for. Add `steps` or labels to the questions."
+        )
     places = [place for place in store.places if place != "question"]
     thoughts = [place for place in places if place.split(" ")[0] in ("thought", "sentence") and place[-1].isdigit()]
     if len(thoughts) > MAX_PLACES:

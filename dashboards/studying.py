@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -106,10 +107,10 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
     limits = {name: value for name, value in limits.items() if value is not None}
     if limits:
         reasoner = reasoner.with_config(**limits)
-    problems, left_out = _problems(options, reasoner)
+    problems, file = _problems(options, reasoner)
     about = study_options(reasoner, problems)
     about |= {"questions": None if options.questions is None else str(options.questions), "n": options.n}
-    about |= {"seed": options.seed, "options": options.given(), "left_out": left_out}
+    about |= {"seed": options.seed, "options": options.given()}
     start_run(out, about)
     studied: Study = run_stages(
         reasoner,
@@ -120,7 +121,7 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
         twin=options.twin,
         batch_size=options.batch_size,
     )
-    result = run_record(studied, about, out)
+    result = run_record(studied, about, out) | file
     result["seconds"] = round(time.monotonic() - started, 1)
     write_run(out, result)
     with bars.stage("writing the report"):
@@ -128,24 +129,30 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
     return result
 
 
-def _problems(options: StudyOptions, reasoner: Reasoner) -> tuple[list[Problem], list[str]]:
-    """Return the problems to think about, and why lines of the file are left out."""
+def _problems(options: StudyOptions, reasoner: Reasoner) -> tuple[list[Problem], dict[str, Any]]:
+    """Return the problems to think about, and what the question file says of itself: `left_out`, `notes`, `fields`."""
     from interp.commands.think import problems_of
 
     if options.questions is None:
         if options.task is None:
-            return default_problems(reasoner, options.n, options.seed), []
-        return problems_of(options.task, n=1000 if options.n is None else options.n, seed=options.seed), []
-    from interp.problems.questions import read_questions
+            problems = default_problems(reasoner, options.n, options.seed)
+        else:
+            problems = problems_of(options.task, n=1000 if options.n is None else options.n, seed=options.seed)
+        return problems, {"left_out": [], "notes": [], "fields": {}}
+    from interp.problems.question_file import read_question_file
+    from interp.problems.questions import QuestionsTask
 
-    problems, broken = read_questions(options.questions)
-    left_out = [str(line) for line in broken]
-    refusals = {problem.id: reasoner.vocabulary.refusal(problem) for problem in problems}
-    left_out += [f"line {p.meta['line']}: {refusals[p.id]}" for p in problems if refusals[p.id]]
-    problems = [problem for problem in problems if not refusals[problem.id]]
+    QuestionsTask(options.questions)  # a path that no task spec can hold is refused here
+    file = read_question_file(options.questions)
+    for note in [*file.notes, *(f"field {name}: {role}" for name, role in file.fields.items())]:
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    left_out = [str(line) for line in file.broken]
+    refusals = {problem.id: reasoner.vocabulary.refusal(problem) for problem in file.problems}
+    left_out += [f"line {p.meta['line']}: {refusals[p.id]}" for p in file.problems if refusals[p.id]]
+    problems = [problem for problem in file.problems if not refusals[problem.id]]
     if not problems:
         raise UsageError(
             f"expected a question that {reasoner.name} can think about in {options.questions}, got none"
             f"{': ' + left_out[0] if left_out else '; the file is empty.'}"
         )
-    return problems[: options.n], left_out
+    return problems[: options.n], {"left_out": left_out, "notes": file.notes, "fields": file.fields}

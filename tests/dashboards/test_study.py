@@ -49,6 +49,7 @@ def drawn(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         assert not at.exception and not at.error, (page, at.exception, [e.value for e in at.error])
         for kind in ("title", "header", "markdown", "caption", "info", "warning"):
             words += [element.value for element in at.get(kind)]
+        words += [metric.label for metric in at.metric]
         words += [element.proto.body for element in at.get("html")]
     return re.sub(r"\\(.)", r"\1", "\n".join(words))
 
@@ -264,7 +265,7 @@ def test_the_command_to_copy_makes_the_same_run(
 
 
 def test_chance_of_answers() -> None:
-    """One of ten values on a chain; one of two candidates on a graph; the most frequent answer of own questions."""
+    """One of ten values on a chain; one of four candidates on a graph; the most frequent answer of own questions."""
     problems = {name: interp.task(name).generate(40, seed=1) for name in ("chain", "graph")}
 
     class Asked:
@@ -272,7 +273,7 @@ def test_chance_of_answers() -> None:
             self.problem = problem
 
     assert chance_of([Asked(p) for p in problems["chain"]]) == pytest.approx(0.1)  # type: ignore[arg-type]
-    assert chance_of([Asked(p) for p in problems["graph"]]) == pytest.approx(0.5)  # type: ignore[arg-type]
+    assert chance_of([Asked(p) for p in problems["graph"]]) == pytest.approx(0.25)  # type: ignore[arg-type]
 
 
 # --- a store or a file of traces in place of a run ------------------------------------------------------------
