@@ -64,7 +64,7 @@ def _figures(run: Run) -> list[Any]:
         figures += _sweep_figures(run)
     if info["interchange"]:
         figures.append(charts.edits_by_step(info["interchange"]["by_step"]))
-    return [*figures, charts.organisms_compared(info)]
+    return [*figures, *([charts.organisms_compared(info)] if info["comparisons"] else [])]
 
 
 def _sweep_figures(run: Run) -> list[Any]:
@@ -108,7 +108,7 @@ def _unread_cards(run: Run) -> list[dict[str, Any]]:
 
 
 def _all_followed(values: pd.Series) -> bool:
-    return bool(values.fillna(True).astype(bool).all())
+    return all(value is None or value != value or bool(value) for value in values)
 
 
 def _card(run: Run, trace: int, thoughts: pd.DataFrame, others: dict[str, pd.Series]) -> dict[str, Any]:

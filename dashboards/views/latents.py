@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -120,9 +121,9 @@ def _cached_thoughts(path: str, stamp: int, method: str, _run: Run) -> pd.DataFr
 def _cached_problems(path: str, stamp: int, method: str, _run: Run) -> pd.DataFrame:
     """Return one row for each held-out problem, with its failures."""
     thoughts = _run.thoughts(method)
-    followed = thoughts["followed"].map(lambda value: value is not False and value != 0, na_action="ignore")
+    followed = [value is None or value != value or bool(value) for value in thoughts["followed"]]
     frame = (
-        thoughts.assign(misread=~thoughts["right"].astype(bool), unfollowed=~followed.fillna(True).astype(bool))
+        thoughts.assign(misread=~thoughts["right"].astype(bool), unfollowed=~np.array(followed, dtype=bool))
         .groupby("trace", sort=True)[["misread", "unfollowed"]]
         .sum()
         .reset_index()
