@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import sys
 
 from cotlens import __version__
-from interp.errors import INTERRUPTED, CotlensError, Interrupted, unknown
+from interp.errors import INTERRUPTED, CotlensError, Interrupted, StoreError, unknown
 
 # Idle OpenMP threads that spin slow busy cores down many times. It must be set before PyTorch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -101,12 +102,38 @@ def _run(arguments: list[str]) -> int:
             return _fail(f"{message} See `cotlens {arguments[0]} --help`.", 2, as_json)
         if os.environ.get("COTLENS_DEBUG"):
             raise
+        known = _environment_error(error)
+        if known is not None:
+            return _fail(str(known), known.exit_code, as_json)
         detail = str(error).strip().splitlines()[0] if str(error).strip() else ""
         return _fail(
             f"unexpected {type(error).__name__}: {detail} This is a defect; set COTLENS_DEBUG=1 to see where.",
             1,
             as_json,
         )
+
+
+def _environment_error(error: Exception) -> CotlensError | None:
+    """Return the error for the user where the file system or the memory gave out; None for a defect."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        from interp.runtime.files import os_error_hint
+
+        unwritable = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
+        hint = os_error_hint(error) if unwritable else f"{error.strerror}. Check the path and its permissions."
+        return StoreError(f"cannot read or write {_shortened(str(error.filename))}: {hint}")
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
+        reason = _shortened(" ".join(str(error).split()))
+        return CotlensError(
+            f"this needs more memory than there is{f' ({reason})' if reason else ''}; ask for less: fewer problems, "
+            "a smaller batch or smaller sizes."
+        )
+    return None
+
+
+def _shortened(text: str) -> str:
+    """Return a text of at most 200 characters."""
+    return text if len(text) <= 200 else f"{text[:120]} … {text[-60:]}"
 
 
 def _interrupt(*_: object) -> None:
@@ -116,6 +143,7 @@ def _interrupt(*_: object) -> None:
 
 def _fail(message: str, code: int, as_json: bool) -> int:
     """Print an error, and the JSON object where the command has printed none; return the exit code."""
+    message = " ".join(message.splitlines())  # names of files may hold line breaks
     print(f"error: {message}", file=sys.stderr)
     # The module may be missing where the error came while it was imported.
     json_was_printed = getattr(sys.modules.get("interp.runtime.console"), "json_was_printed", lambda: False)

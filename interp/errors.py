@@ -41,6 +41,9 @@ class StoreError(CotlensError):
 
 INTERRUPTED = 130
 
+#: Largest whole number that arrays, files and generators of random numbers take.
+LARGEST_COUNT = 2**63 - 1
+
 
 class Interrupted(BaseException):
     """Ctrl-C. Not a `KeyboardInterrupt`, because some libraries catch that one."""
@@ -68,16 +71,17 @@ def unknown(what: str, name: object, known: Iterable[object]) -> UsageError:
     return UsageError(f"expected a known {what}, got {str(name)!r}{hint} Known: {listed}{more}.")
 
 
-def checked_count(name: str, value: object, *, at_least: int = 1) -> int:
+def checked_count(name: str, value: object, *, at_least: int = 1, at_most: int = LARGEST_COUNT) -> int:
     """Return `value` as an int.
 
     Args:
         name: Name of the argument, for the message.
         value: A whole number, or its digits as a string.
         at_least: Smallest value that is accepted.
+        at_most: Largest value that is accepted.
 
     Raises:
-        UsageError: `value` is not a whole number, or is smaller than `at_least`.
+        UsageError: `value` is not a whole number, is smaller than `at_least` or larger than `at_most`.
     """
     try:
         count = int(value)  # type: ignore[call-overload]
@@ -86,4 +90,6 @@ def checked_count(name: str, value: object, *, at_least: int = 1) -> int:
         valid = False
     if not valid:
         raise UsageError(f"expected {name} to be a whole number of at least {at_least}, got {value!r}.")
+    if count > at_most:
+        raise UsageError(f"expected {name} to be at most {at_most}, got {value!r}.")
     return count

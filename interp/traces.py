@@ -194,7 +194,7 @@ class TraceSet(Sequence[Trace]):
             }
         )
         buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False, row_group_size=ROW_GROUP)
+        frame.to_parquet(buffer, index=False, row_group_size=ROW_GROUP, write_page_checksum=True)
         return buffer.getvalue()
 
     def to_parquet(self, path: Path | str) -> None:
@@ -242,10 +242,8 @@ class TraceSet(Sequence[Trace]):
 
 
 def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Trace]:
-    import pyarrow.parquet as pq
-
     try:
-        with (as_path(path) if isinstance(path, str) else path).open("rb") as handle, pq.ParquetFile(handle) as file:
+        with (as_path(path) if isinstance(path, str) else path).open("rb") as handle, _verified(handle) as file:
             missing = _COLUMNS - set(file.schema_arrow.names)
             if missing:
                 raise StoreError(f"{path} is not a trace file of this project: it lacks {', '.join(sorted(missing))}.")
@@ -255,12 +253,20 @@ def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Tra
             last = starts[-1] if last is None else last
             groups = [g for g in range(file.num_row_groups) if starts[g] < last and starts[g + 1] > first]
             frame = file.read_row_groups(groups).to_pandas()
+        skipped = starts[groups[0]] if groups else 0
+        return [_trace_from_row(row) for row in frame.iloc[first - skipped : last - skipped].to_dict("records")]
     except FileNotFoundError:
         raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is not a readable trace file ({error}).") from None
-    skipped = starts[groups[0]] if groups else 0
-    return [_trace_from_row(row) for row in frame.iloc[first - skipped : last - skipped].to_dict("records")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(f"{path} is not a readable trace file ({reason[:200]}).") from None
+
+
+def _verified(handle: Any) -> Any:
+    """Open a Parquet file whose pages are compared with their checksums; older files have none."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(handle, page_checksum_verification=True)
 
 
 def _trace_from_row(row: dict) -> Trace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -22,8 +22,9 @@ from interp.activations.shards import (
 )
 from interp.activations.store import Store, parquet_bytes
 from interp.errors import StoreError, UsageError, checked_count
-from interp.runtime.engines import Inline, executor
-from interp.runtime.files import AnyPath, as_path, is_local
+from interp.runtime.engines import Executor, Inline, executor
+from interp.runtime.files import AnyPath, as_path, file_hash, is_local
+from interp.runtime.locks import LOCK, locked
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
@@ -160,13 +161,42 @@ def resume(store: AnyPath | str, *, device: str | None = None, **execution: Unpa
 
 
 def run_plan(planned: Plan, out: AnyPath | str, options: ExecutionOptions) -> Store:
-    """Open or start the store of a plan, and let an engine write the missing shards. Raises as `capture` does."""
-    out, progress = as_path(out), options.progress
+    """Open or start the store of a plan, and let an engine write the missing shards.
+
+    Raises as `capture` does, and `StoreError` where another process captures to the same store.
+    """
+    out = as_path(out)
     engine = executor(options.engine, options.workers)
-    inline = isinstance(engine, Inline)
-    if not inline and str(out).startswith("memory://"):
+    if not isinstance(engine, Inline) and str(out).startswith("memory://"):
         raise UsageError(f"{out} is the memory of this process, which workers cannot reach; use engine inline.")
-    _open_folder(out, planned)
+    if not _is_finished(out, planned):  # a finished store may be where nothing can be written
+        with locked(out, "capturing to"):
+            _open_folder(out, planned)
+            _write_shards(planned, out, options, engine)
+    elif options.progress:
+        n_shards = planned.index["shard"].nunique()
+        options.progress(n_shards, n_shards)
+    return Store(out)
+
+
+def _is_finished(out: AnyPath, planned: Plan) -> bool:
+    """Return whether `out` holds the complete, unchanged store of a plan."""
+    if not (out / layout.META).exists() or (out / layout.RECEIPTS).exists():
+        return False
+    store = Store(out)
+    computed = store.meta.get("computed", planned.meta["computed"])
+    same = store.meta["config_hash"] == planned.meta["config_hash"]
+    if not same or computed["dtype"] != planned.meta["computed"]["dtype"]:
+        return False
+    try:
+        return store.complete and not store.validate()
+    except StoreError:
+        return False
+
+
+def _write_shards(planned: Plan, out: AnyPath, options: ExecutionOptions, engine: Executor) -> None:
+    """Write the shards that are missing, and their records."""
+    inline, progress = isinstance(engine, Inline), options.progress
     committed = {entry["shard"] for entry in layout.read_manifest(out)}
     ranges = shard_ranges(planned.index, len(planned.traces))
     computed = planned.meta["computed"]
@@ -201,7 +231,6 @@ def run_plan(planned: Plan, out: AnyPath | str, options: ExecutionOptions) -> St
         finally:
             layout.collect_receipts(out)
     layout.write_manifest(out, sorted(layout.read_manifest(out), key=lambda record: record["shard"]))
-    return Store(out)
 
 
 def _record_and_write(specs: Sequence[ShardSpec]) -> Iterator[dict[str, Any]]:
@@ -230,29 +259,49 @@ def _open_folder(out: AnyPath, planned: Plan) -> None:
                     f"expected a model in {computed['dtype']}, in which {out} was begun, got {meta['computed']['dtype']}; "
                     "load it in that dtype (--model-dtype), or choose another folder."
                 )
+            _repair_tables(out, planned, existing)
             layout.collect_receipts(out)
             layout.repair_manifest(out)
             if is_local(out):
                 for leftover in filter(_is_temporary, out.rglob("*")):
                     leftover.unlink()
             return
-        ignored = ("config_hash", "versions", "files", "computed", "origin")
-        differs = [key for key in meta if key not in ignored and meta[key] != existing.get(key)]
+        differs = [key for key in meta if key not in layout.NOT_HASHED and meta[key] != existing.get(key)]
         raise StoreError(
             f"{out} holds a store with another {', '.join(differs) or 'configuration'} "
             f"(made by {existing['reasoner']['name']}). Choose another folder, or remove that one."
         )
     with layout.explain_os_errors(f"opening {out}"):
-        started = {layout.TRACES, layout.INDEX}  # a capture that was killed before its first shard leaves these
-        if out.exists() and any(p.name not in started for p in out.iterdir() if not _is_temporary(p)):
+        # A capture that was killed before its first shard leaves the tables.
+        started = {layout.TRACES, layout.INDEX, LOCK}
+        if any(p.name not in started for p in (out.iterdir() if out.exists() else ()) if not _is_temporary(p)):
             raise StoreError(f"{out} is not empty and holds no activation store. Choose another folder.")
-        out.mkdir(parents=True, exist_ok=True)
         planned.check_room(out)
-    meta["files"] = {
-        layout.TRACES: layout.commit(out / layout.TRACES, planned.traces.to_bytes()),
-        layout.INDEX: layout.commit(out / layout.INDEX, parquet_bytes(planned.index)),
-    }
+    meta["files"] = {name: layout.commit(out / name, table()) for name, table in _tables(planned).items()}
     # Written last: a folder without it is not a store yet.
+    _write_meta(out, meta)
+
+
+def _tables(planned: Plan) -> dict[str, Callable[[], bytes]]:
+    """Return functions that make the content of a store's tables, by file name."""
+    return {layout.TRACES: planned.traces.to_bytes, layout.INDEX: lambda: parquet_bytes(planned.index)}
+
+
+def _repair_tables(out: AnyPath, planned: Plan, meta: dict[str, Any]) -> None:
+    """Write the tables of a store again that are missing or changed."""
+    hashes = meta.get("files", {})
+    changed = [
+        name
+        for name in _tables(planned)
+        if not (out / name).exists() or (name in hashes and file_hash(out / name) != hashes[name])
+    ]
+    if changed:
+        tables = _tables(planned)
+        meta["files"] = hashes | {name: layout.commit(out / name, tables[name]()) for name in changed}
+        _write_meta(out, meta)
+
+
+def _write_meta(out: AnyPath, meta: dict[str, Any]) -> None:
     layout.commit(out / layout.META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -18,12 +19,19 @@ META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", 
 RECEIPTS = "receipts"
 KEY = "acts"
 PAGE = 4096
+#: Entries of a store's description that its `config_hash` does not cover.
+NOT_HASHED = ("config_hash", "versions", "files", "computed", "origin")
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def shard_path(root: AnyPath, folder: str, shard: int) -> AnyPath:
     """Return the path of one shard of one address, whose `folder` is `Address.folder`."""
     return root / "acts" / folder / f"{shard:05d}.safetensors"
+
+
+def description_hash(meta: dict[str, Any]) -> str:
+    """Return a short hash of a store's description without the entries of `NOT_HASHED`."""
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def append_line(path: AnyPath, record: dict[str, Any]) -> None:
@@ -41,7 +49,7 @@ def append_line(path: AnyPath, record: dict[str, Any]) -> None:
 def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
     """Return the records of the committed shards, in the order of the file.
 
-    A last line without a newline was cut off by a kill and is ignored.
+    A last line without a newline was cut off by a kill and is ignored. Of several lines about one shard the last counts.
 
     Raises:
         StoreError: On a damaged line.
@@ -50,15 +58,16 @@ def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
-    records = []
+    records: dict[int, dict[str, Any]] = {}
     for k, line in enumerate(lines[:-1]):
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+            records[int(record["shard"])] = record | {"sha256": dict(record["sha256"])}
+        except (ValueError, KeyError, TypeError):
             raise StoreError(
                 f"{path}: line {k + 1} is damaged. Delete it, and capture again to redo its shard."
             ) from None
-    return records
+    return list(records.values())
 
 
 def write_receipt(root: AnyPath, record: dict[str, Any]) -> None:

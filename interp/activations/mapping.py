@@ -47,19 +47,19 @@ class Shard(NamedTuple):
 
 
 def read_header(path: AnyPath) -> Shard:
-    """Read a shard's header. Raises `StoreError` when the file is missing, damaged or shorter than its header says."""
+    """Read a shard's header. Raises `StoreError` when the file is missing, damaged or not as long as its header says."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))[KEY]
             shard = Shard(path, tuple(header["shape"]), header["dtype"], 8 + size)
             file.seek(0, os.SEEK_END)
-            if file.tell() < shard.end:
+            if file.tell() != shard.end:
                 raise ValueError(f"{file.tell()} bytes, where {shard.end} were written")
         return shard
     except FileNotFoundError:
         raise StoreError(f"{path} is missing. Capture again to redo it.") from None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise StoreError(f"{path} is damaged ({error}). Capture again to redo it.") from None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -15,6 +13,7 @@ import pandas as pd
 
 from interp.activations import layout
 from interp.activations.identity import check_own
+from interp.activations.replaying import gather, row_widths
 from interp.activations.rows import index_of
 from interp.activations.store import traces_hash
 from interp.errors import StoreError, UsageError, checked_count, unknown
@@ -88,8 +87,6 @@ class Plan:
 
     def estimate(self) -> CaptureCost:
         """Return what the capture costs; the time is measured on the first few traces."""
-        from interp.activations.replaying import gather
-
         sample = self.traces[: min(_TIMED_TRACES, self.meta["shard_size"])]
         part = self.index[self.index["trace"] < len(sample)]
         gather(self.reasoner, sample, self.addresses, part)
@@ -150,6 +147,7 @@ def plan(
     addresses = resolve(reasoner.model, sites, layers)
     d_model = int(reasoner.model.cfg.d_model)
     wide = address_widths(reasoner.model, [a.name for a in addresses]) or {}
+    wide |= row_widths(reasoner, traces[0], [a for a in addresses if a.name not in wide])
     row_bytes = sum(wide.get(a.name, d_model) for a in addresses) * (4 if dtype == "float32" else 2)
     index = index_of(traces, channels, shard_size, positions, shard_rows=max(1, SHARD_BYTES // row_bytes))
     meta: dict[str, Any] = {
@@ -168,7 +166,7 @@ def plan(
     }
     if positions:
         meta["positions"] = list(positions)
-    meta["config_hash"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
+    meta["config_hash"] = layout.description_hash(meta)
     meta["versions"] = {name: version(name) for name in ("torch", "transformers", "transformer-lens")}
     meta["computed"] = {
         "device": reasoner.device.type,

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.host_copies import HostCopies
+from interp.errors import UsageError
 from interp.models.address import Address
 from interp.models.devices import to_device
-from interp.traces import TraceSet
+from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Most positions in one forward pass, padding included; bounds the memory that a worker needs in addition to its buffers.
 BATCH_POSITIONS = 1 << 15
+# One number for each pair of positions, in the shape batch x heads x query x key.
+_OVER_PAIRS = frozenset({"attn.hook_pattern", "attn.hook_attn_scores"})
 
 
 def gather(
@@ -65,6 +68,12 @@ def gather(
             if batch is not rows.batch:
                 rows.advance_to(batch)
                 copies.next_batch()
+            if activations.shape[:2] != batch.real.shape or address.hook in _OVER_PAIRS:
+                raise UsageError(
+                    f"expected sites with a vector for each position, got {address} of shape "
+                    f"{tuple(activations.shape)} for {len(batch.traces)} traces; leave it out, or take attn.hook_z or "
+                    "attn.hook_out of that block."
+                )
             if rows.count:
                 acts = activations.detach()
                 acts = acts.flatten(2).flatten(0, 1) if acts.ndim > 3 else acts.flatten(0, 1)
@@ -81,6 +90,23 @@ def gather(
         reasoner.replay(traces, hooks={address.name: keeper(address) for address in addresses}, batch_size=batch_size)
         copies.finish()
     return buffers
+
+
+def row_widths(reasoner: Reasoner, trace: Trace, addresses: Sequence[Address]) -> dict[str, int]:
+    """Return the number of dimensions of a row at each address, measured on one trace.
+
+    Raises:
+        UsageError: An address has no vector for each position, or the model does not compute it.
+    """
+    if not addresses:
+        return {}
+    # Two traces, because a hook without a batch dimension looks like one with a batch of 1.
+    last = len(trace) - 1
+    rows = gather(reasoner, [trace, trace], addresses, {"trace": np.array([0, 1]), "position": np.array([last, last])})
+    for address in addresses:
+        if address not in rows:
+            raise UsageError(f"expected sites that the model computes while it thinks, got {address}; leave it out.")
+    return {address.name: acts.shape[1] for address, acts in rows.items()}
 
 
 class _Rows:

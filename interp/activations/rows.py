@@ -86,6 +86,10 @@ def _chosen(places: list[str], positions: Sequence[str], matched: set[str]) -> s
     chosen: set[int] = set()
     for position in positions:
         cut = _SLICE.match(position)
+        if cut and cut.group(3) and int(cut.group(3)) == 0:
+            raise UsageError(
+                f"expected a slice whose step is not 0, got {position!r}; `::2` takes every second position."
+            )
         if cut:
             numbers = set(range(len(places))[slice(*(int(n) if n else None for n in cut.groups()))])
         else:

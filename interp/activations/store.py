@@ -70,10 +70,11 @@ class Store(ActivationSource):
     @cached_property
     def index(self) -> pd.DataFrame:
         """One row for each kept position; see `ActivationSource.index`."""
+        self._require_unchanged(layout.INDEX)
         try:
             index = pd.read_parquet(layout.readable(self.path / layout.INDEX))
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path / layout.INDEX} cannot be read ({error}). Capture again.") from None
+            raise StoreError(f"{self.path / layout.INDEX} cannot be read ({error}). {self._repair}") from None
         if "sentence" not in index:  # older stores have no such column
             index.insert(index.columns.get_loc("place"), "sentence", 0)
         return index
@@ -81,6 +82,7 @@ class Store(ActivationSource):
     @cached_property
     def traces(self) -> TraceSet:
         """The traces that the rows belong to."""
+        self._require_unchanged(layout.TRACES)
         return TraceSet.from_parquet(self.path / layout.TRACES)
 
     @cached_property
@@ -193,17 +195,44 @@ class Store(ActivationSource):
             A line for each fault; an empty list where there is none.
         """
         records = {record["shard"]: record for record in layout.read_manifest(self.path)}
-        faults = [
-            f"{name} differs from what was committed"
-            for name, expected in self.meta.get("files", {}).items()
-            if file_hash(self.path / name) != expected
-        ]
-        for shard in sorted(self.index["shard"].unique()):
+        faults = [f"{name} {fault}" for name in (layout.TRACES, layout.INDEX) if (fault := self._fault(name))]
+        if self._description_changed():
+            faults.append(f"{layout.META} differs from what was written")
+        try:
+            shards = sorted(self.index["shard"].unique())
+        except StoreError as error:
+            faults = faults or [str(error)]
+            shards = sorted(records)
+        for shard in shards:
             if shard in records:
                 faults += layout.shard_faults(self.path, records[shard])
             else:
                 faults.append(f"shard {shard} is not finished")
         return faults
+
+    def _fault(self, name: str) -> str | None:
+        """Return what is wrong with one of the store's tables; None where it is what was written."""
+        path, expected = self.path / name, self.meta.get("files", {}).get(name)
+        if not path.exists():
+            return "is missing"
+        if expected is not None and file_hash(path) != expected:
+            return "differs from what was committed"
+        return None
+
+    def _require_unchanged(self, name: str) -> None:
+        """Raise `StoreError` unless one of the store's tables is what was written."""
+        fault = self._fault(name)
+        if fault is not None:
+            raise StoreError(f"{self.path / name} {fault}. {self._repair}")
+
+    @property
+    def _repair(self) -> str:
+        return "Run the capture that made the store again, which repairs it."
+
+    def _description_changed(self) -> bool:
+        """Return whether the description of a captured store has another hash than it records."""
+        described = {key: value for key, value in self.meta.items() if key not in layout.NOT_HASHED}
+        return "computed" in self.meta and layout.description_hash(described) != self.meta["config_hash"]
 
     def describe(self) -> dict[str, Any]:
         """Return a summary of the store.

@@ -29,6 +29,7 @@ Workers = Annotated[int | None, typer.Option(help="Number of workers of the engi
 Threads = Annotated[int, typer.Option(help="Threads per shard. The same number gives the same bytes.")]
 BatchSize = Annotated[int, typer.Option(help="Largest number of traces in a forward pass.")]
 Format = Annotated[str, typer.Option(help="Format to write: saelens or arrow.")]
+_MAX_LAYER = 100_000  # no model is as deep, and a range that is longer would only fill the memory
 
 
 @app.command("run")
@@ -270,7 +271,15 @@ def _layers(text: str | None) -> list[int] | None:
     layers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"expected numbers and ranges after --layers, such as 0,2,4 or 0-3, got {text!r}.")
-        layers += range(int(first), int(last or first) + 1)
+        low, high = int(first), int(last or first)
+        if high < low:
+            raise UsageError(
+                f"expected ranges after --layers to begin with the smaller number, got {part.strip()!r}; "
+                f"write {high}-{low}."
+            )
+        if high > _MAX_LAYER:
+            raise UsageError(f"expected numbers of at most {_MAX_LAYER} after --layers, got {high}.")
+        layers += range(low, high + 1)
     return layers

@@ -101,8 +101,9 @@ def evaluate_command(
     """Score all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
     from interp.activations import Store
     from interp.causal.evaluation import QUICK, evaluate
+    from interp.statistics.splits import MAX_SPLITS
 
-    checked_count("splits", splits)
+    checked_count("splits", splits, at_most=MAX_SPLITS)
     others = {name: Store(path) for name, path in map(_name_and_path, other or [])}
     activations = Store(store)
     with Bars() as bars, bars.stage(f"evaluating decoders on {store}") as report:
@@ -124,7 +125,7 @@ def evaluate_command(
         lambda: _print(evaluation, summary),
     )
     best = summary["top1"].max()
-    if fail_under is not None and best < fail_under:
+    if fail_under is not None and not best >= fail_under:
         raise QualityError(
             f"expected an exact match of at least {fail_under} at the best decoder's worst step, got {best:.3f}."
         )

@@ -106,10 +106,13 @@ def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterab
     hooks = hook_points(model).names
     n_layers = model.cfg.n_layers
     wanted = None if layers is None else set(layers)
+    if wanted is not None and not wanted:
+        raise UsageError("expected at least one layer, got none; leave layers out to keep all of them.")
     if wanted is not None and not wanted <= set(range(n_layers)):
-        raise UsageError(f"expected layers between 0 and {n_layers - 1}, got {sorted(wanted)}.")
+        raise UsageError(f"expected layers between 0 and {n_layers - 1}, got {_listed(sorted(wanted))}.")
     addresses: dict[str, Address] = {}
-    for site in [sites] if isinstance(sites, str) else sites:
+    sites = [sites] if isinstance(sites, str) else list(sites)
+    for site in sites:
         patterns = _SITES.get(site, (str(Address(site)),))
         names = [name for pattern in patterns for name in _matching(hooks, pattern)]
         if not names:
@@ -118,7 +121,17 @@ def resolve(model: TransformerBridge, sites: str | Sequence[str], layers: Iterab
             address = Address(name)
             if wanted is None or address.layer is None or address.layer in wanted:
                 addresses.setdefault(address.name, address)
+    if not addresses:
+        raise UsageError(
+            f"expected sites at layers {_listed(sorted(wanted or ()))}, got {_listed(sites)}, which are at others; "
+            "name sites of those layers, or leave layers out."
+        )
     return sorted(addresses.values(), key=lambda address: (address.depth, address.name))
+
+
+def _listed(values: list) -> str:
+    """Return values as text, the first ten of them."""
+    return f"[{', '.join(map(str, values[:10]))}{', …' if len(values) > 10 else ''}]"
 
 
 @functools.lru_cache(maxsize=256)

@@ -27,17 +27,28 @@ def choose_device(device: str | None, report: LoadReport) -> str:
         UsageError: The device cannot be used here.
     """
     if device is not None:
-        try:
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"device {device!r} cannot be used here: {reason}") from None
+        usable_device(device)
         report.add("device", device, "given")
         return device
     has_cuda = torch.cuda.is_available()
     chosen = "cuda" if has_cuda else "cpu"
     report.add("device", chosen, "chosen", "a CUDA device was found" if has_cuda else "no CUDA device was found")
     return chosen
+
+
+def usable_device(device: str) -> str:
+    """Return `device`; raise `UsageError` unless tensors can be computed and read on it.
+
+    Args:
+        device: A device as PyTorch names it, such as "cpu" or "cuda:1".
+    """
+    try:
+        # Read back, because the device "meta" makes tensors that hold no values.
+        torch.zeros(1, device=device).add_(1).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"device {device!r} cannot be used here: {reason}") from None
+    return device
 
 
 def choose_dtype(dtype: Any, device: str, stored: Any, report: LoadReport) -> torch.dtype:

@@ -15,6 +15,7 @@ from interp.errors import UsageError, checked_count, unknown
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+MAX_PROBLEMS = 10_000_000  # as many as fit in the memory of a large machine
 # Which of 20 hash buckets belong to which split. The held-out part is large because read-outs are fitted,
 # selected and tested inside it.
 _BUCKETS: dict[Split, range] = {"train": range(12), "val": range(12, 14), "test": range(14, 20)}
@@ -157,7 +158,7 @@ class Task(ABC):
         Raises:
             UsageError: The split has fewer than `n` problems.
         """
-        checked_count("n", n)
+        checked_count("n", n, at_most=MAX_PROBLEMS)
         rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
         problems = distinct(self.draws(rng, split), n)
         # A user's own class may name its problems' task otherwise, or inherit from one that does.

@@ -47,10 +47,7 @@ def checked_choice(what: str, value: str, known: Iterable[str]) -> str:
 
 def checked_at_most(what: str, value: object, at_most: int, *, at_least: int = 1) -> int:
     """Return `value` as an int; raise `UsageError` unless it lies between `at_least` and `at_most`."""
-    number = checked_count(what, value, at_least=at_least)
-    if number > at_most:
-        raise UsageError(f"expected {what} to be at most {at_most}, got {value!r}.")
-    return number
+    return checked_count(what, value, at_least=at_least, at_most=at_most)
 
 
 def checked_step(problem: Problem, step: int) -> int:

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from interp.errors import StoreError, UsageError, checked_count
-from interp.problems.base import Problem, Split, Task, Verdict, checked_seed, checked_split, stream_rng
+from interp.problems.base import MAX_PROBLEMS, Problem, Split, Task, Verdict, checked_seed, checked_split, stream_rng
 from interp.problems.graph import GraphTask, digraph, implied_candidate, node_fact
 from interp.problems.options import checked_at_most, spec_of
 from interp.problems.prosqa_records import NAMES, NOUNS, edge_of, problem_of, record_of, sentence_of, shape_of
@@ -73,7 +73,7 @@ class ProsQATask(Task):
         """
         if not self.path:
             return super().generate(n, seed, split)
-        checked_count("n", n)
+        checked_count("n", n, at_most=MAX_PROBLEMS)
         rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
         problems = [problem for problem in self._file_problems() if problem.split == split]
         if len(problems) < n:

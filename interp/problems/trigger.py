@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from interp.errors import UsageError, checked_count, unknown
 from interp.problems.base import (
+    MAX_PROBLEMS,
     Problem,
     Split,
     Step,
@@ -83,7 +84,7 @@ class TriggerTask(Task):
 
         Their visible reasoning and their values are the same, so no word before the last one distinguishes them.
         """
-        checked_count("n", n)
+        checked_count("n", n, at_most=MAX_PROBLEMS)
         rng = stream_rng(f"pairs of {self.spec}", checked_split(split), checked_seed(seed))
         triggered = (problem for problem in self.draws(rng, split) if problem.meta["triggered"])
         return [(problem, self._twin(problem, Random(problem.id))) for problem in distinct(triggered, n)]

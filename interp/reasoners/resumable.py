@@ -13,6 +13,7 @@ from interp.errors import StoreError, UsageError
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.runtime.files import commit
+from interp.runtime.locks import locked
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
@@ -55,7 +56,8 @@ def think_to_file(
 
     Raises:
         UsageError: `out` exists.
-        StoreError: The batches beside it were thought by another reasoner, about other problems or with other sampling.
+        StoreError: The batches beside it were thought by another reasoner, about other problems or with other sampling,
+            or another process thinks into the same file.
     """
     out = Path(out)
     if out.exists():
@@ -66,27 +68,28 @@ def think_to_file(
         "sampling": {"seed": seed, "temperature": temperature, "top_p": top_p},
     }
     folder = parts_folder(out)
-    done = _finished(folder, meta)
-    if done and progress:
-        progress(len(done), len(problems))
-    batches = reasoner.thinking(
-        problems, start=len(done), batch_size=batch_size, seed=seed, temperature=temperature, top_p=top_p
-    )
-    try:
-        for batch in batches if len(done) < len(problems) else ():
-            if not (folder / _META).exists():
-                commit(folder / _META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
-            TraceSet(batch).to_parquet(folder / f"{len(done):08d}.parquet")
-            done += batch
-            if progress:
+    with locked(folder, "thinking into"):
+        try:
+            done = _finished(folder, meta)
+            if done and progress:
                 progress(len(done), len(problems))
-    except BaseException:
-        if not done:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    traces = TraceSet(done)
-    traces.to_parquet(out)
-    shutil.rmtree(folder, ignore_errors=True)
+            batches = reasoner.thinking(
+                problems, start=len(done), batch_size=batch_size, seed=seed, temperature=temperature, top_p=top_p
+            )
+            for batch in batches if len(done) < len(problems) else ():
+                if not (folder / _META).exists():
+                    commit(folder / _META, (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode())
+                TraceSet(batch).to_parquet(folder / f"{len(done):08d}.parquet")
+                done += batch
+                if progress:
+                    progress(len(done), len(problems))
+        except BaseException:
+            if not any(folder.glob("*.parquet")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        traces = TraceSet(done)
+        traces.to_parquet(out)
+        shutil.rmtree(folder, ignore_errors=True)
     return traces
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interp.runtime.option_checks import CheckedApp
 from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def new_app(help_text: str, *, single: bool = False) -> typer.Typer:
         help_text: The first line of its help.
         single: Whether it is one command, not a group.
     """
-    app = typer.Typer(
+    app = CheckedApp(
         help=help_text,
         add_completion=False,
         no_args_is_help=not single,

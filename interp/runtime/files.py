@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,23 +55,44 @@ def is_local(path: AnyPath) -> bool:
 def explain_os_errors(action: str) -> Iterator[None]:
     """Turn an `OSError` into a `StoreError` of one line that says what to do.
 
+    The errors with which safetensors and torch report that a file cannot be written are treated likewise.
+
     Args:
         action: What is being done, such as "writing traces.parquet".
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "The disk is full. Free some room and run the same command again: what is committed is kept."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "No permission to write there. Choose another --out."
-        elif error.errno == errno.ENOENT:
-            hint = "The folder is not there and cannot be made. Choose another --out."
-        elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            hint = "There is a file where a folder is needed. Choose another --out."
-        else:
-            hint = error.strerror or str(error)
-        raise StoreError(f"{action} failed at {error.filename or '?'}. {hint}") from None
+    except Exception as error:
+        os_error = error if isinstance(error, OSError) else _saving_error(error)
+        if os_error is None:
+            raise
+        at = f" at {os_error.filename}" if os_error.filename else ""
+        raise StoreError(f"{action} failed{at}. {os_error_hint(os_error)}") from None
+
+
+def _saving_error(error: Exception) -> OSError | None:
+    """Return the `OSError` behind an error of safetensors or torch while it saves; None for other errors."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if type(error).__name__ == "SafetensorError" and number:
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in str(error):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # torch does not say why
+    return None
+
+
+def os_error_hint(error: OSError) -> str:
+    """Return what an `OSError` means and what to do, as sentences."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. Free some room and run the same command again: what is committed is kept."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "No permission to write there. Choose another --out."
+    if error.errno == errno.ENOENT:
+        return "The folder is not there and cannot be made. Choose another --out."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return "There is a file where a folder is needed. Choose another --out."
+    if error.errno == errno.ENAMETOOLONG:
+        return "The name is longer than the file system allows. Choose a shorter one."
+    return error.strerror or str(error)
 
 
 def commit(path: AnyPath, content: bytes) -> str:

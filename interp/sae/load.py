@@ -17,7 +17,7 @@ from interp.activations import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import commit, explain_os_errors
-from interp.sae.train import silent
+from interp.sae.train import nonfinite_weights, silent
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -87,9 +87,15 @@ def load_sae(
         The SAE, ready for inference.
 
     Raises:
-        StoreError: When it does not exist, is damaged, or fails a check of `preflight`.
+        StoreError: When it does not exist, is damaged, holds weights that are not finite, or fails a check of `preflight`.
     """
     sae = _from_hub(str(source), sae_id) if sae_id is not None else _from_folder(Path(source))
+    nonfinite = nonfinite_weights(sae)
+    if nonfinite:
+        raise StoreError(
+            f"expected finite weights in the SAE at {source}, got some that are not, in {', '.join(nonfinite)}; train or "
+            "download it again."
+        )
     failed = [check for check in preflight(sae, source, store, address, transfer=transfer) if check.verdict == "fail"]
     if failed:
         raise StoreError(f"the SAE at {source} is refused: {' '.join(check.message for check in failed)}")

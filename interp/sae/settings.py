@@ -8,21 +8,23 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from interp.errors import LARGEST_COUNT
+
 Architecture = Literal["topk", "batchtopk", "matryoshka", "jumprelu"]
 
 
 class SAESettings(BaseModel):
     """Settings of one training. Together with the rows they determine the result."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     architecture: Architecture = Field("topk", description="topk, batchtopk, matryoshka (nested BatchTopK) or jumprelu")
-    d_sae: int = Field(512, ge=1, description="number of features")
+    d_sae: int = Field(512, ge=1, le=LARGEST_COUNT, description="number of features")
     k: int = Field(16, ge=1, description="active features of a row, on average for batchtopk, matryoshka and jumprelu")
-    samples: int = Field(200_000, ge=1, description="rows seen in training")
-    batch_size: int = Field(1024, ge=1, description="rows in one update")
-    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    seed: int = Field(0, ge=0, description="seed of the weights and of the order of rows")
+    samples: int = Field(200_000, ge=1, le=LARGEST_COUNT, description="rows seen in training")
+    batch_size: int = Field(1024, ge=1, le=LARGEST_COUNT, description="rows in one update")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of Adam")
+    seed: int = Field(0, ge=0, le=LARGEST_COUNT, description="seed of the weights and of the order of rows")
     fast: bool = Field(True, description="sparse kernels instead of SAELens's dense ones (topk only)")
     whiten: bool = Field(False, description="train on whitened activations, folded back into the weights afterwards")
     by_step: bool = Field(False, description="show every gold step equally often")

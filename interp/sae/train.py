@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from interp.activations import ActivationSource
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
-from interp.runtime.files import commit
+from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import Progress
 from interp.sae.rows import Batches, batches_of
 from interp.sae.settings import SAEOptions, SAESettings
@@ -95,10 +95,26 @@ def fit(
         trainer = _trainer(batches, settings, updates, checkpoint, progress)
         if checkpoint is not None:
             _resume(trainer, batches, settings, checkpoint)
-        sae = to_inference(trainer.fit())
+        with explain_os_errors(f"writing checkpoints to {checkpoint}"):
+            sae = to_inference(trainer.fit())
+    require_finite(sae, settings)
     if checkpoint is not None:
         shutil.rmtree(checkpoint, ignore_errors=True)
     return sae
+
+
+def require_finite(sae: SAE, settings: SAESettings) -> None:
+    """Raise `UsageError` where a training ended with weights that are not finite."""
+    if nonfinite_weights(sae):
+        raise UsageError(
+            f"expected a training that converges, got weights that are not finite; choose a learning_rate below "
+            f"{settings.learning_rate:g} (--set learning_rate={settings.learning_rate / 10:g})."
+        )
+
+
+def nonfinite_weights(sae: SAE) -> list[str]:
+    """Return the names of the weights of an SAE that hold NaN or infinity."""
+    return [name for name, weight in sae.state_dict().items() if not weight.isfinite().all()]
 
 
 def to_inference(trained: Any) -> SAE:

@@ -19,6 +19,7 @@ from interp.activations.targets import structures
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import commit
+from interp.runtime.locks import LOCK, locked
 from interp.runtime.progress import Progress
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.load import load_sae, save_sae
@@ -87,7 +88,7 @@ def train_into(
         UsageError: When no rows are selected.
     """
     trained_at = store.address(address)
-    record = {
+    record: dict[str, Any] = {
         "store": {"path": store.name, "config_hash": store.meta["config_hash"]},
         "reasoner": {key: store.meta["reasoner"][key] for key in ("name", "kind", "weights")},
         "address": trained_at.name,
@@ -97,16 +98,35 @@ def train_into(
         "split_seed": split_seed,
     }
     if (out / TRAINING).exists():
-        saved = _read(out)
-        differ = [key for key in record if key != "store" and saved.get(key) != record[key]]
-        if saved.get("store", {}).get("config_hash") != record["store"]["config_hash"]:  # type: ignore[index]
-            differ.append("store")
-        if differ:
-            raise StoreError(
-                f"{out} holds an SAE with another {', '.join(differ)}. Choose another --out, or remove it."
-            )
-        return open_trained(out)
-    foreign = [p.name for p in out.iterdir() if p.name != "checkpoint"] if out.exists() else []
+        return _open_finished(out, record)
+    with locked(out, "training an SAE in"):
+        if (out / TRAINING).exists():  # another process trained it meanwhile
+            return _open_finished(out, record)
+        return _train(out, store, trained_at, settings, record, progress)
+
+
+def _open_finished(out: Path, record: dict[str, Any]) -> TrainedSAE:
+    """Open the SAE in a folder; raise `StoreError` unless it was trained as `record` says."""
+    saved = _read(out)
+    differ = [key for key in record if key != "store" and saved.get(key) != record[key]]
+    if saved.get("store", {}).get("config_hash") != record["store"]["config_hash"]:
+        differ.append("store")
+    if differ:
+        raise StoreError(f"{out} holds an SAE with another {', '.join(differ)}. Choose another --out, or remove it.")
+    return open_trained(out)
+
+
+def _train(
+    out: Path,
+    store: ActivationSource,
+    trained_at: Address,
+    settings: SAESettings,
+    record: dict[str, Any],
+    progress: Progress | None,
+) -> TrainedSAE:
+    """Train an SAE as `record` says and write its folder."""
+    channels, sink_factor, split_seed = record["channels"], record["sink_factor"], record["split_seed"]
+    foreign = [p.name for p in out.iterdir() if p.name not in ("checkpoint", LOCK)]
     if "cfg.json" in foreign or (foreign and not (out / "checkpoint").exists()):
         raise StoreError(f"{out} is not empty and holds no unfinished training. Choose another --out.")
     rows, mask = select(store, trained_at, channels=channels, sink_factor=sink_factor)
@@ -125,7 +145,7 @@ def train_into(
             "n": len(held_out),
         },
     }
-    sae.cfg.metadata.explained_variance = record["held_out"]["explained_variance"]  # type: ignore[index]
+    sae.cfg.metadata.explained_variance = record["held_out"]["explained_variance"]
     save_sae(sae, out, inputs=held_out)
     # Written last: a folder without it is unfinished.
     commit(out / TRAINING, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

@@ -267,5 +267,5 @@ def _control_list(controls: str) -> str | list[str]:
 
 def _require(fail_under: float | None, accuracy: float, what: str) -> None:
     """Raise an error if an accuracy is lower than required."""
-    if fail_under is not None and accuracy < fail_under:
+    if fail_under is not None and not accuracy >= fail_under:  # NaN fails too
         raise QualityError(f"expected {what} of at least {fail_under}, got {accuracy:.3f}.")

@@ -76,7 +76,7 @@ def measure_command(
     total = {source: gain.to_dict() for source, gain in result.total.items()}
     emit({"table": result.table.to_dict("records"), "total": total, "notes": result.notes}, as_json, human)
     worst = max(gain.bits.value for gain in result.total.values())
-    if fail_over is not None and worst > fail_over:
+    if fail_over is not None and not worst <= fail_over:
         raise QualityError(f"expected at most {fail_over} bits, got {worst:.3f}.")
 
 

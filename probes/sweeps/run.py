@@ -23,6 +23,7 @@ from interp.runtime.engines import Executor, Inline, executor
 from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
+from interp.statistics.splits import MAX_SPLITS
 from probes.estimators.registry import estimator_class
 from probes.sweeps import controls as control_inputs
 from probes.sweeps.blocks import MIN_ROWS, LeftOut, blocks, cache_store, cached_store, left_out
@@ -152,9 +153,10 @@ def plan(
     for opened in filter(None, (store, random_init)):
         cache_store(opened)
     names = control_inputs.chosen_controls(controls if isinstance(controls, str) else list(controls))
-    split_seeds = (
-        list(range(checked_count("splits", splits))) if isinstance(splits, int) else [checked_seed(s) for s in splits]
-    )
+    if isinstance(splits, int):
+        split_seeds = list(range(checked_count("splits", splits, at_most=MAX_SPLITS)))
+    else:
+        split_seeds = [checked_seed(seed) for seed in splits]
     estimator_class(estimator)
     if random_init is not None and not _same_problems(random_init, store):
         raise StoreError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from interp.errors import QualityError, StoreError, UsageError, checked_count
+from interp.models.devices import usable_device
 from interp.organisms.catalog import CARD_NAME, HERE, Recipe, card, recipe, training_part
 from interp.organisms.training.checkpoint import FILE_NAME as CHECKPOINT
 from interp.organisms.training.model import save, with_added_words
@@ -20,6 +21,7 @@ from interp.problems import task as make_task
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 from interp.runtime.files import commit, explain_os_errors
+from interp.runtime.locks import LOCK, locked
 from interp.runtime.progress import TrainingProgress
 from interp.statistics.estimates import Estimate
 
@@ -53,7 +55,7 @@ def train_organism(
 
     Raises:
         UsageError: The organism is unknown, or cannot keep checkpoints.
-        StoreError: The folder holds anything else.
+        StoreError: The folder holds anything else, or another process trains into it.
     """
     its_recipe = recipe(name)
     checked_seed(seed)
@@ -62,17 +64,17 @@ def train_organism(
             f"expected no keep_every for {name}, got {keep_every}: its trainer {its_recipe.trainer} keeps no checkpoints; "
             "leave it out."
         )
-    with explain_os_errors(f"opening {out}"):
-        if out.exists() and any(out.iterdir()) and not (out / CHECKPOINT).exists():
+    usable_device(device)
+    with locked(out, "training into"):
+        if any(path.name != LOCK for path in out.iterdir()) and not (out / CHECKPOINT).exists():
             raise StoreError(f"expected an empty folder at {out}, got files in it; choose another --out, or remove it.")
-        out.mkdir(parents=True, exist_ok=True)
-    if its_recipe.trainer:
-        resolve_function(its_recipe.trainer)(its_recipe, seed, out, progress)
-    else:
-        model = _trained(its_recipe, seed, progress, out, device, keep_every)
-        with explain_os_errors(f"writing {out}"):
-            save(model, its_recipe, out)
-    return write_card(its_recipe, seed, out)
+        if its_recipe.trainer:
+            resolve_function(its_recipe.trainer)(its_recipe, seed, out, progress)
+        else:
+            model = _trained(its_recipe, seed, progress, out, device, keep_every)
+            with explain_os_errors(f"writing {out}"):
+                save(model, its_recipe, out)
+        return write_card(its_recipe, seed, out)
 
 
 def write_card(its_recipe: Recipe, seed: int, out: Path) -> dict[str, Any]:

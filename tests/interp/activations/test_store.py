@@ -666,5 +666,7 @@ def test_a_store_without_sentences_says_so_and_older_ones_can_be_read(
     with pytest.raises(UsageError, match="no trace here is divided into sentences"):
         store.rows(sentence=1)
     store.index.drop(columns="sentence").to_parquet(store.path / layout.INDEX)
+    files = {layout.INDEX: layout.file_hash(store.path / layout.INDEX)}
+    (store.path / layout.META).write_text(json.dumps({**store.meta, "files": files}))
     older = Store(store.path)
     assert (older.index["sentence"] == 0).all() and older.acts("ln_final.hook_out").shape[0] == len(store.index)
