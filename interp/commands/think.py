@@ -71,6 +71,12 @@ def think(
     if stop:
         changes["stops"] = (*thinker.config.stops, *stop)
     thinker = thinker.with_config(**changes) if changes else thinker
+    positions, answer = thinker.network.max_positions, thinker.config.max_answer_tokens
+    if thinker.thinks_in_text and positions is not None and answer >= positions:
+        raise UsageError(
+            f"expected max_answer_tokens below the {positions} positions of {thinker.name}, got {answer}, which leaves no "
+            f"thought any room; choose fewer (--max-answer-tokens {positions // 4})."
+        )
     problems = problems_of(task or thinker.task.spec) if from_file is None else from_file
     if from_file is not None:
         refusals = {problem.id: thinker.vocabulary.refusal(problem) for problem in problems}

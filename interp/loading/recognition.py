@@ -44,7 +44,7 @@ def recognise(tokenizer: Any, model: Any, report: LoadReport) -> dict[str, Any]:
         report.add("thoughts", 6, "assumed", "nothing says how many; reasoner={'thoughts': N}")
     elif markers:
         recognised |= {"kind": "text", "begin": markers.begin, "end": markers.end, "steps": "text"}
-        recognised |= {"max_thought_tokens": THOUGHT_TOKENS, "max_answer_tokens": ANSWER_TOKENS}
+        recognised |= _budgets(model, report)
         report.add("kind", "text", "recognised", f"markers {markers.begin} … {markers.end} as in {markers.seen_in}")
     else:
         recognised |= {"kind": "direct", "begin": None, "end": None, "max_answer_tokens": DIRECT_TOKENS}
@@ -73,11 +73,24 @@ def complete_fields(fields: dict[str, Any], tokenizer: Any, model: Any, report: 
     if kind != recognised["kind"]:
         recognised = {key: recognised[key] for key in ("eos", "stops", "bos", "prompt") if key in recognised}
         if kind == "text":
-            recognised |= {"steps": "text", "max_thought_tokens": THOUGHT_TOKENS, "max_answer_tokens": ANSWER_TOKENS}
+            recognised |= {"steps": "text", **_budgets(model, recognised_report)}
     for name in fields:
         report.add(name, fields[name], "given")
     report.findings += [finding for finding in recognised_report.findings if finding.what not in fields]
     return {**recognised, **fields}
+
+
+def _budgets(model: Any, report: LoadReport) -> dict[str, int]:
+    """Return the limits of thought and answer of a text reasoner.
+
+    The room for the answer is kept free while the model thinks, so it takes at most a quarter of the positions.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    answer = ANSWER_TOKENS if positions is None else max(1, min(ANSWER_TOKENS, positions // 4))
+    if answer < ANSWER_TOKENS:
+        note = f"a quarter of the model's {positions} positions, so that thoughts have room; --max-answer-tokens"
+        report.add("max_answer_tokens", answer, "assumed", note)
+    return {"max_thought_tokens": THOUGHT_TOKENS, "max_answer_tokens": answer}
 
 
 def _end_tokens(tokenizer: Any, model: Any, report: LoadReport) -> dict[str, Any]:

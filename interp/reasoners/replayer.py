@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
-from interp.errors import checked_count
+from interp.errors import UsageError, checked_count
 from interp.models.address import Address
 from interp.models.cache import reset_rotary
 from interp.models.devices import to_device
@@ -170,6 +170,12 @@ class Replayer:
         device = self.network.device
         ids = np.full(real.shape, self.pad_id)
         ids[real] = np.concatenate([trace.token_ids for trace in traces])
+        n_tokens = self.network.embed.weight.shape[0]
+        if ids.min() < 0 or ids.max() >= n_tokens:
+            raise UsageError(
+                f"expected traces with tokens from 0 to {n_tokens - 1}, got {ids.max() if ids.min() >= 0 else ids.min()}; "
+                "give the model that made the traces."
+            )
         inputs = embed(to_device(ids, device))
         latents = [(k, trace) for k, trace in enumerate(traces) if trace.latents is not None and len(trace.latents)]
         if latents:

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import interp
@@ -27,6 +29,12 @@ def place(traces: TraceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     traces[:20].to_parquet(root / "traces.parquet")
     reasoner = interp.load("chain-coconut")
     interp.capture(reasoner, traces[:20], out=root / "store", sites="final", shard_size=8)
+    shutil.copytree(root / "store", root / "noindex")
+    (root / "noindex" / layout.INDEX).unlink()
+    first = traces[0]
+    wide = replace(first, latents=np.zeros((len(first.latents), 64), np.float32))
+    TraceSet([wide]).to_parquet(root / "wide.parquet")
+    TraceSet([replace(first, token_ids=[99999, *first.token_ids[1:]])]).to_parquet(root / "words.parquet")
     (root / "thesis").mkdir()
     (root / "thesis" / "chapter.tex").write_text("years of work")
     (root / "run").mkdir()
@@ -47,6 +55,10 @@ def contents(folder: Path) -> dict[str, str]:
 THINK = ["think", "chain-coconut", "--out", "new.parquet", "--task"]
 CAPTURE = ["capture", "run", "chain-coconut", "traces.parquet", "--out"]
 OTHERS_TRACES = ["capture", "run", "chain-text", "traces.parquet", "--sites", "final"]
+
+HUGE = "1" + "0" * 20
+LARGEST = str(2**63 - 1)
+TOO_LONG = "x" * 300
 
 # What is asked, the exit code, and what the one error line has to say.
 CASES: dict[str, tuple[list[str], int, list[str]]] = {
@@ -184,6 +196,100 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         ["organisms", "train", "chain-text", "--out", "thesis"],
         5,
         ["expected an empty folder at thesis", "choose another --out"],
+    ),
+    "too many problems": ([*THINK, f"chain:n={HUGE}"], 2, ["expected n to be at most 10000000", HUGE]),
+    "a huge seed of a task": ([*THINK, f"chain:n=5,seed={HUGE}"], 2, ["expected seed to be at most", LARGEST]),
+    "a huge seed of sampling": ([*THINK, "chain:n=5", "--seed", HUGE], 2, ["expected --seed", LARGEST, HUGE]),
+    "a huge seed of training": (
+        ["organisms", "train", "chain-text", "--training-seed", HUGE, "--out", "new"],
+        2,
+        ["expected --training-seed", LARGEST],
+    ),
+    "a temperature that is no number": ([*THINK, "chain:n=5", "--temperature", "nan"], 2, ["--temperature", "got nan"]),
+    "a device without values": ([*THINK, "chain:n=5", "--device", "meta"], 2, ["device 'meta' cannot be used here"]),
+    "training on a device without values": (
+        ["organisms", "train", "chain-text", "--device", "meta", "--out", "new"],
+        2,
+        ["device 'meta' cannot be used here"],
+    ),
+    "a file name that is too long": (
+        [*THINK[:3], TOO_LONG, "--task", "chain:n=3"],
+        5,
+        ["longer than the file system allows", "Choose a shorter one"],
+    ),
+    "a model name that is too long": (["think", TOO_LONG, "--out", "new"], 5, ["longer than the file system allows"]),
+    "a store name that is too long": ([*CAPTURE, TOO_LONG], 5, ["longer than the file system allows"]),
+    "attention patterns": (
+        [*CAPTURE, "new", "--sites", "blocks.*.attn.hook_pattern"],
+        2,
+        ["expected sites with a vector for each position", "blocks.0.attn.hook_pattern", "leave it out"],
+    ),
+    "attention scores among others": (
+        [*CAPTURE, "new", "--sites", "resid", "--sites", "blocks.1.attn.hook_attn_scores"],
+        2,
+        ["blocks.1.attn.hook_attn_scores", "attn.hook_z"],
+    ),
+    "a slice that does not move": ([*CAPTURE, "new", "--positions", "::0"], 2, ["step is not 0", "'::0'"]),
+    "an empty slice": ([*CAPTURE, "new", "--positions", "5:2"], 2, ["no position matches '5:2'"]),
+    "layers in reverse": ([*CAPTURE, "new", "--layers", "9-2"], 2, ["'9-2'", "write 2-9"]),
+    "layers without end": ([*CAPTURE, "new", "--layers", "0-99999999999"], 2, ["at most 100000"]),
+    "no layers": ([*CAPTURE, "new", "--layers", ""], 2, ["expected numbers and ranges after --layers"]),
+    "a digit that is no number": ([*CAPTURE, "new", "--layers", "²"], 2, ["after --layers", "'²'"]),
+    "sites at other layers": (
+        [*CAPTURE, "new", "--sites", "blocks.1.hook_out", "--layers", "0"],
+        2,
+        ["expected sites at layers [0]", "blocks.1.hook_out"],
+    ),
+    "traces of a wider model": (
+        ["capture", "run", "chain-coconut", "wide.parquet", "--out", "new"],
+        5,
+        ["expected thoughts 128 wide", "64 wide", "load the model that made the traces"],
+    ),
+    "traces with other tokens": (
+        ["capture", "run", "chain-coconut", "words.parquet", "--out", "new"],
+        2,
+        ["expected traces with tokens from 0 to", "got 99999", "the model that made"],
+    ),
+    "a gate that is no number": (["probe", "sweep", "store", "--fail-under", "nan"], 2, ["--fail-under", "got nan"]),
+    "a gate of decoders that is no number": (
+        ["decode", "eval", "store", "--fail-under", "nan"],
+        2,
+        ["--fail-under", "got nan"],
+    ),
+    "a gate of bits that is no number": (
+        ["subtext", "measure", "chain-text", "--fail-over", "nan"],
+        2,
+        ["--fail-over", "got nan"],
+    ),
+    "splits without end": (
+        ["probe", "sweep", "store", "--splits", "100000000", "--out", "new"],
+        2,
+        ["splits to be at most 1000"],
+    ),
+    "splits without end of decoders": (
+        ["decode", "eval", "store", "--splits", "100000000"],
+        2,
+        ["splits to be at most 1000"],
+    ),
+    "a learning rate that blows up": (
+        ["sae", "train", "store", "--set", "learning_rate=1.0e+30", "--out", "new"],
+        2,
+        ["setting learning_rate", "1e+30"],
+    ),
+    "a learning rate that is no number": (
+        ["sae", "train", "store", "--set", "learning_rate=.nan", "--out", "new"],
+        2,
+        ["setting learning_rate", "nan"],
+    ),
+    "an SAE where nobody may write": (
+        ["sae", "train", "store", "--out", "/proc/sae"],
+        5,
+        ["/proc/sae", "Choose another --out"],
+    ),
+    "a sweep without the index": (
+        ["probe", "sweep", "noindex", "--out", "new"],
+        5,
+        ["index.parquet is missing", "Run the capture"],
     ),
     "a report of no run": (["report", "build", "nowhere"], 5, ["no run at nowhere", "cotlens demo"]),
     "a report of an unfinished run": (["report", "build", "run"], 5, ["not finished", "cotlens demo"]),

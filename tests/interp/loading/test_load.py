@@ -38,7 +38,8 @@ def test_a_recognised_template_works_first_time(model_folder, asked):
     assert (reasoner.kind, reasoner.config.begin, reasoner.config.end) == ("text", "<think>", "</think>")
     assert (reasoner.config.prompt, reasoner.config.bos, reasoner.config.eos) == ("chat", True, "<eos>")
     assert how(reasoner, "kind") == "recognised" and how(reasoner, "logits") == "checked"
-    assert reasoner.loaded.unsure == [] and reasoner.loaded.line() == ""
+    # Its 192 positions are fewer than the usual room for an answer; nothing else is assumed.
+    assert [finding.what for finding in reasoner.loaded.unsure] == ["max_answer_tokens"]
     assert list(reasoner.loaded.table().columns) == ["what", "value", "how", "note"]
     trace = reasoner.with_config(max_thought_tokens=6, max_answer_tokens=3).think(asked(2))[1]
     assert trace.tokens[:2] == ["<bos>", "<|user|>"], "the beginning is there once"
@@ -287,3 +288,39 @@ def test_an_organism_keeps_its_own_config():
     with pytest.raises(UsageError, match="max_thought_tokens"):
         reasoner.with_config(max_thought_tokens=0)
     assert ReasonerConfig(kind="text").prompt == "{question}"
+
+
+def test_a_model_of_few_positions_keeps_room_for_its_thought(model_folder, tmp_path, asked, capsys, cotlens):
+    folder = copied(model_folder("gpt2"), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "n_positions": 512}))
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("wpe.weight"))
+    repeats = -(-512 // len(weights[name]))
+    save_file({**weights, name: weights[name].repeat(repeats, 1)[:512].contiguous()}, folder / "model.safetensors")
+    given = {"kind": "text", "begin": "<think>", "end": "</think>", "prompt": "{question}"}
+    reasoner = interp.load(folder, reasoner=given)
+    assert (reasoner.config.max_answer_tokens, how(reasoner, "max_answer_tokens")) == (128, "assumed")
+    assert "max_answer_tokens: 128 (a quarter of the model's 512 positions" in reasoner.loaded.line()
+    trace = reasoner.think(asked(1))[0]
+    assert trace.channel.count("thought") > 512 - 128 - 100 or "</think>" in trace.tokens
+    assert trace.channel.count("thought") > 0
+    own = interp.load(folder, reasoner={**given, "max_answer_tokens": 7})
+    assert own.config.max_answer_tokens == 7 and "a quarter" not in own.loaded.line()
+    questions = tmp_path / "q.jsonl"
+    questions.write_text(json.dumps({"question": "1 + 1 =", "answer": "2"}))
+    capsys.readouterr()
+    command = [
+        "think",
+        folder,
+        "--reasoner",
+        json.dumps(given),
+        "--questions",
+        questions,
+        "--out",
+        tmp_path / "t.parquet",
+    ]
+    result = cotlens(*command, "--max-answer-tokens", 512)
+    assert result.code == 2
+    assert "expected max_answer_tokens below the 512 positions" in result.error
+    assert "choose fewer (--max-answer-tokens 128)" in result.error
