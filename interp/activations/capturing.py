@@ -31,6 +31,8 @@ from interp.traces import TraceSet
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
+_MAX_THREADS = 1024  # far more only make the process end: OpenMP cannot start them
+
 
 @dataclass(frozen=True)
 class ExecutionOptions:
@@ -57,7 +59,7 @@ class ExecutionOptions:
     def __post_init__(self) -> None:
         checked_count("batch_size", self.batch_size)
         if self.threads is not None:
-            checked_count("threads", self.threads)
+            checked_count("threads", self.threads, at_most=_MAX_THREADS)
 
 
 class ExecutionKeywords(TypedDict, total=False):

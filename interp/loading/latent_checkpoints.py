@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CODI_TOKENS = ("<|latent-pad|>", "<|start-latent|>", "<|end-latent|>")  # CODI does not name its three rows
 _WRAPPERS = ("base_causallm.", "codi.base_model.model.", "codi.")
 _LORA = re.compile(r"^(.*)\.lora_A\.default\.weight$")
+# What PyTorch's reader of pickles raises on a file of another kind.
+_FOREIGN_BYTES = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError)
 _HEAD_WIDTH = 64  # of every published GPT-2
 
 
@@ -180,10 +182,11 @@ def _read_state(file: Path, allow_pickle: bool) -> State:
                 "load(..., allow_pickle=True) or --allow-pickle."
             )
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise StoreError(f"{file} cannot be read as a state dict: {str(error).strip().splitlines()[0]}") from None
+    except UsageError:
+        raise
+    except (*_FOREIGN_BYTES, SafetensorError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{file} cannot be read as a state dict: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise StoreError(f"expected a state dict (tensors by name) in {file}, got something else.")
     plain = {plain_name(name): value for name, value in state.items()}

@@ -324,3 +324,11 @@ def test_a_model_of_few_positions_keeps_room_for_its_thought(model_folder, tmp_p
     assert result.code == 2
     assert "expected max_answer_tokens below the 512 positions" in result.error
     assert "choose fewer (--max-answer-tokens 128)" in result.error
+
+
+@pytest.mark.parametrize("content", [b"a file", b"", b"1 + 1 = 2", b"{", b"PK", b"\x80\x02."])
+def test_a_file_of_another_kind_is_no_checkpoint_even_when_pickle_is_trusted(content, tmp_path):
+    file = tmp_path / "file.bin"
+    file.write_bytes(content)
+    with pytest.raises((StoreError, UsageError), match=r"cannot be read as a state dict|expected a state dict"):
+        interp.load(file, allow_pickle=True)
