@@ -169,13 +169,14 @@ class Replayer:
         """Return the input of every cell: embeddings, and continuous thoughts as they were thought."""
         device = self.network.device
         ids = np.full(real.shape, self.pad_id)
-        ids[real] = np.concatenate([trace.token_ids for trace in traces])
+        tokens = np.concatenate([trace.token_ids for trace in traces])
         n_tokens = self.network.embed.weight.shape[0]
-        if ids.min() < 0 or ids.max() >= n_tokens:
+        foreign = tokens[(tokens < 0) | (tokens >= n_tokens)]
+        if len(foreign):
             raise UsageError(
-                f"expected traces with tokens from 0 to {n_tokens - 1}, got {ids.max() if ids.min() >= 0 else ids.min()}; "
-                "give the model that made the traces."
+                f"expected traces with tokens from 0 to {n_tokens - 1}, got {foreign[0]}; give the model that made them."
             )
+        ids[real] = tokens
         inputs = embed(to_device(ids, device))
         latents = [(k, trace) for k, trace in enumerate(traces) if trace.latents is not None and len(trace.latents)]
         if latents:

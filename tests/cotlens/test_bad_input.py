@@ -248,7 +248,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "traces with other tokens": (
         ["capture", "run", "chain-coconut", "words.parquet", "--out", "new"],
         2,
-        ["expected traces with tokens from 0 to", "got 99999", "the model that made"],
+        ["expected traces with tokens from 0 to", "got 99999", "the model that made them"],
     ),
     "a gate that is no number": (["probe", "sweep", "store", "--fail-under", "nan"], 2, ["--fail-under", "got nan"]),
     "a gate of decoders that is no number": (
