@@ -102,7 +102,9 @@ def row_widths(reasoner: Reasoner, trace: Trace, addresses: Sequence[Address]) -
         return {}
     # Two traces, because a hook without a batch dimension looks like one with a batch of 1.
     last = len(trace) - 1
-    rows = gather(reasoner, [trace, trace], addresses, {"trace": np.array([0, 1]), "position": np.array([last, last])})
+    rows = gather(
+        reasoner, TraceSet([trace, trace]), addresses, {"trace": np.array([0, 1]), "position": np.array([last, last])}
+    )
     for address in addresses:
         if address not in rows:
             raise UsageError(f"expected sites that the model computes while it thinks, got {address}; leave it out.")
