@@ -88,7 +88,7 @@ def read_question_file(path: Path | str) -> QuestionFile:
     """Read a JSONL file of questions.
 
     Args:
-        path: The file. Empty lines are skipped.
+        path: The file. Empty lines are skipped. The entries of one JSON array count as lines.
 
     Returns:
         The problems, the lines that cannot be used, notes, and what became of each field.
@@ -107,7 +107,7 @@ def read_question_file(path: Path | str) -> QuestionFile:
     problems: list[Problem] = []
     broken: list[BrokenLine] = []
     line_of: dict[str, int] = {}
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, line in enumerate(_lines(raw.removeprefix(b"\xef\xbb\xbf")), 1):
         if not line.strip():
             continue
         try:
@@ -159,6 +159,17 @@ def clean_number(answer: str) -> str:
     if number_of(bare) is None:
         return bare
     return bare.rstrip(".").replace(",", "").replace("$", "").strip()
+
+
+def _lines(raw: bytes) -> list[bytes]:
+    """Return the lines of a file, or the entries of the one JSON array that it holds."""
+    if raw.lstrip().startswith(b"["):
+        try:
+            entries = json.loads(raw.decode())
+            return [json.dumps(entry).encode() for entry in entries]
+        except (ValueError, RecursionError):  # its lines are named one by one
+            pass
+    return raw.split(b"\n")
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

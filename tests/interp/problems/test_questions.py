@@ -296,3 +296,16 @@ def test_steps_of_words_are_found_too(write: Callable[..., Path]) -> None:
 
 def test_a_problem_survives_json(many: QuestionsTask) -> None:
     assert Problem.from_json(many.problems[3].to_json()) == many.problems[3]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_read_like_its_lines(indent, tmp_path):
+    entries = [{"question": "1 + 1", "answer": "2"}, {"question": "2 + 2"}, 7, {"question": "3 + 3", "answer": "6"}]
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps(entries, indent=indent), encoding="utf-8")
+    problems, broken = read_questions(path)
+    assert [(problem.question, problem.answer) for problem in problems] == [("1 + 1", "2"), ("3 + 3", "6")]
+    assert list(map(str, broken)) == ["line 2: it has no 'answer'", "line 3: expected an object, got int"]
+    path.write_text(json.dumps(entries, indent=2)[:-2], encoding="utf-8")
+    problems, broken = read_questions(path)
+    assert not problems and "not JSON" in broken[0].why
