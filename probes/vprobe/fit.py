@@ -169,12 +169,13 @@ class VProbe:
             inputs = inputs + left[batch.ids] @ right
         if batch.latents is not None:
             inputs = inputs.masked_scatter(batch.silent[..., None], batch.latents.to(inputs))
+        inputs = inputs.to(self._reasoner.embed.weight.dtype)
         barred = torch.zeros(batch.mask.shape, dtype=inputs.dtype, device=inputs.device)
         barred = barred.masked_fill(~batch.mask, torch.finfo(inputs.dtype).min)
         out = _body(self._reasoner)(
             inputs_embeds=inputs, attention_mask=barred, position_ids=batch.positions, use_cache=False
         )
-        return out.last_hidden_state[batch.ends]
+        return out.last_hidden_state[batch.ends].to(self._table.dtype)
 
     @torch.no_grad()
     def _read(self, packed: list[Batch], n: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+import interp
 from interp.errors import UsageError
 from interp.models.tokenizers import word_tokenizer
 from interp.models.wrapping import weights_hash, wrap
@@ -123,6 +124,19 @@ def test_what_comes_after_the_cut_is_not_read(tiny: Reasoner, texts: list[Trace]
             first = both
     assert torch.allclose(first[0], both[0], atol=1e-5)
     assert not torch.allclose(first[1], both[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_model_in_half_precision_is_read_within_its_noise(
+    dtype: str, coconut: Reasoner, traces: Sequence[Trace]
+) -> None:
+    items = [Item(trace, prompt_length(trace), ("3",), label) for trace, label in zip(traces, "xyxyxyxy", strict=False)]
+    half = interp.load("chain-coconut", dtype=dtype)
+    exact, rounded = states(coconut, items, 4), states(half, items, 4)
+    noise = 8 * torch.finfo(getattr(torch, dtype)).eps * float(exact.abs().max())
+    assert 0 < float((exact - rounded).abs().max()) < noise
+    probe = VProbe(rank=4, seed=1, epochs=1).fit(half, items[:4], items[4:8])
+    assert set(probe.predict(items[:2])) <= {"x", "y"}
 
 
 def test_continuous_thoughts_are_read_as_they_were_thought(coconut: Reasoner, traces: Sequence[Trace]) -> None:
