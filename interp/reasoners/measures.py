@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interp.reasoners.batch import Row
 
+_CHECKED_AT_ONCE = 32  # sums of states and logits: those of about 16 tokens
 _PASSES_AT_ONCE = 64  # passes whose postponed entropies are computed together
 
 
@@ -32,7 +33,7 @@ class NonFiniteError(Exception):
 class FiniteCheck:
     """Collects sums of states and logits, which are finite only where all of their numbers are.
 
-    The sums stay on the device until `settle`, because a pass must not wait for it.
+    The sums stay on the device until they are looked at, because a pass must not wait for it.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,11 @@ class FiniteCheck:
     def add(self, values: Float[Tensor, "batch new d"], positions: Int[np.ndarray, "batch new"]) -> None:
         """Note the values of some cells; position -1 is padding, whose values do not matter."""
         self._pending.append((values.sum(-1, dtype=torch.float32), positions))
+
+    def settle_sometimes(self) -> None:
+        """Look at what was noted once there is enough of it, so that a broken batch does not run to its end."""
+        if len(self._pending) >= _CHECKED_AT_ONCE:
+            self.settle()
 
     def settle(self) -> None:
         """Look at everything that was noted since the last time. Raises `NonFiniteError`."""

@@ -154,11 +154,11 @@ class Rollout:
         """Return the next token of each row, on the CPU: the likeliest, or drawn at the temperature.
 
         Raises:
-            NonFiniteError: A state or a logit is not finite.
+            NonFiniteError: A state or a logit was not finite, now or a few tokens ago.
         """
         positions = [len(row.token_ids) for row in self.rows]
         self._finite.add(self.logits[:, None], np.array(positions)[:, None])
-        self._finite.settle()
+        self._finite.settle_sometimes()
         return self._options.sampler.choose(self.logits, self.state.traces.tolist(), positions)
 
     @property

@@ -65,6 +65,18 @@ def test_an_overflow_in_a_prompt_is_refused_with_its_place(batch_size, half, ask
     with pytest.raises(StoreError, match=message(half, 2, problems[2])) as refused:
         half.think(problems, batch_size=batch_size)
     assert "--model-dtype float32" in str(refused.value)
+    with pytest.raises(StoreError, match=message(half, 2, problems[2])):
+        half.think(problems, batch_size=batch_size, temperature=1.0, top_p=0.9, seed=3)
+
+
+def test_a_long_thought_that_is_broken_ends_early(half, asked, monkeypatch):
+    from interp.reasoners.rollout import Rollout
+
+    real, passes = Rollout._run, []
+    monkeypatch.setattr(Rollout, "_run", lambda self, *arguments: passes.append(1) or real(self, *arguments))
+    with pytest.raises(StoreError):
+        half.with_config(max_thought_tokens=150).think(questions(asked, f"What is {HOT} plus 1?"))
+    assert len(passes) < 30
 
 
 def test_float32_and_bfloat16_hold_it(overflowing, asked):
