@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.reasoners.batch import Row
 
-_CHECKED_AT_ONCE = 32  # sums of states and logits: those of about 16 tokens
+_CHECKED_AT_ONCE = 16  # passes whose sums are looked at together
 _PASSES_AT_ONCE = 64  # passes whose postponed entropies are computed together
 
 
@@ -20,7 +20,7 @@ class NonFiniteError(Exception):
 
     Attributes:
         row: The batch row.
-        position: The position in its trace; one past its end where the logits of the next token are not finite.
+        position: The position in its trace whose state or logits they are.
         last: The last position of the same pass. Attention spreads NaN to earlier positions of a pass, because a masked
             weight of 0 times NaN is NaN.
     """
@@ -109,16 +109,12 @@ class Measures:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Bring everything to the CPU and write it into the rows, thoughts first.
+        """Bring everything to the CPU and write it into the rows.
 
         Raises:
             NonFiniteError: The logits before a forced token are not finite.
         """
-        kept, self._thoughts = self._thoughts, []
-        thoughts = torch.stack([embeds for embeds, _ in kept]).float().cpu() if kept else ()
-        for values, (_, cells) in zip(thoughts, kept, strict=True):
-            for row, k in cells:
-                row.latents.append(values[k])
+        self.settle_thoughts()
         measured, self._measured = self._measured, []
         measures = torch.stack([values for values, _ in measured]).tolist() if measured else ()
         for (entropy, logprob), (_, measured_cells) in zip(measures, measured, strict=True):
@@ -127,6 +123,15 @@ class Measures:
                 if sampled:
                     row.logprob[position] = logprob[k]
         self._settle_postponed()
+
+    @torch.no_grad()
+    def settle_thoughts(self) -> None:
+        """Bring the continuous thoughts to the CPU and write them into the rows."""
+        kept, self._thoughts = self._thoughts, []
+        thoughts = torch.stack([embeds for embeds, _ in kept]).float().cpu() if kept else ()
+        for values, (_, cells) in zip(thoughts, kept, strict=True):
+            for row, k in cells:
+                row.latents.append(values[k])
 
     def _settle_postponed(self) -> None:
         postponed, self._postponed = self._postponed, []
@@ -139,4 +144,4 @@ class Measures:
                 for (row, position), member in zip(cells, members, strict=True):
                     row.entropy[position] = next(entropies)
                     if row.entropy[position] != row.entropy[position]:
-                        raise NonFiniteError(member, position, position)
+                        raise NonFiniteError(member, position - 1, position - 1)

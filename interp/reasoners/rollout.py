@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.models.cache import close_gaps, new_cache, reset_rotary, run_cached
 from interp.models.devices import to_device
 from interp.reasoners.batch import BatchState, Cell, Row
-from interp.reasoners.measures import FiniteCheck, Measures
+from interp.reasoners.measures import FiniteCheck, Measures, NonFiniteError
 from interp.reasoners.network import Network
 from interp.reasoners.sampling import Sampler
 from interp.traces import Channel
@@ -157,7 +157,7 @@ class Rollout:
             NonFiniteError: A state or a logit was not finite, now or a few tokens ago.
         """
         positions = [len(row.token_ids) for row in self.rows]
-        self._finite.add(self.logits[:, None], np.array(positions)[:, None])
+        self._finite.add(self.logits[:, None], np.array(positions)[:, None] - 1)
         self._finite.settle_sometimes()
         return self._options.sampler.choose(self.logits, self.state.traces.tolist(), positions)
 
@@ -250,8 +250,15 @@ class Rollout:
         Raises:
             NonFiniteError: A state or a logit is not finite. The thoughts are written all the same.
         """
-        self._measures.settle()
-        self._finite.settle()
+        self._measures.settle_thoughts()
+        errors = []
+        for part in (self._finite, self._measures):
+            try:
+                part.settle()
+            except NonFiniteError as error:
+                errors.append(error)
+        if errors:
+            raise min(errors, key=lambda error: error.position)
 
     def _forward(
         self, inputs: Float[Tensor, "batch new d_model"], real: Bool[np.ndarray, "batch new"], moving: bool = True
@@ -289,7 +296,8 @@ class Rollout:
         if moving:
             self._next_ids = self._next_ids + counts
         states = out.last_hidden_state
-        self._finite.add(states, positions)
+        if new > 1:  # of a single position the entropy after it says whether its state is finite
+            self._finite.add(states, positions)
         if all_real:
             self.last = states[:, -1]
         else:

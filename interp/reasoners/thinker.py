@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -114,8 +113,10 @@ class Thinker:
                     rollout.settle()
                 except NonFiniteError as error:
                     nonfinite = error
-                    with suppress(NonFiniteError):
+                    try:
                         rollout.settle()  # the thoughts are needed to find the layer
+                    except NonFiniteError as earlier:
+                        nonfinite = min(error, earlier, key=lambda one: one.position)
             if nonfinite is not None:
                 raise self._refusal(nonfinite, rollout.rows, numbers, changed=not fast)
             yield list(zip(numbers, rollout.rows, strict=True))
