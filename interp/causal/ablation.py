@@ -286,7 +286,8 @@ def _frame(arm: str, traces: TraceSet, recipients: np.ndarray, after: TraceSet) 
     for k, trace in zip(recipients.tolist(), after, strict=True):
         before = traces[k]
         # Judged against the recipient's problem, also where a control asked another one.
-        right = bool(trace.answer) and make_task(before.problem.task).verify(before.problem, trace.text).answer
+        task, thought = make_task(before.problem.task), trace.text.removesuffix(trace.answer).strip()
+        right = task.answered_right(before.problem, thought, trace.answer)
         rows.append(
             {
                 "arm": arm,

@@ -1,27 +1,40 @@
 r"""The final answer of a free text, and whether it is right.
 
-Models end their reasoning in many ways: `#### 42` (GSM8K), `\boxed{42}`, "the answer is 42.", or a bare number. The
-answer follows the last such marker; without one it is the last number, or the last words.
+Models end their reasoning in many ways: `#### 42` (GSM8K), `\boxed{42}`, "the answer is 42.", or a bare number. What is
+boxed or follows `####` counts first, then the last statement of the answer; without either it is the last number or
+expression, or the last words. Whether it equals the right answer is for `interp.problems.equality` to say.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
+from itertools import pairwise
 
+from interp.problems.equality import is_mathematics, is_time_or_date, same_answer, tidied, words_of
+from interp.problems.numbers import NUMBER, last_number, number_of, number_spans, numbers_in
 from interp.runtime.renames import warn_old_name
 
-_NUMBER = re.compile(
-    r"""(?<![\w.])(?P<sign>-|−|\+)?\$?\s?
-        (?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
-        (?P<exponent>[eE][+-]?[0-9]{1,3}(?![0-9]))?
-        (?:\s?/\s?(?P<below>[0-9]+)(?![0-9.]*[0-9]))?""",
-    re.VERBOSE,
+__all__ = ["FinalAnswer", "answer_is_right", "final_answer", "last_number", "number_of", "numbers_in", "plain"]
+
+_BOX = re.compile(r"\\f?box(?:ed)?\s*\{|####")
+_STATED = re.compile(
+    r"""(?<!this\s)(?<!that\s)(?<!your\s)(?<!an\s)\banswer(?:\s*\([^)]*\))?\s*(?:is|:|=|：|would\ be|must\ be)\s*:?
+        |答案(?:是|为|：|:)|答えは|답은|ответ\s*[:—–-]|الجواب\s*(?:هو|:)|उत्तर\s*(?:है|:)
+        |(?:réponse|respuesta|risposta|resposta|antwort)(?:\ \w+)?\s*(?:est|es|è|é|ist|lautet|:)\s*:?""",
+    re.IGNORECASE | re.VERBOSE,
 )
-_FRACTION = re.compile(r"\\[dt]?frac\{\s*(-?[0-9]+)\s*\}\{\s*([0-9]+)\s*\}")
-_MARKERS = re.compile(r"####|\\boxed\s*\{|\banswer\s*(?:is|:|=)\s*:?", re.IGNORECASE)
-_PUNCTUATION = " \t\r\n.,;:!?\"'`*$()[]{}"
+# A statement ends at a line's end or a full stop; not after an initial or a title.
+_END = re.compile(r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bSt)(?<!\b[A-Z])[.!?](?=[\"')*\]$]*(?:\s|$))|[。！？]")
+_CLAUSE = r"since|because|as|which|so|where|who|when|while|the|not|given|though|although|but|for|with|hence|thus|therefore|if|that"
+_CUT = re.compile(
+    rf"\s*(?:[,;:(，；、]\s*(?=(?:{_CLAUSE})\b)|\s(?:since|because|given that|so that)\b|[;；]|\s[-–—]\s|，)", re.I
+)
+_LIST = re.compile(r"\s*(?:,|\band\b|\bor\b|, and|, or)\s*", re.I)
+_INTEGER = re.compile(r"-?[0-9]{1,15}")
+_CHOICE = re.compile(r"\(?([A-J])\)?\.?")
+_OUTER = " \t\r\n.,;:!?\"'`*$()[]{}"
 
 
 @dataclass(frozen=True)
@@ -39,37 +52,34 @@ class FinalAnswer:
     marked: bool
 
 
-def numbers_in(text: str) -> list[Fraction]:
-    r"""Return every number of a text in reading order: `1,234.5`, `$3`, `-2`, `3/4`, `\frac{3}{4}`, `1e3`."""
-    return [value for _, value in _numbers(text)]
+def final_answer(text: str, gold: str = "") -> FinalAnswer:
+    """Return the final answer of a free text: boxed, else stated, else the last number, else the last line.
 
-
-def number_of(text: str) -> Fraction | None:
-    """Return the number that a text writes, without currency and percent; None where it is not just one number."""
-    cleaned = text.strip(_PUNCTUATION + "%")
-    numbers = _numbers(cleaned)
-    return numbers[0][1] if len(numbers) == 1 and numbers[0][0].strip() == _latex_free(cleaned).strip() else None
-
-
-def last_number(text: str) -> str | None:
-    """Return the last number of a text as it is written, without commas and currency; None where there is none."""
-    numbers = _numbers(text)
-    return numbers[-1][0].replace(",", "").replace("$", "").replace(" ", "") if numbers else None
-
-
-def final_answer(text: str) -> FinalAnswer:
-    """Return the final answer of a free text: after the last marker, else the last number, else the last line."""
-    text = _latex_free(text).rstrip()
-    markers = list(_MARKERS.finditer(text))
-    if markers:
-        last = markers[-1]
-        after = text[last.end() :]
-        answer = _braced(after) if last.group().endswith("{") else _first_sentence(after)
-        return FinalAnswer(answer.rpartition("=")[2].strip(_PUNCTUATION), text[: last.start()], True)
-    matches = list(_NUMBER.finditer(text))
-    if matches:
-        return FinalAnswer(matches[-1].group().strip(), text[: matches[-1].start()], False)
-    before, _, line = text.rpartition("\n")
+    Args:
+        text: The text.
+        gold: The right answer; of several statements, the last one of its kind (mathematics or words) counts.
+    """
+    boxes = list(_boxes(text))
+    if boxes:
+        return FinalAnswer(", ".join(boxes[0][0]), text[: boxes[0][1]], True)
+    statements = [(_statement(text[match.end() :]), match.start()) for match in _STATED.finditer(text)]
+    statements = [(stated, start) for stated, start in statements if stated]
+    if statements:
+        wanted = is_mathematics(gold)
+        alike = [pair for pair in statements if not wanted or re.search(r"\d|\\[a-z]", tidied(pair[0]))]
+        stated, start = (alike or statements)[-1]
+        return FinalAnswer(stated, text[:start], True)
+    bare = text.strip(" \n\t")
+    if is_mathematics(bare) and "=" not in bare:
+        return FinalAnswer(bare, "", False)
+    ends = [
+        match.span() for match in re.finditer(r"\$[^$\n]+\$|\\\([^\n]+?\\\)", text) if is_mathematics(match.group())
+    ]
+    spans = sorted([*number_spans(text), *ends], key=lambda span: (span[1], -span[0]))
+    if spans:
+        start, end = spans[-1]
+        return FinalAnswer(text[start:end].strip(), text[:start], False)
+    before, _, line = text.rstrip().rpartition("\n")
     return FinalAnswer(line.strip(), before, False)
 
 
@@ -82,40 +92,104 @@ def answers(text: str, gold: str) -> bool:
 def answer_is_right(text: str, gold: str) -> bool:
     """Return whether a free text's final answer is `gold`.
 
-    Numbers are compared where `gold` is one. Otherwise words are compared, without case and outer punctuation; without
-    a marker the text's last words count.
+    Args:
+        text: What was written; of a thought and an answer, the answer alone.
+        gold: The right answer: a number, an expression, a letter of a multiple choice, or words.
     """
-    answer = final_answer(text)
-    gold_number = number_of(gold)
-    if gold_number is not None:
-        numbers = numbers_in(answer.text)
-        return bool(numbers) and numbers[0] == gold_number
-    gold_words = plain(gold).split()
+    bare = text.strip(" \t\r\n*`$").rstrip(".")
+    if bare == gold:
+        return True
+    if _INTEGER.fullmatch(bare) and _INTEGER.fullmatch(gold):
+        return int(bare) == int(gold)
+    answer = final_answer(text, gold)
+    if is_mathematics(gold):
+        return same_answer(_mathematics(answer.text, gold), gold)
     if answer.marked:
-        return plain(answer.text).split() == gold_words
-    return bool(gold_words) and plain(text).split()[-len(gold_words) :] == gold_words
+        return _says(answer.text, gold)
+    if _CHOICE.fullmatch(gold) and (letters := re.findall(r"(?<![A-Za-z'])\(?([A-J])(?:\)|(?![A-Za-z']))", text)):
+        return letters[-1] == _CHOICE.fullmatch(gold)[1] and not _of_several(text, letters)  # type: ignore[index]
+    if _says(text, gold):
+        return True
+    wanted, written = words_of(gold).split(), words_of(text).split()
+    denied = written[: -len(wanted)][-1:] in (["not"], ["no"], ["isn't"], ["never"])
+    return bool(wanted) and written[-len(wanted) :] == wanted and not denied
 
 
 def plain(text: str) -> str:
     """Return the words of a text in lower case without punctuation around them."""
-    return " ".join(filter(None, (word.strip(_PUNCTUATION).casefold() for word in text.split())))
+    return " ".join(filter(None, (word.strip(_OUTER).casefold() for word in text.split())))
 
 
-def _numbers(text: str) -> list[tuple[str, Fraction]]:
-    """Return each number as it is written, and its value."""
-    numbers = []
-    for match in _NUMBER.finditer(_latex_free(text)):
-        digits = match["digits"].replace(",", "") + (match["exponent"] or "")
-        try:
-            value = Fraction(digits) / int(match["below"] or 1)
-        except (ValueError, ZeroDivisionError):
-            continue
-        numbers.append((match.group(), -value if match["sign"] in ("-", "−") else value))
-    return numbers
+def _boxes(text: str) -> Iterator[tuple[list[str], int]]:
+    """Yield the last boxed answer and where it begins; boxes that follow each other closely are one list."""
+    boxes: list[tuple[str, int, int]] = []
+    for match in _BOX.finditer(text):
+        after = text[match.end() :]
+        content = _statement(after) if match.group() == "####" else _braced(after)
+        if content.strip():
+            boxes.append((content.strip(), match.start(), match.end() + len(content) + 1))
+    if not boxes:
+        return
+    last = [boxes.pop()]
+    while boxes and re.fullmatch(r"[\s$,]*(?:and|or)?[\s$]*", text[boxes[-1][2] : last[0][1]], re.IGNORECASE):
+        last.insert(0, boxes.pop())
+    yield [content for content, _, _ in last], last[0][1]
 
 
-def _latex_free(text: str) -> str:
-    return _FRACTION.sub(r"\1/\2", text)
+def _says(stated: str, gold: str) -> bool:
+    """Return whether a statement of words is `gold`, alone or before a clause about it."""
+    choice = _CHOICE.fullmatch(tidied(gold))
+    if choice:
+        bare = tidied(stated)
+        first = re.match(r"(?:option|choice|answer)?\s*(?:\(([A-Ja-j])\)|([A-J])(?![\w']))\s*(.*)", bare, re.DOTALL)
+        if first is None:
+            return words_of(stated) == words_of(gold)
+        is_list = re.match(r"(?:,|and\b|or\b|/|&)\s*(?:or\s|and\s)?\(?[A-J](?![\w'])", first[3])
+        return (first[1] or first[2]).upper() == choice[1] and not is_list
+    if same_answer(stated, gold):
+        return True
+    return any(same_answer(stated[: match.start()], gold) for match in _CUT.finditer(stated)) or _begins(stated, gold)
+
+
+def _begins(stated: str, gold: str) -> bool:
+    """Return whether a statement is `gold` and then, behind a comma, a remark of several words that is no list."""
+    head, comma, tail = stated.partition(",")
+    remark = tail.split()
+    is_list = any(word.strip(_OUTER) in ("and", "or") for word in remark[:4])
+    return bool(comma) and len(remark) > 2 and not is_list and same_answer(head, gold)
+
+
+def _mathematics(stated: str, gold: str) -> str:
+    """Return the number or expression of a statement: `3` of "3 apples for 4 people", `1, 2` of "1 or 2"."""
+    stated = stated.strip()
+    if not any(sign in gold for sign in "=<>") and "=" in stated:
+        stated = stated.rpartition("=")[2]
+    if is_time_or_date(stated):
+        return stated
+    for piece in (stated, *(stated[: match.start()] for match in _CUT.finditer(stated))):
+        if is_mathematics(piece):
+            return piece
+    spans = [
+        m.span()
+        for m in re.finditer(rf"\$[^$]+\$|\\\(.+?\\\)|(?<![\w.])[-−]?\$?{NUMBER}(?:\s?/\s?\d+|\s?\\?%)?", stated)
+    ]
+    spans = [(start, end) for start, end in spans if not re.search(r"\bnot\s+$", stated[:start])]
+    if not spans:
+        return stated
+    items = [stated[slice(*spans[0])]]
+    for (_, end), (start, stop) in pairwise(spans):
+        if not _LIST.fullmatch(stated[end:start]):
+            break
+        items.append(stated[start:stop])
+    return ", ".join(items)
+
+
+def _of_several(text: str, letters: list[str]) -> bool:
+    """Return whether the last letter of a choice is one of a list, such as "A and B"."""
+    return (
+        len(letters) > 1
+        and re.search(rf"{letters[-2]}\)?\s*(?:,|and|or|/|&)+\s*\(?{letters[-1]}\)?\W*$", text) is not None
+    )
 
 
 def _braced(text: str) -> str:
@@ -128,7 +202,8 @@ def _braced(text: str) -> str:
     return text
 
 
-def _first_sentence(text: str) -> str:
+def _statement(text: str) -> str:
     """Return the first line with content, up to its first full stop."""
-    first_line = next((line for line in text.splitlines() if line.strip()), "")
-    return re.split(r"\.(?=\s|$)", first_line.strip(), maxsplit=1)[0]
+    line = next((line for line in text.splitlines() if line.strip(_OUTER + "\\")), "")
+    line = line.strip().lstrip("*").strip()
+    return _END.split(line, maxsplit=1)[0].strip(" \t*\"'`").rstrip(",;:")

@@ -172,6 +172,16 @@ class Task(ABC):
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check `text`, the steps and then the answer."""
 
+    def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
+        """Return whether the answer that follows a thought is right; what the thought says of it does not count.
+
+        Args:
+            problem: The problem.
+            thought: The visible thought, which may be empty.
+            answer: What was written as the answer.
+        """
+        return bool(answer.strip()) and self.verify(problem, f"{thought} {answer}".strip()).answer
+
     @abstractmethod
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """Return the answer that `problem` would have if `step` (from 1) had reached `value`.

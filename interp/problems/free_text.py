@@ -25,7 +25,7 @@ def verify_free_text(problem: Problem, text: str) -> Verdict:
 
 def _reasoning(text: str, gold: str) -> str:
     """Return the part of a text before its final answer."""
-    answer = final_answer(text)
+    answer = final_answer(text, gold)
     if answer.marked or number_of(gold) is not None:
         return answer.before
     words = text.split()

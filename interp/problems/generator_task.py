@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from interp.errors import UsageError, unknown
+from interp.problems.answers import answer_is_right
 from interp.problems.base import Problem, Split, Task, Verdict
 from interp.problems.free_text import verify_free_text
 from interp.problems.options import checked_step
@@ -106,6 +107,10 @@ class GeneratorTask(Task):
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check the final answer of a free text, as task `questions` does."""
         return verify_free_text(problem, text)
+
+    def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
+        """Return whether the final answer of `answer` is right."""
+        return bool(answer.strip()) and answer_is_right(answer, problem.answer)
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """Return the oracle's answer if `step` (from 1) had reached `value`.

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 from interp.errors import UsageError, checked_count
+from interp.problems.answers import answer_is_right
 from interp.problems.base import (
     Problem,
     Split,
@@ -114,6 +115,10 @@ class QuestionsTask(Task):
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check the final answer of a free text, and which steps it writes: see `verify_free_text`."""
         return verify_free_text(problem, text)
+
+    def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
+        """Return whether the final answer of `answer` is right."""
+        return bool(answer.strip()) and answer_is_right(answer, problem.answer)
 
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """Return the answer that the file gives for another value of a step.

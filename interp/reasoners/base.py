@@ -360,7 +360,7 @@ class Reasoner(ABC):
             logprob=row.logprob,
             text=text,
             answer=answer,
-            correct=bool(answer) and make_task(problem.task).verify(problem, text).answer,
+            correct=make_task(problem.task).answered_right(problem, thought, answer),
             seed=seed,
             latents=torch.stack(row.latents).numpy() if row.latents else None,
             sentence=sentence,

@@ -273,7 +273,18 @@ def test_no_text_makes_the_comparison_fail(text: str, gold: str) -> None:
     assert len(final_answer(text).before) <= len(text)
 
 
-@pytest.mark.parametrize("text", ["9" * 5000, "1e999999999", "1/0", "\\boxed{" * 50, "١٢"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9" * 5000,
+        "1e999999999",
+        "1/0",
+        "\\boxed{" * 50,
+        r"\boxed{9^{9^{9^9}}}",
+        r"\boxed{10^{10^{10}}}",
+        r"\boxed{(99999!)!}",
+    ],
+)
 def test_monstrous_numbers_are_no_trouble(text: str) -> None:
     assert not answer_is_right(text, "12")
 

@@ -1,0 +1,191 @@
+r"""Whether two answers mean the same: equal texts first, then plain numbers, then math-verify.
+
+math-verify (Hugging Face) parses LaTeX and plain mathematics, and compares values, sets, intervals and equations. Its own
+time limits use signals, which work in the main thread alone. So it runs in a thread of its own, which is given up after
+a few seconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import re
+import threading
+import unicodedata
+from collections.abc import Callable
+
+from interp.problems.numbers import NUMBER, number_of
+
+_SECONDS = 5.0
+_LONGEST = 300  # characters; longer answers are compared as texts
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_WRITTEN = {
+    "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ",
+    "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ", "∩": r"\cap ", "°": r"^\circ", "’": "'",
+}  # fmt: skip
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|operatorname|mbox|emph)\s*\{([^{}]*)\}")
+_MARKUP = re.compile(r"\\(?:left|right|displaystyle|[!,;:()\[\]])|\*\*|__|`|\$")
+_FUNCTIONS = "sqrt|sin|cos|tan|log|ln|exp|pi|inf|infinity|mod|and|or|in"
+_PURE = re.compile(
+    rf"""(?: \\[a-zA-Z]+ | (?<![A-Za-z])(?:{_FUNCTIONS}|[A-Za-z]|[a-z]{{2}}(?=\s*[-+=^/*]))(?![A-Za-z])
+           | {NUMBER} | [-+*/^_=<>(),;:|!%\[\]{{}}.\s\\'] )+""",
+    re.VERBOSE,
+)
+_UNIT = re.compile(rf"(?P<number>[-+]?\s?{NUMBER})\s*\\?\s*(?P<unit>[^\W\d][^\d]*(?:\^\{{?\d\}}?)?)")
+_UNITS = {
+    "percent": "%", "degree": "^\\circ", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m",
+    "kilometer": "km", "kilometre": "km", "millimeter": "mm", "inche": "inch", "hour": "h", "minute": "min", "sec": "s",
+    "second": "s", "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "dollar": "$", "mile": "mi",
+}  # fmt: skip
+_DATE_OR_RANGE = re.compile(r"\d+(?:-\d+)+|\d{1,2}:\d\d(?::\d\d)?(?:\s*[ap]\.?m\.?)?", re.IGNORECASE)
+# What takes forever to evaluate: towers of powers, powers and factorials of large numbers.
+_HUGE = re.compile(
+    r"\^\s*\{?\s*\(?-?[\d,]{5,}|\^[^,=]{1,12}\^[^,=]{1,12}\^|\d{2,}\s*\^\s*\{?[^,=]{0,8}\^|\d{4,}\s*!|!\s*!"
+)
+
+
+def tidied(text: str) -> str:
+    r"""Return a text without what does not change its meaning: markup, `\text`, white space, other scripts' digits."""
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda match: f"^{{{match.group().translate(_SUPERSCRIPTS)}}}", text)
+    text = unicodedata.normalize("NFKC", text)
+    for written, plain in _WRITTEN.items():
+        text = text.replace(written, plain)
+    text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() and not c.isascii() else c for c in text)
+    text = text.replace("{,}", ",").replace(r"\%", "%").replace(r"\$", "").replace("~", " ")
+    for _ in range(3):
+        text = _TEXT.sub(r" \1 ", text)
+    return " ".join(_MARKUP.sub(" ", text).split())
+
+
+def words_of(text: str) -> str:
+    """Return the words of a text in lower case without punctuation around them, in any script."""
+    kept = (_stripped(word).casefold() for word in tidied(text).split())
+    return " ".join(word for word in kept if word)
+
+
+def bare(text: str) -> str:
+    """Return a tidied text without white space and full stops around it; `.5` keeps its point."""
+    text = tidied(text).rstrip(" .")
+    return text if re.match(r"\s*\.\d", text) else text.lstrip(" .")
+
+
+def is_time_or_date(text: str) -> bool:
+    """Return whether a text is a time, a date or a range of whole numbers, which is compared as it is written."""
+    return _DATE_OR_RANGE.fullmatch(bare(text)) is not None
+
+
+def is_mathematics(text: str) -> bool:
+    r"""Return whether a text is a number, a quantity or an expression, and no words: `3 cm`, `\frac12`, `(0, 1]`."""
+    text = bare(text)
+    if is_time_or_date(text) or not text or len(text) > _LONGEST:
+        return False
+    if re.search(r"\d\s+\d", text) or not re.search(r"\d|\\[a-zA-Z]{2}|[-+*/^=<>]|\b(?:pi|inf|infinity)\b", text):
+        return False
+    return _PURE.fullmatch(text) is not None or _quantity(text) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def same_answer(given: str, gold: str) -> bool:
+    """Return whether two answers mean the same.
+
+    Texts are compared without case, markup and outer punctuation. Numbers, quantities and expressions are compared by
+    value; units count where both have one.
+
+    Args:
+        given: The answer that was given, alone.
+        gold: The right answer.
+    """
+    if given == gold or words_of(given) == words_of(gold) != "":
+        return _brackets(given) == _brackets(gold)
+    if not (is_mathematics(given) and is_mathematics(gold)):
+        return False
+    left, right = bare(given), bare(gold)
+    left, right = (re.sub(r"^\.(?=\d)|(?<![\d.])\.(?=\d)", "0.", side) for side in (left, right))
+    units = [_quantity(side) for side in (left, right)]
+    if units[0] and units[1] and units[0][1] != units[1][1]:
+        return False
+    left, right = (unit[0] if unit else side for side, unit in zip((left, right), units, strict=True))
+    numbers = [None if "!" in side else number_of(side) for side in (left, right)]
+    if None not in numbers and ("%" not in left + right or numbers[0] == numbers[1]):
+        return numbers[0] == numbers[1]
+    if _HUGE.search(left) or _HUGE.search(right) or ":" in left + right:
+        return "".join(left.split()) == "".join(right.split())
+    return bool(_within(_SECONDS, functools.partial(_verified, _latex(left), _latex(right))))
+
+
+def _verified(given: str, gold: str) -> bool:
+    import math_verify
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # It warns that it has no time limit of its own.
+    config = [math_verify.LatexExtractionConfig(boxed_match_priority=0)]
+    sides = [math_verify.parse(f"$\\boxed{{{side}}}$", config, parsing_timeout=None) for side in (gold, given)]
+    return all(sides) and math_verify.verify(*sides, timeout_seconds=None)
+
+
+def _within(seconds: float, function: Callable[[], bool]) -> bool | None:
+    """Return what a function returns, or None where it takes longer or fails."""
+    result: list[bool] = []
+
+    def run() -> None:
+        try:
+            result.append(function())
+        except Exception:  # What cannot be parsed is no equal answer.
+            return
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive() and thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+    return result[0] if result else None
+
+
+def _latex(text: str) -> str:
+    """Return plain mathematics as LaTeX."""
+    text = re.sub(r"(?<!\\)sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
+    text = re.sub(r"√\s*(\d+|\(([^()]*)\))", lambda match: rf"\sqrt{{{match[2] or match[1]}}}", text)
+    text = re.sub(r"\^\s*\(([^()]*)\)|\^\s*(-?\d+)", lambda match: f"^{{{match[1] or match[2]}}}", text)
+    text = re.sub(r"(?<![\\A-Za-z])(pi|ln|log|sin|cos|tan|exp)(?![A-Za-z])", r"\\\1 ", text)
+    text = re.sub(r"(?<![\\A-Za-z])inf(?:inity)?(?![A-Za-z])", r"\\infty ", text)
+    text = re.sub(r"(?<=\d),(?=\d{3}(?:\D|$))", "", text) if not re.search(r"[({\[]", text) else text
+    return text.replace("*", r"\cdot ").replace(" and ", ", ").replace(" or ", ", ")
+
+
+def _quantity(text: str) -> tuple[str, str] | None:
+    """Return the number and the unit of a quantity such as `3.5 km`; None where it is none."""
+    match = _UNIT.fullmatch(text)
+    if not match or len(match["unit"].split()) > 3:
+        return None
+    words = [
+        word.removesuffix("s") if len(word) > 2 else word
+        for word in match["unit"].replace("{", "").replace("}", "").split()
+    ]
+    words = [_UNITS.get(word.casefold(), word) for word in words]
+    if words[0].casefold() in ("and", "or", "x", "y", "z") or re.fullmatch(_FUNCTIONS, words[0]):
+        return None
+    if len(words) > 1 and words[0].casefold() in ("square", "cubic"):
+        words = [f"{words[1]}^{2 if words[0].casefold() == 'square' else 3}", *words[2:]]
+    return match["number"], " ".join(words)
+
+
+def _stripped(word: str) -> str:
+    """Return a word without the punctuation around it; signs, percents and decimal points stay."""
+    first, last = 0, len(word)
+    while (
+        first < last and _is_outer(word[first]) and not (word[first] == "." and word[first + 1 : first + 2].isdigit())
+    ):
+        first += 1
+    while last > first and _is_outer(word[last - 1]):
+        last -= 1
+    return word[first:last]
+
+
+def _is_outer(letter: str) -> bool:
+    return letter in "$`" or (unicodedata.category(letter)[0] == "P" and letter not in "-%#@&/\\†")
+
+
+def _brackets(text: str) -> list[str]:
+    """Return the brackets of an interval or set, which are its meaning; none around other texts."""
+    text = bare(text)
+    return re.findall(r"[\[\](){}]|(?<=\d)!", text) if re.fullmatch(r"\\?[\[({].*,.*\\?[\])}]|.*\d!", text) else []

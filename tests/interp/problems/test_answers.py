@@ -1,0 +1,92 @@
+"""Grading: the final answer alone counts, and equal answers are equal however they are written."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from interp.problems import equality
+from interp.problems.answers import answer_is_right
+from interp.problems.base import Problem, structure_hash
+from interp.problems.questions import QuestionsTask
+
+
+def _cases() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("answer_cases", Path(__file__).parent / "answer_cases.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CASES = _cases().CASES
+
+
+@pytest.mark.parametrize(("text", "gold", "right"), CASES, ids=[f"{t[:30]} for {g[:12]}" for t, g, _ in CASES])
+def test_answers_are_judged_by_what_they_mean(text: str, gold: str, right: bool) -> None:
+    assert answer_is_right(text, gold) is right
+
+
+# A thought, the answer after it, the right answer, and whether the answer is right.
+GRADED: list[tuple[str, str, str, bool]] = [
+    ("So the answer is 4.", "7", "4", False),
+    ("The answer is 5. Wait, 2+2 is 4.", "4", "4", True),
+    (r"\boxed{4}", "7", "4", False),
+    ("#### 5 is wrong.", "4", "4", True),
+    ("Let the answer = 9 first.", "**4**", "4", True),
+    ("The answer is Paris.", "London", "Paris", False),
+    ("The answer is London? No.", "Paris", "Paris", True),
+    (r"So \boxed{7}.", r"\boxed{4}", "4", True),
+    ("4", "", "4", False),
+    ("The answer is 4.", "   ", "4", False),
+    ("The answer is (A).", "(B)", "A", False),
+    ("答案是北京。", "上海", "北京", False),
+]
+
+
+@pytest.mark.parametrize(("thought", "answer", "gold", "right"), GRADED)
+def test_what_a_thought_says_of_the_answer_does_not_count(thought: str, answer: str, gold: str, right: bool) -> None:
+    problem = Problem("0", "questions:path=gone.jsonl", "q", gold, (), structure_hash("q"), "test", "q")
+    assert QuestionsTask("gone.jsonl").answered_right(problem, thought, answer) is right
+
+
+def test_plain_numbers_are_judged_without_a_parser() -> None:
+    started = time.perf_counter()
+    for k in range(10_000):
+        assert answer_is_right(str(k), str(k)) and not answer_is_right(str(k + 1), str(k))
+    assert time.perf_counter() - started < 2
+
+
+def test_judging_works_outside_the_main_thread() -> None:
+    judged: list[bool] = []
+    thread = threading.Thread(
+        target=lambda: judged.extend(
+            answer_is_right(rf"\boxed{{{text}}}", r"\sqrt{18}") for text in (r"3\sqrt{2}", "4")
+        )
+    )
+    thread.start()
+    thread.join()
+    assert judged == [True, False]
+
+
+def test_a_comparison_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def forever(given: str, gold: str) -> bool:
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(equality, "_verified", forever)
+    monkeypatch.setattr(equality, "_SECONDS", 0.05)
+    equality.same_answer.cache_clear()
+    assert not answer_is_right(r"\boxed{\sqrt{7}}", r"\sqrt{28}/2")
+    assert ended.wait(5), "the thread ends too"
+    equality.same_answer.cache_clear()
