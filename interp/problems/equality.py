@@ -130,7 +130,7 @@ def _within(seconds: float, function: Callable[[], bool]) -> bool | None:
     def run() -> None:
         try:
             result.append(function())
-        except Exception:  # What cannot be parsed is no equal answer.
+        except (Exception, SystemExit):  # What cannot be parsed, or takes too long, is no equal answer.
             return
 
     thread = threading.Thread(target=run, daemon=True)
