@@ -76,7 +76,8 @@ def with_spec(made: Task, name: str, options: dict[str, object]) -> Task:
     Raises:
         UsageError: The task lacks an attribute.
     """
-    missing = [attribute for attribute in _NEEDED if not hasattr(made, attribute)]
+    # Looked up without computing them: a generator's values come from a sample of its problems, which name the spec.
+    missing = [needed for needed in _NEEDED if inspect.getattr_static(made, needed, None) is None]
     if missing:
         raise UsageError(
             f"expected task {name} to have the attributes {', '.join(_NEEDED)}, got none named {', '.join(missing)}; "
