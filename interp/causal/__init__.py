@@ -18,6 +18,7 @@ _HOMES = {
         "maps": ("layer_map",),
         "reading": ("read_values", "structure_disjoint_split", "value_basis"),
         "directions": ("Directions",),
+        "patching": ("input_address", "steering_address"),
         "steering": ("DOSES", "steer"),
         "supervision": ("supervise",),
         "swap": ("swap_latents", "swap_summary", "swap_text"),

@@ -18,7 +18,7 @@ import pandas as pd
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
-from interp.traces import TraceSet
+from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -144,6 +144,34 @@ def implied_answer(task: Task, problem: Problem, step: int, value: str) -> str |
         return task.counterfactual(problem, step, value)
     except UsageError:
         return None
+
+
+def why_no_answer(traces: Sequence[Trace], values: Iterable[str] = ()) -> str:
+    """Return why the task knows no answer for other values of the steps of these traces, in its own words.
+
+    Args:
+        traces: The recipients.
+        values: Values of donors, which are asked about first.
+
+    Returns:
+        The task's message about the first value without an answer, which says what to add; empty where any other value
+        has an answer.
+    """
+    reason = ""
+    for trace in traces:
+        task, problem = make_task(trace.problem.task), trace.problem
+        for step, own in enumerate(problem.steps, 1):
+            others = [v for v in dict.fromkeys([*values, *task.step_values(problem, step), *task.values]) if v]
+            for value in others:
+                if value == own.value:
+                    continue
+                try:
+                    task.counterfactual(problem, step, value)
+                except UsageError as error:
+                    reason = reason or str(error)
+                else:
+                    return ""
+    return reason
 
 
 def alternatives(task: Task, problem: Problem, step: int) -> list[str]:

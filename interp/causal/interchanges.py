@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.donors import Donors, ReadAt, Values, alternatives, donors_for, gold_values, pairs
+from interp.causal.donors import Donors, ReadAt, Values, alternatives, donors_for, gold_values, pairs, why_no_answer
 from interp.causal.interchange_result import EDITS, MORE_EDITS, InterchangeResult
 from interp.causal.patching import (
     EditMaker,
@@ -72,7 +72,7 @@ def interchange(
         split: Split of `readouts` whose problems are edited and give donors; None for all.
         address: A hook name, `everything` (the whole residual stream of the position) or `cache` (its keys and
             values, which is all that later positions read of it). Default: the input of the first block for continuous
-            thoughts, which are fed there, and otherwise `everything`: what is fed as another thought is always the same.
+            thoughts and words, which are fed there, and otherwise `everything`: other thoughts are fed the same token.
         offset: Thoughts after the step's last one.
         edits: Names from `EDITS` and `MORE_EDITS`.
         donors: Donors, from `donors_for`. Default: chosen by the task.
@@ -119,10 +119,7 @@ def interchange(
     paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at)
     plan = _plan(paired, traces, donors, where, edits, seed)
     if readouts is None and "other value" in edits and not (plan["edit"] == "other value").any():
-        raise UsageError(
-            f"expected thoughts with donors at offset {offset}, got none in {len(traces)} problems of {reasoner.name}: "
-            "either its thoughts are elsewhere, or no donor implies another answer; try another offset or more problems."
-        )
+        raise _nothing_to_swap(reasoner, traces, where, values, offset)
     answers: list[str] = []
     if len(plan):
         answers = answers_after(
@@ -135,6 +132,28 @@ def interchange(
             progress=progress,
         )
     return InterchangeResult(_outcomes(plan, traces, answers), location, donors.source, method)
+
+
+def _nothing_to_swap(reasoner: Reasoner, traces: TraceSet, where: _Where, values: Values, offset: int) -> UsageError:
+    """Return the error that says why no step can be swapped: no thought there, no known answer, or no donor."""
+    of = f"in {len(traces)} problems of {reasoner.name}"
+    if not any(trace.problem.n_steps for trace in traces):
+        return UsageError(
+            f"expected problems with gold steps, whose values are swapped, got none {of}; add 'steps' or 'values', and "
+            "'counterfactuals', to the questions."
+        )
+    steps = [(k, step) for k, trace in enumerate(traces) for step in range(1, trace.problem.n_steps + 1)]
+    if all(where.target(k, step) is None for k, step in steps):
+        return UsageError(
+            f"expected thoughts of steps at offset {offset}, got none {of}: its thoughts are elsewhere; try another offset."
+        )
+    reason = why_no_answer(traces, {value for of_trace in values for value in of_trace})
+    if reason:
+        return UsageError(f"no step can be swapped {of}, because no answer is known for another value. {reason}")
+    return UsageError(
+        f"expected donors of another value that imply another answer, got none {of}; take more problems, or answer more "
+        "of them right."
+    )
 
 
 class _Where(Protocol):

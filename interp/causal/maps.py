@@ -53,7 +53,7 @@ def layer_map(
     addresses = [address.name for address in resolve(reasoner.model, sites)]
     addresses += [EVERYTHING, CACHE] if whole else []
     donors = donors_for(reasoner, traces, seed=seed, batch_size=batch_size)
-    results = []
+    results, missing = [], UsageError("expected offsets, got none; name some.")
     for number, address in enumerate(addresses):
         for offset in offsets:
             try:
@@ -67,13 +67,14 @@ def layer_map(
                     seed=seed,
                     batch_size=batch_size,
                 )
-            except UsageError:
+            except UsageError as error:
+                missing = error
                 continue
             results.append(cell)
         if progress:
             progress(number + 1, len(addresses))
     if not results:
-        raise UsageError(f"expected thoughts at offsets {list(offsets)}, got none from {reasoner.name}; try others.")
+        raise missing
     return combine(results).map()
 
 

@@ -58,10 +58,20 @@ def addresses_of(reasoner: Reasoner, address: str) -> list[Address]:
 def input_address(reasoner: Reasoner) -> str:
     """Return where a thought is replaced by default.
 
-    Continuous thoughts are fed back, so replacing the input replaces the thought. The input of other latent positions
-    is always the same, so there everything that was computed at the position is replaced.
+    Continuous thoughts are fed back, and words are fed as tokens, so replacing the input replaces the thought. The input
+    of other latent positions is always the same, so there everything that was computed at the position is replaced.
     """
-    return INPUT if reasoner.kind == "continuous" else EVERYTHING
+    return INPUT if _is_fed(reasoner) else EVERYTHING
+
+
+def steering_address(reasoner: Reasoner) -> str:
+    """Return where a thought is pushed by default: as `input_address`, but one address, and so the middle block."""
+    return INPUT if _is_fed(reasoner) else f"blocks.{reasoner.model.cfg.n_layers // 2}.hook_out"
+
+
+def _is_fed(reasoner: Reasoner) -> bool:
+    """Return whether a thought reaches the model through its input: a fed-back state, or a written word."""
+    return reasoner.kind == "continuous" or reasoner.thinks_in_text
 
 
 def position_of_step(trace: Trace, step: int, offset: int = 0) -> int | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from interp.causal.directions import Directions, StepOfMany
-from interp.causal.donors import implied_answer
+from interp.causal.donors import implied_answer, why_no_answer
 from interp.causal.patching import (
     addresses_of,
     norm_matched_noise,
@@ -179,9 +179,10 @@ def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: in
                 rows += [(*shared, edit, target, answers[target]) for edit in ("steer", "random direction")]
     plan = pd.DataFrame(rows, columns=_PLAN_COLUMNS)
     if not (plan["edit"] == "steer").any():
+        reason = why_no_answer(traces, directions.values)
         raise UsageError(
             f"expected thoughts of {reasoner.name} that can be steered, got none: none of {len(traces)} answers would "
-            "change; take more problems."
+            f"change. {reason or 'Take more problems.'}"
         )
     return plan
 

@@ -13,6 +13,7 @@ from interp.causal.donors import implied_answer
 from interp.causal.forcing import ending_ids, force, resume
 from interp.errors import UsageError
 from interp.problems import task as make_task
+from interp.problems.base import Task
 from interp.reasoners.base import Reasoner
 from interp.text.wording import Wording
 from interp.traces import Channel, Trace, TraceSet
@@ -106,11 +107,12 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
         UsageError: No step writes a value of its task.
     """
     task, rng = make_task(traces[0].problem.task), Random(f"mistakes|{seed}")
+    # A file of questions knows its values in the order of its lines.
     edits: list[tuple[int, int, str, WrittenThought]] = []
     for number, trace in enumerate(traces):
         thought = visible_thought(trace, reasoner.tokenizer)
         for k in range(1, min(len(thought.steps), trace.problem.n_steps) + 1):
-            mistake = _with_mistake(reasoner, trace, thought, k, task.values, rng)
+            mistake = _with_mistake(reasoner, trace, thought, k, rng)
             if mistake is not None:
                 edits.append((number, k, *mistake))
     if not edits:
@@ -142,20 +144,34 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
 
 
 def _with_mistake(
-    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, values: Sequence[str], rng: Random
+    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, rng: Random
 ) -> tuple[str, WrittenThought] | None:
     """Return another value, and the thought with it in place of step k's own, in the same wording."""
     tokens = list(thought.steps[k - 1])
-    words = reasoner.tokenizer.convert_ids_to_tokens(tokens)
     task, gold = make_task(trace.problem.task), trace.problem.steps[k - 1].value
-    places = [j for j, word in enumerate(words) if task.meaning(word) == gold]
-    others = [value for value in values if value != gold]
-    if not places or not others:
+    words = [reasoner.tokenizer.decode([token]).strip() for token in tokens]
+    places = [j for j, word in enumerate(words) if word and task.meaning(word) == gold]
+    if not places:
         return None
-    value = rng.choice(others)
-    word = task.synonyms(value)[task.synonyms(words[places[-1]]).index(words[places[-1]])]
-    tokens[places[-1]] = reasoner.vocabulary.token_id(word)
+    # The token may hold more than the word, such as the space before it.
+    word = words[places[-1]]
+    wording = task.synonyms(word).index(word)
+    (token,) = reasoner.tokenizer.convert_ids_to_tokens([tokens[places[-1]]])
+    # Sorted, so that the draw does not depend on the order in which a task lists its values.
+    values = sorted(task.step_values(trace.problem, k), key=lambda value: (len(value), value))
+    changed = {value: token.replace(word, _in_wording(task, value, wording)) for value in values if value != gold}
+    known = [value for value, other in changed.items() if reasoner.vocabulary.knows(other)]
+    if not known:
+        return None
+    value = rng.choice(known)
+    tokens[places[-1]] = reasoner.vocabulary.token_id(changed[value])
     return value, thought.with_step(k, tokens)
+
+
+def _in_wording(task: Task, value: str, wording: int) -> str:
+    """Return a value's word of the same number among its synonyms, or the value where it has fewer."""
+    synonyms = task.synonyms(value)
+    return synonyms[wording] if wording < len(synonyms) else value
 
 
 def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> TraceSet:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.causal.donors import Donors, Source, alternatives, donors_for, implied_answer
+from interp.causal.donors import Donors, Source, alternatives, donors_for, implied_answer, why_no_answer
 from interp.causal.patching import answers_after, input_address, position
 from interp.errors import UsageError, checked_count
 from interp.problems import task as make_task
@@ -57,7 +57,7 @@ def swap_each_thought(
         followed, chance, changed. Rows that predict the answer given before are left out: they can show nothing.
 
     Raises:
-        UsageError: No thought has a donor.
+        UsageError: No thought has a donor, or no donor implies another answer.
     """
     checked_count("n_donors", n_donors)
     traces = reasoner.think(list(problems), batch_size=batch_size)
@@ -96,6 +96,12 @@ def swap_each_thought(
                     "changed": answer != trace.answer,
                 }
             )
+    if not rows:
+        reason = why_no_answer(traces, {value for of_donor in donors.values for value in of_donor})
+        raise UsageError(
+            f"no thought of {reasoner.name} can be swapped, because no donor's value implies another answer. "
+            f"{reason or 'Take more problems.'}"
+        )
     return pd.DataFrame(rows)
 
 

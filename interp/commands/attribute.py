@@ -32,14 +32,11 @@ def attribute(
     from interp.errors import checked_count
 
     checked_count("prompts", prompts)
-    reasoner, problems = options.load(loading, model)
-    seed = options.seed
+    given = options.problem_set(loading, model)
+    reasoner, seed = given.reasoner, options.seed
     with Bars() as bars:
         with bars.stage(f"transcoders of {reasoner.name}") as report:
-            traces = reasoner.think(problems, batch_size=256)
-            learn, test = causal.structure_disjoint_split(traces, int(len(traces) * 0.8))
-            if options.task is None:
-                learn = reasoner.think(reasoner.task.generate(1500, seed=seed, split="train"), batch_size=256)
+            learn, test = (given.think(part, batch_size=256) for part in given.split(0.8, n_more=1500))
             transcoders = causal.transcoders_of(
                 reasoner, learn, seed=seed, progress=report, d_sae=features, sparsity=sparsity, updates=updates
             )
@@ -61,9 +58,7 @@ def attribute(
     agreed = causal.shares(agreement.assign(test="replacement", confirmed=agreement["agrees"]))
     satisfying = int(graphs["satisfying"].sum())
     record = result_of(
-        reasoner,
-        problems,
-        seed,
+        given,
         transcoders=records(quality),
         replacement_agreement=records(agreed)[0],
         silenced_agreement=silenced,

@@ -32,10 +32,13 @@ def interchange(
     model: Model,
     options: BatchOptions = BATCH_DEFAULTS,
     address: Annotated[
-        str,
-        typer.Option(help="Where to edit: a hook name, `everything`, or `cache` (keys and values)."),
+        str | None,
+        typer.Option(
+            help="Where to edit: a hook name, `everything`, or `cache` (keys and values). Default: the input of the "
+            "first block for continuous thoughts and words, which are fed there, and otherwise everything."
+        ),
         OldName("--site"),
-    ] = "blocks.0.hook_in",
+    ] = None,
     offset: Annotated[int, typer.Option(help="Thoughts after the step's last one; negative is before it.")] = 0,
     edit: Annotated[
         list[str] | None,
@@ -63,22 +66,23 @@ def interchange(
 
     if layer_map and used_map:
         raise UsageError("expected one of --map and --used-map, got both; ask for one of them.")
-    reasoner, problems = options.load(loading, model)
-    seed, batch_size = options.seed, options.batch_size
+    given = options.problem_set(loading, model)
+    reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
+    address = address or causal.input_address(reasoner)
     with Bars() as bars, bars.stage(f"interchange on {reasoner.name}") as report:
         if used_map:
-            swaps = causal.swap_each_thought(reasoner, problems, source=donors, seed=seed, batch_size=batch_size)
-            _emit_cells(result_of(reasoner, problems, seed), causal.used_map(swaps), as_json)
+            swaps = causal.swap_each_thought(reasoner, given.problems, source=donors, seed=seed, batch_size=batch_size)
+            _emit_cells(result_of(given), causal.used_map(swaps), as_json)
             return
-        traces = reasoner.think(problems, batch_size=batch_size)
+        traces = given.think(batch_size=batch_size)
         if layer_map:
             cells = causal.layer_map(reasoner, traces, seed=seed, batch_size=batch_size, progress=report)
-            _emit_cells(result_of(reasoner, problems, seed), cells, as_json)
+            _emit_cells(result_of(given), cells, as_json)
             return
-        learn, edited = (
-            causal.structure_disjoint_split(traces, len(traces) // 2) if read or subspace else (traces, traces)
-        )
-        location = {"address": address, "offset": offset}
+        learn, edited = traces, traces
+        if read or subspace:
+            learn, edited = (given.think(part, batch_size=batch_size) for part in given.split(0.5))
+        location: dict[str, Any] = {"address": address, "offset": offset}
         values, right = causal.read_values(reasoner, learn, edited, **location) if read else (None, None)
         result = causal.interchange(
             reasoner,
@@ -93,19 +97,20 @@ def interchange(
             progress=report,
         )
     verdict, contract, table = result.verdict(), result.contract(), _rates(result.summary())
-    record = result_of(reasoner, problems, seed, **location, donors=result.donors, read_right=right)
+    record = result_of(given, **location, donors=result.donors, read_right=right)
     record |= {
         "rates": records(table),
         "contract": {name: measured(estimate) for name, estimate in contract.items()},
         "verdict": verdict.name,
         "why": verdict.why,
+        "claim": verdict.claim,
     }
 
     def print_text() -> None:
         print_table(table)
         for name, estimate in contract.items():
             print(f"{name}: {figure(estimate)}")
-        print(f"verdict: {verdict.name} ({verdict.why})")
+        print(f"verdict: {verdict.name} ({verdict.why}): {verdict.claim}")
 
     emit(record, as_json, print_text)
 
@@ -141,11 +146,11 @@ def ablate(
     """
     from interp import causal
 
-    reasoner, problems = options.load(loading, model)
-    with Bars() as bars, bars.stage(f"ablation of {reasoner.name}") as report:
+    given = options.problem_set(loading, model)
+    with Bars() as bars, bars.stage(f"ablation of {given.reasoner.name}") as report:
         battery = causal.ablate(
-            reasoner,
-            problems,
+            given.reasoner,
+            given.problems,
             arms=arm,
             frozen_after=frozen_after,
             seed=options.seed,
@@ -155,7 +160,7 @@ def ablate(
     table = battery.summary()
     complete = set(causal.NEEDED) <= set(table["arm"])
     content = causal.content_or_compute(battery, margin=margin) if complete else None
-    record = result_of(reasoner, problems, options.seed, address=battery.address, arms=records(table))
+    record = result_of(given, address=battery.address, arms=records(table))
     record["content"] = None if content is None else content.to_dict()
 
     def print_text() -> None:
@@ -163,7 +168,8 @@ def ablate(
         if content is None:
             print(f"no verdict: it needs the arms {', '.join(causal.NEEDED)}")
         else:
-            print(f"verdict: {content.verdict} ({content.why}); delta {content.delta}")
+            print(f"verdict: {content.verdict} ({content.why}): {content.claim}")
+            print(f"delta {content.delta}, {content.share:.0%} of the accuracy")
 
     emit(record, as_json, print_text)
 
@@ -173,7 +179,14 @@ def ablate(
 def steer(
     model: Model,
     options: BatchOptions = BATCH_DEFAULTS,
-    address: Annotated[str, typer.Option(help="Hook name at which to push."), OldName("--site")] = "blocks.0.hook_in",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Hook name at which to push. Default: the input of the first block for continuous thoughts and words, "
+            "which are fed there, and otherwise the output of the middle block."
+        ),
+        OldName("--site"),
+    ] = None,
     offset: Annotated[int, typer.Option(help="Thoughts after the step's last one; negative is before it.")] = 0,
     dose: Annotated[
         list[float] | None, typer.Option(help="Multiple of the direction. Repeatable. Default: 0.5, 1, 2, 4, 8.")
@@ -192,21 +205,20 @@ def steer(
     from interp import causal
     from interp.errors import UsageError
 
-    reasoner, problems = options.load(loading, model)
-    seed, batch_size = options.seed, options.batch_size
+    given = options.problem_set(loading, model)
+    reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
+    address = address or causal.steering_address(reasoner)
     with Bars() as bars, bars.stage(f"steering {reasoner.name}") as report:
-        traces = reasoner.think(problems, batch_size=batch_size)
-        if options.task is None:
-            # Directions of every step of every length need more problems than the edits do.
-            learn = reasoner.think(reasoner.task.generate(1000, seed=seed, split="train"), batch_size=batch_size)
-            others = traces
+        # Directions of every step of every length need more problems than the edits do.
+        learn, others = (given.think(part, batch_size=batch_size) for part in given.split(0.6, n_more=1000))
+        if given.fitted.get("val"):
+            val, test = given.think(given.fitted["val"], batch_size=batch_size), others
         else:
-            learn, others = causal.structure_disjoint_split(traces, int(len(traces) * 0.6))
-        val, test = causal.structure_disjoint_split(others, len(others) // 3)
-        if not len(val) or not len(test):
+            val, test = causal.structure_disjoint_split(others, len(others) // 3)
+        if not len(learn) or not len(val) or not len(test):
             raise UsageError(
-                f"expected problems to fit directions, choose a dose and test, got {len(traces)}, which are too few; "
-                "ask for more."
+                f"expected problems to fit directions, choose a dose and test, got {len(given.problems)}, which are "
+                "too few; ask for more."
             )
         directions = causal.Directions.fit(reasoner, learn, address=address, offset=offset)
         result = causal.steer(
@@ -223,7 +235,7 @@ def steer(
     table = result.summary()
     success, random = result.rate("steer", "followed"), result.rate("random direction", "followed")
     collateral = result.collateral()
-    record = result_of(reasoner, problems, seed, address=address, offset=offset, mode=mode, doses=records(table))
+    record = result_of(given, address=address, offset=offset, mode=mode, doses=records(table))
     record |= {
         "best": result.best,
         "success": measured(success),
@@ -255,17 +267,15 @@ def swap(
     """
     from interp import causal
 
-    reading, problems = options.load(loading, reader)
-    writing = loading.load(writer)
+    given = options.problem_set(loading, reader)
+    reading, writing = given.reasoner, loading.load(writer)
     seed, batch_size = options.seed, options.batch_size
     with Bars() as bars, bars.stage(f"{reading.name} reads {writing.name}"):
         if latents:
-            cut = int(len(problems) * 0.75)
-            used = {problem.structure for problem in problems[:cut]}
-            tested = [problem for problem in problems[cut:] if problem.structure not in used]
-            answers = causal.swap_latents(reading, writing, problems[:cut], tested, seed=seed, batch_size=batch_size)
+            learn, tested = given.split(0.75)
+            answers = causal.swap_latents(reading, writing, learn, tested, seed=seed, batch_size=batch_size)
         else:
-            answers = causal.swap_text(reading, writing, problems, seed=seed, batch_size=batch_size)
+            answers = causal.swap_text(reading, writing, given.problems, seed=seed, batch_size=batch_size)
     table = causal.swap_summary(answers)
-    record = result_of(reading, problems, seed, writer=writing.name, latents=latents, arms=records(table))
+    record = result_of(given, writer=writing.name, latents=latents, arms=records(table))
     emit(record, as_json, lambda: print_table(table))

@@ -7,34 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.models import Loading
+from interp.commands.problem_options import ProblemOptions, ProblemSet
 from interp.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from interp.problems import Problem
-    from interp.reasoners import Reasoner
-
-N_DEFAULT = 200
-
-
-@dataclass(frozen=True)
-class ProblemOptions:
-    """The problems of a command and its seed; the fields are options."""
-
-    task: Annotated[
-        str | None,
-        typer.Option(help="Task and its options, such as chain:n=300,seed=7. Default: the reasoner's own task, n=200."),
-    ] = None
-    seed: Annotated[int, typer.Option(help="Seed of donors, places and noise.")] = 0
-
-    def load(self, loading: Loading, model: str) -> tuple[Reasoner, list[Problem]]:
-        """Return the reasoner and the problems."""
-        from interp.commands.think import problems_of
-
-        reasoner = loading.load(model)
-        return reasoner, problems_of(self.task or reasoner.task.spec, n=N_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -48,14 +25,16 @@ PROBLEM_DEFAULTS = ProblemOptions()
 BATCH_DEFAULTS = BatchOptions()
 
 
-def result_of(reasoner: Reasoner, problems: list[Problem], seed: int, **results: Any) -> dict[str, Any]:
+def result_of(given: ProblemSet, **results: Any) -> dict[str, Any]:
     """Return the JSON result of a command: model, problems, seed and interval, then `results`."""
-    about = {"task": problems[0].task, "n": len(problems), "split": problems[0].split}
+    problems, splits = given.problems, {problem.split for problem in given.problems}
+    about = {"task": problems[0].task, "n": len(problems), "split": splits.pop() if len(splits) == 1 else "all"}
     return {
-        "reasoner": reasoner.name,
-        "weights": reasoner.weights,
+        "reasoner": given.reasoner.name,
+        "weights": given.reasoner.weights,
         **about,
-        "seed": seed,
+        **({"left_out": given.left_out} if given.left_out else {}),
+        "seed": given.seed,
         "interval": "95 %",
         **results,
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.causal_options import records
+from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records
 from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
@@ -19,11 +19,7 @@ def faithfulness(
     model: Annotated[
         str, typer.Argument(help="A reasoner that thinks in text: a shipped organism, a folder or a hub id.")
     ],
-    task: Annotated[
-        str | None, typer.Option(help="Task and its options, such as chain:n=500,seed=7. Default: the reasoner's own.")
-    ] = None,
-    n: Annotated[int, typer.Option(help="Held-out problems, where no --task is given.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of problems, mistakes and paraphrases.")] = 0,
+    options: BatchOptions = BATCH_DEFAULTS,
     synonyms: Annotated[
         Path | None,
         typer.Option(help="JSON file: a list of lists of words that mean the same. Default: the task's synonyms."),
@@ -38,22 +34,22 @@ def faithfulness(
     from interp.causal.anchors import anchor_summary
     from interp.causal.anchors import anchors as measure_anchors
     from interp.causal.faithfulness import battery, early_answering, post_hoc
-    from interp.commands.think import problems_of
     from interp.errors import UsageError
+    from interp.problems import task as make_task
     from interp.text.languages import language_switches
     from interp.text.wording import Wording
 
-    reasoner = loading.load(model)
-    problems = problems_of(task) if task else reasoner.task.generate(n, seed=seed, split="test")
+    given = options.problem_set(loading, model, problem_seed=options.seed)
+    reasoner, seed = given.reasoner, options.seed
     with Bars() as bars:
-        with bars.stage(f"thinking about {len(problems)} problems") as progress:
-            traces = reasoner.think(problems, batch_size=256, progress=progress)
+        with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
+            traces = given.think(batch_size=options.batch_size, progress=progress)
         wording = None
         if synonyms is not None:
             wording = Wording.read(synonyms)
-        elif reasoner.config.task is not None:
+        else:
             with contextlib.suppress(UsageError):  # a task without synonyms
-                wording = Wording.of_task(reasoner.task)
+                wording = Wording.of_task(make_task(traces[0].problem.task))
         if anchors > len(traces):
             raise UsageError(
                 f"expected at most {len(traces)} problems for anchors, got {anchors}; lower --anchors or raise --n."

@@ -30,14 +30,15 @@ def follow(
     """Change one constant or one edge of each problem, and test whether the answer follows."""
     from interp import causal
 
-    reasoner, problems = options.load(loading, model)
+    given = options.problem_set(loading, model)
+    reasoner = given.reasoner
     folders = [folder for path in checkpoints or [] for folder in _models_in(path)]
     with Bars() as bars, bars.stage("rewritten problems") as report:
         models: dict[str, Reasoner] = dict(_load_checkpoints(folders, reasoner, loading)) | {reasoner.name: reasoner}
         table = causal.over_checkpoints(
-            models, problems, seed=options.seed, batch_size=options.batch_size, progress=report
+            models, given.problems, seed=options.seed, batch_size=options.batch_size, progress=report
         )
-    record = result_of(reasoner, problems, options.seed, checkpoints=records(table))
+    record = result_of(given, checkpoints=records(table))
 
     def print_text() -> None:
         print_table(table)

@@ -51,7 +51,6 @@ def monitor(
         OldName("--at"),
     ] = None,
     times: Annotated[int, typer.Option(help="Largest number of injections into one trace.")] = 1,
-    transfer: Annotated[bool, typer.Option("--transfer", help="Allow a probe or SAE of another model.")] = False,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the watched traces with their events.")] = None,
     options: BatchOptions = BATCH_DEFAULTS,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
@@ -61,7 +60,8 @@ def monitor(
     """Watch each thought with a probe or feature, and inject a text or a vector past a threshold.
 
     Without --inject-text and --inject-vector it only logs. Controls: the same problems without the monitor, other
-    content at the same places, and the same content at other places of the same thoughts.
+    content at the same places, and the same content at other places of the same thoughts. With --transfer, a probe or SAE
+    of another model is allowed too.
     """
     from interp.causal import supervise
     from interp.errors import UsageError
@@ -70,15 +70,16 @@ def monitor(
         raise UsageError(
             f"expected a new file for --out, got {out}, which exists already; choose another --out, or remove it."
         )
-    reasoner, problems = options.load(loading, model)
+    given = options.problem_set(loading, model)
+    reasoner = given.reasoner
     vector = None if inject_vector is None else _vector(inject_vector, reasoner, dose)
     where = None if address is None else _address(reasoner, address)
     injection = {"text": inject_text, "vector": vector, "times": times, "at": where}
-    watching = watcher(reasoner, watch, threshold, says, transfer, injection)
+    watching = watcher(reasoner, watch, threshold, says, options.transfer, injection)
     with Bars() as bars, bars.stage(f"monitor on {reasoner.name}") as report:
         result = supervise(
             reasoner,
-            problems,
+            given.problems,
             watching,
             places=place or (),
             seed=options.seed,
@@ -89,9 +90,7 @@ def monitor(
     if out is not None:
         result.traces.to_parquet(out)
     record = result_of(
-        reasoner,
-        problems,
-        options.seed,
+        given,
         watch=watch,
         address=watching.address.name,
         threshold=watching.threshold,

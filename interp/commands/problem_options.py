@@ -41,13 +41,16 @@ class ProblemOptions:
     traces: Annotated[
         Path | None, typer.Option(help="Parquet file of traces of this model, in place of thinking now.")
     ] = None
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Allow what another model made: --traces with the same tokens.")
+    ] = False
     n: Annotated[
         int | None,
         typer.Option(help="Number of problems. Default: as many as the command needs of a task, and all of a file."),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of what the command draws at random.")] = 0
 
-    def load(self, loading: Loading, model: str, *, n: int, problem_seed: int = 0) -> ProblemSet:
+    def problem_set(self, loading: Loading, model: str, *, n: int = 200, problem_seed: int = 0) -> ProblemSet:
         """Return the reasoner and its problems, and say on stderr which lines of a file are left out.
 
         Args:
@@ -86,14 +89,15 @@ class ProblemOptions:
         return ProblemSet(reasoner, problems, self.seed, own_task=self.task is None)
 
     def _of_file(self, reasoner: Reasoner, path: Path, n: int | None) -> ProblemSet:
-        """Return the questions of a file that the reasoner can read, in an order that follows from the seed."""
-        from interp.problems.questions import QuestionsTask, read_questions
+        """Return the questions of a file that the reasoner can read, in the order of the file."""
+        from interp.problems.question_file import read_question_file
+        from interp.problems.questions import QuestionsTask
 
         QuestionsTask(path)  # checks the path
-        problems, broken = read_questions(path)
-        left_out = [str(line) for line in broken]
+        file = read_question_file(path)
+        left_out = list(map(str, file.broken))
         readable = []
-        for problem in problems:
+        for problem in file.problems:
             refusal = reasoner.vocabulary.refusal(problem)
             if refusal:
                 left_out.append(f"line {problem.meta['line']}: {refusal}")
@@ -103,18 +107,22 @@ class ProblemOptions:
             why = f": {left_out[0]}" if left_out else "; the file is empty."
             raise UsageError(f"expected a question that {reasoner.name} can think about in {path}, got none{why}")
         _note_left_out(path, left_out)
+        for note in file.notes[:_SHOWN]:
+            _note(f"{path}: {note}")
         tested, fitted = _by_split(readable, path)
-        tested = _first(Random(self.seed).sample(tested, len(tested)), n, path)
+        tested = _some(tested, n, self.seed, path)
         return ProblemSet(reasoner, tested, self.seed, fitted=fitted, left_out=left_out, from_file=True)
 
     def _of_traces(self, reasoner: Reasoner, path: Path) -> ProblemSet:
+        from interp.activations.identity import check_own
         from interp.traces import TraceSet
 
         traces = TraceSet.from_parquet(path)
         if not len(traces):
             raise UsageError(f"expected traces in {path}, got none; think first (`cotlens think`).")
+        check_own(reasoner, traces, transfer=self.transfer)
         tested, fitted = _by_split(traces.problems, path)
-        tested = _first(tested, self.n, path)
+        tested = _some(tested, self.n, self.seed, path)
         return ProblemSet(reasoner, tested, self.seed, fitted=fitted, given=traces, from_file=True)
 
 
@@ -195,14 +203,17 @@ def _by_split(problems: list[Problem], path: Path) -> tuple[list[Problem], dict[
         return problems, {}
     fitted = {split: [problem for problem in problems if problem.split == split] for split in ("train", "val")}
     others = ", ".join(f"{len(part)} {split}" for split, part in fitted.items() if part)
-    print(f"note: {path}: {len(tested)} test lines are tested; {others} are for fitting", file=sys.stderr, flush=True)
+    _note(f"{path}: its {len(tested)} test lines are tested; {others} are for fitting")
     return tested, fitted
 
 
-def _first(problems: list[Problem], n: int | None, path: Path) -> list[Problem]:
-    if n is not None and n > len(problems):
+def _some(problems: list[Problem], n: int | None, seed: int, path: Path) -> list[Problem]:
+    """Return `n` problems that follow from the seed, or all, in their order."""
+    if n is None:
+        return problems
+    if n > len(problems):
         raise UsageError(f"expected at most {len(problems)} problems of {path}, got --n {n}; ask for fewer.")
-    return problems[:n]
+    return [problems[k] for k in sorted(Random(seed).sample(range(len(problems)), n))]
 
 
 def _note_left_out(path: Path, left_out: list[str]) -> None:
@@ -210,4 +221,8 @@ def _note_left_out(path: Path, left_out: list[str]) -> None:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         lines = "1 line" if len(left_out) == 1 else f"{len(left_out)} lines"
         listed = "; ".join(reason.rstrip(".") for reason in left_out[:_SHOWN])
-        print(f"note: {lines} of {path} left out: {listed}{more}", file=sys.stderr, flush=True)
+        _note(f"{lines} of {path} left out: {listed}{more}")
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)

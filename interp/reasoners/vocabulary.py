@@ -71,6 +71,10 @@ class Vocabulary:
             self._ids[token] = None if token_id is None or unknown else token_id
         return self._ids[token]
 
+    def knows(self, token: str) -> bool:
+        """Return whether the tokenizer has this as one token."""
+        return self._lookup(token) is not None
+
     def marker_ids(self, marker: str | None) -> list[int]:
         """Return the tokens of a marker: its own, or the several that it is spelled with; none without a marker.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from interp.commands.models import AS_USUAL, Loading, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
-from probes.commands.options import N, SampledTraceOptions, Seed, Temperature, TraceOptions
+from probes.commands.options import SampledTraceOptions, Temperature, TraceOptions
 
 
 @with_options
@@ -46,11 +47,19 @@ def compute_command(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another task, such as chain:steps=6-8. Repeatable; the reasoner's own task always comes first."
+            help="Another task, such as chain:steps=6-8. Repeatable; the reasoner's own task, or the file, comes first."
         ),
     ] = None,
-    n: N = 400,
-    seed: Seed = 0,
+    questions: Annotated[
+        Path | None, typer.Option(help="JSONL file of questions, in place of the reasoner's own task.")
+    ] = None,
+    traces: Annotated[
+        Path | None, typer.Option(help="Parquet file of traces of this model, in place of its own task.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option(help="Number of problems. Default: 400 of each task, and all of a file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the problems and of sampling.")] = 0,
     temperature: Temperature = 0.0,
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
@@ -60,12 +69,17 @@ def compute_command(
     from probes.subtext.compute import adaptive_compute, compute_summary
 
     with Bars() as bars:
-        reasoner, traces = TraceOptions(n=n, seed=seed).load(bars, loading, model, temperature=temperature)
-        sets = {f"{reasoner.task.spec} (own)": traces}
+        options = TraceOptions(questions=questions, traces=traces, n=n, seed=seed)
+        reasoner, first = options.load(bars, loading, model, temperature=temperature, n=400)
+        sets = {str(questions or traces or f"{reasoner.task.spec} (own)"): first}
         for spec in task or []:
             with bars.stage(f"thinking about {spec}") as progress:
                 sets[spec] = reasoner.think(
-                    problems_of(spec, n, seed), batch_size=256, temperature=temperature, seed=seed, progress=progress
+                    problems_of(spec, n or 400, seed),
+                    batch_size=256,
+                    temperature=temperature,
+                    seed=seed,
+                    progress=progress,
                 )
     table, summary = adaptive_compute(sets), compute_summary(sets, seed=seed)
     chosen = reasoner.thinks_in_text
@@ -88,7 +102,7 @@ def compute_command(
 @with_options
 def uncertainty_command(
     model: Model,
-    options: TraceOptions = TraceOptions(n=500),
+    options: TraceOptions = TraceOptions(),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +110,7 @@ def uncertainty_command(
     from probes.subtext.uncertainty import uncertainty
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=0.0)
+        reasoner, traces = options.load(bars, loading, model, temperature=0.0, n=500)
         with bars.stage("reading the posterior"):
             result = uncertainty(reasoner, traces, seed=options.seed)
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from interp.commands.models import Loading
-from interp.errors import UsageError
+from interp.commands.problem_options import ProblemOptions
 from interp.runtime.console import Bars
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
     from interp.traces import TraceSet
 
-N = Annotated[int, typer.Option(help="Number of held-out problems to think about.")]
-Seed = Annotated[int, typer.Option(help="Seed of the problems, of sampling and of the splits.")]
 Temperature = Annotated[
     float, typer.Option(help="Sampling temperature; 0 is greedy. Choices of words must be sampled.")
 ]
@@ -32,42 +30,25 @@ Synonyms = Annotated[
 
 
 @dataclass(frozen=True)
-class TraceOptions:
+class TraceOptions(ProblemOptions):
     """The traces that a command analyses; the fields are its options."""
 
-    task: Annotated[
-        str | None, typer.Option(help="Task, such as subtext:n=500,seed=7. By default, the reasoner's own task.")
-    ] = None
-    traces: Annotated[
-        Path | None, typer.Option(help="Parquet file of traces of this model, read in place of thinking now.")
-    ] = None
-    transfer: Annotated[
-        bool, typer.Option("--transfer", help="Allow --traces that another model made, with the same tokens.")
-    ] = False
-    n: N = 1000
-    seed: Seed = 0
+    def load(
+        self, bars: Bars, loading: Loading, model: str, *, temperature: float, n: int = 1000
+    ) -> tuple[Reasoner, TraceSet]:
+        """Return the reasoner, and traces that are read from the file or thought now.
 
-    def load(self, bars: Bars, loading: Loading, model: str, *, temperature: float) -> tuple[Reasoner, TraceSet]:
-        """Return the reasoner, and traces that are read from the file or thought now."""
-        from interp.activations.identity import check_own
-        from interp.commands.think import problems_of
-        from interp.traces import TraceSet
-
-        reasoner = loading.load(model)
-        if self.traces is not None:
-            if self.task is not None:
-                raise UsageError("expected --traces or --task, got both; leave one out.")
-            traces = TraceSet.from_parquet(self.traces)
-            if not len(traces):
-                raise UsageError(f"expected traces in {self.traces}, got none; think first (`cotlens think`).")
-            check_own(reasoner, traces, transfer=self.transfer)
-            return reasoner, traces
-        problems: list[Any] = (
-            problems_of(self.task) if self.task else reasoner.task.generate(self.n, seed=self.seed, split="test")
-        )
-        with bars.stage(f"thinking about {len(problems)} problems") as progress:
-            return reasoner, reasoner.think(
-                problems, batch_size=256, temperature=temperature, seed=self.seed, progress=progress
+        Args:
+            bars: Show the progress.
+            loading: How the model is loaded.
+            model: A shipped organism, a folder or a hub id.
+            temperature: At which traces are sampled.
+            n: Number of a task's problems where the options say none.
+        """
+        given = self.problem_set(loading, model, n=n, problem_seed=self.seed)
+        with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
+            return given.reasoner, given.think(
+                batch_size=256, temperature=temperature, seed=self.seed, progress=progress
             )
 
 

@@ -199,7 +199,7 @@ def paraphrase_command(
 @with_options
 def commitment_command(
     model: Model,
-    options: TraceOptions = TraceOptions(n=400),
+    options: TraceOptions = TraceOptions(),
     loading: Loading = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
@@ -207,7 +207,7 @@ def commitment_command(
     from probes.subtext.commitment import commitment
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=0.0)
+        reasoner, traces = options.load(bars, loading, model, temperature=0.0, n=400)
         with bars.stage("answering early"):
             result = commitment(reasoner, traces, seed=options.seed)
 
