@@ -32,6 +32,7 @@ _CUT = re.compile(
     rf"\s*(?:[,;:(，；、]\s*(?=(?:{_CLAUSE})\b)|\s(?:since|because|given that|so that)\b|[;；]|\s[-–—]\s|，)", re.I
 )
 _LIST = re.compile(r"\s*(?:,|\band\b|\bor\b|, and|, or)\s*", re.I)
+_INLINE = re.compile(r"\$[^$\n]+\$|\\\([^\n]+?\\\)|-?\d*\\(?:[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|sqrt\s*\{[^{}]*\})")
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _CHOICE = re.compile(r"\(?([A-J])\)?\.?")
 _OUTER = " \t\r\n.,;:!?\"'`*$()[]{}"
@@ -72,9 +73,7 @@ def final_answer(text: str, gold: str = "") -> FinalAnswer:
     bare = text.strip(" \n\t")
     if is_mathematics(bare) and "=" not in bare:
         return FinalAnswer(bare, "", False)
-    ends = [
-        match.span() for match in re.finditer(r"\$[^$\n]+\$|\\\([^\n]+?\\\)", text) if is_mathematics(match.group())
-    ]
+    ends = [match.span() for match in _INLINE.finditer(text) if is_mathematics(match.group())]
     spans = sorted([*number_spans(text), *ends], key=lambda span: (span[1], -span[0]))
     if spans:
         start, end = spans[-1]
@@ -163,7 +162,9 @@ def _mathematics(stated: str, gold: str) -> str:
     """Return the number or expression of a statement: `3` of "3 apples for 4 people", `1, 2` of "1 or 2"."""
     stated = stated.strip()
     if not any(sign in gold for sign in "=<>") and "=" in stated:
-        stated = stated.rpartition("=")[2]
+        equations = _LIST.split(tidied(stated))
+        several = len(equations) > 1 and all("=" in equation for equation in equations)
+        stated = ", ".join(e.rpartition("=")[2] for e in equations) if several else stated.rpartition("=")[2]
     if is_time_or_date(stated):
         return stated
     for piece in (stated, *(stated[: match.start()] for match in _CUT.finditer(stated))):

@@ -53,6 +53,7 @@ def tidied(text: str) -> str:
         text = text.replace(written, plain)
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() and not c.isascii() else c for c in text)
     text = text.replace("{,}", ",").replace(r"\%", "%").replace(r"\$", "").replace("~", " ")
+    text = re.sub(r"(?<=\d)\\[,!]\s*(?=\d{3}(?!\d))", "", text)
     for _ in range(3):
         text = _TEXT.sub(r" \1 ", text)
     return " ".join(_MARKUP.sub(" ", text).split())
@@ -107,8 +108,10 @@ def same_answer(given: str, gold: str) -> bool:
         return False
     left, right = (unit[0] if unit else side for side, unit in zip((left, right), units, strict=True))
     numbers = [None if "!" in side else number_of(side) for side in (left, right)]
-    if None not in numbers and ("%" not in left + right or numbers[0] == numbers[1]):
-        return numbers[0] == numbers[1]
+    if numbers[0] is not None and numbers[1] is not None and ("%" not in left + right or numbers[0] == numbers[1]):
+        # A fraction may be written with as many decimals as math-verify compares.
+        is_rounded = "." in left + right and ("/" in left + right or "frac" in left + right)
+        return numbers[0] == numbers[1] or (is_rounded and abs(numbers[0] - numbers[1]) < 1e-6)
     if _HUGE.search(left) or _HUGE.search(right) or ":" in left + right:
         return "".join(left.split()) == "".join(right.split())
     return bool(_within(_SECONDS, functools.partial(_verified, _latex(left), _latex(right))))

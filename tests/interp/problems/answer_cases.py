@@ -56,4 +56,24 @@ WORDS: list[tuple[str, str, bool]] = [
     ("The answer is C.", "C#", False), ("الجواب هو القاهرة", "القاهرة", True), ("true", "True", True), ("not true", "true", False),
     ("The answer is 7-Eleven", "7-Eleven", True), ("42", "forty-two", False), ("", "yes", False), ("Straße", "STRASSE", True),
 ]  # fmt: skip
-CASES = [*ISSUE, *NUMBERS, *EXPRESSIONS, *UNITS, *CHOICES, *WORDS]
+# Written after the rules were, and read once before they were mended: 55 of 60 then agreed.
+LATER: list[tuple[str, str, bool]] = [("Therefore, the final answer is $\\boxed{\\frac{7}{8}}$.","7/8",True),("\\boxed{7/8}","\\frac{7}{8}",True),("\\boxed{0.875}","\\frac78",True),
+("The answer is $12.","12",True),("So he pays $1,050 in total.","1050",True),("= 15 apples","15",True),("It takes 3 hours and 20 minutes.","3",False),
+("\\boxed{2^{10}}","1024",True),("\\boxed{\\sqrt{2}}","1.41421356",True),("\\boxed{\\sqrt{2}}","1.5",False),("\\boxed{(-\\infty,0)\\cup(1,\\infty)}","(-\\infty,0)\\cup(1,\\infty)",True),
+("\\boxed{x=2 \\text{ or } x=3}","2, 3",True),("\\boxed{\\text{no solution}}","no solution",True),("\\boxed{\\begin{pmatrix}1\\\\2\\end{pmatrix}}","\\begin{pmatrix}1\\\\2\\end{pmatrix}",True),
+("The correct option is (C) because of gravity.","C",True),("Answer: C","D",False),("The final answer is: **A**","A",True),("the answer is $\\textbf{(E)}$","E",True),
+("Final Answer: The final answer is $42$. I hope it is correct.","42",True),("The answer is: 7.","7",True),("**Answer:** 18","18",True),("### Answer\n\n18","18",True),
+("答案是42。","42",True),("The answer is 1.5e3","1500",True),("The answer is 10%","0.1",True),("\\boxed{-7}","7",False),("\\boxed{ 1,000,000 }","1000000",True),
+("The answer is 3.14","3.141",False),("\\boxed{6\\pi}","6\\pi",True),("\\boxed{6\\pi}","6",False),("\\boxed{a+b}","b+a",True),("\\boxed{3:4}","3:4",True),
+("The answer is Alice.","Bob",False),("The answer is Alice and Bob.","Alice",False),("It is Alice.","Alice",True),("The answer is \"hello world\"","hello world",True),
+("The answer is 5 km","5000 m",False),("\\boxed{45^{\\circ}}","45",True),("\\boxed{\\$30}","30",True),("The answer is yes.","no",False),("No","no",True),("The answer is 17, not 18.","17",True),
+("Thus x = 3/2.","1.5",True),("\\[ \\boxed{16} \\]","16",True),("The answer is\n\n$$\\frac{1}{3}$$","1/3",True),("The answer is 1/3","0.3333333333",True),("\\boxed{1,2,3}","3,2,1",True),("#### -12","-12",True),("The total is 12 dozen.","12",True),
+("So the answer is Москва","москва",True),("उत्तर: दिल्ली","दिल्ली",True),("The answer is between 3 and 5","3",False),("\\boxed{\\frac{3}{0}}","3",False),("The probability is \\frac{5}{36}","5/36",True),("\\boxed{8\\,000}","8000",True),("\\boxed{x \\in [1,2]}","[1,2]",True),("\\boxed{(2,3)}","(2, 3)",True),("$\\boxed{11\\frac{1}{2}}$","11.5",True),("\\boxed{90\\text{ degrees}}","90",True)]  # fmt: skip
+# Written after that, and all agreed at first reading.
+LAST: list[tuple[str, str, bool]] = [("Hence the value is $2^{5}=32$.","32",True),("\\boxed{\\tfrac{9}{4}}","2.25",True),("We get \\(\\frac{1}{6}\\).","1/6",True),("The answer is 8 or 9.","9",False),("\\boxed{\\{-1, 1\\}}","\\{1,-1\\}",True),
+("The answer is 6,000.","6000",True),("I got 12.5%","12.5",True),("answer: (D)","D",True),("The answer is (A) or (D)","D",False),("The answer is Tom.","Tom",True),("The answer is Tom and Jerry","Tom",False),
+("\\boxed{\\text{Yes}}","yes",True),("\\boxed{4x-1}","-1+4x",True),("\\boxed{4x-1}","4",False),("It costs €15","15",True),("The answer is 7/2","3.5",True),("#### 1,000","1000",True),("The answer is 2.","2.0",True),
+("\\boxed{(2, -3)}","(2,-3)",True),("\\boxed{(2, -3)}","2",False),("答案为7","7",True),("The answer is Zürich.","zürich",True),("The answer is 1:30 pm","1",False),("Answer: 100 km/h","100",True),("Answer: 0","0",True),("zero","0",False),
+("\\boxed{\\frac{x+1}{2}}","(x+1)/2",True),("\\boxed{e^{2}}","e^2",True),("The area is 24 square units.","24",True),("\\boxed{24 \\text{ units}^2}","24",True),("The answer is A","A",True),("a","A",True),("The answer is blue (not red)","blue",True),("The answer is blue (not red)","red",False),
+("15","51",False),("\\boxed{0.1}","10\\%",True),("-0","0",True),("\\boxed{+5}","5",True),("The answer is 5, 6 and 7","5",False),("The answer is 1/2 of the pie","1/2",True)]  # fmt: skip
+CASES = [*ISSUE, *NUMBERS, *EXPRESSIONS, *UNITS, *CHOICES, *WORDS, *LATER, *LAST]

@@ -49,6 +49,17 @@ GRADED: list[tuple[str, str, str, bool]] = [
 ]
 
 
+# Whatever a thought says of an answer, in every form, does not change what the answer is judged.
+SAID = ("The answer is {}.", r"\boxed{{{}}}", "#### {}", "So the answer = {}", "Final answer: **{}**", "{} it is")
+WRITTEN = ("{}", "**{}**", r"\boxed{{{}}}", "The answer is {}.", "#### {}")
+GRADED += [
+    (said.format(other), written.format(given), "4", given == "4")
+    for said in SAID
+    for written in WRITTEN
+    for other, given in (("4", "7"), ("7", "4"))
+]
+
+
 @pytest.mark.parametrize(("thought", "answer", "gold", "right"), GRADED)
 def test_what_a_thought_says_of_the_answer_does_not_count(thought: str, answer: str, gold: str, right: bool) -> None:
     problem = Problem("0", "questions:path=gone.jsonl", "q", gold, (), structure_hash("q"), "test", "q")
