@@ -33,6 +33,9 @@ class Channel(StrEnum):
     PAD = "pad"
 
 
+# In place of the position of a step's value: the step is not written, or is written where nobody could find it.
+LEFT_OUT, UNPLACED = -1, -2
+
 # The channels of thoughts, visible or latent.
 THINKING = (Channel.THOUGHT, Channel.LATENT)
 
@@ -64,6 +67,9 @@ class Trace:
         events: Where a monitor intervened: monitor, position, score, injected, text.
         weights: Hash of the weights of the reasoner; empty where it is not known, as in older files.
         tokenizer: Hash of its tokenizer's vocabulary; empty where it is not known.
+        value_positions: For each gold step of a visible thought, the position of the token that completes its value;
+            `LEFT_OUT` where the step is not written, `UNPLACED` where the answer is right but no place was found. Empty
+            for latent thoughts, whose value is at the step's last thought.
     """
 
     id: int
@@ -85,9 +91,23 @@ class Trace:
     events: list[dict[str, Any]] = field(default_factory=list, compare=False)
     weights: str = field(default="", compare=False)
     tokenizer: str = field(default="", compare=False)
+    value_positions: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    def step_position(self, step: int) -> int | None:
+        """Return the position at which a gold step is complete, None where it has none.
+
+        It completes the value in a visible thought, and is the last thought of the step in a latent one.
+
+        Args:
+            step: Number of the step, from 1.
+        """
+        if self.value_positions:
+            position = self.value_positions[step - 1] if step <= len(self.value_positions) else UNPLACED
+            return position if position >= 0 else None
+        return max((k for k, number in enumerate(self.step) if number == step and self.thought[k]), default=None)
 
     @property
     def places(self) -> list[str]:
@@ -190,6 +210,7 @@ class TraceSet(Sequence[Trace]):
                 "events": [json.dumps(trace.events) for trace in self],
                 "weights": [trace.weights for trace in self],
                 "tokenizer": [trace.tokenizer for trace in self],
+                "value_positions": [trace.value_positions for trace in self],
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
         )
@@ -274,7 +295,8 @@ def _trace_from_row(row: dict) -> Trace:
     latents = row.pop("latents")
     events = json.loads(row.pop("events", None) or "[]")
     columns: dict[str, Any] = {key: list(map(convert, row.pop(key))) for key, convert in _LISTS.items()}
-    columns["sentence"] = list(map(int, row.pop("sentence", ())))
+    for key in ("sentence", "value_positions"):
+        columns[key] = list(map(int, row.pop(key, ())))
     return Trace(
         **columns,
         **{**row, "problem": Problem.from_json(row["problem"])},
@@ -284,7 +306,8 @@ def _trace_from_row(row: dict) -> Trace:
 
 
 # Older files lack some columns.
-_COLUMNS = {column.name for column in fields(Trace)} - {"sentence", "events", "weights", "tokenizer"} | {"n_latents"}
+_NEWER = {"sentence", "events", "weights", "tokenizer", "value_positions"}
+_COLUMNS = {column.name for column in fields(Trace)} - _NEWER | {"n_latents"}
 _LISTS = {
     "token_ids": int,
     "tokens": str,

@@ -28,6 +28,7 @@ from interp.activations.source import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import AnyPath, as_path, file_hash, is_local
+from interp.text.placement import step_placement
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -238,8 +239,10 @@ class Store(ActivationSource):
         """Return a summary of the store.
 
         Returns:
-            JSON values: path, reasoner, traces, positions, addresses, dtype, shards and megabytes.
+            JSON values: path, reasoner, traces, positions, addresses, dtype, shards and megabytes; for visible thoughts
+            also steps, which counts the gold steps with and without a place.
         """
+        placement = step_placement(self.traces)
         size = sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
         return {
             "path": str(self.path),
@@ -250,6 +253,7 @@ class Store(ActivationSource):
             "dtype": self.meta["dtype"],
             "shards": f"{len(self.committed)} of {self.index['shard'].nunique()}",
             "megabytes": round(size / 2**20, 1),
+            **({} if placement is None else {"steps": placement.to_dict()}),
         }
 
 

@@ -20,6 +20,7 @@ from interp.causal.interchanges import interchange
 from interp.decoders.base import STEP_TEXT, QuestionOnlyDecoder
 from interp.decoders.evaluation.baselines import before_thinking, question_only
 from interp.decoders.evaluation.decoding import DecodeOptions, decode
+from interp.decoders.evaluation.dictionaries import dictionary_notes
 from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.decoders.evaluation.scores import control_frame, score_table
 from interp.decoders.evaluation.search import search
@@ -193,6 +194,7 @@ def evaluate(
     for name, other in (others or {}).items():
         transferred.append(transfer(readouts[0], other).assign(to=name))
         part_done()
+    notes += dictionary_notes(readouts[0])
     searched = []
     for method in methods:
         try:

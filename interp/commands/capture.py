@@ -166,7 +166,7 @@ def list_stores(
 
     def human() -> None:
         if stores:
-            print_table(pd.DataFrame(stores).drop(columns=["addresses"]))
+            print_table(pd.DataFrame(stores).drop(columns=["addresses", "steps"], errors="ignore"))
         print("\n".join(damaged) if stores or damaged else f"no stores below {root}")
 
     emit({"stores": stores, "damaged": damaged}, as_json, human)
@@ -250,9 +250,12 @@ def import_(
 
 def _print_store(store: Any, as_json: bool) -> None:
     """Print how much a store holds."""
-    about = store.describe()
-    line = f"{about['positions']} positions x {len(about['addresses'])} addresses in {about['path']}"
-    emit(about, as_json, lambda: print(line))
+    from interp.text.placement import step_placement
+
+    about, placement = store.describe(), step_placement(store.traces)
+    lines = [f"{about['positions']} positions x {len(about['addresses'])} addresses in {about['path']}"]
+    lines += [] if placement is None else [str(placement)]
+    emit(about, as_json, lambda: print("\n".join(lines)))
 
 
 def _estimate_line(estimate: CaptureCost) -> str:

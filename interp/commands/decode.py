@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import OldName, with_options
 from interp.errors import QualityError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.text.placement import MAX_UNPLACED, StepPlacement, step_placement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,9 @@ StorePath = Annotated[Path, typer.Argument(help="Folder of an activation store."
 Methods = Annotated[
     list[str] | None,
     typer.Option("--method", "-m", help="A decoder, such as tuned_lens. Repeatable; the quick ones by default."),
+]
+MaxUnplaced = Annotated[
+    float, typer.Option(help="Largest share of the steps of visible thoughts that may have no place in the text.")
 ]
 Model = Annotated[str | None, typer.Option(help="The reasoner, if it is not where the store says.")]
 
@@ -42,6 +46,7 @@ def run(
         OldName("--seed"),
     ] = 0,
     top_k: Annotated[int, typer.Option(help="Number of ranked texts for each step.")] = 3,
+    max_unplaced: MaxUnplaced = MAX_UNPLACED,
     as_json: AsJson = False,
 ) -> None:
     """Read the value of every step of every trace, and write the read-outs."""
@@ -49,6 +54,7 @@ def run(
     from interp.activations.store import parquet_bytes
     from interp.causal.evaluation import QUICK
     from interp.decoders.evaluation.decoding import decode
+    from interp.decoders.evaluation.dictionaries import dictionary_notes
     from interp.runtime.files import commit
 
     checked_count("top_k", top_k)
@@ -65,15 +71,15 @@ def run(
             reasoner=_reasoner(activations, model, loading),
             seed=split_seed,
             top_k=top_k,
+            max_unplaced=max_unplaced,
             progress=lambda name, done, total: report(done, total),
         )
     commit(out, parquet_bytes(read.table()))
     scores = read.scores()
-    emit(
-        {"out": str(out), "read_outs": len(read.table()), "scores": scores.to_dict("records")},
-        as_json,
-        lambda: print_table(scores),
-    )
+    placement = step_placement(activations.traces)
+    notes = dictionary_notes(read)
+    result = {"out": str(out), "read_outs": len(read.table()), "scores": scores.to_dict("records"), "notes": notes}
+    emit(result | _steps(placement), as_json, lambda: _print_table(scores, placement, notes))
 
 
 @app.command("eval")
@@ -92,6 +98,7 @@ def evaluate_command(
         bool,
         typer.Option("--causal/--no-causal", help="Edit what was read, and see whether the answer follows."),
     ] = True,
+    max_unplaced: MaxUnplaced = MAX_UNPLACED,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables and read-outs.")] = None,
     fail_under: Annotated[
         float | None, typer.Option(help="Exit with 4 if the best decoder's worst step is below this exact match.")
@@ -114,15 +121,17 @@ def evaluate_command(
             seeds=range(splits),
             causal=causal,
             others=others,
+            max_unplaced=max_unplaced,
             progress=report,
         )
     if out is not None:
         evaluation.save(out)
     summary = evaluation.summary()
+    placement = step_placement(activations.traces)
     emit(
-        {"summary": summary.to_dict("records"), **evaluation.records()},
+        {"summary": summary.to_dict("records"), **evaluation.records(), **_steps(placement)},
         as_json,
-        lambda: _print(evaluation, summary),
+        lambda: _print(evaluation, summary, placement),
     )
     best = summary["top1"].max()
     if fail_under is not None and not best >= fail_under:
@@ -131,7 +140,20 @@ def evaluate_command(
         )
 
 
-def _print(evaluation: Evaluation, summary: pd.DataFrame) -> None:
+def _steps(placement: StepPlacement | None) -> dict[str, Any]:
+    """Return the entry `steps` of a result; nothing for latent thoughts, whose steps all have a place."""
+    return {} if placement is None else {"steps": placement.to_dict()}
+
+
+def _print_table(table: pd.DataFrame, placement: StepPlacement | None, notes: list[str]) -> None:
+    print_table(table)
+    if placement is not None:
+        print(placement)
+    for note in notes:
+        print(f"note: {note}")
+
+
+def _print(evaluation: Evaluation, summary: pd.DataFrame, placement: StepPlacement | None) -> None:
     steps = evaluation.table()
     print_table(steps[["method", "step", "site", "top1", "ci_low", "ci_high", "chance", "topk", "any_position", "n"]])
     print("\nby method, at its worst step; text scores and calibration over all steps")
@@ -151,6 +173,8 @@ def _print(evaluation: Evaluation, summary: pd.DataFrame) -> None:
         if len(frame):
             print(f"\n{title}")
             print_table(frame)
+    if placement is not None:
+        print(f"\n{placement}")
     for note in evaluation.notes:
         print(f"note: {note}")
 

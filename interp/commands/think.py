@@ -55,7 +55,9 @@ def think(
 
     Lines of a question file that cannot be used are named and left out; the exit code is then 3.
     """
+    from interp.loading.guessing import ChanceCheck
     from interp.reasoners.resumable import think_to_file
+    from interp.text.placement import step_placement
 
     if out.exists():
         raise UsageError(
@@ -98,12 +100,29 @@ def think(
             top_p=top_p,
             progress=report,
         )
-    result = {"reasoner": thinker.name, "traces": len(traces), "accuracy": traces.accuracy, "out": str(out)}
+    result: dict[str, Any] = {
+        "reasoner": thinker.name,
+        "traces": len(traces),
+        "accuracy": traces.accuracy,
+        "out": str(out),
+    }
     if file is not None:
         result |= {"left_out": left_out, "notes": file.notes, "fields": file.fields}
         for note in [*file.notes, *(f"field {name}: {role}" for name, role in file.fields.items())]:
             print(f"note: {note}", file=sys.stderr)
-    emit(result, as_json, lambda: print(f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"))
+    assumed = thinker.loaded.assumptions()
+    if assumed:
+        result["assumed"] = assumed
+    check = ChanceCheck.of(traces)
+    if check.is_at_chance and (from_file is not None or assumed):
+        result["chance"], result["warning"] = check.chance, check.warning(thinker.loaded)
+        print(f"warning: {thinker.name}: {result['warning']}", file=sys.stderr)
+    placement = step_placement(traces)
+    summary = [f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"]
+    if placement is not None:
+        result["steps"] = placement.to_dict()
+        summary.append(str(placement))
+    emit(result, as_json, lambda: print("\n".join(summary)))
     if left_out:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         reasons = "; ".join(reason.rstrip(".") for reason in left_out[:_SHOWN])

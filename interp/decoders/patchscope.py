@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
+from interp.activations.step_positions import step_positions
 from interp.decoders.base import STEP_TEXT, DecoderTraits, RankedTexts, pad_ranking
 from interp.decoders.logit_lens import require_same_model
 from interp.errors import UsageError, checked_count
@@ -108,14 +109,16 @@ class Continuation:
 
 
 def _last_thought(trace: Trace) -> int:
-    return max(k for k, channel in enumerate(trace.channel) if channel in THINKING)
+    """Return the position at which the last step is complete."""
+    position = trace.step_position(trace.problem.n_steps)
+    return (
+        position if position is not None else max(k for k, channel in enumerate(trace.channel) if channel in THINKING)
+    )
 
 
 def _last_thoughts(store: ActivationSource, rows: pd.DataFrame) -> np.ndarray:
-    """Return the position of the last thought of each row's step."""
-    index = store.index
-    thinking = index[index["channel"].isin(THINKING)]
-    last = thinking.groupby(["trace", "step"])["position"].max()
+    """Return the position at which each row's step is complete."""
+    last = step_positions(store).set_index(["trace", "step"])["position"]
     return last.loc[list(zip(rows["trace"], rows["read_step"], strict=True))].to_numpy()
 
 

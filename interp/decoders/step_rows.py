@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
+from interp.activations.step_positions import step_positions
 from interp.activations.targets import labels
 from interp.decoders.base import STEP_VALUE, Output
 from interp.errors import StoreError
@@ -109,12 +110,12 @@ class DecodeInputs:
 
     @cached_property
     def readable(self) -> pd.DataFrame:
-        """All thinking positions of the store, markers included: where a decoder could read a step."""
+        """Where a decoder could read a step: all thoughts, and the markers or the question's end beside them."""
         return _readable(self.store)
 
     @cached_property
     def _last_thoughts(self) -> pd.DataFrame:
-        return _last_thoughts(self.store)
+        return step_positions(self.store)
 
     @cached_property
     def _parts(self) -> np.ndarray:
@@ -125,7 +126,7 @@ class DecodeInputs:
 def step_rows(store: ActivationSource, offset: int, output: Output = STEP_VALUE) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the row at which each step of each trace is read, and its gold label.
 
-    A step is left out where its position was not captured, or is neither a thought nor a marker beside one.
+    A step is left out where its position was not captured, or is no thought and not right beside one.
 
     Args:
         store: The activations.
@@ -135,7 +136,7 @@ def step_rows(store: ActivationSource, offset: int, output: Output = STEP_VALUE)
     Returns:
         Rows of the store's index with columns `step` and `read_step`, and strings of shape (rows,).
     """
-    rows, values = _rows_and_values(store, _readable(store), _last_thoughts(store), offset)
+    rows, values = _rows_and_values(store, _readable(store), step_positions(store), offset)
     return (rows, values) if output == STEP_VALUE else (rows, _texts(store, rows))
 
 
@@ -158,15 +159,12 @@ def rows_before(store: ActivationSource, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _readable(store: ActivationSource) -> pd.DataFrame:
+    """Return thoughts, markers, and where no marker begins a thought the question's end, right before the thought."""
     index = store.index
-    return index[index["channel"].isin(THINKING) | index["place"].isin(["begin", "end"])]
-
-
-def _last_thoughts(store: ActivationSource) -> pd.DataFrame:
-    """Return the position of the last thought of each step: columns trace, step, position."""
-    index = store.index
-    thinking = index[index["channel"].isin(THINKING) & (index["step"] > 0)]
-    return thinking.groupby(["trace", "step"], sort=False)["position"].max().reset_index()
+    thinking = index["channel"].isin(THINKING)
+    before_first = index[thinking].groupby("trace")["position"].min() - 1
+    begins = (index["place"] == "question end") & (index["trace"].map(before_first) == index["position"])
+    return index[thinking | begins | index["place"].isin(["begin", "end"])]
 
 
 def _rows_and_values(

@@ -34,7 +34,8 @@ def load(
     """Load a reasoner.
 
     The way it thinks is read from `reasoner.json` beside the weights. Without that file it is recognised from the
-    chat template and the vocabulary; `loaded.table()` of the result lists what was recognised, assumed and unknown.
+    chat template and the vocabulary; `loaded.table()` of the result lists what was recognised, assumed and unknown,
+    and every field that was not given and whose default the model thinks with.
     Nothing is downloaded when HF_HUB_OFFLINE is set.
 
     Args:
@@ -102,6 +103,8 @@ def load(
         else:
             fields = recognise(tokenizer, model, report)
         config = ReasonerConfig.parse(fields, "reasoner=")
+    if not shipped:
+        _report_assumed(config, report)
     kind = reasoner_class(config.kind)
     weights = weights_hash(model)
     projection = latent.projection if latent is not None else _projection(config, Path(source), model)
@@ -131,6 +134,15 @@ def load(
         _check_logits(loaded, reference)
         loaded.vocabulary.check_markers()
     return loaded
+
+
+def _report_assumed(config: ReasonerConfig, report: LoadReport) -> None:
+    """Add the fields that nobody gave and whose defaults were taken."""
+    reported = {finding.what for finding in report.findings}
+    for name, value in config.assumed().items():
+        if name not in reported:
+            can_be_none = "TOKEN or None" if name in ("begin", "end") else "..."
+            report.add(name, value, "assumed", f"not given, so the default; reasoner={{{name!r}: {can_be_none}}}")
 
 
 def _absolute(spec: str | Path) -> str:

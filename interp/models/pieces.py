@@ -7,6 +7,7 @@ byte more may turn a letter that was there into replacement characters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -45,9 +46,11 @@ def _streamed(tokenizer: Any, ids: list[int]) -> list[str] | None:
 
     stream = DecodeStream(skip_special_tokens=False)
     try:
-        return [stream.step(backend, token) or "" for token in ids]
+        pieces = [stream.step(backend, token) or "" for token in ids]
     except Exception:  # the stream gives up where a byte changes what was read before it
         return None
+    # A token that ends inside a letter is held back whole, with the letters that it does complete.
+    return None if any(not held and len(piece) > 1 for held, piece in pairwise(pieces)) else pieces
 
 
 def _grouped(tokenizer: Any, ids: list[int]) -> list[str]:

@@ -53,3 +53,7 @@ class LoadReport:
         """Return the properties that are assumed or unknown as one line; empty where there are none."""
         parts = [f"{item.what}: {item.value}" + (f" ({item.note})" if item.note else "") for item in self.unsure]
         return "; ".join(parts)
+
+    def assumptions(self) -> dict[str, str]:
+        """Return the value of each property that is assumed, by its name."""
+        return {finding.what: finding.value for finding in self.findings if finding.how == "assumed"}

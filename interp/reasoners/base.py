@@ -27,7 +27,7 @@ from interp.reasoners.network import Network
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.replayer import Replayer, ReplayHook
 from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout
-from interp.reasoners.spans import steps_and_sentences
+from interp.reasoners.spans import WrittenSteps, counted_parts, written_steps
 from interp.reasoners.thinker import ThinkBatch, Thinker
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
@@ -286,6 +286,11 @@ class Reasoner(ABC):
             f"kind is {self.kind!r}."
         )
 
+    @property
+    def visible_per_step(self) -> int:
+        """The number of visible tokens of each step, where steps are counted."""
+        return self.config.thoughts_per_step
+
     def n_steps_thought(self, trace: Trace) -> int:
         """Return the number of steps that the reasoner thought in a trace; 0 where its thinking has none."""
         return max(trace.step, default=0)
@@ -294,6 +299,8 @@ class Reasoner(ABC):
         """Return the address and the position of the state after a step of a trace; step 0 is the question's end."""
         if not step:
             position = max(p for p, channel in enumerate(trace.channel) if channel == Channel.PROMPT)
+        elif any(p >= 0 for p in trace.value_positions[:step]):
+            position = max(trace.value_positions[:step])  # of the steps so far; this one may be left out
         else:
             position = max(p for p, number in enumerate(trace.step) if number <= step and trace.thought[p])
         return Address("ln_final.hook_out"), position
@@ -343,10 +350,14 @@ class Reasoner(ABC):
         """Return the finished trace of a row."""
         thought, answer = self.vocabulary.thought_of(row), self.vocabulary.answer_of(row)
         text = f"{thought} {answer}".strip()
-        if self.config.steps == "text":
-            step, sentence = steps_and_sentences(self.tokenizer, row, problem)
-        else:
-            step, sentence = row.step, []
+        correct = make_task(problem.task).answered_right(problem, thought, answer)
+        written = self._written(problem, row, correct)
+        step, sentence = row.step, []
+        if written is not None and self.config.steps == "text":
+            step, sentence = written.step, written.sentence
+        elif written is not None and self.thinks_in_text and min(written.value_positions) >= 0:
+            # A count that does not fit the steps of the text is of no use where the text says it all.
+            step = written.step if self._counted_parts(problem, row) is None else row.step
         return Trace(
             id=number,
             problem=problem,
@@ -360,11 +371,27 @@ class Reasoner(ABC):
             logprob=row.logprob,
             text=text,
             answer=answer,
-            correct=make_task(problem.task).answered_right(problem, thought, answer),
+            correct=correct,
             seed=seed,
             latents=torch.stack(row.latents).numpy() if row.latents else None,
             sentence=sentence,
             events=row.events,
             weights=self.weights,
             tokenizer=self.tokenizer_hash,
+            value_positions=written.value_positions if written is not None else [],
         )
+
+    def _written(self, problem: Problem, row: Row, correct: bool) -> WrittenSteps | None:
+        """Return the steps and sentences of a row's visible thought; None where it has none, or nobody asks for them."""
+        is_visible = self.thinks_in_text or Channel.THOUGHT in row.channel
+        if not (is_visible and (problem.steps or self.config.steps == "text")):
+            return None
+        parts = self._counted_parts(problem, row)
+        return written_steps(self.tokenizer, row, problem, correct=correct, parts=parts)
+
+    def _counted_parts(self, problem: Problem, row: Row) -> list[tuple[int, int]] | None:
+        """Return the visible tokens of each step, where the config counts them and the count fits."""
+        if self.config.steps != "count":
+            return None
+        separator = self.vocabulary.token_id(self.config.separator) if self.config.separator else None
+        return counted_parts(row, problem.n_steps, self.visible_per_step, separator)

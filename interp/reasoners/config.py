@@ -27,6 +27,19 @@ KINDS: dict[str, str] = {
     "concepts": "predicts the embedding of each step's text",
 }
 
+# What each kind reads besides what all of them do. The defaults of these fields are assumptions about a model.
+_READ_BY_ALL = ("begin", "end", "eos", "prompt", "bos", "max_answer_tokens")
+_READ_BY_KIND: dict[str, tuple[str, ...]] = {
+    "direct": (),
+    "text": ("steps", "thoughts_per_step", "max_thought_tokens"),
+    "pause": ("pause", "thoughts_per_step"),
+    "continuous": ("latent", "latent_scale", "thoughts_per_step"),
+    "thinking-tokens": ("thinking", "thoughts_per_step"),
+    "self-reasoning": ("reasoning", "reasoning_tokens", "reasoning_read", "max_thought_tokens"),
+    "recurrent": ("iterations", "thoughts_per_step"),
+    "concepts": ("latent", "thoughts_per_step"),
+}
+
 
 class ReasonerConfig(BaseModel):
     """Everything that turns a language model into a reasoner."""
@@ -85,6 +98,21 @@ class ReasonerConfig(BaseModel):
     def n_thoughts(self, n_steps: int) -> int:
         """Return the number of silent thoughts for a problem with `n_steps` gold steps."""
         return self.thoughts_per_step * n_steps if self.thoughts is None else self.thoughts
+
+    def assumed(self) -> dict[str, Any]:
+        """Return the fields that were not given and whose defaults this kind thinks with, by name.
+
+        A default of None, which changes nothing, is left out.
+        """
+        read = (*_READ_BY_ALL, *_READ_BY_KIND.get(self.kind, tuple(type(self).model_fields)))
+        counts = self.thoughts is None and not (self.kind == "text" and (self.separator or self.steps == "text"))
+        return {
+            name: getattr(self, name)
+            for name in dict.fromkeys(read)
+            if name not in self.model_fields_set
+            and getattr(self, name) is not None
+            and (name != "thoughts_per_step" or counts)
+        }
 
     def save(self, folder: Path) -> None:
         """Write `reasoner.json` into a model's folder."""

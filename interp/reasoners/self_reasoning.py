@@ -76,6 +76,11 @@ class SelfReasoner(Reasoner):
     shares_position = frozenset({Channel.LATENT})
     curriculum_class = SelfReasoningCurriculum
 
+    @property
+    def visible_per_step(self) -> int:
+        """One: each text token is a step."""
+        return 1
+
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         closed = open_thought(rollout, self.vocabulary)
         stops = {self.vocabulary.token_id(token) for token in (self.config.end, self.config.eos) if token}

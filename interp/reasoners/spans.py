@@ -6,7 +6,9 @@ and templates strip thoughts from a conversation's history.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -14,8 +16,9 @@ from interp.models.markers import MarkerFinder, find_marker
 from interp.models.pieces import token_texts
 from interp.problems.base import Problem
 from interp.reasoners.batch import Row
-from interp.text.segments import gold_step_ends, numbers, sentence_ends, step_ends
-from interp.traces import Channel
+from interp.text.gold_steps import place_steps
+from interp.text.segments import numbers, sentence_ends, step_ends
+from interp.traces import LEFT_OUT, UNPLACED, Channel
 
 
 def opened(prompt: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
@@ -86,22 +89,95 @@ def channels(ids: Sequence[int], n_prompt: int, begin: Sequence[int], end: Seque
     return channel
 
 
-def steps_and_sentences(tokenizer: Any, row: Row, problem: Problem) -> tuple[list[int], list[int]]:
-    """Return the step and the sentence of every position of a row, 0 outside the visible thought.
+@dataclass(frozen=True)
+class WrittenSteps:
+    """The parts of a visible thought; `step` and `sentence` have one entry for each position of the row.
 
-    With gold steps, a position belongs to the step whose value is written next. Without, steps are those of the text
-    itself: blank lines, `Step 2`, lists, else sentences.
+    Attributes:
+        step: The step that a position belongs to, from 1; 0 outside the thought.
+        sentence: The sentence that it belongs to, from 1; 0 outside the thought.
+        value_positions: For each gold step the position at which its value is complete; `LEFT_OUT` or `UNPLACED` where
+            it has none.
+    """
+
+    step: list[int]
+    sentence: list[int]
+    value_positions: list[int]
+
+
+def written_steps(
+    tokenizer: Any,
+    row: Row,
+    problem: Problem,
+    *,
+    correct: bool,
+    parts: Sequence[tuple[int, int]] | None = None,
+) -> WrittenSteps:
+    """Find the steps and sentences of the visible thought of a row.
+
+    With gold steps, a position belongs to the step whose text ends next. Without, steps are those of the text itself:
+    blank lines, `Step 2`, lists, else sentences.
+
+    Args:
+        tokenizer: The tokenizer.
+        row: The finished row.
+        problem: Its problem.
+        correct: Whether its answer is right. A step without a place is `UNPLACED` only then: reasoning that went wrong
+            need not write it.
+        parts: For each gold step the first of its tokens in the visible thought, and the one after its last; None where
+            the text itself has to say.
     """
     positions = [k for k, channel in enumerate(row.channel) if channel == Channel.THOUGHT]
-    step, sentence = [0] * len(row.token_ids), [0] * len(row.token_ids)
     pieces = token_texts(tokenizer, [row.token_ids[k] for k in positions])
-    text, starts = "".join(pieces), [0]
-    for piece in pieces:
-        starts.append(starts[-1] + len(piece))
+    text, starts = "".join(pieces), [0, *accumulate(map(len, pieces))]
     # A token belongs to the part that its first visible letter is in; a part ends after its last one.
     offsets = [start + len(piece) - len(piece.lstrip()) + 1 for start, piece in zip(starts, pieces, strict=False)]
-    steps = gold_step_ends(text, problem.steps) if problem.steps else step_ends(text)
-    for ends, column in ((steps, step), (sentence_ends(text), sentence)):
-        for k, number in zip(positions, numbers(offsets, ends), strict=True):
+    values: list[int] = []
+    ends: Sequence[int | None]
+    if problem.steps:
+        in_letters = None if parts is None else [(starts[first], starts[last]) for first, last in parts]
+        places = place_steps(text, problem.steps, in_letters)
+        ends = [place.end for place in places]
+        for place in places:
+            if place.value_end is not None:
+                # The first token after which that much is written: the one that writes the value's last character.
+                values.append(positions[bisect_left(starts, place.value_end) - 1])
+            else:
+                values.append(UNPLACED if correct and not place.left_out else LEFT_OUT)
+    else:
+        ends = step_ends(text)
+    columns = []
+    for part_ends in (ends, sentence_ends(text)):
+        column = [0] * len(row.token_ids)
+        for k, number in zip(positions, numbers(offsets, part_ends), strict=True):
             column[k] = number
-    return step, sentence
+        columns.append(column)
+    return WrittenSteps(columns[0], columns[1], values)
+
+
+def counted_parts(row: Row, n_steps: int, per_step: int, separator: int | None) -> list[tuple[int, int]] | None:
+    """Return the tokens of each step as they were counted while thinking; None where the count does not fit the steps.
+
+    Args:
+        row: The finished row, whose `step` is the count.
+        n_steps: Number of gold steps.
+        per_step: Tokens of a step, where nothing separates them.
+        separator: Id of the token that ends a step, or None.
+
+    Returns:
+        For each step the first of its tokens in the visible thought, and the one after its last.
+    """
+    thought = [(row.step[k], row.token_ids[k]) for k, channel in enumerate(row.channel) if channel == Channel.THOUGHT]
+    parts, start = [], 0
+    for number in range(1, n_steps + 1):
+        tokens = [token for step, token in thought if step == number]
+        if separator is None:
+            fits = len(tokens) == per_step
+        else:
+            ended = tokens[-1:] == [separator]
+            fits = len(tokens) > 1 and tokens.count(separator) == ended and (ended or number == n_steps)
+        if not fits:
+            return None
+        parts.append((start, start + len(tokens)))
+        start += len(tokens)
+    return parts

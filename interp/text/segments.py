@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from interp.problems.answers import number_of, numbers_in, plain
-from interp.problems.base import Step
-
 # A full stop before white space, or a line break; closing quotes and brackets may come in between.
 _ENDING = re.compile(r"[.!?…]+[\"')\]*]*(?=\s|$)|\n+|[。！？]+")
 # Full stops that end no sentence: after a list's number and in common abbreviations.
 _NOT_ENDING = re.compile(r"(?:^|\n)\s*(?:\d+|[a-zA-Z])\.$|\b(?:e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|Prof|Eq|Fig|No)\.$")
 _STEP = re.compile(r"\n\s*\n|\n(?=\s*(?:\*\*)?(?:step\s*\d+|\d+[.)]|[-*•])[\s:.])", re.IGNORECASE)
-_TOKEN = re.compile(r"\S+")
 
 
 def sentence_ends(text: str) -> list[int]:
@@ -53,25 +49,6 @@ def step_ends(text: str) -> list[int]:
     return ends if len(ends) > 1 else sentence_ends(text)
 
 
-def gold_step_ends(text: str, steps: Sequence[Step]) -> list[int | None]:
-    """Return where each gold step ends: at the first mention of its value after the previous step's end.
-
-    Args:
-        text: The visible thought.
-        steps: The gold steps, in order.
-
-    Returns:
-        An offset for each step; None for a step whose value is not mentioned after the previous step.
-    """
-    ends: list[int | None] = []
-    start = 0
-    for step in steps:
-        end = _end_of_mention(text, step.value, start)
-        ends.append(end)
-        start = start if end is None else end
-    return ends
-
-
 def numbers(offsets: Sequence[int], ends: Sequence[int | None]) -> list[int]:
     """Return the number of the part (sentence or step) that each token belongs to.
 
@@ -86,16 +63,3 @@ def numbers(offsets: Sequence[int], ends: Sequence[int | None]) -> list[int]:
     if not known:
         return [0] * len(offsets)
     return [next((number for end, number in known if offset <= end), known[-1][1]) for offset in offsets]
-
-
-def _end_of_mention(text: str, value: str, start: int) -> int | None:
-    """Return the offset after the next mention of `value`, as words or as a whole number; None where there is none."""
-    value_words, number = plain(value).split(), number_of(value)
-    words = list(_TOKEN.finditer(text, start))
-    for k, word in enumerate(words):
-        if number is not None:
-            if number in numbers_in(word.group()):
-                return word.end()
-        elif value_words and [plain(m.group()) for m in words[k : k + len(value_words)]] == value_words:
-            return words[k + len(value_words) - 1].end()
-    return None

@@ -6,13 +6,16 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from interp.commands.options import OldName, warn_renamed, with_options
 from interp.errors import QualityError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = new_app("Fit probes to the activations in a store. Each score is shown with its controls.")
 Settings = Annotated[
@@ -63,6 +66,10 @@ def sweep_command(
     description_length: Annotated[
         bool, typer.Option("--description-length", help="Also compute the bits of the online code. Doubles the time.")
     ] = False,
+    max_unplaced: Annotated[
+        float | None,
+        typer.Option(help="Largest share of the steps of visible thoughts that may have no place. Default: 0.02."),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Where to run: inline, process, ray or slurm, with settings behind a colon.")
     ] = None,
@@ -90,6 +97,7 @@ def sweep_command(
         "controls": None if controls is None else _control_list(controls),
         "random_init": random_init,
         "description_length": description_length or None,
+        "max_unplaced": max_unplaced,
         "engine": engine,
         "workers": workers,
     }
@@ -111,6 +119,7 @@ def sweep_command(
             splits=settled.splits,
             random_init=twin,
             description_length=settled.description_length,
+            max_unplaced=settled.max_unplaced,
         )
         for selection in settled.selections()
     ]
@@ -141,9 +150,17 @@ def sweep_command(
     emit(
         {"out": str(folder), "cells": len(swept.table()), "best": best.to_dict("records"), "notes": swept.notes},
         as_json,
-        lambda: print_table(best[columns]),
+        lambda: _print_best(best[columns], swept.notes.get("steps")),
     )
     _require(fail_under, best["accuracy"].max(), "the best held-out accuracy")
+
+
+def _print_best(best: pd.DataFrame, steps: dict[str, Any] | None) -> None:
+    from interp.text.placement import StepPlacement
+
+    print_table(best)
+    if steps is not None:
+        print(StepPlacement(steps["placed"], steps["left_out"], steps["unplaced"]))
 
 
 @app.command("train")

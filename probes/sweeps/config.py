@@ -9,6 +9,8 @@ from typing import Any, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from interp.text.placement import MAX_UNPLACED
+
 AXES = ("target", "place", "channels", "address", "estimator")
 
 
@@ -65,6 +67,9 @@ class SweepConfig(BaseModel):
     controls: str | list[str] = Field("all", description="all, none, or names")
     description_length: bool = Field(
         False, description="also compute the bits of the online code, at about twice the time"
+    )
+    max_unplaced: float = Field(
+        MAX_UNPLACED, ge=0, le=1, description="largest share of the steps of visible thoughts that may have no place"
     )
     engine: str = Field(
         "inline", description="where the units run: inline, process, ray or slurm, with settings behind a colon"

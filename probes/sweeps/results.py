@@ -88,7 +88,9 @@ class Sweep:
             )
         cells["step"] = cells["target"].str.removeprefix("value_").astype(int)
         thought = cells["place"].str.extract(r"^thought (\d+)$")[0].astype(float)
-        cells["offset"] = thought.where(cells["place"] != "begin", 0) - cells["step"]
+        # Without a begin marker, the question's end is the position before the first thought.
+        before_first = "begin" if (cells["place"] == "begin").any() else "question end"
+        cells["offset"] = thought.where(cells["place"] != before_first, 0) - cells["step"]
         rules = []
         for (offset, address), part in cells[cells["offset"].isin([0.0, -1.0])].groupby(["offset", "address"]):
             if part["step"].nunique() == cells["step"].nunique():

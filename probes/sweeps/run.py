@@ -9,6 +9,7 @@ there, and the same sweep run again computes only what is missing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
 from interp.statistics.splits import MAX_SPLITS
+from interp.text.placement import MAX_UNPLACED, require_placed, step_placement
 from probes.estimators.registry import estimator_class
 from probes.sweeps import controls as control_inputs
 from probes.sweeps.blocks import MIN_ROWS, LeftOut, blocks, cache_store, cached_store, left_out
@@ -31,6 +33,7 @@ from probes.sweeps.results import Sweep
 from probes.sweeps.unit import Unit, UnitResult, run_unit
 
 _UNITS = "units"
+_OF_STEPS = re.compile(r"value_\d+|step_value|next_step")
 
 
 def sweep(
@@ -45,6 +48,7 @@ def sweep(
     estimator: str = "ridge",
     random_init: ActivationSource | None = None,
     description_length: bool = False,
+    max_unplaced: float = MAX_UNPLACED,
     engine: str = "inline",
     workers: int | None = None,
     out: Path | str | None = None,
@@ -63,6 +67,7 @@ def sweep(
         estimator: A name from `probes.estimators.registry.estimator_names()`.
         random_init: A store of the same problems made by an untrained twin.
         description_length: Whether the table also has the bits of the online code, at about twice the time.
+        max_unplaced: Largest share of the steps of visible thoughts that may have no place, where a target is a step's.
         engine: Where the units run: "inline", "process", "ray" or "slurm", with settings behind a colon.
         workers: Number of workers; one for each core by default.
         out: Folder where finished units are kept and read again.
@@ -72,7 +77,8 @@ def sweep(
         The sweep; `.table()` has one row for each target, place and address.
 
     Raises:
-        UsageError: A target, place, address, estimator or control is unknown, or no target has enough rows.
+        UsageError: A target, place, address, estimator or control is unknown, no target has enough rows, or more steps
+            than `max_unplaced` have no place in the text.
         StoreError: The twin's store holds other problems.
         PartialError: A worker died.
     """
@@ -87,6 +93,7 @@ def sweep(
         estimator=estimator,
         random_init=random_init,
         description_length=description_length,
+        max_unplaced=max_unplaced,
     )
     return run(store, [units], engine=engine, workers=workers, out=out, progress=progress)
 
@@ -144,6 +151,7 @@ def plan(
     estimator: str = "ridge",
     random_init: ActivationSource | None = None,
     description_length: bool = False,
+    max_unplaced: float = MAX_UNPLACED,
 ) -> list[Unit]:
     """Return the units of a sweep without running them.
 
@@ -162,6 +170,9 @@ def plan(
         raise StoreError(
             "expected an untrained twin's store of the same traces, got other traces; capture the same problems."
         )
+    chosen_targets = tuple(targets or value_targets(store))
+    if any(_OF_STEPS.fullmatch(target) for target in chosen_targets):
+        require_placed(store.traces, max_unplaced)
     chosen_places = _places(store, places, channels)
     chosen_addresses = [store.address(a) for a in addresses] if addresses else store.addresses
     common = Unit(
@@ -171,7 +182,7 @@ def plan(
         twin_hash=random_init.meta["config_hash"] if random_init else None,
         address=None,
         places=tuple(chosen_places),
-        targets=tuple(targets or value_targets(store)),
+        targets=chosen_targets,
         controls=tuple(names),
         splits=tuple(split_seeds),
         estimator=estimator,
@@ -253,7 +264,8 @@ def _combined(store: ActivationSource, finished: list[tuple[list[Unit], list[Uni
         "store": store.name,
         "config_hash": store.meta["config_hash"],
     }
-    return Sweep(frame, notes)
+    placement = step_placement(store.traces)
+    return Sweep(frame, notes if placement is None else notes | {"steps": placement.to_dict()})
 
 
 def _table(units: list[Unit], results: list[UnitResult]) -> pd.DataFrame | None:

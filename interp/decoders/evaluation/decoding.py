@@ -28,6 +28,7 @@ from interp.decoders.registry import decoder_traits, make_decoder
 from interp.decoders.step_rows import DecodeInputs, StepRows
 from interp.runtime.progress import StageProgress
 from interp.statistics.donors import other_problem
+from interp.text.placement import MAX_UNPLACED, require_placed
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -44,6 +45,7 @@ class DecodeOptions(DictionaryOptions, total=False):
     offsets: Sequence[int]
     step_offsets: Sequence[int]
     settings: Settings | None
+    max_unplaced: float
 
 
 class _Candidates(TypedDict):
@@ -62,6 +64,7 @@ def decode(
     seed: int = 0,
     top_k: int = 3,
     settings: Settings | None = None,
+    max_unplaced: float = MAX_UNPLACED,
     progress: StageProgress | None = None,
     **options: Unpack[DictionaryOptions],
 ) -> ReadOuts:
@@ -81,6 +84,8 @@ def decode(
         seed: Seed of the problem split, of the donors of the control, and of the dictionaries.
         top_k: Number of ranked texts for each read-out.
         settings: Constructor arguments of decoders by name, such as `{"verbalizer": {"updates": 500}}`.
+        max_unplaced: Largest share of the steps of visible thoughts that may have no place in the text. Steps without one
+            are not read.
         progress: Called with (method, methods done, number of methods).
         **options: Options of the dictionaries: `d_sae`, `k`, `samples`.
 
@@ -88,9 +93,11 @@ def decode(
         The read-outs, with the fitted decoders and their locations.
 
     Raises:
-        UsageError: A method is unknown, or the store holds no thoughts whose steps are known.
+        UsageError: A method is unknown, the store holds no thoughts whose steps are known, or more steps than
+            `max_unplaced` have no place in the text.
     """
     traits = {method: decoder_traits(method) for method in methods}
+    require_placed(store.traces, max_unplaced)
     if reasoner is None and any(of_method.needs_model for of_method in traits.values()):
         reasoner = store.load_reasoner()
     inputs = DecodeInputs(store, seed)

@@ -3,7 +3,8 @@
 Each step offers its likeliest readings. A depth-first search over them, best first, drops a prefix as soon as the verifier
 finds a wrong step in it, and keeps the consistent trace with the largest product of scores. The verifier knows the
 question, so the constraint alone brings some of the steps. The same search over another problem's readings says how many;
-only the difference is read from the latents.
+only the difference is read from the latents. A verifier that calls no step wrong, as that of the user's own questions,
+constrains nothing, and the search is refused.
 """
 
 from __future__ import annotations
@@ -64,6 +65,15 @@ def _is_consistent(task: Task, problem: Problem, steps: Sequence[str]) -> bool:
     return not any(right is False for right in verdict.steps[: len(steps)])
 
 
+def _can_reject(task: Task, pairs: Sequence[tuple[Problem, Problem]]) -> bool:
+    """Return whether the verifier calls the gold steps of another problem wrong, for any of the pairs."""
+    return any(
+        not _is_consistent(task, problem, [step.text for step in other.steps])
+        for problem, other in pairs
+        if problem.steps != other.steps
+    )
+
+
 def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFrame:
     """Return the exact match by step without search, with it, and with it over another problem's readings.
 
@@ -77,7 +87,8 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
         verifier left a choice), consistent_shuffled, ci_low, ci_high (of searched), n.
 
     Raises:
-        UsageError: There are no read-outs of the split, or the method reads values where steps are longer texts.
+        UsageError: There are no read-outs of the split, the method reads values where steps are longer texts, or the
+            task's verifier accepts the steps of every other problem.
     """
     table = readouts.of(method)
     table = table[table["split"] == split]
@@ -100,6 +111,11 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
     if not complete:
         raise UsageError(
             f"expected traces whose steps are all read by {method}, got none in the {split} split; capture all thoughts."
+        )
+    if not _can_reject(task, [(traces[trace].problem, traces[donors[trace]].problem) for trace in complete]):
+        raise UsageError(
+            f"the verifier of task {task.name} calls no step wrong, also not those of other problems, so a search under it "
+            "finds only what was read; use a task whose verifier checks steps."
         )
     rows = []
     for trace, part in complete.items():

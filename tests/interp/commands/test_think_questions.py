@@ -182,20 +182,23 @@ def test_answers_stop_at_given_tokens_and_texts(short: interp.Reasoner, asked: C
 
 def test_sentences_and_steps_map_to_their_tokens(short: interp.Reasoner, asked: Callable) -> None:
     from interp.reasoners.batch import Row
-    from interp.reasoners.spans import steps_and_sentences
+    from interp.reasoners.spans import written_steps
     from interp.traces import Channel
 
     text = "First café 3. Then it is 6 🙂! So the answer"
     ids = short.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert "".join(token_texts(short.tokenizer, ids)) == text
     row = Row(token_ids=[9, *ids], channel=[Channel.PROMPT, *[Channel.THOUGHT] * len(ids)])
-    step, sentence = steps_and_sentences(short.tokenizer, row, asked(4)[3])  # its gold step's value is 6
+    written = written_steps(short.tokenizer, row, asked(4)[3], correct=True)  # its gold step's value is 6
+    step, sentence = written.step, written.sentence
     assert step[0] == sentence[0] == 0 and sorted(set(sentence[1:])) == [1, 2, 3]
     output = dict.fromkeys((1, 2, 3), "")
     for n, piece in zip(sentence[1:], token_texts(short.tokenizer, ids), strict=True):
         output[n] += piece
     assert [output[n].strip() for n in (1, 2, 3)] == ["First café 3.", "Then it is 6 🙂!", "So the answer"]
     assert set(step[1:]) == {1}
+    until = "".join(token_texts(short.tokenizer, row.token_ids[1 : written.value_positions[0] + 1]))
+    assert until == "First café 3. Then it is 6"
 
 
 def test_contradicting_options_are_refused(cotlens: Callable, folder: Path, questions: Path, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""Splitting a thought into sentences and steps, and finding where each gold step's value is mentioned."""
+"""Splitting a thought into sentences and steps."""
 
 from __future__ import annotations
 
 import pytest
 
-from interp.problems.base import Step
-from interp.text.segments import gold_step_ends, numbers, sentence_ends, step_ends
+from interp.text.segments import numbers, sentence_ends, step_ends
 
 
 def pieces(text: str, ends: list[int]) -> list[str]:
@@ -43,13 +42,6 @@ def test_steps(text: str, expected: list[str]) -> None:
     assert pieces(text, step_ends(text)) == expected
 
 
-def test_gold_steps_end_where_their_values_are_mentioned_in_order() -> None:
-    text = "It has 9 parts: 3+5=8, not 6 yet. Then 8-2 is 6, so Paris is it."
-    steps = [Step("", "8"), Step("", "6"), Step("", "77"), Step("", "paris")]
-    ends = gold_step_ends(text, steps)
-    assert ends[2] is None
-    assert (
-        text[: ends[0]].endswith("3+5=8,") and text[: ends[1]].endswith("not 6") and text[: ends[3]].endswith("Paris")
-    )
-    assert numbers([1, ends[0], ends[0] + 1, len(text)], ends) == [1, 1, 2, 4]
+def test_tokens_belong_to_the_part_that_ends_next() -> None:
+    assert numbers([1, 4, 5, 9], [4, None, 8]) == [1, 1, 3, 3], "what follows the last part belongs to it"
     assert numbers([1, 2], [None]) == [0, 0]

@@ -15,6 +15,7 @@ import interp
 from interp.activations import Store
 from interp.activations.targets import structures
 from interp.decoders.evaluation.decoding import decode
+from interp.decoders.evaluation.dictionaries import dictionary_notes
 from interp.decoders.evaluation.lens_divergence import lens_divergences, position_transfer
 from interp.decoders.evaluation.search import likeliest_trace, search
 from interp.decoders.evaluation.text_scores import token_f1
@@ -28,6 +29,7 @@ from interp.decoders.tuned_lens import TunedLens
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.problems import task
+from interp.problems.base import Problem, Step
 from interp.statistics.calibration import (
     abstention,
     area_under_risk,
@@ -231,6 +233,45 @@ def test_search_over_shuffled_readings_finds_little(store: Store) -> None:
     table = search(decode(store, ["probe"]), "probe").set_index("step")
     assert table.loc[0, "searched"] >= table.loc[0, "unconstrained"]
     assert table.loc[0, "shuffled"] < 0.4
+
+
+def test_search_is_refused_where_the_verifier_calls_no_step_wrong(
+    write_store: Callable, written_trace: Callable, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 3, size=(60, 2)).astype(str)
+    problems = [
+        Problem(str(k), "questions:path=none.jsonl", f"q {k}", v[-1], tuple(Step(x, x) for x in v), str(k), "test", "")
+        for k, v in enumerate(values.tolist())
+    ]
+    traces = TraceSet([written_trace(problem) for problem in problems])
+    own = write_store(
+        tmp_path / "own", traces, {"blocks.0.hook_out": lambda index: rng.normal(size=(len(index), 4)).astype("f4")}
+    )
+    with pytest.raises(UsageError, match="the verifier of task questions calls no step wrong, also not those of other"):
+        search(decode(own, ["probe"], step_offsets=[]), "probe")
+
+
+def test_a_dictionary_with_few_rows_is_called_one_where_a_probe_reads_more(store: Store) -> None:
+    few = decode(store, ["probe", "sae"], addresses=["blocks.0.hook_in"], d_sae=512, samples=2000)
+    n = int((few.inputs.step_rows(few.locations["sae"].offset).parts == "train").sum())
+    assert n < 5120
+    scores = few.scores()
+    worst = scores[scores["method"] == "sae"]["top1"].min()
+    notes = dictionary_notes(few)
+    if worst < 0.8:
+        assert (
+            len(notes) == 1 and f"sae was trained on {n} rows, {n / 512:.1f} for each of its 512 features" in notes[0]
+        )
+        assert "where a probe reads" in notes[0] and f"it reads {worst:.3f}" in notes[0]
+    alone = decode(
+        store, ["sae"], addresses=["blocks.0.hook_in"], offsets=[0], step_offsets=[], d_sae=512, samples=2000
+    )
+    assert f"sae was trained on {n} rows" in dictionary_notes(alone)[0], "without a probe, few rows are noted"
+    enough = decode(
+        store, ["sae"], addresses=["blocks.0.hook_in"], offsets=[0], step_offsets=[], d_sae=16, samples=2000
+    )
+    assert dictionary_notes(enough) == []
 
 
 def test_a_lens_does_not_transfer_to_another_model(store: Store, coconut: interp.Reasoner, tmp_path: Path) -> None:
