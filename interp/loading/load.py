@@ -103,7 +103,8 @@ def load(
         else:
             fields = recognise(tokenizer, model, report)
         config = ReasonerConfig.parse(fields, "reasoner=")
-    if not shipped:
+    # What a recipe or the format of a checkpoint leaves out is not guessed: there the defaults are what is meant.
+    if not shipped and latent is None:
         _report_assumed(config, report)
     kind = reasoner_class(config.kind)
     weights = weights_hash(model)
