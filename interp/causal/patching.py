@@ -75,18 +75,18 @@ def _is_fed(reasoner: Reasoner) -> bool:
 
 
 def position_of_step(trace: Trace, step: int, offset: int = 0) -> int | None:
-    """Return the position at which the value of a step is expected: its last thought, moved by `offset` positions.
+    """Return the position at which the value of a step is expected: where it is complete, moved by `offset` positions.
 
     Args:
         trace: Any trace.
         step: Number of the step, from 1.
-        offset: Positions after (positive) or before (negative) the step's last thought.
+        offset: Positions after (positive) or before (negative) where the step is complete.
 
     Returns:
         A position of a thought, or the one before the first thought; None where the trace has neither there.
     """
     thoughts = [k for k, number in enumerate(trace.thought) if number]
-    last = max((k for k in thoughts if trace.step[k] == step), default=None)
+    last = trace.step_position(step)
     if last is None or last + offset not in (thoughts[0] - 1, *thoughts):
         return None
     return last + offset
