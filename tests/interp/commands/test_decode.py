@@ -48,3 +48,17 @@ def test_eval_saves_what_it_prints(cotlens: Callable, store: Store, tmp_path: Pa
 def test_another_store_needs_a_name(cotlens: Callable, store: Store) -> None:
     ended = cotlens("decode", "eval", store.path, "--other", "runs/s1")
     assert ended.code == 2 and "expected NAME=STORE, got 'runs/s1'" in ended.error
+
+
+def test_every_command_says_how_many_steps_of_a_text_have_a_place(cotlens: Callable, tmp_path: Path) -> None:
+    traces, store = tmp_path / "t.parquet", tmp_path / "store"
+    thought = cotlens("think", "chain3-text", "--task", "chain:steps=2-3,restated=yes,n=60", "--out", traces, "--json")
+    assert thought.json["steps"]["placed"] > 120 and thought.json["steps"]["unplaced"] == 0
+    assert "assumed" not in thought.json and "warning" not in thought.json
+    captured = cotlens("capture", "run", "chain3-text", traces, "--layers", "4", "--out", store)
+    line = f"steps: {thought.json['steps']['placed']} placed, 0 left out, 0 could not be placed (0.0%)"
+    assert captured.code == 0 and line in captured.out
+    read = cotlens("decode", "run", store, "-m", "probe", "--out", tmp_path / "r", "--max-unplaced", "0")
+    assert read.code == 0 and line in read.out
+    wrong = cotlens("decode", "run", store, "-m", "probe", "--out", tmp_path / "r2", "--max-unplaced", "2")
+    assert wrong.code == 2 and "expected max_unplaced to be a share from 0 to 1, got 2.0" in wrong.error
