@@ -42,7 +42,7 @@ class Donors:
         traces: The donors' traces.
         values: The value after each step of each donor; empty where none was read.
         owner: For each donor the index of the only recipient that it serves, or -1 where it serves all.
-        source: `others`, `rewrites` or `read-outs`.
+        source: `others`, `rewrites`, `named` or `read-outs`.
     """
 
     traces: TraceSet
@@ -61,10 +61,11 @@ class Donors:
             Boolean mask over the donors, which also have as many steps as the recipient.
         """
         lengths = np.array([donor.problem.n_steps for donor in self.traces])
-        if (self.owner >= 0).any():
-            return (self.owner == trace) & (lengths == problem.n_steps)
+        own = self.owner == trace
+        if own.any():
+            return own & (lengths == problem.n_steps)
         structures = np.array([donor.problem.structure for donor in self.traces])
-        return (structures != problem.structure) & (lengths == problem.n_steps)
+        return (self.owner < 0) & (structures != problem.structure) & (lengths == problem.n_steps)
 
 
 def gold_values(traces: TraceSet) -> list[list[str]]:
@@ -86,8 +87,9 @@ def donors_for(
     Args:
         reasoner: Thinks about the rewrites.
         traces: The recipients.
-        source: `others` takes the traces themselves, `rewrites` rewrites of each problem. `auto` takes rewrites on
-            task `variables`, whose thoughts hold names too, and otherwise the traces.
+        source: `others` takes the traces themselves, `rewrites` rewrites of each problem. `auto` takes the
+            donors that the task names for a problem (field `donors` of a questions file), rewrites on task
+            `variables`, whose thoughts hold names too, and otherwise the traces.
         seed: Seed of the rewrites.
         values: Values of the steps of `traces` as a decoder read them. Default: the gold ones.
         batch_size: Rewrites that are thought about at once.
@@ -103,6 +105,13 @@ def donors_for(
     task = make_task(traces[0].problem.task)
     if source == "auto":
         source = "rewrites" if task.thoughts_hold_names else "others"
+        named = [task.donors(trace.problem) for trace in traces] if values is None else []
+        if any(named):
+            # A problem without donors of its own takes them from the other traces.
+            own = reasoner.think([donor for donors in named for donor in donors], batch_size=batch_size)
+            every = TraceSet([*traces, *own])
+            owners = [*[-1] * len(traces), *(k for k, donors in enumerate(named) for _ in donors)]
+            return Donors(every, gold_values(every), np.array(owners), "named")
     if source == "others":
         return Donors(traces, values or gold_values(traces), np.full(len(traces), -1), source)
     if not task.rewritings:

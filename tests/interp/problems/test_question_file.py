@@ -10,10 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import cotlens
+import interp
 from interp.activations.targets import label_names, labels, trace_labels
 from interp.causal.donors import alternatives, donors_for, gold_values, pairs
 from interp.errors import UsageError
@@ -224,6 +226,22 @@ def test_donors_are_other_lines_or_written_out(read: Callable[..., QuestionFile]
         'line 1: its donor "nowhere" is no line that can be used; name a line\'s number, id or question',
         "line 1: its donor 'short' has 1 steps, and it has 2",
     ]
+
+
+def test_named_donors_are_thought_about_and_serve_their_problem_alone(
+    coconut: interp.Reasoner, problems: list[Problem], tmp_path: Path
+) -> None:
+    pair = [p for p in problems if p.n_steps == 3][:4]
+    rows = [{"question": p.question, "answer": p.answer, "values": [s.value for s in p.steps]} for p in pair]
+    rows[0]["donors"] = [3, pair[3].question]
+    path = tmp_path / "q.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    donors = donors_for(coconut, coconut.think(read_question_file(path).problems))
+    assert donors.source == "named" and [t.problem.question for t in donors.traces][4:] == [
+        pair[2].question, pair[3].question,
+    ]  # fmt: skip
+    of = {k: np.flatnonzero(donors.eligible(k, donors.traces[k].problem)).tolist() for k in (0, 1)}
+    assert of == {0: [4, 5], 1: [0, 2, 3]}
 
 
 def test_synonyms_of_the_file_are_those_of_the_task(read: Callable[..., QuestionFile]) -> None:
