@@ -261,16 +261,17 @@ class _Pass:
                 errors.append(self.mlp_out[k] - transcoder.decode(acts[-1]))
             stream = stream + written[k]
         state = _frozen_norm(stream[-1:], self.last[-1:], self.final)
-        return (embedded, written), pre, self.unembed(state)[0], errors, acts
+        return (embedded, written), pre, self.unembed(state)[0].float(), errors, acts
 
     def _attention(self, normed: Tensor, attention: Any, pattern: Tensor) -> Tensor:
         d = normed.shape[-1]
         joint: Any = _inner(attention).c_attn
-        weight, bias = _inner(joint).weight.detach(), _inner(joint).bias.detach()
+        # In float32 whatever the model computes in: the graph is a linear account of its pass.
+        weight, bias = _inner(joint).weight.detach().float(), _inner(joint).bias.detach().float()
         values = (normed @ weight[:, 2 * d :] + bias[2 * d :]).unflatten(-1, (self.n_heads, -1))
         mixed = torch.einsum("hqk,khd->qhd", pattern, values).flatten(1)
         out: Any = _inner(_inner(attention).c_proj)
-        return mixed @ out.weight.detach() + out.bias.detach()
+        return mixed @ out.weight.detach().float() + out.bias.detach().float()
 
 
 _HOOKS = ("hook_in", "attn.hook_pattern", "ln2.hook_in", "mlp.hook_in", "mlp.hook_out")
@@ -285,4 +286,6 @@ def _frozen_norm(stream: Tensor, was: Tensor, norm: Any) -> Tensor:
     """Apply layer norm with the scale of `was`, so that it is linear in `stream`."""
     inner = _inner(norm)
     scale = (was.var(dim=-1, keepdim=True, unbiased=False) + inner.eps).sqrt()
-    return (stream - stream.mean(dim=-1, keepdim=True)) / scale * inner.weight.detach() + inner.bias.detach()
+    return (
+        stream - stream.mean(dim=-1, keepdim=True)
+    ) / scale * inner.weight.detach().float() + inner.bias.detach().float()

@@ -103,7 +103,7 @@ def confirm(
     names = ["ln_final.hook_out", *(f"blocks.{k}.mlp.hook_in" for k in range(graph.n_layers))]
     hooks = {name: keep(name) for name in names}
     reasoner.replay(traces, hooks=hooks, batch_size=len(traces), interventions=edits)
-    logits = reasoner.unembed(recorded["ln_final.hook_out"][:, graph.position]).detach()
+    logits = reasoner.unembed(recorded["ln_final.hook_out"][:, graph.position]).detach().float()
     token = int(graph.nodes["feature"].to_numpy()[graph.logits.numpy()][0])
     margins = logits[:, token] - logits.mean(dim=-1)
     out = []

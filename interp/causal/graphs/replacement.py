@@ -132,7 +132,9 @@ def _replacing(block: int, transcoder: Transcoder | None) -> list[tuple[str, Any
         recorded["in"] = activations
 
     def replace_output(activations: Tensor, hook: Any = None) -> Tensor:
-        return torch.zeros_like(activations) if transcoder is None else transcoder(recorded["in"]).to(activations)
+        return (
+            torch.zeros_like(activations) if transcoder is None else transcoder(recorded["in"].float()).to(activations)
+        )
 
     return [(f"blocks.{block}.mlp.hook_in", record_input), (f"blocks.{block}.mlp.hook_out", replace_output)]
 
