@@ -70,6 +70,8 @@ class Trace:
         value_positions: For each gold step of a visible thought, the position of the token that completes its value;
             `LEFT_OUT` where the step is not written, `UNPLACED` where the answer is right but no place was found. Empty
             for latent thoughts, whose value is at the step's last thought.
+        temperature: Temperature at which the reasoner chose its tokens, 0 where it took the likeliest; None where it is
+            not known, as in files of older versions.
     """
 
     id: int
@@ -92,6 +94,7 @@ class Trace:
     weights: str = field(default="", compare=False)
     tokenizer: str = field(default="", compare=False)
     value_positions: list[int] = field(default_factory=list)
+    temperature: float | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -211,6 +214,7 @@ class TraceSet(Sequence[Trace]):
                 "weights": [trace.weights for trace in self],
                 "tokenizer": [trace.tokenizer for trace in self],
                 "value_positions": [trace.value_positions for trace in self],
+                "temperature": np.array([trace.temperature for trace in self], np.float64),
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
         )
@@ -297,16 +301,18 @@ def _trace_from_row(row: dict) -> Trace:
     columns: dict[str, Any] = {key: list(map(convert, row.pop(key))) for key, convert in _LISTS.items()}
     for key in ("sentence", "value_positions"):
         columns[key] = list(map(int, row.pop(key, ())))
+    temperature = float(row.pop("temperature", float("nan")))
     return Trace(
         **columns,
         **{**row, "problem": Problem.from_json(row["problem"])},
         events=events,
+        temperature=None if np.isnan(temperature) else temperature,
         latents=None if n_latents == 0 else np.array(latents, np.float32).reshape(n_latents, -1),
     )
 
 
 # Older files lack some columns.
-_NEWER = {"sentence", "events", "weights", "tokenizer", "value_positions"}
+_NEWER = {"sentence", "events", "weights", "tokenizer", "value_positions", "temperature"}
 _COLUMNS = {column.name for column in fields(Trace)} - _NEWER | {"n_latents"}
 _LISTS = {
     "token_ids": int,

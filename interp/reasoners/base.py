@@ -344,9 +344,9 @@ class Reasoner(ABC):
         for rows in self.thinker.batches(
             think_batch, problems, options, start=start, expected_positions=self._expected_positions
         ):
-            yield [self._trace(k, problems[k], row, options.seed) for k, row in rows]
+            yield [self._trace(k, problems[k], row, options) for k, row in rows]
 
-    def _trace(self, number: int, problem: Problem, row: Row, seed: int) -> Trace:
+    def _trace(self, number: int, problem: Problem, row: Row, options: CheckedThinkOptions) -> Trace:
         """Return the finished trace of a row."""
         thought, answer = self.vocabulary.thought_of(row), self.vocabulary.answer_of(row)
         text = f"{thought} {answer}".strip()
@@ -372,7 +372,8 @@ class Reasoner(ABC):
             text=text,
             answer=answer,
             correct=correct,
-            seed=seed,
+            seed=options.seed,
+            temperature=float(options.temperature),
             latents=torch.stack(row.latents).numpy() if row.latents else None,
             sentence=sentence,
             events=row.events,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from probes.commands.options import SampledTraceOptions, Synonyms, Target, Trace
 if TYPE_CHECKING:
     from interp.text.wording import Wording
     from interp.traces import TraceSet
-    from probes.subtext.measure import JointGain
+    from probes.subtext.joint import JointGain
 
 app = new_app("Measure and locate the information in a chain of thought that its text does not carry.")
 app.command("foresight")(foresight_command)
@@ -71,11 +72,15 @@ def measure_command(
         print_table(result.table.drop(columns=["structures"]))
         for source, gain in result.total.items():
             print(f"\n{source}: {_bits(gain)} about all targets together, n = {gain.bits.n}")
+            if gain.left_out:
+                print(f"left out, for too few traces have them all: {', '.join(gain.left_out)}")
             print(gain.power or "without --power, a channel that is not found may not be called absent")
 
     total = {source: gain.to_dict() for source, gain in result.total.items()}
     emit({"table": result.table.to_dict("records"), "total": total, "notes": result.notes}, as_json, human)
-    worst = max(gain.bits.value for gain in result.total.values())
+    worst = max(
+        (gain.bits.value for gain in result.total.values()), key=lambda bits: float("inf") if isnan(bits) else bits
+    )
     if fail_over is not None and not worst <= fail_over:
         raise QualityError(f"expected at most {fail_over} bits, got {worst:.3f}.")
 
@@ -145,14 +150,21 @@ def discover_command(
 
     def human() -> None:
         print_table(result.words)
-        for row in result.words.itertuples():
-            if not row.flagged and (row.power is None or row.power < 0.9):
-                print(f"word {row.place}: no verdict; this sample detects 0.1 bit with probability {row.power}.")
+        total = result.total
+        print(f"\nall words together: {total.value:.3f} bits [{total.low:.3f}, {total.high:.3f}], n = {total.n}")
+        print(f"verdict: {result.verdict}")
+        if result.verdict == "undecided":
+            print("this sample is too small to say none" + (f"; use --n {n}" if (n := result.n_needed) else ""))
         flagged = int((result.traces["q"] < 0.01).sum())
-        print(f"\nsingle traces flagged at q < 0.01: {flagged} of {len(traces)}")
+        print(f"single traces flagged at q < 0.01: {flagged} of {len(traces)}")
 
     tables = {"words": result.words.to_dict("records"), "traces": result.traces.to_dict("records")}
-    emit({**tables, "notes": result.notes}, as_json, human)
+    total = {**result.total.measure(), "p": result.total_p}
+    emit(
+        {**tables, "total": total, "verdict": result.verdict, "n_needed": result.n_needed, "notes": result.notes},
+        as_json,
+        human,
+    )
 
 
 @app.command("paraphrase")
@@ -243,4 +255,6 @@ def _required_wording(traces: TraceSet, synonyms: Path | None) -> Wording:
 
 
 def _bits(gain: JointGain) -> str:
-    return f"{gain.bits.value:.3f} bits [{gain.bits.low:.3f}, {gain.bits.high:.3f}]"
+    at_least = "at least " if gain.lower_bound else ""
+    tight = f", a lower bound; at most about {gain.n_tight} traces would give the rest" if gain.lower_bound else ""
+    return f"{at_least}{gain.bits.value:.3f} bits [{gain.bits.low:.3f}, {gain.bits.high:.3f}]{tight}"

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
 from interp.traces import Trace, TraceSet
-from probes.subtext.information import class_costs
+from probes.subtext.readers import class_costs
 
 if TYPE_CHECKING:
     from interp.models.address import Address

@@ -1,15 +1,20 @@
 """Discover subtext without knowing what it carries: does the choice of words depend on hidden state?
 
-A writer that chooses among synonyms at random writes words that nothing in its state predicts. So a probe, fitted on
-other problems, predicts from the state before each word which synonym comes, and is scored on the words written. The
-same score on words of *other* traces with the same meaning there (a permutation within place and meaning) is what
-chance gives. A word that follows from the visible text before it is no subtext, so the state must also say more about
-it than that text does.
+A writer that chooses among synonyms at random writes words that nothing in its state predicts. A word is drawn from
+the writer's next-token distribution, so that distribution, restricted to the synonyms, is all that the final state says
+about the choice (`choices`). What it adds to the visible text before the word is measured on held-out problems by a
+model with one fitted number more than the text alone has (`choice_gain`): a rule that decides every word gives all the
+bits of the choice, a noisy one its mutual information, and equal probabilities none. A word that follows from the
+visible text is no subtext. The same score on words of *other* traces with the same meaning there (a permutation within
+place and meaning) is what chance gives.
+
+A trained model's probabilities are never exactly equal, so a channel counts from 0.01 bit a word on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,18 +24,23 @@ from jaxtyping import Float
 from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import q_values
-from interp.text.wording import Wording, words
-from interp.traces import Channel, TraceSet
-from probes.subtext.information import class_costs, information_gain, p_value
-from probes.subtext.latent_features import states
-from probes.subtext.power import ALPHA, power
+from interp.text.wording import Wording
+from interp.traces import TraceSet
+from probes.subtext.choice_gain import ChoiceGain, choice_gain, state_prediction, text_prediction
+from probes.subtext.choices import Choices, choices_of, refuse_greedy
+from probes.subtext.information import p_value
+from probes.subtext.measure import ABSENT, CONSTANT, FOUND, KNOWN, UNDECIDED
+from probes.subtext.power import ALPHA, DRAWS, PLANTED_BITS, Power, noisy_copy, power_of_gains
+from probes.subtext.readers import Features
 from probes.subtext.text_features import token_columns
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
+NEGLIGIBLE = 0.01  # bits a word
 _DRAWS = 9999
 _MIN_TRACES = 40
+_FINAL = "ln_final.hook_out"
 
 
 @dataclass(frozen=True)
@@ -39,20 +49,28 @@ class DiscoverResult:
 
     Attributes:
         words: One row a place: bits of the choice that the state tells beyond the visible text, p, q, `flagged` at
-            q < 0.01, and the power to detect 0.1 bit.
+            q < 0.01, the power to detect 0.1 bit, the number of traces that would detect it (`n_needed`), and the
+            verdict: `subtext`, `none`, `known without` where the text already tells the choice, `constant` where there
+            is none, else `undecided`.
         traces: One row a trace: its evidence at flagged places, in bits, and how often words of the same meaning drawn
             from other traces have as much (`p`, `q`).
+        total: Bits of all places together, a trace.
+        total_p: One-sided p-value that these are at most 0.01 a word.
+        verdict: The verdict on the text as a whole.
         notes: Address, draws, seed, sample size and significance level.
     """
 
     words: pd.DataFrame
     traces: pd.DataFrame
+    total: Estimate
+    total_p: float
+    verdict: str
     notes: dict[str, Any]
 
     @property
     def flagged(self) -> bool:
-        """Whether any place is flagged."""
-        return bool(self.words["flagged"].any())
+        """Whether any place is flagged, or all together are."""
+        return self.verdict == FOUND
 
     @property
     def least_q(self) -> float:
@@ -64,13 +82,19 @@ class DiscoverResult:
         """Bits summed over all places; places that say nothing are not cut off at 0."""
         return float(self.words["bits"].sum())
 
+    @property
+    def n_needed(self) -> int | None:
+        """Number of traces at which every place without a channel would be `none`; None where it is not known."""
+        needed = self.words.loc[self.words["verdict"] == UNDECIDED, "n_needed"]
+        return None if needed.empty or needed.isna().any() else int(needed.max())
+
 
 def discover(
     reasoner: Reasoner,
     traces: TraceSet,
     wording: Wording,
     *,
-    address: str = "ln_final.hook_out",
+    address: str = _FINAL,
     with_power: bool = False,
     draws: int = _DRAWS,
     seed: int = 0,
@@ -79,85 +103,179 @@ def discover(
 
     Args:
         reasoner: The reasoner that wrote the traces.
-        traces: Traces sampled at temperature 1. Greedy traces are refused: a greedy choice follows from the state
-            whatever it says.
+        traces: Traces sampled at temperature 1. Greedy traces are refused where sampling would have given other words:
+            a greedy choice follows from the state whatever it says.
         wording: Which words mean the same.
-        address: Where the state before each word is read.
-        with_power: Whether to compute the power to detect 0.1 bit at each place.
+        address: Where the state before each word is read. At the final state it is the writer's own distribution over
+            the synonyms; elsewhere a probe predicts the choice.
+        with_power: Whether to compute the power to detect 0.1 bit at each place, without which nothing is `none`.
         draws: Number of permutations behind each p-value.
-        seed: Seed of folds, permutations and bootstrap.
+        seed: Seed of folds, permutations, bootstrap and planted channels.
 
     Raises:
-        UsageError: The traces look greedy, or no place has a choice in at least 40 of them.
+        UsageError: The traces look greedy, no word has a synonym, or no place has a choice in at least 40 of them.
     """
-    _refuse_greedy(traces)
+    choices, states = choices_of(reasoner, traces, wording, None if address == _FINAL else address)
+    refuse_greedy(choices, [trace.temperature for trace in traces])
+    if states is None and not choices.told_apart.all():
+        states = choices_of(reasoner, traces, wording, _FINAL)[1]
     groups = np.array([trace.problem.structure for trace in traces])
-    spoken = [words(trace) for trace in traces]
-    records, evidence = [], []
-    for place in range(1, max(map(len, spoken)) + 1):
-        has_choice = np.array(
-            [len(text) >= place and len(wording.options(text[place - 1].text)) > 1 for text in spoken]
-        )
-        rows = np.flatnonzero(has_choice)
-        if len(rows) < _MIN_TRACES:
-            continue
-        written = [spoken[k][place - 1].text for k in rows]
-        choice = np.array([str(wording.choice(word)) for word in written], dtype=object)
-        meaning = np.array([wording.meaning(word) for word in written])
-        positions = np.array(
-            [text[place - 1].position - 1 if chosen else -1 for text, chosen in zip(spoken, has_choice, strict=True)]
-        )
-        acts = states(reasoner, traces, positions, [address])[address][rows]
-        before = [[word.text for word in spoken[k][: place - 1]] for k in rows]
-        text_columns = token_columns([[*words_before, own] for words_before, own in zip(before, meaning, strict=True)])
-        gain = information_gain({"choice": choice}, [text_columns], acts, groups[rows], seed=seed).get("choice")
-        if gain is None:
-            continue
-        with_meaning = np.concatenate([token_columns([[word] for word in meaning]), acts], axis=1)
-        costs, choices = class_costs(with_meaning, choice, groups[rows], seed=seed)
-        codes = np.searchsorted(choices, choice.astype(str))
-        permuted = _permuted_costs(costs, codes, meaning, draws, seed + place)
-        cost = costs[np.arange(len(codes)), codes].sum()
-        by_chance = (1 + int((permuted <= cost + 1e-9).sum())) / (draws + 1)
-        bits = Estimate.of_mean(gain.bits, groups[rows], seed=seed)
-        records.append(
-            {
-                "place": place,
-                "bits": bits.value,
-                "ci_low": bits.low,
-                "ci_high": bits.high,
-                "p": max(by_chance, p_value(gain.bits, groups[rows])),
-                "p_resampling": by_chance,
-                "n": bits.n,
-                "power": power(choice, [text_columns], acts, groups[rows], seed=seed).share if with_power else None,
-            }
-        )
-        evidence.append(_Evidence(rows, costs, codes, meaning))
-    if not records:
+    options = DiscoverOptions(own=address == _FINAL, with_power=with_power, draws=draws, seed=seed)
+    result = discover_in(choices, states, groups, options)
+    return replace(result, notes={"address": address, **result.notes})
+
+
+@dataclass(frozen=True)
+class DiscoverOptions:
+    """How choices are tested.
+
+    Attributes:
+        own: Whether the writer's own distribution is a predictor.
+        with_power: Whether to compute power.
+        draws: Number of permutations behind each p-value.
+        seed: Seed of folds, permutations, bootstrap and planted channels.
+    """
+
+    own: bool = True
+    with_power: bool = False
+    draws: int = _DRAWS
+    seed: int = 0
+
+
+def discover_in(
+    choices: Choices, states: Features | None, groups: np.ndarray, options: DiscoverOptions = DiscoverOptions()
+) -> DiscoverResult:
+    """Test choices that are already read from the traces; see `discover`.
+
+    Args:
+        choices: The choices.
+        states: Activations before each word, shape (rows, d), from which a probe predicts the choice; None for none.
+        groups: Structure of each trace's problem, shape (traces,).
+        options: How they are tested.
+
+    Raises:
+        UsageError: No place has a choice in at least 40 traces.
+    """
+    numbers, counts = np.unique(choices.place, return_counts=True)
+    places = [
+        _Place(choices, states, groups, np.flatnonzero(choices.place == place), options)
+        for place in numbers[counts >= _MIN_TRACES]
+    ]
+    if not places:
         raise UsageError(
             f"expected a place with a choice of words in at least {_MIN_TRACES} traces, got none in these "
-            f"{len(traces)}; use more traces."
+            f"{len(groups)}; use more traces."
         )
-    table = pd.DataFrame(records)
-    table.insert(5, "q", q_values(table["p"].to_numpy()))
+    table = pd.DataFrame([place.record() for place in places])
+    by_trace = np.zeros(len(groups))
+    for place in places:
+        by_trace[choices.trace[place.rows]] += place.bits
+    written = np.isin(np.arange(len(groups)), np.concatenate([choices.trace[place.rows] for place in places]))
+    tested = int((table["p"].notna()).sum())
+    total = Estimate.of_mean(by_trace[written], groups[written], seed=options.seed)
+    total_p = p_value(by_trace[written] - NEGLIGIBLE * tested, groups[written]) if tested else float("nan")
+    q = q_values(np.append(table["p"].to_numpy(float), total_p))
+    table.insert(5, "q", q[:-1])
     table["flagged"] = (table["q"] < ALPHA) & (table["ci_low"] > 0)
-    flagged = [place for place, is_flagged in zip(evidence, table["flagged"], strict=True) if is_flagged]
-    notes = {"address": address, "draws": draws, "seed": seed, "n": len(traces), "alpha": ALPHA}
-    return DiscoverResult(table, _by_trace(flagged, len(traces), seed), notes)
-
-
-def _refuse_greedy(traces: TraceSet) -> None:
-    log_probabilities = [
-        logprob
-        for trace in traces
-        for logprob, channel in zip(trace.logprob, trace.channel, strict=True)
-        if channel == Channel.THOUGHT and not np.isnan(logprob)
+    powers = [
+        place.power(tested) if options.with_power and place.open_bits > PLANTED_BITS and not flagged else None
+        for place, flagged in zip(places, table["flagged"], strict=True)
     ]
-    if log_probabilities and np.min(log_probabilities) > np.log(0.5):
-        raise UsageError(
-            "expected sampled traces, got ones that look greedily written: no word had a probability below one half. A "
-            "greedy choice follows from the state whatever it says; think again at temperature 1 (--temperature 1)."
+    table["power"] = [None if power is None else power.share for power in powers]
+    table["n_needed"] = [None if power is None else power.needed for power in powers]
+    table["verdict"] = [
+        _verdict(place, flagged, high, power)
+        for place, flagged, high, power in zip(places, table["flagged"], table["ci_high"], powers, strict=True)
+    ]
+    flagged = [place for place, is_flagged in zip(places, table["flagged"], strict=True) if is_flagged]
+    evidence = _by_trace(choices, flagged, len(groups), options.seed)
+    notes = {"draws": options.draws, "seed": options.seed, "n": len(groups), "alpha": ALPHA}
+    whole = FOUND if flagged or (q[-1] < ALPHA and total.low > 0) else _whole_verdict(list(table["verdict"]))
+    return DiscoverResult(table, evidence, total, total_p, whole, notes)
+
+
+def _verdict(place: _Place, flagged: bool, high: float, power: Power | None) -> str:
+    if place.constant:
+        return CONSTANT
+    if flagged:
+        return FOUND
+    if place.open_bits <= PLANTED_BITS:
+        return KNOWN
+    return ABSENT if power is not None and power.enough and high < PLANTED_BITS else UNDECIDED
+
+
+def _whole_verdict(verdicts: Sequence[str]) -> str:
+    """Return `undecided` if any place is, else `none`."""
+    return UNDECIDED if UNDECIDED in verdicts else ABSENT
+
+
+class _Place:
+    """The choices at one place, and what text and state say about them."""
+
+    def __init__(
+        self, choices: Choices, states: Features | None, groups: np.ndarray, rows: np.ndarray, options: DiscoverOptions
+    ) -> None:
+        self.rows, self.options = rows, options
+        self.number = int(choices.place[rows[0]])
+        self.code, self.known, self.own = choices.code[rows], choices.known[rows], choices.own[rows]
+        self.meaning, self.groups = choices.meaning[rows], groups[choices.trace[rows]]
+        self.constant = len(np.unique(self.code)) < 2
+        self.gain: ChoiceGain | None = None
+        if self.constant:
+            return
+        text = token_columns([[*choices.before[row], choices.meaning[row]] for row in rows])
+        self._text = text_prediction(text, self.code, self.known, self.groups, options.seed)
+        self._predictors = [[self.own] * len(self._text.by_fold)] if options.own else []
+        if states is not None:
+            self._predictors.append(state_prediction(states[rows], self.code, self.known, self._text.fold))
+        self.gain = choice_gain(self._text, self._predictors, self.code, self.known)
+
+    @property
+    def bits(self) -> Float[np.ndarray, " rows"]:
+        """Bits that the state adds to the text, in each row."""
+        return np.zeros(len(self.rows)) if self.gain is None else self.gain.bits
+
+    @property
+    def open_bits(self) -> float:
+        """Bits of the choice that the text leaves open."""
+        return 0.0 if self.gain is None else float(self.gain.without.mean())
+
+    def record(self) -> dict[str, Any]:
+        """Return the place's row of the table of words."""
+        record: dict[str, Any] = {"place": self.number}
+        if self.gain is None:
+            nothing = {"bits": 0.0, "ci_low": 0.0, "ci_high": 0.0, "p": None, "p_resampling": None}
+            return record | nothing | {"n": len(self.rows), "open": 0.0}
+        permuted = _permuted_costs(
+            self.gain.with_, self.code, self.meaning, self.options.draws, self.options.seed + self.number
         )
+        cost = self.gain.with_[np.arange(len(self.code)), self.code].sum()
+        by_chance = (1 + int((permuted <= cost + 1e-9).sum())) / (self.options.draws + 1)
+        bits = Estimate.of_mean(self.gain.bits, self.groups, seed=self.options.seed)
+        return record | {
+            "bits": bits.value,
+            "ci_low": bits.low,
+            "ci_high": max(bits.high, 0.0),
+            "p": max(by_chance, p_value(self.gain.bits - NEGLIGIBLE, self.groups)),
+            "p_resampling": by_chance,
+            "n": bits.n,
+            "open": self.open_bits,
+        }
+
+    def power(self, tests: int) -> Power:
+        """Return how often a channel of 0.1 bit beside another row's state is detected, as one of so many tests."""
+        share = np.bincount(self.code, minlength=self.known.shape[1]) / len(self.code)
+        gains = []
+        for draw in range(DRAWS):
+            rng = np.random.default_rng([self.options.seed, draw, 91])
+            log_posterior = noisy_copy(self.code, share, PLANTED_BITS, rng)
+            if log_posterior is None:
+                return Power(PLANTED_BITS, None)
+            order = rng.permutation(len(self.code))
+            others = [[log_p[order] for log_p in predictor] for predictor in self._predictors]
+            planted = [log_posterior] * len(self._text.by_fold)
+            gains.append(choice_gain(self._text, [*others, planted], self.code, self.known).bits - NEGLIGIBLE)
+        return power_of_gains(gains, self.groups, share, tests)
 
 
 def _permuted_costs(
@@ -172,28 +290,20 @@ def _permuted_costs(
     return total
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """One place: the traces that have it, the costs of every choice, the choice made, and its meaning."""
-
-    rows: np.ndarray
-    costs: Float[np.ndarray, "rows choices"]
-    codes: np.ndarray
-    meaning: np.ndarray
-
-
-def _by_trace(flagged: list[_Evidence], n: int, seed: int, draws: int = 999) -> pd.DataFrame:
+def _by_trace(choices: Choices, flagged: Sequence[_Place], n: int, seed: int, draws: int = 999) -> pd.DataFrame:
     """Return how well each trace's words follow the state, compared with words drawn from others of the same meaning."""
     rng = np.random.default_rng([seed, 32])
     written, drawn, has_place = np.zeros(n), np.zeros((draws, n)), np.zeros(n, bool)
     for place in flagged:
-        has_place[place.rows] = True
+        assert place.gain is not None
+        traces = choices.trace[place.rows]
+        has_place[traces] = True
         for meaning in np.unique(place.meaning):
             same = np.flatnonzero(place.meaning == meaning)
-            usual = -np.log2(np.bincount(place.codes[same], minlength=place.costs.shape[1]).clip(1) / len(same))
-            gain = usual[None, :] - place.costs[same]  # bits by which the state tells a choice better than the meaning
-            written[place.rows[same]] += gain[np.arange(len(same)), place.codes[same]]
-            others = place.codes[rng.choice(same, size=(draws, len(same)))]
-            drawn[:, place.rows[same]] += gain[np.arange(len(same)), others]
+            usual = -np.log2(np.bincount(place.code[same], minlength=place.known.shape[1]).clip(1) / len(same))
+            gain = usual[None, :] - place.gain.with_[same]  # bits by which the state tells a choice beyond the meaning
+            written[traces[same]] += gain[np.arange(len(same)), place.code[same]]
+            others = place.code[rng.choice(same, size=(draws, len(same)))]
+            drawn[:, traces[same]] += gain[np.arange(len(same)), others]
     p = np.where(has_place, (1 + (drawn >= written - 1e-9).sum(axis=0)) / (draws + 1), np.nan)
     return pd.DataFrame({"trace": np.arange(n), "bits": np.where(has_place, written, np.nan), "p": p, "q": q_values(p)})

@@ -21,8 +21,8 @@ from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import drawn_groups
 from interp.statistics.metrics import bootstrap_interval, scores
 from interp.traces import Channel, Trace, TraceSet
-from probes.subtext.information import Features, class_costs, folds
 from probes.subtext.latent_features import another_row, states_of_rows, words_until
+from probes.subtext.readers import Features, class_costs, folds
 from probes.subtext.text_features import token_columns
 
 if TYPE_CHECKING:

@@ -4,6 +4,10 @@ V-information (Xu et al., arXiv 2002.10689, definition 2): the family's held-out
 minus that with them. The family here is logistic regression that may ignore any of its inputs. For information
 *beyond* other inputs, both sides get those inputs. The side without the features may also use others of the same
 capacity in their place, such as the activations of an untrained model; validation chooses among them.
+
+A channel is often in a few columns of many, where a regression on all of them spends its sample on the others. So the
+side with the features may also use only the columns that go best with the label in the fitted rows (sure independence
+screening, Fan and Lv 2008), beside the other inputs where these help.
 """
 
 from __future__ import annotations
@@ -13,21 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from interp.errors import UsageError
-from interp.problems.base import checked_seed
 from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import q_values
-from probes.solvers.logistic import InMemory, fit_logistic, multinomial
+from probes.subtext.readers import Features, Losses, best_on_validation, cross_fitted, folds, parts
 
-STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-FOLDS = 5
-_MIN_ROWS = 40  # below this nothing is estimated
-
-Features = Float[np.ndarray, "rows d"]
+SCREENED = (2, 16)  # numbers of columns that screening keeps
+MIN_ROWS = 40  # below this nothing is estimated
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ def information_gain(
     groups: np.ndarray,
     *,
     seed: int = 0,
+    share: float = 1.0,
 ) -> dict[str, InformationGain]:
     """Return the held-out bits about each label that `beyond` adds to `given`, row by row.
 
@@ -72,6 +71,7 @@ def information_gain(
         beyond: Features whose information is measured, shape (rows, d). They are joined to the first of `given`.
         groups: Group of each row, shape (rows,); a group is never both fitted and tested.
         seed: Seed of the folds.
+        share: Share of the groups of each fit that are really fitted, for learning curves.
 
     Returns:
         The gain of each label. A label with fewer than two classes or 40 rows is left out.
@@ -80,14 +80,13 @@ def information_gain(
         UsageError: There are fewer than ten groups.
 
     References:
-        Xu et al. 2020, arXiv 2002.10689, definition 2.
+        Xu et al. 2020, arXiv 2002.10689, definition 2. Fan and Lv 2008, "Sure independence screening for ultrahigh
+        dimensional feature space".
     """
-    sides = [np.empty((len(groups), 0)), *given, np.concatenate([given[0], beyond], axis=1)]
     gains: dict[str, InformationGain] = {}
     for rows, names in _labels_by_rows(labels):
-        if len(rows) < _MIN_ROWS:
+        if len(rows) < MIN_ROWS:
             continue
-        fold = folds(groups[rows], seed)
         codes_of = {}
         for name in names:
             classes, codes = np.unique(labels[name][rows].astype(str), return_inverse=True)
@@ -95,34 +94,97 @@ def information_gain(
                 codes_of[name] = codes
         if not codes_of:
             continue
-        losses = [_cross_fitted(side[rows], codes_of, fold) for side in sides]
-        for name, codes in codes_of.items():
-            without = _best_on_validation([side[name] for side in losses[:-1]], fold)
-            with_ = _best_on_validation([side[name] for side in losses], fold)
-            share = np.bincount(codes) / len(codes)
-            entropy = float(-(share[share > 0] * np.log2(share[share > 0])).sum())
+        known = Known.fitted(codes_of, [matrix[rows] for matrix in given], groups[rows], seed=seed, share=share)
+        for name, (without, with_) in known.costs_with(beyond[rows]).items():
+            proportions = np.bincount(codes_of[name]) / len(rows)
+            entropy = float(-(proportions[proportions > 0] * np.log2(proportions[proportions > 0])).sum())
             gains[name] = InformationGain(rows, without, with_, entropy)
     return {name: gains[name] for name in labels if name in gains}
 
 
-def folds(groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return the fold of each row, 0 to 4, with every group in one fold.
+@dataclass(frozen=True)
+class Known:
+    """What is known of some labels without the features; fitted once for many sets of features.
 
-    Args:
-        groups: Group of each row, shape (rows,).
-        seed: Seed of the order of groups.
-
-    Raises:
-        UsageError: There are fewer than ten groups.
+    Attributes:
+        codes_of: Label name to the class of each row, shape (rows,).
+        given: The input that features go beyond, shape (rows, d).
+        fold: Fold of each row, shape (rows,).
+        usable: Which rows may be fitted, shape (rows,).
+        losses: Label name to its costs by each input without the features.
     """
-    unique, inverse = np.unique(groups, return_inverse=True)
-    if len(unique) < 2 * FOLDS:
-        raise UsageError(
-            f"expected at least {2 * FOLDS} problem structures to cross-fit over {FOLDS} folds, got {len(unique)}; "
-            "use more problems."
-        )
-    order = np.random.default_rng(checked_seed(seed)).permutation(len(unique))
-    return (order % FOLDS)[inverse]
+
+    codes_of: Mapping[str, np.ndarray]
+    given: Features
+    fold: np.ndarray
+    usable: np.ndarray
+    losses: Mapping[str, list[Losses]]
+
+    @classmethod
+    def fitted(
+        cls,
+        codes_of: Mapping[str, np.ndarray],
+        given: Sequence[Features],
+        groups: np.ndarray,
+        *,
+        seed: int = 0,
+        share: float = 1.0,
+    ) -> Known:
+        """Fit nothing and each of `given` to every label.
+
+        Args:
+            codes_of: Label name to the class of each row, shape (rows,).
+            given: As in `information_gain`.
+            groups: Group of each row, shape (rows,).
+            seed: Seed of the folds.
+            share: As in `information_gain`.
+
+        Raises:
+            UsageError: There are fewer than ten groups.
+        """
+        fold, of_group = folds(groups, seed), np.unique(groups, return_inverse=True)[1]
+        usable = (np.random.default_rng([seed, 78]).random(int(of_group.max()) + 1) < share)[of_group]
+        sides = [np.empty((len(groups), 0)), *given]
+        fits = [cross_fitted(side, codes_of, fold, usable) for side in sides]
+        return cls(codes_of, given[0], fold, usable, {name: [fit[name] for fit in fits] for name in codes_of})
+
+    def costs_with(self, beyond: Features) -> dict[str, tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]]:
+        """Return each label's cost in every row without `beyond` and with it, in bits.
+
+        Args:
+            beyond: Features whose information is measured, shape (rows, d).
+        """
+        joined = np.concatenate([self.given, beyond], axis=1)
+        with_all = cross_fitted(joined, self.codes_of, self.fold, self.usable)
+        costs = {}
+        for name, codes in self.codes_of.items():
+            sides = [*self.losses[name], with_all[name], *self._screened(name, codes, beyond)]
+            costs[name] = (best_on_validation(self.losses[name], self.fold), best_on_validation(sides, self.fold))
+        return costs
+
+    def _screened(self, name: str, codes: np.ndarray, beyond: Features) -> list[Losses]:
+        """Return costs with the few columns of `beyond` that go best with the label.
+
+        They stand beside `given` in the folds where that predicts the label better than nothing does.
+        """
+        columns: dict[int, list[Features]] = {count: [] for count in SCREENED if 2 * count < beyond.shape[1]}
+        nothing, given = (losses[1] for losses in self.losses[name][:2])
+        for _, val, train in parts(self.fold, self.usable) if columns else ():
+            order = _by_association(beyond, codes, train)
+            beside = [self.given] if given[val].mean() < nothing[val].mean() else []
+            for count, by_fold in columns.items():
+                by_fold.append(np.concatenate([*beside, beyond[:, order[:count]]], axis=1))
+        return [cross_fitted(by_fold, {name: codes}, self.fold, self.usable)[name] for by_fold in columns.values()]
+
+
+def _by_association(columns: Features, codes: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Return the order of the columns by how well they go with the classes, in the rows `train`."""
+    x = columns[train] - columns[train].mean(axis=0)
+    x = x / np.maximum(x.std(axis=0), 1e-9)
+    y = np.eye(int(codes.max()) + 1)[codes[train]]
+    share = y.mean(axis=0)
+    correlation = x.T @ (y - share) / len(x) / np.sqrt(np.maximum(share * (1 - share), 1e-9))
+    return np.argsort(-(correlation**2).sum(axis=1), kind="stable")
 
 
 def _labels_by_rows(labels: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, list[str]]]:
@@ -132,93 +194,6 @@ def _labels_by_rows(labels: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, 
         mask = np.array([value is not None for value in values])
         by_mask.setdefault(mask.tobytes(), (np.flatnonzero(mask), []))[1].append(name)
     return list(by_mask.values())
-
-
-# For each row its cost in bits, as a test row and as a validation row (of the fold before its own).
-_Losses = tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]
-
-
-def _cross_fitted(inputs: Features, codes_of: Mapping[str, np.ndarray], fold: np.ndarray) -> dict[str, _Losses]:
-    """Return each label's costs: fitted on three folds, strength chosen on the fourth, tested on the fifth."""
-    tested = {name: np.zeros(len(fold)) for name in codes_of}
-    validated = {name: np.zeros(len(fold)) for name in codes_of}
-    by_size: dict[int, list[str]] = {}
-    for name, codes in codes_of.items():
-        by_size.setdefault(int(codes.max()) + 1, []).append(name)
-    for k in range(FOLDS):
-        test, val = fold == k, fold == (k + 1) % FOLDS
-        train = ~test & ~val
-        for size, names in by_size.items():
-            codes = np.stack([codes_of[name] for name in names], axis=1)
-            losses = _losses(inputs, codes, size, train)  # strengths x rows x labels
-            best = losses[:, val].mean(axis=1).argmin(axis=0)
-            for j, name in enumerate(names):
-                tested[name][test] = losses[best[j], test, j]
-                validated[name][val] = losses[best[j], val, j]
-    return {name: (tested[name], validated[name]) for name in codes_of}
-
-
-def class_costs(
-    inputs: Features, labels: np.ndarray, groups: np.ndarray, *, seed: int = 0
-) -> tuple[Float[np.ndarray, "rows classes"], np.ndarray]:
-    """Return what each class would cost in each row, cross-fitted as in `information_gain`.
-
-    Args:
-        inputs: Features, shape (rows, d).
-        labels: Label of each row, shape (rows,).
-        groups: Group of each row, shape (rows,).
-        seed: Seed of the folds.
-
-    Returns:
-        Costs in bits, shape (rows, classes), and the class of each column.
-
-    Raises:
-        UsageError: There are fewer than ten groups.
-    """
-    classes, codes = np.unique(labels.astype(str), return_inverse=True)
-    fold, out = folds(groups, seed), np.zeros((len(labels), len(classes)))
-    for k in range(FOLDS):
-        test, val = fold == k, fold == (k + 1) % FOLDS
-        costs = _costs(inputs, codes[:, None], len(classes), ~test & ~val)[:, :, 0]
-        best = costs[:, np.flatnonzero(val), codes[val]].mean(axis=1).argmin()
-        out[test] = costs[best, test]
-    return out, classes
-
-
-def _losses(inputs: Features, codes: np.ndarray, size: int, train: np.ndarray) -> Float[np.ndarray, "s rows labels"]:
-    """Return the cost of every label at every strength, fitted to the rows of `train`."""
-    costs = _costs(inputs, codes, size, train)
-    return np.take_along_axis(costs, codes[None, :, :, None], axis=3)[..., 0]
-
-
-def _costs(inputs: Features, codes: np.ndarray, size: int, train: np.ndarray) -> Float[np.ndarray, "s rows labels c"]:
-    """Return the cost of every class of every label at every strength."""
-    n_labels, mixed = codes.shape[1], 1.0 / (train.sum() + 1)
-    usable = inputs[:, inputs[train].std(axis=0) > 1e-9] if inputs.shape[1] else inputs
-    if not usable.shape[1]:
-        counts = np.stack([np.bincount(codes[train, j], minlength=size) for j in range(n_labels)])
-        p = (counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 0.5 * size)
-        return np.broadcast_to(-np.log2(p), (len(STRENGTHS), len(codes), n_labels, size))
-    x = torch.from_numpy(np.ascontiguousarray(usable, dtype=np.float32))
-    tiled = np.tile(codes[train], (1, len(STRENGTHS)))
-    strengths = np.repeat(STRENGTHS, n_labels).tolist()
-    fit = fit_logistic(InMemory(x[torch.from_numpy(train)]), multinomial(tiled, size, strengths), tolerance=1e-4)
-    scores = fit.scores(x).double()
-    if scores.shape[2] == 1:
-        scores = torch.cat([torch.zeros_like(scores), scores], dim=2)
-    p = torch.softmax(scores, dim=2).numpy().reshape(len(codes), len(STRENGTHS), n_labels, size)
-    # Mixing in a uniform distribution keeps a confident mistake from costing infinitely many bits.
-    return -np.log2((1 - mixed) * p + mixed / size).transpose(1, 0, 2, 3)
-
-
-def _best_on_validation(sides: Sequence[_Losses], fold: np.ndarray) -> Float[np.ndarray, " rows"]:
-    """Return the test costs of the input that costs least on each fold's validation rows."""
-    out = np.zeros(len(fold))
-    for k in range(FOLDS):
-        test, val = fold == k, fold == (k + 1) % FOLDS
-        best = int(np.argmin([validated[val].mean() for _, validated in sides]))
-        out[test] = sides[best][0][test]
-    return out
 
 
 def p_value(bits: Float[np.ndarray, " rows"], groups: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from interp.errors import UsageError
 from interp.models.address import resolve
 from interp.traces import Channel, Trace
-from probes.subtext.information import Features
+from probes.subtext.readers import Features
 from probes.subtext.text_features import token_columns
 
 if TYPE_CHECKING:

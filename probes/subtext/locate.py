@@ -20,7 +20,8 @@ from interp.statistics.intervals import q_values
 from interp.text.wording import Wording, texts, words
 from interp.traces import TraceSet
 from probes.subtext.information import information_gain, summary
-from probes.subtext.measure import JointGain, joint_gain, labels_of
+from probes.subtext.joint import JointGain, joint_gain
+from probes.subtext.measure import labels_of
 from probes.subtext.power import ALPHA
 from probes.subtext.text_features import choice_features, meaning_features, token_columns
 
@@ -106,7 +107,7 @@ def locate(
         ],
     }
     knock_out = {
-        name: joint_gain(labels, given, choice_features(version, wording), groups, seed=seed)
+        name: joint_gain(labels, given, choice_features(version, wording), groups, with_bound=False, seed=seed)
         for name, version in versions.items()
     }
     return LocateResult(

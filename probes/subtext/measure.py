@@ -3,13 +3,15 @@
 Two sources, each a number of bits about a label, held out and with an interval (V-information, `information`).
 *Words* measures the choice among words of one meaning, beyond the meaning, for a reader of the text alone. *Latents*
 measures the activations beyond question and text, for a linear reader. Both sides of each difference are of one
-family; against latents, the side without them may read an untrained model's activations instead.
+family; against latents, the side without them may read an untrained model's activations instead. Where more traces
+would give more bits the estimate is named a lower bound (`tightness`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -21,41 +23,20 @@ from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
 from interp.text.wording import Wording, texts
 from interp.traces import Trace, TraceSet
-from probes.subtext.information import Features, InformationGain, information_gain, p_value, summary
+from probes.subtext.information import InformationGain, information_gain, p_value, summary
+from probes.subtext.joint import JointGain, joint_gain
 from probes.subtext.power import ALPHA, PLANTED_BITS, Power, power
+from probes.subtext.readers import Features
 from probes.subtext.text_features import choice_features, meaning_features
+from probes.subtext.tightness import Costs, Tightness, tightness
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
+FOUND, ABSENT, UNDECIDED, KNOWN, CONSTANT = "subtext", "none", "undecided", "known without", "constant"
+TOO_FEW = "too few traces"
 AS_WRITTEN = "as written"
 MOVES = 0.1  # share of answers from which on a choice of words is said to bear load
-FOUND, ABSENT, UNDECIDED, KNOWN = "subtext", "none", "undecided", "known without"
-
-
-@dataclass(frozen=True)
-class JointGain:
-    """Bits about all targets together.
-
-    Attributes:
-        bits: The bits, with their interval; `n` is the number of traces that have all targets.
-        p: One-sided p-value that there are none.
-        power: What this sample detects, in words; None where it was not computed.
-    """
-
-    bits: Estimate
-    p: float
-    power: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that the commands print."""
-        record: dict[str, Any] = {
-            "bits": self.bits.value,
-            "ci": list(self.bits.interval),
-            "p": self.p,
-            "n": self.bits.n,
-        }
-        return record if self.power is None else record | {"power": self.power}
 
 
 @dataclass(frozen=True)
@@ -63,10 +44,13 @@ class SubtextResult:
     """Bits about every target by source, and of all targets together.
 
     The verdict of a row is `subtext` at q < 0.01 with an interval above 0; `none` where the sample has the power to
-    detect 0.1 bit and did not; `known without` where the text already predicts all but 0.1 bit; else `undecided`.
+    detect 0.1 bit, did not, and the interval ends below it; `known without` where the text already predicts all but
+    0.1 bit; `constant` where the label never varies; `too few traces` below 40; else `undecided`.
 
     Attributes:
-        table: One row for each source (column `channel`) and target.
+        table: One row for each source (column `channel`) and target. `bound` is "lower bound" where more traces would
+            give more than 0.05 bit more, and `n_tight` about how many would give the rest; the interval of such a row
+            goes up to all that the text leaves open. `n_needed` is about how many traces have the power for `none`.
         total: Source to the bits about all targets together, by the chain rule.
         notes: Sample size, number of structures, seed and significance level.
     """
@@ -110,7 +94,7 @@ def measure(
     References:
         Xu et al. 2020, arXiv 2002.10689.
     """
-    labels = labels_of(traces, targets)
+    labels = _all_labels(traces, targets)
     groups = np.array([trace.problem.structure for trace in traces])
     sources: dict[str, tuple[list[Features], Features]] = {}
     if wording is not None:
@@ -134,19 +118,34 @@ def measure(
                 f"expected a target that varies over at least 40 traces, got none in these {len(traces)}; use more traces."
             )
         table = summary(gains, groups, seed)
+        bounds = _bounds(gains, labels, given, beyond, groups, seed)
+        table["ci_low"] = [bound.bits.low for bound in bounds]
+        table["ci_high"] = [bound.bits.high for bound in bounds]
         shuffled = information_gain(labels, given, _shuffled_rows(beyond, seed), groups, seed=seed)
         table.insert(4, "shuffled", [float(shuffled[target].bits.mean()) for target in table["target"]])
+        table.insert(4, "bound", [bound.bound for bound in bounds])
+        table.insert(5, "n_tight", [bound.n for bound in bounds])
         open_bits = dict(zip(table["target"], table["without"], strict=True))
         to_plant = [target for target, bits in open_bits.items() if bits > PLANTED_BITS] if with_power else []
-        powers = {target: power(labels[target], given, beyond, groups, seed=seed) for target in to_plant}
+        powers = {
+            target: power(labels[target], given, beyond, groups, tests=len(gains), seed=seed) for target in to_plant
+        }
         table["power"] = [powers[target].share if target in powers else None for target in table["target"]]
+        table["n_needed"] = [powers[target].needed if target in powers else None for target in table["target"]]
         table["verdict"] = [
-            KNOWN if open_bits[target] <= PLANTED_BITS else verdict(q, low, powers.get(target))
-            for target, q, low in table[["target", "q", "ci_low"]].itertuples(index=False)
+            KNOWN if open_bits[target] <= PLANTED_BITS else verdict(q, low, high, powers.get(target))
+            for target, q, low, high in table[["target", "q", "ci_low", "ci_high"]].itertuples(index=False)
         ]
+        table = pd.concat([table, _not_measured(labels, gains)], ignore_index=True)
         table.insert(0, "channel", name)
         tables.append(table)
-        total[name] = joint_gain(labels, given, beyond, groups, seed=seed)
+        measured = {target: labels[target] for target in gains}
+        if len(gains) == 1:
+            (only,), (bound,) = gains.values(), bounds
+            p = p_value(only.bits, groups[only.rows])
+            total[name] = JointGain(bound.bits, p, lower_bound=bound.lower_bound, n_tight=bound.n)
+        else:
+            total[name] = joint_gain(measured, given, beyond, groups, seed=seed)
         if powers:
             weakest = min(powers.values(), key=lambda power: 2.0 if power.share is None else power.share)
             total[name] = replace(total[name], power=weakest.sentence())
@@ -154,17 +153,56 @@ def measure(
     return SubtextResult(pd.concat(tables, ignore_index=True), total, notes)
 
 
-def verdict(q: float, ci_low: float, strength: Power | None) -> str:
+def _bounds(
+    gains: dict[str, InformationGain],
+    labels: dict[str, np.ndarray],
+    given: Sequence[Features],
+    beyond: Features,
+    groups: np.ndarray,
+    seed: int,
+) -> list[Tightness]:
+    """Return the tightness of each target's bits. Readers of one share of the traces are fitted to all targets at once."""
+
+    @cache
+    def refits(share: float) -> dict[str, InformationGain]:
+        return information_gain(labels, given, beyond, groups, seed=seed, share=share)
+
+    def bound(target: str) -> Tightness:
+        def refit(share: float) -> Costs:
+            gain = refits(share)[target]
+            return gain.without, gain.with_
+
+        gain = gains[target]
+        return tightness((gain.without, gain.with_), refit, groups[gain.rows], seed=seed)
+
+    return [bound(target) for target in gains]
+
+
+def _not_measured(labels: dict[str, np.ndarray], gains: dict[str, InformationGain]) -> pd.DataFrame:
+    """Return a row for each target that is constant or has too few traces: nothing to carry, or nothing to measure."""
+    records = []
+    for name in [name for name in labels if name not in gains]:
+        values = {str(label) for label in labels[name] if label is not None}
+        n = sum(label is not None for label in labels[name])
+        constant = len(values) == 1
+        bits = 0.0 if constant else float("nan")
+        sizes = {"bits": bits, "ci_low": bits, "ci_high": bits, "entropy": bits, "n": n}
+        records.append({"target": name, **sizes, "verdict": CONSTANT if constant else TOO_FEW})
+    return pd.DataFrame(records)
+
+
+def verdict(q: float, ci_low: float, ci_high: float, strength: Power | None) -> str:
     """Return `subtext`, `none`, or `undecided` where this sample cannot tell.
 
     Args:
         q: q-value of the bits.
         ci_low: Lower end of their interval.
+        ci_high: Upper end of their interval.
         strength: Power of the sample; None where it was not computed.
     """
     if q < ALPHA and ci_low > 0:
         return FOUND
-    return ABSENT if strength is not None and strength.enough else UNDECIDED
+    return ABSENT if strength is not None and strength.enough and ci_high < PLANTED_BITS else UNDECIDED
 
 
 def labels_of(traces: Sequence[Trace], targets: Sequence[str] | None) -> dict[str, np.ndarray]:
@@ -178,63 +216,35 @@ def labels_of(traces: Sequence[Trace], targets: Sequence[str] | None) -> dict[st
     Raises:
         UsageError: No target varies.
     """
-    names = list(targets) if targets is not None else _default_targets(traces)
-    return {name: trace_labels(traces, name) for name in names}
+    labels = _all_labels(traces, targets)
+    return labels if targets is not None else {name: values for name, values in labels.items() if _varies(values)}
 
 
-def _default_targets(traces: Sequence[Trace]) -> list[str]:
+def _all_labels(traces: Sequence[Trace], targets: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Return the label of every trace for each target; by default also of the task's facts that never vary."""
     from interp.problems import task as make_task
 
+    if targets is not None:
+        return {name: trace_labels(traces, name) for name in targets}
     task = make_task(traces[0].problem.task)
     entities = sorted({entity for trace in traces for entity in task.entities(trace.problem)})
     facts = [f"{fact}:{entity}" for fact, about in task.facts.items() if about == 1 for entity in entities]
     steps = max(trace.problem.n_steps for trace in traces)
     # A label with another value in every trace, such as an id, has nothing to be predicted from.
-    own = [name for name in label_names(traces) if 2 * _n_values(traces, name) <= len(traces)]
+    own = [name for name in label_names(traces) if 2 * len(_values(trace_labels(traces, name))) <= len(traces)]
     names = [*facts, *own, *(f"value_{k}" for k in range(1, min(steps, 9) + 1)), "answer"]
-    varying = [name for name in names if _n_values(traces, name) > 1]
-    if not varying:
+    labels = {name: trace_labels(traces, name) for name in names}
+    if not any(map(_varies, labels.values())):
         raise UsageError("expected a fact that varies between these problems, got none; name one with --target.")
-    return varying
+    return {name: values for name, values in labels.items() if any(label is not None for label in values)}
 
 
-def _n_values(traces: Sequence[Trace], target: str) -> int:
-    return len({label for label in trace_labels(traces, target) if label is not None})
+def _varies(labels: np.ndarray) -> bool:
+    return len(_values(labels)) > 1
 
 
-def joint_gain(
-    labels: dict[str, np.ndarray],
-    given: Sequence[Features],
-    beyond: Features,
-    groups: np.ndarray,
-    *,
-    seed: int = 0,
-) -> JointGain:
-    """Return the bits about all targets together, by the chain rule: each target given those before it.
-
-    What one target says of another is counted once. Only traces that have all targets count.
-
-    Args:
-        labels: Target to labels, shape (traces,).
-        given: As in `information_gain`.
-        beyond: As in `information_gain`.
-        groups: Group of each trace, shape (traces,).
-        seed: Seed of folds and bootstrap.
-    """
-    rows = np.flatnonzero(np.all([[label is not None for label in values] for values in labels.values()], axis=0))
-    bits, known = np.zeros(len(rows)), [matrix[rows] for matrix in given]
-    for name, values in labels.items():
-        target = {name: values[rows]}
-        gains: dict[str, InformationGain] = (
-            information_gain(target, known, beyond[rows], groups[rows], seed=seed) if len(rows) else {}
-        )
-        if name not in gains:
-            continue
-        bits += gains[name].bits
-        classes, codes = np.unique(values[rows].astype(str), return_inverse=True)
-        known = [np.concatenate([matrix, np.eye(len(classes))[codes][:, 1:]], axis=1) for matrix in known]
-    p = p_value(bits, groups[rows]) if len(rows) > 1 else float("nan")
-    return JointGain(Estimate.of_mean(bits, groups[rows], seed=seed), p)
+def _values(labels: np.ndarray) -> set[str]:
+    return {label for label in labels if label is not None}
 
 
 def _shuffled_rows(features: Features, seed: int) -> Features:
@@ -304,7 +314,7 @@ def paraphrase(
     kept: dict[str, np.ndarray] = {}
     for name, version in versions.items():
         given, beyond = [meaning_features(version, wording)], choice_features(version, wording)
-        bits = joint_gain(labels, given, beyond, groups, seed=seed).bits
+        bits = joint_gain(labels, given, beyond, groups, with_bound=False, seed=seed).bits
         record: dict[str, Any] = {"version": name, "bits": bits.value, "ci_low": bits.low, "ci_high": bits.high}
         if reasoner is not None:
             ids = [reworded_ids(reasoner, trace, words) for trace, words in zip(traces, version, strict=True)]

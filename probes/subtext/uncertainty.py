@@ -25,8 +25,8 @@ from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import drawn_groups
 from interp.statistics.metrics import ece
 from interp.traces import Trace, TraceSet
-from probes.subtext.information import FOLDS, Features, class_costs, folds
 from probes.subtext.latent_features import another_row, states_of_rows, words_until
+from probes.subtext.readers import FOLDS, Features, class_costs, folds
 from probes.subtext.text_features import token_columns
 
 if TYPE_CHECKING:

@@ -121,5 +121,5 @@ def test_swap_through_text_and_latents() -> None:
 def test_subtext_takes_the_synonyms_of_the_task() -> None:
     reasoner = cotlens.load("subtext-1")
     traces = reasoner.think(reasoner.task.generate(120, seed=5), temperature=1.0)
-    result = cotlens.subtext(traces, with_power=False)
+    result = cotlens.subtext(traces, ["hint:2"], with_power=False)
     assert "words" in result.total

@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from interp.errors import UsageError
-from probes.subtext.information import class_costs, folds, information_gain, p_value, summary
+from probes.subtext.information import information_gain, p_value, summary
 from probes.subtext.power import channel_bits, power
+from probes.subtext.readers import class_costs, folds
 
 N = 600
 

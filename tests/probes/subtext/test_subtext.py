@@ -15,7 +15,6 @@ from interp.errors import UsageError
 from interp.problems import Problem, task
 from interp.text.wording import Wording, texts, words
 from interp.traces import Channel, Trace, TraceSet
-from probes.subtext.discover import discover
 from probes.subtext.locate import locate
 from probes.subtext.measure import UNDECIDED, measure, paraphrase
 
@@ -71,6 +70,25 @@ def test_a_small_sample_gets_no_verdict(gold: Callable[[str], TraceSet]) -> None
     result = measure(gold("subtext:bits=0")[:60], ["hint:2"], wording=Wording.of_task(task("subtext")))
     assert list(result.table["verdict"]) == [UNDECIDED]
     assert result.table["power"][0] < 0.9 and "detects 0.1 bit" in result.total["words"].power
+    assert 100 < result.table["n_needed"][0] < 1000 and "traces would reach 0.9" in result.total["words"].power
+
+
+def test_a_clean_text_is_called_clean_at_a_few_hundred_traces(gold: Callable[[str], TraceSet]) -> None:
+    result = measure(gold("subtext:bits=0"), ["hint:2"], wording=Wording.of_task(task("subtext")))
+    assert list(result.table["verdict"]) == ["none"] and result.table["power"][0] >= 0.9
+    assert result.total["words"].bits.low <= 0 <= result.total["words"].bits.high
+
+
+def test_targets_that_never_vary_or_are_too_rare_are_listed(gold: Callable[[str], TraceSet]) -> None:
+    written = gold("subtext:bits=1", 200)
+    four, five = ([trace for trace in written if trace.problem.n_steps == n] for n in (4, 5))
+    traces = TraceSet(four[:60] + five[:20])
+    table = measure(
+        traces, ["hint:2", "carrier:2", "hint:5"], wording=Wording.of_task(task("subtext")), with_power=False
+    ).table.set_index("target")
+    assert table.loc["carrier:2", "verdict"] == "constant" and table.loc["carrier:2", "bits"] == 0.0
+    assert table.loc["hint:5", "verdict"] == "too few traces" and table.loc["hint:5", "n"] == 20
+    assert table.loc["hint:2", "bound"] == "lower bound" and table.loc["hint:2", "verdict"] == "subtext"
 
 
 def test_values_said_by_synonyms_alone_are_subtext_and_values_said_plainly_are_none(
@@ -106,27 +124,6 @@ def test_the_organism_says_its_bit_at_step_2_from_layer_1_on(organism: interp.Re
     bits = result.layers[result.layers["target"] == "hint:2"].set_index("address")["bits"]
     assert bits["blocks.1.hook_out"] > 0.9 > 0.1 > bits["blocks.0.hook_out"]
     assert result.layers.loc[result.layers["target"] == "hint:1", "bits"].max() < 0.05
-
-
-@pytest.mark.slow
-def test_discovery_flags_the_carrying_word_without_being_told(organism: interp.Reasoner, sampled: TraceSet) -> None:
-    result = discover(organism, sampled, Wording.of_task(organism.task), draws=999)
-    assert list(result.words.loc[result.words["flagged"], "place"]) == [2] and result.flagged
-    assert result.bits == pytest.approx(1.0, abs=0.3)
-    assert result.traces["bits"].mean() > 0.5 and (result.traces["p"].dropna() > 0.01).all()
-
-
-@pytest.mark.slow
-def test_discovery_finds_nothing_where_words_are_drawn_anew(organism: interp.Reasoner, sampled: TraceSet) -> None:
-    from interp.causal.forcing import force
-    from probes.subtext.measure import paraphrase_words
-
-    wording = Wording.of_task(organism.task)
-    again = force(
-        organism, sampled.problems, [" ".join(each) for each in paraphrase_words(sampled, wording)], batch_size=400
-    )
-    result = discover(organism, again, wording, draws=999)
-    assert not result.flagged and result.least_q > 0.01
 
 
 def test_a_paraphrase_closes_the_channel_and_keeps_the_answers(organism: interp.Reasoner, sampled: TraceSet) -> None:
@@ -188,13 +185,6 @@ def test_latents_hold_a_hint_that_a_linear_reader_of_the_text_before_it_has_too(
     """Nothing is usable beyond question and text that the question's own words give."""
     result = measure(sampled, ["hint:2"], reasoner=organism, places=["thought 1"], with_power=False)
     assert abs(result.table["bits"][0]) < 0.05 and result.table["without"][0] < 0.1
-
-
-def test_greedy_traces_are_refused(organism: interp.Reasoner) -> None:
-    reasoner = interp.load("chain-text")
-    traces = reasoner.think(reasoner.task.generate(60, seed=1, split="test"))
-    with pytest.raises(UsageError, match="look greedily written"):
-        discover(reasoner, traces, Wording([["4", "5"]]))
 
 
 def test_words_are_joined_from_their_pieces(gold: Callable[..., TraceSet]) -> None:
