@@ -11,7 +11,7 @@ from interp.commands.models import AS_USUAL, Loading
 from interp.commands.options import OldName, with_options
 from interp.errors import QualityError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
-from interp.text.placement import MAX_UNPLACED, StepPlacement, step_placement
+from interp.text.limits import MAX_UNPLACED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from interp.activations import Store
     from interp.causal.evaluation import Evaluation
     from interp.reasoners import Reasoner
+    from interp.text.placement import StepPlacement
 
 app = new_app("Read the thoughts of a store, and score every decoder beside its controls.")
 StorePath = Annotated[Path, typer.Argument(help="Folder of an activation store.")]
@@ -56,6 +57,7 @@ def run(
     from interp.decoders.evaluation.decoding import decode
     from interp.decoders.evaluation.dictionaries import dictionary_notes
     from interp.runtime.files import commit
+    from interp.text.placement import step_placement
 
     checked_count("top_k", top_k)
     checked_count("split_seed", split_seed, at_least=0)
@@ -109,6 +111,7 @@ def evaluate_command(
     from interp.activations import Store
     from interp.causal.evaluation import QUICK, evaluate
     from interp.statistics.splits import MAX_SPLITS
+    from interp.text.placement import step_placement
 
     checked_count("splits", splits, at_most=MAX_SPLITS)
     others = {name: Store(path) for name, path in map(_name_and_path, other or [])}

@@ -86,7 +86,8 @@ def read_model(
 def check_sizes(spec: str | Path, model: Any, tokenizer: Any) -> None:
     """Check that a model has an embedding for every token of its tokenizer.
 
-    A token that only fills cells which are masked, the padding token, may be without one.
+    A token that only fills cells which are masked, the padding token, may be without one, and so may the token for
+    unknown text: tokenizers of bytes never write it, and some classes add it to any vocabulary.
 
     Args:
         spec: The model's folder or id, for the message.
@@ -97,9 +98,8 @@ def check_sizes(spec: str | Path, model: Any, tokenizer: Any) -> None:
         StoreError: It has not.
     """
     n_rows = model.get_input_embeddings().weight.shape[0]
-    beyond = sorted(
-        (i, token) for token, i in tokenizer.get_vocab().items() if i >= n_rows and i != tokenizer.pad_token_id
-    )
+    unread = (tokenizer.pad_token_id, tokenizer.unk_token_id)
+    beyond = sorted((i, token) for token, i in tokenizer.get_vocab().items() if i >= n_rows and i not in unread)
     if beyond:
         listed = ", ".join(f"{token!r} ({i})" for i, token in beyond[:5])
         raise StoreError(

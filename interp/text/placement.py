@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from interp.errors import UsageError
+from interp.text.limits import MAX_UNPLACED
 from interp.traces import LEFT_OUT, UNPLACED, Trace
-
-#: Largest share of steps without a place at which steps are still read.
-MAX_UNPLACED = 0.02
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from interp.text.placement import MAX_UNPLACED
+from interp.text.limits import MAX_UNPLACED
 
 AXES = ("target", "place", "channels", "address", "estimator")
 

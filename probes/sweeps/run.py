@@ -25,7 +25,8 @@ from interp.runtime.files import commit, explain_os_errors
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
 from interp.statistics.splits import MAX_SPLITS
-from interp.text.placement import MAX_UNPLACED, require_placed, step_placement
+from interp.text.limits import MAX_UNPLACED
+from interp.text.placement import require_placed, step_placement
 from probes.estimators.registry import estimator_class
 from probes.sweeps import controls as control_inputs
 from probes.sweeps.blocks import MIN_ROWS, LeftOut, blocks, cache_store, cached_store, left_out

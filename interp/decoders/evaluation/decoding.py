@@ -28,7 +28,8 @@ from interp.decoders.registry import decoder_traits, make_decoder
 from interp.decoders.step_rows import DecodeInputs, StepRows
 from interp.runtime.progress import StageProgress
 from interp.statistics.donors import other_problem
-from interp.text.placement import MAX_UNPLACED, require_placed
+from interp.text.limits import MAX_UNPLACED
+from interp.text.placement import require_placed
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

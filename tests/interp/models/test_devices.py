@@ -16,11 +16,18 @@ from interp.models.fast_model import fast_model
 HOW = {"kind": "text", "begin": "<think>", "end": "</think>"}
 
 
+@pytest.fixture
+def meta_is_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users cannot move a model to the meta device; here it shows that nothing was left behind."""
+    monkeypatch.setattr("interp.models.devices.usable_device", lambda device: device)
+
+
 def tensors(*models: torch.nn.Module) -> dict[str, torch.Tensor]:
     result = [*(model.named_parameters() for model in models), *(model.named_buffers() for model in models)]
     return {f"{k}.{name}": each for k, part in enumerate(result) for name, each in part}
 
 
+@pytest.mark.usefixtures("meta_is_usable")
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3_text"])
 def test_every_parameter_and_buffer_is_moved(model_folder: Callable[..., Path], architecture: str) -> None:
     """On the meta device every operation between two devices is refused, and none computes."""
@@ -44,6 +51,7 @@ def test_every_parameter_and_buffer_is_moved(model_folder: Callable[..., Path], 
     assert devices == ["meta"]
 
 
+@pytest.mark.usefixtures("meta_is_usable")
 def test_the_projection_is_moved_too(coconut: interp.Reasoner) -> None:
     from interp.models.projection import Projection
 
