@@ -411,6 +411,7 @@ def interrupt_when(condition: Callable[[], bool], process: subprocess.Popen) -> 
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_capture_keeps_what_is_committed_and_it_resumes(
     place: Path, start: Callable, cotlens: Callable, tmp_path: Path
 ) -> None:
@@ -436,6 +437,7 @@ def test_ctrl_c_in_a_capture_keeps_what_is_committed_and_it_resumes(
     assert shards and shards.items() <= after.items()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_demo_ends_with_130_and_can_be_resumed(
     start: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.slow
 def test_a_folder_with_questions_that_have_steps(
     cotlens: Any, text_folder: Path, questions: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from benchmarks.causal.pushes import steering
 from benchmarks.causal.run import Run, worst
 from interp.organisms.catalog import weights_folder
@@ -29,6 +31,7 @@ def test_the_worst_counts_and_every_other_is_named() -> None:
     assert worst([({"organism": "b"}, {"value": None})], min, "told")["value"] is None
 
 
+@pytest.mark.slow
 def test_steering_of_a_second_seed_joins_the_figure(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("benchmarks.causal.pushes.STEERED", ("chain-coconut",))
     (tmp_path / "chain-coconut-seed1").symlink_to(weights_folder("chain-coconut-hard"))

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.probes import sweep as sweeping
 
 
+@pytest.mark.slow
 def test_a_small_sweep_is_timed_beside_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TRACES": 160, "LAYERS": 2, "WIDTH": 32, "SPLITS": 1, "SAMPLE": 2}.items():
         monkeypatch.setattr(sweeping, name, value)

@@ -172,6 +172,7 @@ def test_workers_cannot_write_to_a_store_in_memory(coconut: interp.Reasoner, sma
         Store("nosuch://x")
 
 
+@pytest.mark.slow
 def test_a_reasoner_that_workers_cannot_load_is_refused(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_interchange_is_that_of_the_built_in_task(
         assert followed > 0.9 and own["verdict"] == built_in["verdict"]
 
 
+@pytest.mark.slow
 def test_the_layer_map_is_that_of_the_built_in_task(
     cotlens: Callable[..., Any], tmp_path: Path, problems: list[Problem]
 ) -> None:

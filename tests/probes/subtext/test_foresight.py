@@ -82,6 +82,7 @@ def test_a_lead_is_the_difference_of_two_areas() -> None:
     assert auroc_lead(wrong, good, good, groups).interval == (0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_slips_of_a_writer_at_a_high_temperature_have_every_reader_beside_them(cotlens: Callable) -> None:
     output = cotlens("subtext", "foresight", "chain-text", "--n", "150", "--temperature", "3", "--json").json
     rows = {row["reader"]: row for row in output["readers"]}

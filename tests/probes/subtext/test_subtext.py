@@ -126,6 +126,7 @@ def test_the_organism_says_its_bit_at_step_2_from_layer_1_on(organism: interp.Re
     assert result.layers.loc[result.layers["target"] == "hint:1", "bits"].max() < 0.05
 
 
+@pytest.mark.slow
 def test_a_paraphrase_closes_the_channel_and_keeps_the_answers(organism: interp.Reasoner, sampled: TraceSet) -> None:
     table = paraphrase(sampled, Wording.of_task(organism.task), HINTS, reasoner=organism).set_index("version")
     assert table.loc["as written", "bits"] > 0.8
