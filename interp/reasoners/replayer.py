@@ -42,8 +42,14 @@ ReplayHook = Callable[[Float[Tensor, "batch pos d"], ReplayBatch], None]
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A trace that is not finished, as far as a replay needs it."""
+class PartialTrace:
+    """A trace that is not finished, as far as a replay needs it.
+
+    Attributes:
+        token_ids: Its tokens so far.
+        channel: The channel of each.
+        latents: Its continuous thoughts so far, shape (thoughts, d_model); None where there is none.
+    """
 
     token_ids: list[int]
     channel: list[str]
@@ -70,7 +76,7 @@ class Replayer:
     @torch.no_grad()
     def replay(
         self,
-        traces: Sequence[Trace],
+        traces: Sequence[Trace | PartialTrace],
         *,
         hooks: Mapping[str, ReplayHook],
         batch_size: int = 64,
@@ -147,7 +153,7 @@ class Replayer:
         n = min(last + 1, len(row.token_ids))
         n_latents = sum(channel == Channel.LATENT for channel in row.channel[:n])
         latents = torch.stack(row.latents).numpy()[:n_latents] if row.latents else None
-        begun: Any = _Begun(row.token_ids[:n], row.channel[:n], latents)
+        partial = PartialTrace(row.token_ids[:n], row.channel[:n], latents)
         broken: dict[str, int] = {}
 
         def look(at: str) -> ReplayHook:
@@ -159,12 +165,12 @@ class Replayer:
             return hook
 
         addresses = [*(f"blocks.{k}.hook_out" for k in range(self.network.model.cfg.n_layers)), "ln_final.hook_out"]
-        self.replay([begun], hooks={at: look(at) for at in addresses})
+        self.replay([partial], hooks={at: look(at) for at in addresses})
         first = next((at for at in addresses if at in broken), None)
         return None if first is None else (Address(first), broken[first])
 
     def _inputs(
-        self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"], embed: Any
+        self, traces: Sequence[Trace | PartialTrace], real: Bool[np.ndarray, "batch pos"], embed: Any
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return the input of every cell: embeddings, and continuous thoughts as they were thought."""
         device = self.network.device
@@ -192,7 +198,7 @@ class Replayer:
         return inputs
 
     def _position_ids(
-        self, traces: Sequence[Trace], real: Bool[np.ndarray, "batch pos"]
+        self, traces: Sequence[Trace | PartialTrace], real: Bool[np.ndarray, "batch pos"]
     ) -> Int[np.ndarray, "batch pos"]:
         """Return the position id that every cell had while thinking: the number of cells before it that took one."""
         takes_id = real.copy()
