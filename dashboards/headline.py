@@ -78,17 +78,15 @@ def _read(info: dict[str, Any]) -> dict[str, Any]:
         note = _no_better(
             beaten, strongest, f"at step {step['step']}, where the thought gives {step['probe_top1']:.3f}"
         )
-    return _figure(
-        what,
-        value=worst["probe_top1"],
-        ci=worst["ci"],
-        n=worst["n"],
-        unit="problem structures",
-        where=f"step {worst['step']}, linear probe, {where_of(worst)}",
-        beside={name: worst[name] for name in _BESIDE if worst.get(name) is not None},
-        beaten_by=beaten,
-        note=note,
-    )
+    where = f"step {worst['step']}, linear probe, {where_of(worst)}"
+    return _reading(what, worst, where=where, beaten_by=beaten, note=note)
+
+
+def _reading(what: str, entry: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return the figure of what a probe reads, from an entry of `run.json` with its controls."""
+    beside = {name: entry[name] for name in _BESIDE if entry.get(name) is not None}
+    value, ci, n = entry["probe_top1"], entry["ci"], entry["n"]
+    return _figure(what, value=value, ci=ci, n=n, unit="problem structures", beside=beside, **fields)
 
 
 def _no_better(beaten: dict[str, float], strongest: str, where: str) -> str:
@@ -116,14 +114,10 @@ def _answer_reading(info: dict[str, Any]) -> dict[str, Any]:
         return _figure("thoughts read right, worst step", note=why_skipped(info, "decoders", "probe sweep"))
     beaten = {name: reading[name] for name in rivals_that_win(reading)}
     strongest = next(iter(beaten), "")
-    return _figure(
+    return _reading(
         "answer read before it is written",
-        value=reading["probe_top1"],
-        ci=reading["ci"],
-        n=reading["n"],
-        unit="problem structures",
+        reading,
         where=f"linear probe, {reading['where']}",
-        beside={name: reading[name] for name in _BESIDE if reading.get(name) is not None},
         beaten_by=beaten,
         note=_no_better(beaten, strongest, f"where the thoughts give {reading['probe_top1']:.3f}") if beaten else "",
     )

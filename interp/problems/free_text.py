@@ -1,11 +1,39 @@
-"""Check a free text against a problem with an answer and, where known, steps."""
+"""Tasks whose problems are checked as free text, and carry the answers to other values of their steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from interp.problems.answers import answer_is_right, final_answer, number_of, numbers_in, plain
-from interp.problems.base import Problem, Verdict
+from interp.problems.base import Problem, Task, Verdict
+from interp.problems.options import checked_step
+
+
+class FreeTextTask(Task):
+    """A task of the user's own: free text is checked, and each problem carries its counterfactual answers."""
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Check the final answer of a free text, and which steps it writes: see `verify_free_text`."""
+        return verify_free_text(problem, text)
+
+    def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
+        """Return whether the final answer of `answer` is right."""
+        return bool(answer.strip()) and answer_is_right(answer, problem.answer)
+
+    def step_values(self, problem: Problem, step: int) -> tuple[str, ...]:
+        """Return the gold value of a step and those that the problem carries an answer for."""
+        own = problem.steps[checked_step(problem, step) - 1].value
+        return tuple(dict.fromkeys([own, *given_answers(problem, step)]))
+
+    def _known_answer(self, problem: Problem, step: int, value: str) -> str | None:
+        """Return the answer if `step` had reached `value`, from the problem alone; None where it does not say."""
+        own = problem.steps[checked_step(problem, step) - 1].value
+        return given_answers(problem, step).get(value, problem.answer if value == own else None)
+
+
+def given_answers(problem: Problem, step: int) -> dict[str, str]:
+    """Return the counterfactual answers that a problem carries for a step, by value."""
+    return problem.meta.get("counterfactuals", {}).get(str(step), {})
 
 
 def verify_free_text(problem: Problem, text: str) -> Verdict:

@@ -10,10 +10,8 @@ from random import Random
 from typing import Any
 
 from interp.errors import UsageError, unknown
-from interp.problems.answers import answer_is_right
-from interp.problems.base import Problem, Split, Task, Verdict
-from interp.problems.free_text import verify_free_text
-from interp.problems.options import checked_step
+from interp.problems.base import Problem, Split
+from interp.problems.free_text import FreeTextTask, given_answers
 from interp.problems.question_file import clean_number, problem_of
 from interp.problems.question_labels import labelled
 
@@ -24,7 +22,7 @@ _PATIENCE = 20_000  # draws without a problem of the split or length
 Oracle = Callable[[Problem, int, str], object]
 
 
-class GeneratorTask(Task):
+class GeneratorTask(FreeTextTask):
     """Problems of a generator function `draw(rng)`, which yields them without end.
 
     Each is a mapping with the fields of a line of a questions file: `question`, `answer`, and optionally `steps`,
@@ -59,7 +57,7 @@ class GeneratorTask(Task):
     @functools.cached_property
     def values(self) -> tuple[str, ...]:  # type: ignore[override]
         """Every value that a step reaches in a sample of the problems, and that counterfactuals name."""
-        values = (v for p in self._sample for k in range(1, p.n_steps + 1) for v in self._given(p, k))
+        values = (v for p in self._sample for k in range(1, p.n_steps + 1) for v in given_answers(p, k))
         gold = (step.value for p in self._sample for step in p.steps)
         return tuple(dict.fromkeys([*gold, *values]))
 
@@ -104,26 +102,16 @@ class GeneratorTask(Task):
             "or ask for fewer."
         )
 
-    def verify(self, problem: Problem, text: str) -> Verdict:
-        """Check the final answer of a free text, as task `questions` does."""
-        return verify_free_text(problem, text)
-
-    def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
-        """Return whether the final answer of `answer` is right."""
-        return bool(answer.strip()) and answer_is_right(answer, problem.answer)
-
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """Return the oracle's answer if `step` (from 1) had reached `value`.
 
         Raises:
             UsageError: The step does not exist, or no answer follows.
         """
-        own, value = problem.steps[checked_step(problem, step) - 1].value, clean_number(value)
-        given = self._given(problem, step)
-        if value in given:
-            return given[value]
-        if value == own:
-            return problem.answer
+        value = clean_number(value)
+        known = self._known_answer(problem, step, value)
+        if known is not None:
+            return known
         answer = None if self._answer_if is None else self._answer_if(problem, step, value)
         if answer is None:
             raise UsageError(
@@ -135,12 +123,7 @@ class GeneratorTask(Task):
 
     def step_values(self, problem: Problem, step: int) -> tuple[str, ...]:
         """Return the values that `step` may reach: all with an oracle, else those that the problem has answers for."""
-        if self._answer_if is not None:
-            return self.values
-        return tuple(dict.fromkeys([problem.steps[checked_step(problem, step) - 1].value, *self._given(problem, step)]))
-
-    def _given(self, problem: Problem, step: int) -> dict[str, str]:
-        return problem.meta.get("counterfactuals", {}).get(str(step), {})
+        return self.values if self._answer_if is not None else super().step_values(problem, step)
 
     def vocabulary(self) -> list[str]:
         """Return every word of the questions, steps and answers of a sample."""

@@ -9,20 +9,16 @@ from pathlib import Path
 from random import Random
 
 from interp.errors import UsageError, checked_count
-from interp.problems.answers import answer_is_right
 from interp.problems.base import (
     Problem,
     Split,
     Step,
-    Task,
-    Verdict,
     checked_seed,
     checked_split,
     stream_rng,
     structure_hash,
 )
-from interp.problems.free_text import verify_free_text
-from interp.problems.options import checked_step
+from interp.problems.free_text import FreeTextTask, given_answers
 from interp.problems.question_file import (
     BrokenLine,
     QuestionFile,
@@ -36,7 +32,7 @@ __all__ = ["BrokenLine", "QuestionsTask", "read_questions"]
 _MAX_LISTED = 5
 
 
-class QuestionsTask(Task):
+class QuestionsTask(FreeTextTask):
     """Task `questions`: the questions of a file, split as the file says, else by a hash of the question's words.
 
     Problems carry what the file says of them. So where the file does not exist any more, their traces can still be
@@ -112,36 +108,22 @@ class QuestionsTask(Task):
             raise UsageError(f"expected questions in {self.path}, got no line that can be used{why}.")
         return self.problems
 
-    def verify(self, problem: Problem, text: str) -> Verdict:
-        """Check the final answer of a free text, and which steps it writes: see `verify_free_text`."""
-        return verify_free_text(problem, text)
-
-    def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
-        """Return whether the final answer of `answer` is right."""
-        return bool(answer.strip()) and answer_is_right(answer, problem.answer)
-
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:
         """Return the answer that the file gives for another value of a step.
 
         Raises:
             UsageError: The step does not exist, or the file gives no answer for this value.
         """
-        own, value = problem.steps[checked_step(problem, step) - 1].value, clean_number(value)
-        answers = problem.meta.get("counterfactuals", {}).get(str(step), {})
-        if value in answers:
-            return answers[value]
-        if value == own:
-            return problem.answer
+        value = clean_number(value)
+        known = self._known_answer(problem, step, value)
+        if known is not None:
+            return known
+        answers = given_answers(problem, step)
         listed = f"answers for {', '.join(answers)}" if answers else "none"
         raise UsageError(
             f"expected the answer that follows where step {step} reaches {value!r}, got {listed} in line "
             f'{problem.meta["line"]} of {self.path}; add "counterfactuals": {{"{step}": {{"{value}": "ANSWER"}}}} to it.'
         )
-
-    def step_values(self, problem: Problem, step: int) -> tuple[str, ...]:
-        """Return the gold value of a step and those that the file gives an answer for."""
-        answers = problem.meta.get("counterfactuals", {}).get(str(step), {})
-        return tuple(dict.fromkeys([problem.steps[checked_step(problem, step) - 1].value, *answers]))
 
     def donors(self, problem: Problem) -> tuple[Problem, ...]:
         """Return the donors that the file names for a problem; empty where it names none."""
