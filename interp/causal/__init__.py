@@ -9,7 +9,7 @@ _HOMES = {
         "content": ("NEEDED", "content_or_compute"),
         "donors": ("donors_for",),
         "following": ("follow_rewrites", "over_checkpoints"),
-        "graphs.attribution": ("attribute", "prune"),
+        "graphs.attribution": ("NEURONS", "attribute", "prune"),
         "graphs.graph_file": ("graph_json", "write_graph"),
         "graphs.paths": ("shares", "trace_prompts"),
         "graphs.replacement": ("agreement", "quality", "transcoders_of"),

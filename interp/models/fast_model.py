@@ -65,6 +65,15 @@ def attach_fast_model(bridge: TransformerBridge, model: Any) -> None:
     object.__setattr__(bridge, _ATTRIBUTE, FastModel(model.base_model))
 
 
+def base_copy(bridge: TransformerBridge) -> Any:
+    """Return the fast copy without its unembedding, whatever is hooked on the wrapped model.
+
+    Args:
+        bridge: The wrapped model.
+    """
+    return vars(bridge)[_ATTRIBUTE].base
+
+
 def fast_model(bridge: TransformerBridge) -> FastModel | None:
     """Return the fast copy of a wrapped model, or None where it cannot replace it.
 

@@ -31,10 +31,20 @@ class Unembedding:
         """The unembedding matrix."""
         return self.module.weight
 
+    def uncapped(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
+        """Return the logits of final-norm states before the soft cap, in float32; they are linear in the states."""
+        bias = getattr(self.module, "bias", None)
+        bias = None if bias is None else bias.float()
+        return torch.nn.functional.linear(states.float(), self.module.weight.float(), bias) * self._scale
+
+    def capped(self, logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
+        """Return logits after the soft cap, where the model has one."""
+        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
     def __call__(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
         """Return the logits of final-norm states, in the model's dtype; states of another are rounded to it."""
         dtype = self.module.weight.dtype
         logits = self.module(states if states.dtype == dtype else states.to(dtype))
         if self._scale != 1.0:
             logits = logits * self._scale
-        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+        return self.capped(logits)

@@ -1,31 +1,35 @@
 """Attribution graphs: which features at which positions determine the next token.
 
-MLPs are replaced by transcoders, and attention patterns and norm scales are frozen. Everything between two features is
-then linear: the weight of an edge is the gradient of the later feature's input with respect to what the earlier one
-writes, times what it writes (Ameisen et al. 2025, "Circuit Tracing"; Dunefsky et al., arXiv 2406.11944). What the
-transcoders do not explain stays in the graph as error nodes, one for each block and position.
+MLPs are replaced by transcoders, or seen as their neurons, and attention patterns and norm scales are frozen. Everything
+between two features is then linear: the weight of an edge is the gradient of the later feature's input with respect to
+what the earlier one writes, times what it writes (Ameisen et al. 2025, "Circuit Tracing"; Dunefsky et al., arXiv
+2406.11944). What the features do not explain stays in the graph as error nodes, one for each block and position. The
+edges into a node and its constant (what it reads of biases) add up to its input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.causal.graphs.features import BlockFeatures, neuron_features, transcoder_features
+from interp.causal.graphs.frozen import FrozenPass
 from interp.errors import UsageError
-from interp.models.devices import copy_to
 from interp.traces import Trace
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder
 
     from interp.reasoners import Reasoner
-    from interp.reasoners.replayer import ReplayBatch
+
+NEURONS = 300
 
 EMBEDDING, FEATURE, ERROR, LOGIT = "embedding", "feature", "error", "logit"
 
@@ -38,11 +42,14 @@ class AttributionGraph:
         trace: The trace.
         position: The position whose next token is explained.
         nodes: Columns type (`embedding`, `feature`, `error` or `logit`), layer (-1 embeddings, n_layers logits),
-            position, feature (or token id), activation, influence.
+            position, feature (or token id), activation, influence, input (what a feature or a logit reads) and
+            constant (the part of it that comes from biases).
         edges: `edges[target, source]` is the direct linear effect of a node on another's input, in units of its
-            pre-activation, or of the logit minus the mean of all logits; shape (nodes, nodes).
+            pre-activation, or of the logit (before a soft cap) minus the mean of all logits; shape (nodes, nodes).
         n_layers: Number of blocks.
         probability: Probability of the likeliest token.
+        writes: What each node adds to the residual stream or to its MLP's output, shape (nodes, d_model).
+        reads: The direction of its MLP's input that each feature reads, shape (nodes, d_model).
     """
 
     trace: Trace
@@ -51,6 +58,8 @@ class AttributionGraph:
     edges: Float[Tensor, "nodes nodes"]
     n_layers: int
     probability: float
+    writes: Float[Tensor, "nodes d_model"]
+    reads: Float[Tensor, "nodes d_model"]
 
     @property
     def completeness(self) -> float:
@@ -86,52 +95,53 @@ def influences(edges: Float[Tensor, "nodes nodes"], targets: Tensor) -> Float[Te
     return total
 
 
+@torch.enable_grad()
 def attribute(
-    reasoner: Reasoner, trace: Trace, position: int, transcoders: Sequence[Transcoder], *, top_logits: int = 1
+    reasoner: Reasoner,
+    trace: Trace,
+    position: int,
+    transcoders: Sequence[Transcoder] | None,
+    *,
+    top_logits: int = 1,
+    neurons: int = NEURONS,
 ) -> AttributionGraph:
     """Build the graph of what a reasoner writes after a position.
 
     Args:
-        reasoner: A reasoner with a GPT-2 model.
+        reasoner: A reasoner.
         trace: Its trace.
         position: The position whose next token is explained.
-        transcoders: One for each block.
+        transcoders: One for each block; None takes the MLPs' own neurons as features.
         top_logits: Number of likeliest tokens that are targets.
+        neurons: Number of neurons that are nodes, where neurons are the features: those that carry most to the
+            likeliest token's logit.
 
     Returns:
         The graph, not pruned.
 
     Raises:
-        UsageError: The model is not GPT-2, or the trace has no such position.
+        UsageError: The trace has no such position, or the model's pass cannot be frozen.
     """
     if not 0 <= position < len(trace):
         raise UsageError(
             f"expected a position between 0 and {len(trace) - 1}, got {position}; choose one of the trace."
         )
-    pass_, device = _Pass(reasoner, trace, position), reasoner.device
-    transcoders = [copy_to(transcoder, device) for transcoder in transcoders]
-    leaves, pre, logits, errors, acts = pass_.linearise(transcoders)
-    probability, chosen = torch.softmax(logits.detach(), dim=-1).topk(top_logits)
-    nodes, writes, targets = _nodes(trace, position, transcoders, acts, errors, pre, logits, chosen, leaves)
-    n = len(nodes)
-    edges = torch.zeros(n, n, device=device)
-    flat = [leaves[0], *leaves[1]]
-    slots = torch.tensor([int(layer) + 1 for layer in nodes["layer"]], device=device)
-    places = torch.tensor(nodes["position"].tolist(), device=device)
-    source = torch.tensor((nodes["type"] != LOGIT).tolist(), device=device)
-    for row, target in targets:
-        gradients = torch.autograd.grad(target, flat, retain_graph=True, allow_unused=True)
-        stacked = torch.stack([torch.zeros_like(flat[0]) if g is None else g for g in gradients])
-        edges[row, source] = (stacked[slots[source], places[source]] * writes[source]).sum(dim=1)
-    graph = AttributionGraph(trace, position, nodes, edges.detach().cpu(), len(leaves[1]), float(probability[0]))
-    return AttributionGraph(
-        trace,
-        position,
-        nodes.assign(influence=influences(graph.edges, graph.logits).numpy()),
-        graph.edges,
-        graph.n_layers,
-        graph.probability,
+    frozen = FrozenPass(reasoner, trace, position)
+    features = neuron_features(frozen, neurons) if transcoders is None else transcoder_features(frozen, transcoders)
+    chosen = frozen.logits.topk(top_logits).indices
+    probability = float(torch.softmax(reasoner.unembed.capped(frozen.logits), dim=-1)[chosen[0]])
+    nodes, writes, reads = _nodes(frozen, trace, features, chosen)
+    leaves = [frozen.embedded.clone().requires_grad_(), *(out.clone().requires_grad_() for out in frozen.mlp_out)]
+    inputs = _inputs(frozen, nodes, features, leaves)
+    with torch.no_grad():
+        nothing = torch.zeros_like(leaves[0])
+        constants = _inputs(frozen, nodes, features, [nothing, *(nothing + block.bias for block in features)])
+    edges = _edges(nodes, writes, inputs, leaves)
+    influence = influences(edges, torch.tensor((nodes["type"] == LOGIT).tolist()))
+    nodes = nodes.assign(
+        input=_column(inputs, len(nodes)), constant=_column(constants, len(nodes)), influence=influence.numpy()
     )
+    return AttributionGraph(trace, position, nodes, edges, len(features), probability, writes.cpu(), reads.cpu())
 
 
 def prune(graph: AttributionGraph, *, node_share: float = 0.8, edge_share: float = 0.95) -> AttributionGraph:
@@ -162,7 +172,7 @@ def prune(graph: AttributionGraph, *, node_share: float = 0.8, edge_share: float
     targets = torch.tensor((nodes["type"] == LOGIT).tolist()).float()
     scores = weights * (influence[kept] + targets)[:, None]
     edges = edges * _largest(scores.flatten(), edge_share).view_as(edges)
-    return AttributionGraph(graph.trace, graph.position, nodes, edges, graph.n_layers, graph.probability)
+    return replace(graph, nodes=nodes, edges=edges, writes=graph.writes[kept], reads=graph.reads[kept])
 
 
 def _largest(scores: Tensor, share: float) -> Tensor:
@@ -175,117 +185,66 @@ def _largest(scores: Tensor, share: float) -> Tensor:
 
 
 def _nodes(
-    trace: Trace,
-    position: int,
-    transcoders: Sequence[Transcoder],
-    acts: list[Tensor],
-    errors: list[Tensor],
-    pre: list[Tensor],
-    logits: Tensor,
-    chosen: Tensor,
-    leaves: tuple[Tensor, list[Tensor]],
-) -> tuple[pd.DataFrame, Tensor, list[tuple[int, Tensor]]]:
-    """Return all nodes, what each writes to the residual stream, and the scalar that each target node reads."""
+    frozen: FrozenPass, trace: Trace, features: Sequence[BlockFeatures], chosen: Tensor
+) -> tuple[pd.DataFrame, Tensor, Tensor]:
+    """Return all nodes, what each writes to the residual stream, and what each feature reads of its MLP's input."""
     rows: list[tuple[Any, ...]] = []
     writes: list[Tensor] = []
-    targets: list[tuple[int, Tensor]] = []
-    for place in range(position + 1):
-        rows.append((EMBEDDING, -1, place, trace.token_ids[place], 1.0))
-        writes.append(leaves[0][place].detach())
-    for layer, transcoder in enumerate(transcoders):
-        for place in range(position + 1):
-            for feature in torch.nonzero(acts[layer][place])[:, 0].tolist():
-                targets.append((len(rows), pre[layer][place, feature]))
-                rows.append((FEATURE, layer, place, feature, float(acts[layer][place, feature])))
-                writes.append(acts[layer][place, feature] * transcoder.W_dec[feature].detach())
-            rows.append((ERROR, layer, place, -1, float(errors[layer][place].norm())))
-            writes.append(errors[layer][place])
+    reads: list[Tensor] = []
+    nothing, n_positions = torch.zeros_like(frozen.embedded[0]), len(frozen.embedded)
+
+    def add(row: tuple[Any, ...], write: Tensor, read: Tensor = nothing) -> None:
+        rows.append(row)
+        writes.append(write)
+        reads.append(read)
+
+    for place in range(n_positions):
+        add((EMBEDDING, -1, place, trace.token_ids[place], 1.0), frozen.embedded[place])
+    for layer, block in enumerate(features):
+        for place in range(n_positions):
+            for feature in torch.nonzero(block.shown[place])[:, 0].tolist():
+                activation = block.acts[place, feature]
+                row = (FEATURE, layer, place, feature, float(activation))
+                add(row, activation * block.writes[feature], block.direction(place, feature))
+            add((ERROR, layer, place, -1, float(block.errors[place].norm())), block.errors[place])
     for token in chosen.tolist():
-        targets.append((len(rows), logits[token] - logits.mean()))
-        rows.append((LOGIT, len(transcoders), position, token, float(logits[token].detach())))
-        writes.append(torch.zeros_like(writes[0]))
+        add((LOGIT, len(features), n_positions - 1, token, float(frozen.logits[token])), nothing)
     nodes = pd.DataFrame(rows, columns=["type", "layer", "position", "feature", "activation"])
-    return nodes, torch.stack(writes), targets
+    return nodes, torch.stack(writes).detach(), torch.stack(reads).detach()
 
 
-class _Pass:
-    """The attention patterns, norm scales and MLP inputs of one forward pass up to a position."""
-
-    def __init__(self, reasoner: Reasoner, trace: Trace, position: int) -> None:
-        base = reasoner.model.original_model
-        self.blocks: Any = getattr(getattr(base, "transformer", None), "h", None)
-        if self.blocks is None or not hasattr(base.transformer, "ln_f"):
-            raise UsageError(
-                f"expected a GPT-2 model for attribution graphs, got {reasoner.name}; use another organism."
-            )
-        self.final: Any = base.transformer.ln_f
-        self.unembed: Any = reasoner.unembed
-        self.n_heads = reasoner.model.cfg.n_heads
-        recorded: dict[str, Tensor] = {}
-        n_layers = len(self.blocks)
-        names = ["blocks.0.hook_in", "ln_final.hook_in"]
-        names += [f"blocks.{k}.{hook}" for k in range(n_layers) for hook in _HOOKS]
-
-        def keep(name: str) -> Any:
-            def hook(activations: Tensor, batch: ReplayBatch) -> None:
-                recorded[name] = activations[0].detach().float()
-
-            return hook
-
-        reasoner.replay([trace], hooks={name: keep(name) for name in names})
-        end = position + 1
-        self.embedded = recorded["blocks.0.hook_in"][:end]
-        self.last = recorded["ln_final.hook_in"][:end]
-        self.patterns = [recorded[f"blocks.{k}.attn.hook_pattern"][:, :end, :end] for k in range(n_layers)]
-        self.before = [recorded[f"blocks.{k}.hook_in"][:end] for k in range(n_layers)]
-        self.middle = [recorded[f"blocks.{k}.ln2.hook_in"][:end] for k in range(n_layers)]
-        self.mlp_in = [recorded[f"blocks.{k}.mlp.hook_in"][:end] for k in range(n_layers)]
-        self.mlp_out = [recorded[f"blocks.{k}.mlp.hook_out"][:end] for k in range(n_layers)]
-
-    def linearise(
-        self, transcoders: Sequence[Transcoder]
-    ) -> tuple[tuple[Tensor, list[Tensor]], list[Tensor], Tensor, list[Tensor], list[Tensor]]:
-        """Return leaves (embeddings, each block's MLP output), features' inputs, logits, errors and activations."""
-        transcoders = [copy_to(transcoder, self.embedded.device) for transcoder in transcoders]
-        embedded = self.embedded.clone().requires_grad_()
-        written = [out.clone().requires_grad_() for out in self.mlp_out]
-        stream, pre, errors, acts = embedded, [], [], []
-        for k, block in enumerate(self.blocks):
-            normed = _frozen_norm(stream, self.before[k], block.ln_1)
-            stream = stream + self._attention(normed, block.attn, self.patterns[k])
-            normed = _frozen_norm(stream, self.middle[k], block.ln_2)
-            transcoder = transcoders[k]
-            pre.append(normed @ transcoder.W_enc.detach() + transcoder.b_enc.detach())
-            with torch.no_grad():
-                acts.append(transcoder.encode(self.mlp_in[k]))
-                errors.append(self.mlp_out[k] - transcoder.decode(acts[-1]))
-            stream = stream + written[k]
-        state = _frozen_norm(stream[-1:], self.last[-1:], self.final)
-        return (embedded, written), pre, self.unembed(state)[0].float(), errors, acts
-
-    def _attention(self, normed: Tensor, attention: Any, pattern: Tensor) -> Tensor:
-        d = normed.shape[-1]
-        joint: Any = _inner(attention).c_attn
-        # In float32 whatever the model computes in: the graph is a linear account of its pass.
-        weight, bias = _inner(joint).weight.detach().float(), _inner(joint).bias.detach().float()
-        values = (normed @ weight[:, 2 * d :] + bias[2 * d :]).unflatten(-1, (self.n_heads, -1))
-        mixed = torch.einsum("hqk,khd->qhd", pattern, values).flatten(1)
-        out: Any = _inner(_inner(attention).c_proj)
-        return mixed @ out.weight.detach().float() + out.bias.detach().float()
+def _inputs(
+    frozen: FrozenPass, nodes: pd.DataFrame, features: Sequence[BlockFeatures], leaves: Sequence[Tensor]
+) -> dict[int, Tensor]:
+    """Return what each feature and logit reads when the frozen pass runs from these leaves."""
+    mlp_inputs, logits = frozen.run(leaves[0], leaves[1:])
+    mean = logits.mean()
+    read = [block.read(states) for block, states in zip(features, mlp_inputs, strict=True)]
+    inputs = {}
+    for row, node in enumerate(nodes.itertuples(index=False)):
+        if node.type == FEATURE:
+            inputs[row] = read[node.layer][node.position, node.feature]
+        elif node.type == LOGIT:
+            inputs[row] = logits[node.feature] - mean
+    return inputs
 
 
-_HOOKS = ("hook_in", "attn.hook_pattern", "ln2.hook_in", "mlp.hook_in", "mlp.hook_out")
+def _edges(nodes: pd.DataFrame, writes: Tensor, inputs: dict[int, Tensor], leaves: Sequence[Tensor]) -> Tensor:
+    """Return each target's gradient with respect to where a source writes, times what it writes."""
+    device = writes.device
+    edges = torch.zeros(len(nodes), len(nodes), device=device)
+    slots = torch.tensor([int(layer) + 1 for layer in nodes["layer"]], device=device)
+    places = torch.tensor(nodes["position"].tolist(), device=device)
+    source = torch.tensor((nodes["type"] != LOGIT).tolist(), device=device)
+    for row, target in inputs.items():
+        gradients = torch.autograd.grad(target, leaves, retain_graph=True, allow_unused=True)
+        stacked = torch.stack([torch.zeros_like(leaves[0]) if g is None else g for g in gradients])
+        edges[row, source] = (stacked[slots[source], places[source]] * writes[source]).sum(dim=1)
+    return edges.detach().cpu()
 
 
-def _inner(module: Any) -> Any:
-    """Return the module behind a TransformerLens wrapper."""
-    return getattr(module, "original_component", None) or module
-
-
-def _frozen_norm(stream: Tensor, was: Tensor, norm: Any) -> Tensor:
-    """Apply layer norm with the scale of `was`, so that it is linear in `stream`."""
-    inner = _inner(norm)
-    scale = (was.var(dim=-1, keepdim=True, unbiased=False) + inner.eps).sqrt()
-    return (
-        stream - stream.mean(dim=-1, keepdim=True)
-    ) / scale * inner.weight.detach().float() + inner.bias.detach().float()
+def _column(inputs: dict[int, Tensor], n: int) -> np.ndarray:
+    """Return values by row, NaN for nodes that read nothing."""
+    column = np.full(n, np.nan)
+    column[list(inputs)] = [float(value.detach()) for value in inputs.values()]
+    return column

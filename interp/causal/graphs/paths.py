@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.causal.graphs.attribution import FEATURE, AttributionGraph, attribute, prune
+from interp.causal.graphs.attribution import FEATURE, NEURONS, AttributionGraph, attribute, prune
 from interp.causal.graphs.replacement import agreement, predicting_positions
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add
@@ -51,7 +51,7 @@ def total_effects(graph: AttributionGraph) -> Tensor:
     # Edges into a feature are in units of its input, and edges out of it in units of its activation.
     acts = torch.tensor(graph.nodes["activation"].to_numpy()).float()
     features = torch.tensor((graph.nodes["type"] == FEATURE).tolist())
-    passed = torch.where(features, 1 / acts.clamp(min=1e-6), torch.zeros_like(acts))
+    passed = torch.where(features & (acts.abs() > 1e-6), 1 / acts, torch.zeros_like(acts))
     front = torch.zeros(len(graph.nodes))
     front[target] = 1.0
     for _ in range(graph.n_layers + 1):
@@ -64,7 +64,6 @@ def total_effects(graph: AttributionGraph) -> Tensor:
 def confirm(
     reasoner: Reasoner,
     graph: AttributionGraph,
-    transcoders: Sequence[Transcoder],
     pairs: Sequence[tuple[int, int]],
     *,
     share: float = SHARE,
@@ -74,7 +73,6 @@ def confirm(
     Args:
         reasoner: The reasoner of the graph.
         graph: The graph.
-        transcoders: One for each block.
         pairs: (source, target) rows of `graph.nodes`.
         share: Share of the predicted change that must be measured.
 
@@ -87,10 +85,11 @@ def confirm(
     edits = []
     for k, (source, _) in enumerate(pairs):
         node = graph.nodes.iloc[source]
-        write = -float(node["activation"]) * transcoders[int(node["layer"])].W_dec[int(node["feature"])].detach()
         where = np.array([[k, int(node["position"])]])
         edits.append(
-            Intervention(Address(f"blocks.{int(node['layer'])}.mlp.hook_out"), where, add(write.cpu().numpy()))
+            Intervention(
+                Address(f"blocks.{int(node['layer'])}.mlp.hook_out"), where, add(-graph.writes[source].numpy())
+            )
         )
     recorded: dict[str, Tensor] = {}
 
@@ -109,7 +108,7 @@ def confirm(
     out = []
     for k, (source, target) in enumerate(pairs):
         node = graph.nodes.iloc[target]
-        reads = transcoders[int(node["layer"])].W_enc[:, int(node["feature"])].detach().to(reasoner.device)
+        reads = graph.reads[target].to(reasoner.device)
         inputs = recorded[f"blocks.{int(node['layer'])}.mlp.hook_in"][:, int(node["position"])] @ reads
         predicted, measured = -float(graph.edges[target, source]), float(inputs[k] - inputs[-1])
         logit, moved = -float(effects[source]), float(margins[k] - margins[-1])
@@ -144,9 +143,10 @@ def random_pairs(graph: AttributionGraph, pairs: Sequence[tuple[int, int]], seed
 def trace_prompts(
     reasoner: Reasoner,
     traces: TraceSet,
-    transcoders: Sequence[Transcoder],
+    transcoders: Sequence[Transcoder] | None,
     *,
     n_paths: int = 5,
+    neurons: int = NEURONS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -155,8 +155,9 @@ def trace_prompts(
     Args:
         reasoner: The reasoner of the traces.
         traces: One prompt each.
-        transcoders: One for each block.
+        transcoders: One for each block; None takes the MLPs' own neurons as features.
         n_paths: Paths of each graph that are tested.
+        neurons: Number of neurons that are nodes of a graph, where neurons are the features.
         seed: Seed of positions and controls.
         progress: Called with (traces done, traces in all).
 
@@ -168,13 +169,15 @@ def trace_prompts(
     """
     rng = np.random.default_rng(seed)
     prompts, paths = [], []
-    agrees = agreement(reasoner, traces, transcoders).set_index(["trace", "position"])["agrees"]
+    # Neurons are the model itself: nothing is replaced, so nothing can disagree.
+    agrees = None if transcoders is None else agreement(reasoner, traces, transcoders)
+    agrees = None if agrees is None else agrees.set_index(["trace", "position"])["agrees"]
     for k, trace in enumerate(traces):
         position = int(rng.choice(predicting_positions(trace)))
-        whole = attribute(reasoner, trace, position, transcoders)
+        whole = attribute(reasoner, trace, position, transcoders, neurons=neurons)
         pairs = top_paths(whole, n_paths)
-        tested = confirm(reasoner, whole, transcoders, pairs)
-        control = confirm(reasoner, whole, transcoders, random_pairs(whole, pairs, seed + k))
+        tested = confirm(reasoner, whole, pairs)
+        control = confirm(reasoner, whole, random_pairs(whole, pairs, seed + k))
         held = [
             m * np.sign(p) >= SHARE * abs(p) for m, p in zip(control["measured"], tested["predicted"], strict=False)
         ]
@@ -182,7 +185,7 @@ def trace_prompts(
         paths += [("path", k, structure, bool(ok)) for ok in tested["confirmed"]]
         paths += [("logit", k, structure, bool(ok)) for ok in tested["logit_agrees"]]
         paths += [("random", k, structure, bool(ok)) for ok in held]
-        agreed = bool(agrees[k, position])
+        agreed = agrees is None or bool(agrees[k, position])
         row = (k, position, structure, agreed, whole.completeness, len(prune(whole).nodes), right, len(tested))
         prompts.append((*row, agreed and len(tested) > 0 and right >= SATISFYING))
         if progress:

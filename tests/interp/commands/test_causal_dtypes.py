@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +46,25 @@ def test_attribution_graphs_hold_in_half_precision(cotlens: Callable[..., Any], 
     assert abs(half["silenced_agreement"] - full["silenced_agreement"]) < 0.1
     for one, other in zip(half["transcoders"], full["transcoders"], strict=True):
         assert one["explained"] == pytest.approx(other["explained"], abs=0.1)
+
+
+def test_attribution_graphs_over_neurons_train_nothing(cotlens: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "graphs"
+    made = cotlens(
+        "causal",
+        "attribute",
+        "chain-text",
+        "--task",
+        "chain:n=8",
+        "--neurons",
+        40,
+        "--prompts",
+        1,
+        "--out",
+        out,
+        "--json",
+    ).json
+    assert made["features"] == "neuron" and "transcoders" not in made
+    assert len(made["files"]) == 1 and Path(made["files"][0]).exists()
+    shares = {row["test"]: row["confirmed"] for row in made["paths"]}
+    assert shares["path"] > shares["random"]

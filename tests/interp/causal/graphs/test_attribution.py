@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import interp
-from interp.causal.graphs.attribution import ERROR, LOGIT, _Pass, attribute, influences, prune
+from interp.causal.graphs.attribution import ERROR, LOGIT, attribute, influences, prune
+from interp.causal.graphs.features import transcoder_features
+from interp.causal.graphs.frozen import FrozenPass
 from interp.causal.graphs.graph_file import graph_json, write_graph
 from interp.causal.graphs.paths import confirm, random_pairs, top_paths
 from interp.causal.graphs.replacement import agreement, mlp_rows, predicting_positions, transcoders_of
@@ -56,11 +58,12 @@ def test_a_transcoder_is_learned_and_is_saelens_own(tmp_path: Path, writer, writ
 def test_the_linear_pass_is_the_models_own(writer, written, transcoders) -> None:
     trace = written[0]
     at = predicting_positions(trace)[-1]
-    _, pre, logits, _, acts = _Pass(writer, trace, at).linearise(transcoders)
+    frozen = FrozenPass(writer, trace, at)
+    inputs, logits = frozen.run(frozen.embedded, frozen.mlp_out)
     state = states(writer, [trace], Address("ln_final.hook_out"), np.array([[0, at]]))
     torch.testing.assert_close(logits.detach(), writer.unembed(state)[0].detach(), atol=1e-4, rtol=1e-4)
-    for mine, theirs in zip(pre, acts, strict=True):
-        torch.testing.assert_close(torch.relu(mine).detach(), theirs, atol=1e-4, rtol=1e-4)
+    for block, read in zip(transcoder_features(frozen, transcoders), inputs, strict=True):
+        torch.testing.assert_close(torch.relu(block.read(read)).detach(), block.acts, atol=1e-4, rtol=1e-4)
 
 
 def test_edges_into_a_node_add_up_to_what_it_reads(writer, written, transcoders, graph) -> None:
@@ -69,15 +72,13 @@ def test_edges_into_a_node_add_up_to_what_it_reads(writer, written, transcoders,
     edges = graph.edges[target]
     assert edges[graph.logits].abs().sum() == 0
     # Scaling every source by (1 + h) moves the logit by h times the sum of its edges: the pass is linear.
-    pass_ = _Pass(writer, graph.trace, graph.position)
-    leaves, _, logits, errors, acts = pass_.linearise(transcoders)
+    frozen = FrozenPass(writer, graph.trace, graph.position)
+    features = transcoder_features(frozen, transcoders)
     token = int(graph.nodes["feature"].iloc[target])
-    goal = logits[token] - logits.mean()
-    gradients = torch.autograd.grad(goal, [leaves[0], *leaves[1]])
-    written_out = [
-        leaves[0].detach(),
-        *(e + a @ t.W_dec.to(a) for e, a, t in zip(errors, acts, transcoders, strict=True)),
-    ]
+    leaves = [t.clone().requires_grad_() for t in (frozen.embedded, *frozen.mlp_out)]
+    _, logits = frozen.run(leaves[0], leaves[1:])
+    gradients = torch.autograd.grad(logits[token] - logits.mean(), leaves)
+    written_out = [frozen.embedded, *(f.errors + f.acts @ f.writes for f in features)]  # not the decoder's bias
     expected = sum(float((g * w).sum()) for g, w in zip(gradients, written_out, strict=True))
     assert float(edges.sum()) == pytest.approx(expected, abs=1e-3)
 
@@ -105,8 +106,8 @@ def test_influence_of_a_known_graph() -> None:
 
 def test_paths_hold_oftener_than_random_features(writer, transcoders, graph) -> None:
     pairs = top_paths(graph, 8)
-    result = confirm(writer, graph, transcoders, pairs)
-    control = confirm(writer, graph, transcoders, random_pairs(graph, pairs, 0))
+    result = confirm(writer, graph, pairs)
+    control = confirm(writer, graph, random_pairs(graph, pairs, 0))
     assert len(result) == 8 and result["confirmed"].mean() >= 0.5
     assert np.abs(control["measured"]).median() < np.abs(result["measured"]).median()
 
