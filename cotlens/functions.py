@@ -106,12 +106,11 @@ def train_sae(
         UsageError: A setting is not valid, or the store has several addresses and none is named.
         StoreError: `out` holds another SAE.
     """
-    from interp.activations.targets import structures
+    from interp.activations.splits import split_rows
     from interp.sae.rows import SINK_FACTOR, select
     from interp.sae.train import checked_settings
     from interp.sae.train import train_sae as train
     from interp.sae.trained import TrainedSAE, train_into
-    from interp.statistics.splits import grouped_split
     from interp.traces import THINKING
 
     if address is None and len(store.addresses) != 1:
@@ -133,7 +132,7 @@ def train_sae(
             progress=progress,
         )
     rows, mask = select(store, chosen, channels=channels, sink_factor=sink_factor)
-    train_rows = rows[grouped_split(structures(store, rows), split_seed).train]
+    train_rows = rows[split_rows(store, rows, split_seed).train]
     sae = train(store, chosen, train_rows, settings=training_settings, progress=progress)
     return TrainedSAE(sae, training_settings, mask, split_seed, {})
 

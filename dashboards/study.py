@@ -31,6 +31,7 @@ from dashboards import stages as steps_of_study
 from dashboards.headline import headline
 from dashboards.record import SCHEMA_VERSION, package_versions, peak_rss_mb, start_run, write_run
 from dashboards.stages import Skipped, Stages
+from interp.activations.splits import describe_split, seeds_of_splits
 from interp.errors import PartialError, UsageError
 from interp.problems import task as make_task
 from interp.statistics.intervals import grouped_mean_interval
@@ -94,6 +95,7 @@ class Study:
         return {
             **accuracy_of(self.traces),
             "chance": chance_of(self.traces),
+            "split": describe_split(self.store),
             "steps": steps,
             "controls": notes,
             "steps_from": "sweep" if self.decoded is None else "decoders",
@@ -128,7 +130,8 @@ def study(
         bars: Where progress is shown; nowhere by default.
         dictionaries: Also train an SAE and read with it, beside a random dictionary, PCA and neurons.
         twin: Also capture an untrained copy of the reasoner, the control `random_init`.
-        splits: Seeds of the splits that scores are pooled over. The edits use the first.
+        splits: Seeds of the splits that scores are pooled over. The edits use the first, which is the only one where a
+            questions file has splits of its own.
         samples: Rows seen in the training of the SAE.
         batch_size: Problems that are thought about at once.
         about: More fields of `run.json`, such as the options of a command. The same study has the same.
@@ -189,6 +192,7 @@ def run_stages(
     traces = steps_of_study.think(reasoner, problems, out, stages, batch_size)
     store = steps_of_study.capture(reasoner, traces, out, stages, batch_size)
     twin_store = steps_of_study.capture_twin(reasoner, traces, out, stages, batch_size) if twin else None
+    splits = seeds_of_splits(store, list(splits))
     sweep = steps_of_study.sweep(store, twin_store, splits, out, stages)
     decoded = steps_of_study.decode(
         reasoner, store, twin_store, out, stages, splits=splits, dictionaries=dictionaries, samples=samples

@@ -258,10 +258,17 @@ class Store(ActivationSource):
 
 
 def traces_hash(traces: TraceSet) -> str:
-    """Return a short hash of the problems and tokens of traces."""
+    """Return a short hash of the problems and tokens of traces.
+
+    What a user's file says of a problem beside its question (labels, steps, split) counts too, because no task says it.
+    """
     digest = hashlib.sha256()
     for trace in traces:
-        digest.update(f"{trace.problem.id}{trace.token_ids}".encode())
+        problem, of_file = trace.problem, ""
+        if "line" in problem.meta:
+            steps = [(step.text, step.value) for step in problem.steps]
+            of_file = json.dumps([problem.answer, problem.split, steps, problem.meta], sort_keys=True)
+        digest.update(f"{problem.id}{of_file}{trace.token_ids}".encode())
     return digest.hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
+from interp.activations.splits import seeds_of_splits
 from interp.activations.store import parquet_bytes
 from interp.causal.interchanges import interchange
 from interp.decoders.base import STEP_TEXT, QuestionOnlyDecoder
@@ -153,7 +154,7 @@ def evaluate(
         store: Activations with the channels latent or thought, and the place `question end`.
         methods: Names of decoders (`interp.decoders.registry.decoder_names`).
         reasoner: The model; loaded from the store's description where None.
-        seeds: Seeds of the problem splits.
+        seeds: Seeds of the problem splits. The first alone counts where a questions file has splits of its own.
         top_k: Number of ranked texts for each read-out.
         causal: Whether to replace what each decoder read by another problem's state, and see if the answer follows.
         edits: Largest number of read-outs that are edited for each method.
@@ -171,6 +172,7 @@ def evaluate(
         raise UsageError("expected one or more decoding methods, got none; name one, such as probe.")
     if reasoner is None:
         reasoner = store.load_reasoner()
+    seeds = seeds_of_splits(store, list(seeds))
     total, done = len(seeds) + int(causal) + len(others or {}), 0
 
     def part_done() -> None:

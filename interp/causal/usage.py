@@ -19,7 +19,6 @@ from interp.causal.patching import answers_after, input_address, position
 from interp.errors import UsageError, checked_count
 from interp.problems import task as make_task
 from interp.statistics.intervals import first_within_error
-from interp.statistics.splits import grouped_split
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -165,7 +164,8 @@ def readable_map(reasoner: Reasoner, problems: Sequence[Problem], *, seed: int =
         chance (share of the most frequent value), readable (accuracy above chance by more than sampling error), n.
     """
     from interp.activations import record
-    from interp.activations.targets import labels, structures
+    from interp.activations.splits import split_rows
+    from interp.activations.targets import labels
     from interp.decoders.registry import make_decoder
 
     traces = reasoner.think(list(problems), batch_size=256)
@@ -176,7 +176,7 @@ def readable_map(reasoner: Reasoner, problems: Sequence[Problem], *, seed: int =
         index = store.index[np.isin(store.index["trace"], np.flatnonzero(lengths == n_steps))]
         for thought in sorted(set(index["thought"]) - {0}):
             rows = index[index["thought"] == thought]
-            masks = grouped_split(structures(store, rows), seed)
+            masks = split_rows(store, rows, seed)
             for step in range(1, n_steps + 1):
                 gold = labels(store, rows, f"value_{step}").astype(str)
                 tried = []

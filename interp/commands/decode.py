@@ -52,6 +52,7 @@ def run(
 ) -> None:
     """Read the value of every step of every trace, and write the read-outs."""
     from interp.activations import Store
+    from interp.activations.splits import describe_split
     from interp.activations.store import parquet_bytes
     from interp.causal.evaluation import QUICK
     from interp.decoders.evaluation.decoding import decode
@@ -80,8 +81,10 @@ def run(
     scores = read.scores()
     placement = step_placement(activations.traces)
     notes = dictionary_notes(read)
+    split = describe_split(activations, split_seed)
     result = {"out": str(out), "read_outs": len(read.table()), "scores": scores.to_dict("records"), "notes": notes}
-    emit(result | _steps(placement), as_json, lambda: _print_table(scores, placement, notes))
+    result |= {"split": split, **_steps(placement)}
+    emit(result, as_json, lambda: _print_table(scores, placement, [*_split_note(split), *notes]))
 
 
 @app.command("eval")
@@ -109,6 +112,7 @@ def evaluate_command(
 ) -> None:
     """Score all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
     from interp.activations import Store
+    from interp.activations.splits import describe_split
     from interp.causal.evaluation import QUICK, evaluate
     from interp.statistics.splits import MAX_SPLITS
     from interp.text.placement import step_placement
@@ -131,10 +135,11 @@ def evaluate_command(
         evaluation.save(out)
     summary = evaluation.summary()
     placement = step_placement(activations.traces)
+    split = describe_split(activations)
     emit(
-        {"summary": summary.to_dict("records"), **evaluation.records(), **_steps(placement)},
+        {"summary": summary.to_dict("records"), **evaluation.records(), "split": split, **_steps(placement)},
         as_json,
-        lambda: _print(evaluation, summary, placement),
+        lambda: _print(evaluation, summary, placement, _split_note(split)),
     )
     best = summary["top1"].max()
     if fail_under is not None and not best >= fail_under:
@@ -156,7 +161,16 @@ def _print_table(table: pd.DataFrame, placement: StepPlacement | None, notes: li
         print(f"note: {note}")
 
 
-def _print(evaluation: Evaluation, summary: pd.DataFrame, placement: StepPlacement | None) -> None:
+def _split_note(split: dict[str, Any]) -> list[str]:
+    """Return a note on the split of the user's own, if there is one."""
+    from interp.activations.splits import split_sentence
+
+    return [sentence] if (sentence := split_sentence(split)) else []
+
+
+def _print(
+    evaluation: Evaluation, summary: pd.DataFrame, placement: StepPlacement | None, first_notes: list[str]
+) -> None:
     steps = evaluation.table()
     print_table(steps[["method", "step", "site", "top1", "ci_low", "ci_high", "chance", "topk", "any_position", "n"]])
     print("\nby method, at its worst step; text scores and calibration over all steps")
@@ -178,7 +192,7 @@ def _print(evaluation: Evaluation, summary: pd.DataFrame, placement: StepPlaceme
             print_table(frame)
     if placement is not None:
         print(f"\n{placement}")
-    for note in evaluation.notes:
+    for note in [*first_notes, *evaluation.notes]:
         print(f"note: {note}")
 
 

@@ -195,11 +195,10 @@ def _by_split(problems: list[Problem], path: Path) -> tuple[list[Problem], dict[
 
     Splits that are those of the structures' hashes are not the user's.
     """
-    from interp.problems.base import split_of
+    from interp.problems.own_splits import has_own_splits
 
-    own = any(problem.split != split_of(problem.structure) for problem in problems)
     tested = [problem for problem in problems if problem.split == "test"]
-    if not own or not tested or len(tested) == len(problems):
+    if not has_own_splits(problems) or not tested or len(tested) == len(problems):
         return problems, {}
     fitted = {split: [problem for problem in problems if problem.split == split] for split in ("train", "val")}
     others = ", ".join(f"{len(part)} {split}" for split, part in fitted.items() if part)

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
+from interp.activations.splits import trace_parts
 from interp.activations.step_positions import step_positions
 from interp.activations.targets import labels
 from interp.decoders.base import STEP_VALUE, Output
 from interp.errors import StoreError
 from interp.problems import task as make_task
-from interp.statistics.splits import SHARES, Masks, grouped_split, split_parts
+from interp.statistics.splits import Masks, masks_of
 from interp.traces import THINKING
 
 
@@ -67,11 +68,7 @@ class StepRows:
         Raises:
             UsageError: One of the three parts is empty.
         """
-        masks = Masks(*(self.parts == part for part in SHARES))
-        if not (masks.train.any() and masks.val.any() and masks.test.any()):
-            # Raises the message that names the empty part.
-            return grouped_split(self.structures, self.split_seed)
-        return masks
+        return masks_of(self.parts, self.structures)
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class DecodeInputs:
     @cached_property
     def _parts(self) -> np.ndarray:
         """The part of each trace, shape (traces,)."""
-        return split_parts(self.structures, self.split_seed)
+        return trace_parts(self.store, self.split_seed)
 
 
 def step_rows(store: ActivationSource, offset: int, output: Output = STEP_VALUE) -> tuple[pd.DataFrame, np.ndarray]:

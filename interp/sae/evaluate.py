@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource, record
+from interp.activations.splits import split_rows
 from interp.activations.targets import structures
 from interp.errors import UsageError
 from interp.models.address import Address
@@ -25,7 +26,7 @@ from interp.sae.splice import splice
 from interp.sae.train import train_sae
 from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import grouped_mean_interval
-from interp.statistics.splits import Masks, grouped_split
+from interp.statistics.splits import Masks
 from interp.traces import THINKING
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def evaluate(
     """
     read_at = address_of(sae, store, address)
     rows, mask = select(store, read_at, channels=channels, sink_factor=sink_factor)
-    split = grouped_split(structures(store, rows), seed)
+    split = split_rows(store, rows, seed)
     acts = store.acts(read_at, rows)
     if sae.cfg.d_in != acts.shape[1]:
         raise UsageError(
@@ -214,6 +215,6 @@ def _measure_twin(
         traces = untrained.think(store.traces.problems, batch_size=256)
     twin = record(untrained, traces, sites=address.name, channels=store.meta["channels"], batch_size=256, transfer=True)
     rows, _ = select(twin, address, channels=channels, sink_factor=sink_factor)
-    split = grouped_split(structures(twin, rows), seed)
+    split = split_rows(twin, rows, seed)
     sae = train_sae(twin, address, rows[split.train], settings=settings)
     return _measure(SAEDictionary(sae), twin, rows, twin.acts(address, rows), split, targets)

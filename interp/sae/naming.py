@@ -18,13 +18,13 @@ from jaxtyping import Bool, Float, Float32
 from scipy.stats import hypergeom
 
 from interp.activations import ActivationSource
-from interp.activations.targets import structures
+from interp.activations.splits import split_rows
 from interp.models.address import Address
 from interp.sae.concepts import TARGETS, Concepts, concepts_of
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.single_features import best_f1, f1_scores
 from interp.statistics.intervals import q_values
-from interp.statistics.splits import Masks, grouped_split
+from interp.statistics.splits import Masks
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -127,7 +127,7 @@ def name_features(
     """
     features = SAEDictionary(sae).encode(store.acts(address, rows))
     concepts = concepts_of(store, rows, targets, by_step=True)
-    match = match_concepts(features, concepts, grouped_split(structures(store, rows), seed))
+    match = match_concepts(features, concepts, split_rows(store, rows, seed))
     hits = (match.predictions & match.truth).sum(axis=0)
     fires = features > 0
     rng = np.random.default_rng(seed)

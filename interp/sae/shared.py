@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
-from interp.activations.targets import structures
+from interp.activations.splits import split_rows
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.runtime.progress import Progress
@@ -24,7 +24,6 @@ from interp.sae.naming import match_concepts
 from interp.sae.rows import Batches, select
 from interp.sae.settings import SAEOptions, SAESettings
 from interp.sae.train import checked_settings, fit
-from interp.statistics.splits import grouped_split
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -147,7 +146,7 @@ class _Side:
                 f"no thought of {store.name} belongs to a gold step, and a shared dictionary compares steps; use a "
                 "reasoner whose thoughts do."
             )
-        self.split = grouped_split(structures(store, self.rows), 0)
+        self.split = split_rows(store, self.rows, 0)
         raw = store.acts(address, self.rows)
         self.centre = raw[self.split.train].mean(axis=0)
         self.scale = float(np.sqrt(((raw[self.split.train] - self.centre) ** 2).mean()))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.activations import ActivationSource
-from interp.activations.targets import structures
+from interp.activations.splits import describe_split, split_rows
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import commit
@@ -27,7 +27,6 @@ from interp.sae.quality import explained_variance, sparsity
 from interp.sae.rows import SINK_FACTOR, Mask, select
 from interp.sae.settings import SAESettings
 from interp.sae.train import train_sae
-from interp.statistics.splits import grouped_split
 from interp.traces import THINKING
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def _train(
     if "cfg.json" in foreign or (foreign and not (out / "checkpoint").exists()):
         raise StoreError(f"{out} is not empty and holds no unfinished training. Choose another --out.")
     rows, mask = select(store, trained_at, channels=channels, sink_factor=sink_factor)
-    split = grouped_split(structures(store, rows), split_seed)
+    split = split_rows(store, rows, split_seed)
     sae = train_sae(
         store, trained_at, rows[split.train], settings=settings, checkpoint=out / "checkpoint", progress=progress
     )
@@ -139,6 +138,7 @@ def _train(
     features = SAEDictionary(sae).encode(held_out)
     record |= {
         "mask": mask.to_dict(),
+        "split": describe_split(store, split_seed),
         "held_out": {
             "explained_variance": explained_variance(sae, held_out),
             **asdict(sparsity(features)),

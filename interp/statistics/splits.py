@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,19 @@ def grouped_split(groups: np.ndarray, seed: int) -> Masks:
     Raises:
         UsageError: A part is empty, because there are too few groups.
     """
-    parts = split_parts(groups, seed)
+    return masks_of(split_parts(groups, seed), groups)
+
+
+def masks_of(parts: np.ndarray, groups: np.ndarray) -> Masks:
+    """Return the rows of each part as masks.
+
+    Args:
+        parts: "train", "val" or "test" for each row, shape (rows,).
+        groups: Group of each row, shape (rows,).
+
+    Raises:
+        UsageError: A part is empty.
+    """
     for name in SHARES:
         if not (parts == name).any():
             raise UsageError(
@@ -47,20 +60,22 @@ def grouped_split(groups: np.ndarray, seed: int) -> Masks:
     return Masks(*(parts == name for name in SHARES))
 
 
-def split_parts(groups: np.ndarray, seed: int) -> np.ndarray:
+def split_parts(groups: np.ndarray, seed: int, shares: Mapping[str, float] = SHARES) -> np.ndarray:
     """Return "train", "val" or "test" for each row, as `grouped_split` does, also where a part is empty.
 
     Args:
         groups: Group of each row, such as the structure of its problem, shape (rows,).
         seed: Another seed gives another split.
+        shares: The share of the groups in each part.
 
     Returns:
         The part of each row, shape (rows,).
     """
     unique, inverse = np.unique(groups, return_inverse=True)
     draws = np.array([_uniform(seed, group) for group in unique], dtype=float)[inverse]
-    low, high = SHARES["train"], SHARES["train"] + SHARES["val"]
-    return np.select([draws < low, draws < high], ["train", "val"], "test")
+    names = list(shares)
+    ends = np.cumsum(list(shares.values()))[:-1]
+    return np.select([draws < end for end in ends], names[:-1], names[-1])
 
 
 def _uniform(seed: int, group: object) -> float:

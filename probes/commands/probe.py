@@ -150,16 +150,19 @@ def sweep_command(
     emit(
         {"out": str(folder), "cells": len(swept.table()), "best": best.to_dict("records"), "notes": swept.notes},
         as_json,
-        lambda: _print_best(best[columns], swept.notes.get("steps")),
+        lambda: _print_best(best[columns], swept.notes),
     )
     _require(fail_under, best["accuracy"].max(), "the best held-out accuracy")
 
 
-def _print_best(best: pd.DataFrame, steps: dict[str, Any] | None) -> None:
+def _print_best(best: pd.DataFrame, notes: dict[str, Any]) -> None:
+    from interp.activations.splits import split_sentence
     from interp.text.placement import StepPlacement
 
     print_table(best)
-    if steps is not None:
+    if sentence := split_sentence(notes["split"]):
+        print(sentence)
+    if (steps := notes.get("steps")) is not None:
         print(StepPlacement(steps["placed"], steps["left_out"], steps["unplaced"]))
 
 

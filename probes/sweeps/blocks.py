@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource, Store
+from interp.activations.splits import split_rows
 from interp.activations.targets import labels, structures
 from interp.errors import StoreError
-from interp.statistics.splits import Masks, grouped_split
+from interp.statistics.splits import Masks
 
 MIN_ROWS = 60
 
@@ -119,5 +120,5 @@ def _blocks(path: str, config_hash: str, place: str, targets: tuple[str, ...], s
     for defined, by_target in shared.values():
         part = rows[defined].reset_index(drop=True)
         groups = structures(store, part)
-        result.append(Block(part, groups, by_target, {seed: grouped_split(groups, seed) for seed in splits}))
+        result.append(Block(part, groups, by_target, {seed: split_rows(store, part, seed) for seed in splits}))
     return result

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp.activations import ActivationSource, Store
+from interp.activations.splits import describe_split, seeds_of_splits
 from interp.activations.targets import value_targets
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
@@ -64,7 +65,8 @@ def sweep(
         places: Places to probe; every place but "question" by default.
         channels: Channels whose places are probed; an alternative to `places`.
         addresses: Addresses to probe; every captured address by default.
-        splits: Number of problem splits, or their seeds; 3 means the seeds 0, 1 and 2.
+        splits: Number of problem splits, or their seeds; 3 means the seeds 0, 1 and 2. There is one where a questions
+            file says itself what is fitted, selected on and tested.
         estimator: A name from `probes.estimators.registry.estimator_names()`.
         random_init: A store of the same problems made by an untrained twin.
         description_length: Whether the table also has the bits of the online code, at about twice the time.
@@ -163,9 +165,8 @@ def plan(
         cache_store(opened)
     names = control_inputs.chosen_controls(controls if isinstance(controls, str) else list(controls))
     if isinstance(splits, int):
-        split_seeds = list(range(checked_count("splits", splits, at_most=MAX_SPLITS)))
-    else:
-        split_seeds = [checked_seed(seed) for seed in splits]
+        splits = range(checked_count("splits", splits, at_most=MAX_SPLITS))
+    split_seeds = seeds_of_splits(store, [checked_seed(seed) for seed in splits])
     estimator_class(estimator)
     if random_init is not None and not _same_problems(random_init, store):
         raise StoreError(
@@ -257,6 +258,7 @@ def _combined(store: ActivationSource, finished: list[tuple[list[Unit], list[Uni
     first = finished[0][0][0]
     notes = {
         "splits": list(first.splits),
+        "split": describe_split(store, first.splits[0]),
         "estimators": list(dict.fromkeys(frame["estimator"])),
         "controls": {name: control_inputs.description(name) for name in first.controls},
         "why_not": {name: _reasons(by_place, swept) for name, by_place in why_not.items()},

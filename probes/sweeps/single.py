@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
+from interp.activations.splits import split_is_own, trace_parts
 from interp.activations.targets import labels, structures
 from interp.errors import StoreError, UsageError
 from interp.problems.base import checked_seed
@@ -43,6 +44,8 @@ class TrainingResult:
         scores: Further held-out scores by name.
         controls: Held-out accuracy of each control; NaN if it could not be computed.
         why_not: Why a control could not be computed.
+        split_by: Who decided the split, and in a questions file's own the number of traces in each part.
+        used_structures: The structures that were fitted or selected on; None where a seed and the structure tell.
     """
 
     out: str
@@ -55,6 +58,8 @@ class TrainingResult:
     scores: dict[str, float]
     controls: dict[str, float]
     why_not: dict[str, str]
+    split_by: dict[str, Any]
+    used_structures: list[str] | None
 
     def metrics(self) -> dict[str, Any]:
         """Return the scores in the form that a saved probe keeps."""
@@ -65,12 +70,14 @@ class TrainingResult:
             "estimator": self.estimator,
             "controls": self.controls,
             "why_not": self.why_not,
+            "split_by": self.split_by,
+            **({} if self.used_structures is None else {"used_structures": self.used_structures}),
         }
 
     def record(self) -> dict[str, Any]:
         """Return the result in the form that `cotlens probe train --json` prints."""
         identity = {"out": self.out, "target": self.target, "address": self.address, "split": self.split}
-        return identity | self.metrics()
+        return identity | {key: value for key, value in self.metrics().items() if key != "used_structures"}
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,8 @@ def train_probe(
         scores=further,
         controls={name: float(cell[name]) for name in swept.notes["controls"]},
         why_not=swept.notes["why_not"],
+        split_by=swept.notes["split"],
+        used_structures=np.unique(block.groups[~split.test]).tolist() if split_is_own(store) else None,
     )
     save_probe(probe, out, address=address, store=store, target=target, split=split_seed, metrics=result.metrics())
     return result
@@ -227,7 +236,7 @@ def held_out_rows(
     """Return the rows of a store that a saved probe may be tested on.
 
     A structure's part of a split depends on the structure alone, so problems that the probe was fitted to are left
-    out in every store.
+    out in every store. A probe that was fitted on the split of a questions file names those problems.
 
     Args:
         saved: The probe.
@@ -248,8 +257,18 @@ def held_out_rows(
     target_labels = labels(store, rows, target)
     groups = structures(store, rows)
     defined = np.array([label is not None for label in target_labels], dtype=bool)
-    kept = grouped_split(groups, saved.split or 0).test & defined
+    kept = _held_out(saved, store, rows, groups) & defined
     return rows[kept].reset_index(drop=True), target_labels[kept].astype(str), groups[kept]
+
+
+def _held_out(saved: SavedProbe, store: ActivationSource, rows: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
+    """Return which rows are of problems that the probe was neither fitted to nor selected on."""
+    used = saved.metrics.get("used_structures")
+    if used is None:
+        return grouped_split(groups, saved.split or 0).test
+    parts = trace_parts(store, saved.split or 0)[rows["trace"].to_numpy()]
+    tested = parts == "test" if split_is_own(store) else np.ones(len(rows), dtype=bool)
+    return tested & ~np.isin(groups, used)
 
 
 def saved_probes(folder: Path | str) -> list[dict[str, Any]]:
