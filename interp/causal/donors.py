@@ -118,11 +118,16 @@ def donors_for(
         raise UsageError(
             f"expected a task that can rewrite its problems, got {task.name}; take donors from other problems."
         )
-    rng, rewrites, owner = Random(seed), [], []
+    rng, rewrites, owner, reason = Random(seed), [], [], ""
     for k, trace in enumerate(traces):
-        for _ in range(N_REWRITES):
-            rewrites.append(task.rewrite(trace.problem, rng, "operations"))
-            owner.append(k)
+        try:
+            rewrites += [task.rewrite(trace.problem, rng, "operations") for _ in range(N_REWRITES)]
+        except UsageError as error:  # a line of a questions file without rewrites
+            reason = reason or str(error)
+        else:
+            owner += [k] * N_REWRITES
+    if not rewrites:
+        raise UsageError(reason)
     thought = reasoner.think(rewrites, batch_size=batch_size)
     return Donors(thought, gold_values(thought), np.array(owner), source)
 

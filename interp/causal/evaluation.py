@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource
-from interp.activations.splits import seeds_of_splits
+from interp.activations.splits import describe_split, seeds_of_splits
 from interp.activations.store import parquet_bytes
 from interp.causal.interchanges import interchange
 from interp.decoders.base import STEP_TEXT, QuestionOnlyDecoder
@@ -119,9 +119,10 @@ class Evaluation:
         return risk_coverage(test["confidence"].to_numpy(), test["right"].to_numpy())
 
     def records(self) -> dict[str, Any]:
-        """Return the tables as lists of rows, and the notes."""
+        """Return the tables as lists of rows, the notes, and who decided the split."""
         tables = {"scores": self.scores, "causal": self.causal, "search": self.searched, "transfer": self.transferred}
-        return {**{name: frame.to_dict("records") for name, frame in tables.items()}, "notes": self.notes}
+        records: dict[str, Any] = {name: frame.to_dict("records") for name, frame in tables.items()}
+        return records | {"notes": self.notes, "split": describe_split(self.readouts[0].store)}
 
     def save(self, folder: Path) -> None:
         """Write the read-outs as Parquet and the rest as one JSON file.

@@ -47,16 +47,14 @@ def follow_rewrites(
         raise UsageError(
             f"expected a task that can rewrite its problems, got {task.name}; choose a task such as chain."
         )
-    rng, pairs = Random(seed), []
+    rng, pairs, reasons = Random(seed), [], []
     for problem in problems:
         try:
             pairs.append((problem, task.rewrite(problem, rng)))
-        except UsageError:
-            continue  # a graph in which no single edge can be turned
+        except UsageError as error:
+            reasons.append(str(error))  # a graph in which no single edge can be turned
     if not pairs:
-        raise UsageError(
-            f"expected problems that can be rewritten, got none among {len(problems)} of task {task.name}; take more problems."
-        )
+        raise UsageError(f"none of {len(problems)} problems can be rewritten: {reasons[0]}")
     before = reasoner.think([old for old, _ in pairs], batch_size=batch_size)
     after = reasoner.think([new for _, new in pairs], batch_size=batch_size)
     rows = []

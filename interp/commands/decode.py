@@ -112,7 +112,6 @@ def evaluate_command(
 ) -> None:
     """Score all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
     from interp.activations import Store
-    from interp.activations.splits import describe_split
     from interp.causal.evaluation import QUICK, evaluate
     from interp.statistics.splits import MAX_SPLITS
     from interp.text.placement import step_placement
@@ -135,11 +134,11 @@ def evaluate_command(
         evaluation.save(out)
     summary = evaluation.summary()
     placement = step_placement(activations.traces)
-    split = describe_split(activations)
+    records = evaluation.records()
     emit(
-        {"summary": summary.to_dict("records"), **evaluation.records(), "split": split, **_steps(placement)},
+        {"summary": summary.to_dict("records"), **records, **_steps(placement)},
         as_json,
-        lambda: _print(evaluation, summary, placement, _split_note(split)),
+        lambda: _print(evaluation, summary, placement, _split_note(records["split"])),
     )
     best = summary["top1"].max()
     if fail_under is not None and not best >= fail_under:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
+from interp.errors import UsageError
 from interp.problems.answers import answer_is_right, final_answer, number_of, numbers_in, plain
 from interp.problems.base import Problem, Task, Verdict
 from interp.problems.options import checked_step
+from interp.problems.related import related
 
 
 class FreeTextTask(Task):
-    """A task of the user's own: free text is checked, and each problem carries its counterfactual answers."""
+    """A task of the user's own: free text is checked, and each problem carries its counterfactuals and rewrites."""
+
+    rewritings = ("constant", "operations")
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check the final answer of a free text, and which steps it writes: see `verify_free_text`."""
@@ -24,6 +29,24 @@ class FreeTextTask(Task):
         """Return the gold value of a step and those that the problem carries an answer for."""
         own = problem.steps[checked_step(problem, step) - 1].value
         return tuple(dict.fromkeys([own, *given_answers(problem, step)]))
+
+    def donors(self, problem: Problem) -> tuple[Problem, ...]:
+        """Return the donors that the problem names; empty where it names none."""
+        return related(problem, "donors")
+
+    def rewrite(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """Return one of the rewrites that the problem names, whatever they change.
+
+        Raises:
+            UsageError: It names none.
+        """
+        rewrites = related(problem, "rewrites")
+        if not rewrites:
+            raise UsageError(self._why_no_rewrite(problem))
+        return rng.choice(rewrites)
+
+    def _why_no_rewrite(self, problem: Problem) -> str:
+        return f"expected a rewrite of {problem.question[:60]!r}, got none; yield `rewrites` beside its question."
 
     def _known_answer(self, problem: Problem, step: int, value: str) -> str | None:
         """Return the answer if `step` had reached `value`, from the problem alone; None where it does not say."""

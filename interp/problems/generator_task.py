@@ -12,8 +12,9 @@ from typing import Any
 from interp.errors import UsageError, unknown
 from interp.problems.base import Problem, Split
 from interp.problems.free_text import FreeTextTask, given_answers
-from interp.problems.question_file import clean_number, problem_of
 from interp.problems.question_labels import labelled
+from interp.problems.question_line import clean_number, problem_of
+from interp.problems.related import with_related
 
 _SAMPLE = 500  # problems that tell values and lengths
 _PATIENCE = 20_000  # draws without a problem of the split or length
@@ -26,7 +27,7 @@ class GeneratorTask(FreeTextTask):
     """Problems of a generator function `draw(rng)`, which yields them without end.
 
     Each is a mapping with the fields of a line of a questions file: `question`, `answer`, and optionally `steps`,
-    `values`, `counterfactuals` and labels. They are split by the question's words.
+    `values`, `counterfactuals`, `donors`, `rewrites` and labels. They are split by the question's words.
 
     Args:
         draw: The generator function; its first argument is a `random.Random`.
@@ -79,7 +80,11 @@ class GeneratorTask(FreeTextTask):
                 problem = problem_of(dict(raw), self.spec, number)
             except ValueError as error:
                 raise UsageError(f"problem {number} of {self.spec}: {error}.") from None
-            (problem,), _ = labelled([problem], [(number, dict(raw))])
+            line = (number, dict(raw))
+            (problem,), refused = with_related([problem], [line])
+            if refused:
+                raise UsageError(f"problem {number} of {self.spec}: {refused[0].partition(': ')[2]}.")
+            (problem,), _ = labelled([problem], [line])
             yield problem
 
     def draws(self, rng: Random, split: Split, n_steps: int | None = None) -> Iterator[Problem]:

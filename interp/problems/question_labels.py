@@ -12,7 +12,7 @@ from typing import Any
 
 from interp.problems.base import Problem
 
-KNOWN_FIELDS = ("question", "answer", "steps", "values", "counterfactuals", "donors", "synonyms", "split")
+KNOWN_FIELDS = ("question", "answer", "steps", "values", "counterfactuals", "donors", "rewrites", "synonyms", "split")
 # Objects whose entries are labels, and what stands before their names.
 _GROUPS = {"labels": "", "secrets": "secrets."}
 OF_TRACE, OF_STEP = "label of each trace", "label of each step"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -12,21 +11,19 @@ from interp.errors import UsageError, checked_count
 from interp.problems.base import (
     Problem,
     Split,
-    Step,
     checked_seed,
     checked_split,
     stream_rng,
-    structure_hash,
 )
 from interp.problems.free_text import FreeTextTask, given_answers
 from interp.problems.question_file import (
     BrokenLine,
     QuestionFile,
     cached_question_file,
-    clean_number,
     read_question_file,
     read_questions,
 )
+from interp.problems.question_line import clean_number
 
 __all__ = ["BrokenLine", "QuestionsTask", "read_questions"]
 _MAX_LISTED = 5
@@ -125,21 +122,10 @@ class QuestionsTask(FreeTextTask):
             f'{problem.meta["line"]} of {self.path}; add "counterfactuals": {{"{step}": {{"{value}": "ANSWER"}}}} to it.'
         )
 
-    def donors(self, problem: Problem) -> tuple[Problem, ...]:
-        """Return the donors that the file names for a problem; empty where it names none."""
-        return tuple(
-            replace(
-                problem,
-                id=structure_hash(donor["question"]),
-                question=donor["question"],
-                readable=donor["question"],
-                answer=donor["answer"],
-                steps=tuple(Step(**step) for step in donor["steps"]),
-                structure=donor["structure"],
-                split=donor["split"],
-                meta={"line": problem.meta["line"]},
-            )
-            for donor in problem.meta.get("donors", ())
+    def _why_no_rewrite(self, problem: Problem) -> str:
+        return (
+            f"expected a rewritten question of line {problem.meta['line']} of {self.path}, got none; add "
+            '"rewrites": [{"question": "...", "answer": "..."}] to it, or name other lines there.'
         )
 
     def synonyms(self, word: str) -> tuple[str, ...]:

@@ -39,7 +39,9 @@ def test_eval_saves_what_it_prints(cotlens: Callable, store: Store, tmp_path: Pa
     ended = cotlens("decode", "eval", store.path, "-m", "probe", "--no-causal", "--out", tmp_path / "e", "--json")
     assert ended.code == 0, ended.err
     saved = json.loads((tmp_path / "e" / "evaluation.json").read_text(encoding="utf-8"))
-    assert set(ended.json) - {"schema_version"} == {"summary", "scores", "causal", "search", "transfer", "notes"}
+    assert set(ended.json) - {"schema_version"} == {
+        *("summary", "scores", "causal", "search", "transfer", "notes", "split")
+    }
     assert saved["scores"] == ended.json["scores"]
     gate = cotlens("decode", "eval", store.path, "-m", "probe", "--no-causal", "--fail-under", "1.1")
     assert gate.code == 4 and "expected an exact match of at least 1.1 at the best decoder's worst step" in gate.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -114,6 +115,33 @@ def test_commitment_is_that_of_the_built_in_task(cotlens: Callable[..., Any], ex
     assert [{k: row[k] for k in keys} for row in own["decided"]] == [
         {k: row[k] for k in keys} for row in built_in["decided"]
     ]
+
+
+@pytest.fixture(scope="module")
+def rewritten(problems: list[Problem], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The questions, each but the first with one rewrite that the built-in task made."""
+    path = write(tmp_path_factory.mktemp("own") / "rewritten.jsonl", problems, splits=False)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rng = Random(0)
+    for line, problem in list(zip(lines, problems, strict=True))[1:]:
+        other = make_task("chain").rewrite(problem, rng)
+        line["rewrites"] = [{"question": other.question, "answer": other.answer}]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    return path
+
+
+def test_following_takes_the_rewrites_of_the_file(cotlens: Callable[..., Any], rewritten: Path) -> None:
+    (row,) = cotlens("causal", "follow", "chain-coconut", "--questions", rewritten, "--json").json["checkpoints"]
+    (built_in,) = cotlens("causal", "follow", "chain-coconut", "--task", TASK, "--json").json["checkpoints"]
+    assert row["followed"] > 0.95 and row["right_before"] > 0.95 > 0.4 > row["shuffled"]
+    assert 0.8 * built_in["n"] <= row["n"] <= N - 1
+
+
+def test_following_without_rewrites_says_what_to_add(cotlens: Callable[..., Any], exported: Path) -> None:
+    ended = cotlens("causal", "follow", "chain-coconut", "--questions", exported)
+    assert ended.code == 2
+    assert f"none of {N} problems can be rewritten: expected a rewritten question of line" in ended.error
+    assert 'add "rewrites": [{"question": "...", "answer": "..."}] to it' in ended.error
 
 
 @pytest.mark.parametrize(

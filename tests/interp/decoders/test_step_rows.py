@@ -36,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return call
 
-    for name in ("labels", "split_parts", "make_task", "_readable", "step_positions", "_rows_and_values", "_texts"):
+    for name in ("labels", "trace_parts", "make_task", "_readable", "step_positions", "_rows_and_values", "_texts"):
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     return counts
 
@@ -46,8 +46,8 @@ def test_rows_labels_and_the_split_are_computed_once_for_all_methods(
 ) -> None:
     methods = ["probe", "logit_lens", "nearest_text", "neighbours"]
     readouts = interp.decode(store, methods, reasoner=coconut)
-    assert {"split_parts", "make_task", "_readable", "step_positions"} <= set(calls)
-    assert all(calls[name] == 1 for name in ("split_parts", "make_task", "_readable", "step_positions"))
+    assert {"trace_parts", "make_task", "_readable", "step_positions"} <= set(calls)
+    assert all(calls[name] == 1 for name in ("trace_parts", "make_task", "_readable", "step_positions"))
     offsets = 3  # 0 and -1 for all steps, and 1 for single steps
     assert all(calls[name] <= offsets for name in ("labels", "_rows_and_values", "_texts"))
     before = dict(calls)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -226,6 +227,30 @@ def test_donors_are_other_lines_or_written_out(read: Callable[..., QuestionFile]
         'line 1: its donor "nowhere" is no line that can be used; name a line\'s number, id or question',
         "line 1: its donor 'short' has 1 steps, and it has 2",
     ]
+
+
+def test_rewrites_are_other_lines_or_written_out(read: Callable[..., QuestionFile]) -> None:
+    other = {"question": "2 + 3 + 5?", "answer": 10}
+    file = read(
+        {**SUM, "rewrites": [other, 2, "2 + 3 + 4?", {"question": "no answer"}, "nowhere"]},
+        {"question": "short", "answer": 2, "values": [2]},
+    )
+    made, problem = questions_task(file), file.problems[0]
+    drawn = {made.rewrite(problem, Random(k)).question: made.rewrite(problem, Random(k)).answer for k in range(20)}
+    assert drawn == {"2 + 3 + 5?": "10", "short": "2"}
+    values = {tuple(step.value for step in made.rewrite(problem, Random(k)).steps) for k in range(20)}
+    assert values == {("", ""), ("2",)}, "it has as many steps where it names none, of unknown values"
+    assert file.notes == [
+        "line 1: its rewrite is the question itself; change something in it",
+        "line 1: its rewrite: it has no 'answer'",
+        'line 1: its rewrite "nowhere" is no line that can be used; name a line\'s number, id or question',
+    ]
+    with pytest.raises(UsageError) as refused:
+        made.rewrite(file.problems[1], Random(0))
+    assert str(refused.value) == (
+        f'expected a rewritten question of line 2 of {made.path}, got none; add "rewrites": [{{"question": "...", '
+        '"answer": "..."}] to it, or name other lines there.'
+    )
 
 
 def test_named_donors_are_thought_about_and_serve_their_problem_alone(

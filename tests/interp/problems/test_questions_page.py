@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -29,6 +30,7 @@ def test_the_example_file_is_read_whole(tmp_path: Path) -> None:
     first, second, third = file.problems
     assert made.counterfactual(first, 1, "6") == "10" and made.counterfactual(second, 1, "6") == "10"
     assert [donor.question for donor in made.donors(second)] == [first.question]
+    assert made.rewrite(second, Random(0)).answer == "13"
     assert (first.split, second.split) == ("train", "test") and third.steps[-1].value == "72"
 
 
