@@ -19,7 +19,7 @@ from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-    from interp.reasoners.batch import BatchState
+    from interp.reasoners.rollouts.batch import BatchState
 
 _SPARE_COLUMNS = 64
 

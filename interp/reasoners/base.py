@@ -19,16 +19,16 @@ from interp.models.report import LoadReport
 from interp.models.wrapping import tokenizer_hash
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task
-from interp.reasoners.batch import Row
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Curriculum
 from interp.reasoners.interventions import Intervention
 from interp.reasoners.network import Network
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.replayer import Replayer, ReplayHook
-from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout
+from interp.reasoners.rollouts.batch import Row
+from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout
+from interp.reasoners.rollouts.thinker import ThinkBatch, Thinker
 from interp.reasoners.spans import WrittenSteps, counted_parts, written_steps
-from interp.reasoners.thinker import ThinkBatch, Thinker
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
 from interp.runtime.renames import warn_old_name

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.curriculum import Curriculum
-from interp.reasoners.rollout import Rollout
-from interp.reasoners.writing import close_thought, open_thought, write_answer
+from interp.reasoners.rollouts.rollout import Rollout
+from interp.reasoners.rollouts.writing import close_thought, open_thought, write_answer
 
 
 class DirectCurriculum(Curriculum):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp.errors import UsageError
 from interp.models.address import Address, resolve
-from interp.reasoners.batch import BatchState
+from interp.reasoners.rollouts.batch import BatchState
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

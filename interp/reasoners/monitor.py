@@ -18,9 +18,9 @@ from torch import Tensor
 
 from interp.errors import UsageError, checked_count
 from interp.models.address import Address
-from interp.reasoners.batch import BatchState
 from interp.reasoners.interventions import Intervention, NamedHook, add
-from interp.reasoners.rollout import Rollout
+from interp.reasoners.rollouts.batch import BatchState
+from interp.reasoners.rollouts.rollout import Rollout
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import THINKING, Channel, Trace
 

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
-from interp.reasoners.batch import BatchState
 from interp.reasoners.interventions import Intervention
 from interp.reasoners.monitor import Monitor
-from interp.reasoners.sampling import Sampler
+from interp.reasoners.rollouts.batch import BatchState
+from interp.reasoners.rollouts.sampling import Sampler
 
 #: Sees the activations of the new positions while thinking, and which trace and position each cell is.
 LoopHook = Callable[[Float[Tensor, "batch new d"], BatchState], None]

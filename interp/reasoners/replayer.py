@@ -17,9 +17,9 @@ from interp.models.address import Address
 from interp.models.cache import reset_rotary
 from interp.models.devices import to_device
 from interp.models.fast_model import StopForward
-from interp.reasoners.batch import BatchState, Row
 from interp.reasoners.interventions import Intervention, intervening
 from interp.reasoners.network import Network
+from interp.reasoners.rollouts.batch import BatchState, Row
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace
 

@@ -28,8 +28,8 @@ from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Curriculum, Lesson, LessonBatch, next_token_loss
-from interp.reasoners.rollout import Rollout
-from interp.reasoners.writing import force_marker, open_thought, same_token, write_answer
+from interp.reasoners.rollouts.rollout import Rollout
+from interp.reasoners.rollouts.writing import force_marker, open_thought, same_token, write_answer
 from interp.traces import Channel
 
 

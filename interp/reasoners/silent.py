@@ -33,8 +33,8 @@ from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Curriculum, LessonBatch
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
-from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout
-from interp.reasoners.writing import force_marker, open_thought, same_token, write_answer
+from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout
+from interp.reasoners.rollouts.writing import force_marker, open_thought, same_token, write_answer
 from interp.traces import Channel, TraceSet
 
 

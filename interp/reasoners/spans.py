@@ -15,7 +15,7 @@ from typing import Any
 from interp.models.markers import MarkerFinder, find_marker
 from interp.models.pieces import token_texts
 from interp.problems.base import Problem
-from interp.reasoners.batch import Row
+from interp.reasoners.rollouts.batch import Row
 from interp.text.gold_steps import place_steps
 from interp.text.segments import numbers, sentence_ends, step_ends
 from interp.traces import LEFT_OUT, UNPLACED, Channel

@@ -10,11 +10,11 @@ from interp.errors import UsageError
 from interp.models.markers import MarkerFinder, MarkerMatch
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
-from interp.reasoners.batch import Cell, Row
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
-from interp.reasoners.rollout import Rollout
+from interp.reasoners.rollouts.batch import Cell, Row
+from interp.reasoners.rollouts.rollout import Rollout
+from interp.reasoners.rollouts.writing import close_thought, open_thought, write_answer
 from interp.reasoners.vocabulary import Vocabulary
-from interp.reasoners.writing import close_thought, open_thought, write_answer
 from interp.runtime.progress import Progress
 from interp.traces import Channel, TraceSet
 

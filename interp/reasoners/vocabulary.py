@@ -9,8 +9,8 @@ from typing import Any
 from interp.errors import StoreError, UsageError
 from interp.models.markers import MarkerFinder
 from interp.problems.base import Problem
-from interp.reasoners.batch import Row
 from interp.reasoners.config import CHAT, ReasonerConfig
+from interp.reasoners.rollouts.batch import Row
 from interp.traces import Channel, Trace
 
 _UNLIMITED = 10**9

@@ -12,7 +12,7 @@ from interp.models.tokenizers import word_tokenizer
 from interp.models.wrapping import wrap
 from interp.problems import task
 from interp.reasoners import ReasonerConfig, curriculum_of, reasoner_class
-from interp.reasoners.rollout import Rollout
+from interp.reasoners.rollouts.rollout import Rollout
 from interp.traces import Channel
 
 COUNTER = task("counter", steps=4)

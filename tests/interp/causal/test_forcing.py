@@ -11,7 +11,7 @@ import interp
 from interp.causal.forcing import force, gold_thought, resume, thought_ids
 from interp.errors import UsageError
 from interp.problems.base import Problem
-from interp.reasoners import rollout
+from interp.reasoners.rollouts import rollout
 from interp.traces import Channel
 
 

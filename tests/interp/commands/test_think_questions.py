@@ -153,7 +153,7 @@ def test_sampling_depends_on_the_seed_alone_and_stays_in_the_nucleus(short: inte
 def test_a_nucleus_is_the_smallest_set_with_the_given_probability() -> None:
     import torch
 
-    from interp.reasoners.sampling import draw
+    from interp.reasoners.rollouts.sampling import draw
 
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(4000, 4)
     uniform = np.random.default_rng(0).random(4000).tolist()
@@ -181,7 +181,7 @@ def test_answers_stop_at_given_tokens_and_texts(short: interp.Reasoner, asked: C
 
 
 def test_sentences_and_steps_map_to_their_tokens(short: interp.Reasoner, asked: Callable) -> None:
-    from interp.reasoners.batch import Row
+    from interp.reasoners.rollouts.batch import Row
     from interp.reasoners.spans import written_steps
     from interp.traces import Channel
 

@@ -16,7 +16,7 @@ from interp.causal.forcing import force, resume, thought_ids
 from interp.models.markers import MarkerFinder
 from interp.models.pieces import token_texts
 from interp.problems.base import Problem
-from interp.reasoners.rollout import Rollout
+from interp.reasoners.rollouts.rollout import Rollout
 from interp.traces import Trace
 
 CHAT = (

@@ -19,7 +19,7 @@ from interp.errors import UsageError
 from interp.models.pieces import token_texts
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Step
-from interp.reasoners.batch import Row
+from interp.reasoners.rollouts.batch import Row
 from interp.reasoners.spans import written_steps
 from interp.text.placement import step_placement
 from interp.traces import LEFT_OUT, UNPLACED, Channel, Trace, TraceSet

@@ -164,7 +164,7 @@ def test_words_that_the_model_reads_later_are_load_bearing_where_it_goes_on_by_i
     """Forced, the text puts such a model back on its rails; the control changes nothing in either way."""
     import torch
 
-    from interp.reasoners.rollout import Rollout
+    from interp.reasoners.rollouts.rollout import Rollout
 
     problems = organism.task.generate(80, seed=7, split="test")
     by_question = {problem.question: problem for problem in problems}

@@ -13,14 +13,14 @@ from interp.errors import StoreError, UsageError
 from interp.models.cache import accepts_key_mask, gaps_matter
 from interp.models.fast_model import fast_model
 from interp.problems.base import Problem
-from interp.reasoners.batch import BatchState, Row
 from interp.reasoners.interventions import intervening
-from interp.reasoners.measures import NonFiniteError
 from interp.reasoners.monitor import MonitorRun
 from interp.reasoners.network import Network
 from interp.reasoners.options import CheckedThinkOptions, LoopHook
 from interp.reasoners.replayer import Replayer
-from interp.reasoners.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
+from interp.reasoners.rollouts.batch import BatchState, Row
+from interp.reasoners.rollouts.measures import NonFiniteError
+from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel
 

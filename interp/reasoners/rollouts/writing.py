@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.reasoners.rollout import Rollout
+from interp.reasoners.rollouts.rollout import Rollout
 from interp.reasoners.spans import closes_thought, n_opening
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel

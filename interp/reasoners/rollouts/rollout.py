@@ -18,10 +18,10 @@ from torch import Tensor
 
 from interp.models.cache import close_gaps, new_cache, reset_rotary, run_cached
 from interp.models.devices import to_device
-from interp.reasoners.batch import BatchState, Cell, Row
-from interp.reasoners.measures import FiniteCheck, Measures, NonFiniteError
 from interp.reasoners.network import Network
-from interp.reasoners.sampling import Sampler
+from interp.reasoners.rollouts.batch import BatchState, Cell, Row
+from interp.reasoners.rollouts.measures import FiniteCheck, Measures, NonFiniteError
+from interp.reasoners.rollouts.sampling import Sampler
 from interp.traces import Channel
 
 #: Positions beyond the prompt that buffers have at first, where the length of the thought is not known.

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.reasoners.batch import Row
+from interp.reasoners.rollouts.batch import Row
 
 _CHECKED_AT_ONCE = 16  # passes whose sums are looked at together
 _PASSES_AT_ONCE = 64  # passes whose postponed entropies are computed together

@@ -15,7 +15,7 @@ from interp.errors import StoreError
 from interp.models.address import Address
 from interp.models.wrapping import quiet
 from interp.reasoners import Intervention
-from interp.reasoners.measures import FiniteCheck, NonFiniteError
+from interp.reasoners.rollouts.measures import FiniteCheck, NonFiniteError
 
 HOT = "9"  # a token of its own, also behind a space
 
@@ -70,7 +70,7 @@ def test_an_overflow_in_a_prompt_is_refused_with_its_place(batch_size, half, ask
 
 
 def test_a_long_thought_that_is_broken_ends_early(half, asked, monkeypatch):
-    from interp.reasoners.rollout import Rollout
+    from interp.reasoners.rollouts.rollout import Rollout
 
     real, passes = Rollout._run, []
     monkeypatch.setattr(Rollout, "_run", lambda self, *arguments: passes.append(1) or real(self, *arguments))
