@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app
 
@@ -80,7 +80,7 @@ def study_command(
         bool,
         typer.Option(help="Also capture an untrained twin: the control random_init. Takes the model's size again."),
     ] = True,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Think, capture, probe, decode, intervene and report, for any model: an organism, a folder or a hub id.
@@ -101,7 +101,7 @@ def study_command(
         max_answer_tokens=max_answer_tokens,
         dictionaries=dictionaries,
         twin=twin,
-        loading=loading,
+        load_options=load_options,
     )
     folder = out or options.default_folder()
     with Bars() as bars:

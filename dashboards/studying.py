@@ -11,7 +11,7 @@ from typing import Any
 from dashboards.describe import slug
 from dashboards.record import start_run, write_run
 from dashboards.study import Study, default_problems, run_record, run_stages, study_options
-from interp.commands.models import Loading
+from interp.commands.models import LoadOptions
 from interp.errors import PartialError, UsageError
 from interp.problems import Problem
 from interp.reasoners import Reasoner
@@ -35,7 +35,7 @@ class StudyOptions:
         max_answer_tokens: Longest answer; the model's own by default.
         dictionaries: Whether to train a sparse autoencoder.
         twin: Whether to capture an untrained twin.
-        loading: How the model is loaded.
+        load_options: How the model is loaded.
     """
 
     model: str
@@ -48,7 +48,7 @@ class StudyOptions:
     max_answer_tokens: int | None
     dictionaries: bool
     twin: bool
-    loading: Loading
+    load_options: LoadOptions
 
     def default_folder(self) -> Path:
         """Return the folder that is named after the model and its problems."""
@@ -60,7 +60,7 @@ class StudyOptions:
         defaults: dict[str, Any] = {"batch_size": 128, "dictionaries": True, "twin": True}
         names = ("batch_size", "max_thought_tokens", "max_answer_tokens", "dictionaries", "twin")
         values = {name: getattr(self, name) for name in names}
-        values |= {field.name: getattr(self.loading, field.name) for field in fields(self.loading)}
+        values |= {field.name: getattr(self.load_options, field.name) for field in fields(self.load_options)}
         return {
             name: value for name, value in values.items() if value != defaults.get(name, False) and value is not None
         }
@@ -102,7 +102,7 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
     started = time.monotonic() if started is None else started
     if options.questions is not None and options.task is not None:
         raise UsageError("expected --task or --questions, got both; leave one out.")
-    reasoner = options.loading.load(options.model)
+    reasoner = options.load_options.load(options.model)
     limits = {name: getattr(options, name) for name in ("max_thought_tokens", "max_answer_tokens")}
     limits = {name: value for name, value in limits.items() if value is not None}
     if limits:

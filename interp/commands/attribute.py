@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interp.commands.causal_options import PROBLEM_DEFAULTS, ProblemOptions, records, result_of
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
 
@@ -34,7 +34,7 @@ def attribute(
         int | None,
         typer.Option(help="Take the MLPs' own neurons as features, this many in a graph; nothing is trained.", min=1),
     ] = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Build attribution graphs over transcoder features or neurons, and test their paths by intervention."""
@@ -44,7 +44,7 @@ def attribute(
     from interp.errors import checked_count
 
     checked_count("prompts", prompts)
-    given = options.problem_set(loading, model)
+    given = options.problem_set(load_options, model)
     reasoner, seed = given.reasoner, options.seed
     transcoders = None
     with Bars() as bars:

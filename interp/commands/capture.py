@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import with_options
 from interp.errors import StoreError, UsageError, unknown
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
@@ -63,7 +63,7 @@ def run(
     engine: Engine = "inline",
     workers: Workers = None,
     threads: Threads = 1,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print how much space and time it takes, and write nothing.")
     ] = False,
@@ -78,7 +78,7 @@ def run(
     executor(engine, workers)  # raises on wrong names before the model is loaded
     recorded = TraceSet.from_parquet(traces)
     planned = plan(
-        loading.load(model),
+        load_options.load(model),
         recorded,
         sites=sites or "resid",
         layers=_layers(layers),

@@ -10,7 +10,7 @@ from interp.commands.attribute import attribute
 from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, figure, measured, records, result_of
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.monitor import monitor
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
@@ -54,7 +54,7 @@ def interchange(
         bool, typer.Option("--map", help="Test every address at offsets -1, 0 and 1 instead.")
     ] = False,
     used_map: Annotated[bool, typer.Option(help="Show which thought carries which step's value instead.")] = False,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Swap each thought for a donor's and test whether the answer follows the donor's value.
@@ -66,7 +66,7 @@ def interchange(
 
     if layer_map and used_map:
         raise UsageError("expected one of --map and --used-map, got both; ask for one of them.")
-    given = options.problem_set(loading, model)
+    given = options.problem_set(load_options, model)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
     address = address or causal.input_address(reasoner)
     with Bars() as bars, bars.stage(f"interchange on {reasoner.name}") as report:
@@ -137,7 +137,7 @@ def ablate(
     arm: Annotated[list[str] | None, typer.Option(help="Arm of the battery. Repeatable. Default: all.")] = None,
     frozen_after: Annotated[int, typer.Option(help="The thought that the arm `frozen` keeps.")] = 1,
     margin: Annotated[float, typer.Option(help="Difference of accuracy that counts.")] = 0.1,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Empty, replace, shuffle, freeze or drop thoughts, and decide whether their content or only their compute counts.
@@ -146,7 +146,7 @@ def ablate(
     """
     from interp import causal
 
-    given = options.problem_set(loading, model)
+    given = options.problem_set(load_options, model)
     with Bars() as bars, bars.stage(f"ablation of {given.reasoner.name}") as report:
         battery = causal.ablate(
             given.reasoner,
@@ -195,7 +195,7 @@ def steer(
         Literal["add", "set"],
         typer.Option(help="add: add the direction. set: remove the present value first."),
     ] = "set",
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Push thoughts towards a chosen value at several doses, and measure success and collateral.
@@ -205,7 +205,7 @@ def steer(
     from interp import causal
     from interp.errors import UsageError
 
-    given = options.problem_set(loading, model)
+    given = options.problem_set(load_options, model)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
     address = address or causal.steering_address(reasoner)
     with Bars() as bars, bars.stage(f"steering {reasoner.name}") as report:
@@ -258,7 +258,7 @@ def swap(
     writer: Annotated[str, typer.Argument(help="The reasoner whose reasoning is read.")],
     options: BatchOptions = SWAP_DEFAULTS,
     latents: Annotated[bool, typer.Option(help="Pass latents through a ridge map instead of the text.")] = False,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Let one reasoner answer after another's chain of thought, or with its latents.
@@ -267,8 +267,8 @@ def swap(
     """
     from interp import causal
 
-    given = options.problem_set(loading, reader)
-    reading, writing = given.reasoner, loading.load(writer)
+    given = options.problem_set(load_options, reader)
+    reading, writing = given.reasoner, load_options.load(writer)
     seed, batch_size = options.seed, options.batch_size
     with Bars() as bars, bars.stage(f"{reading.name} reads {writing.name}"):
         if latents:

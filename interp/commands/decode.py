@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import OldName, with_options
 from interp.errors import QualityError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
@@ -40,7 +40,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Parquet file of the read-outs.")],
     method: Methods = None,
     model: Model = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     split_seed: Annotated[
         int,
         typer.Option(help="Which problems are fitted on, selected on and held out."),
@@ -71,7 +71,7 @@ def run(
         read = decode(
             activations,
             method or QUICK,
-            reasoner=_reasoner(activations, model, loading),
+            reasoner=_reasoner(activations, model, load_options),
             seed=split_seed,
             top_k=top_k,
             max_unplaced=max_unplaced,
@@ -93,7 +93,7 @@ def evaluate_command(
     store: StorePath,
     method: Methods = None,
     model: Model = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     splits: Annotated[int, typer.Option(help="Number of problem splits."), OldName("--seeds")] = 1,
     other: Annotated[
         list[str] | None,
@@ -123,7 +123,7 @@ def evaluate_command(
         evaluation = evaluate(
             activations,
             method or QUICK,
-            reasoner=_reasoner(activations, model, loading),
+            reasoner=_reasoner(activations, model, load_options),
             seeds=range(splits),
             causal=causal,
             others=others,
@@ -202,6 +202,6 @@ def _name_and_path(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _reasoner(store: Store, model: str | None, loading: Loading) -> Reasoner | None:
+def _reasoner(store: Store, model: str | None, load_options: LoadOptions) -> Reasoner | None:
     """Return the reasoner that the options name; None if the store's own is meant, which is loaded on demand."""
-    return None if model is None and loading == AS_USUAL else loading.load_for(store, model)
+    return None if model is None and load_options == LOAD_DEFAULTS else load_options.load_for(store, model)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import with_options
 from interp.errors import CotlensError
 from interp.runtime.console import AsJson, emit, new_app
@@ -35,7 +35,7 @@ WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 @with_options
 def doctor(
     model: Annotated[str | None, typer.Argument(help="A model to load and report on, in place of the machine.")] = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Check everything that this project needs. The exit code is 1 if a check fails.
@@ -43,7 +43,7 @@ def doctor(
     With a model, report how it thinks, its prompt, its markers and stops, and how each of them was recognised.
     """
     if model is not None:
-        _model(model, loading, as_json)
+        _model(model, load_options, as_json)
         return
     checks = [_python(), *map(_package, WANTED), _together(), _threads(), _device(), _disk()]
     ok = all(check["ok"] for check in checks)
@@ -57,8 +57,8 @@ def doctor(
         raise CotlensError("some checks failed; see the lines marked FAIL above.")
 
 
-def _model(model: str, loading: Loading, as_json: bool) -> None:
-    reasoner = loading.load(model, note=False)
+def _model(model: str, load_options: LoadOptions, as_json: bool) -> None:
+    reasoner = load_options.load(model, note=False)
     findings = [vars(finding) for finding in reasoner.loaded.findings]
 
     def human() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records
-from interp.commands.models import AS_USUAL, Loading
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
 
@@ -27,7 +27,7 @@ def faithfulness(
     anchors: Annotated[
         int, typer.Option(help="Measure thought anchors too, on this many problems, with 20 continuations per step.")
     ] = 0,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Answer early, insert mistakes, filler and paraphrases, and measure which answers stay the same."""
@@ -39,7 +39,7 @@ def faithfulness(
     from interp.text.languages import language_switches
     from interp.text.wording import Wording
 
-    given = options.problem_set(loading, model, problem_seed=options.seed)
+    given = options.problem_set(load_options, model, problem_seed=options.seed)
     reasoner, seed = given.reasoner, options.seed
     with Bars() as bars:
         with bars.stage(f"thinking about {len(given.problems)} problems") as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records, result_of
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
 
@@ -24,17 +24,19 @@ def follow(
         list[Path] | None,
         typer.Option(help="Folder of a model, or of checkpoints (`organisms train --keep-every`). Repeatable."),
     ] = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Change one constant or one edge of each problem, and test whether the answer follows."""
     from interp import causal
 
-    given = options.problem_set(loading, model)
+    given = options.problem_set(load_options, model)
     reasoner = given.reasoner
     folders = [folder for path in checkpoints or [] for folder in _models_in(path)]
     with Bars() as bars, bars.stage("rewritten problems") as report:
-        models: dict[str, Reasoner] = dict(_load_checkpoints(folders, reasoner, loading)) | {reasoner.name: reasoner}
+        models: dict[str, Reasoner] = dict(_load_checkpoints(folders, reasoner, load_options)) | {
+            reasoner.name: reasoner
+        }
         table = causal.over_checkpoints(
             models, given.problems, seed=options.seed, batch_size=options.batch_size, progress=report
         )
@@ -67,7 +69,7 @@ def _models_in(folder: Path) -> list[Path]:
     return models
 
 
-def _load_checkpoints(folders: list[Path], like: Reasoner, loading: Loading) -> list[tuple[str, Reasoner]]:
+def _load_checkpoints(folders: list[Path], like: Reasoner, load_options: LoadOptions) -> list[tuple[str, Reasoner]]:
     """Return each checkpoint with its folder's name.
 
     Its `reasoner.json` says how it thinks; without one it thinks as `like` does.
@@ -76,6 +78,6 @@ def _load_checkpoints(folders: list[Path], like: Reasoner, loading: Loading) -> 
     labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
     configs = [None if (folder / "reasoner.json").exists() else like.config.model_dump() for folder in folders]
     return [
-        (label, loading.load(str(folder), note=False, reasoner=config))
+        (label, load_options.load(str(folder), note=False, reasoner=config))
         for label, folder, config in zip(labels, folders, configs, strict=True)
     ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoadOptions:
     """How a command loads its model. Each field is an option of the commands that use `with_options`."""
 
     reasoner: Annotated[
@@ -51,7 +51,7 @@ class Loading:
             note: Whether to print it.
             **changes: Options of `interp.load` that replace those of the command.
         """
-        from interp.loading.load import load
+        from interp.load_options.load import load
 
         reasoner = load(model, **self._options() | changes)
         unsure = reasoner.loaded.line()
@@ -79,7 +79,7 @@ class Loading:
         return options | {"reasoner": _config(self.reasoner), "dtype": dtype}
 
 
-AS_USUAL = Loading()
+LOAD_DEFAULTS = LoadOptions()
 Model = Annotated[str, typer.Argument(help="A shipped organism (`cotlens organisms ls`), a folder or a hub id.")]
 
 

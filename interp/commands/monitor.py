@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, measured, records, result_of
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
 
@@ -54,7 +54,7 @@ def monitor(
     out: Annotated[Path | None, typer.Option(help="Parquet file for the watched traces with their events.")] = None,
     options: BatchOptions = BATCH_DEFAULTS,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Watch each thought with a probe or feature, and inject a text or a vector past a threshold.
@@ -70,7 +70,7 @@ def monitor(
         raise UsageError(
             f"expected a new file for --out, got {out}, which exists already; choose another --out, or remove it."
         )
-    given = options.problem_set(loading, model)
+    given = options.problem_set(load_options, model)
     reasoner = given.reasoner
     vector = None if inject_vector is None else _vector(inject_vector, reasoner, dose)
     where = None if address is None else _address(reasoner, address)

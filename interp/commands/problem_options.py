@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.models import Loading
+from interp.commands.models import LoadOptions
 from interp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class ProblemOptions:
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of what the command draws at random.")] = 0
 
-    def problem_set(self, loading: Loading, model: str, *, n: int = 200, problem_seed: int = 0) -> ProblemSet:
+    def problem_set(self, load_options: LoadOptions, model: str, *, n: int = 200, problem_seed: int = 0) -> ProblemSet:
         """Return the reasoner and its problems, and say on stderr which lines of a file are left out.
 
         Args:
-            loading: How the model is loaded.
+            load_options: How the model is loaded.
             model: A shipped organism, a folder or a hub id.
             n: Number of a task's problems where neither `--n` nor the task says one.
             problem_seed: Seed of a task's problems where the task says none.
@@ -71,7 +71,7 @@ class ProblemOptions:
             raise UsageError(f"expected --{named[0]} or --{named[1]}, got both; leave one out.")
         if self.n is not None:
             checked_count("n", self.n)
-        reasoner = loading.load(model)
+        reasoner = load_options.load(model)
         if self.traces is not None:
             return self._of_traces(reasoner, self.traces)
         if self.questions is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
@@ -120,7 +120,7 @@ def evaluate(
     sae_id: SAEId = None,
     transfer: Transfer = False,
     model: Model = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     out: Annotated[Path | None, typer.Option(help="Folder to write the tables to.")] = None,
     target: Targets = None,
     splice: Annotated[bool, typer.Option(help="Also splice the SAE into the model and let it think again.")] = True,
@@ -139,7 +139,7 @@ def evaluate(
             trained.sae,
             opened,
             address,
-            reasoner=loading.load_for(opened, model) if splice else None,
+            reasoner=load_options.load_for(opened, model) if splice else None,
             settings=trained.settings,
             targets=target or TARGETS,
             seed=trained.split_seed,
@@ -176,7 +176,7 @@ def features(
     sae_id: SAEId = None,
     transfer: Transfer = False,
     model: Model = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     out: Annotated[Path | None, typer.Option(help="Folder to write features.parquet to.")] = None,
     target: Targets = None,
     logits: Annotated[bool, typer.Option(help="Also measure what each feature does to the logits.")] = True,
@@ -207,7 +207,7 @@ def features(
         else {"channels": THINKING}
     )
     rows, _ = select(opened, where, **mask)  # type: ignore[arg-type]
-    reasoner = loading.load_for(opened, model) if logits else None
+    reasoner = load_options.load_for(opened, model) if logits else None
     features = name_features(
         trained.sae, opened, where, rows, reasoner=reasoner, targets=target or TARGETS, seed=trained.split_seed
     )

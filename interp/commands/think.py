@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.errors import PartialError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app
@@ -48,7 +48,7 @@ def think(
         list[str] | None,
         typer.Option(help="Token or text at which an answer ends, besides the model's own. Repeatable."),
     ] = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Think about problems and write the traces. Run the same command again to resume after an interruption.
@@ -67,7 +67,7 @@ def think(
         raise UsageError("expected --task or --questions, got both; leave one out.")
     file = None if questions is None else _question_file(questions)
     from_file, left_out = (None, []) if file is None else (file.problems, list(map(str, file.broken)))
-    thinker = loading.load(model)
+    thinker = load_options.load(model)
     changes: dict[str, Any] = {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
     changes = {name: value for name, value in changes.items() if value is not None}
     if stop:

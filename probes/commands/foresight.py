@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
 from probes.commands.options import SampledTraceOptions, Temperature, TraceOptions
@@ -17,14 +17,14 @@ from probes.commands.options import SampledTraceOptions, Temperature, TraceOptio
 def foresight_command(
     model: Model,
     options: SampledTraceOptions = SampledTraceOptions(temperature=0.0),
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Predict whether the next step is wrong: latents beside the visible words, difficulty and the next word's entropy."""
     from probes.subtext.foresight import foresight
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=options.temperature)
+        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
         with bars.stage("reading the state before each step"):
             result = foresight(reasoner, traces, seed=options.seed)
 
@@ -61,7 +61,7 @@ def compute_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the problems and of sampling.")] = 0,
     temperature: Temperature = 0.0,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Compare thoughts used with operations needed, on the reasoner's own task and, with --task, out of distribution."""
@@ -70,7 +70,7 @@ def compute_command(
 
     with Bars() as bars:
         options = TraceOptions(questions=questions, traces=traces, n=n, seed=seed)
-        reasoner, first = options.load(bars, loading, model, temperature=temperature, n=400)
+        reasoner, first = options.load(bars, load_options, model, temperature=temperature, n=400)
         sets = {str(questions or traces or f"{reasoner.task.spec} (own)"): first}
         for spec in task or []:
             with bars.stage(f"thinking about {spec}") as progress:
@@ -103,14 +103,14 @@ def compute_command(
 def uncertainty_command(
     model: Model,
     options: TraceOptions = TraceOptions(),
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Measure the entropy of the true posterior that the latents hold and the words do not, on tasks that know it (graph)."""
     from probes.subtext.uncertainty import uncertainty
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=0.0, n=500)
+        reasoner, traces = options.load(bars, load_options, model, temperature=0.0, n=500)
         with bars.stage("reading the posterior"):
             result = uncertainty(reasoner, traces, seed=options.seed)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interp.commands.models import Loading
+from interp.commands.models import LoadOptions
 from interp.commands.problem_options import ProblemOptions
 from interp.runtime.console import Bars
 
@@ -34,18 +34,18 @@ class TraceOptions(ProblemOptions):
     """The traces that a command analyses; the fields are its options."""
 
     def load(
-        self, bars: Bars, loading: Loading, model: str, *, temperature: float, n: int = 1000
+        self, bars: Bars, load_options: LoadOptions, model: str, *, temperature: float, n: int = 1000
     ) -> tuple[Reasoner, TraceSet]:
         """Return the reasoner, and traces that are read from the file or thought now.
 
         Args:
             bars: Show the progress.
-            loading: How the model is loaded.
+            load_options: How the model is loaded.
             model: A shipped organism, a folder or a hub id.
             temperature: At which traces are sampled.
             n: Number of a task's problems where the options say none.
         """
-        given = self.problem_set(loading, model, n=n, problem_seed=self.seed)
+        given = self.problem_set(load_options, model, n=n, problem_seed=self.seed)
         with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
             return given.reasoner, given.think(
                 batch_size=256, temperature=temperature, seed=self.seed, progress=progress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interp.commands.models import AS_USUAL, Loading, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.errors import QualityError, StoreError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
@@ -47,14 +47,14 @@ def measure_command(
     fail_over: Annotated[
         float | None, typer.Option(help="Exit with code 4 if all targets together exceed this many bits.")
     ] = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Measure bits about each target in the choice of words beyond their meaning, and in latents beyond the text."""
     from probes.subtext.measure import measure
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=options.temperature)
+        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
         wording = _wording(traces, synonyms, needed=not latents)
         with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
             result = measure(
@@ -92,14 +92,14 @@ def locate_command(
     options: SampledTraceOptions = SampledTraceOptions(),
     target: Target = None,
     synonyms: Synonyms = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Find which words carry subtext, which synonyms say what, and which layers hold it; knock them out as a proof."""
     from probes.subtext.locate import locate
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=options.temperature)
+        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
         with bars.stage("locating"):
             result = locate(traces, _required_wording(traces, synonyms), target, reasoner=reasoner, seed=options.seed)
 
@@ -130,14 +130,14 @@ def discover_command(
     address: Annotated[
         str, typer.Option(help="Hook name of the activation that is read before each word.")
     ] = "ln_final.hook_out",
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Flag words whose choice depends on hidden state, without being told what they say."""
     from probes.subtext.discover import discover
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=1.0)
+        reasoner, traces = options.load(bars, load_options, model, temperature=1.0)
         with bars.stage("testing every word"):
             result = discover(
                 reasoner,
@@ -174,14 +174,14 @@ def paraphrase_command(
     options: SampledTraceOptions = SampledTraceOptions(),
     target: Target = None,
     synonyms: Synonyms = None,
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Replace words by synonyms: how many bits, and how many answers, are left, forced and as the model goes on itself."""
     from probes.subtext.measure import paraphrase
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=options.temperature)
+        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
         with bars.stage("paraphrasing"):
             table = paraphrase(
                 traces, _required_wording(traces, synonyms), target, reasoner=reasoner, seed=options.seed
@@ -212,14 +212,14 @@ def paraphrase_command(
 def commitment_command(
     model: Model,
     options: TraceOptions = TraceOptions(),
-    loading: Loading = AS_USUAL,
+    load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
     """Find the step at which the answer is decided, by forced early answers and a probe, and test whether later text matters."""
     from probes.subtext.commitment import commitment
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, loading, model, temperature=0.0, n=400)
+        reasoner, traces = options.load(bars, load_options, model, temperature=0.0, n=400)
         with bars.stage("answering early"):
             result = commitment(reasoner, traces, seed=options.seed)
 
