@@ -25,10 +25,9 @@ from interp.reasoners.interventions import Intervention
 from interp.reasoners.network import Network
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.replayer import Replayer, ReplayHook
-from interp.reasoners.rollouts.batch import Row
 from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout
 from interp.reasoners.rollouts.thinker import ThinkBatch, Thinker
-from interp.reasoners.spans import WrittenSteps, counted_parts, written_steps
+from interp.reasoners.rollouts.traces import TraceMaker
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
 from interp.runtime.renames import warn_old_name
@@ -341,58 +340,16 @@ class Reasoner(ABC):
     def _batches(
         self, think_batch: ThinkBatch, problems: Sequence[Problem], options: CheckedThinkOptions, start: int = 0
     ) -> Iterator[list[Trace]]:
+        maker = TraceMaker(
+            vocabulary=self.vocabulary,
+            reasoner=self.name,
+            weights=self.weights,
+            tokenizer_hash=self.tokenizer_hash,
+            thinks_in_text=self.thinks_in_text,
+            visible_per_step=self.visible_per_step,
+            options=options,
+        )
         for rows in self.thinker.batches(
             think_batch, problems, options, start=start, expected_positions=self._expected_positions
         ):
-            yield [self._trace(k, problems[k], row, options) for k, row in rows]
-
-    def _trace(self, number: int, problem: Problem, row: Row, options: CheckedThinkOptions) -> Trace:
-        """Return the finished trace of a row."""
-        thought, answer = self.vocabulary.thought_of(row), self.vocabulary.answer_of(row)
-        text = f"{thought} {answer}".strip()
-        correct = make_task(problem.task).answered_right(problem, thought, answer)
-        written = self._written(problem, row, correct)
-        step, sentence = row.step, []
-        if written is not None and self.config.steps == "text":
-            step, sentence = written.step, written.sentence
-        elif written is not None and self.thinks_in_text and min(written.value_positions) >= 0:
-            # A count that does not fit the steps of the text is of no use where the text says it all.
-            step = written.step if self._counted_parts(problem, row) is None else row.step
-        return Trace(
-            id=number,
-            problem=problem,
-            reasoner=self.name,
-            token_ids=row.token_ids,
-            tokens=self.vocabulary.tokens(row.token_ids),
-            channel=[str(c) for c in row.channel],
-            step=step,
-            thought=row.thought,
-            entropy=row.entropy,
-            logprob=row.logprob,
-            text=text,
-            answer=answer,
-            correct=correct,
-            seed=options.seed,
-            temperature=float(options.temperature),
-            latents=torch.stack(row.latents).numpy() if row.latents else None,
-            sentence=sentence,
-            events=row.events,
-            weights=self.weights,
-            tokenizer=self.tokenizer_hash,
-            value_positions=written.value_positions if written is not None else [],
-        )
-
-    def _written(self, problem: Problem, row: Row, correct: bool) -> WrittenSteps | None:
-        """Return the steps and sentences of a row's visible thought; None where it has none, or nobody asks for them."""
-        is_visible = self.thinks_in_text or Channel.THOUGHT in row.channel
-        if not (is_visible and (problem.steps or self.config.steps == "text")):
-            return None
-        parts = self._counted_parts(problem, row)
-        return written_steps(self.tokenizer, row, problem, correct=correct, parts=parts)
-
-    def _counted_parts(self, problem: Problem, row: Row) -> list[tuple[int, int]] | None:
-        """Return the visible tokens of each step, where the config counts them and the count fits."""
-        if self.config.steps != "count":
-            return None
-        separator = self.vocabulary.token_id(self.config.separator) if self.config.separator else None
-        return counted_parts(row, problem.n_steps, self.visible_per_step, separator)
+            yield [maker.trace(k, problems[k], row) for k, row in rows]
