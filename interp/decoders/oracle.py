@@ -19,18 +19,16 @@ from torch import Tensor
 
 from interp.activations import ActivationSource
 from interp.decoders.base import DecoderTraits, RankedTexts
-from interp.decoders.low_rank import RANK, AdaptedWriter
-from interp.decoders.writer import Vocabulary, Writer, WriterOptions, ranked_candidates
-from interp.decoders.writer_training import fit_writer
-from interp.errors import StoreError, UsageError, checked_count, unknown
+from interp.decoders.low_rank import RANK
+from interp.decoders.writer import WriterOptions, ranked_candidates
+from interp.decoders.writer_decoder import WriterDecoder
+from interp.errors import UsageError, unknown
 from interp.models.address import Address
 from interp.runtime.progress import Progress
 from interp.traces import Trace
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-
-_BATCH = 512
 
 
 def _value(trace: Trace, step: int) -> str | None:
@@ -66,7 +64,7 @@ class OracleOptions(WriterOptions, total=False):
     rank: int
 
 
-class Oracle:
+class Oracle(WriterDecoder):
     """Answers the questions of `QUESTIONS` about a latent. As a decoder it answers the question for the value.
 
     Every latent is scaled to the length of a standard embedding before it is injected.
@@ -86,7 +84,8 @@ class Oracle:
         rank: Rank of the adapters.
     """
 
-    name = "oracle"
+    name = noun = "oracle"
+    rows_at_once = 512
     traits: ClassVar[DecoderTraits] = DecoderTraits(follows_probe=True)
 
     def __init__(
@@ -112,12 +111,18 @@ class Oracle:
                 f"expected questions for the oracle to learn, got none; choose from {', '.join(QUESTIONS)}."
             )
         self.questions = tuple(questions)
-        self.d_model, self.n_layers, self.n_heads = d_model, n_layers, n_heads
-        self.updates = checked_count("updates", updates)
-        self.batch_size = checked_count("batch_size", batch_size)
-        self.learning_rate, self.seed, self.progress = learning_rate, seed, progress
-        self.reasoner, self.rank = reasoner, checked_count("rank", rank)
-        self.writer_: Writer | None = None
+        super().__init__(
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            updates=updates,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            progress=progress,
+            reasoner=reasoner,
+            rank=rank,
+        )
 
     def fit(
         self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None
@@ -129,7 +134,7 @@ class Oracle:
         Raises:
             UsageError: No question has an answer on these rows.
         """
-        self.address_, self.weights_ = address, store.meta["reasoner"]["weights"]
+        self._remember_source(store, address)
         latents = self._latents(store, rows)
         prompts, answers, numbers = [], [], []
         for question in self.questions:
@@ -144,19 +149,8 @@ class Oracle:
             raise UsageError(
                 "none of the oracle's questions has an answer on these rows. Choose other questions or rows."
             )
-        self.longest_ = max(len(answer.split()) for answer in answers)
-        self.writer_ = fit_writer(
-            self._make,
-            prompts,
-            latents[numbers],
-            answers,
-            standardise=False,  # lengths are matched instead
-            updates=self.updates,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            progress=self.progress,
-        )
+        # Lengths are matched, so dimensions are not standardised.
+        self._train(prompts, latents[numbers], answers, standardise=False)
         return self
 
     def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
@@ -166,8 +160,8 @@ class Oracle:
             StoreError: The store is of another model.
             UsageError: The oracle is not fitted, or was fitted at another address.
         """
-        if self.writer_ is not None and address != self.address_:
-            raise UsageError(f"expected {self.address_}, where this oracle was fitted, got {address}; fit one there.")
+        self._fitted()
+        self._check_address(address)
         return self.ask(store, rows, "value", top_k=top_k)
 
     def ask(self, store: ActivationSource, rows: pd.DataFrame, question: str, *, top_k: int = 1) -> RankedTexts:
@@ -183,31 +177,12 @@ class Oracle:
             StoreError: The store is of another model.
             UsageError: The oracle is not fitted, or did not learn the question.
         """
-        if self.writer_ is None:
-            raise UsageError("this oracle is not fitted; call fit first.")
+        self._fitted()
         if question not in self.questions:
             raise unknown("question that this oracle learned", question, self.questions)
-        if store.meta["reasoner"]["weights"] != self.weights_:
-            raise StoreError(
-                "expected a store of the model that this oracle was fitted to, got one of "
-                f"{store.meta['reasoner']['name']}; fit one to this store."
-            )
-        prompt = QUESTIONS[question][0].split()
-        latents = self._latents(store, rows)
-        candidates: list[tuple[list[str], np.ndarray]] = []
-        for start in range(0, len(rows), _BATCH):
-            batch = latents[start : start + _BATCH]
-            ids = self.writer_.prompt_ids([prompt] * len(batch))
-            texts, scores = self.writer_.candidates(ids, batch, beams=top_k, longest=self.longest_)
-            candidates += zip(texts, scores.numpy(), strict=True)
-        return ranked_candidates(candidates, top_k)
-
-    def _make(self, words: Vocabulary, d_latent: int | None, positions: int) -> Writer:
-        if self.reasoner is not None:
-            return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
-        return Writer(
-            words, d_latent, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads, positions=positions
-        )
+        self._check_model(store)
+        prompts = [QUESTIONS[question][0].split()] * len(rows)
+        return ranked_candidates(self._candidates(prompts, self._latents(store, rows), top_k), top_k)
 
     def _latents(self, store: ActivationSource, rows: pd.DataFrame) -> Tensor:
         acts = torch.from_numpy(store.acts(self.address_, rows))

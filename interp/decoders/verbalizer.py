@@ -25,10 +25,10 @@ from torch import Tensor
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.base import STEP_TEXT, DecoderTraits, RankedTexts
-from interp.decoders.low_rank import RANK, AdaptedWriter
+from interp.decoders.low_rank import RANK
 from interp.decoders.step_rows import rows_before
-from interp.decoders.writer import Vocabulary, Writer, WriterOptions, ranked_candidates
-from interp.decoders.writer_training import fit_writer
+from interp.decoders.writer import Vocabulary, WriterOptions, ranked_candidates
+from interp.decoders.writer_decoder import WriterDecoder
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
 from interp.runtime.files import commit
@@ -43,7 +43,6 @@ ReadAt = Literal["token", "before"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 DESCRIPTION, WEIGHTS = "verbalizer.json", "model.safetensors"
 SCHEMA_VERSION = 1
-_BATCH = 256
 
 
 class VerbalizerOptions(WriterOptions, total=False):
@@ -61,7 +60,7 @@ class _Adapters(TypedDict, total=False):
     rank: int
 
 
-class Verbalizer:
+class Verbalizer(WriterDecoder):
     """Writes the text of a row from its question, the number of its step, and its latent.
 
     Texts are split at white space. A word that training never showed is unknown in a question and cannot be written.
@@ -86,7 +85,9 @@ class Verbalizer:
         Heima, arXiv 2501.19201, section 3.
     """
 
-    name = "verbalizer"
+    name = noun = "verbalizer"
+    how_to_fit = "call fit first, or load a saved one"
+    rows_at_once = 256
     # Heima reads the last hidden state.
     traits: ClassVar[DecoderTraits] = DecoderTraits(
         output=STEP_TEXT,
@@ -117,18 +118,18 @@ class Verbalizer:
         if read_at not in get_args(ReadAt):
             raise unknown("position to read at", read_at, get_args(ReadAt))
         self.mode, self.read_at = mode, read_at
-        self.d_model = checked_count("d_model", d_model)
-        self.n_layers = checked_count("n_layers", n_layers)
-        self.n_heads = checked_count("n_heads", n_heads)
-        if d_model % (2 * n_heads):
-            raise UsageError(
-                f"expected d_model to be a multiple of twice n_heads, got {d_model} and {n_heads}; change one of them."
-            )
-        self.updates = checked_count("updates", updates)
-        self.batch_size = checked_count("batch_size", batch_size)
-        self.learning_rate, self.seed, self.progress = learning_rate, seed, progress
-        self.reasoner, self.rank = reasoner, checked_count("rank", rank)
-        self.writer_: Writer | None = None
+        super().__init__(
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            updates=updates,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            progress=progress,
+            reasoner=reasoner,
+            rank=rank,
+        )
 
     def fit(self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray) -> Verbalizer:
         """Train on rows to write `targets`, one text for each: a step's text, or only its value.
@@ -142,22 +143,8 @@ class Verbalizer:
                 f"expected rows that each have a text to train the verbalizer on, got {len(rows)} rows with "
                 f"{sum(bool(text.strip()) for text in texts)} texts; leave out rows without one."
             )
-        self.address_, self.weights_ = address, store.meta["reasoner"]["weights"]
-        prompts = _prompts(store, rows)
-        latents = self._latents(store, rows)
-        self.longest_ = max(len(text.split()) for text in texts)
-        self.writer_ = fit_writer(
-            self._make,
-            prompts,
-            latents,
-            texts,
-            standardise=True,
-            updates=self.updates,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            progress=self.progress,
-        )
+        self._remember_source(store, address)
+        self._train(_prompts(store, rows), self._latents(store, rows), texts, standardise=True)
         return self
 
     def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
@@ -170,7 +157,7 @@ class Verbalizer:
             UsageError: The verbalizer is not fitted, or was fitted at another address.
         """
         self._check(store, address)
-        return ranked_candidates(self._candidates(store, rows, checked_count("top_k", top_k)), top_k)
+        return ranked_candidates(self._texts(store, rows, checked_count("top_k", top_k)), top_k)
 
     def write(
         self, store: ActivationSource, rows: pd.DataFrame, *, latents_of: pd.DataFrame | None = None
@@ -183,7 +170,7 @@ class Verbalizer:
             latents_of: Rows whose latents are read in their place; the same rows where None.
         """
         self._check(store, None)
-        return [row[0] for row, _ in self._candidates(store, rows, 1, latents_of)]
+        return [row[0] for row, _ in self._texts(store, rows, 1, latents_of)]
 
     def question_only(self, store: ActivationSource, table: pd.DataFrame) -> np.ndarray:
         """Return what a verbalizer of the same size writes that sees the question and no latent.
@@ -276,29 +263,12 @@ class Verbalizer:
         verbalizer.writer_ = writer.eval()
         return verbalizer
 
-    def _make(self, words: Vocabulary, d_latent: int | None, positions: int) -> Writer:
-        if self.reasoner is not None:
-            return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
-        return Writer(
-            words, d_latent, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads, positions=positions
-        )
-
-    def _fitted(self) -> Writer:
-        if self.writer_ is None:
-            raise UsageError("this verbalizer is not fitted; call fit first, or load a saved one.")
-        return self.writer_
-
     def _check(self, store: ActivationSource, address: Address | None) -> None:
         self._fitted()
-        if address is not None and address != self.address_:
-            raise UsageError(
-                f"expected {self.address_}, where this verbalizer was fitted, got {address}; fit one there."
-            )
-        if self.mode != "question" and store.meta["reasoner"]["weights"] != self.weights_:
-            raise StoreError(
-                "expected a store of the model that this verbalizer was fitted to, got one of "
-                f"{store.meta['reasoner']['name']}; fit one to this store."
-            )
+        if address is not None:
+            self._check_address(address)
+        if self.mode != "question":
+            self._check_model(store)
 
     def _latents(self, store: ActivationSource, rows: pd.DataFrame) -> Tensor | None:
         if self.mode == "question":
@@ -311,29 +281,18 @@ class Verbalizer:
         return torch.from_numpy(store.acts(self.address_, latent_rows))
 
     @torch.no_grad()
-    def _candidates(
+    def _texts(
         self, store: ActivationSource, rows: pd.DataFrame, beams: int, latents_of: pd.DataFrame | None = None
     ) -> list[tuple[list[str], np.ndarray]]:
-        writer, prompts = self._fitted(), _prompts(store, rows)
-        longest_prompt = writer.positions - self.longest_ - 1
+        prompts = _prompts(store, rows)
+        longest_prompt = self._fitted().positions - self.longest_ - 1
         longest = max(map(len, prompts), default=0)
         if longest > longest_prompt:
             raise UsageError(
                 f"expected questions of at most {longest_prompt - 1} words, as this verbalizer was trained on, got one of "
                 f"{longest - 1}; fit it on questions as long."
             )
-        latents = self._latents(store, rows if latents_of is None else latents_of)
-        candidates: list[tuple[list[str], np.ndarray]] = []
-        for start in range(0, len(rows), _BATCH):
-            batch = slice(start, start + _BATCH)
-            texts, scores = writer.candidates(
-                writer.prompt_ids(prompts[batch]),
-                None if latents is None else latents[batch],
-                beams=beams,
-                longest=self.longest_,
-            )
-            candidates += zip(texts, scores.numpy(), strict=True)
-        return candidates
+        return self._candidates(prompts, self._latents(store, rows if latents_of is None else latents_of), beams)
 
 
 class AdaptedVerbalizer(Verbalizer):

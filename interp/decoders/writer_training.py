@@ -111,7 +111,7 @@ def train_writer(
         if update % 50 == 0 or update == updates - 1:
             if not math.isfinite(float(loss.detach())):
                 raise CotlensError(
-                    f"the verbalizer diverged at update {update}; lower learning_rate ({learning_rate})."
+                    f"the training of the writer diverged at update {update}; lower learning_rate ({learning_rate})."
                 )
             if progress:
                 progress(update + 1, updates)
