@@ -51,7 +51,7 @@ class LoadOptions:
             note: Whether to print it.
             **changes: Options of `interp.load` that replace those of the command.
         """
-        from interp.load_options.load import load
+        from interp.loading.load import load
 
         reasoner = load(model, **self._options() | changes)
         unsure = reasoner.loaded.line()
