@@ -19,7 +19,9 @@ from interp.statistics.intervals import grouped_mean_interval
 from interp.text.wording import Wording
 from probes.subtext.discover import discover
 from probes.subtext.locate import locate
-from probes.subtext.measure import labels_of, measure, paraphrase
+from probes.subtext.measure import measure
+from probes.subtext.paraphrase import paraphrase
+from probes.subtext.targets import labels_of
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner

@@ -1,26 +1,24 @@
-"""The stages of a study. One that cannot be done for a model says why in one line, and the others go on."""
+"""The stages of a study: thinking, capture, probes, decoders, edits and ablation, each a function that returns what it keeps."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 import interp
 import probes
+from dashboards.stage_runner import StageRunner
 from dashboards.steps import READER, StepFigures, step_figures
 from interp.activations.store import parquet_bytes
 from interp.activations.targets import label_names, trace_labels
 from interp.causal.donors import alternatives
 from interp.decoders.evaluation.read_outs import pooled_scores
-from interp.errors import CotlensError, UsageError
+from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
@@ -32,73 +30,11 @@ if TYPE_CHECKING:
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.problems import Problem
     from interp.reasoners import Reasoner
-    from interp.runtime.console import Bars
 
 DICTIONARIES = ("sae", "random_dictionary", "pca", "neurons")
 # A sweep of every token of a long text would take hours: that many thoughts and values are swept, evenly spaced.
 MAX_PLACES, MAX_VALUES = 24, 9
 MAX_ABLATED = 200
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A stage that was not done.
-
-    Attributes:
-        stage: Its name.
-        why: The reason, in one line.
-        is_defect: Whether it failed where it should not have.
-    """
-
-    stage: str
-    why: str
-    is_defect: bool = False
-
-
-class Stages:
-    """Runs stages one after the other, and keeps which were skipped and why.
-
-    Attributes:
-        skipped: The stages that were not done.
-    """
-
-    def __init__(self, name: str, bars: Bars | None) -> None:
-        self._name, self._bars = name, bars
-        self.skipped: list[Skipped] = []
-
-    def run(self, doing: str, body: Callable[[Progress | None], Result]) -> Result:
-        """Run a stage that the others need; its errors end the study."""
-        with self._shown(doing) as report:
-            return body(report)
-
-    def attempt(self, stage: str, doing: str, body: Callable[[Progress | None], Result]) -> Result | None:
-        """Run a stage that may be impossible for this model; return None and keep the reason where it is."""
-        try:
-            with self._shown(doing) as report:
-                return body(report)
-        except UsageError as error:
-            self.skip(stage, str(error))
-        except CotlensError:
-            raise  # a full disk or a damaged store is no property of the model
-        except Exception as error:
-            if os.environ.get("COTLENS_DEBUG"):
-                raise
-            detail = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            why = f"unexpected {type(error).__name__}: {detail} This is a defect; COTLENS_DEBUG=1 shows where."
-            self.skip(stage, why, is_defect=True)
-        return None
-
-    def skip(self, stage: str, why: str, *, is_defect: bool = False) -> None:
-        """Keep and print why a stage is not done."""
-        line = " ".join(why.split())
-        self.skipped.append(Skipped(stage, line, is_defect))
-        if self._bars is not None:
-            print(f"{self._name}: no {stage}: {line}", file=sys.stderr, flush=True)
-
-    def _shown(self, doing: str) -> AbstractContextManager[Progress | None]:
-        title = f"{self._name}: {doing}"
-        return nullcontext() if self._bars is None else self._bars.stage(title)
 
 
 @dataclass(frozen=True)
@@ -118,7 +54,7 @@ class Decoded:
     sae: dict[str, Any] | None
 
 
-def think(reasoner: Reasoner, problems: Sequence[Problem], out: Path, stages: Stages, batch_size: int) -> Any:
+def think(reasoner: Reasoner, problems: Sequence[Problem], out: Path, stages: StageRunner, batch_size: int) -> Any:
     """Return the traces; those that an interrupted study has finished are read again."""
     from interp.reasoners.resumable import think_to_file
 
@@ -134,7 +70,9 @@ def think(reasoner: Reasoner, problems: Sequence[Problem], out: Path, stages: St
     return stages.run("thinking", body)
 
 
-def capture(reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: Stages, batch_size: int) -> interp.Store:
+def capture(
+    reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: StageRunner, batch_size: int
+) -> interp.Store:
     """Return the store of the traces; an unfinished one is resumed."""
     return stages.run(
         "capturing activations",
@@ -143,7 +81,7 @@ def capture(reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: Stag
 
 
 def capture_twin(
-    reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: Stages, batch_size: int
+    reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: StageRunner, batch_size: int
 ) -> interp.Store | None:
     """Capture an untrained twin: its own latents, or the trained reasoner's words where thoughts are visible."""
 
@@ -157,7 +95,7 @@ def capture_twin(
 
 
 def sweep(
-    store: interp.Store, twin: interp.Store | None, splits: Sequence[int], out: Path, stages: Stages
+    store: interp.Store, twin: interp.Store | None, splits: Sequence[int], out: Path, stages: StageRunner
 ) -> probes.Sweep | None:
     """Sweep probes over places and addresses, and keep the sweep; finished parts of it are read again."""
 
@@ -224,7 +162,7 @@ def decode(
     store: interp.Store,
     twin: ActivationSource | None,
     out: Path,
-    stages: Stages,
+    stages: StageRunner,
     *,
     splits: Sequence[int],
     dictionaries: bool,
@@ -291,7 +229,7 @@ def keep_sae(readouts: ReadOuts, out: Path) -> dict[str, Any]:
 
 
 def interchange(
-    reasoner: Reasoner, traces: interp.TraceSet, decoded: Decoded | None, out: Path, stages: Stages
+    reasoner: Reasoner, traces: interp.TraceSet, decoded: Decoded | None, out: Path, stages: StageRunner
 ) -> InterchangeResult | None:
     """Swap what the probe read for a donor's, and keep every edit with the answer after it."""
     if decoded is None:
@@ -321,7 +259,7 @@ def _has_counterfactuals(traces: interp.TraceSet) -> bool:
     return any(alternatives(task, problem, step) for problem in tried for step in range(1, problem.n_steps + 1))
 
 
-def ablate(reasoner: Reasoner, traces: interp.TraceSet, stages: Stages, batch_size: int) -> AblationResult | None:
+def ablate(reasoner: Reasoner, traces: interp.TraceSet, stages: StageRunner, batch_size: int) -> AblationResult | None:
     """Replace all thoughts of a problem by another problem's: what can be done where no single step can be edited."""
     from interp.causal import ablate as run_ablation
 

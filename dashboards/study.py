@@ -30,7 +30,7 @@ import probes
 from dashboards import stages as steps_of_study
 from dashboards.headline import headline
 from dashboards.record import SCHEMA_VERSION, package_versions, peak_rss_mb, start_run, write_run
-from dashboards.stages import Skipped, Stages
+from dashboards.stage_runner import Skipped, StageRunner
 from interp.activations.splits import describe_split, seeds_of_splits
 from interp.errors import PartialError, UsageError
 from interp.problems import task as make_task
@@ -188,7 +188,7 @@ def run_stages(
     batch_size: int = 128,
 ) -> Study:
     """Do every stage that can be done, and return the results; the arguments are those of `study`."""
-    stages = Stages(reasoner.name, bars)
+    stages = StageRunner(reasoner.name, bars)
     traces = steps_of_study.think(reasoner, problems, out, stages, batch_size)
     store = steps_of_study.capture(reasoner, traces, out, stages, batch_size)
     twin_store = steps_of_study.capture_twin(reasoner, traces, out, stages, batch_size) if twin else None

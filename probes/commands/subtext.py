@@ -178,7 +178,7 @@ def paraphrase_command(
     as_json: AsJson = False,
 ) -> None:
     """Replace words by synonyms: how many bits, and how many answers, are left, forced and as the model goes on itself."""
-    from probes.subtext.measure import paraphrase
+    from probes.subtext.paraphrase import paraphrase
 
     with Bars() as bars:
         reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)

@@ -21,8 +21,8 @@ from interp.text.wording import Wording, texts, words
 from interp.traces import TraceSet
 from probes.subtext.information import information_gain, summary
 from probes.subtext.joint import JointGain, joint_gain
-from probes.subtext.measure import labels_of
 from probes.subtext.power import ALPHA
+from probes.subtext.targets import labels_of
 from probes.subtext.text_features import choice_features, meaning_features, token_columns
 
 if TYPE_CHECKING:

@@ -9,20 +9,17 @@ would give more bits the estimate is named a lower bound (`tightness`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from interp.activations.targets import label_names, trace_labels
 from interp.errors import UsageError
-from interp.statistics.estimates import Estimate
 from interp.text.wording import Wording, texts
-from interp.traces import Trace, TraceSet
+from interp.traces import TraceSet
 from probes.subtext.information import InformationGain, information_gain, p_value, summary
 from probes.subtext.joint import JointGain, joint_gain
 from probes.subtext.power import ALPHA, PLANTED_BITS, Power, power
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
 FOUND, ABSENT, UNDECIDED, KNOWN, CONSTANT = "subtext", "none", "undecided", "known without", "constant"
 TOO_FEW = "too few traces"
-AS_WRITTEN = "as written"
-MOVES = 0.1  # share of answers from which on a choice of words is said to bear load
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ def measure(
     References:
         Xu et al. 2020, arXiv 2002.10689.
     """
-    labels = _all_labels(traces, targets)
+    labels = all_labels(traces, targets)
     groups = np.array([trace.problem.structure for trace in traces])
     sources: dict[str, tuple[list[Features], Features]] = {}
     if wording is not None:
@@ -205,139 +200,6 @@ def verdict(q: float, ci_low: float, ci_high: float, strength: Power | None) -> 
     return ABSENT if strength is not None and strength.enough and ci_high < PLANTED_BITS else UNDECIDED
 
 
-def labels_of(traces: Sequence[Trace], targets: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Return the label of every trace for each target.
-
-    Args:
-        traces: The traces.
-        targets: Names of targets; by default the task's facts about single entities, the user's own labels, step values
-            and answer, where they vary.
-
-    Raises:
-        UsageError: No target varies.
-    """
-    labels = _all_labels(traces, targets)
-    return labels if targets is not None else {name: values for name, values in labels.items() if _varies(values)}
-
-
-def _all_labels(traces: Sequence[Trace], targets: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Return the label of every trace for each target; by default also of the task's facts that never vary."""
-    from interp.problems import task as make_task
-
-    if targets is not None:
-        return {name: trace_labels(traces, name) for name in targets}
-    task = make_task(traces[0].problem.task)
-    entities = sorted({entity for trace in traces for entity in task.entities(trace.problem)})
-    facts = [f"{fact}:{entity}" for fact, about in task.facts.items() if about == 1 for entity in entities]
-    steps = max(trace.problem.n_steps for trace in traces)
-    # A label with another value in every trace, such as an id, has nothing to be predicted from.
-    own = [name for name in label_names(traces) if 2 * len(_values(trace_labels(traces, name))) <= len(traces)]
-    names = [*facts, *own, *(f"value_{k}" for k in range(1, min(steps, 9) + 1)), "answer"]
-    labels = {name: trace_labels(traces, name) for name in names}
-    if not any(map(_varies, labels.values())):
-        raise UsageError("expected a fact that varies between these problems, got none; name one with --target.")
-    return {name: values for name, values in labels.items() if any(label is not None for label in values)}
-
-
-def _varies(labels: np.ndarray) -> bool:
-    return len(_values(labels)) > 1
-
-
-def _values(labels: np.ndarray) -> set[str]:
-    return {label for label in labels if label is not None}
-
-
 def _shuffled_rows(features: Features, seed: int) -> Features:
     """Give each row another row's features: the capacity without the information."""
     return np.roll(features[np.random.default_rng([seed, 77]).permutation(len(features))], 1, axis=0)
-
-
-def paraphrase_words(traces: Sequence[Trace], wording: Wording, seed: int = 0) -> list[list[str]]:
-    """Return the words of each trace with every choice among synonyms drawn again at random.
-
-    Args:
-        traces: The traces.
-        wording: Which words mean the same.
-        seed: Seed of the choices.
-    """
-    rng = Random(f"paraphrase|{seed}")
-    return [wording.paraphrase(words, rng) for words in texts(traces)]
-
-
-def paraphrase(
-    traces: TraceSet,
-    wording: Wording,
-    targets: Sequence[str] | None = None,
-    *,
-    reasoner: Reasoner | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return the bits in the words, and the answers, that remain after a paraphrase.
-
-    With the reasoner, the answers are counted twice. *Forced*, the whole rewritten text is put into its mouth. *Free*,
-    words are replaced one after another, and after each the reasoner goes on by itself, greedily. A reasoner that reads
-    its own choice of words later is put back on its rails by a forced text, so the verdict uses the free answers.
-
-    Args:
-        traces: The traces.
-        wording: Which words mean the same.
-        targets: As in `measure`.
-        reasoner: The reasoner that wrote the traces; with it, the answers after each version are counted.
-        seed: Seed of choices, folds and bootstrap.
-
-    Returns:
-        One row each for the traces as written, which is the control, for random synonyms, and for the first synonym of
-        every meaning: total bits about the targets in the forced text with their interval, and n. With the reasoner
-        also, for both ways, accuracy and the share of answers that stay, with intervals (columns `accuracy` and
-        `same_answer` are the forced ones, `free_accuracy` and `free_same_answer` the free ones); `free_lost`, how much
-        less often free answers stay than those of the control; and the verdict: `load-bearing` where that is above a
-        tenth, `not load-bearing` where it is below, `undecided` where its interval holds a tenth.
-    """
-    from interp.causal.forcing import force
-    from interp.causal.rewording import reword_freely, reworded_ids
-
-    labels = labels_of(traces, targets)
-    groups = np.array([trace.problem.structure for trace in traces])
-    written = texts(traces)
-    rng = Random(f"free paraphrase|{seed}")
-    choose: dict[str, Callable[[str], str]] = {
-        AS_WRITTEN: lambda word: word,
-        "random synonyms": lambda word: rng.choice(wording.options(word)),
-        "first synonym": wording.meaning,
-    }
-    versions = {
-        AS_WRITTEN: written,
-        "random synonyms": paraphrase_words(traces, wording, seed),
-        "first synonym": [[wording.meaning(word) for word in words] for words in written],
-    }
-    records = []
-    kept: dict[str, np.ndarray] = {}
-    for name, version in versions.items():
-        given, beyond = [meaning_features(version, wording)], choice_features(version, wording)
-        bits = joint_gain(labels, given, beyond, groups, with_bound=False, seed=seed).bits
-        record: dict[str, Any] = {"version": name, "bits": bits.value, "ci_low": bits.low, "ci_high": bits.high}
-        if reasoner is not None:
-            ids = [reworded_ids(reasoner, trace, words) for trace, words in zip(traces, version, strict=True)]
-            answered = {
-                "": force(reasoner, traces.problems, ids, batch_size=256),
-                "free_": reword_freely(reasoner, traces, wording, choose[name]),
-            }
-            for way, after in answered.items():
-                same = np.array([new.answer == old.answer for new, old in zip(after, traces, strict=True)])
-                right = np.array([trace.correct for trace in after])
-                for column, shares in ((f"{way}accuracy", right), (f"{way}same_answer", same)):
-                    share = Estimate.of_mean(shares, groups, seed=seed)
-                    record |= {column: share.value, f"{column}_low": share.low, f"{column}_high": share.high}
-            kept[name] = same.astype(float)
-            lost = Estimate.of_mean(kept[AS_WRITTEN] - kept[name], groups, seed=seed)
-            record |= {"free_lost": lost.value, "free_lost_low": lost.low, "free_lost_high": lost.high}
-            record["verdict"] = "control" if name == AS_WRITTEN else _words_verdict(lost)
-        records.append(record | {"n": bits.n})
-    return pd.DataFrame(records)
-
-
-def _words_verdict(lost: Estimate) -> str:
-    """Return whether the choice of words bears load, from the share of answers that are lost without it."""
-    if lost.low > MOVES:
-        return "load-bearing"
-    return "not load-bearing" if lost.high < MOVES else "undecided"

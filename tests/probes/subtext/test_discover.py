@@ -14,7 +14,7 @@ from interp.text.wording import Wording
 from interp.traces import TraceSet
 from probes.subtext.choices import choices_of, refuse_greedy
 from probes.subtext.discover import DiscoverOptions, DiscoverResult, discover, discover_in
-from probes.subtext.measure import paraphrase_words
+from probes.subtext.paraphrase import paraphrase_words
 from tests.probes.subtext.writers import OPTIONS, log_softmax, writer
 
 N = 400

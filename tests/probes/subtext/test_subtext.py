@@ -16,7 +16,8 @@ from interp.problems import Problem, task
 from interp.text.wording import Wording, texts, words
 from interp.traces import Channel, Trace, TraceSet
 from probes.subtext.locate import locate
-from probes.subtext.measure import UNDECIDED, measure, paraphrase
+from probes.subtext.measure import UNDECIDED, measure
+from probes.subtext.paraphrase import paraphrase
 
 
 @pytest.fixture(scope="module")
