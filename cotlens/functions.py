@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from interp.errors import StoreError, UsageError
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.activations import ActivationSource, Store
+    from interp.causal.swap import SwapOptions
     from interp.models.address import Address
     from interp.problems import Problem
     from interp.reasoners import Reasoner
     from interp.runtime.progress import Progress
+    from interp.sae.settings import SAEOptions
     from interp.sae.trained import TrainedSAE
     from interp.text.wording import Wording
     from interp.traces import TraceSet
-    from probes.subtext.measure import SubtextResult
+    from probes.subtext.measure import SubtextOptions, SubtextResult
 
 _SHOWN = 5
 
@@ -85,7 +87,7 @@ def train_sae(
     sink_factor: float | None = None,
     split_seed: int = 0,
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: Unpack[SAEOptions],
 ) -> TrainedSAE:
     """Train a sparse autoencoder on the thoughts of a store.
 
@@ -97,7 +99,7 @@ def train_sae(
         sink_factor: Rows whose norm is more than this many times the median are left out as attention sinks.
         split_seed: Which problem structures are held out.
         progress: Called with (samples done, samples in all).
-        **settings: Fields of `interp.sae.settings.SAESettings`, such as `d_sae=512` and `k=16`.
+        **settings: See `interp.sae.settings.SAESettings`, such as `d_sae=512` and `k=16`.
 
     Returns:
         The SAE, with its settings, the mask of its rows and, where `out` is given, the figures on held-out rows.
@@ -144,7 +146,7 @@ def swap(
     *,
     through: Literal["text", "latents"] = "text",
     fit_on: Sequence[Problem] | None = None,
-    **options: Any,
+    **options: Unpack[SwapOptions],
 ) -> pd.DataFrame:
     """Let one reasoner answer after another one's chain of thought.
 
@@ -171,7 +173,9 @@ def swap(
         raise UsageError(f"expected through='text' or through='latents', got {through!r}; choose one of them.")
     if fit_on is None:
         raise UsageError("expected fit_on=problems to fit the map on, got None; give problems of other structures.")
-    return swap_latents(reader, writer, fit_on, problems, **options)
+    if "prefixes" in options:
+        raise UsageError("expected prefixes with through='text' alone, got them with 'latents'; leave them out.")
+    return swap_latents(reader, writer, fit_on, problems, **options)  # type: ignore[misc]  # without prefixes
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ def subtext(
     *,
     wording: Wording | None = None,
     reasoner: Reasoner | None = None,
-    **options: Any,
+    **options: Unpack[SubtextOptions],
 ) -> SubtextResult:
     """Measure the information in a chain of thought beyond its text, in bits about each target.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.causal.run import SEED, Run, mean, measured, worst
+from benchmarks.causal.run import SEED, Run, mean, worst
 
 STEERED = ("chain-coconut", "concealed-trigger-coconut", "chain-coconut-hard")
 TRACED, COMMITS = "chain-text", "chain-recurrent"
@@ -31,9 +31,9 @@ def steering(run: Run) -> dict[str, dict[str, Any]]:
                     "organism": label,
                     "mode": mode,
                     "dose": result.best,
-                    "success": measured(result.rate("steer", "followed")),
-                    "collateral": measured(result.collateral()),
-                    "random direction": measured(result.rate("random direction", "followed")),
+                    "success": result.rate("steer", "followed").measure_or_none(),
+                    "collateral": result.collateral().measure_or_none(),
+                    "random direction": result.rate("random direction", "followed").measure_or_none(),
                     "doses": result.summary().to_dict("records"),
                 }
             )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.papers.base import Organisms
 from interp.errors import CotlensError
-from interp.statistics.estimates import Estimate
+from interp.statistics.estimates import Estimate, Measure
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -46,24 +46,19 @@ class Run:
                 yield name if of_seed.seed == 0 else f"{name}-seed{of_seed.seed}", name, of_seed.seed, reasoner
 
 
-def mean(frame: pd.DataFrame, column: str) -> dict[str, Any]:
+def mean(frame: pd.DataFrame, column: str) -> Measure:
     """Return the mean of a column with its interval over structures."""
-    return measured(Estimate.of_mean(frame[column].to_numpy(float), frame["structure"].to_numpy()))
+    return Estimate.of_mean(frame[column].to_numpy(float), frame["structure"].to_numpy()).measure_or_none()
 
 
-def measured(estimate: Estimate) -> dict[str, Any]:
-    """Return value, ci and n; None where nothing was measured."""
-    return estimate.measure() if estimate.n else {"value": None, "ci": None, "n": 0}
-
-
-def above_chance(table: pd.DataFrame, edit: str) -> dict[str, Any]:
+def above_chance(table: pd.DataFrame, edit: str) -> Measure:
     """Return how often the answer follows the step's value after an edit elsewhere, minus chance."""
     part = table[table["edit"] == edit]
     above = part["followed"].to_numpy(float) - part["chance"].to_numpy()
-    return measured(Estimate.of_difference(above, part["structure"].to_numpy()))
+    return Estimate.of_difference(above, part["structure"].to_numpy()).measure_or_none()
 
 
-def worst(figures: list[tuple[Any, dict[str, Any]]], choose: Any, note: str) -> dict[str, Any]:
+def worst(figures: list[tuple[Any, Any]], choose: Any, note: str) -> dict[str, Any]:
     """Return the worst figure, with the figures of all organisms in its note.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.causal.run import SEED, Run, above_chance, measured, worst
+from benchmarks.causal.run import SEED, Run, above_chance, worst
 from interp.statistics.intervals import grouped_mean_interval
 
 # Organisms whose continuous thoughts encode one step's value each. graph-coconut-breadth is measured but does not count
@@ -61,14 +61,14 @@ def interchange(run: Run) -> dict[str, dict[str, Any]]:
                 "answers right": traces.accuracy,
                 "read": right,
                 "donors": result.donors,
-                "follow": measured(result.rate("other value")),
-                "same value changed": measured(result.rate("same value", "changed")),
-                "follow, by reading": measured(by_reading.rate("other value")),
-                "same value changed, by reading": measured(by_reading.rate("same value", "changed")),
+                "follow": result.rate("other value").measure_or_none(),
+                "same value changed": result.rate("same value", "changed").measure_or_none(),
+                "follow, by reading": by_reading.rate("other value").measure_or_none(),
+                "same value changed, by reading": by_reading.rate("same value", "changed").measure_or_none(),
                 "wrong site above chance": wrong[0],
                 "wrong step above chance": wrong[1],
-                "random vector follows": measured(result.rate("random vector")),
-                "contract": {name: measured(figure) for name, figure in result.contract().items()},
+                "random vector follows": result.rate("random vector").measure_or_none(),
+                "contract": {name: figure.measure_or_none() for name, figure in result.contract().items()},
                 "verdict": result.verdict().name,
             }
         )

@@ -35,7 +35,7 @@ _MAX_THREADS = 1024  # far more only make the process end: OpenMP cannot start t
 
 
 @dataclass(frozen=True)
-class ExecutionOptions:
+class CheckedExecutionOptions:
     """How a capture runs. None of it changes which activations are captured.
 
     Attributes:
@@ -62,8 +62,8 @@ class ExecutionOptions:
             checked_count("threads", self.threads, at_most=_MAX_THREADS)
 
 
-class ExecutionKeywords(TypedDict, total=False):
-    """The fields of `ExecutionOptions` as keyword arguments."""
+class ExecutionOptions(TypedDict, total=False):
+    """How a capture runs, as keyword arguments; `CheckedExecutionOptions` explains each."""
 
     batch_size: int
     engine: str
@@ -84,7 +84,7 @@ def capture(
     dtype: str = "float32",
     shard_size: int = 256,
     transfer: bool = False,
-    **execution: Unpack[ExecutionKeywords],
+    **execution: Unpack[ExecutionOptions],
 ) -> Store:
     """Capture the activations of finished traces in a store, and open it.
 
@@ -102,7 +102,7 @@ def capture(
         dtype: `float32`, `float16` or `bfloat16`.
         shard_size: Most traces in one shard.
         transfer: Allow traces that another model made, with the same tokens.
-        **execution: Fields of `ExecutionOptions`: batch_size, engine, workers, threads, progress.
+        **execution: See `CheckedExecutionOptions`: batch_size, engine, workers, threads, progress.
 
     Returns:
         The store.
@@ -113,7 +113,7 @@ def capture(
             or another model made the traces.
         PartialError: When a worker died.
     """
-    options = ExecutionOptions(**execution)
+    options = CheckedExecutionOptions(**execution)
     planned = plan(
         reasoner,
         traces,
@@ -128,13 +128,13 @@ def capture(
     return run_plan(planned, out, options)
 
 
-def resume(store: AnyPath | str, *, device: str | None = None, **execution: Unpack[ExecutionKeywords]) -> Store:
+def resume(store: AnyPath | str, *, device: str | None = None, **execution: Unpack[ExecutionOptions]) -> Store:
     """Finish an unfinished store and redo its damaged shards, from its own description.
 
     Args:
         store: Folder or fsspec URL of the store.
         device: Device to load the reasoner on; the kind that the store was begun on by default.
-        **execution: Fields of `ExecutionOptions`.
+        **execution: See `CheckedExecutionOptions`.
 
     Returns:
         The store.
@@ -144,7 +144,7 @@ def resume(store: AnyPath | str, *, device: str | None = None, **execution: Unpa
         StoreError: When its weights have changed, or the store cannot be read or written.
         PartialError: When a worker died.
     """
-    options = ExecutionOptions(**execution)
+    options = CheckedExecutionOptions(**execution)
     unfinished = Store(store)
     meta = unfinished.meta
     if "computed" not in meta:
@@ -162,7 +162,7 @@ def resume(store: AnyPath | str, *, device: str | None = None, **execution: Unpa
     return run_plan(planned, store, options)
 
 
-def run_plan(planned: Plan, out: AnyPath | str, options: ExecutionOptions) -> Store:
+def run_plan(planned: Plan, out: AnyPath | str, options: CheckedExecutionOptions) -> Store:
     """Open or start the store of a plan, and let an engine write the missing shards.
 
     Raises as `capture` does, and `StoreError` where another process captures to the same store.
@@ -196,7 +196,7 @@ def _is_finished(out: AnyPath, planned: Plan) -> bool:
         return False
 
 
-def _write_shards(planned: Plan, out: AnyPath, options: ExecutionOptions, engine: Executor) -> None:
+def _write_shards(planned: Plan, out: AnyPath, options: CheckedExecutionOptions, engine: Executor) -> None:
     """Write the shards that are missing, and their records."""
     inline, progress = isinstance(engine, Inline), options.progress
     committed = {entry["shard"] for entry in layout.read_manifest(out)}
@@ -235,7 +235,7 @@ def _write_shards(planned: Plan, out: AnyPath, options: ExecutionOptions, engine
     layout.write_manifest(out, sorted(layout.read_manifest(out), key=lambda record: record["shard"]))
 
 
-def _record_and_write(specs: Sequence[ShardSpec]) -> Iterator[dict[str, Any]]:
+def _record_and_write(specs: Sequence[ShardSpec]) -> Iterator[layout.ShardRecord]:
     """Yield the manifest record of each shard in order; a shard is written while the next is computed."""
     with ThreadPoolExecutor(1) as writer:
         writing = None

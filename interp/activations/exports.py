@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -44,14 +44,28 @@ class ExportResult:
     dropped: int = 0
 
 
-def export(store: Store, to: str, out: Path | str, **options: Any) -> ExportResult:
+class ExportOptions(TypedDict, total=False):
+    """Options of the exports.
+
+    Attributes:
+        addresses: Addresses to export; all by default.
+        progress: Called with the parts that are done, and all parts.
+        context_size: Positions in a context; only for `saelens`.
+    """
+
+    addresses: Sequence[str] | None
+    progress: Progress | None
+    context_size: int
+
+
+def export(store: Store, to: str, out: Path | str, **options: Unpack[ExportOptions]) -> ExportResult:
     """Write a store in another format.
 
     Args:
         store: A finished store.
         to: `saelens` or `arrow`.
         out: Folder to write.
-        **options: Options of `to_saelens` or `to_arrow`.
+        **options: See `ExportOptions`.
 
     Returns:
         What was written.

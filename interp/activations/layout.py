@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import os
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -29,12 +30,26 @@ def shard_path(root: AnyPath, folder: str, shard: int) -> AnyPath:
     return root / "acts" / folder / f"{shard:05d}.safetensors"
 
 
+class ShardRecord(TypedDict):
+    """A line of the manifest: one committed shard.
+
+    Attributes:
+        shard: Its number.
+        rows: Its number of rows.
+        sha256: The hash of its file at each address.
+    """
+
+    shard: int
+    rows: int
+    sha256: dict[str, str]
+
+
 def description_hash(meta: dict[str, Any]) -> str:
     """Return a short hash of a store's description without the entries of `NOT_HASHED`."""
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def append_line(path: AnyPath, record: dict[str, Any]) -> None:
+def append_line(path: AnyPath, record: Mapping[str, Any]) -> None:
     """Append one JSON line and sync it to disk. Behind a URL, where nothing can be appended, write the file again."""
     line = (json.dumps(record, sort_keys=True) + "\n").encode()
     if not is_local(path):
@@ -46,7 +61,7 @@ def append_line(path: AnyPath, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
+def read_manifest(root: AnyPath) -> list[ShardRecord]:
     """Return the records of the committed shards, in the order of the file.
 
     A last line without a newline was cut off by a kill and is ignored. Of several lines about one shard the last counts.
@@ -58,7 +73,7 @@ def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
-    records: dict[int, dict[str, Any]] = {}
+    records: dict[int, ShardRecord] = {}
     for k, line in enumerate(lines[:-1]):
         try:
             record = json.loads(line)
@@ -70,7 +85,7 @@ def read_manifest(root: AnyPath) -> list[dict[str, Any]]:
     return list(records.values())
 
 
-def write_receipt(root: AnyPath, record: dict[str, Any]) -> None:
+def write_receipt(root: AnyPath, record: ShardRecord) -> None:
     """Write a file that records that a worker committed a shard.
 
     Only the driver of a capture appends to the manifest. Receipts outlive a killed driver, so that the shards its workers
@@ -97,7 +112,7 @@ def collect_receipts(root: AnyPath) -> None:
     folder.rmdir()
 
 
-def write_manifest(root: AnyPath, records: list[dict[str, Any]]) -> None:
+def write_manifest(root: AnyPath, records: Sequence[ShardRecord]) -> None:
     """Write the manifest again, unless it has this content already."""
     content = b"".join((json.dumps(record, sort_keys=True) + "\n").encode() for record in records)
     path = root / MANIFEST
@@ -112,7 +127,7 @@ def repair_manifest(root: AnyPath) -> None:
         write_manifest(root, [record for record in read_manifest(root) if not shard_faults(root, record)])
 
 
-def shard_faults(root: AnyPath, record: dict[str, Any]) -> list[str]:
+def shard_faults(root: AnyPath, record: ShardRecord) -> list[str]:
     """Return what is wrong with one committed shard, one line for each file."""
     faults = []
     for name, expected in record["sha256"].items():

@@ -6,7 +6,7 @@ Tests compare these with the activations of a replay, which must be the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp.models.address import Address, resolve
 from interp.problems.base import Problem
+from interp.reasoners.options import ThinkOptions
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def think_and_record(
     sites: str | Sequence[str] = "resid",
     layers: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float32,
-    **options: Any,
+    **options: Unpack[ThinkOptions],
 ) -> tuple[TraceSet, dict[Address, list[Float[Tensor, "positions d"]]]]:
     """Think about problems and keep the activations of the passes that produce the thoughts.
 
@@ -114,7 +115,7 @@ def think_and_record(
         sites: Activation kinds, hook names or patterns.
         layers: Layers to keep; all by default.
         dtype: Dtype to keep activations in.
-        **options: Options of `Reasoner.think`.
+        **options: See `ThinkOptions`; `hooks` are the recorder's.
 
     Returns:
         The traces; and by address the activations of each trace, shape (positions, d).
@@ -123,6 +124,6 @@ def think_and_record(
         UsageError: On unknown sites.
     """
     recorder = LoopRecorder(resolve(reasoner.model, sites, layers), dtype)
-    traces = reasoner.think(problems, hooks=recorder.hooks, **options)
+    traces = reasoner.think(problems, hooks=recorder.hooks, **options)  # type: ignore[misc]  # a second `hooks` is refused
     recorder.flush()
     return traces, {a: [rows[k] for k in range(len(traces))] for a, rows in recorder.rows.items()}

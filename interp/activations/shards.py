@@ -82,7 +82,7 @@ def share_inputs(store: str, config_hash: str, inputs: InProcessInputs) -> Itera
         del _shared_inputs[store, config_hash]
 
 
-def capture_shard(spec: ShardSpec) -> dict[str, Any]:
+def capture_shard(spec: ShardSpec) -> layout.ShardRecord:
     """Record and commit one shard in a worker, leave a receipt, and return its record of the manifest."""
     record = commit_shard(spec, record_shard(spec))
     layout.write_receipt(as_path(spec.store), record)
@@ -137,7 +137,7 @@ def shard_ranges(index: pd.DataFrame, n_traces: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def commit_shard(spec: ShardSpec, buffers: Buffers) -> dict[str, Any]:
+def commit_shard(spec: ShardSpec, buffers: Buffers) -> layout.ShardRecord:
     """Write a shard's files, each completely or not at all, and return its record of the manifest."""
     root = as_path(spec.store)
     dtype = _meta(spec.store, spec.config_hash)["dtype"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 RIDGE = 1e-2
+
+
+class SwapOptions(TypedDict, total=False):
+    """Options of `swap_text` and, but for `prefixes`, of `swap_latents`, which explain each."""
+
+    prefixes: Sequence[float]
+    seed: int
+    batch_size: int
 
 
 def swap_text(

@@ -70,7 +70,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay traces and record activations. Run the same command again to resume."""
-    from interp.activations.capturing import ExecutionOptions, run_plan
+    from interp.activations.capturing import CheckedExecutionOptions, run_plan
     from interp.activations.plan import plan
     from interp.runtime.engines import executor
     from interp.traces import TraceSet
@@ -93,7 +93,7 @@ def run(
         emit({"out": out, **asdict(estimate)}, as_json, lambda: print(_estimate_line(estimate)))
         return
     with Bars() as bars, bars.stage(f"capturing {len(recorded)} traces, {_estimate_line(estimate)}") as report:
-        options = ExecutionOptions(
+        options = CheckedExecutionOptions(
             batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report
         )
         store = run_plan(planned, out, options)

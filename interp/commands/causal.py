@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from interp.commands.attribute import attribute
-from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, figure, measured, records, result_of
+from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, figure, records, result_of
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
@@ -100,7 +100,7 @@ def interchange(
     record = result_of(given, **location, donors=result.donors, read_right=right)
     record |= {
         "rates": records(table),
-        "contract": {name: measured(estimate) for name, estimate in contract.items()},
+        "contract": {name: estimate.measure_or_none() for name, estimate in contract.items()},
         "verdict": verdict.name,
         "why": verdict.why,
         "claim": verdict.claim,
@@ -238,9 +238,9 @@ def steer(
     record = result_of(given, address=address, offset=offset, mode=mode, doses=records(table))
     record |= {
         "best": result.best,
-        "success": measured(success),
-        "random_direction": measured(random),
-        "collateral": measured(collateral),
+        "success": success.measure_or_none(),
+        "random_direction": random.measure_or_none(),
+        "collateral": collateral.measure_or_none(),
     }
 
     def print_text() -> None:

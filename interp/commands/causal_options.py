@@ -45,11 +45,6 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.to_dict("records")  # type: ignore[return-value]
 
 
-def measured(estimate: Estimate) -> dict[str, Any]:
-    """Return value, ci and n for JSON; None where nothing was measured."""
-    return estimate.measure() if estimate.n else {"value": None, "ci": None, "n": 0}
-
-
 def figure(estimate: Estimate) -> str:
     """Return an estimate as text with its interval and sample size."""
     return f"{estimate} (n = {estimate.n})" if estimate.n else "not measured"

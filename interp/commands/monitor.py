@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, measured, records, result_of
+from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records, result_of
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
@@ -96,7 +96,7 @@ def monitor(
         threshold=watching.threshold,
         places=place or [],
         arms=records(result.table),
-        beyond={name: measured(more) for name, more in result.beyond.items()},
+        beyond={name: more.measure_or_none() for name, more in result.beyond.items()},
         says=result.verdict,
         out=out,
     )

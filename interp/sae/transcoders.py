@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,16 @@ from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder
+
+
+class TranscoderOptions(TypedDict, total=False):
+    """Options of `train_transcoder`, which explains each."""
+
+    d_sae: int
+    sparsity: float
+    updates: int
+    batch_size: int
+    learning_rate: float
 
 
 def train_transcoder(

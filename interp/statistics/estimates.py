@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 if TYPE_CHECKING:
     import numpy as np
 
     Rows = np.ndarray
+
+
+class IntervalOptions(TypedDict, total=False):
+    """Options of `interp.statistics.intervals.grouped_mean_interval`, which explains each."""
+
+    seeds: Rows | None
+    level: float
+    draws: int
+    seed: int
+
+
+class Measure(TypedDict):
+    """An estimate in the form of the benches' JSON; all but `n` are None where nothing was measured."""
+
+    value: float | None
+    ci: list[float] | None
+    n: int
 
 
 @dataclass(frozen=True)
@@ -28,7 +45,7 @@ class Estimate:
     n: int
 
     @classmethod
-    def of_mean(cls, right: Rows, groups: Rows, **options: Any) -> Estimate:
+    def of_mean(cls, right: Rows, groups: Rows, **options: Unpack[IntervalOptions]) -> Estimate:
         """Return the mean of `right` with an interval that resamples whole groups.
 
         Args:
@@ -45,7 +62,7 @@ class Estimate:
         return cls(float(right.mean()) if len(right) else float("nan"), low, high, len(right))
 
     @classmethod
-    def of_difference(cls, differences: Rows, groups: Rows, **options: Any) -> Estimate:
+    def of_difference(cls, differences: Rows, groups: Rows, **options: Unpack[IntervalOptions]) -> Estimate:
         """Return the mean of differences of shares, which lie between -1 and 1.
 
         Args:
@@ -65,9 +82,13 @@ class Estimate:
         """The interval as (low, high)."""
         return self.low, self.high
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self) -> Measure:
         """Return the form that `cotlens bench --json` prints: `value`, `ci` and `n`."""
         return {"value": self.value, "ci": [self.low, self.high], "n": self.n}
+
+    def measure_or_none(self) -> Measure:
+        """Return `measure()`, with None where there are no observations."""
+        return self.measure() if self.n else {"value": None, "ci": None, "n": 0}
 
     def __str__(self) -> str:
         """Return "0.912 [0.889, 0.931]"."""

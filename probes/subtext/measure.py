@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,15 @@ class SubtextResult:
     table: pd.DataFrame
     total: dict[str, JointGain]
     notes: dict[str, Any]
+
+
+class SubtextOptions(TypedDict, total=False):
+    """Options of `measure`, which explains each."""
+
+    places: Sequence[str]
+    addresses: Sequence[str] | None
+    with_power: bool
+    seed: int
 
 
 def measure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from interp.errors import UsageError, unknown
 from interp.statistics.metrics import f1_interval, macro_f1
 from interp.statistics.splits import Masks, grouped_split
 from probes.estimators.linear import LogisticProbe
-from probes.vprobe.fit import VProbe
+from probes.vprobe.fit import VProbe, VProbeOptions
 from probes.vprobe.packing import Item
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def vprobe(
     controls: Sequence[str] = tuple(CONTROLS),
     untrained: Mapping[str, Reasoner] | None = None,
     seed: int = 0,
-    **options: Any,
+    **options: Unpack[VProbeOptions],
 ) -> VProbeResult:
     """Fit a V-probe and its controls; they are fitted, selected and tested on different structures.
 
@@ -77,7 +77,7 @@ def vprobe(
         controls: Names from `CONTROLS`.
         untrained: Row name to model for the control `random_init`; by default one freshly initialised model.
         seed: Seed of the split, the probe and the shuffled labels.
-        **options: Options of `VProbe`.
+        **options: See `VProbeOptions`.
 
     Raises:
         UsageError: A control is unknown, there are no items, or there are too few structures to split.

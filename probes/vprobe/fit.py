@@ -9,7 +9,7 @@ bfloat16 on processors that have it; predictions are made in float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 _HEAD_RATE, _UPDATE_RATE = 3e-3, 1e-2
+
+
+class VProbeOptions(TypedDict, total=False):
+    """Options of `VProbe`, which explains each."""
+
+    rank: int
+    epochs: int
+    batch_size: int
+    rate: float
 
 
 class VProbe:

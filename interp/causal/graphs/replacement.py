@@ -7,7 +7,7 @@ own, the graph explains another model (Ameisen et al. 2025, "Circuit Tracing", s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp.models.devices import copy_to
 from interp.runtime.progress import Progress
-from interp.sae.transcoders import explained_variance, mean_active, train_transcoder
+from interp.sae.transcoders import TranscoderOptions, explained_variance, mean_active, train_transcoder
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -47,7 +47,12 @@ def mlp_rows(
 
 
 def transcoders_of(
-    reasoner: Reasoner, traces: TraceSet, *, seed: int = 0, progress: Progress | None = None, **options: Any
+    reasoner: Reasoner,
+    traces: TraceSet,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Unpack[TranscoderOptions],
 ) -> list[Transcoder]:
     """Train a transcoder for the MLP of each block.
 
@@ -56,7 +61,7 @@ def transcoders_of(
         traces: Traces to train on.
         seed: Seed of the first block; later blocks count up from it.
         progress: Called with (blocks done, blocks in all).
-        **options: Passed to `train_transcoder`.
+        **options: See `TranscoderOptions`.
 
     Returns:
         One transcoder for each block.
