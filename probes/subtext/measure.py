@@ -24,6 +24,7 @@ from probes.subtext.information import InformationGain, information_gain, p_valu
 from probes.subtext.joint import JointGain, joint_gain
 from probes.subtext.power import ALPHA, PLANTED_BITS, Power, power
 from probes.subtext.readers import Features
+from probes.subtext.targets import all_labels
 from probes.subtext.text_features import choice_features, meaning_features
 from probes.subtext.tightness import Costs, Tightness, tightness
 
