@@ -6,7 +6,10 @@ Type imports, imports inside functions and names in strings ("module:attribute")
 from __future__ import annotations
 
 import ast
+import builtins
+import functools
 import re
+import symtable
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -54,6 +57,12 @@ WITHOUT_TORCH = ("interp.errors", "interp.runtime.files", "interp.problems", "in
 NAMED = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)+:\w+")  # "module:attribute"
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def names_in(tree: ast.AST) -> Iterator[str]:
     """Yield every module or name of a module that a file imports or names."""
     for node in ast.walk(tree):
@@ -91,9 +100,7 @@ def graph(files: dict[str, Path]) -> dict[str, set[str]]:
     """Return for each module the modules of ours that it imports."""
     return {
         name: {
-            module
-            for imported in names_in(ast.parse(path.read_text(encoding="utf-8")))
-            if (module := module_of(imported, files)) and module != name
+            module for imported in names_in(tree_of(path)) if (module := module_of(imported, files)) and module != name
         }
         for name, path in files.items()
     }
@@ -123,9 +130,31 @@ def test_every_import_names_a_module_that_is_there() -> None:
     # mypy lets unknown modules pass, and an import inside a function fails only when it runs.
     known = modules()
     for name, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
                 assert node.module in known, f"{name} imports from {node.module}, which is not there"
+
+
+def unbound_names(source: str) -> set[str]:
+    """Return the names that code uses and nothing binds; annotations aside."""
+    module = symtable.symtable(source, "file", "exec")
+    bound = {s.get_name() for s in module.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    bound |= {*dir(builtins), "__file__", "__path__"}
+
+    def used(table: symtable.SymbolTable) -> Iterator[str]:
+        is_module = table.get_type() == "module"
+        yield from (s.get_name() for s in table.get_symbols() if s.is_referenced() and (s.is_global() or is_module))
+        for child in table.get_children():
+            yield from used(child)
+
+    return set(used(module)) - bound
+
+
+def test_every_name_is_bound() -> None:
+    # ruff and mypy are told not to look: they take the words of shape strings for names.
+    for name, path in modules().items():
+        assert not unbound_names(path.read_text(encoding="utf-8")), name
+    assert unbound_names("import a\ndef f(b):\n    return a.c(b, d)\n") == {"d"}
 
 
 def test_imports_run_down_the_list_of_rooms(arrows: dict[str, set[str]]) -> None:
@@ -150,7 +179,7 @@ def test_every_folder_is_in_a_room_and_none_is_a_hallway() -> None:
 def test_the_bottom_knows_no_torch(part: str) -> None:
     for name, path in modules().items():
         if name == part or name.startswith(f"{part}."):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
+            tree = tree_of(path)
             at_import = ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef)], [])
             top = {n.split(".")[0] for n in names_in(at_import)}
             assert "torch" not in top, f"{name} imports torch when it is imported"
@@ -182,7 +211,7 @@ def test_the_rules_can_fail(tmp_path: Path) -> None:
 
 def test_no_private_names_across_modules() -> None:
     for name, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
                 private = [a.name for a in node.names if a.name.startswith("_") and not a.name.endswith("__")]
                 assert not private, f"{name} imports {private} of {node.module}"
