@@ -28,7 +28,12 @@ MODULES: dict[str, dict[str, str]] = {
 }
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 # Columns of a fused projection: queries 32 wide, then keys and values.
-FUSED = {("phi3", "k"): slice(32, 48), ("phi3", "v"): slice(48, 64), ("gpt2", "k"): slice(32, 64), ("gpt2", "v"): slice(64, 96)}
+FUSED = {
+    ("phi3", "k"): slice(32, 48),
+    ("phi3", "v"): slice(48, 64),
+    ("gpt2", "k"): slice(32, 64),
+    ("gpt2", "v"): slice(64, 96),
+}
 CASES = [(architecture, part) for architecture, parts in MODULES.items() for part in (*parts, "block")]
 
 
@@ -115,7 +120,8 @@ def test_a_positions_whole_cache_moves_what_later_positions_read(case: Any, arch
     addresses = addresses_of(reasoner, CACHE)
     where = np.array([[0, EDITED]])
     edits = [
-        Intervention(at, where, replace_with(states(reasoner, [donor], at, np.array([[0, EDITED]])))) for at in addresses
+        Intervention(at, where, replace_with(states(reasoner, [donor], at, np.array([[0, EDITED]]))))
+        for at in addresses
     ]
     seen: dict[str, torch.Tensor] = {}
 
