@@ -28,11 +28,11 @@ from interp.causal.patching import (
     EVERYTHING,
     INPUT,
     addresses_of,
-    contents,
     input_address,
     norm_matched_noise,
 )
 from interp.causal.positions import in_place, position_parts
+from interp.causal.states import moved_contents
 from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem
@@ -226,7 +226,9 @@ class _Battery:
     def _values(self, arm: str, address: Address, rows: _Rows) -> torch.Tensor:
         """Return the content that an arm puts at each row."""
         source = rows.donated if arm in ("other problem", "question of another") else rows.recorded
-        values = contents(self.reasoner, self.traces, address, source, batch_size=self.batch_size)
+        values = moved_contents(
+            self.reasoner, self.traces, address, source, self.traces, rows.recorded, batch_size=self.batch_size
+        )
         if arm == "zero":
             return torch.zeros_like(values)
         if arm == "mean":

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.causal.positions import in_place, position_parts
+from interp.causal.states import moved_contents
 from interp.errors import UsageError
 from interp.models.address import Address, resolve
 from interp.reasoners.interventions import Edit, Intervention, replace_with
@@ -24,7 +25,6 @@ from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
-    from interp.reasoners.replayer import ReplayBatch
 
 # Makes an edit from the donors' states, rows x d, at an address.
 EditMaker = Callable[[Tensor, Address], Edit]
@@ -134,56 +134,6 @@ def thoughts_of_steps(
     return np.array(rows), gold
 
 
-def states(
-    reasoner: Reasoner,
-    traces: Sequence[Trace],
-    address: Address,
-    rows: Int[np.ndarray, "rows 2"],
-    *,
-    batch_size: int = 256,
-) -> Float[Tensor, "rows ..."]:
-    """Return the activation at `address` at each (trace, position) of `rows`.
-
-    Args:
-        reasoner: Replays the traces.
-        traces: The traces that `rows` index.
-        address: Where to read.
-        rows: (trace, position) pairs.
-        batch_size: Traces that are replayed at once.
-
-    Returns:
-        Activations, float32 on the CPU, in the order of `rows`.
-    """
-    (hook,) = resolve(reasoner.model, address.name)
-    rows_by_trace: dict[int, list[tuple[int, int]]] = {}
-    for row, (trace, where) in enumerate(np.asarray(rows).tolist()):
-        rows_by_trace.setdefault(trace, []).append((row, where))
-    kept: dict[int, Tensor] = {}
-    used = sorted(rows_by_trace)
-
-    def keep(activations: Tensor, batch: ReplayBatch) -> None:
-        for b, k in enumerate(batch.traces.tolist()):
-            for row, where in rows_by_trace[used[k]]:
-                kept[row] = activations[b, where].detach().float().cpu().clone()
-
-    reasoner.replay([traces[k] for k in used], hooks={hook.name: keep}, batch_size=batch_size)
-    return torch.stack([kept[row] for row in range(len(rows))])
-
-
-def contents(
-    reasoner: Reasoner,
-    traces: Sequence[Trace],
-    address: Address,
-    rows: Int[np.ndarray, "rows 2"],
-    *,
-    batch_size: int = 256,
-) -> Float[Tensor, "rows ..."]:
-    """Return `states` without what the position embedding adds: what may be moved to another position."""
-    acts = states(reasoner, traces, address, rows, batch_size=batch_size)
-    parts = position_parts(reasoner, traces, address, rows)
-    return acts - parts.view(len(parts), *[1] * (acts.ndim - 2), parts.shape[-1])
-
-
 def match_norms(vectors: Float[Tensor, "rows ..."], like: Float[Tensor, "rows ..."]) -> Float[Tensor, "rows ..."]:
     """Return `vectors` with the norm of each row scaled to that of the same row of `like`."""
     norms = like.flatten(1).norm(dim=1) / vectors.flatten(1).norm(dim=1).clamp(min=1e-12)
@@ -246,10 +196,11 @@ def answers_after(
     for (name, edit), part in table.groupby(["address", "edit"], sort=False):
         make = makers[edit] if makers else _replacing
         for canonical in addresses_of(reasoner, str(name)):
-            values = contents(
-                reasoner, source_traces, canonical, part[["source_trace", "source"]].to_numpy(), batch_size=batch_size
+            sources, targets = (
+                part[list(pair)].to_numpy() for pair in (("source_trace", "source"), ("trace", "target"))
             )
-            parts = position_parts(reasoner, traces, canonical, part[["trace", "target"]].to_numpy())
+            values = moved_contents(reasoner, source_traces, canonical, sources, traces, targets, batch_size=batch_size)
+            parts = position_parts(reasoner, traces, canonical, targets)
             edited = in_place(make(values, canonical), parts)
             interventions.append(Intervention(canonical, part[["slot", "target"]].to_numpy(), edited))
     recipients = dict(zip(table["slot"].tolist(), table["trace"].tolist(), strict=True))

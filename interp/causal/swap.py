@@ -22,8 +22,9 @@ from torch import Tensor
 
 from interp.causal.donors import cyclic_donors
 from interp.causal.forcing import force, resume, thought_ids
-from interp.causal.patching import INPUT, contents, position, position_of_step, states
+from interp.causal.patching import INPUT, position, position_of_step
 from interp.causal.positions import in_place, position_parts
+from interp.causal.states import contents, states
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, replace_with

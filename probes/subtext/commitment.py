@@ -231,21 +231,22 @@ def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, se
 
 
 def _exchanged_states(reasoner: Reasoner, addresses: Sequence[Address], traces: TraceSet, seed: int) -> pd.DataFrame:
-    """Exchange the state after each iteration for that of a problem with another value there."""
+    """Exchange the content of the state after each iteration for that of a problem with another value there."""
+    from interp.causal.positions import in_place, position_parts
+    from interp.causal.states import contents
     from interp.reasoners.interventions import Intervention, replace_with
-    from probes.subtext.latent_features import states
 
     positions = np.array([reasoner.step_location(trace, 0)[1] for trace in traces])
     n, rng = len(addresses), np.random.default_rng(seed)
+    rows = np.stack([np.arange(len(traces)), positions], axis=1)
     tables = []
     for k, address in enumerate(addresses, 1):
-        acts = states(reasoner, traces, positions, [address.name])[address.name]
         reached = np.array([_value_at(trace.problem, k) for trace in traces])
         donors = np.array([rng.choice(np.flatnonzero(reached != value)) for value in reached])
-        rows = np.stack([np.arange(len(traces)), positions], axis=1)
-        after = reasoner.think(
-            traces.problems, batch_size=256, interventions=[Intervention(address, rows, replace_with(acts[donors]))]
-        )
+        # Questions differ in length, and what a position adds says where the donor's ends.
+        given = contents(reasoner, traces, address, rows[donors])
+        edit = in_place(replace_with(given), position_parts(reasoner, traces, address, rows))
+        after = reasoner.think(traces.problems, batch_size=256, interventions=[Intervention(address, rows, edit)])
         moved = [new.answer != old.answer for new, old in zip(after, traces, strict=True)]
         tables.append(pd.DataFrame({"trace": range(len(traces)), "step": k, "steps": n, "flip": moved}))
     return pd.concat(tables, ignore_index=True)

@@ -10,7 +10,8 @@ import torch
 import interp
 from interp import causal
 from interp.causal.interchange_result import InterchangeResult, Verdict
-from interp.causal.patching import CACHE, EVERYTHING, INPUT, addresses_of, answers_after, position, states
+from interp.causal.patching import CACHE, EVERYTHING, INPUT, addresses_of, answers_after, position
+from interp.causal.states import states
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, identity, replace_with, replace_within

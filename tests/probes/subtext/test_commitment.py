@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from transformers import GPT2LMHeadModel
 
 import interp
 from interp.errors import UsageError
+from interp.models import recurrence
+from interp.organisms.catalog import weights_folder
 from interp.problems import task
-from probes.subtext.commitment import _foreign_ends, commitment, deciding_steps, forced_answers
+from probes.subtext.commitment import _exchanged_states, _foreign_ends, commitment, deciding_steps, forced_answers
 from probes.subtext.steady import commitment_exact, steady_from, steady_problems
 
 
@@ -70,3 +74,36 @@ def test_without_values_to_change_the_end_of_another_text_is_inserted() -> None:
     assert (ends["step"] == ends["steps"]).all() and ends["flip"].mean() > 0.7
     early = _foreign_ends(reasoner, traces, np.ones(40, int), seed=0)
     assert set(early["step"]) == {1, 2} and early["flip"].mean() > 0.7
+
+
+def test_an_exchanged_state_leaves_the_position_behind_and_changes_the_answer() -> None:
+    """Against a plain pass: the state after the last iteration is the donor's, with the recipient's own position."""
+    reasoner = interp.load("chain-recurrent")
+    problems = [p for n in (2, 5) for p in task(f"chain:steps={n}").generate(40, seed=7, split="test")]
+    traces = reasoner.think(problems, batch_size=80)
+    addresses = reasoner.iteration_addresses()
+    flips = _exchanged_states(reasoner, addresses, traces, seed=0)
+    last = flips[flips["step"] == len(addresses)]
+    assert last["flip"].mean() > 0.8, "the positive control: this state decides the answer"
+    first, end = reasoner.config.recurrent
+    model = GPT2LMHeadModel.from_pretrained(weights_folder("chain-recurrent"), attn_implementation="eager").eval()
+    positions = np.array([reasoner.step_location(trace, 0)[1] for trace in traces])
+    reached = np.array([trace.problem.steps[-1].value for trace in traces])
+    rng = np.random.default_rng(0)
+    for k in range(1, len(addresses) + 1):
+        values = [trace.problem.steps[min(k, trace.problem.n_steps) - 1].value for trace in traces]
+        donors = np.array([rng.choice(np.flatnonzero(np.array(values) != value)) for value in values])
+    assert (reached[donors] != reached).all() and (positions[donors] != positions).mean() > 0.3
+    with torch.no_grad():
+        finals = [
+            recurrence.states(model, torch.tensor([trace.token_ids[: where + 1]]), first, end, len(addresses))[-1][0]
+            for trace, where in zip(traces, positions, strict=True)
+        ]
+        place = model.transformer.wpe.weight
+        expected = []
+        for t, d in enumerate(donors):
+            moved = finals[d][-1] - place[positions[d]] + place[positions[t]]
+            state = torch.cat([finals[t][:-1], moved[None]])[None]
+            expected.append(int(recurrence.read_out(model, state, end)[0, -1].argmax()))
+    answers = reasoner.tokenizer.convert_ids_to_tokens(expected)
+    assert last["flip"].tolist() == [a != trace.answer for a, trace in zip(answers, traces, strict=True)]
