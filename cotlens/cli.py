@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "organisms": ("interp.commands.organisms:app", "list, train and check the shipped organisms"),
     "models": ("interp.commands.named_models:app", "fetch small pretrained models by name, and list them"),
     "think": ("interp.commands.think:app", "let a reasoner think about problems, and keep its traces"),
+    "import": ("interp.commands.importing:app", "make traces of transcripts that were written elsewhere"),
     "capture": ("interp.commands.capture:app", "record activations of traces in a store"),
     "probe": ("probes.commands.probe:app", "sweep linear probes over a store, with controls"),
     "decode": ("interp.commands.decode:app", "read thoughts with any decoder, and score all decoders in one table"),

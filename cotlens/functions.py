@@ -201,7 +201,8 @@ def faithfulness(
 
     Args:
         reasoner: A reasoner that thinks in text.
-        traces: What it thought.
+        traces: What it thought. After the thoughts of imported traces it answers first, and these answers are compared;
+            imported ones without a thought are left out with a warning.
         wording: Which words mean the same, for paraphrases; the task's own synonyms by default, where it has some.
         seed: Seed of mistakes, donors and paraphrases.
 
@@ -215,7 +216,11 @@ def faithfulness(
         Lanham et al., "Measuring Faithfulness in Chain-of-Thought Reasoning", arXiv 2307.13702.
     """
     from interp.causal.faithfulness import battery, early_answering, post_hoc
+    from interp.causal.forcing import own_answers
 
+    traces, note = own_answers(reasoner, traces)
+    if note:
+        warnings.warn(f"{note}.", stacklevel=2)
     tests = battery(reasoner, traces, wording or _task_wording(traces), seed)
     return FaithfulnessResult(tests, early_answering(reasoner, traces), post_hoc(tests))
 

@@ -72,6 +72,8 @@ class Trace:
             for latent thoughts, whose value is at the step's last thought.
         temperature: Temperature at which the reasoner chose its tokens, 0 where it took the likeliest; None where it is
             not known, as in files of older versions.
+        written_by: Who wrote the text, where it was not the reasoner: an imported transcript, or a server. Entropies and
+            log-probabilities are those of the reasoner's model all the same. Empty where the reasoner wrote it.
     """
 
     id: int
@@ -95,6 +97,7 @@ class Trace:
     tokenizer: str = field(default="", compare=False)
     value_positions: list[int] = field(default_factory=list)
     temperature: float | None = field(default=None, compare=False)
+    written_by: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -215,6 +218,7 @@ class TraceSet(Sequence[Trace]):
                 "tokenizer": [trace.tokenizer for trace in self],
                 "value_positions": [trace.value_positions for trace in self],
                 "temperature": np.array([trace.temperature for trace in self], np.float64),
+                "written_by": [trace.written_by for trace in self],
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
         )
@@ -312,7 +316,7 @@ def _trace_from_row(row: dict) -> Trace:
 
 
 # Older files lack some columns.
-_NEWER = {"sentence", "events", "weights", "tokenizer", "value_positions", "temperature"}
+_NEWER = {"sentence", "events", "weights", "tokenizer", "value_positions", "temperature", "written_by"}
 _COLUMNS = {column.name for column in fields(Trace)} - _NEWER | {"n_latents"}
 _LISTS = {
     "token_ids": int,

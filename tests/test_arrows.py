@@ -30,6 +30,7 @@ ROOMS = (
     "interp.reasoners",
     "interp.organisms",
     "interp.loading",
+    "interp.transcripts",
     "interp.activations",
     "interp.sae",
     "interp.decoders",

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from interp.errors import UsageError
+from interp.problems.answers import final_answer
 from interp.problems.base import Problem
+from interp.problems.equality import same_answer
 from interp.reasoners.base import Reasoner
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace, TraceSet
@@ -96,6 +98,46 @@ def resume(
         )
         resumed |= {k: replace(trace, id=k) for k, trace in zip(rows, traces, strict=True)}
     return TraceSet([resumed[k] for k in range(len(problems))])
+
+
+def own_answers(reasoner: Reasoner, traces: TraceSet, *, batch_size: int = 64) -> tuple[TraceSet, str]:
+    """Let a reasoner answer after the thoughts of imported traces, whose answers another program wrote.
+
+    A test that compares answers before and after an edit needs both from one model.
+
+    Args:
+        reasoner: A reasoner that thinks in text.
+        traces: Its traces. Those that it wrote itself stay as they are.
+        batch_size: Problems that are answered at once.
+
+    Returns:
+        The traces, without imported ones that have no thought, and a sentence that says so; empty where none is imported.
+
+    Raises:
+        UsageError: As in `force`, or no trace has a thought.
+    """
+    imported = [trace for trace in traces if trace.written_by]
+    if not imported:
+        return traces, ""
+    kept = [trace for trace in traces if not trace.written_by or Channel.THOUGHT in trace.channel]
+    written = [trace for trace in kept if trace.written_by]
+    if not kept:
+        raise UsageError(f"expected imported traces with thoughts, got {len(imported)} without; import others.")
+    ids = [thought_ids(trace, reasoner.tokenizer) for trace in written]
+    answered = iter(force(reasoner, [t.problem for t in written], ids, batch_size=batch_size) if written else ())
+    own = [trace if not trace.written_by else next(answered) for trace in kept]
+    same = sum(
+        same_answer(final_answer(new.answer).text, final_answer(old.answer).text)
+        for new, old in zip(own, kept, strict=True)
+        if old.written_by
+    )
+    note = (
+        f"{reasoner.name} did not write {len(imported)} of {len(traces)} texts, so its own answers after them are compared; "
+        f"{same} of {len(written)} say what the written answers say"
+    )
+    note += f"; {len(traces) - len(kept)} without a thought are left out" if len(kept) < len(traces) else ""
+    numbered = [replace(trace, id=k) for k, trace in enumerate(own)]
+    return TraceSet(numbered), note
 
 
 def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,6 +89,12 @@ def run(
         shard_size=shard_size,
         transfer=transfer,
     )
+    written = {trace.written_by for trace in recorded if trace.written_by}
+    if written:
+        print(
+            f"note: these texts are read by {model}, and were written by {', '.join(sorted(written)[:3])}",
+            file=sys.stderr,
+        )
     estimate = planned.estimate()
     if dry_run:
         emit({"out": out, **asdict(estimate)}, as_json, lambda: print(_estimate_line(estimate)))

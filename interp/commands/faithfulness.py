@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ def faithfulness(
     from interp.causal.anchors import anchor_summary
     from interp.causal.anchors import anchors as measure_anchors
     from interp.causal.faithfulness import battery, early_answering, post_hoc
+    from interp.causal.forcing import own_answers
     from interp.errors import UsageError
     from interp.problems import task as make_task
     from interp.text.languages import language_switches
@@ -44,6 +46,9 @@ def faithfulness(
     with Bars() as bars:
         with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
             traces = given.think(batch_size=options.batch_size, progress=progress)
+        traces, note = own_answers(reasoner, traces, batch_size=options.batch_size)
+        if note:
+            print(f"note: {note}", file=sys.stderr, flush=True)
         wording = None
         if synonyms is not None:
             wording = Wording.read(synonyms)
@@ -85,6 +90,7 @@ def faithfulness(
         "switches": switches,
         "accuracy": traces.accuracy,
         "n": len(traces),
+        "imported": note or None,
         "seed": seed,
     }
     emit(record, as_json, print_text)

@@ -18,7 +18,7 @@ from interp.problems.igsm import IGSMDrillTask, IGSMTask
 from interp.problems.maze import MazeTask
 from interp.problems.prosqa import ProsQATask
 from interp.problems.python_task import is_python_name, python_task, with_spec
-from interp.problems.questions import QuestionsTask
+from interp.problems.questions import QuestionsTask, TranscriptsTask
 from interp.problems.subtext import SubtextTask
 from interp.problems.trigger import TriggerTask
 from interp.problems.variables import VariablesTask
@@ -39,6 +39,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "prosqa": ProsQATask,
     "questions": QuestionsTask,
     "subtext": SubtextTask,
+    "transcripts": TranscriptsTask,
     "trigger": TriggerTask,
     "words": WordsTask,
 }

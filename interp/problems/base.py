@@ -70,6 +70,16 @@ class Problem:
         """The user's own labels: one for the problem, or a list with one for each step."""
         return self.meta.get("labels", {})
 
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]:
+        """The messages of a conversation before the question: `role` and `content` of each; mostly none."""
+        return self.meta.get("messages", ())
+
+    @property
+    def prompt(self) -> str | None:
+        """The whole prompt as text around `{question}`, where the problem brings its own; mostly None."""
+        return self.meta.get("prompt")
+
     def to_json(self) -> str:
         """Return the problem as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)

@@ -25,8 +25,10 @@ from interp.problems.question_file import (
 )
 from interp.problems.question_line import clean_number
 
-__all__ = ["BrokenLine", "QuestionsTask", "read_questions"]
+__all__ = ["TRANSCRIPTS", "BrokenLine", "QuestionsTask", "TranscriptsTask", "read_questions"]
 _MAX_LISTED = 5
+#: The spec of problems that were imported with their transcripts.
+TRANSCRIPTS = "transcripts"
 
 
 class QuestionsTask(FreeTextTask):
@@ -131,6 +133,32 @@ class QuestionsTask(FreeTextTask):
     def synonyms(self, word: str) -> tuple[str, ...]:
         """Return every word that the file gives the meaning of `word`, itself included."""
         return self._file.synonyms.get(word, (word,))
+
+
+class TranscriptsTask(QuestionsTask):
+    """Task `transcripts`: questions whose replies were written elsewhere and imported (`cotlens import traces`).
+
+    Its problems only exist in their traces. They carry what the transcripts say of them.
+    """
+
+    name = TRANSCRIPTS
+
+    def __init__(self) -> None:
+        self.path, self.spec = "the imported transcripts", TRANSCRIPTS
+        self._file = QuestionFile([], [], [], {})
+        self.problems, self.broken, self.notes, self.fields = [], [], [], {}
+        self.min_steps = self.max_steps = 0
+        self.values = ()
+
+    def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
+        """Return whether the final answer of `answer` is right; False where the right answer is not known."""
+        return bool(problem.answer) and super().answered_right(problem, thought, answer)
+
+    def _usable(self) -> list[Problem]:
+        raise UsageError(
+            "expected a task that has problems, got 'transcripts', whose problems are in their traces; give those with "
+            "--traces."
+        )
 
 
 def _some(listed: Sequence[object]) -> str:

@@ -340,7 +340,19 @@ class Reasoner(ABC):
     def _batches(
         self, think_batch: ThinkBatch, problems: Sequence[Problem], options: CheckedThinkOptions, start: int = 0
     ) -> Iterator[list[Trace]]:
-        maker = TraceMaker(
+        maker = self.trace_maker(options)
+        for rows in self.thinker.batches(
+            think_batch, problems, options, start=start, expected_positions=self._expected_positions
+        ):
+            yield [maker.trace(k, problems[k], row) for k, row in rows]
+
+    def trace_maker(self, options: CheckedThinkOptions) -> TraceMaker:
+        """Return what turns finished rows into traces of this reasoner.
+
+        Args:
+            options: How the tokens of the rows were chosen.
+        """
+        return TraceMaker(
             vocabulary=self.vocabulary,
             reasoner=self.name,
             weights=self.weights,
@@ -349,7 +361,3 @@ class Reasoner(ABC):
             visible_per_step=self.visible_per_step,
             options=options,
         )
-        for rows in self.thinker.batches(
-            think_batch, problems, options, start=start, expected_positions=self._expected_positions
-        ):
-            yield [maker.trace(k, problems[k], row) for k, row in rows]

@@ -10,6 +10,7 @@ from interp.errors import UsageError
 from interp.models.markers import MarkerFinder, MarkerMatch
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
+from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.rollouts.batch import Cell, Row
 from interp.reasoners.rollouts.rollout import Rollout
@@ -17,6 +18,8 @@ from interp.reasoners.rollouts.writing import close_thought, open_thought, write
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
 from interp.traces import Channel, TraceSet
+
+_NO_LIMIT = 10**9  # tokens
 
 
 class TextReasoner(Reasoner):
@@ -119,13 +122,44 @@ class TextReasoner(Reasoner):
             rollout.feed_rows(cells)
 
 
+def label_text(vocabulary: Vocabulary, row: Row, problem: Problem, ids: Sequence[int], *, closed: bool) -> None:
+    """Append a text that was written elsewhere to a row, in the channels that it would have if it were written here.
+
+    Args:
+        vocabulary: The reasoner's vocabulary. Its limits of tokens do not count.
+        row: The prompt and the begin marker.
+        problem: The problem.
+        ids: The text's tokens: the thought, its end marker, and the answer.
+        closed: Whether the thought is closed already, so that the text is the answer.
+
+    Raises:
+        UsageError: A token or a text ends the answer before the text ends.
+    """
+    unlimited = vocabulary.config.model_copy(update={"max_thought_tokens": _NO_LIMIT, "max_answer_tokens": _NO_LIMIT})
+    writer = _Writer(vocabulary, row, problem, (), closed, unlimited)
+    for k, token in enumerate(ids):
+        cell = writer.next(token, 3 * _NO_LIMIT)
+        if cell is None or cell.token != token:
+            rest = vocabulary.tokenizer.decode(list(ids[k:]))
+            raise UsageError(
+                f"expected a text that ends where {vocabulary.name} stops, got one that goes on: {rest[:60]!r} is left."
+            )
+        row.append(cell.token, cell.channel, cell.step, cell.thought)
+
+
 class _Writer:
     """Decides what one row writes next, from what the model would write there."""
 
     def __init__(
-        self, vocabulary: Vocabulary, row: Row, problem: Problem, given: Sequence[int], is_closed: bool
+        self,
+        vocabulary: Vocabulary,
+        row: Row,
+        problem: Problem,
+        given: Sequence[int],
+        is_closed: bool,
+        config: ReasonerConfig | None = None,
     ) -> None:
-        config = vocabulary.config
+        config = vocabulary.config if config is None else config
         self._row, self._n_steps, self._per_step = row, problem.n_steps, config.thoughts_per_step
         self._begin, self._end, self._stops = vocabulary.begin, vocabulary.end, vocabulary.stops
         self._separator = vocabulary.token_id(config.separator) if config.separator else None

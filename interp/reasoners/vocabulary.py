@@ -190,7 +190,7 @@ class Vocabulary:
             UsageError: The question is empty, holds words that the tokenizer does not know, or is too long.
         """
         question = problem.question
-        ids = prompt_ids(self.tokenizer, self.config, question) if question.strip() else []
+        ids = prompt_ids(self.tokenizer, self.config, problem) if question.strip() else []
         if not ids:
             raise UsageError(f"problem {problem.id} has an empty question; leave it out.")
         if self.unknown_id is not None and self.unknown_id in ids:
@@ -255,29 +255,55 @@ class Stops:
         return answer[: min((answer.index(text) for text in self._texts if text in answer), default=len(answer))]
 
 
-def prompt_ids(tokenizer: Any, config: ReasonerConfig, question: str) -> list[int]:
-    """Return the tokens of a question in the template of the config.
+def prompt_ids(tokenizer: Any, config: ReasonerConfig, problem: Problem) -> list[int]:
+    """Return the tokens of a problem's prompt.
 
     A beginning-of-sequence token that the chat template writes is not doubled.
 
     Raises:
         UsageError: The chat template cannot be applied.
     """
-    if config.prompt == CHAT:
-        messages = [{"role": "user", "content": question}]
-        if config.system is not None:
-            messages = [{"role": "system", "content": config.system}, *messages]
-        try:
-            text = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, **config.chat_options
-            )
-        except Exception as error:  # a template is a program of the model's makers: it may raise anything
-            reason = str(error).splitlines()[0]
-            raise UsageError(
-                f"the chat template cannot be applied ({reason}). Check `system` and `chat_options`."
-            ) from None
-    else:
-        text = config.prompt.replace("{question}", question)
+    return encoded_prompt(tokenizer, config, prompt_text(tokenizer, config, problem))
+
+
+def encoded_prompt(tokenizer: Any, config: ReasonerConfig, text: str) -> list[int]:
+    """Return the tokens of a text that begins with a prompt, with the beginning-of-sequence token that config names."""
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     bos = tokenizer.bos_token_id
     return [bos, *ids] if config.bos and bos is not None and ids[:1] != [bos] else ids
+
+
+def prompt_text(tokenizer: Any, config: ReasonerConfig, problem: Problem) -> str:
+    """Return a problem's prompt: in the template of the config, unless the problem brings a prompt of its own.
+
+    Messages that the problem has before its question come before it. A system message among them replaces the config's.
+
+    Raises:
+        UsageError: The chat template cannot be applied, or there is none to write earlier messages with.
+    """
+    if problem.prompt is not None:
+        return problem.prompt.replace("{question}", problem.question)
+    if config.prompt != CHAT:
+        if problem.messages:
+            raise UsageError(
+                f"expected a model with a chat template for a question with {len(problem.messages)} messages before it, "
+                "got one whose prompt is a plain text; leave out system messages, or load it with a chat template."
+            )
+        return config.prompt.replace("{question}", problem.question)
+    try:
+        return tokenizer.apply_chat_template(
+            chat_messages(config, problem), add_generation_prompt=True, tokenize=False, **config.chat_options
+        )
+    except Exception as error:  # a template is a program of the model's makers: it may raise anything
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"the chat template cannot be applied ({reason}). Check `system` and `chat_options`."
+        ) from None
+
+
+def chat_messages(config: ReasonerConfig, problem: Problem) -> list[dict[str, Any]]:
+    """Return the messages of a problem's conversation, its question last."""
+    messages = [*map(dict, problem.messages), {"role": "user", "content": problem.question}]
+    if config.system is not None and all(message["role"] != "system" for message in messages):
+        messages = [{"role": "system", "content": config.system}, *messages]
+    return messages
