@@ -187,6 +187,7 @@ def _of_feature(
 ) -> Monitor:
     from interp.errors import StoreError, UsageError
     from interp.reasoners.monitor import Monitor
+    from interp.sae.identity import check_model
     from interp.sae.trained import open_trained
 
     trained = open_trained(folder)
@@ -194,12 +195,9 @@ def _of_feature(
     address = trained.record.get("address") or getattr(metadata, "hook_name", None)
     if address is None:
         raise UsageError(f"expected an SAE that names its address, got {folder}, which names none; train it again.")
-    weights = getattr(metadata, "weights", None)
-    if weights not in (None, reasoner.weights) and not transfer:
-        raise StoreError(
-            f"expected an SAE of {reasoner.name} (weights {reasoner.weights}), got {folder}, which was trained on weights "
-            f"{weights}. Train one on this model, or say --transfer."
-        )
+    check = check_model(trained.sae, reasoner.name, reasoner.weights, transfer=transfer)
+    if check.verdict == "fail":
+        raise StoreError(f"the SAE in {folder} is refused: {check.message}")
     _check_width(reasoner, trained.sae.cfg.d_in, f"the SAE in {folder}")
     if feature >= trained.sae.cfg.d_sae:
         raise UsageError(

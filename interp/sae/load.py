@@ -6,9 +6,9 @@ SAE gave when it was saved. An SAE that loads with another architecture, or with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,6 +17,8 @@ from interp.activations import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import commit, explain_os_errors
+from interp.sae.foreign import read_foreign
+from interp.sae.identity import Check, check_model, require_affine
 from interp.sae.train import nonfinite_weights, silent
 
 if TYPE_CHECKING:
@@ -25,21 +27,6 @@ if TYPE_CHECKING:
 REFERENCE = "reference.safetensors"
 _REFERENCE_ROWS = 32
 _CLOSE = 1e-4  # of the largest reference value
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check of an SAE.
-
-    Attributes:
-        name: `reference`, `width`, `address`, `model` or `explains`.
-        verdict: `pass`, `warn` or `fail`.
-        message: One sentence for people.
-    """
-
-    name: str
-    verdict: Literal["pass", "warn", "fail"]
-    message: str
 
 
 def save_sae(sae: SAE, folder: Path | str, *, inputs: Float32[np.ndarray, "rows d"] | None = None) -> None:
@@ -77,7 +64,7 @@ def load_sae(
     """Load an SAE and check it.
 
     Args:
-        source: A folder in SAELens's format, or a release of SAELens's registry.
+        source: A folder of SAELens, sparsify or dictionary_learning, or a release of SAELens's registry.
         store: Activations that the SAE must fit.
         address: Where to read them; the address it was trained at by default.
         sae_id: Id within the release. Without it `source` is a folder.
@@ -96,9 +83,12 @@ def load_sae(
             f"expected finite weights in the SAE at {source}, got some that are not, in {', '.join(nonfinite)}; train or "
             "download it again."
         )
-    failed = [check for check in preflight(sae, source, store, address, transfer=transfer) if check.verdict == "fail"]
+    checks = preflight(sae, source, store, address, transfer=transfer)
+    failed, doubtful = ([c.message for c in checks if c.verdict == verdict] for verdict in ("fail", "warn"))
     if failed:
-        raise StoreError(f"the SAE at {source} is refused: {' '.join(check.message for check in failed)}")
+        raise StoreError(f"the SAE at {source} is refused: {' '.join(failed)}")
+    for message in doubtful:
+        warnings.warn(f"the SAE at {source}: {message}", stacklevel=2)
     return sae
 
 
@@ -147,11 +137,17 @@ def _from_folder(folder: Path) -> SAE:
     from sae_lens import SAE
     from safetensors import SafetensorError
 
+    foreign = read_foreign(folder)
+    if foreign is not None:
+        return foreign
     if not (folder / "cfg.json").exists():
-        raise StoreError(f"no SAE at {folder}: a SAELens folder holds cfg.json and sae_weights.safetensors.")
+        raise StoreError(
+            f"no SAE at {folder}: a SAELens folder holds cfg.json and sae_weights.safetensors, one of sparsify cfg.json and "
+            "sae.safetensors, one of dictionary_learning config.json and ae.pt."
+        )
     try:
         with silent():
-            return SAE.load_from_disk(str(folder)).eval()
+            return require_affine(SAE.load_from_disk(str(folder)).eval(), folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise StoreError(f"the SAE at {folder} cannot be loaded ({reason}). Save or download it again.") from None
@@ -162,7 +158,9 @@ def _from_hub(release: str, sae_id: str) -> SAE:
 
     try:
         with silent():
-            return SAE.from_pretrained(release, sae_id).eval()
+            return require_affine(SAE.from_pretrained(release, sae_id).eval(), Path(release))
+    except StoreError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(
@@ -217,12 +215,7 @@ def _check_fit(sae: SAE, store: ActivationSource, address: Address | str | None,
     if metadata.hook_name is not None and Address(metadata.hook_name) != read_at:
         message = f"it was trained at {metadata.hook_name}, not at {read_at}; read there, or train one here."
         checks.append(Check("address", "fail", message))
-    if metadata.weights is not None and metadata.weights != reasoner["weights"]:
-        message = (
-            f"it was trained on {metadata.model_name} (weights {metadata.weights}), not on {reasoner['name']} (weights "
-            f"{reasoner['weights']}); train one there, or allow another model's with transfer=True (--transfer)."
-        )
-        checks.append(Check("model", "warn" if transfer else "fail", message))
+    checks.append(check_model(sae, reasoner["name"], reasoner["weights"], transfer=transfer))
     if len(acts) > 1:
         checks.append(_check_variance(sae, acts, read_at))
     return checks

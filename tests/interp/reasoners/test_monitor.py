@@ -226,5 +226,5 @@ def test_a_feature_of_a_saved_sae_is_a_monitor(coconut: interp.Reasoner, some: T
     assert result == expected and 0 < len(result) < len(at)
     with pytest.raises(UsageError, match=r"expected one of the features 0 to 7 .*got 8"):
         watcher(coconut, f"{tmp_path / 'sae'}:8", None, None, False, {})
-    with pytest.raises(StoreError, match=r"was trained on weights .* say --transfer"):
+    with pytest.raises(StoreError, match=r"was trained on another model \(weights .*--transfer"):
         watcher(interp.load("chain-text"), f"{tmp_path / 'sae'}:2", None, None, False, {})
