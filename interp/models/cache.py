@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 _uniform_layers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _accepts_key_mask: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 _gaps_matter: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+_shares_prefixes: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -57,6 +58,14 @@ class PreallocatedLayer(DynamicLayer):
             index = columns[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
             buffer.narrow(-2, 0, columns.shape[1]).copy_(buffer.gather(2, index))
 
+    def copies(self, n: int, capacity: int) -> PreallocatedLayer:
+        """Return a layer of `n` rows with the content of this one, which has one row, and room for `capacity` positions."""
+        copied = PreallocatedLayer(max(capacity, self._length))
+        if self._buffers:
+            keys, values = (buffer[..., : self._length, :] for buffer in self._buffers)
+            copied.update(keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1))
+        return copied
+
     def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
         self._capacity = max(self._capacity, needed, 2 * self._length)
         grown = [new.new_empty(*new.shape[:-2], self._capacity, new.shape[-1]) for new in (keys, values)]
@@ -91,6 +100,63 @@ def new_cache(model: Any, capacity: int, *, keeps_all: bool = False) -> DynamicC
     cache = DynamicCache()
     cache.layers = [PreallocatedLayer(capacity) for _ in range(n_layers)]
     return cache
+
+
+def cache_copies(cache: DynamicCache, n: int, capacity: int) -> DynamicCache:
+    """Return a cache of `n` rows that each go on where one text ended.
+
+    Args:
+        cache: The cache of one text, of one row, whose layers all keep every position. It stays as it is.
+        n: Number of rows.
+        capacity: Number of positions that fit before a buffer grows, those of the text included.
+    """
+    copied = DynamicCache()
+    copied.layers = [layer.copies(n, capacity) for layer in cache.layers]  # type: ignore[attr-defined]
+    return copied
+
+
+def shares_prefixes(model: Any) -> bool:
+    """Return whether a model says the same of texts whose common beginning was read once and copied for each.
+
+    It is measured once for each model, and is False where the model keeps something else than keys and values.
+    """
+    shares = _shares_prefixes.get(model)
+    if shares is None:
+        shares = _shares_prefixes[model] = keeps_only_positions(model) and _copied_prefix_gives_same_output(model)
+    return shares
+
+
+@torch.inference_mode()
+def _copied_prefix_gives_same_output(model: Any) -> bool:
+    table = model.get_input_embeddings().weight
+    ids = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 2, 5, 6]], device=table.device) * 7919 % len(table)
+    positions = torch.arange(5, device=table.device)[None]
+
+    def run(cache: DynamicCache, rows: slice, columns: slice, seen: int) -> tuple[Tensor, Any]:
+        n = len(ids[rows])
+        out, cache = run_cached(
+            model,
+            cache,
+            inputs_embeds=table[ids[rows, columns]],
+            attention_mask=torch.ones(n, seen, dtype=torch.long, device=table.device),
+            position_ids=positions[:, columns].expand(n, -1),
+        )
+        return out.last_hidden_state.float(), cache
+
+    try:
+        whole, _ = run(new_cache(model, 8, keeps_all=True), slice(None), slice(None), 5)
+        _, first = run(new_cache(model, 8, keeps_all=True), slice(1), slice(3), 3)
+        rest, _ = run(cache_copies(first, 2, 8), slice(None), slice(3, None), 5)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        return False
+    tolerance = 1e-4 if table.dtype == torch.float32 else 5e-2
+    scale = whole.abs().max().clamp(min=1.0)
+    return bool(((rest - whole[:, 3:]).abs().max() <= tolerance * scale).item())
+
+
+def uses_cache(model: Any) -> bool:
+    """Return whether a model reads new positions together with those of its cache; the wrapped MPT forgets them."""
+    return shares_prefixes(model) or not keeps_only_positions(model)
 
 
 def accepts_key_mask(model: Any) -> bool:

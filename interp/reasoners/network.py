@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from interp.models.cache import keeps_only_positions, rotary_limit
-from interp.models.fast_model import fast_model_for, watch_addresses
+from interp.models.fast_model import FastModel, fast_model_for, watch_addresses
 from interp.models.unembedding import Unembedding
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class Network:
             return f"scales its rotary frequencies by the longest row of a batch beyond {self.rotary_limit} positions"
         return None
 
+    def base_under(self, hooks: Iterable[str], *, fast: bool) -> Any:
+        """Return the base model that `hooked` would run with hooks of these names."""
+        copy = self._fast_copy(hooks, fast)
+        return self.base if copy is None else copy.base
+
+    def _fast_copy(self, hooks: Iterable[str], fast: bool) -> FastModel | None:
+        return fast_model_for(self.model, list(hooks)) if fast else None
+
     @contextmanager
     def hooked(self, hooks: Mapping[str, Callable[..., None]], *, fast: bool, whole: bool = True) -> Iterator[Any]:
         """Put read-only hooks on the model, and give the base model that has to run.
@@ -67,7 +75,7 @@ class Network:
                 in the model is changed.
             whole: Run every pass to its end. Otherwise a pass may end with `StopForward` once every hook has run.
         """
-        copy = fast_model_for(self.model, list(hooks)) if fast else None
+        copy = self._fast_copy(hooks, fast)
         if copy is None:
             with self.model.hooks(fwd_hooks=list(hooks.items())):
                 yield self.base

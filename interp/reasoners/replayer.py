@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from interp.errors import UsageError, checked_count
 from interp.models.address import Address
-from interp.models.cache import reset_rotary
+from interp.models.cache import reset_rotary, run_cached
 from interp.models.devices import to_device
 from interp.models.fast_model import StopForward
 from interp.reasoners.interventions import Intervention, intervening
 from interp.reasoners.network import Network
 from interp.reasoners.rollouts.batch import BatchState, Row
+from interp.reasoners.rollouts.prefix import SharedPrefix, first_edited, read_prefix, shared_length
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace
 
@@ -106,10 +108,16 @@ class Replayer:
         state = BatchState()
         current: dict[str, ReplayBatch] = {}
 
-        def with_batch(action: ReplayHook) -> Callable[..., None]:
-            return lambda activations, hook=None: action(activations, current["batch"])
+        prefix = self._prefix(traces, list(hooks), interventions)
+        n_read = 0 if prefix is None else prefix.n
 
-        watchers = {name: with_batch(action) for name, action in hooks.items()}
+        def with_batch(name: str, action: ReplayHook) -> Callable[..., None]:
+            def watch(activations: Tensor, hook: Any = None) -> None:
+                action(activations if prefix is None else prefix.before(name, activations), current["batch"])
+
+            return watch
+
+        watchers = {name: with_batch(name, action) for name, action in hooks.items()}
         device = self.network.device
         with (
             intervening(self.network.model, interventions, state),
@@ -121,20 +129,35 @@ class Replayer:
                 part = [traces[k] for k in batch]
                 real = np.arange(max(map(len, part))) < np.array([[len(trace)] for trace in part])
                 state.traces = np.asarray(batch, dtype=np.int64)
-                state.positions = np.where(real, np.arange(real.shape[1]), -1)
+                state.positions = np.where(real, np.arange(real.shape[1]), -1)[:, n_read:]
                 mask = to_device(real, device)
                 current["batch"] = ReplayBatch(state.traces, mask)
                 if limit is not None:
                     reset_rotary(base)
+                inputs = {
+                    "inputs_embeds": self._inputs(part, real, embed)[:, n_read:],
+                    "attention_mask": mask.long(),
+                    "position_ids": to_device(self._position_ids(part, real)[:, n_read:], device),
+                }
                 with suppress(StopForward):
-                    base(
-                        inputs_embeds=self._inputs(part, real, embed),
-                        attention_mask=mask.long(),
-                        position_ids=to_device(self._position_ids(part, real), device),
-                        use_cache=False,
-                    )
+                    if prefix is None:
+                        base(**inputs, use_cache=False)
+                    else:
+                        run_cached(base, prefix.cache_of(len(part), real.shape[1]), **inputs)
                 if progress:
                     progress(batch.stop, len(traces))
+
+    def _prefix(
+        self, traces: Sequence[Trace | PartialTrace], hooks: Sequence[str], interventions: Sequence[Intervention]
+    ) -> SharedPrefix | None:
+        """Read the beginning that the prompts of all traces share, where that pays and nothing is changed in it."""
+        limits = [len(list(takewhile(Channel.PROMPT.__eq__, trace.channel))) for trace in traces]
+        edited = first_edited(interventions)
+        limit = min(limits + ([] if edited is None else [edited]), default=0)
+        n = shared_length(self.network, [trace.token_ids for trace in traces], limit)
+        if not n:
+            return None
+        return read_prefix(self.network, traces[0].token_ids[:n], hooks=hooks, fast=not interventions, whole=False)
 
     def position_ids(self, trace: Trace) -> Int[np.ndarray, " pos"]:
         """Return the position id that each position of a trace had while thinking."""

@@ -7,8 +7,8 @@ positions (sliding windows, chunks, ALiBi), a row that goes on after such column
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from interp.models.devices import to_device
 from interp.reasoners.network import Network
 from interp.reasoners.rollouts.batch import BatchState, Cell, Row
 from interp.reasoners.rollouts.measures import FiniteCheck, Measures, NonFiniteError
+from interp.reasoners.rollouts.prefix import SharedPrefix
 from interp.reasoners.rollouts.sampling import Sampler
 from interp.traces import Channel
 
@@ -42,6 +43,8 @@ class RolloutOptions:
         extra_positions: Expected number of positions after the longest prompt. Buffers are made for as many.
         masks_by_key: Whether the fast model takes a mask over keys alone (`interp.models.cache.accepts_key_mask`).
         closes_gaps: Whether masked columns between positions matter to the model (`interp.models.cache.gaps_matter`).
+        prefix: The beginning of all prompts, where it was read before.
+        prefix_hooks: What sees the activations of the prefix.
         after_pass: Called after every forward pass.
     """
 
@@ -52,6 +55,8 @@ class RolloutOptions:
     extra_positions: int = EXTRA_POSITIONS
     masks_by_key: bool = False
     closes_gaps: bool = False
+    prefix: SharedPrefix | None = None
+    prefix_hooks: Mapping[str, Callable[[Tensor, BatchState], None]] = field(default_factory=dict)
     after_pass: Sequence[Callable[[Rollout], None]] = ()
 
 
@@ -117,10 +122,27 @@ class Rollout:
         self._read_prompts(prompts, options.padding_side)
 
     def _read_prompts(self, prompts: Sequence[list[int]], padding_side: str) -> None:
-        ids, real = self._padded(prompts, left=padding_side == "left")
         for row, prompt in zip(self.rows, prompts, strict=True):
             row.extend(prompt, Channel.PROMPT, [0] * len(prompt), [0] * len(prompt))
+        prefix = self._options.prefix
+        if prefix is not None:
+            self._begin_after(prefix)
+            prompts = [prompt[prefix.n :] for prompt in prompts]
+            if self._options.closes_gaps:  # columns after the prefix are moved, those within it cannot be
+                padding_side = "right"
+        ids, real = self._padded(prompts, left=padding_side == "left")
         self._forward(self.embed(to_device(ids, self.device)), real)
+
+    def _begin_after(self, prefix: SharedPrefix) -> None:
+        """Put every row where it is after the beginning that all prompts share."""
+        rows = len(self.rows)
+        self._cache = prefix.cache_of(rows, self._mask.shape[1])
+        self._mask[:, : prefix.n], self._columns = True, prefix.n
+        self._lengths += prefix.n
+        self._next_ids += prefix.n
+        prefix.show(self._options.prefix_hooks, self.state)
+        if prefix.states is not None:
+            self._finite.add(prefix.states, np.arange(prefix.n)[None])
 
     def _padded(
         self, texts: Sequence[Sequence[int]], left: bool = False

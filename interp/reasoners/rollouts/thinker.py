@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from interp.errors import StoreError, UsageError
-from interp.models.cache import accepts_key_mask, gaps_matter
+from interp.models.cache import accepts_key_mask, gaps_matter, uses_cache
 from interp.models.fast_model import fast_model
 from interp.problems.base import Problem
 from interp.reasoners.interventions import intervening
@@ -20,6 +20,7 @@ from interp.reasoners.options import CheckedThinkOptions, LoopHook
 from interp.reasoners.replayer import Replayer
 from interp.reasoners.rollouts.batch import BatchState, Row
 from interp.reasoners.rollouts.measures import NonFiniteError
+from interp.reasoners.rollouts.prefix import SharedPrefix, first_edited, read_prefix, shared_length
 from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel
@@ -67,11 +68,12 @@ class Thinker:
         """
         if not problems:
             raise UsageError("expected at least one problem to think about, got none; generate one.")
-        prompts = [self.vocabulary.prompt_ids(problem) for problem in problems[start:]]
+        # All of them, so that what they share does not depend on where thinking goes on.
+        prompts = [self.vocabulary.prompt_ids(problem) for problem in problems]
         config = self.vocabulary.config
         n_new = max(map(config.n_thoughts, (problem.n_steps for problem in problems)))
         n_new += config.max_thought_tokens + config.max_answer_tokens + EXTRA_POSITIONS
-        batch_size = self._batch_size(prompts, options.batch_size, n_new)
+        batch_size = self._batch_size(prompts[start:], options.batch_size, n_new)
         state = BatchState()
         runs = [MonitorRun(monitor, self.vocabulary, state) for monitor in options.monitors]
         monitor_hooks = [hook for run in runs for hook in run.hooks()]
@@ -82,6 +84,13 @@ class Thinker:
         # Finding out how the model takes masks runs it, so it comes before any hook is on.
         by_key = copy is not None and accepts_key_mask(copy.base)
         closes_gaps = batch_size > 1 and gaps_matter(self.network.base if measured is None else measured.base)
+        if not uses_cache(self.network.base_under(hooks, fast=fast)):
+            raise UsageError(
+                f"expected a model that can be watched and changed while it thinks, got {self.vocabulary.name}: as "
+                "TransformerLens wraps it, it forgets earlier positions. Think without hooks, interventions and "
+                "monitors, then capture, or intervene on a replay."
+            )
+        prefix = self._prefix(prompts, options, fast=fast)
         for first in range(start, len(problems), batch_size):
             numbers = range(first, min(first + batch_size, len(problems)))
             batch = [problems[k] for k in numbers]
@@ -93,6 +102,8 @@ class Thinker:
                 extra_positions=expected_positions(batch),
                 masks_by_key=by_key,
                 closes_gaps=closes_gaps,
+                prefix=prefix,
+                prefix_hooks=options.hooks or {},
                 after_pass=[run.inject_text for run in runs],
             )
             nonfinite = None
@@ -103,7 +114,7 @@ class Thinker:
                 rollout = Rollout(
                     self.network,
                     base,
-                    [prompts[k - start] for k in numbers],
+                    [prompts[k] for k in numbers],
                     numbers,
                     state=state,
                     options=rollout_options,
@@ -120,6 +131,13 @@ class Thinker:
             if nonfinite is not None:
                 raise self._refusal(nonfinite, rollout.rows, numbers, changed=not fast)
             yield list(zip(numbers, rollout.rows, strict=True))
+
+    def _prefix(self, prompts: Sequence[list[int]], options: CheckedThinkOptions, *, fast: bool) -> SharedPrefix | None:
+        """Read the beginning that all prompts share, where that pays and nothing is changed or watched in it."""
+        if any(Channel.PROMPT in monitor.channels for monitor in options.monitors):
+            return None
+        n = shared_length(self.network, prompts, first_edited(options.interventions))
+        return read_prefix(self.network, prompts[0][:n], hooks=list(options.hooks or {}), fast=fast) if n else None
 
     def _batch_size(self, prompts: Sequence[list[int]], asked_for: int, n_new: int) -> int:
         """Return how many problems are thought about at once: one, with a warning, where the model's rows cannot mix."""

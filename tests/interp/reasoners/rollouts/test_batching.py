@@ -11,11 +11,12 @@ import pytest
 
 import interp
 from interp.causal.forcing import force, resume
+from interp.errors import UsageError
 from interp.models.address import Address
 from interp.models.cache import gaps_matter
 from interp.problems.base import Problem, Step
 from interp.reasoners import Intervention
-from interp.reasoners.interventions import add
+from interp.reasoners.interventions import add, identity
 from interp.reasoners.monitor import Monitor
 from interp.traces import Trace
 
@@ -67,7 +68,7 @@ def test_beginnings_of_different_lengths_go_on_together(name: str, load: Callabl
     same(lambda **options: resume(text, problems, THOUGHTS, **options))
 
 
-@pytest.mark.parametrize("name", ["mistral", "gpt_neo", "mpt", "gpt_oss"])
+@pytest.mark.parametrize("name", ["mistral", "gpt_neo", "gpt_oss"])
 def test_a_monitor_injects_text_at_different_positions(name: str, load: Callable, problems: list[Problem]) -> None:
     text = load(name)
     direction = np.random.default_rng(0).normal(size=32).astype("f4")
@@ -79,6 +80,26 @@ def test_a_monitor_injects_text_at_different_positions(name: str, load: Callable
     events = [[event["position"] for event in trace.events] for trace in run(batch_size=N)]
     assert len({tuple(positions) for positions in events}) > 1
     same(run)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3", "gemma2", "mistral", "gpt_oss", "gpt_neo", "bloom", "phi3"])
+def test_thinking_under_an_edit_that_changes_nothing(name: str, load: Callable, problems: list[Problem]) -> None:
+    """The wrapped model that edits need thinks what the fast copy thinks."""
+    text = load(name)
+    edited = Intervention(Address("blocks.0.hook_out"), np.array([[0, 1]]), identity)
+    plain, under_edit = text.think(problems), text.think(problems, interventions=[edited])
+    assert [t.token_ids for t in plain] == [t.token_ids for t in under_edit]
+    for one, other in zip(plain, under_edit, strict=True):
+        np.testing.assert_allclose(one.entropy, other.entropy, atol=2e-3)
+
+
+def test_a_wrapped_model_that_forgets_earlier_positions_is_not_edited_while_it_thinks(
+    load: Callable, problems: list[Problem]
+) -> None:
+    text = load("mpt")
+    edited = Intervention(Address("blocks.0.hook_out"), np.array([[0, 1]]), identity)
+    with pytest.raises(UsageError, match=r"forgets earlier positions.*on a replay"):
+        text.think(problems, interventions=[edited])
 
 
 def test_edits_while_thinking(load: Callable, problems: list[Problem]) -> None:
