@@ -58,6 +58,25 @@ class PreallocatedLayer(DynamicLayer):
             index = columns[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
             buffer.narrow(-2, 0, columns.shape[1]).copy_(buffer.gather(2, index))
 
+    def widen(self, n: int) -> None:
+        """Append `n` columns of zeros to every row, to be masked."""
+        zeros = [buffer.new_zeros(*buffer.shape[:2], n, buffer.shape[3]) for buffer in self._buffers]
+        if zeros:
+            self.update(*zeros)
+
+    def replace_rows(self, rows: Int[Tensor, " rows"], other: PreallocatedLayer) -> None:
+        """Make the last columns of some rows those of another layer, which has as many rows and no more columns."""
+        first, n = self._length - other._length, other._length
+        for buffer, new in zip(self._buffers, other._buffers, strict=True):
+            buffer[rows, :, first : self._length] = new.narrow(-2, 0, n)
+
+    def drop_first(self, n: int) -> None:
+        """Remove the first `n` columns of every row."""
+        kept = self._length - n
+        for buffer in self._buffers:
+            buffer.narrow(-2, 0, kept).copy_(buffer.narrow(-2, n, kept).clone())
+        self._length = kept
+
     def copies(self, n: int, capacity: int) -> PreallocatedLayer:
         """Return a layer of `n` rows with the content of this one, which has one row, and room for `capacity` positions."""
         copied = PreallocatedLayer(max(capacity, self._length))

@@ -63,6 +63,8 @@ class Reasoner(ABC):
     kind: str
     #: Whether the whole thought is text, which can be given, cut off and replaced.
     thinks_in_text: ClassVar[bool] = False
+    #: Whether rows of a batch finish each at their own time, so that the next problems can take their place.
+    replaces_rows: ClassVar[bool] = False
     #: Channels whose positions share the position id of the next position of another channel.
     shares_position: ClassVar[frozenset[Channel]] = frozenset()
     #: The class of `curriculum`.
@@ -342,7 +344,12 @@ class Reasoner(ABC):
     ) -> Iterator[list[Trace]]:
         maker = self.trace_maker(options)
         for rows in self.thinker.batches(
-            think_batch, problems, options, start=start, expected_positions=self._expected_positions
+            think_batch,
+            problems,
+            options,
+            start=start,
+            expected_positions=self._expected_positions,
+            replaces_rows=self.replaces_rows and think_batch == self._think_batch,
         ):
             yield [maker.trace(k, problems[k], row) for k, row in rows]
 

@@ -13,8 +13,9 @@ from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.rollouts.batch import Cell, Row
+from interp.reasoners.rollouts.queue import QueuedRollout
 from interp.reasoners.rollouts.rollout import Rollout
-from interp.reasoners.rollouts.writing import close_thought, open_thought, write_answer
+from interp.reasoners.rollouts.writing import close_thought, open_thought, opening_of, write_answer
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
 from interp.traces import Channel, TraceSet
@@ -37,6 +38,7 @@ class TextReasoner(Reasoner):
 
     kind = "text"
     thinks_in_text = True
+    replaces_rows = True
 
     def think_given(
         self,
@@ -67,8 +69,9 @@ class TextReasoner(Reasoner):
         return self._think_with(think_batch, list(problems), CheckedThinkOptions(**options), progress)
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
+        n = len(rollout.rows)  # the other problems wait for a row
         closed = open_thought(rollout, self.vocabulary)
-        self._write(rollout, problems, [()] * len(problems), closed)
+        self._write(rollout, problems, [()] * n, closed)
 
     def _answer_after(
         self, rollout: Rollout, problems: Sequence[Problem], *, thoughts: Sequence[Sequence[int]]
@@ -113,13 +116,36 @@ class TextReasoner(Reasoner):
         closed: Sequence[bool],
     ) -> None:
         """Write thoughts, then answers; `given` are the tokens of each thought that were fed already."""
-        writers = [_Writer(self.vocabulary, *row) for row in zip(rollout.rows, problems, given, closed, strict=True)]
+        n = len(rollout.rows)
+        writers = [
+            _Writer(self.vocabulary, *row) for row in zip(rollout.rows, problems[:n], given, closed, strict=True)
+        ]
+        first = int(rollout.state.traces[0])
+        cells: list[Cell | None] = [None] * n
+        rows = list(range(n))
         while True:
             chosen, room = rollout.choose().tolist(), rollout.room.tolist()
-            cells = [writer.next(token, left) for writer, token, left in zip(writers, chosen, room, strict=True)]
+            for k in rows:
+                cells[k] = writers[k].next(chosen[k], room[k])
+            rows = self._next_prompts(rollout, [k for k in rows if cells[k] is None])
+            for k in rows:
+                writers[k] = self._begun(rollout.rows[k], problems[int(rollout.state.traces[k]) - first])
+            if rows:
+                continue
             if not any(cells):
                 return
             rollout.feed_rows(cells)
+            rows = [k for k in range(n) if cells[k] is not None]
+
+    def _next_prompts(self, rollout: Rollout, done: list[int]) -> list[int]:
+        """Give rows that are done the next prompts that wait, and return the rows that got one."""
+        return rollout.replace(done) if done and isinstance(rollout, QueuedRollout) else []
+
+    def _begun(self, row: Row, problem: Problem) -> _Writer:
+        """Return the writer of a row that has just read its prompt."""
+        is_closed, needs_marker = opening_of(row, self.vocabulary)
+        opening = self.vocabulary.marker_ids(self.config.begin) if needs_marker else []
+        return _Writer(self.vocabulary, row, problem, (), is_closed, opening=opening)
 
 
 def label_text(vocabulary: Vocabulary, row: Row, problem: Problem, ids: Sequence[int], *, closed: bool) -> None:
@@ -158,6 +184,7 @@ class _Writer:
         given: Sequence[int],
         is_closed: bool,
         config: ReasonerConfig | None = None,
+        opening: Sequence[int] = (),
     ) -> None:
         config = vocabulary.config if config is None else config
         self._row, self._n_steps, self._per_step = row, problem.n_steps, config.thoughts_per_step
@@ -168,10 +195,10 @@ class _Writer:
         self._kept_free = len(self._end.ids) + config.max_answer_tokens
         self._answer: list[int] = []
         self._longest_answer = config.max_answer_tokens
-        self._forced: list[int] = []
+        self._forced = list(opening)  # a begin marker that is still to be written
         self._phase: Literal["thought", "answer"] = "answer" if is_closed else "thought"
         self._may_reopen = not is_closed
-        self._first = len(row.token_ids) - len(given)  # where the thought begins
+        self._first = len(row.token_ids) + len(opening) - len(given)  # where the thought begins
         self._n_seen = self._first  # positions that were looked through for markers
         self._n_nested = 0  # begin markers inside the thought that no end marker has answered
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from torch import Tensor
 
 from interp.errors import StoreError, UsageError
-from interp.models.cache import accepts_key_mask, gaps_matter, uses_cache
+from interp.models.cache import accepts_key_mask, gaps_matter, shares_prefixes, uses_cache
 from interp.models.fast_model import fast_model
 from interp.problems.base import Problem
 from interp.reasoners.interventions import intervening
@@ -21,9 +22,13 @@ from interp.reasoners.replayer import Replayer
 from interp.reasoners.rollouts.batch import BatchState, Row
 from interp.reasoners.rollouts.measures import NonFiniteError
 from interp.reasoners.rollouts.prefix import SharedPrefix, first_edited, read_prefix, shared_length
+from interp.reasoners.rollouts.queue import QueuedRollout
 from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
 from interp.reasoners.vocabulary import Vocabulary
 from interp.traces import Channel
+
+# Batches whose problems are in one queue. Traces are kept after each queue, so longer ones lose more when killed.
+_BATCHES_AT_ONCE = 4
 
 #: Thinks about a batch, from the prompts that the rollout has read to the end of the answers.
 ThinkBatch = Callable[[Rollout, Sequence[Problem]], None]
@@ -52,6 +57,7 @@ class Thinker:
         *,
         start: int = 0,
         expected_positions: Callable[[Sequence[Problem]], int],
+        replaces_rows: bool = False,
     ) -> Iterator[list[tuple[int, Row]]]:
         """Yield the number of each problem and its finished row, batch after batch.
 
@@ -61,6 +67,8 @@ class Thinker:
             options: The options of `think`.
             start: Number of the first problem to think about.
             expected_positions: About how many positions a batch of problems takes beyond its prompts, to size buffers.
+            replaces_rows: Whether `think_batch` gives finished rows to the problems that wait. Several batches are
+                yielded together then.
 
         Raises:
             UsageError: There are no problems, or a question cannot be read.
@@ -91,9 +99,13 @@ class Thinker:
                 "monitors, then capture, or intervene on a replay."
             )
         prefix = self._prefix(prompts, options, fast=fast)
-        for first in range(start, len(problems), batch_size):
-            numbers = range(first, min(first + batch_size, len(problems)))
+        queues = replaces_rows and batch_size > 1 and copy is not None and not hooks and shares_prefixes(copy.base)
+        n_at_once = batch_size * (_BATCHES_AT_ONCE if queues else 1)
+        for first in range(start, len(problems), n_at_once):
+            numbers = range(first, min(first + n_at_once, len(problems)))
             batch = [problems[k] for k in numbers]
+            with_row, waiting = numbers[:batch_size], numbers[batch_size:]
+            new_rollout = partial(QueuedRollout, waiting=[(k, prompts[k]) for k in waiting]) if waiting else Rollout
             rollout_options = RolloutOptions(
                 pad_id=self.vocabulary.pad_id,
                 sampler=options.sampler,
@@ -111,11 +123,11 @@ class Thinker:
                 intervening(self.network.model, options.interventions, state, monitor_hooks),
                 self.network.hooked(hooks, fast=fast) as base,
             ):
-                rollout = Rollout(
+                rollout = new_rollout(
                     self.network,
                     base,
-                    [prompts[k] for k in numbers],
-                    numbers,
+                    [prompts[k] for k in with_row],
+                    with_row,
                     state=state,
                     options=rollout_options,
                 )
@@ -129,8 +141,9 @@ class Thinker:
                     except NonFiniteError as earlier:
                         nonfinite = min(error, earlier, key=lambda one: one.position)
             if nonfinite is not None:
-                raise self._refusal(nonfinite, rollout.rows, numbers, changed=not fast)
-            yield list(zip(numbers, rollout.rows, strict=True))
+                raise self._refusal(nonfinite, rollout, changed=not fast)
+            finished = rollout.finished if isinstance(rollout, QueuedRollout) else []
+            yield sorted([*finished, *zip(state.traces.tolist(), rollout.rows, strict=True)], key=itemgetter(0))
 
     def _prefix(self, prompts: Sequence[list[int]], options: CheckedThinkOptions, *, fast: bool) -> SharedPrefix | None:
         """Read the beginning that all prompts share, where that pays and nothing is changed or watched in it."""
@@ -147,17 +160,15 @@ class Thinker:
         warnings.warn(f"{self.vocabulary.name} {reason}, so it thinks about one problem at a time.", stacklevel=2)
         return 1
 
-    def _refusal(
-        self, error: NonFiniteError, rows: Sequence[Row], numbers: Sequence[int], *, changed: bool
-    ) -> StoreError:
+    def _refusal(self, error: NonFiniteError, rollout: Rollout, *, changed: bool) -> StoreError:
         """Return the message for a row that is not finite; `changed` says that edits or monitors were on the model."""
-        place = None if changed else self._replayer.first_nonfinite(rows[error.row], error.last)
+        place = None if changed else self._replayer.first_nonfinite(rollout.rows[error.row], error.last)
         address, position = place or (None, error.position)
         where = "a state or its logits are" if address is None else f"{address} is"
         dtype = str(self.network.embed.weight.dtype).removeprefix("torch.")
         advice = "check the weights" if dtype == "float32" else "load it in another dtype (--model-dtype float32)"
         return StoreError(
-            f"expected finite numbers from {self.vocabulary.name} in {dtype}, got others in trace {numbers[error.row]} at "
+            f"expected finite numbers from {self.vocabulary.name} in {dtype}, got others in trace {rollout.state.traces[error.row]} at "
             f"position {position}: {where} not finite there; {advice}."
         )
 

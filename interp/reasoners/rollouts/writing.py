@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.reasoners.rollouts.batch import Row
 from interp.reasoners.rollouts.rollout import Rollout
 from interp.reasoners.spans import closes_thought, n_opening
 from interp.reasoners.vocabulary import Vocabulary
@@ -25,10 +27,31 @@ def force_marker(rollout: Rollout, vocabulary: Vocabulary, marker: str | None, a
         rollout.feed(channel=Channel.SPECIAL, ids=same_token(rollout, token), active=active)
 
 
-def open_thought(rollout: Rollout, vocabulary: Vocabulary, given: Sequence[bool] | None = None) -> list[bool]:
-    """Feed the begin marker to every row whose prompt has neither opened nor closed the thought.
+def opening_of(row: Row, vocabulary: Vocabulary, is_given: bool = False) -> tuple[bool, bool]:
+    """Find out how a row that has read its prompt begins to think.
 
     The tokens with which a prompt opens the thought become its begin marker.
+
+    Args:
+        row: The row.
+        vocabulary: The reasoner's vocabulary.
+        is_given: Whether it is given a thought, for which a closed one is opened again.
+
+    Returns:
+        Whether the thought stays closed, as its prompt has closed it; and whether the begin marker is still to be
+        written.
+    """
+    tokenizer, begin, end = vocabulary.tokenizer, vocabulary.begin, vocabulary.end
+    if not is_given and closes_thought(tokenizer, row.token_ids, end):
+        return True, False
+    n_tokens = n_opening(tokenizer, row.token_ids, begin, end)
+    if n_tokens:
+        row.relabel(n_tokens, Channel.SPECIAL)
+    return False, not n_tokens
+
+
+def open_thought(rollout: Rollout, vocabulary: Vocabulary, given: Sequence[bool] | None = None) -> list[bool]:
+    """Feed the begin marker to every row whose prompt has neither opened nor closed the thought.
 
     Args:
         rollout: The batch, after its prompts.
@@ -38,18 +61,10 @@ def open_thought(rollout: Rollout, vocabulary: Vocabulary, given: Sequence[bool]
     Returns:
         For each row whether the thought stays closed, as its prompt has closed it.
     """
-    tokenizer, begin, end = vocabulary.tokenizer, vocabulary.begin, vocabulary.end
     has_thought = [False] * len(rollout.rows) if given is None else given
-    closed = [
-        not is_given and closes_thought(tokenizer, row.token_ids, end)
-        for row, is_given in zip(rollout.rows, has_thought, strict=True)
-    ]
-    needs_marker = []
-    for row, is_closed in zip(rollout.rows, closed, strict=True):
-        n_tokens = 0 if is_closed else n_opening(tokenizer, row.token_ids, begin, end)
-        if n_tokens:
-            row.relabel(n_tokens, Channel.SPECIAL)
-        needs_marker.append(not is_closed and not n_tokens)
+    openings = [opening_of(*row) for row in zip(rollout.rows, repeat(vocabulary), has_thought, strict=False)]
+    closed = [is_closed for is_closed, _ in openings]
+    needs_marker = [needs for _, needs in openings]
     force_marker(rollout, vocabulary, vocabulary.config.begin, _active(needs_marker))
     return closed
 

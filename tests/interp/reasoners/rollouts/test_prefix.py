@@ -234,9 +234,10 @@ def test_numbers_that_are_not_finite_in_the_beginning_are_refused(
 
 
 def test_going_on_shares_what_thinking_from_the_start_shares(
-    load: Callable, problems: list[Problem], reading: Callable
+    load: Callable, problems: list[Problem], reading: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last questions alone would share more, and give other rounding."""
+    monkeypatch.setattr("interp.reasoners.rollouts.thinker._BATCHES_AT_ONCE", 1)
     reasoner = load("llama")
     with reading(True) as read:
         whole = [t for batch in reasoner.thinking(problems, batch_size=2) for t in batch]

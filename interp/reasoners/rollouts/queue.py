@@ -1,0 +1,127 @@
+"""A rollout whose finished rows make room for the next prompts, so that no row waits for the longest of its batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.models.cache import new_cache, run_cached
+from interp.models.devices import to_device
+from interp.reasoners.rollouts.batch import Row
+from interp.reasoners.rollouts.measures import FiniteCheck, NonFiniteError
+from interp.reasoners.rollouts.rollout import Rollout
+from interp.traces import Channel
+
+
+class QueuedRollout(Rollout):
+    """A rollout with prompts that wait for a row.
+
+    It is for rows that go on at their own pace (`feed_rows`), and for models that nothing watches or changes: hooks
+    would see passes of a few rows in between.
+
+    Args:
+        *arguments: Those of `Rollout`.
+        waiting: (index of the problem, token ids of the prompt) of each prompt that waits, in order.
+        **options: Those of `Rollout`.
+
+    Attributes:
+        finished: (index of the problem, row) of each row that was replaced.
+    """
+
+    def __init__(self, *arguments: Any, waiting: Iterable[tuple[int, list[int]]], **options: Any) -> None:
+        self._waiting = deque(waiting)
+        self.finished: list[tuple[int, Row]] = []
+        super().__init__(*arguments, **options)
+
+    def replace(self, done: Sequence[int]) -> list[int]:
+        """Give finished rows the next prompts that wait, and read those.
+
+        Args:
+            done: Batch rows that are finished.
+
+        Returns:
+            The rows that got a prompt: all of `done` where enough prompts wait, else the first of them.
+
+        Raises:
+            NonFiniteError: A state of the finished rows or of the new prompts is not finite.
+        """
+        replaced = list(done[: len(self._waiting)])
+        if not replaced:
+            return []
+        self.settle()  # an error names the row of a batch, which is about to change
+        for k in replaced:
+            number, prompt = self._waiting.popleft()
+            self.finished.append((int(self.state.traces[k]), self.rows[k]))
+            self.state.traces[k], self.rows[k] = number, Row()
+            self.rows[k].extend(prompt, Channel.PROMPT, [0] * len(prompt), [0] * len(prompt))
+        # Padding between a shared beginning and the rest of a prompt would matter where columns are counted.
+        with torch.inference_mode() if self._fast else torch.no_grad():
+            for rows in [[k] for k in replaced] if self._options.closes_gaps else [replaced]:
+                self._read_into(rows)
+            self._drop_unused_columns()
+        return replaced
+
+    def _read_into(self, rows: list[int]) -> None:
+        """Read the prompts of new rows in a pass of their own, and put their keys and values into the batch."""
+        prefix = self._options.prefix
+        n_read = 0 if prefix is None else prefix.n
+        ids, real = self._padded([self.rows[k].token_ids[n_read:] for k in rows], left=True)
+        width = n_read + ids.shape[1]
+        if prefix is None:
+            cache: Any = new_cache(self.base, width, keeps_all=True)
+        else:
+            cache = prefix.cache_of(len(rows), width)
+        columns = np.concatenate([np.ones((len(rows), n_read), bool), real], axis=1)
+        positions = np.where(real, np.cumsum(real, axis=1) - 1 + n_read, 0)
+        mask = to_device(columns, self.device)
+        out, cache = run_cached(
+            self.base,
+            cache,
+            inputs_embeds=self.embed(to_device(ids, self.device)),
+            attention_mask=mask,
+            position_ids=to_device(positions, self.device),
+        )
+        self._put(rows, cache, mask, out.last_hidden_state[:, -1])
+        lengths = columns.sum(axis=1)
+        self._lengths[rows], self._next_ids[rows], self._trailing[rows] = lengths, lengths, 0
+        check = FiniteCheck()
+        check.add(out.last_hidden_state, np.where(real, positions, -1))
+        try:
+            check.settle()
+        except NonFiniteError as error:
+            raise NonFiniteError(rows[error.row], error.position, error.last) from None
+
+    def _put(self, rows: list[int], cache: Any, mask: Tensor, states: Tensor) -> None:
+        width = mask.shape[1]
+        missing = width - self._columns
+        if missing > 0:  # a prompt longer than anything so far
+            for layer in self._cache.layers:
+                layer.widen(missing)
+            self._extended_mask(np.zeros((len(self.rows), missing), bool), all_real=False)
+            self._trailing += missing
+        index = torch.tensor(rows, device=self.device)
+        for ours, theirs in zip(self._cache.layers, cache.layers, strict=True):
+            ours.replace_rows(index, theirs)
+        self._mask[index, : self._columns] = False
+        self._mask[index, self._columns - width : self._columns] = mask
+        self._has_gaps = True
+        logits = self.logits.index_copy(0, index, self.unembed(states).float())
+        self._last, self._logits = self._last.index_copy(0, index, states), logits
+
+    def _drop_unused_columns(self) -> None:
+        """Remove the first columns once half of all are masked in every row, so that attention stays short."""
+        used = self._mask[:, : self._columns].any(dim=0)
+        first = int(used.int().argmax())
+        if 2 * first < self._columns:
+            return
+        for layer in self._cache.layers:
+            layer.drop_first(first)
+        kept = self._columns - first
+        self._mask[:, :kept] = self._mask[:, first : self._columns].clone()
+        self._mask[:, kept:] = False
+        self._columns = kept
