@@ -130,7 +130,9 @@ def cache_copies(cache: DynamicCache, n: int, capacity: int) -> DynamicCache:
         capacity: Number of positions that fit before a buffer grows, those of the text included.
     """
     copied = DynamicCache()
-    copied.layers = [layer.copies(n, capacity) for layer in cache.layers]  # type: ignore[attr-defined]
+    for layer in cache.layers:
+        assert isinstance(layer, PreallocatedLayer)
+        copied.layers.append(layer.copies(n, capacity))
     return copied
 
 

@@ -75,7 +75,7 @@ def shared_length(network: Network, texts: Sequence[Sequence[int]], at_most: int
     """
     if len(texts) < 2 or network.rotary_limit is not None:
         return 0
-    first, last = min(texts), max(texts)  # in the order of words, all others lie between these two
+    first, last = min(texts, key=list), max(texts, key=list)  # in the order of words, all others lie between these two
     n = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     n = min(n, min(map(len, texts)) - 1, n if at_most is None else at_most)
     return n if n >= MIN_SHARED else 0
