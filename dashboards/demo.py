@@ -9,7 +9,7 @@ from typing import Any
 import interp
 from dashboards.headline import headline
 from dashboards.measures import demo_measures
-from dashboards.record import start_run, write_run
+from dashboards.record import open_run, write_run
 from dashboards.study import Study, accuracy_of, raise_for_defects, run_record, run_stages
 from interp.errors import UsageError, checked_count
 from interp.organisms.catalog import recipe
@@ -58,22 +58,24 @@ def run_demo(
             f"can be read before its answer: `cotlens study {organism}`."
         )
     options = {"organism": organism, "n_problems": n, "seed": seed, "task": made.task}
-    start_run(out, options)
-    reasoner = interp.load(organism)
-    problems = reasoner.task.generate(n, seed=seed, split="test")
-    studied = run_stages(reasoner, problems, out, bars)
-    result = run_record(studied, options, out)
-    result["comparisons"] = [_compare(name, studied, out / "comparisons" / name, bars) for name in _others(organism)]
-    result["headline"] = headline(result)
-    result["seconds"] = round(time.monotonic() - started, 1)
-    result["measures"] = demo_measures(result)
-    write_run(out, result)
-    with bars.stage("writing the report"):
-        build_report(out)
-    # Written again, because the time of the report counts for the command.
-    result["seconds"] = round(time.monotonic() - started, 1)
-    result["measures"] = demo_measures(result)
-    write_run(out, result)
+    with open_run(out, options):
+        reasoner = interp.load(organism)
+        problems = reasoner.task.generate(n, seed=seed, split="test")
+        studied = run_stages(reasoner, problems, out, bars)
+        result = run_record(studied, options, out)
+        result["comparisons"] = [
+            _compare(name, studied, out / "comparisons" / name, bars) for name in _others(organism)
+        ]
+        result["headline"] = headline(result)
+        result["seconds"] = round(time.monotonic() - started, 1)
+        result["measures"] = demo_measures(result)
+        write_run(out, result)
+        with bars.stage("writing the report"):
+            build_report(out)
+        # Written again, because the time of the report counts for the command.
+        result["seconds"] = round(time.monotonic() - started, 1)
+        result["measures"] = demo_measures(result)
+        write_run(out, result)
     raise_for_defects(studied, out)
     return result
 

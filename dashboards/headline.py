@@ -53,7 +53,7 @@ def _answers(info: dict[str, Any]) -> dict[str, Any]:
         unit="problems",
         beside=beside,
         beaten_by=beaten,
-        note=f"no better than chance ({info['chance']:.3f})" if beaten else "",
+        note=info.get("warning") or (f"no better than chance ({info['chance']:.3f})" if beaten else ""),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,19 @@ from typing import Any
 from interp.errors import StoreError
 from interp.runtime.console import jsonable
 from interp.runtime.files import commit, explain_os_errors
+from interp.runtime.locks import LOCK, locked
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
 _PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens")
+
+
+@contextmanager
+def open_run(out: Path, options: dict[str, Any]) -> Iterator[None]:
+    """Begin or resume a run, and let no other process write its folder within a `with` block; see `start_run`."""
+    with locked(out, "writing a run into"):
+        start_run(out, options)
+        yield
 
 
 def start_run(out: Path, options: dict[str, Any]) -> None:
@@ -35,7 +46,7 @@ def start_run(out: Path, options: dict[str, Any]) -> None:
             raise StoreError(f"{out} holds another run ({others}). Choose another --out, or remove it.")
         return
     with explain_os_errors(f"opening {out}"):
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and any(path.name != LOCK for path in out.iterdir()):
             raise StoreError(f"{out} is not empty and holds no run. Choose another --out.")
         out.mkdir(parents=True, exist_ok=True)
     write_run(out, {"schema_version": SCHEMA_VERSION, **options, "complete": False})

@@ -29,10 +29,11 @@ import interp
 import probes
 from dashboards import stages as steps_of_study
 from dashboards.headline import headline
-from dashboards.record import SCHEMA_VERSION, package_versions, peak_rss_mb, start_run, write_run
+from dashboards.record import SCHEMA_VERSION, open_run, package_versions, peak_rss_mb, write_run
 from dashboards.stage_runner import Skipped, StageRunner
 from interp.activations.splits import describe_split, seeds_of_splits
 from interp.errors import PartialError, UsageError
+from interp.loading.guessing import ChanceCheck
 from interp.problems import task as make_task
 from interp.statistics.intervals import grouped_mean_interval
 
@@ -84,6 +85,13 @@ class Study:
         """Facts about the SAE; None without one."""
         return None if self.decoded is None else self.decoded.sae
 
+    @property
+    def warning(self) -> str | None:
+        """That answers are at chance, and what was assumed on loading; None where they are not."""
+        own = make_task(self.traces[0].problem.task).name == "questions"
+        at_chance = ChanceCheck.warning_of(self.traces, self.reasoner.loaded, own_questions=own)
+        return None if at_chance is None else at_chance["warning"]
+
     def figures(self) -> dict[str, Any]:
         """Return every figure of the study, as `run.json` keeps them."""
         if self.decoded is None:
@@ -95,6 +103,7 @@ class Study:
         return {
             **accuracy_of(self.traces),
             "chance": chance_of(self.traces),
+            "warning": self.warning,
             "split": describe_split(self.store),
             "steps": steps,
             "controls": notes,
@@ -155,22 +164,22 @@ def study(
         raise UsageError("expected problems to think about, got none; give some.")
     folder = Path("runs") / f"study-{slug(reasoner.name)}" if out is None else Path(out)
     options = study_options(reasoner, problems) | (about or {})
-    start_run(folder, options)
-    studied = run_stages(
-        reasoner,
-        problems,
-        folder,
-        bars,
-        dictionaries=dictionaries,
-        twin=twin,
-        splits=splits,
-        samples=samples,
-        batch_size=batch_size,
-    )
-    result = run_record(studied, options, folder)
-    result["seconds"] = round(time.monotonic() - started, 1)
-    write_run(folder, result)
-    build_report(folder)
+    with open_run(folder, options):
+        studied = run_stages(
+            reasoner,
+            problems,
+            folder,
+            bars,
+            dictionaries=dictionaries,
+            twin=twin,
+            splits=splits,
+            samples=samples,
+            batch_size=batch_size,
+        )
+        result = run_record(studied, options, folder)
+        result["seconds"] = round(time.monotonic() - started, 1)
+        write_run(folder, result)
+        build_report(folder)
     raise_for_defects(studied, folder)
     return studied
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboards.describe import slug
-from dashboards.record import start_run, write_run
+from dashboards.record import open_run, write_run
 from dashboards.study import Study, default_problems, run_record, run_stages, study_options
 from interp.commands.models import LoadOptions
 from interp.errors import PartialError, UsageError
@@ -111,21 +111,23 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
     about = study_options(reasoner, problems)
     about |= {"questions": None if options.questions is None else str(options.questions), "n": options.n}
     about |= {"seed": options.seed, "options": options.given()}
-    start_run(out, about)
-    studied: Study = run_stages(
-        reasoner,
-        problems,
-        out,
-        bars,
-        dictionaries=options.dictionaries,
-        twin=options.twin,
-        batch_size=options.batch_size,
-    )
-    result = run_record(studied, about, out) | file
-    result["seconds"] = round(time.monotonic() - started, 1)
-    write_run(out, result)
-    with bars.stage("writing the report"):
-        build_report(out)
+    with open_run(out, about):
+        studied: Study = run_stages(
+            reasoner,
+            problems,
+            out,
+            bars,
+            dictionaries=options.dictionaries,
+            twin=options.twin,
+            batch_size=options.batch_size,
+        )
+        if studied.warning:
+            print(f"warning: {reasoner.name}: {studied.warning}", file=sys.stderr, flush=True)
+        result = run_record(studied, about, out) | file
+        result["seconds"] = round(time.monotonic() - started, 1)
+        write_run(out, result)
+        with bars.stage("writing the report"):
+            build_report(out)
     return result
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from interp.commands.attribute import attribute
-from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, figure, records, result_of
+from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
@@ -75,9 +75,10 @@ def interchange(
             _emit_cells(result_of(given), causal.used_map(swaps), as_json)
             return
         traces = given.think(batch_size=batch_size)
+        warned = chance_warning(given, traces)
         if layer_map:
             cells = causal.layer_map(reasoner, traces, seed=seed, batch_size=batch_size, progress=report)
-            _emit_cells(result_of(given), cells, as_json)
+            _emit_cells(result_of(given, **warned), cells, as_json)
             return
         learn, edited = traces, traces
         if read or subspace:
@@ -97,7 +98,7 @@ def interchange(
             progress=report,
         )
     verdict, contract, table = result.verdict(), result.contract(), _rates(result.summary())
-    record = result_of(given, **location, donors=result.donors, read_right=right)
+    record = result_of(given, **warned, **location, donors=result.donors, read_right=right)
     record |= {
         "rates": records(table),
         "contract": {name: estimate.measure_or_none() for name, estimate in contract.items()},
@@ -220,6 +221,7 @@ def steer(
                 f"expected problems to fit directions, choose a dose and test, got {len(given.problems)}, which are "
                 "too few; ask for more."
             )
+        warned = chance_warning(given, test)
         directions = causal.Directions.fit(reasoner, learn, address=address, offset=offset)
         result = causal.steer(
             reasoner,
@@ -235,7 +237,7 @@ def steer(
     table = result.summary()
     success, random = result.rate("steer", "followed"), result.rate("random direction", "followed")
     collateral = result.collateral()
-    record = result_of(given, address=address, offset=offset, mode=mode, doses=records(table))
+    record = result_of(given, **warned, address=address, offset=offset, mode=mode, doses=records(table))
     record |= {
         "best": result.best,
         "success": success.measure_or_none(),
@@ -245,7 +247,7 @@ def steer(
 
     def print_text() -> None:
         print_table(table)
-        print(f"dose {result.best:g}: success {figure(success)}, collateral {figure(collateral)}, ")
+        print(f"dose {result.best:g}: success {figure(success)}, collateral {figure(collateral)}")
         print(f"random direction {figure(random)}")
 
     emit(record, as_json, print_text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from interp.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from interp.traces import TraceSet
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,18 @@ def result_of(given: ProblemSet, **results: Any) -> dict[str, Any]:
         "interval": "95 %",
         **results,
     }
+
+
+def chance_warning(given: ProblemSet, traces: TraceSet) -> dict[str, Any]:
+    """Print a warning where the answers of the unedited traces are at chance, and return it for the JSON result."""
+    from interp.loading.guessing import ChanceCheck
+
+    reasoner = given.reasoner
+    at_chance = ChanceCheck.warning_of(traces, reasoner.loaded, own_questions=given.from_file)
+    if at_chance is None:
+        return {}
+    print(f"warning: {reasoner.name}: {at_chance['warning']}", file=sys.stderr, flush=True)
+    return dict(at_chance)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

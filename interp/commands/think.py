@@ -113,10 +113,9 @@ def think(
     assumed = thinker.loaded.assumptions()
     if assumed:
         result["assumed"] = assumed
-    check = ChanceCheck.of(traces)
-    if check.is_at_chance and (from_file is not None or assumed):
-        result["chance"], result["warning"] = check.chance, check.warning(thinker.loaded)
-        print(f"warning: {thinker.name}: {result['warning']}", file=sys.stderr)
+    if at_chance := ChanceCheck.warning_of(traces, thinker.loaded, own_questions=from_file is not None):
+        result |= at_chance
+        print(f"warning: {thinker.name}: {at_chance['warning']}", file=sys.stderr)
     placement = step_placement(traces)
     summary = [f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"]
     if placement is not None:

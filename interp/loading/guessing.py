@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -11,6 +12,13 @@ from interp.models.report import LoadReport
 from interp.problems.answers import plain
 from interp.statistics.estimates import Estimate
 from interp.traces import TraceSet
+
+
+class ChanceWarning(TypedDict):
+    """What is said of a reasoner at chance, and what chance is."""
+
+    chance: float
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,21 @@ class ChanceCheck:
         right = np.array([trace.correct for trace in traces])
         structures = np.array([trace.problem.structure for trace in traces])
         return cls(Estimate.of_mean(right, structures), n / len(traces), answer)
+
+    @classmethod
+    def warning_of(cls, traces: TraceSet, loaded: LoadReport, *, own_questions: bool) -> ChanceWarning | None:
+        """Return a warning where answers are at chance and the reasoner or its questions are the user's.
+
+        Args:
+            traces: What the reasoner thought.
+            loaded: How it was loaded.
+            own_questions: Whether the questions are the user's; otherwise only a reasoner of which something was assumed
+                is warned about.
+        """
+        if not len(traces) or not (own_questions or loaded.assumptions()):
+            return None
+        check = cls.of(traces)
+        return {"chance": check.chance, "warning": check.warning(loaded)} if check.is_at_chance else None
 
     @property
     def is_at_chance(self) -> bool:

@@ -12,7 +12,7 @@ from interp.errors import LARGEST_COUNT, UsageError
 
 
 class CheckedCommand(TyperCommand):
-    """A command that refuses NaN, and whole numbers that no array, file or generator can hold."""
+    """A command that refuses numbers that are not finite, and whole numbers that no array, file or generator can hold."""
 
     def invoke(self, ctx: Any) -> Any:
         """Check the values of all options, then run the command."""
@@ -32,8 +32,8 @@ class CheckedApp(typer.Typer):
 
 
 def _check_number(option: str, number: Any) -> None:
-    if isinstance(number, float) and math.isnan(number):
-        raise UsageError(f"expected {option} to be a number, got {number}.")
+    if isinstance(number, float) and not math.isfinite(number):
+        raise UsageError(f"expected {option} to be a finite number, got {number}.")
     if isinstance(number, int) and abs(number) > LARGEST_COUNT:
         raise UsageError(f"expected {option} to be a whole number of at most {LARGEST_COUNT}, got {number}.")
 

@@ -134,7 +134,8 @@ def fit_ridge(
     rotated = (design @ vectors).astype(working)
     centred = centred.astype(working)
     projected = rotated.T @ centred
-    unit = max(values.mean(), 1e-12)
+    # A control may have no column, such as the text before the first word; only the intercept is fitted then.
+    unit = max(values.mean() if values.size else 0.0, 1e-12)
     edges = np.cumsum([0, *(block.shape[1] for block in blocks)])
 
     least_error = np.full(len(blocks), np.inf)

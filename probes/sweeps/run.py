@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
 from interp.runtime.engines import Executor, Inline, executor
 from interp.runtime.files import commit, explain_os_errors
+from interp.runtime.locks import locked
 from interp.runtime.progress import Progress
 from interp.statistics.intervals import q_values
 from interp.statistics.splits import MAX_SPLITS
@@ -219,15 +221,16 @@ def _run_units(units: list[Unit], engine: Executor, folder: Path | None, progres
         if kept is not None:
             results[number] = kept
     missing = [number for number in range(len(units)) if number not in results]
-    for done, (index, result) in enumerate(engine.map(run_unit, [units[number] for number in missing])):
-        number = missing[index]
-        results[number] = result
-        if folder:
-            with explain_os_errors(f"writing {folder}"):
-                folder.mkdir(parents=True, exist_ok=True)
-                commit(folder / f"{units[number].key}.json", json.dumps(asdict(result)).encode())
-        if progress:
-            progress(len(units) - len(missing) + done + 1, len(units))
+    with locked(folder.parent, "sweeping into") if folder and missing else nullcontext():
+        for done, (index, result) in enumerate(engine.map(run_unit, [units[number] for number in missing])):
+            number = missing[index]
+            results[number] = result
+            if folder:
+                with explain_os_errors(f"writing {folder}"):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    commit(folder / f"{units[number].key}.json", json.dumps(asdict(result)).encode())
+            if progress:
+                progress(len(units) - len(missing) + done + 1, len(units))
     return [results[number] for number in range(len(units))]
 
 

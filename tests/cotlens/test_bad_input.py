@@ -261,6 +261,21 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         2,
         ["--fail-over", "got nan"],
     ),
+    "an infinite dose": (
+        ["causal", "steer", "chain-coconut", "--dose", "inf"],
+        2,
+        ["expected --dose to be a finite number, got inf"],
+    ),
+    "an infinite margin": (
+        ["causal", "ablate", "chain-coconut", "--margin", "inf"],
+        2,
+        ["--margin", "finite", "got inf"],
+    ),
+    "an infinite sparsity": (
+        ["causal", "attribute", "chain-coconut", "--sparsity", "-inf"],
+        2,
+        ["--sparsity", "finite", "got -inf"],
+    ),
     "splits without end": (
         ["probe", "sweep", "store", "--splits", "100000000", "--out", "new"],
         2,

@@ -155,7 +155,8 @@ def test_a_small_random_model_of_hugging_face(tmp_path: Path, monkeypatch: pytes
     reasoner = reasoner.with_config(max_thought_tokens=12, max_answer_tokens=4)
     done = study(reasoner, problems, tmp_path / "run", **QUICK)  # type: ignore[arg-type]
     assert {entry.stage for entry in done.skipped} >= {"interchange"}
-    check(tmp_path / "run", monkeypatch)
+    note = check(tmp_path / "run", monkeypatch)["headline"]["answers"]["note"]
+    assert "no better than always answering '8'" in note and "Assumed: prompt 'the question itself'" in note
 
 
 def nonsense_model(folder: Path) -> Path:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -181,18 +182,26 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert not (tmp_path / LOCK).exists()
 
 
-def test_thinking_and_training_are_locked_too(
+def test_thinking_training_studies_and_sweeps_are_locked_too(
     coconut: interp.Reasoner, traces: TraceSet, tmp_path: Path, copy: Path, cotlens: Callable
 ) -> None:
     parts = tmp_path / "t.parquet.parts"
     parts.mkdir()
     (tmp_path / "o").mkdir()
-    (tmp_path / "sae").mkdir()
-    with FileLock(parts / LOCK), FileLock(tmp_path / "o" / LOCK), FileLock(tmp_path / "sae" / LOCK):
+    for name in ("sae", "run", "demo", "sweep"):
+        (tmp_path / name).mkdir()
+    with ExitStack() as held:
+        for folder in (parts, *(tmp_path / name for name in ("o", "sae", "run", "demo", "sweep"))):
+            held.enter_context(FileLock(folder / LOCK))
         thinking = cotlens("think", "chain-coconut", "--task", "chain:n=3", "--out", tmp_path / "t.parquet")
         training = cotlens("organisms", "train", "chain-text", "--out", tmp_path / "o")
         sae = cotlens("sae", "train", copy, "--out", tmp_path / "sae")
-    for result, work in ((thinking, "thinking into"), (training, "training into"), (sae, "training an SAE in")):
+        study = cotlens("study", "chain-coconut", "--n", "40", "--out", tmp_path / "run")
+        demo = cotlens("demo", "--n", "300", "--out", tmp_path / "demo")
+        sweep = cotlens("probe", "sweep", copy, "--controls", "none", "--out", tmp_path / "sweep")
+    refused = [(thinking, "thinking into"), (training, "training into"), (sae, "training an SAE in")]
+    refused += [(study, "writing a run into"), (demo, "writing a run into"), (sweep, "sweeping into")]
+    for result, work in refused:
         assert result.code == 5 and f"another process is {work}" in result.error and "--out" in result.error
 
 

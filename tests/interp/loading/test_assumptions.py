@@ -106,5 +106,7 @@ def test_think_and_doctor_list_what_was_assumed(cotlens: Callable, folder: Path,
     assert result.code == 0 and result.json["assumed"]["begin"] == "<bot>" and result.json["chance"] == 0.5
     warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1 and "begin '<bot>', end '<eot>'" in warnings[0] and "(0.500)" in warnings[0]
+    steer = ["--questions", questions, "--reasoner", json.dumps(CONFIG), "--json"]
+    assert warnings[0] in cotlens("causal", "interchange", folder, *steer).err
     output = cotlens("doctor", folder, "--reasoner", json.dumps(CONFIG)).out
     assert [line.split()[:3] for line in output.splitlines() if " <bot> " in line] == [["assumed", "begin", "<bot>"]]

@@ -102,6 +102,13 @@ def test_constant_columns_change_nothing() -> None:
         np.testing.assert_allclose(fit.coef[-1], 0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_columns_at_all_predict_the_mean() -> None:
+    targets = data(30)[1]
+    fit = fit_ridge(np.empty((30, 0)), [targets])
+    np.testing.assert_allclose(fit.predict(np.empty((5, 0))), np.tile(targets.mean(0), (5, 1)), atol=1e-6)
+
+
 def test_only_constant_columns_predict_the_mean() -> None:
     targets = data(30)[1]
     fit = fit_ridge(np.ones((30, 3)), [targets])
