@@ -65,6 +65,14 @@ def store(repetitions: Repetitions = 15, as_json: AsJson = False) -> None:
     _run_timed(bench, repetitions, as_json)
 
 
+@app.command("generate")
+def generate(repetitions: Repetitions = 3, as_json: AsJson = False) -> None:
+    """Time thinking on SmolLM2 beside transformers' own generation, with shared prompts and answers of all lengths."""
+    from benchmarks.generate import bench
+
+    _run_timed(bench, repetitions, as_json)
+
+
 @app.command("papers")
 @with_options
 def papers(

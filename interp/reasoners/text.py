@@ -13,7 +13,7 @@ from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
 from interp.reasoners.rollouts.batch import Cell, Row
-from interp.reasoners.rollouts.queue import QueuedRollout
+from interp.reasoners.rollouts.queue import write_rows
 from interp.reasoners.rollouts.rollout import Rollout
 from interp.reasoners.rollouts.writing import close_thought, open_thought, opening_of, write_answer
 from interp.reasoners.vocabulary import Vocabulary
@@ -121,25 +121,7 @@ class TextReasoner(Reasoner):
             _Writer(self.vocabulary, *row) for row in zip(rollout.rows, problems[:n], given, closed, strict=True)
         ]
         first = int(rollout.state.traces[0])
-        cells: list[Cell | None] = [None] * n
-        rows = list(range(n))
-        while True:
-            chosen, room = rollout.choose().tolist(), rollout.room.tolist()
-            for k in rows:
-                cells[k] = writers[k].next(chosen[k], room[k])
-            rows = self._next_prompts(rollout, [k for k in rows if cells[k] is None])
-            for k in rows:
-                writers[k] = self._begun(rollout.rows[k], problems[int(rollout.state.traces[k]) - first])
-            if rows:
-                continue
-            if not any(cells):
-                return
-            rollout.feed_rows(cells)
-            rows = [k for k in range(n) if cells[k] is not None]
-
-    def _next_prompts(self, rollout: Rollout, done: list[int]) -> list[int]:
-        """Give rows that are done the next prompts that wait, and return the rows that got one."""
-        return rollout.replace(done) if done and isinstance(rollout, QueuedRollout) else []
+        write_rows(rollout, writers, lambda row, index: self._begun(row, problems[index - first]))
 
     def _begun(self, row: Row, problem: Problem) -> _Writer:
         """Return the writer of a row that has just read its prompt."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,10 +12,23 @@ from torch import Tensor
 
 from interp.models.cache import new_cache, run_cached
 from interp.models.devices import to_device
-from interp.reasoners.rollouts.batch import Row
+from interp.reasoners.rollouts.batch import Cell, Row
 from interp.reasoners.rollouts.measures import FiniteCheck, NonFiniteError
 from interp.reasoners.rollouts.rollout import Rollout
 from interp.traces import Channel
+
+
+class RowWriter(Protocol):
+    """Decides what one row writes next, from what the model would write there."""
+
+    def next(self, chosen: int, room: int) -> Cell | None:
+        """Return the next position of the row, or None when it is done.
+
+        Args:
+            chosen: The token that the model would write.
+            room: How many more positions the row can take.
+        """
+        ...
 
 
 class QueuedRollout(Rollout):
@@ -125,3 +138,30 @@ class QueuedRollout(Rollout):
         self._mask[:, :kept] = self._mask[:, first : self._columns].clone()
         self._mask[:, kept:] = False
         self._columns = kept
+
+
+def write_rows(rollout: Rollout, writers: Sequence[RowWriter], begin: Callable[[Row, int], RowWriter]) -> None:
+    """Write every row to its end, and give the rows that are done to the prompts that wait.
+
+    Args:
+        rollout: The batch.
+        writers: The writer of each row.
+        begin: Returns the writer of a row that has just read the prompt of the problem with this index.
+    """
+    writers = list(writers)
+    cells: list[Cell | None] = [None] * len(writers)
+    rows = list(range(len(writers)))
+    while True:
+        chosen, room = rollout.choose().tolist(), rollout.room.tolist()
+        for k in rows:
+            cells[k] = writers[k].next(chosen[k], room[k])
+        done = [k for k in rows if cells[k] is None]
+        rows = rollout.replace(done) if done and isinstance(rollout, QueuedRollout) else []
+        for k in rows:
+            writers[k] = begin(rollout.rows[k], int(rollout.state.traces[k]))
+        if rows:  # what they write first is fed together with what the others write next
+            continue
+        if not any(cells):
+            return
+        rollout.feed_rows(cells)
+        rows = [k for k, cell in enumerate(cells) if cell is not None]

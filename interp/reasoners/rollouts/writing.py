@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.reasoners.rollouts.batch import Row
+from interp.reasoners.rollouts.batch import Cell, Row
 from interp.reasoners.rollouts.rollout import Rollout
 from interp.reasoners.spans import closes_thought, n_opening
 from interp.reasoners.vocabulary import Vocabulary
@@ -92,3 +92,28 @@ def write_answer(rollout: Rollout, vocabulary: Vocabulary) -> None:
         rollout.feed(channel=Channel.ANSWER, ids=ids, active=writing, sampled=True)
         for answer, token, is_writing in zip(answers, ids.tolist(), writing.tolist(), strict=True):
             answer += [token] if is_writing else []
+
+
+class AnswerWriter:
+    """Writes the answer of one row until something ends it.
+
+    Args:
+        vocabulary: The reasoner's vocabulary.
+        opening: Tokens of markers that are still to be written before the answer.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, opening: Sequence[int] = ()) -> None:
+        self._stops, self._longest = vocabulary.stops, vocabulary.config.max_answer_tokens
+        self._opening = list(opening)
+        self._answer: list[int] = []
+
+    def next(self, chosen: int, room: int) -> Cell | None:
+        """Return the next position of the row, or None when it is done."""
+        if room <= 0 or len(self._answer) >= self._longest:
+            return None
+        if self._opening:
+            return Cell(self._opening.pop(0), Channel.SPECIAL)
+        if chosen in self._stops.ids or self._stops.after(self._answer):
+            return None
+        self._answer.append(chosen)
+        return Cell(chosen, Channel.ANSWER, sampled=True)

@@ -78,6 +78,16 @@ def test_rows_that_are_replaced_think_as_alone(
     assert len({len(t) for t in alone}) > 3, "rows that all end together would test little"
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_answers_without_thoughts(name: str, load: Callable, problems: list[Problem], replaced: list[int]) -> None:
+    reasoner = load(name, kind="direct")
+    ends = ["", " <think>", " <think></think>"]
+    mixed = [replace(problem, question=problem.question + ends[k % 3]) for k, problem in enumerate(problems)]
+    alone = reasoner.think(mixed, batch_size=1)
+    assert_same_traces(reasoner.think(mixed, batch_size=3), alone)
+    assert sum(replaced) == N - 3 and len({len(t) for t in alone}) > 3
+
+
 def test_each_queue_holds_a_few_batches(
     load: Callable, problems: list[Problem], replaced: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
