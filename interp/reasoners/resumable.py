@@ -38,8 +38,8 @@ def think_to_file(
 ) -> TraceSet:
     """Think about problems and write the traces to a file.
 
-    Each finished batch is kept beside the file. After a crash, the same call goes on with the first batch that is missing
-    and writes the same file.
+    Each finished batch is kept beside the file, and of reasoners whose rows make room for the next problems each queue
+    of four batches. After a crash, the same call goes on with the first that is missing and writes the same file.
 
     Args:
         reasoner: Who thinks.

@@ -84,18 +84,18 @@ def test_questions_of_a_file_lead_to_a_probe_sweep(
 def test_an_interrupted_run_resumes_and_writes_the_same_file(
     short: interp.Reasoner, asked: Callable, tmp_path: Path
 ) -> None:
-    problems, sampling = asked(8), {"batch_size": 3, "temperature": 1.0, "top_p": 0.9, "seed": 4}
+    problems, sampling = asked(20), {"batch_size": 2, "temperature": 1.0, "top_p": 0.9, "seed": 4}
     whole = think_to_file(short, problems, tmp_path / "whole.parquet", **sampling)
 
     def cut(done: int, total: int) -> None:
-        if done >= 6:
+        if done >= 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         think_to_file(short, problems, tmp_path / "cut.parquet", progress=cut, **sampling)
     assert sorted(p.name for p in parts_folder(tmp_path / "cut.parquet").iterdir()) == [
         "00000000.parquet",
-        "00000003.parquet",
+        "00000008.parquet",
         "thinking.json",
     ]
     with pytest.raises(StoreError, match="unfinished traces with another sampling"):
@@ -104,7 +104,7 @@ def test_an_interrupted_run_resumes_and_writes_the_same_file(
     again = think_to_file(
         short, problems, tmp_path / "cut.parquet", progress=lambda done, total: reported.append(done), **sampling
     )
-    assert reported == [6, 8], "only the last batch is thought again"
+    assert reported == [16, 20], "only the last queue, of four batches, is thought again"
     assert (tmp_path / "cut.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert [t.token_ids for t in again] == [t.token_ids for t in whole]
     with pytest.raises(UsageError, match="exists already"):
