@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from interp.errors import StoreError, UsageError
-from interp.loading.gguf import gguf_file
-from interp.loading.latent_checkpoints import LatentCheckpoint, checkpoint_file, read_latent_checkpoint
-from interp.loading.named_models import NAMED_MODELS, require_fetched
+from interp.errors import StoreError
+from interp.loading.latent_checkpoints import LatentCheckpoint, read_latent_checkpoint
 from interp.loading.recognition import complete_fields, recognise
+from interp.loading.sources import locate, read_source, stored_dtype
 from interp.models.devices import choose_device, choose_dtype
 from interp.models.projection import Projection
-from interp.models.reading import first_nonfinite, only_cached, read_model
+from interp.models.reading import first_nonfinite
 from interp.models.report import LoadReport
 from interp.models.wrapping import quiet, unsupported, weights_hash, wrap
-from interp.organisms.catalog import recipes, weights_folder
+from interp.organisms.catalog import recipes
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.registry import reasoner_class
@@ -40,13 +39,15 @@ def load(
 
     Args:
         spec: The name of a shipped organism or of a fetched model (`cotlens models ls`), a Hugging Face folder, a hub
-            id, a GGUF file (a path, a folder with one, or `owner/repo:file.gguf`), or a Coconut or CODI checkpoint.
+            id, a GGUF file (a path, a folder with one, or `owner/repo:file.gguf`), an adapter in PEFT's format, or a
+            Coconut or CODI checkpoint.
         reasoner: Fields of `ReasonerConfig`: all of them for a model with a `reasoner.json`, else those that differ
             from what is recognised.
         device: Device of the model; by default a CUDA device where there is one, else the CPU.
         dtype: Dtype of the model; by default float32 on the CPU and for organisms, else the stored one.
         allow_pickle: Whether weights in pickle files are accepted. Reading them runs no code.
-        base: Folder or hub id of the model that a bare state dict was trained from.
+        base: The model that an adapter or a bare state dict was trained from: a folder, a hub id, or a name. By default
+            an adapter's own `adapter_config.json` names it.
         lora_alpha: Scale of the low-rank adapters of a bare state dict.
 
     Returns:
@@ -58,32 +59,25 @@ def load(
         StoreError: The model's files cannot be read, hold weights that are not finite, or do not hold all weights of the
             model and no others.
     """
-    name, report = str(spec), LoadReport()
-    shipped = name in recipes()
-    source = weights_folder(name) if shipped else require_fetched(name) if name in NAMED_MODELS else spec
-    gguf = None if shipped else gguf_file(source)
-    if gguf is not None:
-        source = gguf.source
-    config = ReasonerConfig.read(Path(source)) if Path(source).is_dir() else None
+    source, report = locate(spec, base), LoadReport()
+    name, shipped, config = source.name, source.shipped, source.config
+    source.check_options(base=base, lora_alpha=lora_alpha)
     target = choose_device(device, report)
-    file = None if shipped or config is not None or gguf is not None else checkpoint_file(source)
-    unknown_dtype = shipped or config is not None or file is not None or gguf is not None
-    stored_dtype = None if unknown_dtype else _stored_dtype(source)
-    model_dtype = choose_dtype(dtype, target, stored_dtype, report)
+    model_dtype = choose_dtype(dtype, target, stored_dtype(source), report)
     latent: LatentCheckpoint | None = None
-    if file is not None:
+    if source.checkpoint is not None:
         latent = read_latent_checkpoint(
-            file, base=base, lora_alpha=lora_alpha, dtype=model_dtype, allow_pickle=allow_pickle, report=report
-        )
-        model, tokenizer = latent.model.to(target), latent.tokenizer
-    else:
-        model, tokenizer = read_model(
-            source,
-            device=target,
+            source.checkpoint,
+            base=base,
+            lora_alpha=lora_alpha,
             dtype=model_dtype,
             allow_pickle=allow_pickle,
             report=report,
-            gguf_file=None if gguf is None else gguf.name,
+        )
+        model, tokenizer = latent.model.to(target), latent.tokenizer
+    else:
+        model, tokenizer = read_source(
+            source, device=target, dtype=model_dtype, allow_pickle=allow_pickle, report=report
         )
     nonfinite = first_nonfinite(model)
     if nonfinite is not None:
@@ -108,7 +102,7 @@ def load(
         _report_assumed(config, report)
     kind = reasoner_class(config.kind)
     weights = weights_hash(model)
-    projection = latent.projection if latent is not None else _projection(config, Path(source), model)
+    projection = latent.projection if latent is not None else _projection(config, source.folder, model)
     if projection is not None:
         projection = projection.to(target)
         weights = f"{weights}-{weights_hash(projection)[:8]}"
@@ -148,25 +142,6 @@ def _report_assumed(config: ReasonerConfig, report: LoadReport) -> None:
 
 def _absolute(spec: str | Path) -> str:
     return str(Path(spec).resolve()) if str(spec) not in recipes() and Path(spec).exists() else str(spec)
-
-
-def _stored_dtype(source: str | Path) -> Any:
-    """Return the dtype that a model is stored in, or None where it cannot be read."""
-    from transformers import AutoConfig
-
-    is_folder = Path(source).exists()
-    if not is_folder and "/" not in str(source):
-        return None
-    with quiet():
-        try:
-            config = AutoConfig.from_pretrained(
-                source, local_files_only=not is_folder and only_cached(str(source)), trust_remote_code=False
-            )
-        except UsageError:
-            raise
-        except Exception:  # read_model meets the same error and explains it
-            return None
-    return getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
 
 
 def _projection(config: ReasonerConfig, folder: Path, model: Any) -> Projection | None:

@@ -136,8 +136,8 @@ def refuse_gaps(
     ]
     if parts:
         hint = (
-            "they are low-rank adapters, so merge them into the model"
-            if any("lora_" in name for name in unused)
+            "they are low-rank adapters, so merge them into the model, or save them as an adapter folder with PEFT"
+            if any("lora_" in name for name in unused) and not what.startswith("the adapter")
             else "save it again with save_pretrained, or correct its config.json"
         )
         raise StoreError(f"expected {what} to be those of {model}, got tensors {'; '.join(parts)}. Do this: {hint}.")

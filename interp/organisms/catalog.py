@@ -17,6 +17,7 @@ from interp.reasoners.config import ReasonerConfig
 OptimizerName = Literal["adamw", "muon"]
 HERE = Path(__file__).parent
 CARD_NAME = "card.json"
+WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors")
 # Modules of losses and trainers that moved. Older recipes, cards and checkpoints name the old ones.
 _MOVED = {
     f"interp.organisms.{name}": f"interp.organisms.training.{name}"
@@ -59,6 +60,13 @@ class Shape(_Strict):
     n_positions: int = Field(64, ge=8)
 
 
+class AdapterShape(_Strict):
+    """The low-rank adapters of an organism on a pretrained base: on all linear layers."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0, description="the adapters' output is scaled by alpha / rank")
+
+
 class Stage(_Strict):
     """One stage of a curriculum. Each stage begins with a new optimizer."""
 
@@ -75,6 +83,9 @@ class Stage(_Strict):
     )
     rounds: int = Field(3, ge=1, description="most runs of the stage, where `until` is given")
     loss: str | None = Field(None, description="module:function that replaces the recipe's loss in this stage")
+    enough: float | None = Field(
+        None, gt=0, le=1, description="share of validation problems written right at which the stage ends early"
+    )
 
 
 class Recipe(_Strict):
@@ -87,6 +98,8 @@ class Recipe(_Strict):
     weaknesses: str
     initial: str | None = Field(None, description="the organism whose weights it starts from, of the same seed")
     initial_seed: int | None = Field(None, ge=0, description="seed of that organism, where it differs")
+    base: str | None = Field(None, description="a pretrained model (`cotlens models ls`) that adapters are trained on")
+    adapter: AdapterShape = AdapterShape()
     initialise: Literal["plain", "induction", "lookback"] = Field(
         "plain", description="how fresh weights are made; `lookback` adds heads that look back to an induction head"
     )
@@ -105,6 +118,8 @@ class Recipe(_Strict):
     trainer: str | None = Field(None, description="module:function that replaces the curriculum loop")
     examiner: str | None = Field(None, description="module:function that replaces the accuracy exam")
     exam_size: int = Field(2000, ge=100, description="number of held-out problems in the exam")
+    warm_up: int = Field(50, ge=1, description="updates over which a stage's learning rate rises")
+    checkpoint_every: int = Field(100, ge=1, description="updates between checkpoints")
     stored: Literal["float16", "float8_e4m3fn"] = Field(
         "float16", description="dtype of the stored matrices; 8 bits keep the package small"
     )
@@ -173,7 +188,7 @@ def weights_folder(name: str) -> Path:
     """
     recipe(name)
     folder = HERE / "weights" / name
-    if not (folder / "model.safetensors").exists():
+    if not any((folder / name).exists() for name in WEIGHT_FILES):
         raise StoreError(f"organism {name!r} is not shipped. Train it: `cotlens organisms train {name}`.")
     return folder
 

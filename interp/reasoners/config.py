@@ -64,7 +64,10 @@ class ReasonerConfig(BaseModel):
     latent: str = Field(LATENT, description="placeholder that marks a continuous thought among token ids")
     thoughts_per_step: int = Field(1, ge=1, description="thoughts for each gold step of a problem")
     thoughts: int | None = Field(None, ge=0, description="number of thoughts; overrides thoughts_per_step")
-    thinking: str = Field("<CoT>({})", description="thinking token number k of a `thinking-tokens` reasoner")
+    thinking: str | tuple[str, ...] = Field(
+        "<CoT>({})",
+        description="thinking token number k of a `thinking-tokens` reasoner, as a template, or all of them",
+    )
     separator: str | None = Field(None, description="token that ends a step of visible reasoning")
     latent_scale: float = Field(1.0, gt=0, description="factor by which a continuous thought is scaled when fed back")
     projection: int | None = Field(None, ge=1, description="hidden width of a projection of continuous thoughts (CODI)")
@@ -87,6 +90,21 @@ class ReasonerConfig(BaseModel):
         if kind not in known:
             raise ValueError(str(unknown("kind of reasoner", kind, known)))
         return kind
+
+    def thinking_token(self, thought: int) -> str:
+        """Return thinking token number `thought`, from 1.
+
+        Raises:
+            UsageError: The config names fewer tokens.
+        """
+        if isinstance(self.thinking, str):
+            return self.thinking.format(thought)
+        if not 1 <= thought <= len(self.thinking):
+            raise UsageError(
+                f"expected a thinking token for thought {thought}, got {len(self.thinking)} of them ({self.thinking[:3]}); "
+                "name more in `thinking` of reasoner.json."
+            )
+        return self.thinking[thought - 1]
 
     @field_validator("prompt")
     @classmethod

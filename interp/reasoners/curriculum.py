@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import CotlensError
+from interp.models.cache import run_cached
 from interp.problems.base import Problem
 from interp.reasoners.config import ReasonerConfig
 
@@ -90,6 +91,10 @@ class Curriculum:
 
     Args:
         config: The reasoner's configuration.
+
+    Attributes:
+        tokenize: Splits a text into tokens of the tokenizer; by default at white space, as organisms' tokenizers do.
+        shares_beginning: Whether the columns that all rows of a batch begin with are read once for all of them.
     """
 
     #: Whether training writes out the steps that are not silent.
@@ -97,6 +102,8 @@ class Curriculum:
 
     def __init__(self, config: ReasonerConfig) -> None:
         self.config = config
+        self.tokenize: Callable[[str], list[str]] = str.split
+        self.shares_beginning = False
 
     def words(self) -> list[str]:
         """Return the tokens that this kind needs beside the task's own and the common markers."""
@@ -114,16 +121,39 @@ class Curriculum:
         """
         config = self.config
         hidden = min(hidden, problem.n_steps)
-        question = [*problem.question.split(), *filter(None, [config.begin])]
+        prompt = config.prompt.replace("{question}", problem.question)
+        question = [*self.tokenize(prompt), *filter(None, [config.begin])]
         silent = self.fillers(hidden)
-        written = [word for step in problem.steps[hidden:] for word in step.text.split()] if self.writes_steps else []
+        steps = " ".join(step.text for step in problem.steps[hidden:])
+        written = self.tokenize(steps) if self.writes_steps and steps else []
         ending = [*filter(None, [config.end])]
-        words = [*question, *silent, *written, *ending, *problem.answer.split(), config.eos]
+        words = [*question, *silent, *written, *ending, *self.tokenize(problem.answer), config.eos]
         after = len(question) + len(silent)
         scored = [k >= after for k in range(len(words))]
         if ending and not written:
             scored[after] = False
         return Lesson(words, scored, len(question), len(silent))
+
+    def states(self, model: Any, batch: LessonBatch) -> Float[Tensor, "batch pos d_model"]:
+        """Return the final-norm states of a plain Hugging Face model in training."""
+        return self.read(model, batch.ids)[0]
+
+    def read(self, model: Any, ids: Int[Tensor, "batch pos"]) -> tuple[Float[Tensor, "batch pos d_model"], Any]:
+        """Return the final-norm states over some tokens, and the cache after them.
+
+        With `shares_beginning` the columns that are the same in every row are read as one row.
+        """
+        base = model.base_model
+        n_shared = int((ids == ids[:1]).all(0).cumprod(0)[:-1].sum()) if self.shares_beginning else 0
+        if not n_shared:
+            out, cache = run_cached(base, None, input_ids=ids)
+            return out.last_hidden_state, cache
+        shared, cache = run_cached(base, None, input_ids=ids[:1, :n_shared])
+        for layer in cache.layers:
+            layer.keys, layer.values = (part.expand(len(ids), -1, -1, -1) for part in (layer.keys, layer.values))
+        out, cache = run_cached(base, cache, input_ids=ids[:, n_shared:])
+        first = shared.last_hidden_state.expand(len(ids), -1, -1)
+        return torch.cat([first, out.last_hidden_state], dim=1), cache
 
     def logits(self, model: Any, batch: LessonBatch) -> Float[Tensor, "batch pos vocab"]:
         """Return the logits of a plain Hugging Face model in training."""

@@ -147,18 +147,24 @@ class ContinuousCurriculum(SilentCurriculum):
         """Return the logits of a model in training, whose thoughts are fed back."""
         if not batch.n_thoughts:
             return super().logits(model, batch)
+        return model.get_output_embeddings()(self.states(model, batch))
+
+    def states(self, model: Any, batch: LessonBatch) -> Float[Tensor, "batch pos d_model"]:
+        """Return the final-norm states of a model in training, whose thoughts are fed back."""
+        if not batch.n_thoughts:
+            return super().states(model, batch)
         embed, base = model.get_input_embeddings(), model.base_model
         projection = getattr(model, "thought_projection", None)
         first, last = batch.first_thought, batch.first_thought + batch.n_thoughts
-        out, cache = run_cached(base, None, inputs_embeds=embed(batch.ids[:, :first]))
-        states = [out.last_hidden_state]
+        read, cache = self.read(model, batch.ids[:, :first])
+        states = [read]
         for _ in range(batch.n_thoughts):
             thought = _fed_back(states[-1][:, -1:], projection, self.config)
             out, cache = run_cached(base, cache, inputs_embeds=thought)
             states.append(out.last_hidden_state)
         out, _ = run_cached(base, cache, inputs_embeds=embed(batch.ids[:, last:]))
         states.append(out.last_hidden_state)
-        return model.get_output_embeddings()(torch.cat(states, dim=1))
+        return torch.cat(states, dim=1)
 
 
 class ContinuousReasoner(SilentReasoner):
@@ -205,7 +211,7 @@ class ThinkingTokenCurriculum(SilentCurriculum):
 
     def placeholder(self, thought: int) -> str:
         """Return thinking token number `thought`."""
-        return self.config.thinking.format(thought)
+        return self.config.thinking_token(thought)
 
 
 class ThinkingTokenReasoner(SilentReasoner):

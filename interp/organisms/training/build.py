@@ -16,6 +16,7 @@ from interp.models.devices import usable_device
 from interp.organisms.catalog import CARD_NAME, HERE, Recipe, card, recipe, training_part
 from interp.organisms.training.checkpoint import FILE_NAME as CHECKPOINT
 from interp.organisms.training.model import save, with_added_words
+from interp.organisms.training.pretrained import new_adapters, read_adapters
 from interp.organisms.training.train import resolve_function, train
 from interp.problems import task as make_task
 from interp.problems.base import checked_seed
@@ -167,6 +168,8 @@ def _existing(name: str, seed: int, out: Path) -> Any:
         except FileNotFoundError:
             continue
         same_recipe = training_part(found_card["recipe"]) == training_part(recipe(name).to_dict())
+        if found_card["seed"] == seed and same_recipe and recipe(name).base is not None:
+            return read_adapters(new_adapters(recipe(name), seed), folder)
         if found_card["seed"] == seed and same_recipe:
             with quiet():
                 return read_weights(folder, LoadReport(), dtype=torch.float32, attn_implementation="eager")

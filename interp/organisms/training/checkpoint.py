@@ -14,7 +14,6 @@ from interp.organisms.catalog import training_part
 from interp.runtime.files import commit
 
 FILE_NAME = "checkpoint.safetensors"
-EVERY = 100  # updates between checkpoints
 
 
 @dataclass
@@ -32,6 +31,7 @@ class TrainingState:
         chosen: State of the generator that chooses stages.
         mean_loss: Running mean of the loss of this run.
         losses: (stage, update, loss) of every report.
+        right: (stage, update, share of validation problems written right) of every measurement.
     """
 
     recipe: dict[str, Any]
@@ -44,13 +44,16 @@ class TrainingState:
     chosen: list[Any] = field(default_factory=list)
     mean_loss: float | None = None
     losses: list[tuple[str, int, float]] = field(default_factory=list)
+    right: list[tuple[str, int, float]] = field(default_factory=list)
 
 
 def write(folder: Path, state: TrainingState, model: Any, optimizers: list[torch.optim.Optimizer]) -> None:
     """Write a checkpoint atomically."""
     from safetensors.torch import save
 
-    tensors = {f"model.{name}": value.detach().clone() for name, value in model.named_parameters()}
+    tensors = {
+        f"model.{name}": value.detach().clone() for name, value in model.named_parameters() if value.requires_grad
+    }
     for number, optimizer in enumerate(optimizers):
         for parameter, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer {number}.{parameter}.{name}": value.clone() for name, value in values.items()}
@@ -97,7 +100,8 @@ def restore(model: Any, tensors: dict[str, torch.Tensor]) -> None:
     """Copy a checkpoint's weights into the model."""
     with torch.no_grad():
         for name, value in model.named_parameters():
-            value.copy_(tensors[f"model.{name}"])
+            if value.requires_grad:
+                value.copy_(tensors[f"model.{name}"])
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, torch.Tensor]) -> None:

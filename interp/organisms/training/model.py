@@ -15,12 +15,13 @@ from torch import Tensor
 from interp.errors import CotlensError
 from interp.models.projection import Projection
 from interp.models.tokenizers import word_tokenizer
+from interp.organisms.training.pretrained import base_tokenizer, new_adapters, save_adapters
 from interp.problems import task as make_task
 from interp.reasoners.registry import curriculum_of
 from interp.runtime.files import explain_os_errors
 
 if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     from interp.organisms.catalog import Recipe
 
@@ -28,12 +29,16 @@ CHECKPOINTS = "checkpoints"  # folder of an organism's earlier states, within it
 
 
 def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Return the word tokenizer of a recipe: its task's words, then the words of its kind of reasoner."""
+    """Return a recipe's word tokenizer, of its task's words and then those of its kind of reasoner, or its base's."""
+    if recipe.base is not None:
+        return base_tokenizer(recipe.base)
     return word_tokenizer([*make_task(recipe.task).vocabulary(), *curriculum_of(recipe.reasoner()).words()])
 
 
-def new_model(recipe: Recipe, n_vocabulary: int, seed: int) -> GPT2LMHeadModel:
-    """Return a freshly initialised GPT-2 of the recipe's shape."""
+def new_model(recipe: Recipe, n_vocabulary: int, seed: int) -> Any:
+    """Return a freshly initialised GPT-2 of the recipe's shape, or the recipe's base with fresh adapters."""
+    if recipe.base is not None:
+        return new_adapters(recipe, seed)
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
@@ -84,6 +89,8 @@ def with_added_words(model: Any, before: Recipe, after: Recipe) -> Any:
     Raises:
         CotlensError: The vocabulary of `after` does not begin with that of `before`, or the shapes differ.
     """
+    if before.base is not None or after.base is not None:
+        return model
     old, new = (tokenizer_of(recipe).get_vocab() for recipe in (before, after))
     if before.model != after.model or any(new.get(word) != number for word, number in old.items()):
         raise CotlensError(
@@ -113,6 +120,8 @@ def save(model: Any, recipe: Recipe, folder: Path) -> None:
     """
     from interp.models.wrapping import quiet
 
+    if recipe.base is not None:
+        return save_adapters(model, recipe, folder)
     folder.mkdir(parents=True, exist_ok=True)
     stored = copy.deepcopy(model).cpu()
     if hasattr(stored, "thought_projection"):

@@ -25,16 +25,17 @@ from interp.organisms.training.batches import problem_batches
 from interp.organisms.training.checkpoint import TrainingState
 from interp.organisms.training.model import new_model, save_checkpoint, tokenizer_of, with_projection
 from interp.organisms.training.optimizers import optimizers
+from interp.organisms.training.pretrained import scored_loss, share_right, training_curriculum
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.curriculum import LessonBatch, collate
-from interp.reasoners.registry import curriculum_of
 from interp.runtime.hardware import mixed_precision, training_attention
 from interp.runtime.progress import TrainingProgress
 
 # A recipe's own loss: called with the model, the batch, and the finished fraction of the stage (0 to 1).
 Loss = Callable[[Any, LessonBatch, float], torch.Tensor]
 _REPORT_EVERY = 10
+_N_MEASURED = 24  # validation problems of each number of steps, where a stage may end early
 
 
 def train(
@@ -86,13 +87,14 @@ class _Training:
     ) -> None:
         self.recipe, self.seed, self.progress, self.folder = recipe, seed, progress, folder
         self.keep_every = keep_every if keep_every is None else checked_count("keep_every", keep_every)
-        self.curriculum = curriculum_of(recipe.reasoner())
         self.tokenizer = tokenizer_of(recipe)
+        self.curriculum = training_curriculum(recipe)
         self.device = torch.device(device)
         self.loss = _recipe_loss(recipe.loss, recipe) or self._reasoner_loss
         resumed = checkpoint.read(folder, recipe.to_dict(), seed) if folder else None
         self.state, self._saved = resumed or (TrainingState(recipe.to_dict(), seed), {})
         self.model = with_projection(initial or new_model(recipe, len(self.tokenizer), seed), recipe)
+        self._measured: list[list[Problem]] | None = None
         torch.manual_seed(seed + 1)
         if self._saved:
             checkpoint.restore(self.model, self._saved)
@@ -124,7 +126,9 @@ class _Training:
             self._keep_reasoner(0, steppers)
         for update in range(state.update, stage.updates):
             for stepper in steppers:
-                stepper.param_groups[0]["lr"] = stage.learning_rate * _schedule(update, stage.updates)
+                stepper.param_groups[0]["lr"] = stage.learning_rate * _schedule(
+                    update, stage.updates, self.recipe.warm_up
+                )
             replayed = earlier and self._choose.random() < self.recipe.replay
             batch = self._batch(self._choose.choice(earlier) if replayed else stage)
             with mixed_precision(self.device):
@@ -137,12 +141,17 @@ class _Training:
             if update % _REPORT_EVERY == 0 or update == stage.updates - 1:
                 self._report(stage, update, float(loss.detach()))
             state.update = update + 1
-            if self.folder and state.update % checkpoint.EVERY == 0 and state.update < stage.updates:
+            is_regular = state.update % self.recipe.checkpoint_every == 0 and state.update < stage.updates
+            if self.folder and is_regular:
                 self._write_checkpoint(steppers)
             self._keep_reasoner(state.done + state.update, steppers)
+            if stage.enough and (is_regular or state.update == stage.updates) and self._is_enough(stage):
+                break
         repeat = self._must_repeat()
         state.stage, state.round = (number, state.round + 1) if repeat else (number + 1, 0)
-        state.done, state.update, state.mean_loss = state.done + stage.updates, 0, None
+        state.done, state.update, state.mean_loss = state.done + state.update, 0, None
+        if self.folder and stage.enough and number + 1 < len(self.recipe.stages):
+            save_checkpoint(self.model, self.recipe, self.folder, state.done)
 
     def _must_repeat(self) -> bool:
         """Return whether the finished stage has to run again."""
@@ -152,7 +161,23 @@ class _Training:
         return state.mean_loss is not None and state.mean_loss > stage.until
 
     def _reasoner_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
-        return self.curriculum.loss(model, batch)
+        return scored_loss(self.curriculum, model, batch) if self.recipe.base else self.curriculum.loss(model, batch)
+
+    def _is_enough(self, stage: Stage) -> bool:
+        """Measure on validation problems, and return whether the stage has come as far as it has to."""
+        if self._measured is None:
+            task = make_task(stage.task or self.recipe.task)
+            self._measured = [
+                list(islice(task.draws(random.Random(f"measured|{n}"), "val", n), _N_MEASURED))
+                for n in range(task.min_steps, task.max_steps + 1)
+            ]
+        right: list[bool] = []
+        for problems in self._measured:
+            with mixed_precision(self.device):
+                right += share_right(self.curriculum, self.model, self._lessons(problems, stage))
+        share = sum(right) / len(right)
+        self.state.right.append((stage.name, self.state.update, share))
+        return share >= (stage.enough or 1.0)
 
     def _batch(self, stage: Stage) -> LessonBatch:
         spec = stage.task or self.recipe.task
@@ -166,7 +191,9 @@ class _Training:
             # A resumed training skips the batches that it trained on before.
             self._streams[spec] = islice(stream, drawn.get(spec, 0), None)
         drawn[spec] = drawn.get(spec, 0) + 1
-        problems = next(self._streams[spec])
+        return self._lessons(next(self._streams[spec]), stage)
+
+    def _lessons(self, problems: list[Problem], stage: Stage) -> LessonBatch:
         lessons = [self.curriculum.lesson(problem, stage.hidden_steps) for problem in problems]
         return collate(lessons, self.tokenizer).to(self.device)
 
@@ -215,7 +242,7 @@ def resolve_function(function: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _schedule(update: int, updates: int, warm_up: int = 50, decay_from: float = 0.5) -> float:
+def _schedule(update: int, updates: int, warm_up: int, decay_from: float = 0.5) -> float:
     """Return the factor of the learning rate: linear warm-up, constant, then linear decay."""
     rising = min(1.0, (update + 1) / warm_up)
     done = update / updates
