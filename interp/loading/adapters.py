@@ -263,7 +263,9 @@ def _with_peft(adapter: Adapter, model: Any) -> Any:
 
     with quiet():
         try:
-            return PeftModel.from_pretrained(model, str(adapter.folder), autocast_adapter_dtype=False)
+            return PeftModel.from_pretrained(
+                model, str(adapter.folder), autocast_adapter_dtype=False, trust_remote_code=False
+            )
         except Exception as error:  # PEFT raises many classes for a base that does not fit
             raise UsageError(
                 f"the adapter in {adapter.folder} does not fit {type(model).__name__}: {_first_line(error)}. Name the "

@@ -76,6 +76,12 @@ def named_model_file(name: str) -> Path | None:
     return None if model is None else models_home() / model.name / model.file
 
 
+def is_fetched(name: str) -> bool:
+    """Return whether the file of a named model is there."""
+    file = named_model_file(name)
+    return file is not None and file.is_file()
+
+
 def require_fetched(name: str) -> Path:
     """Return the file of a named model.
 

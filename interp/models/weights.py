@@ -14,6 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import StoreError
+from interp.models.quantised import (
+    Quantisation,
+    check_pieces,
+    dequantised,
+    dequantising_config,
+    quantisation_of,
+    restored,
+)
 from interp.models.report import LoadReport
 
 if TYPE_CHECKING:
@@ -56,10 +64,21 @@ def read_weights(spec: str | Path, report: LoadReport, **options: Any) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    is_gguf = options.get("gguf_file") is not None
+    local = {"local_files_only": options.get("local_files_only", False)}
+    quantisation = None if is_gguf else quantisation_of(spec, **local)
+    if quantisation is not None:
+        options = options | {"config": dequantising_config(spec, quantisation, **local)}
+
     def read(**more: Any) -> tuple[Any, Mapping[str, Any]]:
-        answer: Any = AutoModelForCausalLM.from_pretrained(
-            spec, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options, **more
-        )
+        try:
+            answer: Any = AutoModelForCausalLM.from_pretrained(
+                spec, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options, **more
+            )
+        except (ImportError, RuntimeError, ValueError) as error:
+            if quantisation is None:
+                raise
+            raise quantisation.error(error) from None
         return answer
 
     model, info = read()
@@ -70,11 +89,14 @@ def read_weights(spec: str | Path, report: LoadReport, **options: Any) -> Any:
         model, info = read(key_mapping=renamings)
         report.add("prefixes", ", ".join(prefixes), "recognised", "taken off the names of the file's tensors")
     _refuse_gaps(spec, type(model).__name__, info)
-    if options.get("gguf_file"):
+    if quantisation is not None:
+        model = dequantised(model, quantisation)
+    if is_gguf:
+        model.is_quantized = False  # its reader has dequantised it, and may now be cast as any other
         note = "every tensor of the model came from the file; its values are transformers' own reading of it"
         report.add("weights", f"dequantised from {options['gguf_file']}", "read", note)
     else:
-        _compare(spec, model, renamings, report)
+        _compare(spec, model, renamings, report, quantisation)
     return model
 
 
@@ -147,17 +169,30 @@ def _shape(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape)) or "a number"
 
 
-def _compare(spec: str | Path, model: Any, renamings: Mapping[str, str], report: LoadReport) -> None:
+def _compare(
+    spec: str | Path,
+    model: Any,
+    renamings: Mapping[str, str],
+    report: LoadReport,
+    quantisation: Quantisation | None = None,
+) -> None:
     """Compare each tensor of the files with the model's, and report a hash of what was compared."""
     files = _weight_files(_folder(spec), getattr(model.config, "transformers_weights", None))
-    if getattr(model, "hf_quantizer", None) is not None or not files:
-        report.add("weights", "not compared with the files", "unknown", "they are quantised, or in another form")
+    stored = _stored(files)
+    if quantisation is not None:
+        n = check_pieces([(plain_name(name), str(read().dtype)) for name, read in _stored(files)], quantisation)
+        dtype = str(model.dtype).removeprefix("torch.")
+        report.add("quantisation", f"{quantisation.method}, {n} weights dequantised to {dtype}", "read")
+        stored = restored(stored)
+    if not files or (quantisation is not None and not quantisation.by_blocks):
+        note = "every weight has its scale" if files else "they are in another form"
+        report.add("weights", "not compared with the files", "unknown", note)
         return
     held, prefix = _as_stored(model, renamings), f"{model.base_model_prefix}."
     digest, compared = hashlib.sha256(), set()
     seen: dict[str, str] = {}
     differing, unused = [], []
-    for stored_name, read in sorted(_stored(files), key=lambda item: item[0]):
+    for stored_name, read in sorted(stored, key=lambda item: item[0]):
         name = plain_name(stored_name)
         if name in seen:
             raise StoreError(

@@ -64,7 +64,7 @@ class AdapterShape(_Strict):
     """The low-rank adapters of an organism on a pretrained base: on all linear layers."""
 
     rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0, description="the adapters' output is scaled by alpha / rank")
+    alpha: int = Field(16, ge=1, description="the adapters' output is scaled by alpha / rank")
 
 
 class Stage(_Strict):
@@ -119,7 +119,7 @@ class Recipe(_Strict):
     examiner: str | None = Field(None, description="module:function that replaces the accuracy exam")
     exam_size: int = Field(2000, ge=100, description="number of held-out problems in the exam")
     warm_up: int = Field(50, ge=1, description="updates over which a stage's learning rate rises")
-    checkpoint_every: int = Field(100, ge=1, description="updates between checkpoints")
+    checkpoint_every: int | None = Field(None, ge=1, description="updates between checkpoints; 100 by default")
     stored: Literal["float16", "float8_e4m3fn"] = Field(
         "float16", description="dtype of the stored matrices; 8 bits keep the package small"
     )
@@ -171,6 +171,11 @@ def recipe(name: str) -> Recipe:
 def shipped() -> list[str]:
     """Return the organisms whose weights are in the package; the others have to be trained."""
     return [name for name in recipes() if (HERE / "weights" / name / CARD_NAME).exists()]
+
+
+def whole() -> list[str]:
+    """Return the shipped organisms that need no other model; the others are adapters of a pretrained base."""
+    return [name for name in shipped() if recipe(name).base is None]
 
 
 def weights_folder(name: str) -> Path:

@@ -14,6 +14,7 @@ from interp.organisms.catalog import training_part
 from interp.runtime.files import commit
 
 FILE_NAME = "checkpoint.safetensors"
+EVERY = 100  # updates between checkpoints, where the recipe does not say
 
 
 @dataclass

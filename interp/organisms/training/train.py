@@ -141,7 +141,8 @@ class _Training:
             if update % _REPORT_EVERY == 0 or update == stage.updates - 1:
                 self._report(stage, update, float(loss.detach()))
             state.update = update + 1
-            is_regular = state.update % self.recipe.checkpoint_every == 0 and state.update < stage.updates
+            every = self.recipe.checkpoint_every or checkpoint.EVERY
+            is_regular = state.update % every == 0 and state.update < stage.updates
             if self.folder and is_regular:
                 self._write_checkpoint(steppers)
             self._keep_reasoner(state.done + state.update, steppers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -242,3 +243,17 @@ def test_an_adapter_says_how_it_thinks(lora: Path, tmp_path: Path) -> None:
     fields = {"kind": "text", "begin": "<think>", "end": "</think>", "eos": "<eos>", "prompt": "Q: {question}\n"}
     (own / "reasoner.json").write_text(json.dumps(fields), encoding="utf-8")
     assert interp.load(own).config.prompt == "Q: {question}\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["doctor", "ADAPTER"], ["doctor", "ADAPTER", "--base", "BASE"]], ids=["own base", "--base"]
+)
+def test_the_commands_of_the_docs_run(
+    lora: Path, llama: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cotlens.cli import main
+
+    with contextlib.suppress(SystemExit):
+        main([{"ADAPTER": str(lora), "BASE": str(llama)}.get(part, part) for part in command])
+    shown = capsys.readouterr().out
+    assert "adapter" in shown and "LORA" in shown and "added to the base's weights" in " ".join(shown.split())

@@ -8,6 +8,7 @@ import torch
 import interp
 from interp.errors import CotlensError
 from interp.loading.named_models import fetch_model
+from interp.organisms.catalog import card
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +35,17 @@ def test_logits_are_those_of_transformers_own_loading(smollm2: interp.Reasoner) 
         hidden = smollm2.base(inputs_embeds=smollm2.embed(ids), attention_mask=torch.ones_like(ids), use_cache=False)
         got = smollm2.unembed(hidden.last_hidden_state)
     assert float((got - expected).abs().max() / expected.abs().max()) < 1e-4
+
+
+def test_the_shipped_adapter_turns_the_dial_and_the_base_does_not(smollm2: interp.Reasoner) -> None:
+    pytest.importorskip("peft")
+    adapted = interp.load("smollm2-words-text", device="cpu")
+    assert adapted.weights == card("smollm2-words-text")["weights"]
+    problems = adapted.task.generate(60, seed=7, split="test")
+    fields = adapted.config.model_dump()
+    base = interp.load("smollm2", device="cpu", reasoner=fields)
+    assert adapted.think(problems, batch_size=16).accuracy > 0.85
+    assert base.think(problems, batch_size=16).accuracy < 0.3, "chance is .1"
 
 
 def test_it_answers_and_is_captured(smollm2: interp.Reasoner) -> None:
