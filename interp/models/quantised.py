@@ -187,12 +187,13 @@ def check_pieces(stored: Sequence[tuple[str, str]], quantisation: Quantisation) 
         if packed and not parts.keys() & _SCALES:
             lacking.append(f"the scale of {weight}")
         if len(parts.keys() - {""}) and not parts.keys() & _CARRIERS:
-            lacking.append(f"the weight of {weight}")
+            lacking.append(f"the numbers of {weight}")
     if lacking:
         more = f", and {len(lacking) - _MAX_LISTED} more" if len(lacking) > _MAX_LISTED else ""
         raise StoreError(
-            f"expected a scale for each quantised weight of {quantisation.spec!r} ({quantisation.method}), got none for "
-            f"{len(lacking)} of them: {', '.join(lacking[:_MAX_LISTED])}{more}. Download or quantise the model again."
+            f"expected the numbers and the scale of each quantised weight of {quantisation.spec!r} "
+            f"({quantisation.method}), got files that lack {len(lacking)} of them: {', '.join(lacking[:_MAX_LISTED])}{more}. "
+            "Download or quantise the model again."
         )
     return quantised
 

@@ -69,6 +69,8 @@ def read_weights(spec: str | Path, report: LoadReport, **options: Any) -> Any:
     quantisation = None if is_gguf else quantisation_of(spec, **local)
     if quantisation is not None:
         options = options | {"config": dequantising_config(spec, quantisation, **local)}
+        if Path(spec).is_dir():  # the library's own message about a missing piece names none
+            _quantised_weights(_weight_files(Path(spec), None), quantisation)
 
     def read(**more: Any) -> tuple[Any, Mapping[str, Any]]:
         try:
@@ -180,7 +182,7 @@ def _compare(
     files = _weight_files(_folder(spec), getattr(model.config, "transformers_weights", None))
     stored = _stored(files)
     if quantisation is not None:
-        n = check_pieces([(plain_name(name), str(read().dtype)) for name, read in _stored(files)], quantisation)
+        n = _quantised_weights(files, quantisation)
         dtype = str(model.dtype).removeprefix("torch.")
         report.add("quantisation", f"{quantisation.method}, {n} weights dequantised to {dtype}", "read")
         stored = restored(stored)
@@ -221,6 +223,11 @@ def _compare(
     if unused:
         notes.append(f"{len(unused)} of the files are not needed ({unused[0]})")
     report.add("weights", f"{len(compared)} tensors, hash {digest.hexdigest()[:16]}", "checked", "; ".join(notes))
+
+
+def _quantised_weights(files: Iterable[Path], quantisation: Quantisation) -> int:
+    """Return how many weights in some files are quantised; each of them has its scale."""
+    return check_pieces([(plain_name(name), str(read().dtype)) for name, read in _stored(files)], quantisation)
 
 
 def _as_stored(model: Any, renamings: Mapping[str, str]) -> dict[str, torch.Tensor]:

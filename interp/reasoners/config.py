@@ -91,6 +91,13 @@ class ReasonerConfig(BaseModel):
             raise ValueError(str(unknown("kind of reasoner", kind, known)))
         return kind
 
+    @field_validator("prompt")
+    @classmethod
+    def _has_place_for_question(cls, prompt: str) -> str:
+        if prompt != CHAT and "{question}" not in prompt:
+            raise ValueError(f"expected `{CHAT}` or a template with {{question}}, got {prompt!r}")
+        return prompt
+
     def thinking_token(self, thought: int) -> str:
         """Return thinking token number `thought`, from 1.
 
@@ -105,13 +112,6 @@ class ReasonerConfig(BaseModel):
                 "name more in `thinking` of reasoner.json."
             )
         return self.thinking[thought - 1]
-
-    @field_validator("prompt")
-    @classmethod
-    def _has_place_for_question(cls, prompt: str) -> str:
-        if prompt != CHAT and "{question}" not in prompt:
-            raise ValueError(f"expected `{CHAT}` or a template with {{question}}, got {prompt!r}")
-        return prompt
 
     def n_thoughts(self, n_steps: int) -> int:
         """Return the number of silent thoughts for a problem with `n_steps` gold steps."""

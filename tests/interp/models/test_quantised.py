@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import interp
 from interp.errors import StoreError, UsageError
 from interp.models.quantised import piece_of
+from interp.models.report import LoadReport
+from interp.models.weights import read_weights
+from interp.models.wrapping import quiet
+from tests.interp.conftest import ARCHITECTURES, SPECIAL, byte_tokenizer
 
 WEIGHTS = "model.safetensors"
 BLOCK = 8
@@ -86,10 +91,10 @@ def test_a_missing_scale_weight_or_place_is_named(eight_bits: Path, tmp_path: Pa
     with pytest.raises(StoreError, match=r"the scale of model\.layers\.1\.mlp\.up_proj\.weight"):
         interp.load(without_scale)
     without_weight = rewritten(eight_bits, tmp_path / "b", FP8, lambda s: {k: v for k, v in s.items() if k != UP})
-    with pytest.raises(StoreError, match=r"1 missing: model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(StoreError, match=r"the numbers of model\.layers\.1\.mlp\.up_proj\.weight"):
         interp.load(without_weight)
     more = rewritten(eight_bits, tmp_path / "c", FP8, lambda s: s | {"other.weight_scale_inv": torch.ones(2, 2)})
-    with pytest.raises(StoreError, match=r"1 without a place in it: other"):
+    with pytest.raises(StoreError, match=r"the numbers of other\.weight"):
         interp.load(more)
 
 
@@ -130,6 +135,53 @@ def test_weights_of_another_format_than_the_configuration_says(eight_bits: Path,
     pytest.importorskip("accelerate")
     with pytest.raises(StoreError, match=r"7 without a place in it|14 without a place in it"):
         interp.load(rewritten(eight_bits, tmp_path / "mxfp4", {"quant_method": "mxfp4"}))
+
+
+def experts_in_4_bits(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The experts of a gpt-oss with random numbers of the format: 32 values of 4 bits share a power of two."""
+    packed, draw = {}, torch.Generator().manual_seed(0)
+    for name, value in state.items():
+        if not name.endswith(("gate_up_proj", "down_proj")):
+            packed[name] = value
+            continue
+        experts, inner, outer = value.shape
+        shape = (experts, outer, inner // 32)
+        packed[f"{name}_blocks"] = torch.randint(256, (*shape, 16), generator=draw).to(torch.uint8)
+        packed[f"{name}_scales"] = torch.randint(122, 126, shape, generator=draw).to(torch.uint8)
+    return packed
+
+
+def test_4_bit_experts_are_the_format_s_values_times_their_scales(tmp_path: Path) -> None:
+    """MXFP4 as the OCP Microscaling specification 1.0 has it: E2M1 values, the low half of a byte first."""
+    pytest.importorskip("accelerate")
+    shape = {**ARCHITECTURES["gpt_oss"], "intermediate_size": 64, "vocab_size": 300}
+    plain = tmp_path / "plain"
+    tokenizer = byte_tokenizer(pad=True, bos=True, chat=None, special=SPECIAL)
+    with quiet():
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model("gpt_oss", **shape | {"vocab_size": len(tokenizer)})
+        )
+        model.save_pretrained(plain)
+        tokenizer.save_pretrained(plain)
+    kept = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    settings = {"quant_method": "mxfp4", "modules_to_not_convert": kept}
+    folder = rewritten(plain, tmp_path / "packed", settings, experts_in_4_bits)
+    report = LoadReport()
+    read = read_weights(folder, report, dtype=torch.float32)
+    assert [item.value for item in report.findings] == [
+        "mxfp4, 4 weights dequantised to float32",
+        "not compared with the files",
+    ]
+    values = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    values = torch.cat([values, -values])
+    state, name = load_file(folder / WEIGHTS), "model.layers.1.mlp.experts.down_proj"
+    bytes_ = state[f"{name}_blocks"].long()
+    pairs = torch.stack([values[bytes_ & 15], values[bytes_ >> 4]], dim=-1).flatten(-2)
+    expected = (pairs * 2.0 ** (state[f"{name}_scales"].float() - 127)[..., None]).flatten(-2).transpose(1, 2)
+    assert torch.equal(read.get_parameter(name), expected)
+    without = lambda state: {k: v for k, v in state.items() if k != f"{name}_scales"}  # noqa: E731
+    with pytest.raises(StoreError, match=r"the scale of model\.layers\.1\.mlp\.experts\.down_proj"):
+        read_weights(rewritten(folder, tmp_path / "without", settings, without), LoadReport(), dtype=torch.float32)
 
 
 @pytest.mark.parametrize(
