@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 
 from interp.errors import UsageError
@@ -18,6 +19,7 @@ from interp.problems.words.forms import Choice, Copy, Dial, Form, LookUp, Told
 FORMS: dict[str, Callable[[], Form]] = {"dial": Dial, "lookup": LookUp, "choice": Choice, "copy": Copy}
 HINTS = ("none", "right", "wrong")
 SHOWN = ("steps", "answers")
+STEP_TEXTS = ("sentences", "values")
 ANSWER = "Answer:"
 _MAX_SHOTS = 8
 _EDGES = " \t\r\n.,;:!?\"'`*()"
@@ -34,6 +36,8 @@ class WordsTask(Task):
         shots: Worked examples before the question, from training problems of as many steps; 0 for none.
         shown: What the examples show, and what the question asks for: `steps` and then the answer, or `answers` alone.
         hint: For `choice`: `none`, `right` or `wrong`.
+        step_text: How a step is written: as a sentence, or as its value alone (`values`), so that a step is as long as
+            one thought.
     """
 
     name = "words"
@@ -45,6 +49,7 @@ class WordsTask(Task):
         shots: int | str = 0,
         shown: str = "steps",
         hint: str = "none",
+        step_text: str = "sentences",
     ) -> None:
         checked_choice("form of task words", form, FORMS)
         if checked_choice("hint of task words", hint, HINTS) != "none" and form != "choice":
@@ -52,6 +57,7 @@ class WordsTask(Task):
         self._form: Form = Choice(hint) if form == "choice" else FORMS[form]()
         self.shots = checked_at_most("shots of task words", shots, _MAX_SHOTS, at_least=0)
         self.shown = checked_choice("shown of task words", shown, SHOWN)
+        self.step_text = checked_choice("step_text of task words", step_text, STEP_TEXTS)
         default = str(max(self._form.min_steps, min(2, self._form.max_steps)))
         chosen = default if steps is None else str(steps)
         self.min_steps, self.max_steps = length_range(
@@ -63,6 +69,7 @@ class WordsTask(Task):
             ("shots", self.shots, 0),
             ("shown", shown, "steps"),
             ("hint", hint, "none"),
+            ("step_text", step_text, "sentences"),
         ]
         self.spec = spec_of("words", options)
         self.form = form
@@ -77,11 +84,18 @@ class WordsTask(Task):
         """Yield problems of one split without end, of `n_steps` steps where given."""
         while True:
             length = n_steps or rng.randint(self.min_steps, self.max_steps)
-            told = self._form.draw(rng, length)
+            told = self._drawn(rng, length)
             structure = self._structure(told)
             examples = self._examples(rng, length)
             if split_of(structure) == split:
                 yield self._problem(told, examples, structure, split)
+
+    def _drawn(self, rng: Random, n_steps: int) -> Told:
+        """Return a problem of the form, whose steps are written as the task has it."""
+        told = self._form.draw(rng, n_steps)
+        if self.step_text == "sentences":
+            return told
+        return replace(told, steps=tuple(replace(step, text=step.value) for step in told.steps))
 
     def _structure(self, told: Told) -> str:
         """Return the hash of a problem without its hint, so that problems with and without one share a split."""
@@ -90,7 +104,7 @@ class WordsTask(Task):
     def _examples(self, rng: Random, n_steps: int) -> list[Told]:
         examples: list[Told] = []
         while len(examples) < self.shots:
-            told = self._form.draw(rng, n_steps)
+            told = self._drawn(rng, n_steps)
             if split_of(self._structure(told)) == "train":
                 examples.append(told)
         return examples
@@ -128,7 +142,8 @@ class WordsTask(Task):
             thought, _, answer = text.rstrip(_EDGES).rpartition(" ")
         given = re.split(r"[.\n]", answer.strip(), maxsplit=1)[0].strip(_EDGES)
         checked: list[bool | None] = []
-        sentences = [sentence.strip() for sentence in re.split(r"(?<=\.)\s+", thought or text)]
+        between = r"(?<=\.)\s+" if self.step_text == "sentences" else r"\s+"
+        sentences = [sentence.strip() for sentence in re.split(between, thought or text)]
         for step in problem.steps:
             k = next((k for k, sentence in enumerate(sentences) if self._value_said(step, sentence)), None)
             checked.append(None if k is None else self._value_said(step, sentences[k]) == step.value)

@@ -14,8 +14,8 @@ import interp
 from interp.errors import UsageError
 
 SPECS = (
-    *("words:form=dial,steps=1-6", "words:form=dial,steps=2,shots=3"),
-    *("words:steps=1-3", "words:shots=2,shown=answers"),
+    *("words:form=dial,steps=1-6", "words:form=dial,steps=2,shots=3", "words:form=dial,steps=1-3,step_text=values"),
+    *("words:steps=1-3", "words:steps=3,step_text=values", "words:shots=2,shown=answers"),
     *("words:form=choice", "words:form=choice,hint=right", "words:form=choice,hint=wrong,shots=1"),
     *("words:form=copy", "words:form=copy,shots=4"),
 )
