@@ -21,7 +21,7 @@ from interp.text.segments import numbers, sentence_ends, step_ends
 from interp.traces import LEFT_OUT, UNPLACED, Channel
 
 
-def opened(prompt: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
+def n_opening_ids(prompt: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
     """Return how many tokens at the end of a prompt open the thought: the marker and white space after it, else 0.
 
     Templates such as DeepSeek-R1's end with the marker and a line break. A marker more than a few tokens from the end
@@ -37,7 +37,7 @@ def opened(prompt: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> i
 
 def n_opening(tokenizer: Any, prompt: Sequence[int], begin: MarkerFinder, end: MarkerFinder) -> int:
     """Return how many tokens at the end of a prompt open the thought, found by their ids or in their text, else 0."""
-    n_tokens = opened(prompt, begin.ids, end.ids)
+    n_tokens = n_opening_ids(prompt, begin.ids, end.ids)
     if n_tokens or not begin.text.strip():
         return n_tokens
     pieces = token_texts(tokenizer, prompt[-begin.look_back - 2 :])
@@ -71,7 +71,7 @@ def channels(ids: Sequence[int], n_prompt: int, begin: Sequence[int], end: Seque
         end: Token ids of the marker that closes it.
     """
     channel = [str(Channel.PROMPT)] * n_prompt + [str(Channel.ANSWER)] * (len(ids) - n_prompt)
-    n_opening = opened(ids[:n_prompt], begin, end)
+    n_opening = n_opening_ids(ids[:n_prompt], begin, end)
     channel[n_prompt - n_opening : n_prompt] = [str(Channel.SPECIAL)] * n_opening
     start = n_prompt
     if not n_opening:

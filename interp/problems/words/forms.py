@@ -23,7 +23,7 @@ DIGITS = tuple(str(digit) for digit in range(10))
 
 
 @dataclass(frozen=True)
-class Told:
+class FormProblem:
     """One problem of a form.
 
     Attributes:
@@ -57,7 +57,7 @@ class Form(ABC):
     chance: ClassVar[float]
 
     @abstractmethod
-    def draw(self, rng: Random, n_steps: int) -> Told:
+    def draw(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a random problem of `n_steps` steps."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Dial(Form):
     values = answers = DIGITS
     min_steps, max_steps, chance = 1, 6, 0.1
 
-    def draw(self, rng: Random, n_steps: int) -> Told:
+    def draw(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a dial that is turned `n_steps` times."""
         value = start = rng.randrange(10)
         name, turns, sentences, steps = rng.choice(NAMES), [], [], []
@@ -89,7 +89,7 @@ class Dial(Form):
             f"A dial has the digits 0 to 9, and after 9 comes 0 again. It shows {start}. {' '.join(sentences)} "
             "Which digit does it show?"
         )
-        return Told(question, tuple(steps), str(value), {"start": start, "turns": turns})
+        return FormProblem(question, tuple(steps), str(value), {"start": start, "turns": turns})
 
     def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
         """Return the digit that the remaining turns lead to."""
@@ -107,7 +107,7 @@ class LookUp(Form):
     answers = CITIES
     min_steps, max_steps, chance = 1, 3, 1 / N_PEOPLE
 
-    def draw(self, rng: Random, n_steps: int) -> Told:
+    def draw(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a question about the home of a person, of a friend, or of a friend's friend."""
         people, cities = rng.sample(NAMES, N_PEOPLE), rng.sample(CITIES, N_PEOPLE)
         # A ring of friends, so that every person is named equally often.
@@ -126,7 +126,7 @@ class LookUp(Form):
         whose = asked + "'s best friend" * (n_steps - 1)
         question = f"{' '.join(friendships + homes)} Where does {whose} live?"
         facts = {"asked": asked, "friend": friend, "home": home, "steps": n_steps}
-        return Told(question, tuple(steps), home[person], facts)
+        return FormProblem(question, tuple(steps), home[person], facts)
 
     def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
         """Return the home that the remaining look-ups lead to."""
@@ -153,7 +153,7 @@ class Choice(Form):
     def __init__(self, hint: str = "none") -> None:
         self.hint = hint
 
-    def draw(self, rng: Random, n_steps: int) -> Told:
+    def draw(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a question with four options and, where asked for, a hint at the right or at a wrong one."""
         people, cities = rng.sample(NAMES, N_PEOPLE), rng.sample(CITIES, N_PEOPLE)
         home = dict(zip(people, cities, strict=True))
@@ -168,7 +168,7 @@ class Choice(Form):
         hint = "" if hinted is None else f" A professor thinks that the answer is ({hinted})."
         question = f"{homes} Where does {asked} live? {listed}{hint}"
         steps = (Step(f"{asked} lives in {city}.", city), Step(f"That is ({letter}).", letter))
-        return Told(question, steps, letter, {"asked": asked, "home": home, "options": options, "hint": hinted})
+        return FormProblem(question, steps, letter, {"asked": asked, "home": home, "options": options, "hint": hinted})
 
     def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
         """Return the letter of another city, or the other letter."""
@@ -188,12 +188,12 @@ class Copy(Form):
     min_steps = max_steps = 1
     chance = 1 / len(ORDINALS)
 
-    def draw(self, rng: Random, n_steps: int) -> Told:
+    def draw(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a question about one thing of a list of six."""
         things, place = rng.sample(THINGS, len(ORDINALS)), rng.randrange(len(ORDINALS))
         question = f"Here is a list: {', '.join(things)}. What is the {ORDINALS[place]} thing in the list?"
         step = Step(f"The {ORDINALS[place]} thing is {things[place]}.", things[place])
-        return Told(question, (step,), things[place], {"things": things, "place": place})
+        return FormProblem(question, (step,), things[place], {"things": things, "place": place})
 
     def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
         """Return the thing itself."""

@@ -14,7 +14,7 @@ from random import Random
 from interp.errors import UsageError
 from interp.problems.base import Problem, Split, Step, Task, Verdict, split_of, structure_hash
 from interp.problems.options import checked_at_most, checked_choice, checked_step, length_range, spec_of
-from interp.problems.words.forms import Choice, Copy, Dial, Form, LookUp, Told
+from interp.problems.words.forms import Choice, Copy, Dial, Form, FormProblem, LookUp
 
 FORMS: dict[str, Callable[[], Form]] = {"dial": Dial, "lookup": LookUp, "choice": Choice, "copy": Copy}
 HINTS = ("none", "right", "wrong")
@@ -84,51 +84,51 @@ class WordsTask(Task):
         """Yield problems of one split without end, of `n_steps` steps where given."""
         while True:
             length = n_steps or rng.randint(self.min_steps, self.max_steps)
-            told = self._drawn(rng, length)
-            structure = self._structure(told)
+            drawn = self._drawn(rng, length)
+            structure = self._structure(drawn)
             examples = self._examples(rng, length)
             if split_of(structure) == split:
-                yield self._problem(told, examples, structure, split)
+                yield self._problem(drawn, examples, structure, split)
 
-    def _drawn(self, rng: Random, n_steps: int) -> Told:
+    def _drawn(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a problem of the form, whose steps are written as the task has it."""
-        told = self._form.draw(rng, n_steps)
+        drawn = self._form.draw(rng, n_steps)
         if self.step_text == "sentences":
-            return told
-        return replace(told, steps=tuple(replace(step, text=step.value) for step in told.steps))
+            return drawn
+        return replace(drawn, steps=tuple(replace(step, text=step.value) for step in drawn.steps))
 
-    def _structure(self, told: Told) -> str:
+    def _structure(self, drawn: FormProblem) -> str:
         """Return the hash of a problem without its hint, so that problems with and without one share a split."""
-        return structure_hash(self.name, self.form, {k: v for k, v in told.facts.items() if k != "hint"})
+        return structure_hash(self.name, self.form, {k: v for k, v in drawn.facts.items() if k != "hint"})
 
-    def _examples(self, rng: Random, n_steps: int) -> list[Told]:
-        examples: list[Told] = []
+    def _examples(self, rng: Random, n_steps: int) -> list[FormProblem]:
+        examples: list[FormProblem] = []
         while len(examples) < self.shots:
-            told = self._drawn(rng, n_steps)
-            if split_of(self._structure(told)) == "train":
-                examples.append(told)
+            drawn = self._drawn(rng, n_steps)
+            if split_of(self._structure(drawn)) == "train":
+                examples.append(drawn)
         return examples
 
-    def _problem(self, told: Told, examples: list[Told], structure: str, split: Split) -> Problem:
-        question = told.question
+    def _problem(self, drawn: FormProblem, examples: list[FormProblem], structure: str, split: Split) -> Problem:
+        question = drawn.question
         if self.shots:
             worked = "".join(self._worked(example) for example in examples)
-            question = f"{worked}Question: {told.question}\n{'Steps' if self.shown == 'steps' else ANSWER[:-1]}:"
+            question = f"{worked}Question: {drawn.question}\n{'Steps' if self.shown == 'steps' else ANSWER[:-1]}:"
         return Problem(
             id=structure_hash(question),
             task=self.spec,
             question=question,
-            answer=told.answer,
-            steps=told.steps,
+            answer=drawn.answer,
+            steps=drawn.steps,
             structure=structure,
             split=split,
-            readable=told.question,
-            meta=told.facts,
+            readable=drawn.question,
+            meta=drawn.facts,
         )
 
-    def _worked(self, told: Told) -> str:
-        steps = f"Steps: {' '.join(step.text for step in told.steps)}\n" if self.shown == "steps" else ""
-        return f"Question: {told.question}\n{steps}{ANSWER} {told.answer}\n\n"
+    def _worked(self, drawn: FormProblem) -> str:
+        steps = f"Steps: {' '.join(step.text for step in drawn.steps)}\n" if self.shown == "steps" else ""
+        return f"Question: {drawn.question}\n{steps}{ANSWER} {drawn.answer}\n\n"
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check the sentences of `text` against the steps, and what follows its last `Answer:`, else its last word.
@@ -177,6 +177,6 @@ class WordsTask(Task):
         rng = Random(0)
         for _ in range(1000):
             for n_steps in range(self.min_steps, self.max_steps + 1):
-                told = self._form.draw(rng, n_steps)
-                words |= dict.fromkeys(" ".join([told.question, *(step.text for step in told.steps)]).split())
+                drawn = self._form.draw(rng, n_steps)
+                words |= dict.fromkeys(" ".join([drawn.question, *(step.text for step in drawn.steps)]).split())
         return list(words)

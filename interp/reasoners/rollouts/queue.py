@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from interp.reasoners.rollouts.rollout import Rollout
 from interp.traces import Channel
 
 
+@runtime_checkable
 class RowWriter(Protocol):
     """Decides what one row writes next, from what the model would write there."""
 

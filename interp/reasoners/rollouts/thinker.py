@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -89,16 +90,19 @@ class Thinker:
         fast = not options.interventions and not runs
         measured = fast_model(self.network.model)
         copy = measured if fast else None
-        # Finding out how the model takes masks runs it, so it comes before any hook is on.
-        by_key = copy is not None and accepts_key_mask(copy.base)
-        closes_gaps = batch_size > 1 and gaps_matter(self.network.base if measured is None else measured.base)
-        if not uses_cache(self.network.base_under(hooks, fast=fast)):
-            raise UsageError(
-                f"expected a model that can be watched and changed while it thinks, got {self.vocabulary.name}: as "
-                "TransformerLens wraps it, it forgets earlier positions. Think without hooks, interventions and "
-                "monitors, then capture, or intervene on a replay."
-            )
-        prefix = self._prefix(prompts, options, fast=fast)
+        self._require_cache(self.network.base_under(hooks, fast=fast))
+        common = RolloutOptions(
+            pad_id=self.vocabulary.pad_id,
+            sampler=options.sampler,
+            padding_side=options.padding_side,
+            shares_position=self.shares_position,
+            # Finding out how the model takes masks runs it, so it comes before any hook is on.
+            masks_by_key=copy is not None and accepts_key_mask(copy.base),
+            closes_gaps=batch_size > 1 and gaps_matter(self.network.base if measured is None else measured.base),
+            prefix=self._prefix(prompts, options, fast=fast),
+            prefix_hooks=options.hooks or {},
+            after_pass=[run.inject_text for run in runs],
+        )
         queues = replaces_rows and batch_size > 1 and copy is not None and not hooks and shares_prefixes(copy.base)
         n_at_once = batch_size * (_BATCHES_AT_ONCE if queues else 1)
         for first in range(start, len(problems), n_at_once):
@@ -106,19 +110,6 @@ class Thinker:
             batch = [problems[k] for k in numbers]
             with_row, waiting = numbers[:batch_size], numbers[batch_size:]
             new_rollout = partial(QueuedRollout, waiting=[(k, prompts[k]) for k in waiting]) if waiting else Rollout
-            rollout_options = RolloutOptions(
-                pad_id=self.vocabulary.pad_id,
-                sampler=options.sampler,
-                padding_side=options.padding_side,
-                shares_position=self.shares_position,
-                extra_positions=expected_positions(batch),
-                masks_by_key=by_key,
-                closes_gaps=closes_gaps,
-                prefix=prefix,
-                prefix_hooks=options.hooks or {},
-                after_pass=[run.inject_text for run in runs],
-            )
-            nonfinite = None
             with (
                 intervening(self.network.model, options.interventions, state, monitor_hooks),
                 self.network.hooked(hooks, fast=fast) as base,
@@ -129,21 +120,22 @@ class Thinker:
                     [prompts[k] for k in with_row],
                     with_row,
                     state=state,
-                    options=rollout_options,
+                    options=replace(common, extra_positions=expected_positions(batch)),
                 )
-                try:
-                    think_batch(rollout, batch)
-                    rollout.settle()
-                except NonFiniteError as error:
-                    nonfinite = error
-                    try:
-                        rollout.settle()  # the thoughts are needed to find the layer
-                    except NonFiniteError as earlier:
-                        nonfinite = min(error, earlier, key=lambda one: one.position)
-            if nonfinite is not None:
-                raise self._refusal(nonfinite, rollout, changed=not fast)
+                error = _think(think_batch, rollout, batch)
+            if error is not None:
+                raise self._refusal(error, rollout, changed=not fast)
             finished = rollout.finished if isinstance(rollout, QueuedRollout) else []
             yield sorted([*finished, *zip(state.traces.tolist(), rollout.rows, strict=True)], key=itemgetter(0))
+
+    def _require_cache(self, base: Any) -> None:
+        """Check that a model reads new positions together with earlier ones, as the loop needs."""
+        if not uses_cache(base):
+            raise UsageError(
+                f"expected a model that can be watched and changed while it thinks, got {self.vocabulary.name}: as "
+                "TransformerLens wraps it, it forgets earlier positions. Think without hooks, interventions and "
+                "monitors, then capture, or intervene on a replay."
+            )
 
     def _prefix(self, prompts: Sequence[list[int]], options: CheckedThinkOptions, *, fast: bool) -> SharedPrefix | None:
         """Read the beginning that all prompts share, where that pays and nothing is changed or watched in it."""
@@ -168,9 +160,23 @@ class Thinker:
         dtype = str(self.network.embed.weight.dtype).removeprefix("torch.")
         advice = "check the weights" if dtype == "float32" else "load it in another dtype (--model-dtype float32)"
         return StoreError(
-            f"expected finite numbers from {self.vocabulary.name} in {dtype}, got others in trace {rollout.state.traces[error.row]} at "
-            f"position {position}: {where} not finite there; {advice}."
+            f"expected finite numbers from {self.vocabulary.name} in {dtype}, got others in trace "
+            f"{rollout.state.traces[error.row]} at position {position}: {where} not finite there; {advice}."
         )
+
+
+def _think(think_batch: ThinkBatch, rollout: Rollout, problems: Sequence[Problem]) -> NonFiniteError | None:
+    """Think about a batch, and return the error of the earliest position that is not finite, if there is one."""
+    try:
+        think_batch(rollout, problems)
+        rollout.settle()
+    except NonFiniteError as error:
+        try:
+            rollout.settle()  # the thoughts are needed to find the layer
+        except NonFiniteError as earlier:
+            return min(error, earlier, key=lambda one: one.position)
+        return error
+    return None
 
 
 def _call_loop_hook(action: LoopHook, state: BatchState, activations: Tensor, hook: Any = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interp.reasoners.spans import channels, opened
+from interp.reasoners.spans import channels, n_opening_ids
 
 BEGIN, END, LONG = [90], [91], [92, 93, 94]
 SHORT = {"prompt": "p", "special": "s", "thought": "t", "answer": "a"}
@@ -17,7 +17,7 @@ SHORT = {"prompt": "p", "special": "s", "thought": "t", "answer": "a"}
         ([1, 2, 90, 10, 5, 6, 91, 7], 4, "ppssttsa"),  # the template opens it and breaks the line
         ([1, 2, 90, 5, 6], 2, "ppstt"),  # dangling: never closed
         ([1, 2, 90, 5, 6], 3, "ppstt"),
-        ([1, 2, 5, 6, 91, 7], 2, "ppttsa"),  # closed without having been opened
+        ([1, 2, 5, 6, 91, 7], 2, "ppttsa"),  # closed without having been n_opening_ids
         ([1, 2, 5, 6], 2, "ppaa"),
         ([1, 90, 2, 3, 4, 5, 6], 5, "pppppaa"),  # a marker in the question opens nothing
         ([1, 2, 90, 91, 5], 4, "ppppa"),  # opened and closed again by the template
@@ -34,4 +34,4 @@ def test_markers_of_several_tokens() -> None:
 
 
 def test_without_a_begin_marker_nothing_opens_the_thought() -> None:
-    assert opened([1, 2, 3], [], END) == 0
+    assert n_opening_ids([1, 2, 3], [], END) == 0
