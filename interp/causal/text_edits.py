@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from random import Random
 from typing import Any
 
@@ -11,12 +13,14 @@ import pandas as pd
 
 from interp.causal.donors import implied_answer
 from interp.causal.forcing import ending_ids, force, resume
+from interp.causal.rewording import reworded_ids
 from interp.errors import UsageError
+from interp.models.pieces import token_texts
 from interp.problems import task as make_task
 from interp.problems.base import Task
 from interp.reasoners.base import Reasoner
-from interp.text.wording import Wording
-from interp.traces import Channel, Trace, TraceSet
+from interp.text.wording import Wording, words
+from interp.traces import UNPLACED, Channel, Trace, TraceSet
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,8 @@ def early_answers(reasoner: Reasoner, traces: TraceSet) -> list[TraceSet]:
 def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFrame:
     """Put another value into each step, and answer after it.
 
-    After the mistake either the reasoner continues (`own words`), or its original text follows (`as written`). Steps
-    without a word for their value are left out.
+    After the mistake either the reasoner continues (`own words`), or its original text follows (`as written`). A value of
+    several tokens is replaced where the step completes it. Steps that do not write their value are left out.
 
     Args:
         reasoner: The reasoner of the traces.
@@ -152,20 +156,74 @@ def _with_mistake(
     words = [reasoner.tokenizer.decode([token]).strip() for token in tokens]
     places = [j for j, word in enumerate(words) if word and task.meaning(word) == gold]
     if not places:
-        return None
+        return _with_other_text(reasoner, trace, thought, k, rng)
     # The token may hold more than the word, such as the space before it.
     word = words[places[-1]]
     wording = task.synonyms(word).index(word)
     (token,) = reasoner.tokenizer.convert_ids_to_tokens([tokens[places[-1]]])
-    # Sorted, so that the draw does not depend on the order in which a task lists its values.
-    values = sorted(task.step_values(trace.problem, k), key=lambda value: (len(value), value))
+    values = _values_of_step(task, trace, k)
     changed = {value: token.replace(word, _in_wording(task, value, wording)) for value in values if value != gold}
     known = [value for value, other in changed.items() if reasoner.vocabulary.knows(other)]
     if not known:
-        return None
+        return _with_other_text(reasoner, trace, thought, k, rng)
     value = rng.choice(known)
     tokens[places[-1]] = reasoner.vocabulary.token_id(changed[value])
     return value, thought.with_step(k, tokens)
+
+
+def _with_other_text(
+    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, rng: Random
+) -> tuple[str, WrittenThought] | None:
+    """Return another value, and the thought with its text in place of step k's own, whose text takes several tokens.
+
+    The tokens around the value stay. The new ones are checked by decoding, because a tokenizer may write a text in the
+    middle of another differently from the same text alone.
+    """
+    tokens, gold = list(thought.steps[k - 1]), trace.problem.steps[k - 1].value
+    last = _last_token_of_value(trace, k)
+    if last is None or last >= len(tokens):
+        return None
+    pieces = token_texts(reasoner.tokenizer, tokens)
+    ends = list(accumulate(map(len, pieces)))
+    text, start = "".join(pieces), "".join(pieces[: last + 1]).rfind(gold)
+    if start < 0 or start + len(gold) <= ends[last] - len(pieces[last]):
+        return None
+    first = next(j for j, end in enumerate(ends) if end > start)
+    before, after = text[ends[first] - len(pieces[first]) : start], text[start + len(gold) : ends[last]]
+    values = _values_of_step(make_task(trace.problem.task), trace, k)
+    for value in rng.sample(values, len(values)):
+        if value == gold:
+            continue
+        written = before + value + after
+        for part in (written, written.lstrip()):  # some tokenizers write the space before a word by themselves
+            ids = reasoner.tokenizer(part, add_special_tokens=False)["input_ids"]
+            changed = [*tokens[:first], *ids, *tokens[last + 1 :]]
+            expected = text[:start] + value + text[start + len(gold) :]
+            if "".join(token_texts(reasoner.tokenizer, changed)) == expected:
+                return value, thought.with_step(k, changed)
+    return None
+
+
+def _values_of_step(task: Task, trace: Trace, k: int) -> list[str]:
+    """Return the values that a mistake in step k may write, sorted, so that a draw does not depend on the task's order.
+
+    A file of questions without counterfactuals knows no other value of a step; the values of its other steps are taken.
+    """
+    values = set(task.step_values(trace.problem, k))
+    if values <= {trace.problem.steps[k - 1].value}:
+        values = set(task.values)
+    return sorted(values, key=lambda value: (len(value), value))
+
+
+def _last_token_of_value(trace: Trace, k: int) -> int | None:
+    """Return which of the tokens of step k completes its value, from 0; None where the step has no place."""
+    position = trace.value_positions[k - 1] if k <= len(trace.value_positions) else UNPLACED
+    of_step = [
+        j
+        for j, (channel, step) in enumerate(zip(trace.channel, trace.step, strict=True))
+        if channel == Channel.THOUGHT and step == k
+    ]
+    return of_step.index(position) if position in of_step else None
 
 
 def _in_wording(task: Task, value: str, wording: int) -> str:
@@ -195,9 +253,10 @@ def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> Tr
 def reword(reasoner: Reasoner, traces: TraceSet, wording: Wording, seed: int = 0) -> TraceSet:
     """Answer after the same thoughts in other words of the same meaning."""
     rng = Random(f"reworded|{seed}")
-    thoughts = [reasoner.tokenizer.convert_ids_to_tokens(visible_thought(trace).ids) for trace in traces]
-    texts = [" ".join(wording.paraphrase(words, rng)) for words in thoughts]
-    return force(reasoner, traces.problems, texts, batch_size=256)
+    ids = [
+        reworded_ids(reasoner, trace, wording.paraphrase([word.text for word in words(trace)], rng)) for trace in traces
+    ]
+    return force(reasoner, traces.problems, ids, batch_size=256)
 
 
 def relabel(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[TraceSet, list[str]]:
@@ -224,9 +283,9 @@ def relabel(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> tuple[TraceS
         names |= {f"{one}:": f"{other}:" for one, other in names.items()}  # where a name is being defined
 
         def permuted(text: str, names: dict[str, str] = names) -> str:
-            return " ".join(names.get(word, word) for word in text.split())
+            return re.sub(r"\S+", lambda word: names.get(word[0], word[0]), text)
 
-        thought = " ".join(reasoner.tokenizer.convert_ids_to_tokens(visible_thought(trace).ids))
+        thought = reasoner.tokenizer.decode(visible_thought(trace).ids)
         answer = permuted(trace.problem.answer)
         problems.append(replace(trace.problem, question=permuted(trace.problem.question), answer=answer))
         thoughts.append(permuted(thought))
@@ -255,7 +314,7 @@ def reorder(reasoner: Reasoner, traces: TraceSet) -> tuple[TraceSet, list[int]]:
     for number, trace in enumerate(traces):
         steps = visible_thought(trace).steps
         names = [
-            {word.removesuffix(":") for word in reasoner.tokenizer.convert_ids_to_tokens(list(step))} & symbols
+            {word.removesuffix(":") for word in reasoner.tokenizer.decode(list(step)).split()} & symbols
             for step in steps
         ]
         independent = [k for k in range(len(steps) - 1) if names[k] and names[k + 1] and not names[k] & names[k + 1]]

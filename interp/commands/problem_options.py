@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
+class SplitUse(Enum):
+    """What a command does with the splits of a user's file.
+
+    Attributes:
+        FIT: It tests the test lines, and fits on the others where it fits something.
+        ALL: It tests all lines: it selects nothing, and what it fits is cross-fitted over problem structures.
+        TEST: It cross-fits on the test lines and leaves the others out, for it selects something on the lines that it
+            tests.
+    """
+
+    FIT = "fit"
+    ALL = "all"
+    TEST = "test"
+
+
 @dataclass(frozen=True)
 class ProblemOptions:
     """The problems of a command, their number and its seed; the fields are options."""
@@ -35,7 +51,7 @@ class ProblemOptions:
         Path | None,
         typer.Option(
             help="JSONL file with one question and its answer per line, in place of --task. Its `split` fields say what "
-            "is fitted on and what is tested; without them every line is tested."
+            "is fitted on and what is tested, where a command fits or selects something; otherwise every line is tested."
         ),
     ] = None
     traces: Annotated[
@@ -50,7 +66,15 @@ class ProblemOptions:
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of what the command draws at random.")] = 0
 
-    def problem_set(self, load_options: LoadOptions, model: str, *, n: int = 200, problem_seed: int = 0) -> ProblemSet:
+    def problem_set(
+        self,
+        load_options: LoadOptions,
+        model: str,
+        *,
+        n: int = 200,
+        problem_seed: int = 0,
+        split_use: SplitUse = SplitUse.FIT,
+    ) -> ProblemSet:
         """Return the reasoner and its problems, and say on stderr which lines of a file are left out.
 
         Args:
@@ -58,6 +82,7 @@ class ProblemOptions:
             model: A shipped organism, a folder or a hub id.
             n: Number of a task's problems where neither `--n` nor the task says one.
             problem_seed: Seed of a task's problems where the task says none.
+            split_use: What the command does with the splits of a file.
 
         Raises:
             UsageError: More than one source of problems, two numbers of problems, or no problem.
@@ -73,22 +98,22 @@ class ProblemOptions:
             checked_count("n", self.n)
         reasoner = load_options.load(model)
         if self.traces is not None:
-            return self._of_traces(reasoner, self.traces)
+            return self._of_traces(reasoner, self.traces, split_use)
         if self.questions is not None:
-            return self._of_file(reasoner, self.questions, self.n)
+            return self._of_file(reasoner, self.questions, self.n, split_use)
         spec = self.task or reasoner.task.spec
         name, options = parse_spec(spec)
         if "n" in options and self.n is not None and options["n"] != str(self.n):
             raise UsageError(f"expected one number of problems, got --n {self.n} and {spec!r}; leave one out.")
         if name == "questions" and "split" not in options and "path" in options:
             of_spec = int(options["n"]) if options.get("n", "").isdigit() else None
-            return self._of_file(reasoner, Path(options["path"]), of_spec if self.n is None else self.n)
+            return self._of_file(reasoner, Path(options["path"]), of_spec if self.n is None else self.n, split_use)
         from interp.commands.think import problems_of
 
         problems = problems_of(spec, self.n or n, problem_seed)
         return ProblemSet(reasoner, problems, self.seed, own_task=self.task is None)
 
-    def _of_file(self, reasoner: Reasoner, path: Path, n: int | None) -> ProblemSet:
+    def _of_file(self, reasoner: Reasoner, path: Path, n: int | None, split_use: SplitUse) -> ProblemSet:
         """Return the questions of a file that the reasoner can read, in the order of the file."""
         from interp.problems.question_file import read_question_file
         from interp.problems.questions import QuestionsTask
@@ -109,11 +134,11 @@ class ProblemOptions:
         _note_left_out(path, left_out)
         for note in file.notes[:_SHOWN]:
             _note(f"{path}: {note}")
-        tested, fitted = _by_split(readable, path)
+        tested, fitted = _by_split(readable, path, split_use)
         tested = _some(tested, n, self.seed, path)
         return ProblemSet(reasoner, tested, self.seed, fitted=fitted, left_out=left_out, from_file=True)
 
-    def _of_traces(self, reasoner: Reasoner, path: Path) -> ProblemSet:
+    def _of_traces(self, reasoner: Reasoner, path: Path, split_use: SplitUse) -> ProblemSet:
         from interp.activations.identity import check_own
         from interp.traces import TraceSet
 
@@ -121,7 +146,7 @@ class ProblemOptions:
         if not len(traces):
             raise UsageError(f"expected traces in {path}, got none; think first (`cotlens think`).")
         check_own(reasoner, traces, transfer=self.transfer)
-        tested, fitted = _by_split(traces.problems, path)
+        tested, fitted = _by_split(traces.problems, path, split_use)
         tested = _some(tested, self.n, self.seed, path)
         return ProblemSet(reasoner, tested, self.seed, fitted=fitted, given=traces, from_file=True)
 
@@ -190,7 +215,7 @@ class ProblemSet:
         return first, [problem for problem in problems[len(first) :] if problem.structure not in used]
 
 
-def _by_split(problems: list[Problem], path: Path) -> tuple[list[Problem], dict[str, list[Problem]]]:
+def _by_split(problems: list[Problem], path: Path, use: SplitUse) -> tuple[list[Problem], dict[str, list[Problem]]]:
     """Return the problems to test, and those to fit on where the file has splits of its own.
 
     Splits that are those of the structures' hashes are not the user's.
@@ -201,8 +226,22 @@ def _by_split(problems: list[Problem], path: Path) -> tuple[list[Problem], dict[
     if not has_own_splits(problems) or not tested or len(tested) == len(problems):
         return problems, {}
     fitted = {split: [problem for problem in problems if problem.split == split] for split in ("train", "val")}
-    others = ", ".join(f"{len(part)} {split}" for split, part in fitted.items() if part)
-    _note(f"{path}: its {len(tested)} test lines are tested; {others} are for fitting")
+    others = " and ".join(f"{len(part)} {split}" for split, part in fitted.items() if part)
+    if use is SplitUse.ALL:
+        _note(
+            f"{path}: all {len(problems)} lines are tested, each with what was fitted to other problem structures; this "
+            "command selects nothing, so it does not need the file's splits"
+        )
+        return problems, {}
+    if use is SplitUse.TEST:
+        _note(
+            f"{path}: its {len(tested)} test lines are tested, with what was fitted to other test lines; the {others} lines "
+            "are not used"
+        )
+        return tested, {}
+    _note(
+        f"{path}: its {len(tested)} test lines are tested; the {others} lines are used only where something is fitted"
+    )
     return tested, fitted
 
 

@@ -143,6 +143,7 @@ def evaluate(
             settings=trained.settings,
             targets=target or TARGETS,
             seed=trained.split_seed,
+            trained_split=trained.record.get("split"),
             progress=lambda _, done, total: report(done, total),
             **channels,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -188,7 +189,16 @@ class Reasoner(ABC):
                 layer.
         """
         problems = list(problems)
+        self._warn_of_doubts(problems)
         return self._think_with(self._think_batch, problems, CheckedThinkOptions(**options), progress)
+
+    def doubts(self, problems: Sequence[Problem]) -> str:
+        """Return in one sentence why thinking about these problems may not be what is wanted; mostly empty."""
+        return ""
+
+    def _warn_of_doubts(self, problems: Sequence[Problem]) -> None:
+        if text := self.doubts(problems):
+            warnings.warn(f"{text}.", stacklevel=3)
 
     def thinking(
         self, problems: Sequence[Problem], *, start: int = 0, **options: Unpack[ThinkOptions]
@@ -198,6 +208,7 @@ class Reasoner(ABC):
         A trace depends on its number and the seed, and not on where its batch began. So thinking that was cut off can go
         on where it ended.
         """
+        self._warn_of_doubts(problems)
         return self._batches(self._think_batch, problems, CheckedThinkOptions(**options), start)
 
     def replay(

@@ -85,11 +85,23 @@ class SilentReasoner(Reasoner):
                 thought=k,
             )
 
+    def doubts(self, problems: Sequence[Problem]) -> str:
+        """Return that problems without steps get no thoughts, where steps decide how many there are."""
+        n_without = sum(not self.config.n_thoughts(problem.n_steps) for problem in problems)
+        if not n_without or self.config.thoughts is not None:
+            return ""
+        return (
+            f"{self.name} thinks {self.config.thoughts_per_step} thoughts for each step, and {n_without} of {len(problems)} "
+            "problems have no steps, so it answers them without a thought; give their steps (field `steps`), or say how "
+            "many thoughts there are (--reasoner '{\"thoughts\": 3}')"
+        )
+
     def think_steps(self, problems: Sequence[Problem], n_steps: int, **options: Unpack[ThinkOptions]) -> TraceSet:
         """Think as if every problem had `n_steps` steps at most."""
         if self.config.thoughts is not None:
             return super().think_steps(problems, n_steps, **options)
-        return self.think([replace(problem, steps=problem.steps[:n_steps]) for problem in problems], **options)
+        fewer = [replace(problem, steps=problem.steps[:n_steps]) for problem in problems]
+        return self._think_with(self._think_batch, fewer, CheckedThinkOptions(**options))
 
     def write_after_thoughts(
         self, problems: Sequence[Problem], thoughts: Sequence[int], *, max_tokens: int, batch_size: int = 256

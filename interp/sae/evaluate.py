@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations import ActivationSource, record
-from interp.activations.splits import split_rows
+from interp.activations.splits import describe_split, split_rows
 from interp.activations.targets import structures
 from interp.errors import UsageError
 from interp.models.address import Address
@@ -99,6 +99,7 @@ def evaluate(
     channels: Sequence[str] = THINKING,
     sink_factor: float = SINK_FACTOR,
     seed: int = 0,
+    trained_split: dict[str, Any] | None = None,
     progress: StageProgress | None = None,
 ) -> SAEResult:
     """Evaluate an SAE on structures that it was not trained on.
@@ -116,6 +117,8 @@ def evaluate(
         channels: Channels of positions to use.
         sink_factor: See `interp.sae.rows.select`.
         seed: Seed of the split by structure.
+        trained_split: The split that the SAE was trained on, as its record says (`describe_split`). A note says where
+            another is evaluated, whose test rows may be rows that it was trained on.
         progress: Called with the name of a stage, the number of stages that are done, and of all.
 
     Returns:
@@ -140,7 +143,7 @@ def evaluate(
     dictionaries: dict[str, Dictionary] = {"sae": trained}
     for name in ("random_dictionary", "pca"):
         dictionaries[name] = baseline(name, acts[split.train], d_sae=sae.cfg.d_sae, k=k, seed=seed)  # type: ignore[arg-type]
-    stages, notes = len(dictionaries) + 2, []
+    stages, notes = len(dictionaries) + 2, _split_notes(trained_split, describe_split(store, seed))
     measures: dict[str, _Measures] = {}
     for number, (name, dictionary) in enumerate(dictionaries.items()):
         report(name, number, stages)
@@ -164,6 +167,17 @@ def evaluate(
     table = pd.DataFrame([{"dictionary": name, **values} for name, values in columns.items()])
     concepts = [measure.concepts.assign(dictionary=name) for name, measure in measures.items()]
     return SAEResult(table, pd.concat(concepts, ignore_index=True), spliced, read_at, mask, tuple(notes))
+
+
+def _split_notes(trained: dict[str, Any] | None, evaluated: dict[str, Any]) -> list[str]:
+    """Return a note where an SAE was trained on the other kind of split than the one that it is evaluated on."""
+    if trained is None or trained["by"] == evaluated["by"]:
+        return []
+    words = {"file": "the questions file's own split", "structure": "a split by problem structure"}
+    return [
+        f"the SAE was trained on {words[trained['by']]} and is evaluated on {words[evaluated['by']]}: rows that it was "
+        "trained on may be among those that are tested."
+    ]
 
 
 def _unneeded(spliced: pd.DataFrame, address: Address) -> list[str]:

@@ -140,18 +140,29 @@ class Wording:
 def words(trace: Trace) -> list[Word]:
     """Return the words of a trace's visible thought.
 
-    Where any token starts with `Ġ` or `▁`, tokens without one continue the word before.
+    Where any token starts with `Ġ` or `▁`, tokens without one continue the word before. Tokens of bytes, which are those
+    of a tokenizer that writes `Ġ`, are decoded, so that a word is as it is read.
     """
     thought = [k for k, channel in enumerate(trace.channel) if channel == Channel.THOUGHT]
     has_pieces = any(trace.tokens[k][:1] in "Ġ▁" for k in thought if trace.tokens[k])
-    result: list[Word] = []
+    of_word: list[list[int]] = []
     for k in thought:
-        token = trace.tokens[k]
-        if has_pieces and result and token[:1] not in ("Ġ", "▁"):
-            result[-1] = Word(result[-1].text + token, result[-1].position)
+        if has_pieces and of_word and trace.tokens[k][:1] not in ("Ġ", "▁"):
+            of_word[-1].append(k)
         else:
-            result.append(Word(token.lstrip("Ġ▁"), k))
-    return result
+            of_word.append([k])
+    is_bytes = any(trace.tokens[k].startswith("Ġ") for k in thought)
+    return [Word(_word_text([trace.tokens[k] for k in numbers], is_bytes), numbers[0]) for numbers in of_word]
+
+
+def _word_text(tokens: Sequence[str], is_bytes: bool) -> str:
+    """Return the text of the tokens of a word, without the space before it."""
+    text = "".join(tokens)
+    if is_bytes and not text.isascii():
+        from tokenizers.decoders import ByteLevel
+
+        return ByteLevel().decode(list(tokens)).lstrip(" ")
+    return text.lstrip("Ġ▁")
 
 
 def texts(traces: Sequence[Trace]) -> list[list[str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interp.commands.models import LoadOptions
-from interp.commands.problem_options import ProblemOptions
+from interp.commands.problem_options import ProblemOptions, SplitUse
 from interp.runtime.console import Bars
 
 if TYPE_CHECKING:
@@ -34,7 +34,14 @@ class TraceOptions(ProblemOptions):
     """The traces that a command analyses; the fields are its options."""
 
     def load(
-        self, bars: Bars, load_options: LoadOptions, model: str, *, temperature: float, n: int = 1000
+        self,
+        bars: Bars,
+        load_options: LoadOptions,
+        model: str,
+        *,
+        temperature: float,
+        n: int = 1000,
+        split_use: SplitUse = SplitUse.ALL,
     ) -> tuple[Reasoner, TraceSet]:
         """Return the reasoner, and traces that are read from the file or thought now.
 
@@ -44,8 +51,9 @@ class TraceOptions(ProblemOptions):
             model: A shipped organism, a folder or a hub id.
             temperature: At which traces are sampled.
             n: Number of a task's problems where the options say none.
+            split_use: What the command does with the splits of a file.
         """
-        given = self.problem_set(load_options, model, n=n, problem_seed=self.seed)
+        given = self.problem_set(load_options, model, n=n, problem_seed=self.seed, split_use=split_use)
         with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
             return given.reasoner, given.think(
                 batch_size=256, temperature=temperature, seed=self.seed, progress=progress

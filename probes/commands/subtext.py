@@ -10,6 +10,7 @@ import typer
 
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
+from interp.commands.problem_options import SplitUse
 from interp.errors import QualityError, StoreError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from probes.commands.foresight import compute_command, foresight_command, uncertainty_command
@@ -99,7 +100,10 @@ def locate_command(
     from probes.subtext.locate import locate
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
+        # The words that are knocked out are chosen on the same traces.
+        reasoner, traces = options.load(
+            bars, load_options, model, temperature=options.temperature, split_use=SplitUse.TEST
+        )
         with bars.stage("locating"):
             result = locate(traces, _required_wording(traces, synonyms), target, reasoner=reasoner, seed=options.seed)
 

@@ -2,15 +2,19 @@
 
 The visible text predicts the choice by logistic regression. Its log-probabilities, and those of every other predictor,
 are then the utilities of a conditional logit (McFadden 1974): p(option) ~ exp(sum of weight x log-probability). Its
-weights, one a predictor, are shared by all options and meanings and fitted on a fold that neither the regression nor
-the test sees. So the side with the state has one more fitted number than the side without, however wide the state is,
-and almost the power of knowing the channel.
+weights, one a predictor, are shared by all options and meanings. So the side with the state has one more fitted number
+than the side without, however wide the state is, and almost the power of knowing the channel.
+
+A weight that is fitted on m rows costs about 0.7 / m bits on other rows, which is a third of a channel of 0.03 bits where
+one fold of 200 rows is fitted. So weights are fitted on all four folds that are not tested, where a regression that saw
+neither the tested fold nor the row's own predicts each row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -45,7 +49,7 @@ class ChoiceGain:
 
 @dataclass(frozen=True)
 class TextPrediction:
-    """Log-probabilities of every option by the text alone, for each tested fold, cross-fitted."""
+    """Log-probabilities of every option by the text alone, for each tested fold, cross-fitted; see `_cross_predictions`."""
 
     fold: Int[np.ndarray, " rows"]
     by_fold: list[LogP]
@@ -58,7 +62,7 @@ def text_prediction(
     groups: np.ndarray,
     seed: int,
 ) -> TextPrediction:
-    """Predict the choice from the text: for each fold, fitted on three others, its strength chosen on the fourth.
+    """Predict the choice from the text: each fold fitted on three others, its strength chosen on the fourth.
 
     Args:
         text: Columns of the text, shape (rows, d).
@@ -71,14 +75,14 @@ def text_prediction(
         UsageError: There are fewer than ten groups.
     """
     fold = folds(groups, seed)
-    return TextPrediction(fold, [_best_fit([text[:, :0], text], code, known, fold, k) for k in range(FOLDS)])
+    return TextPrediction(fold, _cross_predictions([text[:, :0], text], code, known, fold))
 
 
 def state_prediction(
     states: Features, code: Int[np.ndarray, " rows"], known: Bool[np.ndarray, "rows options"], fold: np.ndarray
 ) -> list[LogP]:
     """Predict the choice from activations, cross-fitted as the text is; one prediction for each tested fold."""
-    return [_best_fit([states], code, known, fold, k) for k in range(FOLDS)]
+    return _cross_predictions([states], code, known, fold)
 
 
 def choice_gain(
@@ -100,30 +104,39 @@ def choice_gain(
     """
     without, with_ = np.zeros(len(code)), np.full(known.shape, np.inf)
     for k in range(FOLDS):
-        test, val = text.fold == k, text.fold == (k + 1) % FOLDS
-        mixed = 1.0 / ((~test & ~val).sum() + 1)
-        alone = _costs_of_logit([text.by_fold[k]], code, known, val, test, mixed)
+        test = text.fold == k
+        mixed = 1.0 / ((~test).sum() + 1)
+        alone = _costs_of_logit([text.by_fold[k]], code, known, ~test, test, mixed)
         without[test] = alone[np.arange(test.sum()), code[test]]
         with_[test] = _costs_of_logit(
-            [text.by_fold[k], *(predictor[k] for predictor in predictors)], code, known, val, test, mixed
+            [text.by_fold[k], *(predictor[k] for predictor in predictors)], code, known, ~test, test, mixed
         )
     return ChoiceGain(without, with_, code)
 
 
-def _best_fit(sides: Sequence[Features], code: np.ndarray, known: np.ndarray, fold: np.ndarray, k: int) -> LogP:
-    """Return the log-probabilities of the side and strength that predict fold k + 1 best, fitted on the rest but k."""
-    val = fold == (k + 1) % FOLDS
-    train = ~val & (fold != k)
-    rows = np.flatnonzero(val)
-    best, least = None, np.inf
-    for side in sides:
-        for costs in fold_costs(side, code, known.shape[1], train):
-            log_p = _normalised(-costs * np.log(2), known)
-            cost = -log_p[rows, code[rows]].mean()
-            if cost < least - 1e-12:
-                best, least = log_p, cost
-    assert best is not None
-    return best
+def _cross_predictions(sides: Sequence[Features], code: np.ndarray, known: np.ndarray, fold: np.ndarray) -> list[LogP]:
+    """Return log-probabilities of every option in every row, for each tested fold.
+
+    For tested fold k, the rows of another fold m are predicted by a regression on the three folds that are neither, with
+    the side and the strength that predict fold m best. The rows of fold k are predicted by that of m = k + 1.
+    """
+    predictions = [np.zeros(known.shape) for _ in range(FOLDS)]
+    for pair in combinations(range(FOLDS), 2):
+        train = ~np.isin(fold, pair)
+        fits = [fit for side in sides for fit in _fits(side, code, known, train)]
+        for k, m in (pair, pair[::-1]):
+            chosen_on = np.flatnonzero(fold == m)
+            costs = [-fit[chosen_on, code[chosen_on]].mean() for fit in fits]
+            best = fits[int(np.argmin(costs))]
+            predictions[k][chosen_on] = best[chosen_on]
+            if m == (k + 1) % FOLDS:
+                predictions[k][fold == k] = best[fold == k]
+    return predictions
+
+
+def _fits(side: Features, code: np.ndarray, known: np.ndarray, train: np.ndarray) -> list[LogP]:
+    """Return the log-probabilities of a regression on the rows `train`, one for each strength."""
+    return [_normalised(-costs * np.log(2), known) for costs in fold_costs(side, code, known.shape[1], train)]
 
 
 def _costs_of_logit(

@@ -112,7 +112,7 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
         right traces that are stopped.
 
     Raises:
-        UsageError: Fewer than 20 steps are wrong, or fewer than 20 are right.
+        UsageError: No step is written, fewer than 20 are wrong, or fewer than 20 are right.
 
     References:
         arXiv 2504.05419.
@@ -120,6 +120,11 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
     from interp.loading.load import random_init
 
     points = moments(traces)
+    if not points:
+        raise UsageError(
+            f"expected traces whose steps are written, got none of {reasoner.name} ({reasoner.kind}); use a reasoner that "
+            "thinks in text, such as chain-text."
+        )
     wrong = np.array([point.wrong for point in points])
     if min(wrong.sum(), (~wrong).sum()) < _MIN_WRONG:
         raise UsageError(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pandas as pd
@@ -11,11 +15,12 @@ import pytest
 import interp
 from interp.causal.anchors import anchor_summary, anchors, distance
 from interp.causal.faithfulness import battery, early_answering, post_hoc
-from interp.causal.forcing import thought_ids
-from interp.causal.text_edits import filler, mistakes, relabel, reorder, reword, visible_thought
+from interp.causal.forcing import force, gold_thought, thought_ids
+from interp.causal.text_edits import _with_mistake, filler, mistakes, relabel, reorder, reword, visible_thought
 from interp.errors import UsageError
+from interp.problems.question_file import read_question_file
 from interp.text.languages import language_spans, script, scripts
-from interp.text.wording import Wording
+from interp.text.wording import Wording, words
 from interp.traces import TraceSet
 
 
@@ -208,3 +213,53 @@ def test_switches_of_language_and_script(spoken: tuple[interp.Reasoner, TraceSet
         output = [next(name for name, listed in names.items() if word in listed) for word in trace.text.split()[:-1]]
         assert list(result["main"]) == output
         assert list(result["switched"]) == [False, *(a != b for a, b in itertools.pairwise(output))]
+
+
+# --- tokens that are no words -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sums(
+    model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[interp.Reasoner, TraceSet]:
+    """Thoughts of a byte-level model, put into its mouth, whose values take several tokens each."""
+    path = tmp_path_factory.mktemp("sums") / "q.jsonl"
+    lines = []
+    for a in range(10, 90, 7):
+        steps = [
+            {"text": f"{a} and 5 gives {a + 5};", "value": str(a + 5)},
+            {"text": f"so {a + 7} é.", "value": str(a + 7)},
+        ]
+        lines.append({"question": f"What is {a} plus 7?", "answer": str(a + 7), "steps": steps})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    options = {"kind": "text", "begin": "<think>", "end": "</think>", "max_answer_tokens": 4, "max_thought_tokens": 30}
+    reasoner = interp.load(model_folder("gpt2"), reasoner=options)
+    problems = read_question_file(path).problems
+    return reasoner, force(reasoner, problems, [" " + gold_thought(problem) for problem in problems])
+
+
+def test_a_value_of_several_tokens_is_replaced_where_it_is_complete(sums: tuple[interp.Reasoner, TraceSet]) -> None:
+    reasoner, traces = sums
+    values = {step.value for trace in traces for step in trace.problem.steps}
+    for trace in traces:
+        thought = visible_thought(trace, reasoner.tokenizer)
+        for k, gold in enumerate(trace.problem.steps, 1):
+            value, changed = _with_mistake(reasoner, trace, thought, k, Random(0)) or ("", thought)
+            assert value in values - {gold.value}
+            text, before = reasoner.tokenizer.decode(changed.ids), reasoner.tokenizer.decode(thought.ids)
+            place = before.index(gold.value, before.index("gives" if k == 1 else "so"))
+            assert text == before[:place] + value + before[place + len(gold.value) :]
+            assert changed.steps[2 - k] == thought.steps[2 - k]
+    table = mistakes(reasoner, traces)
+    assert len(table) == 2 * 2 * len(traces) and set(table["value"]) <= values
+
+
+def test_words_outside_ascii_are_read_and_replaced(sums: tuple[interp.Reasoner, TraceSet]) -> None:
+    reasoner, traces = sums
+    assert [word.text for word in words(traces[0])] == ["10", "and", "5", "gives", "15;", "so", "17", "é."]
+    changed = reword(reasoner, traces, Wording([["é.", "дом"], ["gives", "makes"]]))
+    for before, after in zip(traces, changed, strict=True):
+        old, new = (reasoner.tokenizer.decode(thought_ids(trace)).split() for trace in (before, after))
+        assert {new[-1]} <= {"é.", "дом"} and new[3] in ("gives", "makes")
+        assert [*new[:3], *new[4:-1]] == [*old[:3], *old[4:-1]]
+    assert {reasoner.tokenizer.decode(thought_ids(trace)).split()[-1] for trace in changed} == {"é.", "дом"}

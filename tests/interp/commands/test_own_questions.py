@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import interp
-from interp.commands.problem_options import ProblemSet
+from interp.commands.models import LOAD_DEFAULTS
+from interp.commands.problem_options import ProblemOptions, ProblemSet, SplitUse
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 
@@ -92,7 +93,7 @@ def test_the_layer_map_is_that_of_the_built_in_task(
 
 def test_steering_fits_on_the_rows_that_the_file_says(cotlens: Callable[..., Any], exported: Path) -> None:
     own = cotlens("causal", "steer", "chain-coconut", "--questions", exported, "--dose", 1, "--dose", 2, "--json")
-    assert f"its {N} test lines are tested; {FITTED} train are for fitting" in own.err
+    assert f"its {N} test lines are tested; the {FITTED} train lines are used only where something is fitted" in own.err
     assert own.json["n"] == N and own.json["success"]["value"] > 0.85 > 0.3 > own.json["random_direction"]["value"]
     assert own.json["collateral"]["value"] < 0.1
 
@@ -107,14 +108,41 @@ def test_steering_is_that_of_the_built_in_task(
     assert figures(own["doses"]) == figures(built_in["doses"])
 
 
-def test_commitment_is_that_of_the_built_in_task(cotlens: Callable[..., Any], exported: Path) -> None:
-    own = cotlens("subtext", "commitment", "chain-text", "--questions", exported, "--json").json
+def test_commitment_is_that_of_the_built_in_task(
+    cotlens: Callable[..., Any], tmp_path: Path, problems: list[Problem]
+) -> None:
+    same = write(tmp_path / "same.jsonl", problems, splits=False)
+    own = cotlens("subtext", "commitment", "chain-text", "--questions", same, "--json").json
     built_in = cotlens("subtext", "commitment", "chain-text", "--task", TASK, "--json").json
     keys = ("steps", "decided_at", "flip_there", "flip_after", "n")
     assert own["n"] == built_in["n"] == N and own["decided"]
     assert [{k: row[k] for k in keys} for row in own["decided"]] == [
         {k: row[k] for k in keys} for row in built_in["decided"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("use", "n_tested", "n_fitted", "note"),
+    [
+        (SplitUse.FIT, N, FITTED, f"the {FITTED} train lines are used only where something is fitted"),
+        (SplitUse.ALL, N + FITTED, 0, f"all {N + FITTED} lines are tested, each with what was fitted to other problem"),
+        (SplitUse.TEST, N, 0, f"with what was fitted to other test lines; the {FITTED} train lines are not used"),
+    ],
+)
+def test_a_command_says_which_lines_it_uses(
+    exported: Path, capsys: pytest.CaptureFixture[str], use: SplitUse, n_tested: int, n_fitted: int, note: str
+) -> None:
+    given = ProblemOptions(questions=exported).problem_set(LOAD_DEFAULTS, "chain-text", split_use=use)
+    assert len(given.problems) == n_tested and sum(map(len, given.fitted.values())) == n_fitted
+    assert note in capsys.readouterr().err
+
+
+def test_subtext_uses_all_lines_but_where_it_selects_words(cotlens: Callable[..., Any], exported: Path) -> None:
+    """These end where synonyms are missing, after the traces were made."""
+    assert (
+        f"all {N + FITTED} lines are tested" in cotlens("subtext", "measure", "chain-text", "--questions", exported).err
+    )
+    assert f"its {N} test lines" in cotlens("subtext", "locate", "chain-text", "--questions", exported).err
 
 
 @pytest.fixture(scope="module")

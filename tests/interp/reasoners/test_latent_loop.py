@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -340,3 +343,17 @@ def test_what_is_recorded_while_thinking_is_what_a_replay_records(reasoner, prob
             for trace, ours, theirs in zip(traces, each, replayed[address], strict=True):
                 assert len(ours) == len(trace)
                 torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0, check_device=False)
+
+
+def test_problems_without_steps_get_no_thoughts_and_a_warning(coconut: interp.Reasoner) -> None:
+    problems = [replace(problem, steps=()) for problem in coconut.task.generate(3, seed=1, split="test")]
+    problems += coconut.task.generate(2, seed=2, split="test")
+    with pytest.warns(UserWarning, match=r"3 of 5 problems have no steps, so it answers them without a thought; give"):
+        traces = coconut.think(problems)
+    assert [Channel.LATENT in trace.channel for trace in traces] == [False] * 3 + [True] * 2
+    with pytest.warns(UserWarning, match="3 of 5 problems have no steps"):
+        next(iter(coconut.thinking(problems)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Channel.LATENT in coconut.with_config(thoughts=2).think(problems[:1])[0].channel
+        coconut.think_steps(problems[3:], 0)  # no thoughts are asked for

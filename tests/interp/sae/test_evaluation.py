@@ -96,8 +96,11 @@ def test_every_baseline_stands_beside_the_sae(
     assert table.loc[["sae", "random_dictionary", "pca"], "accuracy_ratio"].notna().all()
     assert table.loc["sae", "f1_dense"] > table.loc["random_init", "f1_dense"] + 0.3
     assert set(result.concepts["dictionary"]) == set(table.index) and result.notes == ()
-    alone = evaluate(made.sae, store, targets=["step_value"])
-    assert alone.splice is None and len(alone.notes) == 2
+    alone = evaluate(made.sae, store, targets=["step_value"], trained_split={"by": "file", "train": 9})
+    assert (
+        "trained on the questions file's own split and is evaluated on a split by problem structure" in alone.notes[0]
+    )
+    assert alone.splice is None and len(alone.notes) == 3
     assert alone.measures["dictionary"].tolist() == ["sae", "random_dictionary", "pca"]
 
 

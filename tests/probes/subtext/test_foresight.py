@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 import interp
 from interp.errors import UsageError
 from interp.problems import task
-from interp.traces import Channel, Trace
+from interp.traces import Channel, Trace, TraceSet
 from probes.subtext.compute import adaptive_compute, compute_summary
 from probes.subtext.foresight import alarm, auroc_lead, foresight, moments, stop_at_alarms
 
@@ -63,6 +63,11 @@ def test_too_few_slips_give_no_figure() -> None:
     traces = reasoner.think(reasoner.task.generate(20, seed=2, split="test"))
     with pytest.raises(UsageError, match=r"expected at least 20 wrong and 20 right steps, got 0 wrong of \d+"):
         foresight(reasoner, traces)
+
+
+def test_a_silent_reasoner_has_no_slips_to_foresee(coconut: interp.Reasoner, traces: TraceSet) -> None:
+    with pytest.raises(UsageError, match="expected traces whose steps are written, got none of chain-coconut"):
+        foresight(coconut, traces[:1])
 
 
 def test_thoughts_are_counted_against_operations() -> None:
