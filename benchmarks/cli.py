@@ -73,6 +73,20 @@ def generate(repetitions: Repetitions = 3, as_json: AsJson = False) -> None:
     _run_timed(bench, repetitions, as_json)
 
 
+@app.command("models")
+def models(
+    size: Annotated[str, typer.Option(help="normal, or quick: few questions; the result is not kept then.")] = "normal",
+    as_json: AsJson = False,
+) -> None:
+    """Measure SmolLM2 and its adapters on the task words, and its logits beside transformers' own."""
+    from benchmarks.models import SIZES, bench
+
+    _check_size(size, *SIZES)
+    with Bars() as bars:
+        result = bench(bars, size)
+    emit(result, as_json, lambda: print_measures(result))
+
+
 @app.command("papers")
 @with_options
 def papers(

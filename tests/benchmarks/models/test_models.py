@@ -1,0 +1,50 @@
+"""The bench of SmolLM2: what its prompts show, and what it says of measures that it does not take."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import interp
+from benchmarks import models
+from benchmarks.measures import report, table
+
+
+@dataclass
+class Configured:
+    """Stands for a reasoner, of which only the configuration matters here."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def with_config(self, **changes: Any) -> Configured:
+        return Configured(self.config | changes)
+
+
+@pytest.mark.parametrize("form", models.FORMS)
+@pytest.mark.parametrize("kind", ["few-shot", "few-shot steps"])
+def test_worked_examples_are_right_and_the_question_comes_last(form: str, kind: str) -> None:
+    config = models.prompted(Configured(), form, kind).config
+    *examples, asked = config["prompt"].split("\n\n")
+    assert len(examples) == models.SHOTS and asked.startswith("Question: {question}\n")
+    assert asked.endswith("\nSteps:" if kind == "few-shot steps" else "\nAnswer:")
+    held_out = {
+        problem.question for problem in interp.task(f"words:{form}").generate(100, seed=models._SEED, split="test")
+    }
+    for example in examples:
+        question, answer = re.fullmatch(r"Question: (.*?)\n(?:Steps: .*\n)?Answer: (\w+)", example).groups()
+        assert ("Steps: " in example) == (kind == "few-shot steps")
+        assert question not in held_out
+        task = interp.task(f"words:{form}")
+        assert answer in task._form.answers
+
+
+def test_measures_that_are_not_taken_are_null_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "shipped", list)
+    exam = models._exam(models.LATENT, None)
+    assert exam["value"] is None and "is not shipped" in exam["note"]
+    rows = report("models", {name: {"value": None, "note": note} for name, note in models._ELSEWHERE.items()})
+    assert [row["id"] for row in rows] == list(table()["models"])
+    assert all(row["value"] is None and row["note"] for row in rows)
