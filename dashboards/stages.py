@@ -22,6 +22,7 @@ from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
+from probes.sweeps.run import places_of
 
 if TYPE_CHECKING:
     from interp.activations import ActivationSource
@@ -147,7 +148,7 @@ def _swept(store: interp.Store) -> tuple[list[str], list[str], dict[str, str]]:
             "the problems have no gold steps, and their answers are nearly all different, so there is no label to "
             "probe for. Add `steps` or labels to the questions."
         )
-    places = [place for place in store.places if place != "question"]
+    places = [place for place in places_of(store) if place != "question"]
     thoughts = [place for place in places if place.split(" ")[0] in ("thought", "sentence") and place[-1].isdigit()]
     if len(thoughts) > MAX_PLACES:
         chosen = {thoughts[round(k * (len(thoughts) - 1) / (MAX_PLACES - 1))] for k in range(MAX_PLACES)}

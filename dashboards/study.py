@@ -304,7 +304,7 @@ def sweep_readings(sweep: probes.Sweep | None) -> dict[str, list[dict[str, Any]]
     if sweep is None:
         return readings
     cells = sweep.table()
-    cells = cells[cells["place"].str.split(" ").str[0].isin(["begin", "thought", "sentence", "end"])]
+    cells = cells[cells["place"].str.split(" ").str[0].isin(["begin", "thought", "step", "sentence", "end"])]
     names = [name for name in sweep.notes["controls"] if name in cells and name != "control_task"]
     for target, part in cells.groupby("target", sort=False):
         cell = part.loc[part["val_accuracy"].idxmax()].to_dict()

@@ -218,5 +218,16 @@ def place_key(place: str) -> tuple[int, int]:
         A pair of integers; unknown places come last.
     """
     name, _, number = place.rpartition(" ") if place[-1].isdigit() else (place, "", "0")
-    order = ("question", "question end", "begin marker", "begin", "thought", "sentence", "end marker", "end", "answer")
+    order = (
+        "question",
+        "question end",
+        "begin marker",
+        "begin",
+        "thought",
+        "step",
+        "sentence",
+        "end marker",
+        "end",
+        "answer",
+    )
     return order.index(name) if name in order else len(order), int(number)

@@ -1,12 +1,21 @@
-"""The position at which each gold step of each trace is complete."""
+"""The position at which each gold step of each trace is complete, and the places that are named after it.
+
+`thought 3` is the third position of a thought. Where steps are written in several tokens, that is no step's place, and
+`step 3` names the position at which the value of step 3 is complete.
+"""
 
 from __future__ import annotations
+
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
 from interp.activations.source import ActivationSource
 from interp.traces import THINKING
+
+_Numbers = dict[str, np.ndarray]
+_KNOWN: WeakKeyDictionary[ActivationSource, _Numbers] = WeakKeyDictionary()
 
 
 def step_positions(source: ActivationSource) -> pd.DataFrame:
@@ -35,3 +44,36 @@ def step_positions(source: ActivationSource) -> pd.DataFrame:
     last = last[~last["trace"].isin(in_text["trace"])]
     placed = in_text[in_text["position"] >= 0]
     return pd.concat([last, placed], ignore_index=True).astype(np.int64)
+
+
+def step_places(source: ActivationSource) -> dict[str, np.ndarray]:
+    """Return the places `step 1`, `step 2`, … of visible thoughts, and the numbers of their rows in the index.
+
+    There are none where the value of step k is complete at `thought k` in every trace, as in latent thoughts.
+    """
+    if source not in _KNOWN:
+        _KNOWN[source] = _step_places(source)
+    return _KNOWN[source]
+
+
+def rows_at(source: ActivationSource, place: str) -> pd.DataFrame:
+    """Return the rows of the index at a place, which may be one of `step_places`.
+
+    Raises:
+        UsageError: There is no such place.
+    """
+    numbers = step_places(source).get(place)
+    return source.rows(place=place) if numbers is None else source.index.iloc[numbers]
+
+
+def _step_places(source: ActivationSource) -> _Numbers:
+    written = [number for number, trace in enumerate(source.traces) if trace.value_positions]
+    if not written:
+        return {}
+    index = source.index[["trace", "position", "place"]]
+    index = index.assign(number=np.arange(len(index)))
+    at = step_positions(source).merge(index, on=["trace", "position"])
+    at = at[at["trace"].isin(written)].sort_values(["step", "number"])
+    if (at["place"] == "thought " + at["step"].astype(str)).all():
+        return {}
+    return {f"step {step}": part["number"].to_numpy() for step, part in at.groupby("step")}

@@ -7,6 +7,10 @@
     STORE/manifest.jsonl   one line for each committed shard
 
 A shard without a manifest line is captured again. A trace never spans shards.
+
+A shard is compared with its hash when it is first read, where its address has at most 256 MiB: a hash takes several
+times as long as reading what is in memory. `Store(path, verify=True)` compares larger ones too, and `cotlens capture
+validate` all of them.
 """
 
 from __future__ import annotations
@@ -35,17 +39,20 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 _MAX_FETCHED = 8  # shards behind a URL that stay in memory
+_VERIFIED = 256 * 2**20  # bytes of an address up to which its shards are hashed when they are first read
 _ROW_GROUP = 1 << 16  # rows in a row group of the index, so that a worker can read its shard's part alone
 
 
 class Store(ActivationSource):
     """A crash-safe store of activations on disk, opened for reading."""
 
-    def __init__(self, path: AnyPath | str) -> None:
+    def __init__(self, path: AnyPath | str, *, verify: bool | None = None) -> None:
         """Open a store.
 
         Args:
             path: Folder or fsspec URL.
+            verify: Whether a shard is compared with its hash when it is first read. By default that is done on local
+                disks, at addresses of at most 256 MiB.
 
         Raises:
             StoreError: When there is no store, or its description is damaged.
@@ -65,6 +72,8 @@ class Store(ActivationSource):
             raise StoreError(
                 f"{self.path} has schema version {version}, and this version reads {layout.SCHEMA_VERSION}. Capture again."
             )
+        self._verify = verify
+        self._verified: set[tuple[str, int]] = set()
         self._mapped: OrderedDict[tuple[str, int], MappedRows] = OrderedDict()
         self._regions: dict[str, Region | None] = {}
 
@@ -170,8 +179,10 @@ class Store(ActivationSource):
         if folder not in self._regions:
             region, counts = None, np.diff(self._starts).tolist()
             if is_local(self.path) and self.complete:
-                paths = [layout.shard_path(self.path, folder, shard) for shard in range(len(counts))]
-                region = Region.of(paths, counts)
+                shards = range(len(counts))
+                # Where one differs, shards are read one by one, so that the rows of the others can be read.
+                if not any(self._differs(folder, shard) for shard in shards):
+                    region = Region.of([layout.shard_path(self.path, folder, shard) for shard in shards], counts)
             self._regions[folder] = region
         return self._regions[folder]
 
@@ -184,10 +195,37 @@ class Store(ActivationSource):
                 raise StoreError(
                     f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it."
                 )
-            rows = self._mapped[key] = MappedRows(layout.shard_path(self.path, folder, shard))
+            path = layout.shard_path(self.path, folder, shard)
+            rows = MappedRows(path)
+            if self._differs(folder, shard):
+                raise StoreError(f"{path} differs from what was committed. {self._repair}")
+            self._mapped[key] = rows
             if not is_local(self.path) and len(self._mapped) > _MAX_FETCHED:
                 self._mapped.popitem(last=False)
         return rows
+
+    def _differs(self, folder: str, shard: int) -> bool:
+        """Return whether a shard is another than was committed; each is hashed once, where shards are verified."""
+        key = (folder, shard)
+        path, expected = layout.shard_path(self.path, folder, shard), self._hashes.get(key)
+        if expected is None or key in self._verified or not path.exists():
+            return False  # a missing file is said where it is opened
+        if file_hash(path) != expected:
+            return True
+        self._verified.add(key)
+        return False
+
+    @cached_property
+    def _hashes(self) -> dict[tuple[str, int], str]:
+        """The hash of each shard's file at each address; empty where shards are not verified."""
+        size = len(self.index) * self.meta["d_model"] * np.dtype("f2" if "16" in self.meta["dtype"] else "f4").itemsize
+        if not (is_local(self.path) and size <= _VERIFIED if self._verify is None else self._verify):
+            return {}
+        return {
+            (Address(name).folder, record["shard"]): expected
+            for record in layout.read_manifest(self.path)
+            for name, expected in record["sha256"].items()
+        }
 
     def validate(self) -> list[str]:
         """Check that the store is complete and unchanged.

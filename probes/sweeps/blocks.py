@@ -12,6 +12,7 @@ import pandas as pd
 
 from interp.activations import ActivationSource, Store
 from interp.activations.splits import split_rows
+from interp.activations.step_positions import rows_at
 from interp.activations.targets import labels, structures
 from interp.errors import StoreError
 from interp.statistics.splits import Masks
@@ -79,7 +80,7 @@ def left_out(store: ActivationSource, places: Sequence[str], targets: Sequence[s
     """Return the cells that cannot be probed: fewer than `MIN_ROWS` rows, or a single label."""
     cells = []
     for place in places:
-        rows = store.rows(place=place).reset_index(drop=True)
+        rows = rows_at(store, place).reset_index(drop=True)
         for target in targets:
             target_labels = labels(store, rows, target)
             defined = np.array([label is not None for label in target_labels], dtype=bool)
@@ -108,7 +109,7 @@ def blocks(store: ActivationSource, place: str, targets: Sequence[str], splits: 
 @lru_cache(maxsize=64)
 def _blocks(path: str, config_hash: str, place: str, targets: tuple[str, ...], splits: tuple[int, ...]) -> list[Block]:
     store = cached_store(path, config_hash)
-    rows = store.rows(place=place).reset_index(drop=True)
+    rows = rows_at(store, place).reset_index(drop=True)
     shared: dict[bytes, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
     for target in targets:
         target_labels = labels(store, rows, target)

@@ -71,7 +71,8 @@ class Sweep:
         """Return the cells where each step's value is read by one rule for all steps, one row for each step.
 
         A rule is an address and an offset: read the value of step k at thought k + offset. The offset is 0 or -1,
-        because at k + 1 the last step cannot be read. Among the rules within one standard error of the best on
+        because at k + 1 the last step cannot be read. Where steps are written in several tokens, thought k is no step's,
+        and each is read at `step k`, where its value is complete, with offset 0. Among the rules within one standard error of the best on
         validation, over all steps together, the rule with offset 0 and then the earliest address is chosen. Test
         scores are not used.
 
@@ -87,18 +88,25 @@ class Sweep:
                 f"expected a sweep of the targets value_1, value_2, …, got {', '.join(self.targets)}; sweep them too."
             )
         cells["step"] = cells["target"].str.removeprefix("value_").astype(int)
-        thought = cells["place"].str.extract(r"^thought (\d+)$")[0].astype(float)
+        is_written = bool(self.notes.get("step_places"))
+        name = "step" if is_written else "thought"
+        thought = cells["place"].str.extract(rf"^{name} (\d+)$")[0].astype(float)
         # Without a begin marker, the question's end is the position before the first thought.
         before_first = "begin" if (cells["place"] == "begin").any() else "question end"
-        cells["offset"] = thought.where(cells["place"] != before_first, 0) - cells["step"]
+        if not is_written:
+            thought = thought.where(cells["place"] != before_first, 0)
+        cells["offset"] = thought - cells["step"]
         rules = []
-        for (offset, address), part in cells[cells["offset"].isin([0.0, -1.0])].groupby(["offset", "address"]):
+        for (offset, address), part in cells[cells["offset"].isin([0.0] if is_written else [0.0, -1.0])].groupby(
+            ["offset", "address"]
+        ):
             if part["step"].nunique() == cells["step"].nunique():
                 score = np.average(part["val_accuracy"], weights=part["n_val"])
                 rules.append((-offset, part["depth"].iloc[0], score, part["n_val"].sum(), offset, address))
         if not rules:
             raise UsageError(
-                "expected a place at which every step can be read, got none; sweep the thoughts and the begin marker."
+                "expected a place at which every step can be read, got none; sweep "
+                f"{'the places step 1, step 2, …' if is_written else 'the thoughts and the begin marker'}."
             )
         rules.sort()
         best = rules[first_within_error([rule[2] for rule in rules], [rule[3] for rule in rules])]

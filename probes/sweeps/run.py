@@ -18,7 +18,9 @@ from pathlib import Path
 import pandas as pd
 
 from interp.activations import ActivationSource, Store
+from interp.activations.source import place_key
 from interp.activations.splits import describe_split, seeds_of_splits
+from interp.activations.step_positions import rows_at, step_places
 from interp.activations.targets import value_targets
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
@@ -30,6 +32,7 @@ from interp.statistics.intervals import q_values
 from interp.statistics.splits import MAX_SPLITS
 from interp.text.limits import MAX_UNPLACED
 from interp.text.placement import require_placed, step_placement
+from interp.traces import Channel
 from probes.estimators.registry import estimator_class
 from probes.sweeps import controls as control_inputs
 from probes.sweeps.blocks import MIN_ROWS, LeftOut, blocks, cache_store, cached_store, left_out
@@ -64,7 +67,8 @@ def sweep(
         store: The activations to read, a store or a recording.
         targets: Targets to probe; the value after each step by default.
         controls: "all", "none" or names from `probes.sweeps.controls.control_names()`.
-        places: Places to probe; every place but "question" by default.
+        places: Places to probe; every place but "question" by default. `thought k` is the k-th position of a thought;
+            where steps are written in several tokens, `step k` is the one at which the value of step k is complete.
         channels: Channels whose places are probed; an alternative to `places`.
         addresses: Addresses to probe; every captured address by default.
         splits: Number of problem splits, or their seeds; 3 means the seeds 0, 1 and 2. There is one where a questions
@@ -194,19 +198,28 @@ def plan(
     )
     same_problems: dict[bytes, list[str]] = {}
     for place in chosen_places:
-        same_problems.setdefault(store.rows(place=place)["trace"].to_numpy().tobytes(), []).append(place)
+        same_problems.setdefault(rows_at(store, place)["trace"].to_numpy().tobytes(), []).append(place)
     without_address = [replace(common, places=tuple(group)) for group in same_problems.values()]
     return [*(replace(common, address=address.name) for address in chosen_addresses), *without_address]
 
 
+def places_of(store: ActivationSource) -> list[str]:
+    """Return the places that can be swept: those of the store, and of visible steps where their values are complete."""
+    return sorted([*store.places, *step_places(store)], key=place_key)
+
+
 def _places(store: ActivationSource, places: Sequence[str] | None, channels: Sequence[str] | None) -> list[str]:
+    all_places = places_of(store)
     if places:
         for place in places:
-            if place not in store.places:
-                raise unknown("place in this store", place, store.places)
+            if place not in all_places:
+                raise unknown("place in this store", place, all_places)
         return list(places)
-    kept = set(store.rows(channel=channels)["place"]) if channels else set(store.places) - {"question"}
-    return [place for place in store.places if place in kept]
+    if not channels:
+        return [place for place in all_places if place != "question"]
+    kept = set(store.rows(channel=channels)["place"])
+    kept |= set(step_places(store)) if Channel.THOUGHT in channels else set()
+    return [place for place in all_places if place in kept]
 
 
 def _same_problems(one: ActivationSource, other: ActivationSource) -> bool:
@@ -269,6 +282,7 @@ def _combined(store: ActivationSource, finished: list[tuple[list[Unit], list[Uni
         "left_out_rule": f"fewer than {MIN_ROWS} rows, or a single label",
         "store": store.name,
         "config_hash": store.meta["config_hash"],
+        "step_places": list(step_places(store)),
     }
     placement = step_placement(store.traces)
     return Sweep(frame, notes if placement is None else notes | {"steps": placement.to_dict()})

@@ -11,6 +11,7 @@ import pandas as pd
 
 from interp.activations import ActivationSource
 from interp.activations.splits import split_is_own, trace_parts
+from interp.activations.step_positions import rows_at
 from interp.activations.targets import labels, structures
 from interp.errors import StoreError, UsageError
 from interp.problems.base import checked_seed
@@ -253,7 +254,7 @@ def held_out_rows(
     place, target = place or saved.metrics.get("place"), target or saved.target
     if place is None or target is None:
         raise UsageError("expected a probe with a place and a target, got one without; give place and target.")
-    rows = store.rows(place=place).reset_index(drop=True)
+    rows = rows_at(store, place).reset_index(drop=True)
     target_labels = labels(store, rows, target)
     groups = structures(store, rows)
     defined = np.array([label is not None for label in target_labels], dtype=bool)

@@ -25,7 +25,7 @@ from probes.sweeps.at_rows import controls_at
 
 @pytest.fixture(scope="module")
 def text_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """`chain3-text` writes `4 +3 = 7 ;`: the value of step k is not at thought k, where a sweep's matched place is."""
+    """`chain3-text` writes `4 +3 = 7 ;`: the value of step k is not at thought k, the k-th token."""
     reasoner = interp.load("chain3-text")
     traces = reasoner.think(reasoner.task.generate(150, seed=3, split="test"))
     return interp.capture(reasoner, traces, out=tmp_path_factory.mktemp("text") / "store", sites="resid_post")
@@ -50,8 +50,12 @@ def test_the_figure_of_a_step_is_the_score_of_the_decoder_where_it_reads(text_st
         assert entry["ci"] == [row["ci_low"], row["ci_high"]]
         assert row["site"] in entry["where"]
         assert entry["probe_top1"] > 0.85, "the value is written at the end of its step"
-    at_thought_k = probes.sweep(text_store, controls="none", splits=1).matched()
-    assert at_thought_k["accuracy"].min() < 0.5, "the matched place of a sweep is another one"
+    swept = probes.sweep(text_store, controls="none", splits=1)
+    matched = swept.matched()
+    assert list(matched["place"]) == ["step 1", "step 2", "step 3"] and (matched["offset"] == 0).all()
+    assert matched["accuracy"].min() > 0.85, "a sweep's matched place is where the values are written"
+    at_thought_k = swept.table().query("target == 'value_3' and place == 'thought 3'")
+    assert at_thought_k["accuracy"].max() < 0.5, "the third token is not the third step's"
 
 
 def test_controls_are_measured_at_the_rows_that_are_read(text_store: Store) -> None:

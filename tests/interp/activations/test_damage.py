@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -180,6 +181,21 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     with locked(tmp_path, "capturing to"):
         assert (tmp_path / LOCK).exists()
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_flipped_byte_in_a_shard_is_noticed_when_its_rows_are_read(copy: Path) -> None:
+    before = Store(copy)
+    whole, address = before.acts("ln_final.hook_out"), "ln_final.hook_out"
+    shard = before.index["shard"].to_numpy()
+    path = copy / "acts/ln_final.hook_out/L_/00001.safetensors"
+    flip(path, path.stat().st_size - 3)
+    in_order, mixed = np.flatnonzero(shard == 0), np.random.default_rng(0).permutation(np.flatnonzero(shard == 0))
+    for rows in (in_order, mixed):
+        assert np.array_equal(Store(copy).acts(address, rows), whole[rows])
+    for rows in (None, np.array([0, len(shard) - 1]), np.flatnonzero(shard == 1)):
+        with pytest.raises(StoreError, match=r"00001.safetensors differs from what was committed. Run the capture"):
+            Store(copy).acts(address, rows)
+    assert not np.array_equal(Store(copy, verify=False).acts(address), whole)
 
 
 def test_thinking_training_studies_and_sweeps_are_locked_too(
