@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 NEGLIGIBLE = 0.01  # bits a word
 _DRAWS = 9999
+_Z = 1.96  # standard errors of a 95 % interval
 _MIN_TRACES = 40
 _FINAL = "ln_final.hook_out"
 
@@ -172,7 +173,7 @@ def discover_in(
         by_trace[choices.trace[place.rows]] += place.bits
     written = np.isin(np.arange(len(groups)), np.concatenate([choices.trace[place.rows] for place in places]))
     tested = int((table["p"].notna()).sum())
-    total = Estimate.of_mean(by_trace[written], groups[written], seed=options.seed)
+    total = _estimate_of_gain(by_trace[written], groups[written], options.seed, len(places))
     total_p = p_value(by_trace[written] - NEGLIGIBLE * tested, groups[written]) if tested else float("nan")
     q = q_values(np.append(table["p"].to_numpy(float), total_p))
     table.insert(5, "q", q[:-1])
@@ -251,7 +252,7 @@ class _Place:
         )
         cost = self.gain.with_[np.arange(len(self.code)), self.code].sum()
         by_chance = (1 + int((permuted <= cost + 1e-9).sum())) / (self.options.draws + 1)
-        bits = Estimate.of_mean(self.gain.bits, self.groups, seed=self.options.seed)
+        bits = _estimate_of_gain(self.gain.bits, self.groups, self.options.seed)
         return record | {
             "bits": bits.value,
             "ci_low": bits.low,
@@ -276,6 +277,21 @@ class _Place:
             planted = [log_posterior] * len(self._text.by_fold)
             gains.append(choice_gain(self._text, [*others, planted], self.code, self.known).bits - NEGLIGIBLE)
         return power_of_gains(gains, self.groups, share, tests)
+
+
+def _estimate_of_gain(bits: Float[np.ndarray, " rows"], groups: np.ndarray, seed: int, choices: int = 1) -> Estimate:
+    """Return the mean gain of rows with so many choices each, and an interval that holds for weak channels too.
+
+    The variance of a log-likelihood ratio is at most about twice its mean, in nats. So a sample that shows too little of
+    a weak channel also shows too little spread, and an interval that is symmetric about the mean misses it above. On the
+    scale of the square root the spread is the same everywhere (the delta method), and the upper end from there is taken,
+    which is higher by h**2 / (4 * mean) where h is half the interval's width.
+    """
+    mean = Estimate.of_mean(bits, groups, seed=seed)
+    half = (mean.high - mean.low) / 2
+    most = choices * _Z**2 / np.log(4) / len(np.unique(groups))  # where all spread is that of a weak channel
+    more = min(most, half**2 / (4 * mean.value)) if mean.value > 0 else most
+    return replace(mean, high=mean.high + more)
 
 
 def _permuted_costs(

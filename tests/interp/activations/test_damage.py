@@ -199,7 +199,7 @@ def test_a_flipped_byte_in_a_shard_is_noticed_when_its_rows_are_read(copy: Path)
 
 
 def test_thinking_training_studies_and_sweeps_are_locked_too(
-    coconut: interp.Reasoner, traces: TraceSet, tmp_path: Path, copy: Path, cotlens: Callable
+    coconut: interp.Reasoner, traces: TraceSet, tmp_path: Path, copy: Path, store: Store, cotlens: Callable
 ) -> None:
     parts = tmp_path / "t.parquet.parts"
     parts.mkdir()
@@ -214,7 +214,7 @@ def test_thinking_training_studies_and_sweeps_are_locked_too(
         sae = cotlens("sae", "train", copy, "--out", tmp_path / "sae")
         study = cotlens("study", "chain-coconut", "--n", "40", "--out", tmp_path / "run")
         demo = cotlens("demo", "--n", "300", "--out", tmp_path / "demo")
-        sweep = cotlens("probe", "sweep", copy, "--controls", "none", "--out", tmp_path / "sweep")
+        sweep = cotlens("probe", "sweep", store.path, "--controls", "none", "--out", tmp_path / "sweep")
     refused = [(thinking, "thinking into"), (training, "training into"), (sae, "training an SAE in")]
     refused += [(study, "writing a run into"), (demo, "writing a run into"), (sweep, "sweeping into")]
     for result, work in refused:

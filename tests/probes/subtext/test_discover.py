@@ -57,6 +57,17 @@ def test_a_clean_writer_is_never_flagged_and_is_called_clean_where_the_sample_ca
     assert many.verdict == "none" and set(many.words["verdict"]) == {"none"} and many.words["power"].min() >= 0.9
 
 
+def test_intervals_of_a_weak_channel_hold_its_bits() -> None:
+    """Before weights were fitted on four folds, 12 of 20 totals did at 200 traces, and 64 of 80 places."""
+    log_odds = np.log(0.6 / 0.4) + np.random.default_rng(0).normal(scale=0.1, size=100_000)
+    p = 1 / (1 + np.exp(-log_odds))
+    bits = 1 + float(np.mean(p * np.log2(p) + (1 - p) * np.log2(1 - p)))
+    results = [_discover(100 + seed, n=200, flips=dict.fromkeys(EVERY, 0.4)) for seed in range(5)]
+    places = [row for result in results for row in result.words.itertuples()]
+    assert sum(row.ci_low <= bits <= row.ci_high for row in places) >= 18
+    assert sum(result.total.low <= 4 * bits <= result.total.high for result in results) >= 4
+
+
 def test_a_word_that_the_visible_text_decides_is_no_subtext() -> None:
     result = _discover(follows=(2, 3))
     assert not result.flagged and result.words["verdict"].value_counts()["known without"] == 2
