@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from interp.errors import UsageError, unknown
 from interp.models.tokenizers import BEGIN, END, EOS, LATENT, PAUSE
@@ -33,7 +33,7 @@ _READ_BY_KIND: dict[str, tuple[str, ...]] = {
     "direct": (),
     "text": ("steps", "thoughts_per_step", "max_thought_tokens"),
     "pause": ("pause", "thoughts_per_step"),
-    "continuous": ("latent", "latent_scale", "thoughts_per_step"),
+    "continuous": ("latent", "latent_scale", "fed_back", "thoughts_per_step"),
     "thinking-tokens": ("thinking", "thoughts_per_step"),
     "self-reasoning": ("reasoning", "reasoning_tokens", "reasoning_read", "max_thought_tokens"),
     "recurrent": ("iterations", "thoughts_per_step"),
@@ -71,6 +71,10 @@ class ReasonerConfig(BaseModel):
     separator: str | None = Field(None, description="token that ends a step of visible reasoning")
     latent_scale: float = Field(1.0, gt=0, description="factor by which a continuous thought is scaled when fed back")
     projection: int | None = Field(None, ge=1, description="hidden width of a projection of continuous thoughts (CODI)")
+    fed_back: Literal["state", "embedding"] = Field(
+        "state",
+        description="what a continuous thought is: the state before it, or the expected embedding of the next token",
+    )
     reasoning: str = Field("<reason>({})", description="reasoning token number k of a `self-reasoning` reasoner")
     reasoning_tokens: int = Field(1, ge=0, description="number of reasoning tokens before each text token")
     reasoning_read: Literal["text", "reasoning"] = Field(
@@ -97,6 +101,13 @@ class ReasonerConfig(BaseModel):
         if prompt != CHAT and "{question}" not in prompt:
             raise ValueError(f"expected `{CHAT}` or a template with {{question}}, got {prompt!r}")
         return prompt
+
+    @field_validator("fed_back")
+    @classmethod
+    def _is_one_of_two(cls, fed_back: str, info: ValidationInfo) -> str:
+        if fed_back == "embedding" and info.data.get("projection") is not None:
+            raise ValueError("expected fed_back `state` with a projection, got `embedding`, which is fed back as it is")
+        return fed_back
 
     def thinking_token(self, thought: int) -> str:
         """Return thinking token number `thought`, from 1.

@@ -4,7 +4,8 @@ They share one loop and differ in what is fed as a thought:
 
 - `continuous` is Coconut (arXiv 2412.06769, section 3): a thought's input embedding is the final-norm state of the
   position before, times a fixed scale where the organism was trained with one, and through a projection where it has one,
-  as in CODI (arXiv 2502.21074).
+  as in CODI (arXiv 2502.21074). With `fed_back = "embedding"` it is the expected embedding of the next token, as in Soft
+  Thinking (arXiv 2505.15778).
 - `pause` (arXiv 2310.02226) feeds one learned token, so nothing returns to the bottom of the network. On Coconut's own
   curriculum it is the control that shows what the recurrence is for.
 - `thinking-tokens` (Heima, arXiv 2501.19201, section 3) feeds one token for each step, `<CoT>(1)` to `<CoT>(K)`. The
@@ -171,7 +172,7 @@ class ContinuousCurriculum(SilentCurriculum):
         read, cache = self.read(model, batch.ids[:, :first])
         states = [read]
         for _ in range(batch.n_thoughts):
-            thought = _fed_back(states[-1][:, -1:], projection, self.config)
+            thought = _fed_back(states[-1][:, -1:], projection, self.config, embed, model.get_output_embeddings())
             out, cache = run_cached(base, cache, inputs_embeds=thought)
             states.append(out.last_hidden_state)
         out, _ = run_cached(base, cache, inputs_embeds=embed(batch.ids[:, last:]))
@@ -186,7 +187,7 @@ class ContinuousReasoner(SilentReasoner):
     curriculum_class = ContinuousCurriculum
 
     def _thought(self, rollout: Rollout) -> Float[Tensor, "batch d_model"]:
-        return _fed_back(rollout.last, self.projection, self.config)
+        return _fed_back(rollout.last, self.projection, self.config, self.embed, self.unembed)
 
 
 class PauseCurriculum(SilentCurriculum):
@@ -233,7 +234,16 @@ class ThinkingTokenReasoner(SilentReasoner):
     curriculum_class = ThinkingTokenCurriculum
 
 
-def _fed_back(state: Tensor, projection: Projection | None, config: ReasonerConfig) -> Tensor:
+def _fed_back(
+    state: Tensor, projection: Projection | None, config: ReasonerConfig, embed: Any, unembed: Any
+) -> Float[Tensor, "*places d_model"]:
+    """Return what is fed as the next thought after a final-norm state, shape (*places, d_model)."""
+    if config.fed_back == "embedding":
+        shares = unembed(state).float().softmax(-1)
+        # Some models scale their embeddings, so the table is what the module itself returns.
+        plain = type(embed) is torch.nn.Embedding
+        table = embed.weight if plain else embed(torch.arange(shares.shape[-1], device=state.device))
+        return (shares.to(table.dtype) @ table[: shares.shape[-1]]) * config.latent_scale
     return (state if projection is None else projection(state)) * config.latent_scale
 
 

@@ -86,13 +86,14 @@ def _lora_config(recipe: Recipe) -> Any:
 
 
 def save_adapters(model: Any, recipe: Recipe, folder: Path) -> None:
-    """Write the adapters of a model as a PEFT folder, in float16, with their `reasoner.json`."""
+    """Write the adapters of a model as a PEFT folder, in the recipe's `stored` dtype, with their `reasoner.json`."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    stored = {f"{_PREFIX}{name}": v.detach().cpu().to(torch.float16).contiguous() for name, v in state.items()}
+    dtype = getattr(torch, recipe.stored)
+    stored = {f"{_PREFIX}{name}": v.detach().cpu().to(dtype).contiguous() for name, v in state.items()}
     save_file(stored, folder / ADAPTER_FILE, metadata={"format": "pt"})
     config = model.peft_config["default"]
     before, config.inference_mode = config.inference_mode, True

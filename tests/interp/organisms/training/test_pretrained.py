@@ -129,8 +129,9 @@ def test_an_interrupted_training_goes_on_to_the_same_adapters(
         torch.testing.assert_close(again[name], value, rtol=0, atol=0)
 
 
-def test_what_is_saved_is_an_adapter_that_loads_and_that_peft_reads(base: Any, tmp_path: Path) -> None:
-    made = recipe()
+@pytest.mark.parametrize("stored", ["float16", "float8_e4m3fn"])
+def test_what_is_saved_is_an_adapter_that_loads_and_that_peft_reads(base: Any, tmp_path: Path, stored: str) -> None:
+    made = recipe(stored=stored)
     model = train(made, 0).float()
     save(model, made, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -148,7 +149,7 @@ def test_what_is_saved_is_an_adapter_that_loads_and_that_peft_reads(base: Any, t
         torch.testing.assert_close(got, own(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
     back = trained(read_adapters(new_adapters(made, 5), tmp_path / "out"))
     for name, value in trained(model).items():
-        torch.testing.assert_close(back[name], value.half().float(), rtol=0, atol=0)
+        torch.testing.assert_close(back[name], value.to(getattr(torch, stored)).float(), rtol=0, atol=0)
     with pytest.raises(UsageError, match="expected adapters of the recipe's shape"):
         read_adapters(base, tmp_path / "out")
 

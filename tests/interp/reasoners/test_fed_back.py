@@ -1,0 +1,48 @@
+"""Thoughts that are the expected embedding of the next token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import interp
+from interp.errors import UsageError
+from interp.organisms.catalog import weights_folder
+from interp.reasoners.config import ReasonerConfig
+from interp.reasoners.curriculum import collate
+from interp.reasoners.registry import curriculum_of
+
+NAME = "chain-coconut"
+
+
+def test_a_thought_is_the_mean_of_all_embeddings_weighted_by_what_comes_next() -> None:
+    """Thinking and training, beside a plain loop over transformers' own model."""
+    reasoner = interp.load(NAME, device="cpu", dtype="float32").with_config(fed_back="embedding", latent_scale=1.0)
+    problems = reasoner.task.generate(60, seed=5, split="test")
+    problems = [problem for problem in problems if problem.n_steps == problems[0].n_steps][:4]
+    traces = reasoner.think(problems)
+    model = AutoModelForCausalLM.from_pretrained(weights_folder(NAME), dtype=torch.float32, trust_remote_code=False)
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    curriculum = curriculum_of(reasoner.config)
+    with torch.no_grad():
+        for trace in traces:
+            first = trace.channel.index("latent")
+            n_thoughts = trace.channel.count("latent")
+            inputs = table[torch.tensor(trace.token_ids[:first])][None]
+            for k in range(n_thoughts):
+                state = model.base_model(inputs_embeds=inputs).last_hidden_state[:, -1]
+                thought = head(state).softmax(-1) @ table
+                np.testing.assert_allclose(trace.latents[k], thought[0], atol=1e-4)
+                inputs = torch.cat([inputs, thought[:, None]], dim=1)
+            lesson = curriculum.lesson(trace.problem, trace.problem.n_steps)
+            batch = collate([lesson], reasoner.tokenizer)
+            states = curriculum.states(model, batch)
+            expected = model.base_model(inputs_embeds=inputs).last_hidden_state
+            torch.testing.assert_close(states[:, : inputs.shape[1]], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_embedding_is_not_projected() -> None:
+    with pytest.raises(UsageError, match="expected fed_back `state` with a projection, got `embedding`"):
+        ReasonerConfig.parse({"kind": "continuous", "fed_back": "embedding", "projection": 8}, "reasoner.json")
