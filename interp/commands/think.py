@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interp.commands.endpoint_options import EndpointOptions
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.errors import PartialError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app
 
 if TYPE_CHECKING:
+    from interp.problems.base import Problem
     from interp.problems.question_file import QuestionFile
+    from interp.reasoners import Reasoner
+    from interp.traces import TraceSet
+    from interp.transcripts.endpoint import Endpoint
 
 app = new_app("Let a reasoner think about problems, and keep its traces.", single=True)
+NO_ENDPOINT = EndpointOptions()
 _SHOWN = 5
 
 
@@ -48,6 +54,7 @@ def think(
         list[str] | None,
         typer.Option(help="Token or text at which an answer ends, besides the model's own. Repeatable."),
     ] = None,
+    endpoint_options: EndpointOptions = NO_ENDPOINT,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -59,6 +66,7 @@ def think(
     from interp.reasoners.resumable import think_to_file
     from interp.text.placement import step_placement
 
+    server = endpoint_options.server()
     if out.exists():
         raise UsageError(
             f"expected a new file for --out, got {out}, which exists already; choose another --out, or remove it."
@@ -89,23 +97,23 @@ def think(
                 f"expected a question that {thinker.name} can think about in {questions}, got none"
                 f"{': ' + left_out[0] if left_out else '; the file is empty.'}"
             )
-    with Bars() as bars, bars.stage(f"{thinker.name}: thinking") as report:
-        traces = think_to_file(
-            thinker,
-            problems,
-            out,
-            batch_size=batch_size,
-            seed=seed,
-            temperature=temperature,
-            top_p=top_p,
-            progress=report,
+    sampling: dict[str, Any] = {"seed": seed, "temperature": temperature, "top_p": top_p}
+    written: dict[str, Any] = {}
+    if server is not None:
+        traces, written = _written_at(
+            server, endpoint_options, thinker, problems, out, sampling, stop=tuple(stop or ()), batch_size=batch_size
         )
+        left_out += written["refused"]
+    else:
+        with Bars() as bars, bars.stage(f"{thinker.name}: thinking") as report:
+            traces = think_to_file(thinker, problems, out, batch_size=batch_size, progress=report, **sampling)
     result: dict[str, Any] = {
         "reasoner": thinker.name,
         "traces": len(traces),
         "accuracy": traces.accuracy,
         "out": str(out),
     }
+    result |= {"endpoint": written} if written else {}
     if file is not None:
         result |= {"left_out": left_out, "notes": file.notes, "fields": file.fields}
         for note in [*file.notes, *(f"field {name}: {role}" for name, role in file.fields.items())]:
@@ -125,11 +133,46 @@ def think(
     if left_out:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         reasons = "; ".join(reason.rstrip(".") for reason in left_out[:_SHOWN])
-        lines = "1 line" if len(left_out) == 1 else f"{len(left_out)} lines"
+        what = "line" if server is None else "question"
+        lines = f"1 {what}" if len(left_out) == 1 else f"{len(left_out)} {what}s"
         raise PartialError(
-            f"{lines} of {questions} left out, the others are in {out}: {reasons}{more}. "
+            f"{lines} of {questions or task or thinker.name} left out, the others are in {out}: {reasons}{more}. "
             "Put the corrected lines into a file of their own and run again with another --out."
         )
+
+
+def _written_at(
+    server: Endpoint,
+    options: EndpointOptions,
+    reasoner: Reasoner,
+    problems: list[Problem],
+    out: Path,
+    sampling: dict[str, Any],
+    *,
+    stop: tuple[str, ...],
+    batch_size: int,
+) -> tuple[TraceSet, dict[str, Any]]:
+    """Let a server write, and return the traces and what is said about them."""
+    from interp.transcripts.importing import summary
+    from interp.transcripts.writing_elsewhere import ServerSampling, think_at_endpoint
+
+    config = reasoner.config
+    most = config.max_answer_tokens + (config.max_thought_tokens if reasoner.thinks_in_text else 0)
+    with Bars() as bars, bars.stage(f"{server.host}: writing") as report:
+        alignment = think_at_endpoint(
+            reasoner,
+            problems,
+            out,
+            server,
+            sampling=ServerSampling(**sampling, max_tokens=most, stop=stop),
+            concurrency=options.concurrency,
+            other_model=options.other_model,
+            batch_size=min(batch_size, 16),
+            progress=report,
+        )
+    for name, value in alignment.assumptions.items():
+        print(f"note: {name}: {value}", file=sys.stderr)
+    return alignment.traces, summary(alignment)
 
 
 def _question_file(path: Path) -> QuestionFile:
