@@ -30,6 +30,14 @@ Methods = Annotated[
 MaxUnplaced = Annotated[
     float, typer.Option(help="Largest share of the steps of visible thoughts that may have no place in the text.")
 ]
+Lenses = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--lens",
+        help="A saved lens to read with: a folder of a tuned lens (ours or the tuned-lens package's), or the .pt file of "
+        "a Jacobian lens. Repeatable.",
+    ),
+]
 Model = Annotated[str | None, typer.Option(help="The reasoner, if it is not where the store says.")]
 
 
@@ -39,6 +47,7 @@ def run(
     store: StorePath,
     out: Annotated[Path, typer.Option(help="Parquet file of the read-outs.")],
     method: Methods = None,
+    lens: Lenses = None,
     model: Model = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     split_seed: Annotated[
@@ -57,9 +66,11 @@ def run(
     from interp.causal.evaluation import QUICK
     from interp.decoders.evaluation.decoding import decode
     from interp.decoders.evaluation.dictionaries import dictionary_notes
+    from interp.decoders.lens_files import lens_settings
     from interp.runtime.files import commit
     from interp.text.placement import step_placement
 
+    settings = lens_settings(lens or [])
     checked_count("top_k", top_k)
     checked_count("split_seed", split_seed, at_least=0)
     if out.exists():
@@ -70,8 +81,9 @@ def run(
     with Bars() as bars, bars.stage(f"decoding {store}") as report:
         read = decode(
             activations,
-            method or QUICK,
+            [*dict.fromkeys([*(method or QUICK), *settings])],
             reasoner=_reasoner(activations, model, load_options),
+            settings=settings,
             seed=split_seed,
             top_k=top_k,
             max_unplaced=max_unplaced,
@@ -92,6 +104,7 @@ def run(
 def evaluate_command(
     store: StorePath,
     method: Methods = None,
+    lens: Lenses = None,
     model: Model = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     splits: Annotated[int, typer.Option(help="Number of problem splits."), OldName("--seeds")] = 1,
@@ -113,17 +126,20 @@ def evaluate_command(
     """Score all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
     from interp.activations import Store
     from interp.causal.evaluation import QUICK, evaluate
+    from interp.decoders.lens_files import lens_settings
     from interp.statistics.splits import MAX_SPLITS
     from interp.text.placement import step_placement
 
+    settings = lens_settings(lens or [])
     checked_count("splits", splits, at_most=MAX_SPLITS)
     others = {name: Store(path) for name, path in map(_name_and_path, other or [])}
     activations = Store(store)
     with Bars() as bars, bars.stage(f"evaluating decoders on {store}") as report:
         evaluation = evaluate(
             activations,
-            method or QUICK,
+            [*dict.fromkeys([*(method or QUICK), *settings])],
             reasoner=_reasoner(activations, model, load_options),
+            settings=settings,
             seeds=range(splits),
             causal=causal,
             others=others,

@@ -96,6 +96,21 @@ class Decoder(Protocol):
 
 
 @runtime_checkable
+class SharedDecoder(Decoder, Protocol):
+    """A decoder of which one object may serve all addresses, such as a lens that was saved.
+
+    Attributes:
+        one_for_all: Whether the same object is fitted and read at every address. Otherwise each gets its own.
+    """
+
+    one_for_all: bool
+
+    def reads(self, address: Address) -> bool:
+        """Return whether it can be read at an address."""
+        ...
+
+
+@runtime_checkable
 class QuestionOnlyDecoder(Decoder, Protocol):
     """A decoder with its own `question_only` control; its traits set `has_question_only`."""
 

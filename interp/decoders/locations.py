@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interp.activations import ActivationSource
-from interp.decoders.base import Decoder
+from interp.decoders.base import Decoder, SharedDecoder
 from interp.decoders.step_rows import DecodeInputs, StepRows
 from interp.errors import UsageError
 from interp.models.address import Address
@@ -98,6 +98,9 @@ class LocationSearch:
         self._inputs, self._make = inputs, make
         # Decoders that use no labels, by address: one fit serves all offsets and steps.
         self._label_free: dict[Address, FittedDecoder] = {}
+        # A decoder that serves all addresses, and the seconds that its fits took together.
+        self._shared: SharedDecoder | None = None
+        self._shared_seconds = 0.0
 
     def common(self, locations: Sequence[Location]) -> FittedDecoder:
         """Fit at each location, and return the one for all steps.
@@ -105,8 +108,10 @@ class LocationSearch:
         It is the first, in order of preference, whose validation score is within one standard error of the best.
 
         Raises:
-            UsageError: The store holds no thoughts whose steps are known, or too few problems to split.
+            UsageError: The store holds no thoughts whose steps are known, too few problems to split, or no address at
+                which the decoder can be read.
         """
+        locations = self._readable(locations)
         rows = {offset: self._inputs.step_rows(offset) for offset in {location.offset for location in locations}}
         most = max(len(of_offset) for of_offset in rows.values())
         # Scores over fewer steps do not compare, so locations that lack some steps are left out.
@@ -122,6 +127,7 @@ class LocationSearch:
         Better means by more than three standard errors of the difference, on validation rows.
         """
         self._label_free.clear()
+        locations = self._readable(locations)
         better: dict[int, FittedDecoder] = {}
         for step, share in common.validation.items():
             if not _can_improve(share):
@@ -142,6 +148,21 @@ class LocationSearch:
                     better[step] = best
         return better
 
+    def _readable(self, locations: Sequence[Location]) -> Sequence[Location]:
+        """Return the locations at whose addresses the decoder can be read."""
+        decoder = self._shared or self._make()
+        if not isinstance(decoder, SharedDecoder):
+            return locations
+        if decoder.one_for_all:
+            self._shared = decoder
+        kept = [location for location in locations if decoder.reads(location.address)]
+        if not kept:
+            raise UsageError(
+                f"expected an address that {decoder.name} can be read at, got {', '.join(sorted({a.address.name for a in locations}))}; "
+                "capture the outputs of blocks (site resid_post)."
+            )
+        return kept
+
     def _fit(self, location: Location, rows: StepRows) -> FittedDecoder:
         split = rows.split()
         earlier = self._label_free.get(location.address)
@@ -149,10 +170,12 @@ class LocationSearch:
             decoder, seconds = earlier.decoder, earlier.seconds
         else:
             start = time.perf_counter()
-            decoder = self._make()
+            decoder = self._shared or self._make()
             gold = rows.gold(decoder.traits.output)
             decoder = decoder.fit(self._inputs.store, location.address, rows.rows[split.train], gold[split.train])
             seconds = time.perf_counter() - start
+            if self._shared is not None:
+                self._shared_seconds = seconds = self._shared_seconds + seconds
         shares = _validation(self._inputs.store, location, decoder, rows, split)
         fitted = FittedDecoder(location, decoder, seconds, shares)
         if not decoder.traits.uses_labels:

@@ -25,7 +25,9 @@ from torch import Tensor
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.base import DecoderTraits, RankedTexts
+from interp.decoders.lens_files import DESCRIPTION, FOREIGN_DESCRIPTION, WEIGHTS
 from interp.decoders.logit_lens import rank_tokens, require_same_model, unembed_states, unembedding_hash
+from interp.decoders.tuned_lens_folder import read_folder
 from interp.errors import StoreError, UsageError, checked_count
 from interp.models.address import Address
 from interp.runtime.files import commit
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 FINAL = Address("ln_final.hook_out")
-DESCRIPTION, WEIGHTS = "tuned_lens.json", "translators.safetensors"
 SCHEMA_VERSION = 1
 # Early stopping: checks without improvement, and updates between checks.
 _PATIENCE, _EVERY = 5, 20
@@ -78,6 +79,7 @@ class TunedLens:
         batch_size: Rows of an update.
         learning_rate: Learning rate of Adam, falling linearly to 0.
         seed: Seed of the held-out tenth and of the batches.
+        source: Folder of a saved lens, of `save` or of the tuned-lens package, which is read instead of fitting one.
 
     Attributes:
         translators_: Address name to translator.
@@ -95,6 +97,7 @@ class TunedLens:
         batch_size: int = 512,
         learning_rate: float = 3e-3,
         seed: int = 0,
+        source: Path | str | None = None,
     ) -> None:
         self.reasoner = reasoner
         self.updates = checked_count("updates", updates)
@@ -102,16 +105,28 @@ class TunedLens:
         self.learning_rate, self.seed = learning_rate, seed
         self.translators_: dict[str, Translator] = {}
         self.losses_: dict[str, tuple[int, float, float]] = {}
+        self.one_for_all = source is not None
+        if source is not None:
+            self.translators_ = TunedLens.load(source, reasoner).translators_
+
+    def reads(self, address: Address) -> bool:
+        """Return whether the lens can be read at an address: a saved one only where it was fitted."""
+        return not self.one_for_all or address.name in self.translators_ or self._is_last(address)
 
     def fit(
         self, store: ActivationSource, address: Address, rows: pd.DataFrame, targets: np.ndarray | None = None
     ) -> TunedLens:
         """Fit the translator of `address` to all captured positions of the traces of `rows`; labels are not used.
 
+        A lens that was read from a folder stays as it is.
+
         Raises:
             StoreError: The store was made by another model, or lacks the final states.
             UsageError: There are no rows.
         """
+        if self.one_for_all:
+            require_same_model(store, self.reasoner, "this lens")
+            return self
         positions = store.index[store.index["trace"].isin(rows["trace"].unique())]
         return self.fit_rows(store, address, positions)
 
@@ -215,7 +230,7 @@ class TunedLens:
 
     @classmethod
     def load(cls, folder: Path | str, reasoner: Reasoner, *, transfer: bool = False) -> TunedLens:
-        """Return a lens that was saved.
+        """Return a lens that was saved, here or by the tuned-lens package.
 
         Args:
             folder: Where it was saved.
@@ -226,6 +241,11 @@ class TunedLens:
             StoreError: The folder holds no lens, a damaged one, or one of another model or another unembedding.
         """
         folder = Path(folder)
+        if not (folder / DESCRIPTION).exists() and (folder / FOREIGN_DESCRIPTION).exists():
+            lens = cls(reasoner)
+            maps = read_folder(folder, reasoner, transfer=transfer)
+            lens.translators_ = {name: Translator(*parts) for name, parts in maps.items()}
+            return lens
         if not (folder / DESCRIPTION).exists():
             raise StoreError(f"no tuned lens in {folder}: it has no {DESCRIPTION}. Fit one and save it there.")
         try:
