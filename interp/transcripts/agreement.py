@@ -38,12 +38,16 @@ class Agreement:
             it was written: the mean of -log p - entropy. About 0 for the model's own draws, and below 0 where the
             likeliest tokens alone were drawn; None without a temperature above 0.
         n_tokens: Number of tokens.
+        n_texts: Number of texts.
+        n_reproduced: How many of them the model would have written greedily, token for token.
     """
 
     logprob: Estimate
     greedy: Estimate
     surprise: Estimate | None
     n_tokens: int
+    n_texts: int
+    n_reproduced: int
 
     def is_another_model(self) -> bool:
         """Return whether text that the model should have written itself was written by another one."""
@@ -59,6 +63,8 @@ class Agreement:
             "greedy": self.greedy.measure(),
             "surprise": surprise,
             "n_tokens": self.n_tokens,
+            "n_texts": self.n_texts,
+            "n_reproduced": self.n_reproduced,
         }
 
     def __str__(self) -> str:
@@ -66,7 +72,8 @@ class Agreement:
         more = "" if self.surprise is None else f"; surprise {self.surprise} nats a token beyond its own draws"
         return (
             f"log-probability {self.logprob} nats a token, {self.greedy.value:.3f} "
-            f"[{self.greedy.low:.3f}, {self.greedy.high:.3f}] of {self.n_tokens} tokens are the likeliest{more}"
+            f"[{self.greedy.low:.3f}, {self.greedy.high:.3f}] of {self.n_tokens} tokens are the likeliest, and "
+            f"{self.n_reproduced} of {self.n_texts} texts throughout{more}"
         )
 
 
@@ -117,6 +124,8 @@ def measure_agreement(
         greedy=Estimate.of_mean(means[:, 1], structures),
         surprise=_mean(means[:, 2], structures) if draws else None,
         n_tokens=sum(n for _, _, n in rows),
+        n_texts=len(rows),
+        n_reproduced=int((means[:, 1] == 1.0).sum()),
     )
 
 

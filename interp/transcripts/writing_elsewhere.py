@@ -21,6 +21,7 @@ from interp.reasoners.vocabulary import chat_messages, prompt_text
 from interp.runtime.files import commit
 from interp.runtime.locks import locked
 from interp.runtime.progress import Progress
+from interp.traces import THINKING
 from interp.transcripts.aligning import Aligner
 from interp.transcripts.chat_records import read_records
 from interp.transcripts.endpoint import Endpoint
@@ -114,10 +115,11 @@ def think_at_endpoint(
         notes = {"endpoint": _note(path, writer, sampling)}
         alignment = replace(alignment, assumptions={**notes, **alignment.assumptions})
         if alignment.agreement is not None and alignment.agreement.is_another_model() and not other_model:
+            about = f"{alignment.agreement}; {alignment.assumptions['text']}{_markers_hint(reasoner, alignment)}"
             raise StoreError(
-                f"expected text of {reasoner.name}, got text that another model wrote, or another prompt: "
-                f"{alignment.agreement}. Load the model that {endpoint.host} serves, or allow it "
-                f"(--other-model). The replies are kept beside {out}."
+                f"expected text of {reasoner.name}, got text that another model wrote, or another prompt: {about}. "
+                f"Load the model that {endpoint.host} serves, or allow it (--other-model). The replies are kept beside "
+                f"{out}."
             )
         alignment.traces.to_parquet(out)
         shutil.rmtree(folder, ignore_errors=True)
@@ -231,6 +233,14 @@ def _aligned(
         raise UsageError(f"expected replies of text from {writer}, got none: {refused[0]}.")
     alignment = align_transcripts(reasoner, *zip(*kept, strict=True), batch_size=batch_size)
     return replace(alignment, refused=[*refused, *alignment.refused])
+
+
+def _markers_hint(reasoner: Reasoner, alignment: Alignment) -> str:
+    """Return what may have become of the thoughts, where the model thinks and no reply has a thought."""
+    thinks = reasoner.kind == "text" and reasoner.config.end is not None
+    if not thinks or any(channel in THINKING for trace in alignment.traces for channel in trace.channel):
+        return ""
+    return f"; no reply has a thought: a server that leaves out special tokens leaves out {reasoner.config.end!r} too"
 
 
 def _note(path: str, writer: str, sampling: ServerSampling) -> str:

@@ -114,6 +114,7 @@ def test_text_of_the_same_model_gives_its_own_traces(
     traces = TraceSet.from_parquet(tmp_path / "t.parquet")
     assert not parts_folder(tmp_path / "t.parquet").exists() and not result.refused
     assert result.agreement is not None and result.agreement.greedy.value == 1.0
+    assert result.agreement.to_dict()["n_reproduced"] == result.agreement.n_texts == N
     for ours, theirs in zip(traces, written, strict=True):
         assert (ours.token_ids, ours.channel, ours.step, ours.answer) == (
             theirs.token_ids,
@@ -141,14 +142,24 @@ def test_text_of_another_model_is_noticed(
 
     server, out = serve(other), tmp_path / "t.parquet"
     problems = [trace.problem for trace in written]
-    with pytest.raises(
-        StoreError, match=r"expected text of chain-text, got text that another model wrote.*kept beside"
-    ):
+    with pytest.raises(StoreError, match=r"expected text of chain-text, got text that another model wrote") as refusal:
         think_at_endpoint(chain_text, problems, out, server.endpoint())
+    message = str(refusal.value)
+    assert f"and 0 of {N} texts throughout; {N} of {N} are reproduced exactly by the model's tokenizer" in message
+    assert "kept beside" in message and "no reply has a thought" not in message
     asked = len(server.requests)
     allowed = think_at_endpoint(chain_text, problems, out, server.endpoint(), other_model=True)
     assert len(server.requests) == asked, "the replies are kept"
     assert len(allowed.traces) == N and allowed.agreement.greedy.high < 0.95
+
+
+def test_a_server_that_leaves_the_markers_out_is_noticed(
+    reader: interp.Reasoner, asked: Callable, serve: Callable, tmp_path: Path
+) -> None:
+    reply = {"role": "assistant", "content": "Two and two. So the answer is 4."}
+    server = serve(lambda path, body: (200, {"choices": [{"message": reply, "finish_reason": "stop"}]}))
+    with pytest.raises(StoreError, match="no reply has a thought: a server that leaves out special tokens leaves out"):
+        think_at_endpoint(reader, asked(5), tmp_path / "t.parquet", server.endpoint())
 
 
 def test_a_run_that_was_cut_off_asks_for_the_rest(
