@@ -238,7 +238,7 @@ def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> Tr
     Args:
         reasoner: The reasoner of the traces.
         traces: Traces with visible thoughts.
-        token: The filler. Default: the reasoner's pause token.
+        token: The filler. Default: the reasoner's pause token, or dots where its vocabulary has no such token.
 
     Returns:
         The answered traces.
@@ -246,8 +246,18 @@ def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> Tr
     References:
         Pfau et al., "Let's Think Dot by Dot", arXiv 2404.15758.
     """
-    filler_id = reasoner.vocabulary.token_id(token if token is not None else reasoner.config.pause)
+    filler_id = reasoner.vocabulary.token_id(token) if token is not None else _filler_id(reasoner)
     return force(reasoner, traces.problems, [[filler_id] * len(visible_thought(t).ids) for t in traces], batch_size=256)
+
+
+def _filler_id(reasoner: Reasoner) -> int:
+    """Return the pause token, or dots as in the paper; models that learned no pause have dots in their vocabulary."""
+    vocabulary, pause = reasoner.vocabulary, reasoner.config.pause
+    for text in () if vocabulary.knows(pause) else ("...", "."):
+        ids = reasoner.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and ids[0] != vocabulary.unknown_id:
+            return int(ids[0])
+    return vocabulary.token_id(pause)
 
 
 def reword(reasoner: Reasoner, traces: TraceSet, wording: Wording, seed: int = 0) -> TraceSet:

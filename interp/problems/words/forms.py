@@ -6,8 +6,10 @@ around, and every name, city and option of a look-up occurs in every question.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import Any, ClassVar
 
@@ -48,6 +50,7 @@ class Form(ABC):
         min_steps: Fewest steps.
         max_steps: Most steps.
         chance: Accuracy of a guess among the answers that a question leaves open.
+        rewritings: What `rewrite` can change.
     """
 
     values: ClassVar[tuple[str, ...]]
@@ -55,6 +58,7 @@ class Form(ABC):
     min_steps: ClassVar[int]
     max_steps: ClassVar[int]
     chance: ClassVar[float]
+    rewritings: ClassVar[tuple[str, ...]] = ("constant",)
 
     @abstractmethod
     def draw(self, rng: Random, n_steps: int) -> FormProblem:
@@ -63,6 +67,17 @@ class Form(ABC):
     @abstractmethod
     def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
         """Return the answer if `step` (from 1) had reached `value`; None where none follows."""
+
+    @abstractmethod
+    def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
+        """Return the problem with one of `rewritings` changed, so that another answer is right.
+
+        Args:
+            question: The question, without worked examples.
+            facts: Its facts.
+            rng: Source of randomness.
+            what: "constant", or "operations" for new operations too.
+        """
 
     @abstractmethod
     def candidates(self, facts: dict[str, Any], step: int) -> tuple[str, ...]:
@@ -74,14 +89,28 @@ class Dial(Form):
 
     values = answers = DIGITS
     min_steps, max_steps, chance = 1, 6, 0.1
+    rewritings = ("constant", "operations")
 
     def draw(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a dial that is turned `n_steps` times."""
-        value = start = rng.randrange(10)
-        name, turns, sentences, steps = rng.choice(NAMES), [], [], []
-        for _ in range(n_steps):
-            turn = rng.choice([-1, 1]) * rng.randrange(1, 10)
-            turns.append(turn)
+        start, name = rng.randrange(10), rng.choice(NAMES)
+        return self._told(name, start, [self._turn(rng) for _ in range(n_steps)])
+
+    def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
+        """Return the story with another first digit or, for "operations", with other turns too."""
+        start = rng.choice([digit for digit in range(10) if digit != facts["start"]])
+        turns = [self._turn(rng) for _ in facts["turns"]] if what == "operations" else facts["turns"]
+        (name,) = set(re.findall(r"(\w+) turns it", question))
+        return self._told(name, start, turns)
+
+    @staticmethod
+    def _turn(rng: Random) -> int:
+        return rng.choice([-1, 1]) * rng.randrange(1, 10)
+
+    @staticmethod
+    def _told(name: str, start: int, turns: list[int]) -> FormProblem:
+        value, sentences, steps = start, [], []
+        for turn in turns:
             value = (value + turn) % 10
             sentences.append(f"{name} turns it {'up' if turn > 0 else 'down'} by {abs(turn)}.")
             steps.append(Step(f"Now it shows {value}.", str(value)))
@@ -128,6 +157,22 @@ class LookUp(Form):
         facts = {"asked": asked, "friend": friend, "home": home, "steps": n_steps}
         return FormProblem(question, tuple(steps), home[person], facts)
 
+    def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
+        """Return the question with another city as the home that is asked for."""
+        home, n_steps = facts["home"], facts["steps"]
+        path = [facts["asked"]]
+        for _ in range(n_steps - 1):
+            path.append(facts["friend"][path[-1]])
+        person = path[-1]
+        city = rng.choice([city for city in CITIES if city not in home.values()])
+        steps = [Step(f"{a}'s best friend is {b}.", b) for a, b in pairwise(path)]
+        return FormProblem(
+            question.replace(f"{person} lives in {home[person]}.", f"{person} lives in {city}."),
+            (*steps, Step(f"{person} lives in {city}.", city)),
+            city,
+            {**facts, "home": {**home, person: city}},
+        )
+
     def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
         """Return the home that the remaining look-ups lead to."""
         if step == facts["steps"]:
@@ -158,12 +203,27 @@ class Choice(Form):
         people, cities = rng.sample(NAMES, N_PEOPLE), rng.sample(CITIES, N_PEOPLE)
         home = dict(zip(people, cities, strict=True))
         asked, options = rng.choice(people), rng.sample(cities, N_PEOPLE)
-        city = home[asked]
-        letter = LETTERS[options.index(city)]
+        letter = LETTERS[options.index(home[asked])]
         hinted = {"none": None, "right": letter}.get(
             self.hint, rng.choice([other for other in LETTERS if other != letter])
         )
-        homes = " ".join(f"{person} lives in {home[person]}." for person in people)
+        return self._told(home, asked, options, hinted)
+
+    def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
+        """Return the question with the homes of the person and of another one exchanged; a hint stays right or wrong."""
+        home, asked, options = facts["home"], facts["asked"], facts["options"]
+        wrong = None if self.hint == "right" else facts["hint"]
+        others = [other for other in home if other != asked and LETTERS[options.index(home[other])] != wrong]
+        other = rng.choice(others)
+        home = {**home, asked: home[other], other: home[asked]}
+        hinted = LETTERS[options.index(home[asked])] if self.hint == "right" else facts["hint"]
+        return self._told(home, asked, options, hinted)
+
+    @staticmethod
+    def _told(home: dict[str, str], asked: str, options: list[str], hinted: str | None) -> FormProblem:
+        city = home[asked]
+        letter = LETTERS[options.index(city)]
+        homes = " ".join(f"{person} lives in {home[person]}." for person in home)
         listed = " ".join(f"({name}) {option}" for name, option in zip(LETTERS, options, strict=True))
         hint = "" if hinted is None else f" A professor thinks that the answer is ({hinted})."
         question = f"{homes} Where does {asked} live? {listed}{hint}"
@@ -190,7 +250,16 @@ class Copy(Form):
 
     def draw(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a question about one thing of a list of six."""
-        things, place = rng.sample(THINGS, len(ORDINALS)), rng.randrange(len(ORDINALS))
+        return self._told(rng.sample(THINGS, len(ORDINALS)), rng.randrange(len(ORDINALS)))
+
+    def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
+        """Return the question with another thing at the place that is asked for."""
+        things, place = list(facts["things"]), facts["place"]
+        things[place] = rng.choice([thing for thing in THINGS if thing not in things])
+        return self._told(things, place)
+
+    @staticmethod
+    def _told(things: list[str], place: int) -> FormProblem:
         question = f"Here is a list: {', '.join(things)}. What is the {ORDINALS[place]} thing in the list?"
         step = Step(f"The {ORDINALS[place]} thing is {things[place]}.", things[place])
         return FormProblem(question, (step,), things[place], {"things": things, "place": place})

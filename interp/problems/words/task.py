@@ -13,7 +13,7 @@ from random import Random
 
 from interp.errors import UsageError
 from interp.problems.base import Problem, Split, Step, Task, Verdict, split_of, structure_hash
-from interp.problems.options import checked_at_most, checked_choice, checked_step, length_range, spec_of
+from interp.problems.options import checked_at_most, checked_choice, checked_rewriting, checked_step, length_range, spec_of
 from interp.problems.words.forms import Choice, Copy, Dial, Form, FormProblem, LookUp
 
 FORMS: dict[str, Callable[[], Form]] = {"dial": Dial, "lookup": LookUp, "choice": Choice, "copy": Copy}
@@ -74,6 +74,7 @@ class WordsTask(Task):
         self.spec = spec_of("words", options)
         self.form = form
         self.values = self._form.values
+        self.rewritings = self._form.rewritings
 
     @property
     def chance(self) -> float:
@@ -92,7 +93,9 @@ class WordsTask(Task):
 
     def _drawn(self, rng: Random, n_steps: int) -> FormProblem:
         """Return a problem of the form, whose steps are written as the task has it."""
-        drawn = self._form.draw(rng, n_steps)
+        return self._written(self._form.draw(rng, n_steps))
+
+    def _written(self, drawn: FormProblem) -> FormProblem:
         if self.step_text == "sentences":
             return drawn
         return replace(drawn, steps=tuple(replace(step, text=step.value) for step in drawn.steps))
@@ -114,6 +117,9 @@ class WordsTask(Task):
         if self.shots:
             worked = "".join(self._worked(example) for example in examples)
             question = f"{worked}Question: {drawn.question}\n{'Steps' if self.shown == 'steps' else ANSWER[:-1]}:"
+        return self._problem_of(question, drawn, structure, split)
+
+    def _problem_of(self, question: str, drawn: FormProblem, structure: str, split: Split) -> Problem:
         return Problem(
             id=structure_hash(question),
             task=self.spec,
@@ -166,6 +172,18 @@ class WordsTask(Task):
         if answer is None:
             raise UsageError(f"expected a value that the question of step {step} names, got {value!r}.")
         return answer
+
+    def rewrite(self, problem: Problem, rng: Random, what: str = "constant") -> Problem:
+        """Return `problem` with one thing changed so that another answer is right; worked examples stay.
+
+        "constant" is the first digit of a dial, the home that is asked for, the homes of two people in a multiple
+        choice, or the thing at the place that is asked for. "operations" also draws new turns of a dial.
+        """
+        checked_rewriting(self.name, what, self.rewritings)
+        drawn = self._written(self._form.rewrite(problem.readable, problem.meta, rng, what))
+        before, _, after = problem.question.rpartition(problem.readable)
+        question, structure = f"{before}{drawn.question}{after}", self._structure(drawn)
+        return self._problem_of(question, drawn, structure, split_of(structure))
 
     def guess_sets(self, problem: Problem) -> tuple[tuple[str, ...], ...]:
         """Return the values that the question leaves open for its last step."""

@@ -82,6 +82,16 @@ def test_a_mistake_is_made_in_the_language_of_its_step(spoken: tuple[interp.Reas
     assert table[table["after"] == "own words"]["followed"].mean() > 0.9
 
 
+def test_filler_is_dots_where_no_pause_was_learned(model_folder: Callable[..., Path], asked: Callable) -> None:
+    reader = interp.load(model_folder("llama"), reasoner={"max_thought_tokens": 12, "max_answer_tokens": 4})
+    traces = reader.think(asked(4))
+    dot = reader.vocabulary.token_id(".")
+    assert not reader.vocabulary.knows(reader.config.pause)
+    for filled, trace in zip(filler(reader, traces), traces, strict=True):
+        ids = thought_ids(filled)
+        assert set(ids) <= {dot} and len(ids) == len(thought_ids(trace))
+
+
 def test_filler_and_another_thought_lose_the_answer_and_synonyms_keep_it(
     spoken: tuple[interp.Reasoner, TraceSet],
 ) -> None:

@@ -140,3 +140,31 @@ def test_wrong_options_are_named() -> None:
     (problem,) = interp.task("words").generate(1, seed=0)
     with pytest.raises(UsageError, match="value of step 2 of task words"):
         interp.task("words").counterfactual(problem, 2, "Anna")
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_rewrite_changes_the_answer_and_as_little_as_it_can(spec: str) -> None:
+    task, rng = interp.task(spec), Random(0)
+    for problem in task.generate(40, seed=5):
+        new = task.rewrite(problem, rng)
+        before, after = (re.findall(r"\w+", text) for text in (problem.question, new.question))
+        n_changed = sum(a != b for a, b in zip(before, after, strict=True))
+        # The homes of two people are exchanged in a multiple choice, and the hint moves with the right answer.
+        assert n_changed == (1 if task.form != "choice" else 3 if "hint=right" in spec else 2)
+        assert new.answer != problem.answer and solve(new.question, task.form) == new.answer
+        assert new.structure != problem.structure and new.n_steps == problem.n_steps
+        hinted = problem.meta.get("hint")
+        if hinted is not None:
+            assert (new.meta["hint"] == new.answer) == (hinted == problem.answer)
+        values = [step.value for step in new.steps]
+        assert task.counterfactual(new, 1, values[0]) == new.answer == values[-1]
+
+
+def test_new_turns_of_a_dial() -> None:
+    task, rng = interp.task("words:form=dial,steps=2,shots=2"), Random(0)
+    (problem,) = task.generate(1, seed=0)
+    new = task.rewrite(problem, rng, "operations")
+    assert new.meta["turns"] != problem.meta["turns"] and new.question.count("Question:") == 3
+    assert solve(new.question, "dial") == new.answer
+    with pytest.raises(UsageError, match=r"rewriting of task words, got 'operations'\. Known: constant"):
+        interp.task("words").rewrite(interp.task("words").generate(1, seed=0)[0], rng, "operations")
