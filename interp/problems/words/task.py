@@ -13,7 +13,14 @@ from random import Random
 
 from interp.errors import UsageError
 from interp.problems.base import Problem, Split, Step, Task, Verdict, split_of, structure_hash
-from interp.problems.options import checked_at_most, checked_choice, checked_rewriting, checked_step, length_range, spec_of
+from interp.problems.options import (
+    checked_at_most,
+    checked_choice,
+    checked_rewriting,
+    checked_step,
+    length_range,
+    spec_of,
+)
 from interp.problems.words.forms import Choice, Copy, Dial, Form, FormProblem, LookUp
 
 FORMS: dict[str, Callable[[], Form]] = {"dial": Dial, "lookup": LookUp, "choice": Choice, "copy": Copy}

@@ -115,9 +115,7 @@ def questions(tmp_path: Path) -> Path:
 
 def think(cotlens: Callable[..., Any], folder: Path, questions: Path, served: str, out: Path, *options: str) -> Any:
     budget = ["--max-thought-tokens", "60", "--max-answer-tokens", "30", "--json"]
-    return cotlens(
-        "think", folder, "--questions", questions, "--out", out, "--endpoint", served, *budget, *options
-    )
+    return cotlens("think", folder, "--questions", questions, "--out", out, "--endpoint", served, *budget, *options)
 
 
 def test_the_server_writes_what_the_model_would_have_written(
