@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from interp.activations.store import Store
     from interp.causal.ablation import ablate
     from interp.causal.evaluation import evaluate
-    from interp.causal.interchanges import interchange
+    from interp.causal.interchanges.run import interchange
     from interp.causal.steering import steer
     from interp.decoders.evaluation.decoding import decode
     from interp.decoders.evaluation.read_outs import ReadOuts
@@ -114,7 +114,7 @@ _HOMES = {
     "decode": "interp.decoders.evaluation.decoding",
     "evaluate": "interp.causal.evaluation",
     "faithfulness": "cotlens.functions",
-    "interchange": "interp.causal.interchanges",
+    "interchange": "interp.causal.interchanges.run",
     "load": "interp.loading.load",
     "load_probe": "probes.estimators.saved",
     "open_store": "cotlens.functions",

@@ -44,7 +44,7 @@ def questions(path: Path | str) -> list[Problem]:
         StoreError: The file cannot be read.
         UsageError: No line of the file can be used.
     """
-    from interp.problems.question_file import read_question_file
+    from interp.problems.questions.file import read_question_file
 
     file = read_question_file(path)
     problems, broken = file.problems, file.broken
@@ -215,8 +215,8 @@ def faithfulness(
     References:
         Lanham et al., "Measuring Faithfulness in Chain-of-Thought Reasoning", arXiv 2307.13702.
     """
-    from interp.causal.faithfulness import battery, early_answering, post_hoc
-    from interp.causal.forcing import own_answers
+    from interp.causal.visible_text.faithfulness import battery, early_answering, post_hoc
+    from interp.causal.visible_text.forcing import own_answers
 
     traces, note = own_answers(reasoner, traces)
     if note:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards.describe import model_name
 from interp.activations.source import place_key
-from interp.causal.interchange_result import with_current_names
+from interp.causal.interchanges.results import with_current_names
 from interp.runtime import palette
 
 _CONTROLS = ("question_only", "before_thinking", "text_only", "other_problem", "shuffled_labels", "random_init")

@@ -13,7 +13,7 @@ from dashboards.describe import run_command, study_of
 from dashboards.headline import headline
 from dashboards.record import RUN_FILE
 from interp.activations import Store
-from interp.causal.interchange_result import with_current_names
+from interp.causal.interchanges.results import with_current_names
 from interp.errors import StoreError
 from interp.traces import TraceSet
 from probes.sweeps.results import Sweep

@@ -16,7 +16,7 @@ from dashboards.stage_runner import StageRunner
 from dashboards.steps import READER, StepFigures, step_figures
 from interp.activations.store import parquet_bytes
 from interp.activations.targets import label_names, trace_labels
-from interp.causal.donors import alternatives
+from interp.causal.patching.donors import alternatives
 from interp.decoders.evaluation.read_outs import pooled_scores
 from interp.errors import UsageError
 from interp.problems import task as make_task
@@ -27,7 +27,7 @@ from probes.sweeps.run import places_of
 if TYPE_CHECKING:
     from interp.activations import ActivationSource
     from interp.causal.ablation import AblationResult
-    from interp.causal.interchange_result import InterchangeResult
+    from interp.causal.interchanges.results import InterchangeResult
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.problems import Problem
     from interp.reasoners import Reasoner

@@ -39,7 +39,7 @@ from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
     from interp.causal.ablation import AblationResult
-    from interp.causal.interchange_result import InterchangeResult
+    from interp.causal.interchanges.results import InterchangeResult
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.problems import Problem
     from interp.reasoners import Reasoner

@@ -141,8 +141,8 @@ def _problems(options: StudyOptions, reasoner: Reasoner) -> tuple[list[Problem],
         else:
             problems = problems_of(options.task, n=1000 if options.n is None else options.n, seed=options.seed)
         return problems, {"left_out": [], "notes": [], "fields": {}}
-    from interp.problems.question_file import read_question_file
     from interp.problems.questions import QuestionsTask
+    from interp.problems.questions.file import read_question_file
 
     QuestionsTask(options.questions)  # a path that no task spec can hold is refused here
     file = read_question_file(options.questions)

@@ -12,7 +12,7 @@ from interp.runtime.lazy import lazy_exports
 if TYPE_CHECKING:
     from interp.activations import Recording, Store, capture, record
     from interp.causal.evaluation import evaluate
-    from interp.causal.interchanges import interchange
+    from interp.causal.interchanges.run import interchange
     from interp.decoders.evaluation.decoding import decode
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.loading.load import load, random_init
@@ -52,7 +52,7 @@ _HOMES = {
     "capture": "interp.activations.capturing",
     "decode": "interp.decoders.evaluation.decoding",
     "evaluate": "interp.causal.evaluation",
-    "interchange": "interp.causal.interchanges",
+    "interchange": "interp.causal.interchanges.run",
     "load": "interp.loading.load",
     "random_init": "interp.loading.load",
     "record": "interp.activations.recording",

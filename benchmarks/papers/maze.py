@@ -148,7 +148,7 @@ def judge(arm: str, how: str, task: MazeTask, traces: Sequence[Trace]) -> Run:
 
 def run(reasoner: Reasoner, arm: str, how: str, task: MazeTask, problems: Sequence[Problem]) -> Run:
     """Solve problems with traces written or forced as `how` says (`GREEDY`, `SAMPLED`, `OWN`, `ANOTHER`, `NONE`)."""
-    from interp.causal.forcing import force, gold_thought, thought_ids
+    from interp.causal.visible_text.forcing import force, gold_thought, thought_ids
 
     if how in (GREEDY, NONE):
         return judge(arm, how, task, reasoner.think(problems, batch_size=256))

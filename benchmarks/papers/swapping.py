@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.causal.donors import cyclic_donors
+from interp.causal.patching.donors import cyclic_donors
 from interp.errors import UsageError
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.statistics.intervals import grouped_mean_interval

@@ -16,7 +16,7 @@ from benchmarks.harness import interleaved, keep, ratio
 from benchmarks.measures import report
 from benchmarks.store.growth import grow, keep_figure, made_traces, spread
 from interp.activations import Store, write_store
-from interp.activations.exports import export
+from interp.activations.formats.exports import export
 from interp.runtime.console import Bars, jsonable
 
 TRACES, LENGTH, WIDTH, LAYERS, AT_ONCE = 256, 256, 256, 6, 4096

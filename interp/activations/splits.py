@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations.targets import HasTraces
-from interp.problems.own_splits import has_own_splits
+from interp.problems.questions.own_splits import has_own_splits
 from interp.statistics.splits import SHARES, Masks, masks_of, split_parts
 
 _VAL_SHARE = SHARES["val"] / (SHARES["train"] + SHARES["val"])

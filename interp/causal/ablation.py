@@ -22,17 +22,17 @@ import pandas as pd
 import torch
 
 from interp.causal.ablation_result import AblationResult
-from interp.causal.donors import cyclic_donors
-from interp.causal.forcing import force, thought_ids
-from interp.causal.patching import (
+from interp.causal.patching.donors import cyclic_donors
+from interp.causal.patching.patch import (
     EVERYTHING,
     INPUT,
     addresses_of,
     input_address,
     norm_matched_noise,
 )
-from interp.causal.positions import in_place, position_parts
-from interp.causal.states import moved_contents
+from interp.causal.patching.positions import in_place, position_parts
+from interp.causal.patching.states import moved_contents
+from interp.causal.visible_text.forcing import force, thought_ids
 from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem

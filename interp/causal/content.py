@@ -6,7 +6,7 @@ is used. Where that costs nothing either, they are not used at all.
 
 This verdict is about all thoughts of a problem together, and about any content: it does not say which value, which
 thought or which address the answer takes it from, nor that every answer does. That is what an interchange tests, for one
-value at one location (`interp.causal.interchange_result`). So "content" here and "not used here" there are both true
+value at one location (`interp.causal.interchanges.results`). So "content" here and "not used here" there are both true
 where the content is another one or elsewhere, and `CLAIMS` says so in one sentence beside the verdict.
 """
 

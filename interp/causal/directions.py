@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.patching import INPUT, addresses_of, thoughts_of_steps
-from interp.causal.states import contents
+from interp.causal.patching.patch import INPUT, addresses_of, thoughts_of_steps
+from interp.causal.patching.states import contents
 from interp.errors import UsageError, unknown
 from interp.traces import TraceSet
 

@@ -17,7 +17,7 @@ import pandas as pd
 from interp.activations import ActivationSource
 from interp.activations.splits import describe_split, seeds_of_splits
 from interp.activations.store import parquet_bytes
-from interp.causal.interchanges import interchange
+from interp.causal.interchanges.run import interchange
 from interp.decoders.base import STEP_TEXT, QuestionOnlyDecoder
 from interp.decoders.evaluation.baselines import before_thinking, question_only
 from interp.decoders.evaluation.decoding import DecodeOptions, decode

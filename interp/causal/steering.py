@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from interp.causal.directions import Directions, StepOfMany
-from interp.causal.donors import implied_answer, why_no_answer
-from interp.causal.patching import (
+from interp.causal.patching.donors import implied_answer, why_no_answer
+from interp.causal.patching.patch import (
     addresses_of,
     norm_matched_noise,
     position_of_step,
 )
-from interp.causal.positions import in_place, position_parts
+from interp.causal.patching.positions import in_place, position_parts
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, Intervention

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.causal.patching import match_norms
+from interp.causal.patching.patch import match_norms
 from interp.errors import UsageError
 from interp.reasoners.monitor import Monitor
 from interp.runtime.progress import Progress

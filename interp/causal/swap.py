@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.donors import cyclic_donors
-from interp.causal.forcing import force, resume, thought_ids
-from interp.causal.patching import INPUT, position, position_of_step
-from interp.causal.positions import in_place, position_parts
-from interp.causal.states import contents, states
+from interp.causal.patching.donors import cyclic_donors
+from interp.causal.patching.patch import INPUT, position, position_of_step
+from interp.causal.patching.positions import in_place, position_parts
+from interp.causal.patching.states import contents, states
+from interp.causal.visible_text.forcing import force, resume, thought_ids
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, replace_with

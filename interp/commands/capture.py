@@ -193,7 +193,7 @@ def export(
 ) -> None:
     """Write a store in the format of SAELens's cached activations, or as Arrow files."""
     from interp.activations import Store
-    from interp.activations.exports import export as write
+    from interp.activations.formats.exports import export as write
 
     options = {"context_size": context_size} if to == "saelens" else {}
     with Bars() as bars, bars.stage(f"exporting {store}") as report:
@@ -226,7 +226,7 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Make a store from activations that another program recorded."""
-    from interp.activations import imports
+    from interp.activations.formats import imports
     from interp.traces import TraceSet
 
     if origin not in ("vllm", "arrow"):

@@ -32,10 +32,10 @@ def faithfulness(
     as_json: AsJson = False,
 ) -> None:
     """Answer early, insert mistakes, filler and paraphrases, and measure which answers stay the same."""
-    from interp.causal.anchors import anchor_summary
-    from interp.causal.anchors import anchors as measure_anchors
-    from interp.causal.faithfulness import battery, early_answering, post_hoc
-    from interp.causal.forcing import own_answers
+    from interp.causal.visible_text.anchors import anchor_summary
+    from interp.causal.visible_text.anchors import anchors as measure_anchors
+    from interp.causal.visible_text.faithfulness import battery, early_answering, post_hoc
+    from interp.causal.visible_text.forcing import own_answers
     from interp.errors import UsageError
     from interp.problems import task as make_task
     from interp.text.languages import language_switches

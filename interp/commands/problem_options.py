@@ -115,8 +115,8 @@ class ProblemOptions:
 
     def _of_file(self, reasoner: Reasoner, path: Path, n: int | None, split_use: SplitUse) -> ProblemSet:
         """Return the questions of a file that the reasoner can read, in the order of the file."""
-        from interp.problems.question_file import read_question_file
         from interp.problems.questions import QuestionsTask
+        from interp.problems.questions.file import read_question_file
 
         QuestionsTask(path)  # checks the path
         file = read_question_file(path)
@@ -220,7 +220,7 @@ def _by_split(problems: list[Problem], path: Path, use: SplitUse) -> tuple[list[
 
     Splits that are those of the structures' hashes are not the user's.
     """
-    from interp.problems.own_splits import has_own_splits
+    from interp.problems.questions.own_splits import has_own_splits
 
     tested = [problem for problem in problems if problem.split == "test"]
     if not has_own_splits(problems) or not tested or len(tested) == len(problems):

@@ -16,7 +16,7 @@ from interp.runtime.console import AsJson, Bars, emit, new_app
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
-    from interp.problems.question_file import QuestionFile
+    from interp.problems.questions.file import QuestionFile
     from interp.reasoners import Reasoner
     from interp.traces import TraceSet
     from interp.transcripts.endpoint import Endpoint
@@ -177,8 +177,8 @@ def _written_at(
 
 def _question_file(path: Path) -> QuestionFile:
     """Return what a JSONL file of questions holds."""
-    from interp.problems.question_file import read_question_file
     from interp.problems.questions import QuestionsTask
+    from interp.problems.questions.file import read_question_file
 
     QuestionsTask(path)
     return read_question_file(path)

@@ -17,8 +17,8 @@ from interp.problems.graph import GraphTask
 from interp.problems.igsm import IGSMDrillTask, IGSMTask
 from interp.problems.maze import MazeTask
 from interp.problems.prosqa import ProsQATask
-from interp.problems.python_task import is_python_name, python_task, with_spec
 from interp.problems.questions import QuestionsTask, TranscriptsTask
+from interp.problems.questions.python_task import is_python_name, python_task, with_spec
 from interp.problems.subtext import SubtextTask
 from interp.problems.trigger import TriggerTask
 from interp.problems.variables import VariablesTask

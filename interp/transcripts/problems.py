@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from interp.problems.base import Problem, structure_hash
-from interp.problems.question_file import problem_of
-from interp.problems.question_labels import KNOWN_FIELDS, labelled
 from interp.problems.questions import TRANSCRIPTS
+from interp.problems.questions.file import problem_of
+from interp.problems.questions.labels import KNOWN_FIELDS, labelled
 
 # Fields of a questions file that a transcript may bring, besides question and answer. Each is used where it fits.
 _OPTIONAL = ("steps", "values", "counterfactuals", "synonyms", "split")

@@ -77,7 +77,7 @@ def forced_answers(reasoner: Reasoner, traces: TraceSet) -> list[list[str | None
     Raises:
         UsageError: The reasoner has no steps that could be left out.
     """
-    from interp.causal.text_edits import early_answers
+    from interp.causal.visible_text.edits import early_answers
 
     n_steps = _steps_of(reasoner, traces)
     by_step: list[Sequence[Trace] | None] = [None]
@@ -196,7 +196,7 @@ def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
     In a text whose steps hold no value to falsify, the text from the deciding step on, and from the one after it on, is
     replaced by another problem's. The table is empty where steps cannot be changed.
     """
-    from interp.causal.text_edits import mistakes
+    from interp.causal.visible_text.edits import mistakes
 
     if reasoner.thinks_in_text:
         try:
@@ -211,8 +211,8 @@ def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
 
 def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:
     """Replace the end of each text, from the deciding step or the one after it, by another problem's, and force it."""
-    from interp.causal.forcing import force
-    from interp.causal.text_edits import visible_thought
+    from interp.causal.visible_text.edits import visible_thought
+    from interp.causal.visible_text.forcing import force
 
     texts, rng = [visible_thought(trace, reasoner.tokenizer) for trace in traces], np.random.default_rng(seed)
     records, thoughts = [], []
@@ -232,8 +232,8 @@ def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, se
 
 def _exchanged_states(reasoner: Reasoner, addresses: Sequence[Address], traces: TraceSet, seed: int) -> pd.DataFrame:
     """Exchange the content of the state after each iteration for that of a problem with another value there."""
-    from interp.causal.positions import in_place, position_parts
-    from interp.causal.states import contents
+    from interp.causal.patching.positions import in_place, position_parts
+    from interp.causal.patching.states import contents
     from interp.reasoners.interventions import Intervention, replace_with
 
     positions = np.array([reasoner.step_location(trace, 0)[1] for trace in traces])

@@ -64,8 +64,8 @@ def paraphrase(
         less often free answers stay than those of the control; and the verdict: `load-bearing` where that is above a
         tenth, `not load-bearing` where it is below, `undecided` where its interval holds a tenth.
     """
-    from interp.causal.forcing import force
-    from interp.causal.rewording import reword_freely, reworded_ids
+    from interp.causal.visible_text.forcing import force
+    from interp.causal.visible_text.rewording import reword_freely, reworded_ids
 
     labels = labels_of(traces, targets)
     groups = np.array([trace.problem.structure for trace in traces])

@@ -122,7 +122,7 @@ class MazeTask(Task):
         """Raise `UsageError`: the plan follows from the maze, not from a step of the search."""
         raise UsageError(
             "expected a task with counterfactual answers, got maze: its plan follows from the maze and not from a step. "
-            "Force a whole trace of another problem instead (interp.causal.forcing)."
+            "Force a whole trace of another problem instead (interp.causal.visible_text.forcing)."
         )
 
     def entities(self, problem: Problem) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import interp
 from benchmarks.measures import table as measure_table
 from benchmarks.papers import heima, pause
 from benchmarks.papers.swapping import swap_table, swap_thoughts
-from interp.causal.donors import cyclic_donors
+from interp.causal.patching.donors import cyclic_donors
 from interp.errors import UsageError
 from interp.problems import task
 from interp.problems.base import Problem

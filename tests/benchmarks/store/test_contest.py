@@ -12,7 +12,7 @@ import benchmarks.store.contest as bench
 from benchmarks.capture import growth as capture_growth
 from benchmarks.growth_figure import relative_spread
 from benchmarks.store import growth as store_growth
-from interp.activations.exports import export
+from interp.activations.formats.exports import export
 
 HOOK = "blocks.0.hook_out"
 

@@ -14,7 +14,7 @@ import interp
 from interp import causal
 from interp.causal.ablation import LATENT_ARMS, _frozen, _shuffled
 from interp.causal.content import CLAIMS, _decide
-from interp.causal.patching import EVERYTHING, norm_matched_noise
+from interp.causal.patching.patch import EVERYTHING, norm_matched_noise
 from interp.errors import UsageError
 from interp.organisms.catalog import weights_folder
 from interp.problems.base import Problem

@@ -9,9 +9,9 @@ import torch
 
 import interp
 from interp import causal
-from interp.causal.interchange_result import InterchangeResult, Verdict
-from interp.causal.patching import CACHE, EVERYTHING, INPUT, addresses_of, answers_after, position
-from interp.causal.states import states
+from interp.causal.interchanges.results import InterchangeResult, Verdict
+from interp.causal.patching.patch import CACHE, EVERYTHING, INPUT, addresses_of, answers_after, position
+from interp.causal.patching.states import states
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, identity, replace_with, replace_within
@@ -119,7 +119,7 @@ def test_an_edit_while_thinking_is_the_same_on_replay(coconut: interp.Reasoner, 
 
 
 def test_the_map_points_at_the_input_of_the_thought(coconut: interp.Reasoner, some: TraceSet) -> None:
-    from interp.causal.maps import best_cell
+    from interp.causal.interchanges.maps import best_cell
 
     table = causal.layer_map(coconut, TraceSet(list(some)[:40]), sites="resid", offsets=(0,), whole=False)
     assert list(table["address"]) == [INPUT, *(f"blocks.{k}.hook_out" for k in range(3)), "ln_final.hook_out"]

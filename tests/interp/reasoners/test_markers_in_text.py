@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import interp
-from interp.causal.forcing import force, resume, thought_ids
+from interp.causal.visible_text.forcing import force, resume, thought_ids
 from interp.models.markers import MarkerFinder
 from interp.models.pieces import token_texts
 from interp.problems.base import Problem

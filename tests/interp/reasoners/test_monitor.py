@@ -8,8 +8,8 @@ import torch
 
 import interp
 from interp.causal import supervise
-from interp.causal.patching import position
-from interp.causal.states import states
+from interp.causal.patching.patch import position
+from interp.causal.patching.states import states
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.reasoners.monitor import Monitor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import interp
-from interp.causal.forcing import force
+from interp.causal.visible_text.forcing import force
 from interp.errors import UsageError
 from interp.text.wording import Wording
 from interp.traces import TraceSet

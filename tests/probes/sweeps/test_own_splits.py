@@ -15,8 +15,8 @@ from interp.activations.splits import describe_split, split_rows, trace_parts
 from interp.decoders.step_rows import DecodeInputs
 from interp.problems import TASKS
 from interp.problems import task as make_task
-from interp.problems.own_splits import has_own_splits
-from interp.problems.question_file import read_question_file
+from interp.problems.questions.file import read_question_file
+from interp.problems.questions.own_splits import has_own_splits
 from probes.sweeps.run import sweep
 from probes.sweeps.single import evaluate_probe, load_probe, train_probe
 

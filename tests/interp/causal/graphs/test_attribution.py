@@ -16,7 +16,7 @@ from interp.causal.graphs.frozen import FrozenPass
 from interp.causal.graphs.graph_file import graph_json, write_graph
 from interp.causal.graphs.paths import confirm, random_pairs, top_paths
 from interp.causal.graphs.replacement import agreement, mlp_rows, predicting_positions, transcoders_of
-from interp.causal.states import states
+from interp.causal.patching.states import states
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.sae.transcoders import explained_variance, mean_active, train_transcoder

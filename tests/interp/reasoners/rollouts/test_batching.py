@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import interp
-from interp.causal.forcing import force, resume
+from interp.causal.visible_text.forcing import force, resume
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.models.cache import gaps_matter

@@ -13,7 +13,7 @@ import torch
 
 import interp
 from interp.activations.loop import think_and_record
-from interp.causal.forcing import force
+from interp.causal.visible_text.forcing import force
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.problems.base import Problem

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 import interp
-from interp.causal.anchors import anchor_summary, anchors, distance
-from interp.causal.faithfulness import battery, early_answering, post_hoc
-from interp.causal.forcing import force, gold_thought, thought_ids
-from interp.causal.text_edits import _with_mistake, filler, mistakes, relabel, reorder, reword, visible_thought
+from interp.causal.visible_text.anchors import anchor_summary, anchors, distance
+from interp.causal.visible_text.edits import _with_mistake, filler, mistakes, relabel, reorder, reword, visible_thought
+from interp.causal.visible_text.faithfulness import battery, early_answering, post_hoc
+from interp.causal.visible_text.forcing import force, gold_thought, thought_ids
 from interp.errors import UsageError
-from interp.problems.question_file import read_question_file
+from interp.problems.questions.file import read_question_file
 from interp.text.languages import language_spans, script, scripts
 from interp.text.wording import Wording, words
 from interp.traces import TraceSet
@@ -129,7 +129,7 @@ def test_where_no_mistake_can_be_made_the_other_tests_are(
     def none(*_: object) -> pd.DataFrame:
         raise UsageError("no step of these traces writes a value")
 
-    monkeypatch.setattr("interp.causal.faithfulness.mistakes", none)
+    monkeypatch.setattr("interp.causal.visible_text.faithfulness.mistakes", none)
     tests = battery(text, TraceSet(list(thought)[:10])).set_index("test")
     assert tests.loc["as written", "share"] == 1.0
     assert tests.loc["mistake, then own words", "n"] == 0

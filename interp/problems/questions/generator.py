@@ -11,10 +11,10 @@ from typing import Any
 
 from interp.errors import UsageError, unknown
 from interp.problems.base import Problem, Split
-from interp.problems.free_text import FreeTextTask, given_answers
-from interp.problems.question_labels import labelled
-from interp.problems.question_line import clean_number, problem_of
-from interp.problems.related import with_related
+from interp.problems.questions.free_text import FreeTextTask, given_answers
+from interp.problems.questions.labels import labelled
+from interp.problems.questions.line import clean_number, problem_of
+from interp.problems.questions.related import with_related
 
 _SAMPLE = 500  # problems that tell values and lengths
 _PATIENCE = 20_000  # draws without a problem of the split or length

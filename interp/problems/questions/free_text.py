@@ -9,7 +9,7 @@ from interp.errors import UsageError
 from interp.problems.answers import answer_is_right, final_answer, number_of, numbers_in, plain
 from interp.problems.base import Problem, Task, Verdict
 from interp.problems.options import checked_step
-from interp.problems.related import related
+from interp.problems.questions.related import related
 
 
 class FreeTextTask(Task):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from interp.problems.base import Problem, Step, structure_hash
-from interp.problems.question_line import problem_of
+from interp.problems.questions.line import problem_of
 
 Line = tuple[int, dict[str, Any]]
 # The fields, and what one of their entries is called.

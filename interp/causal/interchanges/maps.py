@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.causal.donors import donors_for
-from interp.causal.interchange_result import combine
-from interp.causal.interchanges import interchange
-from interp.causal.patching import CACHE, EVERYTHING
+from interp.causal.interchanges.results import combine
+from interp.causal.interchanges.run import interchange
+from interp.causal.patching.donors import donors_for
+from interp.causal.patching.patch import CACHE, EVERYTHING
 from interp.errors import UsageError
 from interp.models.address import resolve
 from interp.runtime.progress import Progress

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from interp.causal.forcing import resume
-from interp.causal.text_edits import visible_thought
+from interp.causal.visible_text.edits import visible_thought
+from interp.causal.visible_text.forcing import resume
 from interp.errors import checked_count
 from interp.reasoners.base import Reasoner
 from interp.statistics.estimates import Estimate

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from interp.causal.donors import implied_answer
-from interp.causal.forcing import ending_ids, force, resume
-from interp.causal.rewording import reworded_ids
+from interp.causal.patching.donors import implied_answer
+from interp.causal.visible_text.forcing import ending_ids, force, resume
+from interp.causal.visible_text.rewording import reworded_ids
 from interp.errors import UsageError
 from interp.models.pieces import token_texts
 from interp.problems import task as make_task

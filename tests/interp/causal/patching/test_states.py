@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import interp
-from interp.causal.positions import position_parts
-from interp.causal.states import contents, moved_contents, states
+from interp.causal.patching.positions import position_parts
+from interp.causal.patching.states import contents, moved_contents, states
 from interp.models.address import Address
 from interp.traces import TraceSet
 

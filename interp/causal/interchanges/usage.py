@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.causal.donors import Donors, Source, alternatives, donors_for, implied_answer, why_no_answer
-from interp.causal.patching import answers_after, input_address, position
+from interp.causal.patching.donors import Donors, Source, alternatives, donors_for, implied_answer, why_no_answer
+from interp.causal.patching.patch import answers_after, input_address, position
 from interp.errors import UsageError, checked_count
 from interp.problems import task as make_task
 from interp.statistics.intervals import first_within_error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from interp.causal.forcing import ending_ids, resume
+from interp.causal.visible_text.forcing import ending_ids, resume
 from interp.reasoners.base import Reasoner
 from interp.text.wording import Word, Wording, words
 from interp.traces import Channel, Trace, TraceSet

@@ -16,8 +16,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from interp.causal.forcing import force
-from interp.causal.text_edits import early_answers, filler, mistakes, relabel, reorder, reword, visible_thought
+from interp.causal.visible_text.edits import early_answers, filler, mistakes, relabel, reorder, reword, visible_thought
+from interp.causal.visible_text.forcing import force
 from interp.errors import UsageError
 from interp.reasoners.base import Reasoner
 from interp.statistics.estimates import Estimate

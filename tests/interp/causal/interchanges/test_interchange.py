@@ -10,7 +10,7 @@ import pytest
 
 import interp
 from interp.activations import Store
-from interp.causal.interchange_result import InterchangeResult, with_current_names
+from interp.causal.interchanges.results import InterchangeResult, with_current_names
 from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.errors import StoreError, UsageError
 from interp.statistics.intervals import grouped_mean_interval

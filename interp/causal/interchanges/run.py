@@ -18,9 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.donors import Donors, ReadAt, Values, alternatives, donors_for, gold_values, pairs, why_no_answer
-from interp.causal.interchange_result import EDITS, MORE_EDITS, InterchangeResult
-from interp.causal.patching import (
+from interp.causal.interchanges.results import EDITS, MORE_EDITS, InterchangeResult
+from interp.causal.patching.donors import (
+    Donors,
+    ReadAt,
+    Values,
+    alternatives,
+    donors_for,
+    gold_values,
+    pairs,
+    why_no_answer,
+)
+from interp.causal.patching.patch import (
     EditMaker,
     answers_after,
     input_address,

@@ -11,11 +11,11 @@ from random import Random
 import pytest
 
 from interp.problems import task
-from interp.problems.question_file import read_question_file
-from interp.problems.question_labels import KNOWN_FIELDS
+from interp.problems.questions.file import read_question_file
+from interp.problems.questions.labels import KNOWN_FIELDS
 from interp.reasoners.config import KINDS, ReasonerConfig
 
-PAGE = (Path(__file__).parents[3] / "docs" / "questions.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "questions.md").read_text(encoding="utf-8")
 
 
 def test_the_example_file_is_read_whole(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Each line is a JSON object with `question` and `answer`. Optional are `steps` (texts, or objects with `text` and
 `value`), `values` (one for each step), `counterfactuals`, `donors`, `rewrites`, `secrets`, `synonyms` and `split`. Every
-other field is a label: see `interp.problems.question_labels`. An answer in GSM8K's form, reasoning lines and then `#### 42`, is
-split: the lines become steps, and the results of calculator annotations such as `<<48/2=24>>` their values.
+other field is a label: see `interp.problems.questions.labels`. An answer in GSM8K's form, reasoning lines and then
+`#### 42`, is split: the lines become steps, and the results of calculator annotations such as `<<48/2=24>>` their values.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 from interp.errors import StoreError
 from interp.problems.base import Problem
-from interp.problems.question_labels import labelled
-from interp.problems.question_line import problem_of
-from interp.problems.related import with_related
+from interp.problems.questions.labels import labelled
+from interp.problems.questions.line import problem_of
+from interp.problems.questions.related import with_related
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import interp
-from interp.causal.patching import CACHE, addresses_of
-from interp.causal.states import states
+from interp.causal.patching.patch import CACHE, addresses_of
+from interp.causal.patching.states import states
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add, replace_with
 

@@ -15,15 +15,15 @@ from interp.problems.base import (
     checked_split,
     stream_rng,
 )
-from interp.problems.free_text import FreeTextTask, given_answers
-from interp.problems.question_file import (
+from interp.problems.questions.file import (
     BrokenLine,
     QuestionFile,
     cached_question_file,
     read_question_file,
     read_questions,
 )
-from interp.problems.question_line import clean_number
+from interp.problems.questions.free_text import FreeTextTask, given_answers
+from interp.problems.questions.line import clean_number
 
 __all__ = ["TRANSCRIPTS", "BrokenLine", "QuestionsTask", "TranscriptsTask", "read_questions"]
 _MAX_LISTED = 5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import interp
-from interp.causal.forcing import force, gold_thought, resume, thought_ids
+from interp.causal.visible_text.forcing import force, gold_thought, resume, thought_ids
 from interp.errors import UsageError
 from interp.problems.base import Problem
 from interp.reasoners.rollouts import rollout

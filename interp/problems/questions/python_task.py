@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 
 from interp.errors import UsageError, unknown
 from interp.problems.base import Task
-from interp.problems.generator_task import GeneratorTask
+from interp.problems.questions.generator import GeneratorTask
 
 _NAME = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<object>[^\W\d]\w*(\.[^\W\d]\w*)*)")
 _NEEDED = ("values", "min_steps", "max_steps")

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.positions import in_place, position_parts
-from interp.causal.states import moved_contents
+from interp.causal.patching.positions import in_place, position_parts
+from interp.causal.patching.states import moved_contents
 from interp.errors import UsageError
 from interp.models.address import Address, resolve
 from interp.reasoners.interventions import Edit, Intervention, replace_with

@@ -18,12 +18,12 @@ import pytest
 import cotlens
 import interp
 from interp.activations.targets import label_names, labels, trace_labels
-from interp.causal.donors import alternatives, donors_for, gold_values, pairs
+from interp.causal.patching.donors import alternatives, donors_for, gold_values, pairs
 from interp.errors import UsageError
 from interp.problems import task
 from interp.problems.base import Problem
-from interp.problems.question_file import QuestionFile, read_question_file
 from interp.problems.questions import QuestionsTask
+from interp.problems.questions.file import QuestionFile, read_question_file
 from interp.text.wording import Wording
 from interp.traces import Trace, TraceSet
 

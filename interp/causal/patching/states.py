@@ -1,8 +1,8 @@
 """States of traces, and their contents where they are moved to another position: what the position adds stays.
 
-In the residual stream the position's part is a summand (`interp.causal.positions`). Keys and values are computed from
-that stream through a norm, so they have no such summand: they are computed again, from the same content with the part
-of the other position.
+In the residual stream the position's part is a summand (`interp.causal.patching.positions`). Keys and values are
+computed from that stream through a norm, so they have no such summand: they are computed again, from the same content
+with the part of the other position.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.causal.positions import position_parts
+from interp.causal.patching.positions import position_parts
 from interp.models.address import Address, resolve
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.traces import Trace

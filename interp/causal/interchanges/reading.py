@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from interp.causal.patching import INPUT, addresses_of, thoughts_of_steps
-from interp.causal.states import contents
+from interp.causal.patching.patch import INPUT, addresses_of, thoughts_of_steps
+from interp.causal.patching.states import contents
 from interp.errors import UsageError
 from interp.traces import Trace, TraceSet
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import interp
 from interp.activations import Store
-from interp.activations.exports import export
-from interp.activations.imports import from_arrow, from_vllm
+from interp.activations.formats.exports import export
+from interp.activations.formats.imports import from_arrow, from_vllm
 from interp.errors import StoreError, UsageError
 from interp.traces import TraceSet
 

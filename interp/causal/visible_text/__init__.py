@@ -1,0 +1,1 @@
+"""Edits of a visible thought, and whether the answer depends on it."""
