@@ -1,4 +1,4 @@
-"""The README's table of all decoders, from the kept result of `cotlens bench decoders`."""
+"""The table of all decoders in docs/figures.md, from the kept result of `cotlens bench decoders`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's answer to the project's first question, from the kept result of `cotlens bench sae`."""
+"""The answer of docs/figures.md to the project's first question, from the kept result of `cotlens bench sae`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's answer is made of the stored figures."""
+"""The answer of docs/figures.md is made of the stored figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write measured figures into README.md and docs/: `python -m benchmarks.readme [RUN]`.
+"""Write measured figures into the pages of docs/: `python -m benchmarks.pages [RUN]`.
 
 Fills the marked parts of these pages from the organisms' cards and from `benchmarks/results/`, so that no figure is
 typed by hand. With the folder of a demo's run, its measures are first copied to `benchmarks/results/demo.json`.
@@ -24,36 +24,60 @@ from interp.runtime import palette
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _LONGEST = 400  # characters of a note; enough for every control
+_READABLE = ("read", "same_value_changes", "other_value_follows")
 
 
 def main(run_folder: str | None = None) -> None:
-    """Fill the marked parts of README.md and docs/.
+    """Fill the marked parts of the pages.
 
     Args:
         run_folder: Folder of a demo's run, to take its figures from. They stay as they are by default.
     """
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    figures = {
+        "readable": _readable(),
+        "papers": _measured("papers"),
+        "probes": f"{_measured('probes')}\n\n{_growth()}",
+        "sae": f"{sae_answer()}\n\n{_measured('sae')}",
+    }
     if run_folder:
         run = Run(run_folder).info
-        text = _fill(text, "figures", _figures(run))
+        figures["figures"] = _figures(run)
         _keep(run)
-    text = _fill(text, "organisms", _organisms())
-    text = _fill(text, "papers", _measured("papers"))
-    if (RESULTS / "decoders.json").exists():
-        kept = json.loads((RESULTS / "decoders.json").read_text(encoding="utf-8"))
-        text = _fill(text, "decoders", f"{decoder_table(kept['organisms'])}\n\n{_measured('decoders')}")
-        page = ROOT / "docs" / "decoders.md"
-        page.write_text(
-            _fill(page.read_text(encoding="utf-8"), "transfer", transfer_table(kept.get("transfer", []))),
-            encoding="utf-8",
-        )
-    if (RESULTS / "sae.json").exists():
-        text = _fill(text, "sae", f"{sae_answer()}\n\n{_measured('sae')}")
-    page = ROOT / "docs" / "capture.md"
+    decoders = _kept("decoders")
+    figures["decoders"] = f"{decoder_table(decoders['organisms'])}\n\n{_measured('decoders')}"
+    _fill_page("docs/figures.md", figures)
+    _fill_page("docs/organisms.md", {"organisms": _organisms()})
+    _fill_page("docs/decoders.md", {"transfer": transfer_table(decoders.get("transfer", []))})
     contests = [_measured(name, peers=True) for name in ("capture", "store")]
-    page.write_text(_fill(page.read_text(encoding="utf-8"), "contests", "\n\n".join(contests)), encoding="utf-8")
-    readme.write_text(_fill(text, "probes", f"{_measured('probes')}\n\n{_growth()}"), encoding="utf-8")
+    _fill_page("docs/capture.md", {"contests": "\n\n".join(contests)})
+
+
+def _fill_page(name: str, parts: dict[str, str]) -> None:
+    """Fill marked parts of a page."""
+    page = ROOT / name
+    text = page.read_text(encoding="utf-8")
+    for part, content in parts.items():
+        text = _fill(text, part, content)
+    page.write_text(text, encoding="utf-8")
+
+
+def _kept(name: str) -> dict[str, Any]:
+    """Return a kept result."""
+    kept: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return kept
+
+
+def _readable() -> str:
+    """Return the table of the picture on the front page."""
+    lines = [
+        "| place | read by a linear probe, worst step | answers changed by a same-value donor | answers that follow "
+        "another value |",
+        "|---|---|---|---|",
+    ]
+    for row in _kept("readable")["places"]:
+        cells = [f"{row[key]['value']:.3f} {_ci([row[key]['low'], row[key]['high']])}" for key in _READABLE]
+        lines.append(f"| {row['place']} (`{row['address']}`) | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _keep(run: dict[str, Any]) -> None:
@@ -108,14 +132,14 @@ def _figures(run: dict[str, Any]) -> str:
 def _measured(name: str, *, peers: bool = False) -> str:
     """Return the table of a bench's measures with their notes, and with their peers where `peers` is true."""
     lines = ["| figure | measured | target | beside it |", "|---|---|---|---|"]
-    for row in json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["measures"]:
+    for row in _kept(name)["measures"]:
         value = row["value"]
         measured = (
             "not measured" if value is None else f"**{value:.3g}**" + (f" {_ci(row['ci'])}" if row.get("ci") else "")
         )
         if seeds := other_seeds(row):
             measured += f"; other training seeds {seeds}"
-        note = _short(row.get("note") or "", f"benchmarks/results/{name}.json")
+        note = _short(row.get("note") or "", f"../benchmarks/results/{name}.json")
         note = "; ".join(part for part in (peer_of(row) if peers else "", note) if part)
         lines.append(f"| {row['says']} | {measured} | {row['op']} {row['target']:g} | {note} |")
     return "\n".join(lines)
@@ -132,7 +156,7 @@ def _short(note: str, where: str) -> str:
 
 def _growth() -> str:
     """Return sentences about how the solver's time grows."""
-    growth = json.loads((RESULTS / "probes.json").read_text(encoding="utf-8"))["growth"]["summary"]
+    growth = _kept("probes")["growth"]["summary"]
     return (
         f"One target on 20,000 rows of width 256 takes {growth['seconds_for_one_target']:.2f} s, and each further one "
         f"{1000 * growth['seconds_per_further_target']:.0f} ms. With 20 targets that is {growth['over_floor']:.1f} times the "
