@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "test whether the model uses what was read: interchange, ablate, steer, monitor, attribute, swap, follow",
     ),
     "report": ("dashboards.commands:report", "write a run as one self-contained HTML file"),
-    "dash": ("dashboards.commands:dash", "open the dashboard over a run"),
+    "dash": ("dashboards.commands:dash", "open the dashboard over anything that this toolkit wrote"),
     "bench": ("cotlens.bench:app", "run the benches of a checkout and compare with other tools"),
     "doctor": ("interp.commands.doctor:app", "check versions, threads, device and disk"),
 }

@@ -14,7 +14,7 @@ from interp.runtime.console import AsJson, Bars, emit, new_app
 demo = new_app("Run a whole study on one shipped organism.", single=True)
 study = new_app("Study any model: think, capture, probe, decode, intervene, report.", single=True)
 report = new_app("Write a run as one self-contained HTML file.")
-dash = new_app("Open the dashboard over a run.", single=True)
+dash = new_app("Open the dashboard over anything that this toolkit wrote.", single=True)
 
 
 @demo.command()
@@ -125,16 +125,30 @@ def build(
 
 @dash.command()
 def dash_command(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run. The newest below runs/ by default.")] = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Runs, stores, sweeps, traces, SAEs, probes, graphs, or folders of them. runs/ by default.",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
-    print_url: Annotated[bool, typer.Option("--print-url", help="Print the URL and do not start the server.")] = False,
+    with_token: Annotated[
+        bool, typer.Option("--token/--no-token", help="Let in only browsers that open the URL with its token.")
+    ] = True,
+    print_url: Annotated[
+        bool, typer.Option("--print-url", help="Print the URL without its token, and do not start the server.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open the dashboard over a run. It can be reached from this machine only."""
-    from dashboards.launch import serve, url_of
+    """Open the dashboard over anything that this toolkit wrote. It can be reached from this machine only."""
+    from dashboards.launch import checked_roots, serve, url_of
 
-    url, folder = url_of(run, port)
+    roots = checked_roots(paths or [])
     if print_url or as_json:
-        emit({"url": url, "run": str(folder)}, as_json, lambda: print(url))
+        url = url_of(port)
+        emit({"url": url, "paths": [str(root) for root in roots]}, as_json, lambda: print(url))
         return
-    serve(folder, port, url)
+    from dashboards.guard import new_token
+
+    serve(roots, port, new_token() if with_token else None)

@@ -1,38 +1,61 @@
-"""Start the dashboard: which run, at which URL, and with which settings of Streamlit."""
+"""Start the dashboard: over which folders, at which URL, and with which settings of Streamlit."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
-from dashboards.runs import Run, newest_run
-from interp.errors import UsageError
+from interp.errors import Interrupted, StoreError, UsageError
 from interp.runtime import palette
 
 HOST = "127.0.0.1"
-RUN_VARIABLE = "COTLENS_RUN"
+ROOTS_VARIABLE = "COTLENS_DASH_ROOTS"
 APP = Path(__file__).with_name("app.py")
+DEFAULT_ROOT = Path("runs")
 
 
-def url_of(run: Path | None, port: int) -> tuple[str, Path]:
-    """Return the URL to serve at and the run folder to show.
+def checked_roots(paths: Sequence[Path]) -> list[Path]:
+    """Return the files and folders to show, as absolute paths.
 
     Args:
-        run: Folder of a run; the newest finished one below runs/ by default.
+        paths: What was asked for; runs/ by default, and this folder where there is none.
+
+    Raises:
+        StoreError: One of them does not exist.
+    """
+    for path in paths:
+        if not path.exists():
+            raise StoreError(
+                f"expected a file or folder to show, got nothing at {path}. Make a run there: `cotlens study MODEL --out "
+                f"{path}`, or `cotlens demo --out {path}`."
+            )
+    default = DEFAULT_ROOT if DEFAULT_ROOT.is_dir() else Path()
+    return list(dict.fromkeys(path.resolve() for path in paths or [default]))
+
+
+def url_of(port: int, token: str | None = None) -> str:
+    """Return the URL to open.
+
+    Args:
         port: Port on 127.0.0.1.
+        token: The token that the server asks for; None where it asks for none.
 
     Raises:
         UsageError: The port is not between 1 and 65535, or is taken.
-        StoreError: There is no finished run.
     """
     if isinstance(port, bool) or not 1 <= port <= 65535:
         raise UsageError(f"expected a --port between 1 and 65535, got {port}.")
-    folder = Run(run if run is not None else newest_run()).path.resolve()
     _check_free(port)
-    return f"http://{HOST}:{port}/", folder
+    url = f"http://{HOST}:{port}/"
+    return f"{url}?{urlencode({'token': token})}" if token else url
 
 
 def _check_free(port: int) -> None:
@@ -47,45 +70,56 @@ def _check_free(port: int) -> None:
             raise UsageError(f"port {port} on {HOST} {problem}. Choose another with --port.") from None
 
 
-def options(port: int) -> dict[str, str | tuple[str, ...]]:
-    """Return Streamlit's settings by name. As flags they win over config.toml and the environment."""
+def options(port: int) -> dict[str, Any]:
+    """Return Streamlit's settings by name. Given to the server they win over config.toml and the environment."""
+    themes = {f"theme.{base}.primaryColor": colour for base, colour in (("light", palette.BLUE), ("dark", palette.SKY))}
     return {
         "server.address": HOST,
-        "server.port": str(port),
-        # Without this list a foreign web page could reach the websocket by rebinding its name to 127.0.0.1.
-        "server.allowedHosts": (HOST, "localhost"),
-        "server.enableCORS": "true",
-        "server.enableXsrfProtection": "true",
-        "server.enableAgentApi": "false",
+        "server.port": port,
+        "server.allowedHosts": [HOST, "localhost"],
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.enableAgentApi": False,
+        "server.enableStaticServing": False,
         "server.baseUrlPath": "",
-        "server.headless": "true",
-        "server.showEmailPrompt": "false",
+        "server.headless": True,
+        "server.showEmailPrompt": False,
         # The pages are installed code, which does not change while it runs.
         "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
+        "browser.gatherUsageStats": False,
+        "browser.serverAddress": HOST,
         "client.toolbarMode": "viewer",
         "client.showErrorDetails": "type",
-        "logger.hideWelcomeMessage": "true",
-        "theme.base": "light",
-        "theme.primaryColor": palette.BLUE,
-        "theme.textColor": palette.BLACK,
+        "logger.hideWelcomeMessage": True,
+        # No base: light or dark follows the reader's system.
+        **themes,
     }
 
 
-def arguments(port: int) -> list[str]:
-    """Return the command-line arguments of `streamlit`."""
-    flags = []
-    for name, value in options(port).items():
-        # A list repeats its flag; with commas it would be read as one host.
-        flags += [f"--{name}={item}" for item in ((value,) if isinstance(value, str) else value)]
-    return ["run", str(APP), *flags]
+def roots_of_environment() -> list[Path]:
+    """Return the files and folders that the app shows; those of `checked_roots` where none were given."""
+    given = os.environ.get(ROOTS_VARIABLE)
+    return [Path(path) for path in json.loads(given)] if given else checked_roots([])
 
 
-def serve(folder: Path, port: int, url: str) -> None:
-    """Print `url` on stdout, and serve the dashboard over the run in `folder` until Ctrl-C."""
-    from streamlit.web import cli
+def serve(roots: Sequence[Path], port: int, token: str | None) -> None:
+    """Print the URL on stdout, and serve the dashboard over files and folders until Ctrl-C.
 
-    os.environ[RUN_VARIABLE] = str(folder)
+    Args:
+        roots: Absolute paths.
+        port: Port on 127.0.0.1.
+        token: Token that a browser must bring; None lets everybody on this machine in.
+    """
+    from starlette.middleware import Middleware
+    from streamlit import App
+
+    from dashboards.guard import Guard
+
+    url = url_of(port, token)
+    os.environ[ROOTS_VARIABLE] = json.dumps([str(root) for root in roots])
+    app = App(APP, middleware=[Middleware(Guard, port=port, token=token)])
     print(url, flush=True)
-    print(f"serving the dashboard of {folder}; press Ctrl-C to stop", file=sys.stderr, flush=True)
-    cli.main(args=arguments(port), prog_name="streamlit", standalone_mode=False)
+    shown = ", ".join(repr(str(root))[1:-1] for root in roots)
+    print(f"serving the dashboard of {shown}; press Ctrl-C to stop", file=sys.stderr, flush=True)
+    with contextlib.suppress(KeyboardInterrupt, Interrupted):  # the way to end it
+        app.run(config=options(port))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 from dashboards.describe import run_command, study_of
 from dashboards.headline import headline
 from dashboards.record import RUN_FILE
+from dashboards.run_info import read_info
 from interp.activations import Store
 from interp.causal.interchanges.results import with_current_names
 from interp.errors import StoreError
@@ -51,13 +51,9 @@ class Run:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
-            info = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            info = read_info(self.path)
+        except FileNotFoundError:
             raise StoreError(_no_run(self.path)) from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path / RUN_FILE} cannot be read ({error}).") from None
-        if not isinstance(info, dict) or not ("organism" in info or "model" in info):
-            raise StoreError(f"{self.path / RUN_FILE} does not describe a run. Make one: `cotlens study MODEL`.")
         if not info.get("complete"):
             raise StoreError(f"the run at {self.path} is not finished. Resume it: `{run_command(self.path, info)}`.")
         self.info: dict[str, Any] = info

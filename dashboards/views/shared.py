@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -13,17 +12,21 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.describe import model_name, problems_of, run_command, study_of
-from dashboards.launch import RUN_VARIABLE
+from dashboards.launch import roots_of_environment
 from dashboards.record import RUN_FILE
+from dashboards.run_info import read_info
 from dashboards.runs import Run, newest_run
 from interp.errors import CotlensError, StoreError
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
+# What Streamlit replaces after Markdown is read, so that no backslash helps: bare addresses, icons, arrows and dashes.
+_REPLACED = re.compile(r":(?=\S)|@|w(?=ww\.)|-(?=[->])|<(?=-)|[<>!~=](?==)", re.IGNORECASE)
+_JOINER = "\u2060"  # has no width, and no line breaks there
 
 
 def as_text(text: object) -> str:
     """Escape `text` for Streamlit's Markdown: it then shows as it is, without links, images, colours or formulas."""
-    return _MARKDOWN.sub(r"\\\1", str(text))
+    return _MARKDOWN.sub(r"\\\1", _REPLACED.sub(rf"\g<0>{_JOINER}", str(text)))
 
 
 def with_run(body: Callable[[Run], None], *, heading: str = "") -> None:
@@ -54,8 +57,8 @@ def with_run(body: Callable[[Run], None], *, heading: str = "") -> None:
 
 def _folder() -> Path:
     """Return the folder of the run to show."""
-    folder = os.environ.get(RUN_VARIABLE)
-    return Path(folder) if folder else newest_run()
+    root = roots_of_environment()[0]
+    return root if (root / RUN_FILE).exists() or not root.is_dir() else newest_run(root)
 
 
 def stamp(folder: Path) -> int:
@@ -90,10 +93,9 @@ def _command(folder: Path | None) -> str:
 def _options(folder: Path | None) -> dict[str, Any]:
     """Return the options in `run.json`; none where it cannot be read."""
     try:
-        info = json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) if folder else {}
-    except (OSError, ValueError):
+        return read_info(folder) if folder else {}
+    except (StoreError, FileNotFoundError):
         return {}
-    return info if isinstance(info, dict) else {}
 
 
 def skipped_stages(info: dict[str, Any]) -> None:
