@@ -102,7 +102,8 @@ def fit_logistic(
     sample = max(rows.n // _WARM_SHARE, 1)
     # Classes are coupled, so a sample of the rows is a worse start than zero for labellings with many classes.
     if labellings.width == 1 and isinstance(rows, InMemory) and sample >= 4 * rows.d:
-        chosen = torch.randperm(rows.n, generator=torch.Generator().manual_seed(0))[:sample]
+        # On the CPU whatever the default device, so that the sample is the same everywhere.
+        chosen = torch.randperm(rows.n, generator=torch.Generator("cpu").manual_seed(0), device="cpu")[:sample]
         chosen = chosen.to(design.mean.device)
         part = labellings.of(rows=chosen)
         scaled = Labellings(part.codes, part.n_classes, part.strength * sample / rows.n, part.weights)
