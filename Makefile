@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 SHAPED := interp.reasoners,interp.activations,interp.decoders.logit_lens,interp.organisms.training.train,probes.solvers
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow test-shapes test-all coverage lint notebooks clean
+.PHONY: demo test test-slow test-shapes test-all coverage lint notebooks docs clean
 
 demo: .venv/installed
 	$(BIN)/cotlens demo
@@ -40,6 +40,14 @@ lint: .venv/installed
 
 notebooks: .venv/installed
 	$(BIN)/python notebooks/execute.py
+
+# The documentation site in site/; a warning is an error.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@touch $@
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

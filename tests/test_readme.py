@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -25,10 +26,33 @@ PAGES = [
 ]
 
 
-def _click_command(name: str) -> click.Command:
+def _click_command(name: str) -> Any:
     module, _, attribute = COMMANDS[name][0].partition(":")
     module = "benchmarks.cli" if name == "bench" else module
     return typer.main.get_command(getattr(importlib.import_module(module), attribute))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quickstart.md", "coming-from.md"])
+def test_the_python_of_a_page_runs(name: str, tmp_path: Path) -> None:
+    """The blocks of a page are one program."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_error_messages_of_the_faq_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    texts = [
+        node.value
+        for folder in ("cotlens", "interp", "probes", "dashboards")
+        for file in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert len(quoted) >= 10
+    assert [message for message in quoted if not any(message in text for text in texts)] == []
 
 
 @pytest.mark.slow
