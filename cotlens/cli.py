@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "capture": ("interp.commands.capture:app", "record activations of traces in a store"),
     "probe": ("probes.commands.probe:app", "sweep linear probes over a store, with controls"),
     "decode": ("interp.commands.decode:app", "read thoughts with any decoder, and score all decoders in one table"),
+    "lens": ("interp.commands.lens:app", "fit and merge Jacobian lenses, which `decode` and `causal` read with"),
     "subtext": (
         "probes.commands.subtext:app",
         "find what a chain of thought carries beyond its text: measure, locate, discover, commitment, foresight",

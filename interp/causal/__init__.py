@@ -18,6 +18,7 @@ _HOMES = {
         "interchanges.results": ("EDITS", "InterchangeResult", "MORE_EDITS"),
         "interchanges.run": ("interchange",),
         "interchanges.usage": ("THRESHOLD", "readable_map", "swap_each_thought", "used_map"),
+        "lens_edits": ("LensEditResult", "best_place", "lens_interventions", "swap_values"),
         "patching.donors": ("donors_for",),
         "patching.patch": ("input_address", "steering_address"),
         "steering": ("DOSES", "steer"),

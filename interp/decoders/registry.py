@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BUILT_IN: dict[str, str] = {
     "logit_lens": "interp.decoders.logit_lens:LogitLens",
     "tuned_lens": "interp.decoders.tuned_lens:TunedLens",
+    "jacobian_lens": "interp.decoders.jacobian.lens:JacobianLens",
     "nearest_token": "interp.decoders.neighbours:NearestToken",
     "nearest_text": "interp.decoders.neighbours:NearestText",
     "neighbours": "interp.decoders.neighbours:Neighbours",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,6 +37,17 @@ class Unembedding:
         bias = getattr(self.module, "bias", None)
         bias = None if bias is None else bias.float()
         return torch.nn.functional.linear(states.float(), self.module.weight.float(), bias) * self._scale
+
+    def rows(self, tokens: Sequence[int]) -> tuple[Float[Tensor, "tokens d_model"], Float[Tensor, " tokens"]]:
+        """Return weights and biases, in float32, with which logits of some tokens before the soft cap are linear.
+
+        Args:
+            tokens: Token ids.
+        """
+        ids = torch.as_tensor(tokens, device=self.module.weight.device)
+        weights = self.module.weight.detach()[ids].float() * self._scale
+        bias = getattr(self.module, "bias", None)
+        return weights, weights.new_zeros(len(ids)) if bias is None else bias.detach()[ids].float() * self._scale
 
     def capped(self, logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
         """Return logits after the soft cap, where the model has one."""

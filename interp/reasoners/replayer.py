@@ -159,6 +159,23 @@ class Replayer:
             return None
         return read_prefix(self.network, traces[0].token_ids[:n], hooks=hooks, fast=not interventions, whole=False)
 
+    def model_inputs(
+        self, traces: Sequence[Trace | PartialTrace]
+    ) -> tuple[dict[str, Tensor], Bool[Tensor, "batch pos"]]:
+        """Return what the base model is given to run traces as one batch, and which cells are not padding.
+
+        Args:
+            traces: The traces; continuous thoughts are fed as they were thought.
+        """
+        real = np.arange(max(map(len, traces))) < np.array([[len(trace)] for trace in traces])
+        mask = to_device(real, self.network.device)
+        inputs = {
+            "inputs_embeds": self._inputs(traces, real, self.network.embed),
+            "attention_mask": mask.long(),
+            "position_ids": to_device(self._position_ids(traces, real), self.network.device),
+        }
+        return inputs, mask
+
     def position_ids(self, trace: Trace) -> Int[np.ndarray, " pos"]:
         """Return the position id that each position of a trace had while thinking."""
         return self._position_ids([trace], np.ones((1, len(trace)), dtype=bool))[0]

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.causal.graphs.frozen import FrozenPass, close
+from interp.causal.graphs.frozen import FrozenPass
 from interp.errors import UsageError
 from interp.models.devices import copy_to
+from interp.models.norms import close
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder

@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.causal.graphs.freezing import TOLERANCE, FrozenNorm, Tape, close, frozen_attention
+from interp.causal.graphs.freezing import Tape, frozen_attention
 from interp.errors import UsageError
 from interp.models.devices import to_device
 from interp.models.fast_model import base_copy
+from interp.models.norms import TOLERANCE, FrozenNorm, close
 from interp.traces import Trace
 
 if TYPE_CHECKING:

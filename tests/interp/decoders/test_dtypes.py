@@ -25,6 +25,7 @@ PATCHED = "blocks.0.hook_in"  # where patching a thought changes the answer
 N_PROBLEMS = 40
 QUICK = {"updates": 3}
 SETTINGS: dict[str, Any] = {"tuned_lens": {"updates": 40}, "adapted_verbalizer": QUICK, "adapted_oracle": QUICK}
+SETTINGS["jacobian_lens"] = {"contexts": 4}
 # Decoders that run the model. All others see only what a store holds, which is read as float32.
 RUNNING = [name for name in decoder_names() if decoder_traits(name).needs_model]
 # Those that nothing random or hardly trained comes into, which read the same texts in every dtype.
@@ -74,7 +75,7 @@ def test_the_lens_is_the_models_own_logits(half: tuple, coconut: interp.Reasoner
 @pytest.mark.parametrize("half", HALVES, indirect=True)
 def test_every_decoder_reads_a_model_in_half_precision(half: tuple, expected: dict[str, np.ndarray]) -> None:
     reasoner, store = half
-    assert {*STEADY, "tuned_lens", "adapted_verbalizer", "adapted_oracle"} == set(RUNNING)
+    assert {*STEADY, "tuned_lens", "jacobian_lens", "adapted_verbalizer", "adapted_oracle"} == set(RUNNING)
     texts = read_outs(store, reasoner, RUNNING)
     for method in STEADY:
         assert np.mean(texts[method] == expected[method]) > 0.85, method

@@ -12,9 +12,10 @@ import torch
 import interp
 from interp.causal.graphs.attribution import FEATURE, LOGIT, AttributionGraph, attribute
 from interp.causal.graphs.features import neuron_features
-from interp.causal.graphs.frozen import FrozenNorm, FrozenPass
+from interp.causal.graphs.frozen import FrozenPass
 from interp.causal.graphs.paths import confirm, random_pairs, top_paths
 from interp.errors import UsageError
+from interp.models.norms import FrozenNorm
 
 GATED = ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3", "olmo2"]
 SUPPORTED = [*GATED, "gpt2", "gpt_neox", "qwen3_moe", "gpt_oss"]
