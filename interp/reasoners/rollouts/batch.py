@@ -36,7 +36,7 @@ class Row:
     thought_ending: str = ""
     answer_beginning: str | None = None
 
-    def append(self, token: int, channel: Channel, step: int = 0, thought: int = 0) -> None:
+    def append(self, token: int, channel: Channel, step: int, thought: int) -> None:
         """Append one position; its entropy and log-probability are NaN until they are measured."""
         self.token_ids.append(token)
         self.channel.append(channel)

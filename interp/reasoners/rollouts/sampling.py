@@ -78,4 +78,5 @@ def draw(
         p = torch.zeros_like(p).scatter(-1, indices, torch.where(before < top_p, ordered, 0.0))
     p = p.cumsum(-1)
     points = torch.as_tensor(np.asarray(uniform), dtype=torch.float64, device=p.device)
+    # The point lies below the last sum unless logits are not finite, which is noticed some tokens later.
     return torch.searchsorted(p, (points * p[:, -1])[:, None], right=True)[:, 0].clamp(max=p.shape[1] - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from interp.activations import write_store
 from interp.errors import StoreError, UsageError
 from interp.problems import task
-from interp.traces import Trace
+from interp.problems.base import Problem
+from interp.text.placement import StepPlacement
+from interp.traces import UNPLACED, Trace
 
 HERE, THERE = "blocks.0.hook_out", "blocks.1.hook_out"
 
@@ -48,3 +51,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(traces: list[Tr
     (tmp_path / "kept" / "notes").write_text("mine")
     with pytest.raises(StoreError, match="is not empty"):
         write_store(tmp_path / "kept", traces, {HERE: np.zeros((3, 2))})
+
+
+def test_a_store_written_by_hand_is_valid_and_describes_visible_steps(
+    made_problem: Callable[..., Problem], written_trace: Callable[..., Trace], tmp_path: Path
+) -> None:
+    acts = {HERE: lambda index: np.zeros((len(index), 2))}
+    silent = write_store(tmp_path / "silent", [written_trace(made_problem("a b", "12"))], acts)
+    assert silent.validate() == [] and "steps" not in silent.describe()
+    visible = replace(written_trace(made_problem("a b", "12"), kind="thought"), value_positions=[3, UNPLACED])
+    description = write_store(tmp_path / "visible", [visible], acts).describe()
+    assert description["steps"] == StepPlacement(placed=1, left_out=0, unplaced=1).to_dict()
