@@ -2,8 +2,8 @@
 
 Coconut (github.com/facebookresearch/coconut, run.py) wraps a causal model as `base_causallm.` and adds three tokens to
 its vocabulary. CODI (github.com/zhenyi4/codi, src/model.py) wraps it as `codi.`, with optional low-rank adapters, adds
-three rows to the embedding and stores a projection as `prj.`. Neither file holds a configuration or a tokenizer: both
-come from the file's folder, or from the model that training started from (`base`).
+three rows to the embedding and stores a projection as `prj.`. SIM-CoT trains both with a second model beside it. No file holds
+a configuration or a tokenizer: both come from the file's folder, or from the model that training started from (`base`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import StoreError, UsageError
+from interp.loading.state_dicts import read_state, tensor_names
 from interp.models.markers import COCONUT_TOKENS
 from interp.models.projection import Projection
 from interp.models.report import LoadReport
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 CODI_TOKENS = ("<|latent-pad|>", "<|start-latent|>", "<|end-latent|>")  # CODI does not name its three rows
 _WRAPPERS = ("base_causallm.", "codi.base_model.model.", "codi.")
 _LORA = re.compile(r"^(.*)\.lora_A\.default\.weight$")
-# What PyTorch's reader of pickles raises on a file of another kind.
-_FOREIGN_BYTES = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError)
+# SIM-CoT (arXiv 2509.20317) trains a second model that writes each thought's step: `expainable_llm` beside Coconut's
+# model, `decoder` and two maps beside CODI's. Nothing of it runs when the model thinks.
+_TRAINING_ONLY = ("expainable_llm.", "decoder.", "pj_in.", "pj_out.")
 _HEAD_WIDTH = 64  # of every published GPT-2
 
 
@@ -52,16 +54,22 @@ class LatentCheckpoint:
 
 
 def checkpoint_file(spec: str | Path) -> Path | None:
-    """Return the state dict at `spec` or in its folder, or None for an ordinary model folder or no path."""
+    """Return the state dict at `spec` or in its folder, or None for an ordinary model folder or no path.
+
+    Of a state dict in several files it is the index that names them.
+    """
     path = Path(spec)
     if path.is_file():
         return path
-    if not path.is_dir() or any(path.glob("*.index.json")):
+    if not path.is_dir():
         return None
+    indices = sorted(path.glob("*.index.json"))
+    if indices:
+        return next((index for index in indices if _wrapped(tensor_names(index))), None)
     named = [p for p in sorted(path.iterdir()) if p.name.startswith("checkpoint_") and p.is_file()]
     weights = [p for p in sorted(path.iterdir()) if p.suffix in (".safetensors", ".bin", ".pt", ".pth") and p.is_file()]
     for file in [*named, *weights]:
-        if file.suffix == ".safetensors" and not _wrapped(_safetensors_names(file)):
+        if file.suffix == ".safetensors" and not _wrapped(tensor_names(file)):
             continue
         # Names in a pickle are unknown before it is read; beside a configuration it belongs to an ordinary model.
         if file.suffix != ".safetensors" and file.name == "pytorch_model.bin" and (path / "config.json").exists():
@@ -76,7 +84,7 @@ def read_latent_checkpoint(
     """Read a Coconut or CODI model from its state dict.
 
     Args:
-        file: The state dict, as safetensors or pickle.
+        file: The state dict, as safetensors or pickle, or the index of one in several files.
         base: Folder or hub id of the model that training started from; by default the file's folder is used.
         lora_alpha: Scale of the low-rank adapters, where there are any.
         dtype: Dtype of the model.
@@ -89,7 +97,8 @@ def read_latent_checkpoint(
     """
     from transformers import AutoModelForCausalLM
 
-    state = _read_state(file, allow_pickle)
+    state = read_state(file, allow_pickle)
+    state = _without_training_parts(state, report)
     codi = any(name.startswith(("codi.", "prj.")) for name in state)
     projected: State = {name.removeprefix("prj."): state.pop(name) for name in list(state) if name.startswith("prj.")}
     state = _merged({_unwrapped(name): value for name, value in state.items()}, lora_alpha, file)
@@ -152,47 +161,17 @@ def _fill(model: Any, state: State, file: Path) -> None:
             )
 
 
-def _safetensors_names(file: Path) -> list[str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return list(opened.keys())
-    except (OSError, SafetensorError):
-        return []  # reading it raises the error
-
-
 def _wrapped(names: list[str]) -> bool:
     return any(plain_name(name).startswith((*_WRAPPERS, "prj.")) for name in names)
 
 
-def _read_state(file: Path, allow_pickle: bool) -> State:
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        if not allow_pickle:
-            raise UsageError(
-                f"{file} is a pickle, which can run code when it is read; convert it to safetensors, or trust it with "
-                "load(..., allow_pickle=True) or --allow-pickle."
-            )
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except UsageError:
-        raise
-    except (*_FOREIGN_BYTES, SafetensorError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{file} cannot be read as a state dict: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise StoreError(f"expected a state dict (tensors by name) in {file}, got something else.")
-    plain = {plain_name(name): value for name, value in state.items()}
-    if len(plain) != len(state):
-        raise StoreError(f"expected one tensor of each name in {file}, got some twice, with and without a prefix.")
-    return plain
+def _without_training_parts(state: State, report: LoadReport) -> State:
+    """Return the state without the second model of SIM-CoT, which only training uses, and say so."""
+    kept = {name: value for name, value in state.items() if not name.startswith(_TRAINING_ONLY)}
+    if len(kept) < len(state):
+        n = len(state) - len(kept)
+        report.add("left out", f"{n} tensors of SIM-CoT's second model", "recognised", "only its training uses them")
+    return kept
 
 
 def _unwrapped(name: str) -> str:
