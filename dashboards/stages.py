@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 DICTIONARIES = ("sae", "random_dictionary", "pca", "neurons")
 # A sweep of every token of a long text would take hours: that many thoughts and values are swept, evenly spaced.
-MAX_PLACES, MAX_VALUES = 24, 9
+# And of a deep model that many addresses, evenly spaced, in the sweep and by the decoders.
+MAX_PLACES, MAX_VALUES, MAX_ADDRESSES = 24, 9, 12
 MAX_ABLATED = 200
 
 
@@ -106,6 +107,7 @@ def sweep(
             store,
             targets,
             places=places,
+            addresses=_read_addresses(store),
             splits=list(splits),
             random_init=twin,
             out=out / "sweep",
@@ -118,6 +120,14 @@ def sweep(
     if swept is not None:
         swept.save(out / "sweep")
     return swept
+
+
+def _read_addresses(store: ActivationSource) -> list[str] | None:
+    """Return `MAX_ADDRESSES` addresses of a deep model, the first and the last among them; None for all of fewer."""
+    names = [address.name for address in store.addresses]
+    if len(names) <= MAX_ADDRESSES:
+        return None
+    return [names[k] for k in np.linspace(0, len(names) - 1, MAX_ADDRESSES).round().astype(int)]
 
 
 def _is_label(values: np.ndarray) -> bool:
@@ -154,6 +164,9 @@ def _swept(store: interp.Store) -> tuple[list[str], list[str], dict[str, str]]:
         chosen = {thoughts[round(k * (len(thoughts) - 1) / (MAX_PLACES - 1))] for k in range(MAX_PLACES)}
         places = [place for place in places if place not in thoughts or place in chosen]
         notes["places"] = f"{len(chosen)} of {len(thoughts)} thoughts, evenly spaced"
+    chosen_addresses = _read_addresses(store)
+    if chosen_addresses is not None:
+        notes["addresses"] = f"{len(chosen_addresses)} of {len(store.addresses)}, evenly spaced"
     answers_kept = [place for place in places if place.startswith("answer ")]
     return targets, [place for place in places if place not in answers_kept], notes
 
@@ -175,7 +188,11 @@ def decode(
     def read(methods: Sequence[str], report: Progress | None) -> list[ReadOuts]:
         readouts = []
         for number, seed in enumerate(splits):
-            readouts.append(interp.decode(store, methods, reasoner=reasoner, seed=seed, samples=samples))
+            readouts.append(
+                interp.decode(
+                    store, methods, reasoner=reasoner, seed=seed, samples=samples, addresses=_read_addresses(store)
+                )
+            )
             if report:
                 report(number + 1, len(splits))
         return readouts
