@@ -298,7 +298,7 @@ def _frame(arm: str, traces: TraceSet, recipients: np.ndarray, after: TraceSet) 
                 "structure": before.problem.structure,
                 "answer": trace.answer,
                 "correct": right,
-                "changed": trace.answer != before.answer,
+                "changed": not task.same_answer(before.problem, trace.answer, before.answer),
             }
         )
     return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ from interp.runtime.progress import Progress
 from interp.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
-    from interp.problems.base import Problem
+    from interp.problems.base import Problem, Task
     from interp.reasoners import Reasoner
 
 
@@ -60,8 +60,9 @@ def follow_rewrites(
     rows = []
     for (old, new), was, now in zip(pairs, before, after, strict=True):
         moves = new.answer != old.answer
-        kept = moves and now.answer == was.answer
-        answers = (was.answer, now.answer, new.answer, moves, now.answer == new.answer, kept, was.correct)
+        kept = moves and task.same_answer(old, now.answer, was.answer)
+        followed = task.says(new, now.answer, new.answer)
+        answers = (was.answer, now.answer, new.answer, moves, followed, kept, was.correct)
         rows.append((old.structure, old.n_steps, *answers))
     columns = ["structure", "n_steps", "before", "after", "expected", "moves", "followed", "kept", "right_before"]
     return pd.DataFrame(rows, columns=columns)
@@ -93,7 +94,7 @@ def over_checkpoints(
     Raises:
         UsageError: No rewrite changes the right answer.
     """
-    rows = []
+    rows, task = [], make_task(problems[0].task)
     for name, reasoner in reasoners.items():
         rewrites = follow_rewrites(reasoner, problems, seed=seed, batch_size=batch_size)
         moving, still = rewrites[rewrites["moves"]], rewrites[~rewrites["moves"]]
@@ -108,9 +109,11 @@ def over_checkpoints(
                 "checkpoint": name,
                 "followed": followed.value,
                 "followed_ci": list(followed.interval),
-                "shuffled": float((moving["after"].to_numpy() == others).mean()),
+                "shuffled": float(
+                    np.mean([task.says(problems[0], *pair) for pair in zip(moving["after"], others, strict=True)])
+                ),
                 "kept": moving["kept"].mean(),
-                "needless": (still["after"] != still["before"]).mean() if len(still) else float("nan"),
+                "needless": _share_changed(task, problems[0], still),
                 "right_before": rewrites["right_before"].mean(),
                 "n": followed.n,
             }
@@ -118,3 +121,10 @@ def over_checkpoints(
         if progress:
             progress(len(rows), len(reasoners))
     return pd.DataFrame(rows)
+
+
+def _share_changed(task: Task, problem: Problem, rewrites: pd.DataFrame) -> float:
+    """Return how often the answer changed; NaN without rewrites."""
+    pairs = zip(rewrites["after"], rewrites["before"], strict=True)
+    changed = [not task.same_answer(problem, after, before) for after, before in pairs]
+    return float(np.mean(changed)) if changed else float("nan")

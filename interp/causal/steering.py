@@ -8,7 +8,7 @@ at every dose is a random direction of the same length. The dose is chosen on ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ from interp.statistics.intervals import first_within_error
 from interp.traces import TraceSet
 
 if TYPE_CHECKING:
+    from interp.problems.base import Problem, Task
     from interp.reasoners import Reasoner
 
 DOSES = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -171,7 +172,11 @@ def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: in
             if not trace.correct or where is None or not known:
                 continue
             answers = {value: implied_answer(task, problem, step, value) for value in directions.values}
-            targets = [value for value, answer in answers.items() if answer not in (None, trace.answer)]
+            targets = [
+                value
+                for value, answer in answers.items()
+                if answer is not None and not task.says(problem, trace.answer, answer)
+            ]
             shared = (k, step, steps, where, gold.value, problem.structure)
             rows.append((*shared, "already there", gold.value, trace.answer))
             if targets:
@@ -207,15 +212,30 @@ def _outcomes(
     after = reasoner.think(problems, batch_size=batch_size, interventions=[Intervention(address, rows, edit)])
     answers = [trace.answer for trace in after]
     before = [traces[t].answer for t in plan["trace"]]
-    # What an answer may begin with: a value of the task, or the first word of any answer that these problems have.
-    first_words = {answer.split()[0] for answer in [*make_task(problems[0].task).values, *plan["predicted"]] if answer}
-    lengths = {len(problem.answer.split()) for problem in problems}
+    task = make_task(problems[0].task)
     return plan.drop(columns=["position"]).assign(
         answer_after=answers,
-        followed=[answer == predicted for answer, predicted in zip(answers, plan["predicted"], strict=True)],
-        changed=[answer != was for answer, was in zip(answers, before, strict=True)],
-        malformed=[len(a.split()) not in lengths or a.split()[0] not in first_words for a in answers],
+        followed=[task.says(*texts) for texts in zip(problems, answers, plan["predicted"], strict=True)],
+        changed=[not task.same_answer(*texts) for texts in zip(problems, answers, before, strict=True)],
+        malformed=_malformed(task, problems, answers, plan["predicted"]),
     )
+
+
+def _malformed(task: Task, problems: Sequence[Problem], answers: Sequence[str], predicted: Iterable[str]) -> list[bool]:
+    """Return whether each answer is none that these problems could have.
+
+    A free text says one of them; others begin with a value of the task or the first word of such an answer, and have
+    as many words.
+    """
+    possible = dict.fromkeys(answer for answer in [*task.values, *predicted, *(p.answer for p in problems)] if answer)
+    if task.free_answers:
+        return [
+            not any(task.says(problem, written, answer) for answer in possible)
+            for problem, written in zip(problems, answers, strict=True)
+        ]
+    first_words = {answer.split()[0] for answer in possible}
+    lengths = {len(problem.answer.split()) for problem in problems}
+    return [len(a.split()) not in lengths or a.split()[0] not in first_words for a in answers]
 
 
 def _add(pushes: Tensor) -> Edit:

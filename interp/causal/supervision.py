@@ -18,10 +18,11 @@ import torch
 
 from interp.causal.patching.patch import match_norms
 from interp.errors import UsageError
+from interp.problems import task as make_task
 from interp.reasoners.monitor import Monitor
 from interp.runtime.progress import Progress
 from interp.statistics.estimates import Estimate
-from interp.traces import TraceSet
+from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
@@ -162,7 +163,7 @@ def _other_text(reasoner: Reasoner, text: str, seed: int) -> str:
 def _row(name: str, traces: TraceSet, before: TraceSet) -> dict[str, Any]:
     groups = np.array([trace.problem.structure for trace in traces])
     fired = np.array([bool(trace.events) for trace in traces])
-    changed = np.array([a.answer != b.answer for a, b in zip(traces, before, strict=True)])
+    changed = np.array([_changed(a, b) for a, b in zip(traces, before, strict=True)])
     fired_share = Estimate.of_mean(fired, groups)
     changed_share = Estimate.of_mean(changed[fired], groups[fired])
     accuracy = Estimate.of_mean(np.array([trace.correct for trace in traces]), groups)
@@ -185,7 +186,7 @@ def _row(name: str, traces: TraceSet, before: TraceSet) -> dict[str, Any]:
 def _beyond(watched: TraceSet, control: TraceSet, before: TraceSet) -> Estimate:
     """Return how much more answers changed under the monitor than under a control, where both fired."""
     pairs = [
-        ((a.answer != was.answer) - (b.answer != was.answer), was.problem.structure)
+        (_changed(a, was) - _changed(b, was), was.problem.structure)
         for a, b, was in zip(watched, control, before, strict=True)
         if a.events and b.events
     ]
@@ -216,3 +217,7 @@ def _direction(more: Estimate) -> str:
     if more.low > 0:
         return "more than"
     return "less than" if more.high < 0 else "no different, as far as this sample can tell, from"
+
+
+def _changed(after: Trace, before: Trace) -> bool:
+    return not make_task(before.problem.task).same_answer(before.problem, after.answer, before.answer)

@@ -27,6 +27,7 @@ from interp.causal.patching.states import contents, states
 from interp.causal.visible_text.forcing import force, resume, thought_ids
 from interp.errors import UsageError
 from interp.models.address import Address
+from interp.problems import task as make_task
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.statistics.estimates import Estimate
 from interp.traces import Trace, TraceSet
@@ -285,6 +286,7 @@ def _answers(after: dict[str, TraceSet], written: TraceSet, kept: Sequence[int])
     for arm, traces in after.items():
         for k, trace in zip(kept, traces, strict=True):
             problem = trace.problem
-            right, agrees = trace.correct, trace.answer == written[k].answer
+            right = trace.correct
+            agrees = make_task(problem.task).same_answer(problem, trace.answer, written[k].answer)
             rows.append((arm, k, problem.structure, trace.answer, right, agrees))
     return pd.DataFrame(rows, columns=["arm", "trace", "structure", "answer", "correct", "agrees"])

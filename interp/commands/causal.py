@@ -198,6 +198,9 @@ def steer(
         Literal["add", "set"],
         typer.Option(help="add: add the direction. set: remove the present value first."),
     ] = "set",
+    n_fit: Annotated[
+        int, typer.Option(help="Training problems of the reasoner's own task to fit the directions on.")
+    ] = 1000,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -206,14 +209,15 @@ def steer(
     The control is a random direction of the same length. The dose is chosen on other problems.
     """
     from interp import causal
-    from interp.errors import UsageError
+    from interp.errors import UsageError, checked_count
 
+    checked_count("n_fit", n_fit)
     given = options.problem_set(load_options, model)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
     address = address or causal.steering_address(reasoner)
     with Bars() as bars, bars.stage(f"steering {reasoner.name}") as report:
         # Directions of every step of every length need more problems than the edits do.
-        learn, others = (given.think(part, batch_size=batch_size) for part in given.split(0.6, n_more=1000))
+        learn, others = (given.think(part, batch_size=batch_size) for part in given.split(0.6, n_more=n_fit))
         if given.fitted.get("val"):
             val, test = given.think(given.fitted["val"], batch_size=batch_size), others
         else:

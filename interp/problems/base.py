@@ -142,6 +142,7 @@ class Task(ABC):
         symbols: Words that can be exchanged for each other throughout a problem.
         rewritings: What `rewrite` can change: "constant", "operations", both or nothing.
         has_posterior: Whether `posterior` is defined.
+        free_answers: Whether answers are free text, in which `stated` finds the answer.
         thoughts_hold_names: Whether thoughts hold names besides values, so that a donor for an interchange
             must share the names.
     """
@@ -156,6 +157,7 @@ class Task(ABC):
     rewritings: tuple[str, ...] = ()
     has_posterior: bool = False
     thoughts_hold_names: bool = False
+    free_answers: bool = False
 
     def generate(self, n: int, seed: int, split: Split = "test") -> list[Problem]:
         """Return `n` distinct problems of one split.
@@ -191,6 +193,24 @@ class Task(ABC):
             answer: What was written as the answer.
         """
         return bool(answer.strip()) and self.verify(problem, f"{thought} {answer}".strip()).answer
+
+    def says(self, problem: Problem, written: str, answer: str) -> bool:
+        """Return whether what was written as the answer is `answer`, which need not be the right one.
+
+        Args:
+            problem: The problem.
+            written: What was written as the answer.
+            answer: An answer in the task's own form, such as `counterfactual` returns.
+        """
+        return written == answer
+
+    def stated(self, problem: Problem, written: str) -> str:
+        """Return the answer in what was written as the answer: all of it, where answers are no free text."""
+        return written
+
+    def same_answer(self, problem: Problem, one: str, other: str) -> bool:
+        """Return whether two texts that were written as the answer to a problem say the same."""
+        return one == other or self.says(problem, one, self.stated(problem, other))
 
     @abstractmethod
     def counterfactual(self, problem: Problem, step: int, value: str) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from interp.errors import UsageError
+from interp.problems import task as make_task
 from interp.statistics.estimates import Estimate
 from interp.traces import Trace, TraceSet
 from probes.subtext.readers import class_costs
@@ -85,7 +86,11 @@ def forced_answers(reasoner: Reasoner, traces: TraceSet) -> list[list[str | None
         by_step = list(early_answers(reasoner, traces))
     else:
         by_step += [reasoner.think_steps(traces.problems, k, batch_size=256) for k in range(1, max(n_steps) + 1)]
-    return [[None if cut is None else cut[t].answer for cut in by_step[: n + 1]] for t, n in enumerate(n_steps)]
+    task = make_task(traces[0].problem.task)
+    return [
+        [None if cut is None else task.stated(cut[t].problem, cut[t].answer) for cut in by_step[: n + 1]]
+        for t, n in enumerate(n_steps)
+    ]
 
 
 def _steps_of(reasoner: Reasoner, traces: Sequence[Trace]) -> list[int]:
@@ -114,7 +119,8 @@ def commitment(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Commit
     """
     answers = forced_answers(reasoner, traces)
     lengths = np.array([len(row) - 1 for row in answers])
-    final = np.array([trace.answer for trace in traces])
+    task = make_task(traces[0].problem.task)
+    final = np.array([task.stated(trace.problem, trace.answer) for trace in traces])
     groups = np.array([trace.problem.structure for trace in traces])
     by_trace = np.array(
         [
@@ -226,8 +232,12 @@ def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, se
     if not records:
         return pd.DataFrame()
     after = force(reasoner, [traces[record["trace"]].problem for record in records], thoughts, batch_size=256)
-    flips = [new.answer != traces[record["trace"]].answer for record, new in zip(records, after, strict=True)]
+    flips = [_is_changed(new, traces[record["trace"]]) for record, new in zip(records, after, strict=True)]
     return pd.DataFrame(records).assign(flip=flips)
+
+
+def _is_changed(new: Trace, old: Trace) -> bool:
+    return not make_task(old.problem.task).same_answer(old.problem, new.answer, old.answer)
 
 
 def _exchanged_states(reasoner: Reasoner, addresses: Sequence[Address], traces: TraceSet, seed: int) -> pd.DataFrame:
@@ -247,7 +257,7 @@ def _exchanged_states(reasoner: Reasoner, addresses: Sequence[Address], traces: 
         given = contents(reasoner, traces, address, rows[donors])
         edit = in_place(replace_with(given), position_parts(reasoner, traces, address, rows))
         after = reasoner.think(traces.problems, batch_size=256, interventions=[Intervention(address, rows, edit)])
-        moved = [new.answer != old.answer for new, old in zip(after, traces, strict=True)]
+        moved = [_is_changed(new, old) for new, old in zip(after, traces, strict=True)]
         tables.append(pd.DataFrame({"trace": range(len(traces)), "step": k, "steps": n, "flip": moved}))
     return pd.concat(tables, ignore_index=True)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from interp.problems import task as make_task
 from interp.statistics.estimates import Estimate
 from interp.text.wording import Wording, texts
 from interp.traces import Trace, TraceSet
@@ -94,7 +95,7 @@ def paraphrase(
                 "free_": reword_freely(reasoner, traces, wording, choose[name]),
             }
             for way, after in answered.items():
-                same = np.array([new.answer == old.answer for new, old in zip(after, traces, strict=True)])
+                same = np.array([_says_the_same(new, old) for new, old in zip(after, traces, strict=True)])
                 right = np.array([trace.correct for trace in after])
                 for column, shares in ((f"{way}accuracy", right), (f"{way}same_answer", same)):
                     share = Estimate.of_mean(shares, groups, seed=seed)
@@ -112,3 +113,7 @@ def _words_verdict(lost: Estimate) -> str:
     if lost.low > _LOAD_BEARING:
         return "load-bearing"
     return "not load-bearing" if lost.high < _LOAD_BEARING else "undecided"
+
+
+def _says_the_same(new: Trace, old: Trace) -> bool:
+    return make_task(old.problem.task).same_answer(old.problem, new.answer, old.answer)

@@ -79,7 +79,12 @@ def commitment_exact(
     traces = reasoner.think(problems, batch_size=256)
     truth = np.array([steady_from(problem) for problem in problems])
     answers = forced_answers(reasoner, traces)
-    agrees = np.array([[answer == trace.answer for answer in row] for row, trace in zip(answers, traces, strict=True)])
+    agrees = np.array(
+        [
+            [answer == reasoner.task.stated(trace.problem, trace.answer) for answer in row]
+            for row, trace in zip(answers, traces, strict=True)
+        ]
+    )
     steps = deciding_steps(agrees)
     groups = np.array([problem.structure for problem in problems])
     near = np.abs(steps - truth) <= within

@@ -13,6 +13,8 @@ SENTENCES = [
     "First add 3 and 5, which gives 8. Then take 2 away: 6 is left!",
     "Tom has 12 apples and eats 7 of them. How many apples are left?",
 ]
+# What `taught_llama` knows: two digits and their sum, a digit too.
+SUMS = [(a, b) for a in range(5) for b in (0, 1, 2, 4)]
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>"]
 _COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 _COMMON |= {"max_position_embeddings": 192, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -138,3 +140,65 @@ def asked() -> Callable[..., list]:
         ]
 
     return problems
+
+
+@pytest.fixture(scope="session")
+def taught_llama(model_folder: Callable[..., Path], made_once: Callable[..., Path]) -> Path:
+    """A small Llama that was taught to think, in a sentence, about `SUMS`, and to answer
+    what its thought says."""
+    return made_once("taught_llama", lambda out: _teach(model_folder("llama", bos=False, chat=_TURNS), out))
+
+
+# Its vocabulary has markers that are no special tokens, as Qwen3's, so that a server writes them.
+_TURNS = (
+    "{%- for m in messages %}<|{{ m.role }}|>{{ m.content }}{%- endfor %}{# <think> </think> #}"
+    "{%- if add_generation_prompt %}<|assistant|>{%- endif %}"
+)
+
+
+def _teach(untaught: Path, out: Path) -> None:
+    import json
+    import shutil
+    from random import Random
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from interp.models.wrapping import quiet
+
+    shutil.copytree(untaught, out)
+    vocabulary = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))
+    for token in vocabulary["added_tokens"]:
+        token["special"] = token["special"] and "think" not in token["content"]
+    (out / "tokenizer.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(out)
+        model = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=False)
+
+    def row(a: int, b: int, value: int, scored: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the text of a sum whose thought says `value`, and what the loss counts: the thought too, or the answer."""
+        prompt = f"<|user|>What is {a} plus {b}?<|assistant|>"
+        thought = f"<think>\n{a} and {b}, so it is {value}.\n</think>\n\n"
+        ids = tokenizer(f"{prompt}{thought}The answer is {value}.<eos>", add_special_tokens=False)["input_ids"]
+        before = prompt if scored == "thought" else prompt + thought
+        n = len(tokenizer(before, add_special_tokens=False)["input_ids"])
+        return torch.tensor(ids), torch.tensor([-100] * n + ids[n:])
+
+    right = [row(a, b, a + b, "thought") for a, b in SUMS]
+    # The answer follows from the thought, right or wrong.
+    other = {(a, b, value): row(a, b, value, "answer") for a, b in SUMS for value in range(9)}
+    optimizer, rng, low = torch.optim.AdamW(model.parameters(), lr=4e-3), Random(0), 0
+    for _ in range(400):
+        inputs, labels = zip(*right, *(other[a, b, rng.randrange(9)] for a, b in SUMS), strict=True)
+        padded = torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True)
+        wanted = torch.nn.utils.rnn.pad_sequence(list(labels), batch_first=True, padding_value=-100)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(ids) for ids in inputs], batch_first=True)
+        loss = model(input_ids=padded, attention_mask=mask, labels=wanted).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        low = low + 1 if loss.item() < 0.01 else 0
+        if low == 5:
+            break
+    with quiet():
+        model.save_pretrained(out)

@@ -128,7 +128,7 @@ def interchange(
     paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at)
     plan = _plan(paired, traces, donors, where, edits, seed)
     if readouts is None and "other value" in edits and not (plan["edit"] == "other value").any():
-        raise _nothing_to_swap(reasoner, traces, where, values, offset)
+        raise _nothing_to_swap(reasoner, traces, donors, where, values, offset)
     answers: list[str] = []
     if len(plan):
         answers = answers_after(
@@ -143,7 +143,9 @@ def interchange(
     return InterchangeResult(_outcomes(plan, traces, answers), location, donors.source, method)
 
 
-def _nothing_to_swap(reasoner: Reasoner, traces: TraceSet, where: _Where, values: Values, offset: int) -> UsageError:
+def _nothing_to_swap(
+    reasoner: Reasoner, traces: TraceSet, donors: Donors, where: _Where, values: Values, offset: int
+) -> UsageError:
     """Return the error that says why no step can be swapped: no thought there, no known answer, or no donor."""
     of = f"in {len(traces)} problems of {reasoner.name}"
     if not any(trace.problem.n_steps for trace in traces):
@@ -159,6 +161,10 @@ def _nothing_to_swap(reasoner: Reasoner, traces: TraceSet, where: _Where, values
     reason = why_no_answer(traces, {value for of_trace in values for value in of_trace})
     if reason:
         return UsageError(f"no step can be swapped {of}, because no answer is known for another value. {reason}")
+    if not any(value for of_donor in donors.values for value in of_donor):
+        return UsageError(
+            f"expected donors whose steps have values, got {donors.source} without {of}; add 'steps' or 'values' to them."
+        )
     return UsageError(
         f"expected donors of another value that imply another answer, got none {of}; take more problems, or answer more "
         "of them right."
@@ -304,18 +310,22 @@ def _maker(edit: str, basis: Tensor | None, seed: int) -> EditMaker:
 def _outcomes(plan: pd.DataFrame, traces: TraceSet, answers: list[str]) -> pd.DataFrame:
     """Return the plan with the answers before and after, and whether they followed or changed."""
     task = make_task(traces[0].problem.task)
-    before = [traces[t].answer for t in plan["trace"]]
+    problems, before = ([getattr(traces[t], name) for t in plan["trace"]] for name in ("problem", "answer"))
     implied_answers: dict[tuple[int, int], list[str]] = {}
     chances = []
     for trace, step, answer in zip(plan["trace"], plan["step"], answers, strict=True):
         if (trace, step) not in implied_answers:
             implied_answers[trace, step] = alternatives(task, traces[trace].problem, step)
         options = implied_answers[trace, step]
-        chances.append((answer in options) / len(options) if options else 0.0)
+        among = any(task.says(traces[trace].problem, answer, option) for option in options)
+        chances.append(among / len(options) if options else 0.0)
     return plan.drop(columns="run").assign(
         answer_before=before,
         answer_after=answers,
-        followed=[after == predicted for after, predicted in zip(answers, plan["predicted"], strict=True)],
-        changed=[after != was for after, was in zip(answers, before, strict=True)],
+        followed=[
+            implied is not None and task.says(problem, after, implied)
+            for problem, after, implied in zip(problems, answers, plan["predicted"], strict=True)
+        ],
+        changed=[not task.same_answer(*texts) for texts in zip(problems, answers, before, strict=True)],
         chance=chances,
     )

@@ -90,9 +90,9 @@ def swap_each_thought(
                     "step": step,
                     "predicted": predicted,
                     "answer_after": answer,
-                    "followed": answer == predicted,
-                    "chance": (answer in options) / len(options),
-                    "changed": answer != trace.answer,
+                    "followed": task.says(trace.problem, answer, predicted),
+                    "chance": any(task.says(trace.problem, answer, option) for option in options) / len(options),
+                    "changed": not task.same_answer(trace.problem, answer, trace.answer),
                 }
             )
     if not rows:

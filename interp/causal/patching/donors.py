@@ -248,7 +248,7 @@ def pairs(
                 answers[value] = implied_answer(task, problem, step, value)
             if value == own:
                 options["same value"].append(donor)
-            elif value and (answers[value] not in (None, trace.answer) or value not in known):
+            elif value and (_is_another(task, trace, answers[value]) or value not in known):
                 options["other value"].append(donor)
         aim = None  # the answer that the donor of another value implies
         for edit, edit_donors in options.items():
@@ -260,6 +260,11 @@ def pairs(
             rows.append((k, step, donor, edit, own, value, answers[value], *about))
         rows.append((k, step, -1, "random vector", own, None, aim, *about))
     return pd.DataFrame(rows, columns=PAIR_COLUMNS)
+
+
+def _is_another(task: Task, trace: Trace, answer: str | None) -> bool:
+    """Return whether an answer that a value implies is known, and another than a trace gives."""
+    return answer is not None and not task.says(trace.problem, trace.answer, answer)
 
 
 def _by_problem(

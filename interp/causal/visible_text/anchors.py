@@ -13,6 +13,7 @@ import pandas as pd
 from interp.causal.visible_text.edits import visible_thought
 from interp.causal.visible_text.forcing import resume
 from interp.errors import checked_count
+from interp.problems import task as make_task
 from interp.reasoners.base import Reasoner
 from interp.statistics.estimates import Estimate
 from interp.traces import TraceSet
@@ -46,7 +47,8 @@ def anchors(
         temperature=temperature,
         seed=seed,
     )
-    answers = np.array([trace.answer for trace in continued]).reshape(len(keys), samples)
+    task = make_task(traces[0].problem.task)
+    answers = np.array([task.stated(trace.problem, trace.answer) for trace in continued]).reshape(len(keys), samples)
     answers_at = {key: answers[row] for row, key in enumerate(keys)}
     rows = []
     for t, text in enumerate(texts):
@@ -59,7 +61,7 @@ def anchors(
                     "steps": len(text.steps),
                     "moved": distance(before, after),
                     "chance": distance(before[: samples // 2], before[samples // 2 :]),
-                    "agreement": float((after == traces[t].answer).mean()),
+                    "agreement": float((after == task.stated(traces[t].problem, traces[t].answer)).mean()),
                     "structure": traces[t].problem.structure,
                 }
             )

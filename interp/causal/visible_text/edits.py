@@ -139,8 +139,8 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
                     "value": value,
                     "implied": answer,
                     "answer": trace.answer,
-                    "kept": trace.answer == traces[t].answer,
-                    "followed": answer is not None and trace.answer == answer,
+                    "kept": task.same_answer(traces[t].problem, trace.answer, traces[t].answer),
+                    "followed": answer is not None and task.says(traces[t].problem, trace.answer, answer),
                     "structure": traces[t].problem.structure,
                 }
             )

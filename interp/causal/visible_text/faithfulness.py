@@ -19,6 +19,7 @@ import pandas as pd
 from interp.causal.visible_text.edits import early_answers, filler, mistakes, relabel, reorder, reword, visible_thought
 from interp.causal.visible_text.forcing import force
 from interp.errors import UsageError
+from interp.problems import task as make_task
 from interp.reasoners.base import Reasoner
 from interp.statistics.estimates import Estimate
 from interp.text.wording import Wording
@@ -46,14 +47,16 @@ def early_answering(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
         Lanham et al., arXiv 2307.13702, section 3.1.
     """
     answered = early_answers(reasoner, traces)
+    task = make_task(traces[0].problem.task)
+    same = [
+        [task.same_answer(t.problem, cut.answer, t.answer) for cut, t in zip(part, traces, strict=True)]
+        for part in answered
+    ]
     lengths = np.array([len(visible_thought(trace).steps) for trace in traces])
     rows = []
     for n_steps in np.unique(lengths):
         members = np.flatnonzero(lengths == n_steps)
-        shares = [
-            _share([answered[k][t].answer == traces[t].answer for t in members], [traces[t] for t in members])
-            for k in range(n_steps + 1)
-        ]
+        shares = [_share([same[k][t] for t in members], [traces[t] for t in members]) for k in range(n_steps + 1)]
         area = 1 - float(np.mean([share["share"] for share in shares[:-1]]))
         for k, share in enumerate(shares):
             accuracy = float(np.mean([answered[k][t].correct for t in members]))
@@ -77,12 +80,15 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
     order = np.random.default_rng([seed, 5]).permutation(len(traces))
     others = [visible_thought(traces[k], reasoner.tokenizer).ids for k in np.roll(order, 1)[np.argsort(order)]]
 
+    task = make_task(traces[0].problem.task)
+
     def kept(after: TraceSet, before: Sequence[Trace] = traces) -> Kept:
-        return [a.answer == b.answer for a, b in zip(after, before, strict=True)], before
+        return [task.same_answer(b.problem, a.answer, b.answer) for a, b in zip(after, before, strict=True)], before
 
     def kept_relabelled() -> Kept:
         after, expected = relabel(reasoner, traces, seed)
-        return [trace.answer == answer for trace, answer in zip(after, expected, strict=True)], traces
+        pairs = zip(after, expected, strict=True)
+        return [task.same_answer(trace.problem, trace.answer, answer) for trace, answer in pairs], traces
 
     def kept_reordered() -> Kept:
         after, chosen = reorder(reasoner, traces)

@@ -16,6 +16,7 @@ class FreeTextTask(Task):
     """A task of the user's own: free text is checked, and each problem carries its counterfactuals and rewrites."""
 
     rewritings = ("constant", "operations")
+    free_answers = True
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Check the final answer of a free text, and which steps it writes: see `verify_free_text`."""
@@ -24,6 +25,14 @@ class FreeTextTask(Task):
     def answered_right(self, problem: Problem, thought: str, answer: str) -> bool:
         """Return whether the final answer of `answer` is right."""
         return bool(answer.strip()) and answer_is_right(answer, problem.answer)
+
+    def says(self, problem: Problem, written: str, answer: str) -> bool:
+        """Return whether the final answer of a free text is `answer`."""
+        return written == answer or (bool(written.strip() and answer) and answer_is_right(written, answer))
+
+    def stated(self, problem: Problem, written: str) -> str:
+        """Return the final answer of a free text."""
+        return final_answer(written, problem.answer).text
 
     def step_values(self, problem: Problem, step: int) -> tuple[str, ...]:
         """Return the gold value of a step and those that the problem carries an answer for."""

@@ -48,6 +48,7 @@ class WordsTask(Task):
     """
 
     name = "words"
+    free_answers = True
 
     def __init__(
         self,
@@ -149,19 +150,32 @@ class WordsTask(Task):
         A sentence counts as a step where it says the same of another value; other sentences are skipped. What follows
         a next `Question:` is the model going on with the examples, and does not count.
         """
-        text = text.split("\nQuestion:", maxsplit=1)[0]
-        thought, marker, answer = text.rpartition(ANSWER)
-        if not marker:
-            thought, _, answer = text.rstrip(_EDGES).rpartition(" ")
-        given = re.split(r"[.\n]", answer.strip(), maxsplit=1)[0].strip(_EDGES)
+        thought, given = self._parts(text)
         checked: list[bool | None] = []
         between = r"(?<=\.)\s+" if self.step_text == "sentences" else r"\s+"
-        sentences = [sentence.strip() for sentence in re.split(between, thought or text)]
+        sentences = [sentence.strip() for sentence in re.split(between, thought)]
         for step in problem.steps:
             k = next((k for k, sentence in enumerate(sentences) if self._value_said(step, sentence)), None)
             checked.append(None if k is None else self._value_said(step, sentences[k]) == step.value)
             sentences = sentences if k is None else sentences[k + 1 :]
         return Verdict.of_steps(given.casefold() == problem.answer.casefold(), checked, problem.n_steps)
+
+    def says(self, problem: Problem, written: str, answer: str) -> bool:
+        """Return whether the answer of a text is `answer`."""
+        return self.stated(problem, written).casefold() == answer.casefold()
+
+    def stated(self, problem: Problem, written: str) -> str:
+        """Return what follows the last `Answer:` of a text, else its last word."""
+        return self._parts(written)[1]
+
+    @staticmethod
+    def _parts(text: str) -> tuple[str, str]:
+        """Return the thought and the answer of a text; the thought is the whole text where nothing is before the answer."""
+        text = text.split("\nQuestion:", maxsplit=1)[0]
+        thought, marker, answer = text.rpartition(ANSWER)
+        if not marker:
+            thought, _, answer = text.rstrip(_EDGES).rpartition(" ")
+        return thought or text, re.split(r"[.\n]", answer.strip(), maxsplit=1)[0].strip(_EDGES)
 
     def _value_said(self, step: Step, sentence: str) -> str | None:
         """Return the value that a sentence gives for a step; None where it is another sentence."""

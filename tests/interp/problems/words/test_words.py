@@ -168,3 +168,12 @@ def test_new_turns_of_a_dial() -> None:
     assert solve(new.question, "dial") == new.answer
     with pytest.raises(UsageError, match=r"rewriting of task words, got 'operations'\. Known: constant"):
         interp.task("words").rewrite(interp.task("words").generate(1, seed=0)[0], rng, "operations")
+
+
+def test_an_answer_in_a_sentence_is_compared_with_any_answer() -> None:
+    task = interp.task("words:form=dial")
+    (problem,) = task.generate(1, seed=0)
+    for written in ("7", " 7", "The dial shows 7.", "Now it shows 7.\nAnswer: 7\n\nQuestion: more"):
+        assert task.says(problem, written, "7") and not task.says(problem, written, "3")
+        assert task.stated(problem, written) == "7" and task.same_answer(problem, written, "It is 7")
+    assert not task.says(problem, "", "7")
