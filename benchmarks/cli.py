@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.options import OldName, warn_renamed, with_options
+from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.environment import warn_renamed
 
 app = new_app("Take measures beside their peers, in one process, and keep them under benchmarks/results/.")
 

@@ -11,10 +11,12 @@ import sys
 
 from cotlens import __version__
 from interp.errors import INTERRUPTED, CotlensError, Interrupted, StoreError, unknown
+from interp.runtime.environment import variable_prefix
 
 # Idle OpenMP threads that spin slow busy cores down many times. It must be set before PyTorch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
 
 # Name to the Typer app (module:attribute) and the line in `cotlens --help`.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -46,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("dashboards.commands:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.commands:dash", "open the dashboard over anything that this toolkit wrote"),
     "bench": ("cotlens.bench:app", "run the benches of a checkout and compare with other tools"),
+    "config": ("cotlens.config:app", "list the environment variable of every option"),
     "doctor": ("interp.commands.doctor:app", "check versions, threads, device and disk"),
 }
 
@@ -82,7 +85,13 @@ def _run(arguments: list[str]) -> int:
             raise unknown("command", name, COMMANDS)
         module, _, attribute = COMMANDS[name][0].partition(":")
         app = getattr(importlib.import_module(module), attribute)
-        code = app(args=options, prog_name=f"cotlens {name}", standalone_mode=False)
+        code = app(
+            args=options,
+            prog_name=f"cotlens {name}",
+            standalone_mode=False,
+            auto_envvar_prefix=variable_prefix(name),
+            obj=COMMANDS,
+        )
         return code if isinstance(code, int) else 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
@@ -167,7 +176,7 @@ def _help() -> str:
             *lines,
             "",
             "Run `cotlens COMMAND --help` for its options. Results go to stdout, progress and errors to stderr; --json prints\n"
-            "one JSON object.",
+            "one JSON object. Every option can be set by an environment variable: `cotlens config env`.",
         ]
     )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from interp.errors import UsageError
+from interp.runtime.environment import warn_renamed
 
-REMOVED_IN = "0.3"
 _EMPTY = inspect.Parameter.empty
 
 
@@ -99,11 +98,6 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
-
-
-def warn_renamed(old: str, new: str) -> None:
-    """Print on stderr that an option has a new name, in one line."""
-    print(f"warning: {old} is now {new}; the old name works until version {REMOVED_IN}", file=sys.stderr, flush=True)
 
 
 class _Rename:

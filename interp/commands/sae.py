@@ -82,7 +82,7 @@ def train(
         "fast": False if dense else None,
     }
     opened = Store(store)
-    chosen = resolve_config(SAESettings, config, settings or [], options=options)
+    chosen = resolve_config(SAESettings, config, settings or [], options=options, command=("sae", "train"))
     where = _address(opened, address)
     with Bars() as bars, bars.stage(f"training an SAE at {where}") as report:
         trained = train_into(
@@ -251,7 +251,7 @@ def share(
     from interp.sae.settings import SAESettings
     from interp.sae.shared import share as run
 
-    chosen = resolve_config(SAESettings, config, settings or [])
+    chosen = resolve_config(SAESettings, config, settings or [], command=("sae", "share"))
     with Bars() as bars, bars.stage("training one SAE for both reasoners") as report:
         shared = run(
             Store(first),

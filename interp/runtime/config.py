@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from interp.errors import UsageError, unknown
+from interp.runtime.environment import read_variable, variable_prefix
 
 M = TypeVar("M", bound=BaseModel)
-_PREFIX = "COTLENS_"
 
 
 def resolve_config(
@@ -23,6 +23,7 @@ def resolve_config(
     settings: Sequence[str] = (),
     *,
     options: Mapping[str, Any] | None = None,
+    command: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> M:
     """Build a configuration from all of its sources.
@@ -35,7 +36,9 @@ def resolve_config(
         file: A YAML or TOML file.
         settings: Texts of the form `key=value` or `group.key=value`, as `--set` takes them.
         options: Values of the command's own options; None means not given.
-        environment: Environment variables; `COTLENS_NAME` sets `name`. By default those of this process.
+        command: The command that is configured, as ("probe", "sweep"). It names the variables.
+        environment: Environment variables; `COTLENS_PROBE_SWEEP_NAME` sets `name` of that command. By default those of
+            this process.
 
     Raises:
         UsageError: A key is unknown, or a value does not fit.
@@ -43,9 +46,10 @@ def resolve_config(
     values = read_config(file) if file else {}
     environment = os.environ if environment is None else environment
     for name in model.model_fields:
-        variable = f"{_PREFIX}{name.upper()}"
-        if variable in environment:
-            values[name] = _parse_value(environment[variable], variable)
+        given = read_variable(name, variable_prefix(*command), environment)
+        if given is not None:
+            variable, text = given
+            values[name] = _parse_value(text, variable)
     for setting in settings:
         _apply_setting(values, setting)
     values |= {name: value for name, value in (options or {}).items() if value is not None}

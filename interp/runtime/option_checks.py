@@ -1,4 +1,4 @@
-"""Checks of numbers that every command makes before it runs, whatever its options are called."""
+"""What every command does before it runs: variables of its options, and checks of their numbers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,30 @@ import typer
 from typer.core import TyperCommand
 
 from interp.errors import LARGEST_COUNT, UsageError
+from interp.runtime.environment import PREFIX, adopt_old_variables, variable_prefix
 
 
 class CheckedCommand(TyperCommand):
-    """A command that refuses numbers that are not finite, and whole numbers that no array, file or generator can hold."""
+    """A command that refuses numbers that are not finite, and whole numbers that no array, file or generator can hold.
+
+    Each of its options has a variable of its own, which `cotlens config env` lists; the help does not repeat them.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for parameter in self.params:
+            if hasattr(parameter, "show_envvar"):
+                parameter.show_envvar = False
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Return the context of a run, after old names of variables were taken over."""
+        names = [str(parameter.name) for parameter in self.params]
+        if parent is not None and parent.auto_envvar_prefix:
+            command = variable_prefix(str(info_name))
+            adopt_old_variables(names, parent.auto_envvar_prefix + command.removeprefix(PREFIX), command)
+        elif "auto_envvar_prefix" in extra:
+            adopt_old_variables(names, extra["auto_envvar_prefix"], PREFIX)
+        return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Check the values of all options, then run the command."""

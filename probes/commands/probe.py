@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.options import OldName, warn_renamed, with_options
+from interp.commands.options import OldName, with_options
 from interp.errors import QualityError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.environment import variable_prefix, warn_renamed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 app = new_app("Fit probes to the activations in a store. Each score is shown with its controls.")
+_SWEEP = ("probe", "sweep")  # as variables are named
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="One setting of the configuration, such as splits=5. Can be repeated."),
@@ -108,7 +110,7 @@ def sweep_command(
     ]
     if store is None and config is None and not any(setting.startswith("store=") for setting in all_settings):
         raise UsageError("expected a store, got none; run cotlens probe sweep STORE, or use a --config with a `store`.")
-    settled = resolve_config(SweepConfig, config, all_settings, options=options)
+    settled = resolve_config(SweepConfig, config, all_settings, options=options, command=_SWEEP)
     opened = Store(settled.store)
     twin = Store(settled.random_init) if settled.random_init else None
     plans = [
@@ -273,10 +275,10 @@ def list_command(
 
 def _old_environment() -> list[str]:
     """Return the setting of an environment variable that has a new name."""
-    seeds = os.environ.get("COTLENS_SEEDS")
-    if seeds is None or "COTLENS_SPLITS" in os.environ:
+    seeds, new = os.environ.get("COTLENS_SEEDS"), f"{variable_prefix(*_SWEEP)}_SPLITS"
+    if seeds is None or new in os.environ or "COTLENS_SPLITS" in os.environ:
         return []
-    warn_renamed("COTLENS_SEEDS", "COTLENS_SPLITS")
+    warn_renamed("COTLENS_SEEDS", new)
     return [f"splits={seeds}"]
 
 

@@ -18,7 +18,7 @@ def _renamed(values: Any, old: str, new: str) -> Any:
     """Return settings with the new name of a setting; the old name prints a warning."""
     if not isinstance(values, Mapping) or old not in values:
         return values
-    from interp.commands.options import warn_renamed
+    from interp.runtime.environment import warn_renamed
 
     warn_renamed(f"the setting {old}", new)
     return {new if name == old else name: value for name, value in values.items()}

@@ -264,7 +264,7 @@ def test_progress_goes_to_stderr_and_the_result_to_stdout(tmp_path: Path) -> Non
 
 
 def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
-    environment = {**os.environ, "COTLENS_TASK": "chain:n=3"}
+    environment = {**os.environ, "COTLENS_THINK_TASK": "chain:n=3"}
     ended = run("-m", "cotlens.cli", "think", "chain-coconut", "--out", str(tmp_path / "t"), "--json", env=environment)
     assert json.loads(ended.stdout)["traces"] == 3
 

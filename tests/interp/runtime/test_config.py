@@ -29,7 +29,7 @@ def resolve_text(tmp_path: Path, text: str, name: str = "s.yaml", settings: tupl
     """Resolve a configuration whose file holds `text`."""
     file = tmp_path / name
     file.write_text(text, encoding="utf-8")
-    return resolve_config(Settings, file, settings, **{"environment": {}, **more})
+    return resolve_config(Settings, file, settings, **{"environment": {}, "command": ("probe", "sweep"), **more})
 
 
 def test_yaml_and_toml_give_the_same_configuration(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_yaml_and_toml_give_the_same_configuration(tmp_path: Path) -> None:
 def test_later_sources_win(tmp_path: Path) -> None:
     file = {"text": "store: file\nseeds: 2\n"}
     assert resolve_text(tmp_path, **file).store == "file"
-    environment = {"COTLENS_STORE": "environment", "COTLENS_SEEDS": "4", "OTHER": "x"}
+    environment = {"COTLENS_PROBE_SWEEP_STORE": "environment", "COTLENS_PROBE_SWEEP_SEEDS": "4", "OTHER": "x"}
     assert resolve_text(tmp_path, **file, environment=environment) == Settings(store="environment", seeds=4)
     settings = ("store=set", "grid.target=[a, b]")
     by_setting = resolve_text(tmp_path, **file, environment=environment, settings=settings)

@@ -247,9 +247,9 @@ def test_the_old_environment_variable_still_works(
     monkeypatch.setenv("COTLENS_SEEDS", "2")
     old = cotlens(*command, "--out", tmp_path / "old")
     assert old.json["notes"]["splits"] == [0, 1]
-    assert "warning: COTLENS_SEEDS is now COTLENS_SPLITS; the old name works until version 0.3" in old.err
+    assert "warning: COTLENS_SEEDS is now COTLENS_PROBE_SWEEP_SPLITS; the old name works until version 0.3" in old.err
     assert cotlens(*command, "--out", tmp_path / "option", "--splits", "1").json["notes"]["splits"] == [0]
-    monkeypatch.setenv("COTLENS_SPLITS", "1")
+    monkeypatch.setenv("COTLENS_PROBE_SWEEP_SPLITS", "1")
     new = cotlens(*command, "--out", tmp_path / "new")
     assert new.json["notes"]["splits"] == [0] and "warning" not in new.err
 
