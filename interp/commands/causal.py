@@ -10,6 +10,7 @@ from interp.commands.attribute import attribute
 from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
+from interp.commands.graph import graph
 from interp.commands.lens_swap import lens_swap
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.monitor import monitor
@@ -20,6 +21,7 @@ app = new_app("Edit a model's thoughts while it thinks, and test whether the ans
 
 app.command("faithfulness")(faithfulness)
 app.command("attribute")(attribute)
+app.command("graph")(graph)
 app.command("follow")(follow)
 app.command("lens-swap")(lens_swap)
 app.command("monitor")(monitor)

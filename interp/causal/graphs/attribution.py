@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.causal.graphs.features import BlockFeatures, neuron_features, transcoder_features
@@ -35,11 +35,10 @@ EMBEDDING, FEATURE, ERROR, LOGIT = "embedding", "feature", "error", "logit"
 
 
 @dataclass(frozen=True)
-class AttributionGraph:
-    """The graph of one next token.
+class Graph:
+    """Nodes and edges of the graph of one next token.
 
     Attributes:
-        trace: The trace.
         position: The position whose next token is explained.
         nodes: Columns type (`embedding`, `feature`, `error` or `logit`), layer (-1 embeddings, n_layers logits),
             position, feature (or token id), activation, influence, input (what a feature or a logit reads) and
@@ -48,18 +47,13 @@ class AttributionGraph:
             pre-activation, or of the logit (before a soft cap) minus the mean of all logits; shape (nodes, nodes).
         n_layers: Number of blocks.
         probability: Probability of the likeliest token.
-        writes: What each node adds to the residual stream or to its MLP's output, shape (nodes, d_model).
-        reads: The direction of its MLP's input that each feature reads, shape (nodes, d_model).
     """
 
-    trace: Trace
     position: int
     nodes: pd.DataFrame
     edges: Float[Tensor, "nodes nodes"]
     n_layers: int
     probability: float
-    writes: Float[Tensor, "nodes d_model"]
-    reads: Float[Tensor, "nodes d_model"]
 
     @property
     def completeness(self) -> float:
@@ -73,6 +67,32 @@ class AttributionGraph:
     def logits(self) -> Tensor:
         """Mask of the nodes that are logits."""
         return torch.tensor((self.nodes["type"] == LOGIT).tolist())
+
+    def select(self, kept: Bool[Tensor, " nodes"], edges: Float[Tensor, "kept kept"]) -> Self:
+        """Return the graph of the nodes where a mask is true, with other edges between them."""
+        return replace(self, nodes=self.nodes[kept.tolist()].reset_index(drop=True), edges=edges)
+
+
+@dataclass(frozen=True)
+class AttributionGraph(Graph):
+    """The graph of one next token of a reasoner's trace.
+
+    Attributes:
+        trace: The trace.
+        writes: What each node adds to the residual stream or to its MLP's output, shape (nodes, d_model).
+        reads: The direction of its MLP's input that each feature reads, shape (nodes, d_model).
+    """
+
+    trace: Trace
+    writes: Float[Tensor, "nodes d_model"]
+    reads: Float[Tensor, "nodes d_model"]
+
+    def select(self, kept: Bool[Tensor, " nodes"], edges: Float[Tensor, "kept kept"]) -> Self:
+        """Return the graph of the nodes where a mask is true, with other edges between them."""
+        return replace(super().select(kept, edges), writes=self.writes[kept], reads=self.reads[kept])
+
+
+AnyGraph = TypeVar("AnyGraph", bound=Graph)
 
 
 def influences(edges: Float[Tensor, "nodes nodes"], targets: Tensor) -> Float[Tensor, " nodes"]:
@@ -141,10 +161,17 @@ def attribute(
     nodes = nodes.assign(
         input=_column(inputs, len(nodes)), constant=_column(constants, len(nodes)), influence=influence.numpy()
     )
-    return AttributionGraph(trace, position, nodes, edges, len(features), probability, writes.cpu(), reads.cpu())
+    shape = {
+        "position": position,
+        "nodes": nodes,
+        "edges": edges,
+        "n_layers": len(features),
+        "probability": probability,
+    }
+    return AttributionGraph(**shape, trace=trace, writes=writes.cpu(), reads=reads.cpu())
 
 
-def prune(graph: AttributionGraph, *, node_share: float = 0.8, edge_share: float = 0.95) -> AttributionGraph:
+def prune(graph: AnyGraph, *, node_share: float = 0.8, edge_share: float = 0.95) -> AnyGraph:
     """Return the graph with its most influential nodes and edges.
 
     Embeddings and logits stay, so that every path keeps its ends.
@@ -172,7 +199,7 @@ def prune(graph: AttributionGraph, *, node_share: float = 0.8, edge_share: float
     targets = torch.tensor((nodes["type"] == LOGIT).tolist()).float()
     scores = weights * (influence[kept] + targets)[:, None]
     edges = edges * _largest(scores.flatten(), edge_share).view_as(edges)
-    return replace(graph, nodes=nodes, edges=edges, writes=graph.writes[kept], reads=graph.reads[kept])
+    return graph.select(kept, edges)
 
 
 def _largest(scores: Tensor, share: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,16 @@ from interp.runtime.files import commit
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
+
+GENERATOR = "cotlens"
+FEATURE_TYPES = {
+    EMBEDDING: "embedding",
+    FEATURE: "cross layer transcoder",
+    ERROR: "mlp reconstruction error",
+    LOGIT: "logit",
+}
+# Columns of nodes that the viewer does not know, in the field `cotlens` of each node.
+OWN_COLUMNS = ("activation", "input", "constant")
 
 
 def graph_json(graph: AttributionGraph, reasoner: Reasoner, *, slug: str, node_share: float = 0.8) -> dict[str, Any]:
@@ -42,6 +53,7 @@ def graph_json(graph: AttributionGraph, reasoner: Reasoner, *, slug: str, node_s
             "prompt": " ".join(tokens),
             "node_threshold": node_share,
             "schema_version": 1,
+            "info": {"generator": {"name": GENERATOR}},
         },
         "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
         "nodes": nodes,
@@ -64,19 +76,13 @@ def _node(row: dict[str, Any], name: str, graph: AttributionGraph, reasoner: Rea
     # Features are numbered over all layers by Cantor's pairing, as the viewer expects.
     numbered = (layer + feature) * (layer + feature + 1) // 2 + feature
     token = reasoner.tokenizer.convert_ids_to_tokens(feature) if node_type in (EMBEDDING, LOGIT) else ""
-    types = {
-        EMBEDDING: "embedding",
-        FEATURE: "cross layer transcoder",
-        ERROR: "mlp reconstruction error",
-        LOGIT: "logit",
-    }
     caption = {LOGIT: f'Output "{token}" (p={graph.probability:.3f})', EMBEDDING: token}.get(node_type, "")
     return {
         "node_id": name,
         "feature": {FEATURE: numbered, ERROR: -1, EMBEDDING: place}.get(node_type, feature),
         "layer": name.split("_")[0],
         "ctx_idx": place,
-        "feature_type": types[node_type],
+        "feature_type": FEATURE_TYPES[node_type],
         "token_prob": graph.probability if node_type == LOGIT else 0.0,
         "is_target_logit": node_type == LOGIT,
         "run_idx": 0,
@@ -85,4 +91,10 @@ def _node(row: dict[str, Any], name: str, graph: AttributionGraph, reasoner: Rea
         "clerp": caption,
         "influence": float(row["influence"]),
         "activation": float(row["activation"]) if node_type == FEATURE else None,
+        GENERATOR: {name: _number(row[name]) for name in OWN_COLUMNS},
     }
+
+
+def _number(value: float) -> float | None:
+    """Return a number of a table as JSON has it: None for NaN."""
+    return None if math.isnan(value) else float(value)

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.causal.graphs.attribution import FEATURE, NEURONS, AttributionGraph, attribute, prune
+from interp.causal.graphs.attribution import FEATURE, NEURONS, AttributionGraph, Graph, attribute, prune
 from interp.causal.graphs.replacement import agreement, predicting_positions
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add
@@ -34,7 +34,7 @@ SHARE = 0.25
 SATISFYING = 0.8
 
 
-def top_paths(graph: AttributionGraph, n: int = 5) -> list[tuple[int, int]]:
+def top_paths(graph: Graph, n: int = 5) -> list[tuple[int, int]]:
     """Return the `n` edges between features that carry most influence to the logits, as (source, target) rows of `nodes`."""
     feature = torch.tensor((graph.nodes["type"] == FEATURE).tolist())
     weights = graph.edges.abs() / graph.edges.abs().sum(dim=1, keepdim=True).clamp(min=1e-12)
@@ -44,7 +44,7 @@ def top_paths(graph: AttributionGraph, n: int = 5) -> list[tuple[int, int]]:
     return [(k % len(carried), k // len(carried)) for k in best if carried.flatten()[k] > 0]
 
 
-def total_effects(graph: AttributionGraph) -> Tensor:
+def total_effects(graph: Graph) -> Tensor:
     """Return the signed effect of each node on the likeliest token's logit over all paths, shape (nodes,)."""
     target = int(torch.nonzero(graph.logits)[0])
     total = torch.zeros(len(graph.nodes))
