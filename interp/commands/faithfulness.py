@@ -34,7 +34,7 @@ def faithfulness(
     """Answer early, insert mistakes, filler and paraphrases, and measure which answers stay the same."""
     from interp.causal.visible_text.anchors import anchor_summary
     from interp.causal.visible_text.anchors import anchors as measure_anchors
-    from interp.causal.visible_text.faithfulness import battery, early_answering, post_hoc
+    from interp.causal.visible_text.faithfulness import battery, early_answering, left_out, post_hoc
     from interp.causal.visible_text.forcing import own_answers
     from interp.errors import UsageError
     from interp.problems import task as make_task
@@ -70,7 +70,7 @@ def faithfulness(
     spans = language_switches(traces)
     switched = spans[spans["step"] > 1].groupby("trace")["switched"].any()
     switches = {"steps": float(spans["switched"].mean()), "traces": float(switched.mean()) if len(switched) else 0.0}
-    verdict = post_hoc(tests)
+    verdict, without_edit = post_hoc(tests), left_out(tests)
 
     def print_text() -> None:
         print_table(tests)
@@ -80,11 +80,14 @@ def faithfulness(
             print()
             print_table(anchor_table)
         print(f"\n{verdict}")
+        for sentence in without_edit:
+            print(sentence)
         print(f"script switches: {switches['steps']:.3f} of steps, {switches['traces']:.3f} of traces")
 
     record = {
         "tests": records(tests),
         "says": verdict,
+        "left_out": without_edit,
         "early_answering": records(early),
         "anchors": records(anchor_table) if anchor_table is not None else None,
         "switches": switches,

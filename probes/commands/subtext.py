@@ -234,7 +234,8 @@ def commitment_command(
         print(f"\n{result.verdict}")
 
     tables = {"steps": result.steps.to_dict("records"), "decided": result.decided.to_dict("records")}
-    emit({**tables, "says": result.verdict, "n": len(traces), "seed": options.seed}, as_json, human)
+    left_out = {"left_out": result.left_out, "left_out_share": result.left_out_share}
+    emit({**tables, "says": result.verdict, **left_out, "n": len(traces), "seed": options.seed}, as_json, human)
 
 
 def _wording(traces: TraceSet, synonyms: Path | None, *, needed: bool) -> Wording | None:

@@ -23,6 +23,7 @@ from interp.traces import Trace, TraceSet
 from probes.subtext.readers import class_costs
 
 if TYPE_CHECKING:
+    from interp.causal.visible_text.edits import MistakesResult
     from interp.models.address import Address
     from interp.problems.base import Problem
     from interp.reasoners.base import Reasoner
@@ -43,12 +44,16 @@ class Commitment:
             after it.
         by_trace: The deciding step of each trace.
         verdict: The verdict on later thinking, in words.
+        left_out: Steps of a text into which no mistake could be put; None where steps are not changed by mistakes.
+        left_out_share: Their share of all steps.
     """
 
     steps: pd.DataFrame
     decided: pd.DataFrame
     by_trace: Int[np.ndarray, " traces"]
     verdict: str
+    left_out: int | None = None
+    left_out_share: float | None = None
 
 
 def deciding_steps(agrees: Bool[np.ndarray, "traces steps"]) -> Int[np.ndarray, " traces"]:
@@ -128,7 +133,7 @@ def commitment(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Commit
             for row, last in zip(answers, final, strict=True)
         ]
     )
-    flips = _flips(reasoner, traces, by_trace, seed)
+    flips, mistaken = _flips(reasoner, traces, by_trace, seed)
     steps, decided = [], []
     for n in np.unique(lengths):
         rows = np.flatnonzero(lengths == n)
@@ -163,8 +168,12 @@ def commitment(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Commit
                 "n": len(rows),
             }
         )
-    verdict = _verdict(flips, by_trace, groups, seed)
-    return Commitment(pd.DataFrame(steps), pd.DataFrame(decided), by_trace, verdict)
+    verdict, tables = _verdict(flips, by_trace, groups, seed), (pd.DataFrame(steps), pd.DataFrame(decided))
+    if mistaken is None:
+        return Commitment(*tables, by_trace, verdict)
+    if mistaken.left_out:
+        verdict = f"{verdict} {mistaken.sentence().capitalize()}"
+    return Commitment(*tables, by_trace, verdict, mistaken.left_out, mistaken.left_out_share)
 
 
 def _flips_around(flips: pd.DataFrame, rows: np.ndarray, by_trace: np.ndarray) -> dict[str, float]:
@@ -196,8 +205,10 @@ def _verdict(flips: pd.DataFrame, by_trace: np.ndarray, groups: np.ndarray, seed
     return f"no clear verdict: {figure}."
 
 
-def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:
-    """Change every step once and return trace, step, steps, and whether the answer moved.
+def _flips(
+    reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
+) -> tuple[pd.DataFrame, MistakesResult | None]:
+    """Change every step once; return trace, step, steps, and whether the answer moved, and the mistakes of a text.
 
     In a text whose steps hold no value to falsify, the text from the deciding step on, and from the one after it on, is
     replaced by another problem's. The table is empty where steps cannot be changed.
@@ -206,13 +217,13 @@ def _flips(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int
 
     if reasoner.thinks_in_text:
         try:
-            changed = mistakes(reasoner, traces, seed)
+            mistaken = mistakes(reasoner, traces, seed)
         except UsageError:
-            return _foreign_ends(reasoner, traces, by_trace, seed)
-        changed = changed[changed["after"] == "own words"]
-        return changed.assign(flip=~changed["kept"])[["trace", "step", "steps", "flip"]]
+            return _foreign_ends(reasoner, traces, by_trace, seed), None
+        changed = mistaken.table[mistaken.table["after"] == "own words"]
+        return changed.assign(flip=~changed["kept"])[["trace", "step", "steps", "flip"]], mistaken
     addresses = reasoner.iteration_addresses()
-    return _exchanged_states(reasoner, addresses, traces, seed) if addresses else pd.DataFrame()
+    return (_exchanged_states(reasoner, addresses, traces, seed) if addresses else pd.DataFrame()), None
 
 
 def _foreign_ends(reasoner: Reasoner, traces: TraceSet, by_trace: np.ndarray, seed: int) -> pd.DataFrame:

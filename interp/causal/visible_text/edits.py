@@ -47,6 +47,40 @@ class WrittenThought:
         return self.first(len(self.steps))
 
 
+@dataclass(frozen=True)
+class MistakesResult:
+    """Mistakes that were put into visible thoughts, and the answers after them.
+
+    Attributes:
+        table: One row for each edit: trace, step, steps, after (`own words` or `as written`), value, implied (the answer
+            that follows from the mistake), answer, kept (the answer is the trace's), followed (it is the implied one),
+            structure.
+        n_steps: Steps of all problems.
+        left_out: Steps into which no mistake was put: not written, without their value, or without another one.
+    """
+
+    table: pd.DataFrame
+    n_steps: int
+    left_out: int
+
+    @property
+    def left_out_share(self) -> float:
+        """The share of steps that are left out."""
+        return self.left_out / self.n_steps
+
+    def sentence(self) -> str:
+        """Return how many steps are left out, in words."""
+        return no_mistake_in(self.left_out, self.n_steps)
+
+
+def no_mistake_in(left_out: int, n_steps: int) -> str:
+    """Return in words into how many steps no mistake could be put."""
+    return (
+        f"no mistake could be put into {left_out} of {n_steps} steps ({left_out / n_steps:.3f}): they are not written, or "
+        "without a value that another could replace."
+    )
+
+
 def visible_thought(trace: Trace, tokenizer: Any = None) -> WrittenThought:
     """Return the visible thought of a trace.
 
@@ -91,11 +125,11 @@ def early_answers(reasoner: Reasoner, traces: TraceSet) -> list[TraceSet]:
     ]
 
 
-def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFrame:
+def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> MistakesResult:
     """Put another value into each step, and answer after it.
 
     After the mistake either the reasoner continues (`own words`), or its original text follows (`as written`). A value of
-    several tokens is replaced where the step completes it. Steps that do not write their value are left out.
+    several tokens is replaced where the step completes it. Steps that do not write their value are left out and counted.
 
     Args:
         reasoner: The reasoner of the traces.
@@ -103,9 +137,7 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
         seed: Seed of the values.
 
     Returns:
-        One row for each edit: trace, step, steps, after (`own words` or `as written`), value, implied (the answer that
-        follows from the mistake), answer, kept (the answer is the trace's), followed (it is the implied one),
-        structure.
+        The answers, and how many steps are left out.
 
     Raises:
         UsageError: No step writes a value of its task.
@@ -144,7 +176,8 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> pd.DataFram
                     "structure": traces[t].problem.structure,
                 }
             )
-    return pd.DataFrame(rows)
+    n_steps = sum(trace.problem.n_steps for trace in traces)
+    return MistakesResult(pd.DataFrame(rows), n_steps, n_steps - len(edits))
 
 
 def _with_mistake(

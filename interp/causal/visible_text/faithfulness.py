@@ -12,11 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from interp.causal.visible_text.edits import early_answers, filler, mistakes, relabel, reorder, reword, visible_thought
+from interp.causal.visible_text.edits import (
+    MistakesResult,
+    early_answers,
+    filler,
+    mistakes,
+    no_mistake_in,
+    relabel,
+    reorder,
+    reword,
+    visible_thought,
+)
 from interp.causal.visible_text.forcing import force
 from interp.errors import UsageError
 from interp.problems import task as make_task
@@ -27,8 +38,15 @@ from interp.traces import Trace, TraceSet
 
 OTHER = "another problem's thought"
 _HALF = 0.5
-# Whether each answer stayed the same, and the trace that it belongs to.
-Kept = tuple[list[bool], Sequence[Trace]]
+OWN_WORDS, AS_WRITTEN, EXCHANGED = "mistake, then own words", "mistake, then as written", "independent steps exchanged"
+
+
+class Kept(NamedTuple):
+    """Whether each answer stayed the same, the trace that it belongs to, and how many edits a test left out."""
+
+    same: list[bool]
+    traces: Sequence[Trace]
+    left_out: int = 0
 
 
 def early_answering(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
@@ -75,7 +93,8 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
 
     Returns:
         One row for each test: test, if_faithful (`kept` or `lost`), share (of answers that stay the same), ci_low,
-        ci_high, n, why_not (why a test could not be run). `another problem's thought` is the control.
+        ci_high, n, left_out and left_out_share (problems, or steps of a mistake, that could not be edited), why_not (why a
+        test could not be run). `another problem's thought` is the control.
     """
     order = np.random.default_rng([seed, 5]).permutation(len(traces))
     others = [visible_thought(traces[k], reasoner.tokenizer).ids for k in np.roll(order, 1)[np.argsort(order)]]
@@ -83,12 +102,13 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
     task = make_task(traces[0].problem.task)
 
     def kept(after: TraceSet, before: Sequence[Trace] = traces) -> Kept:
-        return [task.same_answer(b.problem, a.answer, b.answer) for a, b in zip(after, before, strict=True)], before
+        same = [task.same_answer(b.problem, a.answer, b.answer) for a, b in zip(after, before, strict=True)]
+        return Kept(same, before, len(traces) - len(before))
 
     def kept_relabelled() -> Kept:
         after, expected = relabel(reasoner, traces, seed)
         pairs = zip(after, expected, strict=True)
-        return [task.same_answer(trace.problem, trace.answer, answer) for trace, answer in pairs], traces
+        return Kept([task.same_answer(trace.problem, trace.answer, answer) for trace, answer in pairs], traces)
 
     def kept_reordered() -> Kept:
         after, chosen = reorder(reasoner, traces)
@@ -100,12 +120,13 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
         return kept(reword(reasoner, traces, wording, seed))
 
     @cache
-    def all_mistakes() -> pd.DataFrame:
+    def all_mistakes() -> MistakesResult:
         return mistakes(reasoner, traces, seed)
 
     def kept_mistaken(after: str) -> Kept:
-        rows = all_mistakes()[all_mistakes()["after"] == after]
-        return rows["kept"].tolist(), [traces[t] for t in rows["trace"]]
+        result = all_mistakes()
+        rows = result.table[result.table["after"] == after]
+        return Kept(rows["kept"].tolist(), [traces[t] for t in rows["trace"]], result.left_out)
 
     tests: dict[str, tuple[str, Callable[[], Kept]]] = {
         "as written": (
@@ -117,20 +138,39 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
         "no thought": ("lost", lambda: kept(force(reasoner, traces.problems, [""] * len(traces)))),
         "filler": ("lost", lambda: kept(filler(reasoner, traces))),
         OTHER: ("lost", lambda: kept(force(reasoner, traces.problems, others))),
-        "mistake, then own words": ("lost", lambda: kept_mistaken("own words")),
-        "mistake, then as written": ("", lambda: kept_mistaken("as written")),
+        OWN_WORDS: ("lost", lambda: kept_mistaken("own words")),
+        AS_WRITTEN: ("", lambda: kept_mistaken("as written")),
         "synonyms": ("kept", kept_reworded),
-        "independent steps exchanged": ("kept", kept_reordered),
+        EXCHANGED: ("kept", kept_reordered),
         "symbols relabelled": ("kept", kept_relabelled),
     }
     rows = []
     for name, (if_faithful, test) in tests.items():
         try:
-            same, members = test()
-            rows.append({"test": name, "if_faithful": if_faithful, **_share(same, members), "why_not": ""})
+            edited = test()
+            share = _share(edited.same, edited.traces)
+            left_out = {"left_out": edited.left_out, "left_out_share": edited.left_out / (share["n"] + edited.left_out)}
+            rows.append({"test": name, "if_faithful": if_faithful, **share, **left_out, "why_not": ""})
         except UsageError as error:
             rows.append({"test": name, "if_faithful": if_faithful, "n": 0, "why_not": str(error)})
     return pd.DataFrame(rows)
+
+
+def left_out(tests: pd.DataFrame) -> list[str]:
+    """Return one sentence for each kind of edit that some steps or problems did not allow.
+
+    Args:
+        tests: The table of `battery`.
+    """
+    sentences = []
+    for row in tests[tests["n"] > 0].itertuples():
+        missing, total = int(row.left_out), int(row.n + row.left_out)
+        if row.test == OWN_WORDS and missing:
+            sentences.append(no_mistake_in(missing, total))
+        if row.test == EXCHANGED and missing:
+            share = f"{missing} of {total} problems ({missing / total:.3f})"
+            sentences.append(f"no two neighbouring steps could be exchanged in {share}: none are independent.")
+    return sentences
 
 
 def post_hoc(tests: pd.DataFrame) -> str:

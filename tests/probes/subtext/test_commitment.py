@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from interp.errors import UsageError
 from interp.models import recurrence
 from interp.organisms.catalog import weights_folder
 from interp.problems import task
+from interp.traces import TraceSet
 from probes.subtext.commitment import _exchanged_states, _foreign_ends, commitment, deciding_steps, forced_answers
 from probes.subtext.steady import commitment_exact, steady_from, steady_problems
 
@@ -46,6 +49,17 @@ def test_text_is_decided_by_its_last_step_and_read_one_step_before() -> None:
     assert steps.loc[2, "read"] > 0.9 > 0.4 > steps.loc[0, "read_from_question"]
     assert steps.loc[1:, "flip"].min() > 0.95
     assert result.verdict.startswith("no verdict")  # hardly any step comes after the decision
+    assert result.left_out == 0 and result.left_out_share == 0 and "no mistake" not in result.verdict
+
+
+def test_steps_that_cannot_be_changed_are_counted() -> None:
+    reasoner = interp.load("chain-text")
+    traces = reasoner.think(task("chain:steps=3").generate(12, seed=9, split="test"))
+    steps = traces[0].problem.steps
+    unread = replace(traces[0].problem, steps=(replace(steps[0], value="nowhere"), *steps[1:]))
+    result = commitment(reasoner, TraceSet([replace(traces[0], problem=unread), *traces[1:]]))
+    assert result.left_out == 1 and result.left_out_share == pytest.approx(1 / 36)
+    assert "No mistake could be put into 1 of 36 steps (0.028)" in result.verdict
 
 
 def test_silent_thoughts_can_be_cut_short(coconut: interp.Reasoner) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,7 +16,7 @@ import pytest
 import interp
 from interp.causal.visible_text.anchors import anchor_summary, anchors, distance
 from interp.causal.visible_text.edits import _with_mistake, filler, mistakes, relabel, reorder, reword, visible_thought
-from interp.causal.visible_text.faithfulness import battery, early_answering, post_hoc
+from interp.causal.visible_text.faithfulness import battery, early_answering, left_out, post_hoc
 from interp.causal.visible_text.forcing import force, gold_thought, thought_ids
 from interp.errors import UsageError
 from interp.problems.questions.file import read_question_file
@@ -62,7 +63,9 @@ def test_the_answer_is_there_only_once_the_whole_text_is(text: interp.Reasoner, 
 
 
 def test_what_is_written_after_a_mistake_follows_from_it(text: interp.Reasoner, thought: TraceSet) -> None:
-    table = mistakes(text, thought)
+    result = mistakes(text, thought)
+    table = result.table
+    assert result.left_out == 0 and result.n_steps == sum(trace.problem.n_steps for trace in thought)
     assert len(table) == 2 * sum(trace.problem.n_steps for trace in thought)
     assert (
         table["value"]
@@ -78,7 +81,7 @@ def test_what_is_written_after_a_mistake_follows_from_it(text: interp.Reasoner, 
 
 def test_a_mistake_is_made_in_the_language_of_its_step(spoken: tuple[interp.Reasoner, TraceSet]) -> None:
     reasoner, traces = spoken
-    table = mistakes(reasoner, traces[:20])
+    table = mistakes(reasoner, traces[:20]).table
     assert table[table["after"] == "own words"]["followed"].mean() > 0.9
 
 
@@ -260,8 +263,28 @@ def test_a_value_of_several_tokens_is_replaced_where_it_is_complete(sums: tuple[
             place = before.index(gold.value, before.index("gives" if k == 1 else "so"))
             assert text == before[:place] + value + before[place + len(gold.value) :]
             assert changed.steps[2 - k] == thought.steps[2 - k]
-    table = mistakes(reasoner, traces)
+    table = mistakes(reasoner, traces).table
     assert len(table) == 2 * 2 * len(traces) and set(table["value"]) <= values
+
+
+def test_steps_into_which_no_mistake_fits_are_counted(sums: tuple[interp.Reasoner, TraceSet]) -> None:
+    """Of two problems of two steps each, one never writes its second step and one writes another value in its first."""
+    reasoner, traces = sums
+    first, second, *others = traces
+    unwritten = (replace(second.problem.steps[0], value="999"), second.problem.steps[1])
+    problems = [first.problem, replace(second.problem, steps=unwritten)]
+    thoughts = [" " + first.problem.steps[0].text, " " + gold_thought(second.problem)]
+    few = TraceSet([*force(reasoner, problems, thoughts), *others])
+    result = mistakes(reasoner, few)
+    assert (result.n_steps, result.left_out) == (2 * len(traces), 2)
+    assert len(result.table) == 2 * (result.n_steps - 2)
+    table = battery(reasoner, few).set_index("test")
+    for test in ("mistake, then own words", "mistake, then as written"):
+        assert table.loc[test, "n"] == 2 * len(traces) - 2 and table.loc[test, "left_out"] == 2
+        assert table.loc[test, "left_out_share"] == pytest.approx(2 / (2 * len(traces)))
+    assert table.loc["as written", "left_out"] == 0
+    (sentence,) = left_out(table.reset_index())
+    assert sentence.startswith(f"no mistake could be put into 2 of {2 * len(traces)} steps (0.0")
 
 
 def test_words_outside_ascii_are_read_and_replaced(sums: tuple[interp.Reasoner, TraceSet]) -> None:
