@@ -261,5 +261,9 @@ def _required_wording(traces: TraceSet, synonyms: Path | None) -> Wording:
 
 def _bits(gain: JointGain) -> str:
     at_least = "at least " if gain.lower_bound else ""
-    tight = f", a lower bound; at most about {gain.n_tight} traces would give the rest" if gain.lower_bound else ""
+    tight = (
+        f", a lower bound; about {gain.n_tight} traces would give all but 0.05 bit of the rest"
+        if gain.lower_bound
+        else ""
+    )
     return f"{at_least}{gain.bits.value:.3f} bits [{gain.bits.low:.3f}, {gain.bits.high:.3f}]{tight}"

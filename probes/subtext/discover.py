@@ -173,7 +173,8 @@ def discover_in(
         by_trace[choices.trace[place.rows]] += place.bits
     written = np.isin(np.arange(len(groups)), np.concatenate([choices.trace[place.rows] for place in places]))
     tested = int((table["p"].notna()).sum())
-    total = _estimate_of_gain(by_trace[written], groups[written], options.seed, len(places))
+    most = sum(place.most_bits * len(place.rows) for place in places) / written.sum()
+    total = _estimate_of_gain(by_trace[written], groups[written], most, options.seed, len(places))
     total_p = p_value(by_trace[written] - NEGLIGIBLE * tested, groups[written]) if tested else float("nan")
     q = q_values(np.append(table["p"].to_numpy(float), total_p))
     table.insert(5, "q", q[:-1])
@@ -241,6 +242,11 @@ class _Place:
         """Bits of the choice that the text leaves open."""
         return 0.0 if self.gain is None else float(self.gain.without.mean())
 
+    @property
+    def most_bits(self) -> float:
+        """Bits of the choice where every known option is as likely."""
+        return float(np.log2(self.known.sum(axis=1)).mean())
+
     def record(self) -> dict[str, Any]:
         """Return the place's row of the table of words."""
         record: dict[str, Any] = {"place": self.number}
@@ -252,7 +258,7 @@ class _Place:
         )
         cost = self.gain.with_[np.arange(len(self.code)), self.code].sum()
         by_chance = (1 + int((permuted <= cost + 1e-9).sum())) / (self.options.draws + 1)
-        bits = _estimate_of_gain(self.gain.bits, self.groups, self.options.seed)
+        bits = _estimate_of_gain(self.gain.bits, self.groups, self.most_bits, self.options.seed)
         return record | {
             "bits": bits.value,
             "ci_low": bits.low,
@@ -279,8 +285,12 @@ class _Place:
         return power_of_gains(gains, self.groups, share, tests)
 
 
-def _estimate_of_gain(bits: Float[np.ndarray, " rows"], groups: np.ndarray, seed: int, choices: int = 1) -> Estimate:
+def _estimate_of_gain(
+    bits: Float[np.ndarray, " rows"], groups: np.ndarray, most: float, seed: int, choices: int = 1
+) -> Estimate:
     """Return the mean gain of rows with so many choices each, and an interval that holds for weak channels too.
+
+    Neither exceeds `most`, the bits of the choices themselves: the text is fitted to a sample, so it costs a little more.
 
     The variance of a log-likelihood ratio is at most about twice its mean, in nats. So a sample that shows too little of
     a weak channel also shows too little spread, and an interval that is symmetric about the mean misses it above. On the
@@ -289,9 +299,9 @@ def _estimate_of_gain(bits: Float[np.ndarray, " rows"], groups: np.ndarray, seed
     """
     mean = Estimate.of_mean(bits, groups, seed=seed)
     half = (mean.high - mean.low) / 2
-    most = choices * _Z**2 / np.log(4) / len(np.unique(groups))  # where all spread is that of a weak channel
-    more = min(most, half**2 / (4 * mean.value)) if mean.value > 0 else most
-    return replace(mean, high=mean.high + more)
+    widest = choices * _Z**2 / np.log(4) / len(np.unique(groups))  # where all spread is that of a weak channel
+    more = min(widest, half**2 / (4 * mean.value)) if mean.value > 0 else widest
+    return Estimate(min(mean.value, most), min(mean.low, most), min(mean.high + more, most), mean.n)
 
 
 def _permuted_costs(

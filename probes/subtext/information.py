@@ -22,7 +22,16 @@ from scipy.stats import t as student
 
 from interp.statistics.estimates import Estimate
 from interp.statistics.intervals import q_values
-from probes.subtext.readers import Features, Losses, best_on_validation, cross_fitted, folds, parts
+from probes.subtext.entropy import at_most, class_costs_in_truth, label_entropy
+from probes.subtext.readers import (
+    Features,
+    Losses,
+    best_on_validation,
+    chosen_on_validation,
+    cross_fitted,
+    folds,
+    parts,
+)
 
 SCREENED = (2, 16)  # numbers of columns that screening keeps
 MIN_ROWS = 40  # below this nothing is estimated
@@ -36,18 +45,32 @@ class InformationGain:
         rows: Numbers of the rows that have the label.
         without: Cost of the label without the features, in bits, shape (rows,).
         with_: Cost with the features, in bits, shape (rows,).
-        entropy: Plug-in entropy of the label, in bits.
+        left_open: Cost without the features where nothing has to be learned from a sample: where no other input helps,
+            what the class costs a reader who knows the probabilities of the classes, shape (rows,).
+        entropy: Entropy of the label with its interval, in bits; no features can say more.
     """
 
     rows: np.ndarray
     without: Float[np.ndarray, " rows"]
     with_: Float[np.ndarray, " rows"]
-    entropy: float
+    left_open: Float[np.ndarray, " rows"]
+    entropy: Estimate
 
     @property
     def bits(self) -> Float[np.ndarray, " rows"]:
         """Bits gained in each row."""
         return self.without - self.with_
+
+    def estimate(self, groups: np.ndarray, seed: int = 0) -> Estimate:
+        """Return the bits with their interval, neither of which exceeds the entropy.
+
+        Args:
+            groups: Group of each of `rows`, shape (rows,).
+            seed: Seed of the bootstrap.
+        """
+        # The side with the features has at most all of its cost still to lose.
+        overpaid = max(float((self.without - self.left_open - self.with_).mean()), 0.0)
+        return at_most(self.entropy, Estimate.of_mean(self.bits, groups, seed=seed), overpaid)
 
 
 def information_gain(
@@ -96,9 +119,11 @@ def information_gain(
             continue
         known = Known.fitted(codes_of, [matrix[rows] for matrix in given], groups[rows], seed=seed, share=share)
         for name, (without, with_) in known.costs_with(beyond[rows]).items():
-            proportions = np.bincount(codes_of[name]) / len(rows)
-            entropy = float(-(proportions[proportions > 0] * np.log2(proportions[proportions > 0])).sum())
-            gains[name] = InformationGain(rows, without, with_, entropy)
+            codes = codes_of[name]
+            blind = chosen_on_validation(known.losses[name], known.fold) == 0
+            left_open = np.where(blind, class_costs_in_truth(codes, groups[rows]), without)
+            entropy = label_entropy(codes, groups[rows], seed=seed)
+            gains[name] = InformationGain(rows, without, with_, left_open, entropy)
     return {name: gains[name] for name in labels if name in gains}
 
 
@@ -224,14 +249,14 @@ def summary(gains: Mapping[str, InformationGain], groups: np.ndarray, seed: int 
     records = []
     for name, gain in gains.items():
         held = groups[gain.rows]
-        bits = Estimate.of_mean(gain.bits, held, seed=seed)
+        bits = gain.estimate(held, seed)
         records.append(
             {
                 "target": name,
                 "bits": bits.value,
                 "ci_low": bits.low,
                 "ci_high": bits.high,
-                "entropy": gain.entropy,
+                "entropy": gain.entropy.value,
                 "without": float(gain.without.mean()),
                 "with": float(gain.with_.mean()),
                 "p": p_value(gain.bits, held),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from interp.statistics.estimates import Estimate
-from probes.subtext.information import MIN_ROWS, information_gain, p_value
+from probes.subtext.information import MIN_ROWS, InformationGain, information_gain, p_value
 from probes.subtext.readers import Features
 from probes.subtext.tightness import Costs, tightness
 
@@ -81,22 +81,30 @@ def joint_gain(
         nan = float("nan")
         return JointGain(Estimate(nan, nan, nan, len(rows)), nan, left_out=tuple(labels))
 
+    most: dict[str, Estimate] = {}
+
     def chain(share: float) -> Costs:
-        without, with_, known = np.zeros(len(rows)), np.zeros(len(rows)), [matrix[rows] for matrix in given]
+        costs, known = Costs(*np.zeros((3, len(rows)))), [matrix[rows] for matrix in given]
         for name, values in kept.items():
             gains = information_gain({name: values[rows]}, known, beyond[rows], groups[rows], seed=seed, share=share)
             if name not in gains:
                 continue
-            without, with_ = without + gains[name].without, with_ + gains[name].with_
+            costs = Costs(*(np.add(*pair) for pair in zip(costs, Costs.of(gains[name]), strict=True)))
+            most[name] = gains[name].entropy
             classes, codes = np.unique(values[rows].astype(str), return_inverse=True)
             known = [np.concatenate([matrix, np.eye(len(classes))[codes][:, 1:]], axis=1) for matrix in known]
-        return without, with_
+        return costs
 
     costs = chain(1.0)
-    p = p_value(costs[0] - costs[1], groups[rows])
+    gain = costs.without - costs.with_
+    p = p_value(gain, groups[rows])
+    # All targets together hold at most the sum of what each holds.
+    value, low, high = (sum(getattr(each, end) for each in most.values()) for end in ("value", "low", "high"))
+    entropy = Estimate(value, low, high, len(rows))
     if not with_bound:
-        return JointGain(Estimate.of_mean(costs[0] - costs[1], groups[rows], seed=seed), p, left_out=left_out)
-    bound = tightness(costs, chain, groups[rows], seed=seed)
+        joint = InformationGain(rows, *costs, entropy)
+        return JointGain(joint.estimate(groups[rows], seed), p, left_out=left_out)
+    bound = tightness(costs, chain, groups[rows], entropy, seed=seed)
     return JointGain(bound.bits, p, lower_bound=bound.lower_bound, n_tight=bound.n, left_out=left_out)
 
 

@@ -124,6 +124,7 @@ def measure(
             )
         table = summary(gains, groups, seed)
         bounds = _bounds(gains, labels, given, beyond, groups, seed)
+        table["bits"] = [bound.bits.value for bound in bounds]
         table["ci_low"] = [bound.bits.low for bound in bounds]
         table["ci_high"] = [bound.bits.high for bound in bounds]
         shuffled = information_gain(labels, given, _shuffled_rows(beyond, seed), groups, seed=seed)
@@ -174,11 +175,10 @@ def _bounds(
 
     def bound(target: str) -> Tightness:
         def refit(share: float) -> Costs:
-            gain = refits(share)[target]
-            return gain.without, gain.with_
+            return Costs.of(refits(share)[target])
 
         gain = gains[target]
-        return tightness((gain.without, gain.with_), refit, groups[gain.rows], seed=seed)
+        return tightness(Costs.of(gain), refit, groups[gain.rows], gain.entropy, seed=seed)
 
     return [bound(target) for target in gains]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from interp.errors import UsageError
 from interp.problems.base import checked_seed
@@ -152,6 +152,20 @@ def _costs(
     return -np.log2((1 - mixed) * p + mixed / size).transpose(1, 0, 2, 3)
 
 
+def chosen_on_validation(sides: Sequence[Losses], fold: np.ndarray) -> Int[np.ndarray, " rows"]:
+    """Return for each row which input costs least on the validation rows of its fold.
+
+    Args:
+        sides: Costs by each input.
+        fold: Fold of each row, shape (rows,).
+    """
+    chosen = np.zeros(len(fold), int)
+    for k in range(FOLDS):
+        test, val = fold == k, fold == (k + 1) % FOLDS
+        chosen[test] = int(np.argmin([validated[val].mean() for _, validated in sides]))
+    return chosen
+
+
 def best_on_validation(sides: Sequence[Losses], fold: np.ndarray) -> Float[np.ndarray, " rows"]:
     """Return the test costs of the input that costs least on each fold's validation rows.
 
@@ -159,9 +173,4 @@ def best_on_validation(sides: Sequence[Losses], fold: np.ndarray) -> Float[np.nd
         sides: Costs by each input.
         fold: Fold of each row, shape (rows,).
     """
-    out = np.zeros(len(fold))
-    for k in range(FOLDS):
-        test, val = fold == k, fold == (k + 1) % FOLDS
-        best = int(np.argmin([validated[val].mean() for _, validated in sides]))
-        out[test] = sides[best][0][test]
-    return out
+    return np.stack([tested for tested, _ in sides])[chosen_on_validation(sides, fold), np.arange(len(fold))]

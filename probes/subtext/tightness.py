@@ -1,30 +1,54 @@
 """Tightness: whether an estimate of bits would still rise with more traces, and where its truth can lie.
 
 A reader that is fitted to few traces uses less than all the information, so its bits are a lower bound. In the same way
-few traces leave the side without the features too costly. The same rows are tested with readers fitted to a quarter, a
-half and all of the other traces. A learning curve is nearly a power law of the sample (Hestness et al., arXiv
-1712.00409), of exponent 1 in the end (Akaike 1974, "A new look at the statistical model identification"), so three
-points give what each side has still to lose, and the sample at which less than 0.05 bit would be missing.
+few traces leave the side without the features too costly: it pays for learning the shares of the classes, which the other
+side may not need at all. The bits are less what it overpays beyond the other side, and never more than the label's
+entropy. The same rows are tested with readers fitted to a quarter, a half and all of the other traces. A learning curve is
+nearly a power law of the sample (Hestness et al., arXiv 1712.00409), of exponent 1 in the end (Akaike 1974, "A new look
+at the statistical model identification"), so three points give what each side has still to lose, and the sample at which
+less than 0.05 bit would be missing. Where features decide the label the cost falls faster, by a factor with every so many
+traces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from interp.statistics.estimates import Estimate
-from probes.subtext.information import p_value
+from probes.subtext.information import InformationGain, p_value
 
 SHARES = (0.5, 0.25)
 TIGHT_BITS = 0.05
 # The excess cost of a parametric reader falls as 1 / n in the end (Akaike 1974), and faster before.
 _EXPONENTS = (1.0, 4.0)
+# With a penalty, and more columns than the sample supports, it falls as slowly as this.
+_SLOWEST = 0.5
 _SIGNIFICANT = 0.025
 
-Costs = tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]
+
+class Costs(NamedTuple):
+    """Costs of each row in bits, by readers fitted to the same share of the traces.
+
+    Attributes:
+        without: Without the features, shape (rows,).
+        with_: With the features, shape (rows,).
+        left_open: Without the features where nothing has to be learned from a sample, shape (rows,); see
+            `InformationGain`.
+    """
+
+    without: Float[np.ndarray, " rows"]
+    with_: Float[np.ndarray, " rows"]
+    left_open: Float[np.ndarray, " rows"]
+
+    @classmethod
+    def of(cls, gain: InformationGain) -> Costs:
+        """Return the costs of one label."""
+        return cls(gain.without, gain.with_, gain.left_open)
 
 
 @dataclass(frozen=True)
@@ -33,9 +57,9 @@ class Tightness:
 
     Attributes:
         bits: The bits, with an interval widened by what the learning curves of both sides have still to lose; of a
-            lower bound it goes up to all that the text leaves open.
+            lower bound it goes up to all that the text leaves open. Neither exceeds the label's entropy.
         lower_bound: Whether more than 0.05 bit are still missing.
-        n: At most about how many traces leave less than 0.05 bit missing; None where fewer than these already do.
+        n: About how many traces leave less than 0.05 bit missing; None where fewer than these already do.
     """
 
     bits: Estimate
@@ -48,45 +72,61 @@ class Tightness:
         return "lower bound" if self.lower_bound else "tight"
 
 
-def tightness(costs: Costs, refit: Callable[[float], Costs], groups: np.ndarray, *, seed: int = 0) -> Tightness:
+def tightness(
+    costs: Costs, refit: Callable[[float], Costs], groups: np.ndarray, entropy: Estimate, *, seed: int = 0
+) -> Tightness:
     """Return the interval of bits with what is still to be learned.
 
     Args:
-        costs: Cost of each row without the features and with them, in bits, by readers fitted to all traces of other
-            folds, each of shape (rows,). The bits are the difference.
+        costs: Costs by readers fitted to all traces of other folds. The bits are the difference of the first two.
         refit: Returns the same costs by readers fitted to a share of these traces.
         groups: Group of each row, shape (rows,).
+        entropy: Entropy of the label, or the sum over labels: the most that there can be.
         seed: Seed of the bootstrap.
 
     References:
         Hestness et al. 2017, arXiv 1712.00409.
     """
     half = refit(SHARES[0])
-    gain = costs[0] - costs[1]
-    bits = Estimate.of_mean(gain, groups, seed=seed)
-    most = max(bits.high, Estimate.of_mean(costs[0], groups, seed=seed).high)
+    gain = costs.without - costs.with_
+    bits, left_open = (Estimate.of_mean(values, groups, seed=seed) for values in (gain, costs.left_open))
     # A curve that is nearly flat is taken to have the least exponent, which needs no third point.
-    flat = all(abs(float((half[side] - costs[side]).mean())) < TIGHT_BITS / 2 for side in (0, 1))
+    curves = [(costs.left_open, half.left_open), (costs.with_, half.with_)]
+    flat = all(abs(float((at_half - at_all).mean())) < TIGHT_BITS / 2 for at_all, at_half in curves)
     points = [costs, half] if flat else [costs, half, refit(SHARES[1])]
-    (too_open, _), (unread, exponent) = (
-        _still_to_lose([float(point[side].mean()) for point in points]) for side in (0, 1)
+    open_curve = [float(point.left_open.mean()) for point in points]
+    to_learn, _ = _still_to_lose(open_curve)
+    unread, growth = _still_to_lose([float(point.with_.mean()) for point in points])
+    learned = float((costs.without - costs.left_open).mean())  # the price of the classes' shares, which is known
+    missing = unread - learned - to_learn
+    to_learn_at_most = max(
+        max(cost - open_curve[0], 0.0) / (share**-_SLOWEST - 1)
+        for cost, share in zip(open_curve[1:], SHARES, strict=False)
     )
-    missing = unread - too_open
-    rises = p_value(gain - (half[0] - half[1]), groups) < _SIGNIFICANT
-    lower_bound = bool(missing > TIGHT_BITS and rises)
+    at_least = bits.low - max(learned - unread, 0.0) - to_learn_at_most
+    overpaid = max(-missing, 0.0)
+    value = min(bits.value - overpaid, entropy.value)
+    most = max(min(entropy.high, max(bits.high - overpaid, left_open.high)), 0.0)
+    lower_bound = bool(missing > TIGHT_BITS and p_value(gain - (half.without - half.with_), groups) < _SIGNIFICANT)
     high = most if lower_bound else max(min(bits.high + unread, most), 0.0)
-    n = int(np.ceil(len(gain) * (missing / TIGHT_BITS) ** (1 / exponent))) if lower_bound else None
-    return Tightness(Estimate(bits.value, bits.low - too_open, high, bits.n), lower_bound, n)
+    n = int(np.ceil(len(gain) * growth(missing / TIGHT_BITS))) if lower_bound else None
+    return Tightness(Estimate(value, min(at_least, value), max(high, value), bits.n), lower_bound, n)
 
 
-def _still_to_lose(costs: Sequence[float]) -> tuple[float, float]:
-    """Return how much a cost would still fall with ever more traces, at most all of it, and the curve's exponent.
+def _still_to_lose(costs: Sequence[float]) -> tuple[float, Callable[[float], float]]:
+    """Return how much a cost would still fall with ever more traces, and how many times the sample divides that by x.
+
+    A power law that would end below 0 is none: where features decide the label, the cost falls by a factor with every
+    so many traces, as the probability falls that some class has too few of them, and ends at 0.
 
     Args:
         costs: The cost at all traces, at half, and at a quarter where that is known.
     """
-    fall = costs[1] - costs[0]
+    fall, left = costs[1] - costs[0], max(costs[0], 0.0)
     low, high = (2**exponent for exponent in _EXPONENTS)
     bend = (costs[2] - costs[1]) / fall if fall > 0 and len(costs) > 2 else low
     ratio = float(np.clip(bend, low, high))
-    return min(max(fall / (ratio - 1), 0.0), max(costs[0], 0.0)), float(np.log2(ratio))
+    if fall > left * (ratio - 1):
+        by_half = max(costs[1] / max(left, 1e-9), 1 + 1e-9)
+        return left, lambda x: 1 + np.log(x) / (2 * np.log(by_half))
+    return max(fall / (ratio - 1), 0.0), lambda x: x ** (1 / np.log2(ratio))

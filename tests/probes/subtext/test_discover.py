@@ -43,6 +43,8 @@ def test_a_channel_is_found_where_it_is_with_its_bits(flips: dict[int, float], b
     assert result.verdict == "subtext" and result.flagged
     assert list(words.index[words["flagged"]]) == list(flips) == list(words.index[words["verdict"] == "subtext"])
     assert words.loc[list(flips), "bits"].to_numpy() == pytest.approx(bits, abs=0.12)
+    assert (result.words[["bits", "ci_high"]] <= 1).all(axis=None), "a choice of two words holds one bit at most"
+    assert result.total.high <= len(result.words) and result.total.value <= len(result.words)
     assert result.total.low <= bits * len(flips) + 0.05 and result.total.high >= bits * len(flips) - 0.05
     assert result.traces["bits"].mean() == pytest.approx(result.bits, abs=0.15 * len(flips))
 
