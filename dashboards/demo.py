@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import interp
+from dashboards.figures import accuracy_of
 from dashboards.headline import headline
 from dashboards.measures import demo_measures
 from dashboards.record import open_run, write_run
-from dashboards.study import Study, accuracy_of, raise_for_defects, run_record, run_stages
+from dashboards.study import Study, raise_for_defects, run_record, run_stages
 from interp.errors import UsageError, checked_count
 from interp.organisms.catalog import recipe
 from interp.problems.base import checked_seed

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 
-from interp.errors import StoreError, UsageError
-from interp.models.address import Address
+from interp.errors import UsageError
 from interp.models.devices import choose_device
 from interp.models.fast_model import move_bridge
 from interp.models.projection import Projection
@@ -25,10 +24,12 @@ from interp.reasoners.curriculum import Curriculum
 from interp.reasoners.interventions import Intervention
 from interp.reasoners.network import Network
 from interp.reasoners.options import CheckedThinkOptions, ThinkOptions
+from interp.reasoners.readable import check_readable
 from interp.reasoners.replayer import Replayer, ReplayHook
 from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout
 from interp.reasoners.rollouts.thinker import ThinkBatch, Thinker
 from interp.reasoners.rollouts.traces import TraceMaker
+from interp.reasoners.steps import Steps
 from interp.reasoners.vocabulary import Vocabulary
 from interp.runtime.progress import Progress
 from interp.runtime.renames import warn_old_name
@@ -56,6 +57,7 @@ class Reasoner(ABC):
         thinker: Runs its way of thinking over problems.
         replayer: Runs finished traces through the model.
         curriculum: How it is trained.
+        steps: Finds the steps of its thinking in traces.
         loaded: What was found and assumed when it was loaded.
         origin: The arguments with which `interp.load` loads it again.
     """
@@ -70,6 +72,8 @@ class Reasoner(ABC):
     shares_position: ClassVar[frozenset[Channel]] = frozenset()
     #: The class of `curriculum`.
     curriculum_class: ClassVar[type[Curriculum]] = Curriculum
+    #: The class of `steps`.
+    steps_class: ClassVar[type[Steps]] = Steps
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class Reasoner(ABC):
             n_embeddings=self.embed.weight.shape[0],
         )
         self.curriculum = self.curriculum_class(config)
+        self.steps = self.steps_class(config)
         self.thinker = Thinker(self.network, self.vocabulary, self.shares_position)
         self.replayer = Replayer(self.network, self.vocabulary.pad_id, self.shares_position)
 
@@ -238,16 +243,8 @@ class Reasoner(ABC):
         Raises:
             StoreError: The tokens are of another vocabulary, or the continuous thoughts of another width.
         """
-        width = self.embed.weight.shape[1]
-        same = {self.tokenizer_hash, *([] if unknown else [""])}
-        for trace in traces:
-            if trace.latents is not None and trace.latents.shape[1] != width:
-                raise StoreError(
-                    f"expected thoughts {width} wide, as {self.name} has, got thoughts {trace.latents.shape[1]} wide in "
-                    f"trace {trace.id} of {trace.reasoner}; load the model that made the traces."
-                )
-            if trace.tokenizer not in same and trace.tokens:
-                self.vocabulary.check_trace(trace)
+        trusted = {self.tokenizer_hash, *([] if unknown else [""])}
+        check_readable(traces, self.vocabulary, self.embed.weight.shape[1], trusted)
 
     def think_given(
         self,
@@ -258,17 +255,10 @@ class Reasoner(ABC):
         progress: Progress | None = None,
         **options: Unpack[ThinkOptions],
     ) -> TraceSet:
-        """Answer after given thoughts; only for reasoners that think in text.
-
-        Args:
-            problems: The problems.
-            thoughts: Token ids of each problem's thought, without markers.
-            go_on: Go on thinking after the given tokens. Otherwise the thought ends there.
-            progress: Called with (problems done, problems in all).
-            **options: See `ThinkOptions`.
+        """Answer after given thoughts: see `TextReasoner.think_given`.
 
         Raises:
-            UsageError: The reasoner does not think in text, or a thought leaves no room for an answer.
+            UsageError: The reasoner does not think in text.
         """
         raise UsageError(
             f"expected a reasoner that thinks in text, got {self.name}; use a text reasoner such as chain-text."
@@ -297,29 +287,6 @@ class Reasoner(ABC):
             f"only silent thinking can be broken off: expected a reasoner with silent thoughts, got {self.name}, whose "
             f"kind is {self.kind!r}."
         )
-
-    @property
-    def visible_per_step(self) -> int:
-        """The number of visible tokens of each step, where steps are counted."""
-        return self.config.thoughts_per_step
-
-    def n_steps_thought(self, trace: Trace) -> int:
-        """Return the number of steps that the reasoner thought in a trace; 0 where its thinking has none."""
-        return max(trace.step, default=0)
-
-    def step_location(self, trace: Trace, step: int) -> tuple[Address, int]:
-        """Return the address and the position of the state after a step of a trace; step 0 is the question's end."""
-        if not step:
-            position = max(p for p, channel in enumerate(trace.channel) if channel == Channel.PROMPT)
-        elif any(p >= 0 for p in trace.value_positions[:step]):
-            position = max(trace.value_positions[:step])  # of the steps so far; this one may be left out
-        else:
-            position = max(p for p, number in enumerate(trace.step) if number <= step and trace.thought[p])
-        return Address("ln_final.hook_out"), position
-
-    def iteration_addresses(self) -> list[Address]:
-        """Return the address of the state after each iteration; empty where the reasoner does not iterate layers."""
-        return []
 
     def describe(self) -> dict[str, Any]:
         """Return what a store records about the reasoner: name, kind, weights and configuration."""
@@ -376,6 +343,6 @@ class Reasoner(ABC):
             weights=self.weights,
             tokenizer_hash=self.tokenizer_hash,
             thinks_in_text=self.thinks_in_text,
-            visible_per_step=self.visible_per_step,
+            visible_per_step=self.steps.visible_tokens,
             options=options,
         )

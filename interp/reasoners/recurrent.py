@@ -23,6 +23,7 @@ from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Lesson, LessonBatch
 from interp.reasoners.direct import DirectCurriculum, DirectReasoner
 from interp.reasoners.options import ThinkOptions
+from interp.reasoners.steps import Steps
 from interp.traces import Channel, Trace, TraceSet
 
 
@@ -70,11 +71,28 @@ class RecurrentCurriculum(DirectCurriculum):
         return torch.stack(losses).mean()
 
 
+class IterationSteps(Steps):
+    """Takes each iteration for a step."""
+
+    def count(self, trace: Trace) -> int:
+        """Return the number of iterations."""
+        return self.config.iterations
+
+    def location(self, trace: Trace, step: int) -> tuple[Address, int]:
+        """Return the address of the state after iteration `step`, and the position where the answer is predicted."""
+        return _state_after(step, self.config), list(trace.channel).index(Channel.ANSWER) - 1
+
+    def iteration_addresses(self) -> list[Address]:
+        """Return the address of the state after each iteration."""
+        return [_state_after(k, self.config) for k in range(1, self.config.iterations + 1)]
+
+
 class RecurrentReasoner(DirectReasoner):
     """Answers straight after the question, after iterating `config.recurrent` layers `config.iterations` times."""
 
     kind = "recurrent"
     curriculum_class = RecurrentCurriculum
+    steps_class = IterationSteps
 
     @classmethod
     def prepare(cls, model: Any, config: ReasonerConfig) -> Any:
@@ -105,28 +123,20 @@ class RecurrentReasoner(DirectReasoner):
         Raises:
             UsageError: The reasoner does not iterate so often.
         """
-        if not 0 <= iteration <= self.config.iterations:
-            raise UsageError(
-                f"expected an iteration between 0 and {self.config.iterations}, got {iteration}; "
-                "take more of them with with_iterations()."
-            )
-        return recurrence.state_after(iteration, *_block(self.config))
+        return _state_after(iteration, self.config)
 
     def think_steps(self, problems: Sequence[Problem], n_steps: int, **options: Unpack[ThinkOptions]) -> TraceSet:
         """Think with `n_steps` iterations."""
         return self.with_iterations(n_steps).think(problems, **options)
 
-    def n_steps_thought(self, trace: Trace) -> int:
-        """Return the number of iterations."""
-        return self.config.iterations
 
-    def step_location(self, trace: Trace, step: int) -> tuple[Address, int]:
-        """Return the address of the state after iteration `step`, and the position where the answer is predicted."""
-        return self.state_after(step), list(trace.channel).index(Channel.ANSWER) - 1
-
-    def iteration_addresses(self) -> list[Address]:
-        """Return the address of the state after each iteration."""
-        return [self.state_after(k) for k in range(1, self.config.iterations + 1)]
+def _state_after(iteration: int, config: ReasonerConfig) -> Address:
+    if not 0 <= iteration <= config.iterations:
+        raise UsageError(
+            f"expected an iteration between 0 and {config.iterations}, got {iteration}; "
+            "take more of them with with_iterations()."
+        )
+    return recurrence.state_after(iteration, *_block(config))
 
 
 def _block(config: ReasonerConfig) -> tuple[int, int]:

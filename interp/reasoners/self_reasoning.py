@@ -30,6 +30,7 @@ from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import Curriculum, Lesson, LessonBatch, next_token_loss
 from interp.reasoners.rollouts.rollout import Rollout
 from interp.reasoners.rollouts.writing import force_marker, open_thought, same_token, write_answer
+from interp.reasoners.steps import Steps
 from interp.traces import Channel
 
 
@@ -66,6 +67,15 @@ class SelfReasoningCurriculum(Curriculum):
         return _logits(model, batch, self.config, stop=True)
 
 
+class TokenSteps(Steps):
+    """Takes each text token for a step."""
+
+    @property
+    def visible_tokens(self) -> int:
+        """One."""
+        return 1
+
+
 class SelfReasoner(Reasoner):
     """Thinks in text between two markers, with `config.reasoning_tokens` silent tokens before each of its tokens.
 
@@ -75,11 +85,7 @@ class SelfReasoner(Reasoner):
     kind = "self-reasoning"
     shares_position = frozenset({Channel.LATENT})
     curriculum_class = SelfReasoningCurriculum
-
-    @property
-    def visible_per_step(self) -> int:
-        """One: each text token is a step."""
-        return 1
+    steps_class = TokenSteps
 
     def _think_batch(self, rollout: Rollout, problems: Sequence[Problem]) -> None:
         closed = open_thought(rollout, self.vocabulary)

@@ -52,7 +52,7 @@ class TextReasoner(Reasoner):
         """Answer after given thoughts.
 
         Args:
-            problems: The problems.
+            problems: The problems to answer.
             thoughts: Token ids of each problem's thought, without markers.
             go_on: Go on thinking after the given tokens. Otherwise the thought ends there.
             progress: Called with (problems done, problems in all).

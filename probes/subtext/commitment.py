@@ -100,7 +100,7 @@ def forced_answers(reasoner: Reasoner, traces: TraceSet) -> list[list[str | None
 
 def _steps_of(reasoner: Reasoner, traces: Sequence[Trace]) -> list[int]:
     """Return how many steps of thinking each trace has."""
-    n_steps = [reasoner.n_steps_thought(trace) for trace in traces]
+    n_steps = [reasoner.steps.count(trace) for trace in traces]
     if not all(n_steps):
         raise UsageError(
             f"expected steps of thinking in every trace, got none in trace {traces[n_steps.index(0)].id}; leave it out."
@@ -222,7 +222,7 @@ def _flips(
             return _foreign_ends(reasoner, traces, by_trace, seed), None
         changed = mistaken.table[mistaken.table["after"] == "own words"]
         return changed.assign(flip=~changed["kept"])[["trace", "step", "steps", "flip"]], mistaken
-    addresses = reasoner.iteration_addresses()
+    addresses = reasoner.steps.iteration_addresses()
     return (_exchanged_states(reasoner, addresses, traces, seed) if addresses else pd.DataFrame()), None
 
 
@@ -257,7 +257,7 @@ def _exchanged_states(reasoner: Reasoner, addresses: Sequence[Address], traces: 
     from interp.causal.patching.states import contents
     from interp.reasoners.interventions import Intervention, replace_with
 
-    positions = np.array([reasoner.step_location(trace, 0)[1] for trace in traces])
+    positions = np.array([reasoner.steps.location(trace, 0)[1] for trace in traces])
     n, rng = len(addresses), np.random.default_rng(seed)
     rows = np.stack([np.arange(len(traces)), positions], axis=1)
     tables = []
@@ -290,7 +290,7 @@ def _read_shares(
         return []
     shares = []
     for k in range(n + 1):
-        locations = [reasoner.step_location(trace, k) for trace in traces]
+        locations = [reasoner.steps.location(trace, k) for trace in traces]
         address, positions = locations[0][0].name, np.array([position for _, position in locations])
         acts = states(reasoner, traces, positions, [address])[address]
         costs, classes = class_costs(acts, final, groups, seed=seed)

@@ -16,10 +16,11 @@ from streamlit.testing.v1 import AppTest
 import cotlens as front
 import interp
 from dashboards import stages
+from dashboards.figures import chance_of
 from dashboards.launch import APP, RUN_VARIABLE
 from dashboards.report import build_report
 from dashboards.runs import Run
-from dashboards.study import Study, chance_of, study
+from dashboards.study import Study, study
 from interp.errors import PartialError, StoreError
 from interp.organisms.catalog import weights_folder
 

@@ -77,7 +77,10 @@ class QueuedRollout(Rollout):
         with torch.inference_mode() if self._fast else torch.no_grad():
             for rows in [[k] for k in replaced] if self._options.closes_gaps else [replaced]:
                 self._read_into(rows)
-            self._drop_unused_columns()
+            dropped = self._columns.drop_unused()
+            if dropped:
+                for layer in self._cache.layers:
+                    layer.drop_first(dropped)
         return replaced
 
     def _read_into(self, rows: list[int]) -> None:
@@ -102,7 +105,7 @@ class QueuedRollout(Rollout):
         )
         self._put(rows, cache, mask, out.last_hidden_state[:, -1])
         lengths = columns.sum(axis=1)
-        self._lengths[rows], self._next_ids[rows], self._trailing[rows] = lengths, lengths, 0
+        self._lengths[rows], self._next_ids[rows] = lengths, lengths
         check = FiniteCheck()
         check.add(out.last_hidden_state, np.where(real, positions, -1))
         try:
@@ -111,34 +114,15 @@ class QueuedRollout(Rollout):
             raise NonFiniteError(rows[error.row], error.position, error.last) from None
 
     def _put(self, rows: list[int], cache: Any, mask: Tensor, states: Tensor) -> None:
-        width = mask.shape[1]
-        missing = width - self._columns
-        if missing > 0:  # a prompt longer than anything so far
+        missing = self._columns.replace_rows(rows, mask)
+        index = torch.tensor(rows, device=self.device)
+        if missing:
             for layer in self._cache.layers:
                 layer.widen(missing)
-            self._extended_mask(np.zeros((len(self.rows), missing), bool), all_real=False)
-            self._trailing += missing
-        index = torch.tensor(rows, device=self.device)
         for ours, theirs in zip(self._cache.layers, cache.layers, strict=True):
             ours.replace_rows(index, theirs)
-        self._mask[index, : self._columns] = False
-        self._mask[index, self._columns - width : self._columns] = mask
-        self._has_gaps = True
         logits = self.logits.index_copy(0, index, self.unembed(states).float())
         self._last, self._logits = self._last.index_copy(0, index, states), logits
-
-    def _drop_unused_columns(self) -> None:
-        """Remove the first columns once half of all are masked in every row, so that attention stays short."""
-        used = self._mask[:, : self._columns].any(dim=0)
-        first = int(used.int().argmax())
-        if 2 * first < self._columns:
-            return
-        for layer in self._cache.layers:
-            layer.drop_first(first)
-        kept = self._columns - first
-        self._mask[:, :kept] = self._mask[:, first : self._columns].clone()
-        self._mask[:, kept:] = False
-        self._columns = kept
 
 
 def write_rows(rollout: Rollout, writers: Sequence[RowWriter], begin: Callable[[Row, int], RowWriter]) -> None:

@@ -16,10 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.models.cache import close_gaps, new_cache, reset_rotary, run_cached
+from interp.models.cache import new_cache, reset_rotary, run_cached
 from interp.models.devices import to_device
 from interp.reasoners.network import Network
 from interp.reasoners.rollouts.batch import BatchState, Cell, Row
+from interp.reasoners.rollouts.columns import Columns
 from interp.reasoners.rollouts.measures import FiniteCheck, Measures, NonFiniteError
 from interp.reasoners.rollouts.prefix import SharedPrefix
 from interp.reasoners.rollouts.sampling import Sampler
@@ -100,17 +101,18 @@ class Rollout:
         self.state = state
         self.state.traces = np.asarray(traces, dtype=np.int64)
         self.state.rows = self.rows
-        columns = max(map(len, prompts)) + options.extra_positions
+        n_expected = max(map(len, prompts)) + options.extra_positions
         closes_gaps = options.closes_gaps
-        self._cache: Any = new_cache(base, columns, keeps_all=closes_gaps) if self._fast or closes_gaps else None
+        self._cache: Any = new_cache(base, n_expected, keeps_all=closes_gaps) if self._fast or closes_gaps else None
         if network.rotary_limit is not None:
             reset_rotary(base)
-        self._always_masks = network.keeps_only_positions  # models with states take masks of the new positions alone
-        self._masks_by_key = self._fast and options.masks_by_key
-        self._mask = torch.zeros(len(prompts), columns, dtype=torch.bool, device=self.device)
-        self._has_gaps = False  # whether anything is masked
-        self._trailing = np.zeros(len(prompts), np.int64)  # masked columns at each row's end
-        self._columns = 0
+        self._columns = Columns(
+            len(prompts),
+            n_expected,
+            self.device,
+            masks_by_key=self._fast and options.masks_by_key,
+            always=network.keeps_only_positions,  # models with states take masks of the new positions alone
+        )
         self._lengths = np.zeros(len(prompts), np.int64)
         self._next_ids = np.zeros_like(self._lengths)  # position ids used so far
         self._row_indices = torch.arange(len(prompts), device=self.device)
@@ -136,8 +138,8 @@ class Rollout:
     def _begin_after(self, prefix: SharedPrefix) -> None:
         """Put every row where it is after the beginning that all prompts share."""
         rows = len(self.rows)
-        self._cache = prefix.cache_of(rows, self._mask.shape[1])
-        self._mask[:, : prefix.n], self._columns = True, prefix.n
+        self._cache = prefix.cache_of(rows, self._columns.mask.shape[1])
+        self._columns.fill(prefix.n)
         self._lengths += prefix.n
         self._next_ids += prefix.n
         prefix.show(self._options.prefix_hooks, self.state)
@@ -295,7 +297,7 @@ class Rollout:
         new = real.shape[1]
         all_real = real is self._all_active or bool(real.all())
         if self._options.closes_gaps:
-            self._close_gaps(real)
+            self._columns.close_gaps(self._cache, real)
         if real is self._all_active:  # most passes of a loop: nothing to count
             counts: Any = 1
             positions, position_ids = self._lengths[:, None], self._next_ids[:, None]
@@ -306,12 +308,11 @@ class Rollout:
             moved = before + self._next_ids[:, None] if moving else self._next_ids[:, None]
             position_ids = np.where(real, moved, 0)
         self.state.positions = positions
-        mask = self._extended_mask(real, all_real)
         out, self._cache = run_cached(
             self.base,
             self._cache,
             inputs_embeds=inputs,
-            attention_mask=mask,
+            attention_mask=self._columns.extend(real, all_real),
             position_ids=to_device(position_ids, self.device),
         )
         self._lengths = self._lengths + counts
@@ -330,25 +331,3 @@ class Rollout:
         for action in self._options.after_pass:
             action(self)
         return states
-
-    def _close_gaps(self, real: Bool[np.ndarray, "batch new"]) -> None:
-        """Move the masked columns before the new ones of each row that goes on to its front; count those after them."""
-        goes_on = real.any(axis=1)
-        gaps = np.where(goes_on, self._trailing, 0)
-        if gaps.any():
-            columns = close_gaps(self._cache, to_device(gaps, self.device))
-            self._mask[:, : self._columns] = self._mask[:, : self._columns].gather(1, columns)
-        after = real[:, ::-1].argmax(axis=1)
-        self._trailing = np.where(goes_on, after, self._trailing + real.shape[1])
-
-    def _extended_mask(self, real: Bool[np.ndarray, "batch new"], all_real: bool) -> Tensor | None:
-        """Extend the mask by new columns and return it in the form that the model takes; None where it masks nothing."""
-        first, self._columns = self._columns, self._columns + real.shape[1]
-        if self._columns > self._mask.shape[1]:
-            self._mask = torch.nn.functional.pad(self._mask, (0, self._columns))
-        self._mask[:, first : self._columns] = 1 if all_real else to_device(real, self.device)
-        self._has_gaps = self._has_gaps or not all_real
-        mask = self._mask.narrow(1, 0, self._columns)
-        if self._masks_by_key and real.shape[1] == 1:
-            return mask[:, None, None] if self._has_gaps else None
-        return mask if self._has_gaps or self._always_masks else None

@@ -73,4 +73,4 @@ def test_methods_of_other_kinds_are_refused_with_what_to_use(coconut: interp.Rea
         coconut.write_after_thoughts(problems, [1], max_tokens=1)
     with pytest.raises(UsageError, match="expected one thought for each of 2 problems, got 1"):
         interp.load("chain-text").think_given(problems, [[1]], go_on=True)
-    assert not direct.iteration_addresses()
+    assert not direct.steps.iteration_addresses()

@@ -95,13 +95,13 @@ def test_an_exchanged_state_leaves_the_position_behind_and_changes_the_answer() 
     reasoner = interp.load("chain-recurrent")
     problems = [p for n in (2, 5) for p in task(f"chain:steps={n}").generate(40, seed=7, split="test")]
     traces = reasoner.think(problems, batch_size=80)
-    addresses = reasoner.iteration_addresses()
+    addresses = reasoner.steps.iteration_addresses()
     flips = _exchanged_states(reasoner, addresses, traces, seed=0)
     last = flips[flips["step"] == len(addresses)]
     assert last["flip"].mean() > 0.8, "the positive control: this state decides the answer"
     first, end = reasoner.config.recurrent
     model = GPT2LMHeadModel.from_pretrained(weights_folder("chain-recurrent"), attn_implementation="eager").eval()
-    positions = np.array([reasoner.step_location(trace, 0)[1] for trace in traces])
+    positions = np.array([reasoner.steps.location(trace, 0)[1] for trace in traces])
     reached = np.array([trace.problem.steps[-1].value for trace in traces])
     rng = np.random.default_rng(0)
     for k in range(1, len(addresses) + 1):

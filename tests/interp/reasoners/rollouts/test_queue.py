@@ -14,6 +14,7 @@ import interp
 from interp.errors import StoreError
 from interp.problems.base import Problem
 from interp.reasoners.rollouts import prefix, queue, thinker
+from interp.reasoners.rollouts.columns import Columns
 
 NAMES = ["gpt2", "llama", "gemma2", "mistral", "gpt_oss", "gpt_neo", "mpt", "bloom", "qwen3_moe"]
 # Tokens that end a thought or an answer: rows of a random model end at different times.
@@ -132,16 +133,22 @@ def test_columns_that_no_row_uses_any_more_are_dropped(
     load: Callable, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped: list[int] = []
-    original = queue.QueuedRollout._drop_unused_columns
+    drop_unused, replace_rows = Columns.drop_unused, queue.QueuedRollout.replace
 
-    def counted(self) -> None:
-        before = self._columns
-        original(self)
-        dropped.append(before - self._columns)
-        assert self._cache.get_seq_length() == self._columns
-        assert not self._mask[:, self._columns :].any()
+    def counted(self) -> int:
+        before = self.n
+        dropped.append(drop_unused(self))
+        assert dropped[-1] == before - self.n
+        assert not self.mask[:, self.n :].any()
+        return dropped[-1]
 
-    monkeypatch.setattr(queue.QueuedRollout, "_drop_unused_columns", counted)
+    def checked(self, done: list[int]) -> list[int]:
+        rows = replace_rows(self, done)
+        assert self._cache.get_seq_length() == self._columns.n
+        return rows
+
+    monkeypatch.setattr(Columns, "drop_unused", counted)
+    monkeypatch.setattr(queue.QueuedRollout, "replace", checked)
     monkeypatch.setattr(thinker, "_BATCHES_AT_ONCE", 20)
     for name in ("llama", "mistral"):
         many = problems * 3
