@@ -68,7 +68,7 @@ def _read(info: dict[str, Any]) -> dict[str, Any]:
     beaten: dict[str, float] = {}
     at: dict[str, dict[str, Any]] = {}
     for step in sorted(steps, key=lambda step: step["probe_top1"]):
-        for control in rivals_that_win(step):
+        for control in winning_controls(step):
             if control not in beaten:
                 beaten[control], at[control] = step[control], step
     note = ""
@@ -78,7 +78,7 @@ def _read(info: dict[str, Any]) -> dict[str, Any]:
         note = _no_better(
             beaten, strongest, f"at step {step['step']}, where the thought gives {step['probe_top1']:.3f}"
         )
-    where = f"step {worst['step']}, linear probe, {where_of(worst)}"
+    where = f"step {worst['step']}, linear probe, {reading_location(worst)}"
     return _reading(what, worst, where=where, beaten_by=beaten, note=note)
 
 
@@ -95,14 +95,14 @@ def _no_better(beaten: dict[str, float], strongest: str, where: str) -> str:
     return f"no better than a control: {palette.label(strongest)} gives {beaten[strongest]:.3f} {where}{others}"
 
 
-def rivals_that_win(step: dict[str, Any]) -> list[str]:
+def winning_controls(step: dict[str, Any]) -> list[str]:
     """Return the controls of a step's entry that read it at least as well as the thought does, best first."""
     values = {name: step[name] for name in RIVALS if step.get(name) is not None}
     winners = [name for name, value in values.items() if value >= step["probe_top1"]]
     return sorted(winners, key=lambda name: -values[name])
 
 
-def where_of(step: dict[str, Any]) -> str:
+def reading_location(step: dict[str, Any]) -> str:
     """Return where a step's entry was read; runs of version 0.1 name the place and the layer."""
     return str(step.get("where") or f"{step['layer']}, {step['position']}")
 
@@ -112,7 +112,7 @@ def _answer_reading(info: dict[str, Any]) -> dict[str, Any]:
     reading = info.get("answer_reading")
     if reading is None:
         return _figure("thoughts read right, worst step", note=why_skipped(info, "decoders", "probe sweep"))
-    beaten = {name: reading[name] for name in rivals_that_win(reading)}
+    beaten = {name: reading[name] for name in winning_controls(reading)}
     strongest = next(iter(beaten), "")
     return _reading(
         "answer read before it is written",

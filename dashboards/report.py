@@ -9,7 +9,7 @@ import pandas as pd
 
 from dashboards import charts
 from dashboards.describe import how_it_thinks, model_name, problems_of
-from dashboards.headline import where_of
+from dashboards.headline import reading_location
 from dashboards.runs import Run
 from interp.runtime import palette
 from interp.runtime.files import commit
@@ -46,7 +46,7 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
         name=model_name(opened.info),
         problems=problems_of(opened.info),
         how_it_thinks=how_it_thinks(opened.info),
-        where_of=where_of,
+        reading_location=reading_location,
         figures=[figure.to_html(full_html=False, include_plotlyjs=False) for figure in _figures(opened)],
         label=palette.label,
         plotlyjs=get_plotlyjs(),

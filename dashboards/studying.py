@@ -55,7 +55,7 @@ class StudyOptions:
         model = Path(self.model).resolve().name if Path(self.model).is_dir() else self.model
         return Path("runs") / f"study-{slug(model, self.questions.stem if self.questions else self.task)}"
 
-    def given(self) -> dict[str, Any]:
+    def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, by name; the command to copy has them."""
         defaults: dict[str, Any] = {"batch_size": 128, "dictionaries": True, "twin": True}
         names = ("batch_size", "max_thought_tokens", "max_answer_tokens", "dictionaries", "twin")
@@ -110,7 +110,7 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
     problems, file = _problems(options, reasoner)
     about = study_options(reasoner, problems)
     about |= {"questions": None if options.questions is None else str(options.questions), "n": options.n}
-    about |= {"seed": options.seed, "options": options.given()}
+    about |= {"seed": options.seed, "options": options.changed()}
     with open_run(out, about):
         studied: Study = run_stages(
             reasoner,

@@ -13,7 +13,7 @@ OF_SEED = ", training seed "
 NOTE = "Rows of missing organisms are from an earlier run."
 
 
-def with_earlier(section: dict[str, Any], before: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+def with_earlier_rows(section: dict[str, Any], before: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     """Return a section completed with what only an earlier run measured.
 
     A row is identified by the words in its first two columns, up to the first number.

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import measures
 from benchmarks.harness import RESULTS, keep
 from benchmarks.papers.base import Organisms, Section
-from benchmarks.papers.earlier import with_earlier
+from benchmarks.papers.earlier import with_earlier_rows
 from benchmarks.papers.page import page
 from interp.errors import StoreError, unknown
 from interp.runtime.console import Bars, jsonable
@@ -102,7 +102,7 @@ def bench(
                 seeds[str(seed)] = seeds.get(str(seed), {}) | section["measures"]
                 kept[name] = before | {"seeds": {key: seeds[key] for key in sorted(seeds, key=int)}}
             else:
-                kept[name] = with_earlier(section, before, absent) | {"seeds": before.get("seeds", {})}
+                kept[name] = with_earlier_rows(section, before, absent) | {"seeds": before.get("seeds", {})}
             result = _write({name: kept[name] for name in SYSTEMS if name in kept})
             step(done, len(work))
     return result | {"missing": sorted(set(missing))}

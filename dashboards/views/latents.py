@@ -105,11 +105,11 @@ def _usual(methods: list[str]) -> str:
 
 
 def _thoughts(run: Run, method: str) -> pd.DataFrame:
-    return _cached_thoughts(str(run.path), shared.stamp(run.path), method, run)
+    return _cached_thoughts(str(run.path), shared.last_written(run.path), method, run)
 
 
 def _problems(run: Run, method: str) -> pd.DataFrame:
-    return _cached_problems(str(run.path), shared.stamp(run.path), method, run)
+    return _cached_problems(str(run.path), shared.last_written(run.path), method, run)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

@@ -39,7 +39,7 @@ def with_run(body: Callable[[Run], None], *, heading: str = "") -> None:
     folder: Path | None = None
     try:
         folder = _folder()
-        body(_open(str(folder), stamp(folder)))
+        body(_open(str(folder), last_written(folder)))
     except CotlensError as error:
         _empty(heading, str(error), folder, unusable=isinstance(error, StoreError))
     except Exception as error:
@@ -61,7 +61,7 @@ def _folder() -> Path:
     return root if (root / RUN_FILE).exists() or not root.is_dir() else newest_run(root)
 
 
-def stamp(folder: Path) -> int:
+def last_written(folder: Path) -> int:
     """Return when the run was last written, so that a run that is made again is read again."""
     try:
         return (folder / RUN_FILE).stat().st_mtime_ns

@@ -104,13 +104,13 @@ def ablate(
     )
     frames = []
     for done, arm in enumerate(chosen):
-        of_arm = battery.with_something_to_move(arm)
+        of_arm = battery.with_enough_thoughts(arm)
         if len(of_arm.recipients):
             after = of_arm.with_text(arm) if visible else of_arm.with_states(arm)
             frames.append(_frame(arm, traces, of_arm.recipients, after))
         elif arms is not None:
             raise UsageError(
-                f"expected problems with {battery.fewest_thoughts(arm)} thoughts or more for the arm {arm!r}, got none; "
+                f"expected problems with {battery.n_thoughts_needed(arm)} thoughts or more for the arm {arm!r}, got none; "
                 "leave the arm out."
             )
         if progress:
@@ -161,16 +161,16 @@ class _Battery:
     seed: int
     batch_size: int
 
-    def fewest_thoughts(self, arm: str) -> int:
+    def n_thoughts_needed(self, arm: str) -> int:
         """Return the number of thoughts that a problem needs for an arm to change anything."""
         return {"shuffled": 2, "frozen": self.frozen_after + 1}.get(arm, 1)
 
-    def with_something_to_move(self, arm: str) -> _Battery:
+    def with_enough_thoughts(self, arm: str) -> _Battery:
         """Return the battery without the problems that have too few thoughts for an arm."""
         if arm not in _MOVING:
             return self
         thoughts = [max(self.traces[k].thought, default=0) for k in self.recipients]
-        return replace(self, recipients=self.recipients[np.array(thoughts) >= self.fewest_thoughts(arm)])
+        return replace(self, recipients=self.recipients[np.array(thoughts) >= self.n_thoughts_needed(arm)])
 
     @property
     def problems(self) -> list[Problem]:

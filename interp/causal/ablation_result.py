@@ -36,7 +36,7 @@ class AblationResult:
         part = self._frame[self._frame["arm"] == arm]
         return Estimate.of_mean(part["correct"].to_numpy(float), part["structure"].to_numpy())
 
-    def lost(self, arm: str) -> Estimate:
+    def accuracy_lost(self, arm: str) -> Estimate:
         """Return the accuracy with a problem's own thoughts minus that of an arm."""
         part = self._frame[self._frame["arm"] == arm]
         difference = self.right("own").loc[part["trace"]].to_numpy() - part["correct"].to_numpy(float)
@@ -51,7 +51,7 @@ class AblationResult:
         """
         rows = []
         for arm, part in self._frame.groupby("arm", sort=False):
-            accuracy, lost = self.accuracy(str(arm)), self.lost(str(arm))
+            accuracy, lost = self.accuracy(str(arm)), self.accuracy_lost(str(arm))
             rows.append(
                 {
                     "arm": arm,

@@ -102,7 +102,9 @@ def content_or_compute(battery: AblationResult, *, margin: float = 0.1) -> Conte
         )
     if not 0 < margin < 1:
         raise UsageError(f"expected a margin between 0 and 1, got {margin}; choose one such as 0.1.")
-    delta, dropped, control = (battery.lost(arm) for arm in ("other problem", "dropped", "question of another"))
+    delta, dropped, control = (
+        battery.accuracy_lost(arm) for arm in ("other problem", "dropped", "question of another")
+    )
     verdict, why = _decide(delta.interval, dropped.interval, control.interval, margin)
     return ContentResult(verdict, why, delta, dropped, control, battery.accuracy("own"))
 

@@ -114,9 +114,9 @@ def checked_matrix(value: Any, shape: tuple[int, ...], name: str, where: Path) -
         StoreError: It is no tensor of real numbers of this shape, or not finite.
     """
     if not isinstance(value, Tensor) or tuple(value.shape) != shape or not value.is_floating_point():
-        found = f"shape {tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        actual = f"shape {tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise StoreError(
-            f"expected {name} in {where} to be numbers of shape {shape}, got {found}; it is a lens of another model, or "
+            f"expected {name} in {where} to be numbers of shape {shape}, got {actual}; it is a lens of another model, or "
             "damaged."
         )
     matrix = value.detach().float()

@@ -71,7 +71,7 @@ class FittedDecoder:
     seconds: float
     validation: dict[int, Share]
 
-    def only(self, step: int) -> FittedDecoder:
+    def for_step(self, step: int) -> FittedDecoder:
         """Return the same with the validation share of one step alone."""
         return FittedDecoder(self.location, self.decoder, self.seconds, {step: self.validation[step]})
 
@@ -102,7 +102,7 @@ class LocationSearch:
         self._shared: SharedDecoder | None = None
         self._shared_seconds = 0.0
 
-    def common(self, locations: Sequence[Location]) -> FittedDecoder:
+    def fit_common(self, locations: Sequence[Location]) -> FittedDecoder:
         """Fit at each location, and return the one for all steps.
 
         It is the first, in order of preference, whose validation score is within one standard error of the best.
@@ -121,7 +121,7 @@ class LocationSearch:
         self._label_free.clear()
         return _first_of_best([self._fit(location, rows[location.offset]) for location in complete])
 
-    def of_steps(self, common: FittedDecoder, locations: Sequence[Location]) -> dict[int, FittedDecoder]:
+    def fit_by_step(self, common: FittedDecoder, locations: Sequence[Location]) -> dict[int, FittedDecoder]:
         """Return a location and decoder for each step of `common.validation` that is read better elsewhere.
 
         Better means by more than three standard errors of the difference, on validation rows.

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from interp.decoders.writer import EOS, Vocabulary, Writer
+from interp.decoders.writer import EOS, Writer, WriterVocabulary
 from interp.errors import UsageError, checked_count
 from interp.models.fast_model import fast_model
 from interp.models.fast_modules import TransposedLinear
@@ -107,7 +107,7 @@ class AdaptedWriter(Writer):
     output_table: Tensor
 
     def __init__(
-        self, words: Vocabulary, d_latent: int | None, reasoner: Reasoner, *, positions: int, rank: int = RANK
+        self, words: WriterVocabulary, d_latent: int | None, reasoner: Reasoner, *, positions: int, rank: int = RANK
     ) -> None:
         nn.Module.__init__(self)
         plain = fast_model(reasoner.model)

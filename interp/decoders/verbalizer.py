@@ -27,7 +27,7 @@ from interp.activations.targets import structures
 from interp.decoders.base import STEP_TEXT, DecoderTraits, RankedTexts
 from interp.decoders.low_rank import RANK
 from interp.decoders.step_rows import rows_before
-from interp.decoders.writer import Vocabulary, WriterOptions, ranked_candidates
+from interp.decoders.writer import WriterOptions, WriterVocabulary, ranked_candidates
 from interp.decoders.writer_decoder import WriterDecoder
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
@@ -250,7 +250,7 @@ class Verbalizer(WriterDecoder):
                     f"expected the reasoner that the adapters in {folder} were fitted to, got "
                     f"{'none' if reasoner is None else reasoner.name}; pass reasoner=."
                 )
-            words = Vocabulary(raw["heard"], raw["spoken"])
+            words = WriterVocabulary(raw["heard"], raw["spoken"])
             writer = verbalizer._make(words, raw["d_latent"] or None, raw["positions"])
             saved = load((folder / WEIGHTS).read_bytes())
             gaps = writer.load_state_dict(saved, strict=not adapters)  # adapters come without the model beneath

@@ -32,7 +32,7 @@ class WriterOptions(TypedDict, total=False):
     learning_rate: float
 
 
-class Vocabulary:
+class WriterVocabulary:
     """A vocabulary of whole words.
 
     Args:
@@ -82,7 +82,14 @@ class Writer(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, words: Vocabulary, d_latent: int | None, *, d_model: int, n_layers: int, n_heads: int, positions: int
+        self,
+        words: WriterVocabulary,
+        d_latent: int | None,
+        *,
+        d_model: int,
+        n_layers: int,
+        n_heads: int,
+        positions: int,
     ) -> None:
         super().__init__()
         from transformers import GPT2Config, GPT2Model

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.activations import ActivationSource
 from interp.decoders.low_rank import AdaptedWriter
-from interp.decoders.writer import Vocabulary, Writer
+from interp.decoders.writer import Writer, WriterVocabulary
 from interp.decoders.writer_training import fit_writer
 from interp.errors import StoreError, UsageError, checked_count
 from interp.models.address import Address
@@ -98,7 +98,7 @@ class WriterDecoder:
             progress=self.progress,
         )
 
-    def _make(self, words: Vocabulary, d_latent: int | None, positions: int) -> Writer:
+    def _make(self, words: WriterVocabulary, d_latent: int | None, positions: int) -> Writer:
         if self.reasoner is not None:
             return AdaptedWriter(words, d_latent, self.reasoner, positions=positions, rank=self.rank)
         return Writer(

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.decoders.writer import PAD_ID, Vocabulary, Writer
+from interp.decoders.writer import PAD_ID, Writer, WriterVocabulary
 from interp.errors import CotlensError
 from interp.runtime.hardware import mixed_precision
 from interp.runtime.progress import Progress
 
 
 def fit_writer(
-    make: Callable[[Vocabulary, int | None, int], Writer],
+    make: Callable[[WriterVocabulary, int | None, int], Writer],
     prompts: Sequence[Sequence[str]],
     latents: Float[Tensor, "rows d_latent"] | None,
     texts: Sequence[str],
@@ -45,7 +45,7 @@ def fit_writer(
     Raises:
         CotlensError: Training diverges.
     """
-    words = Vocabulary([w for prompt in prompts for w in prompt], [w for text in texts for w in text.split()])
+    words = WriterVocabulary([w for prompt in prompts for w in prompt], [w for text in texts for w in text.split()])
     # One position is the latent's.
     positions = max(map(len, prompts)) + 1 + max(len(text.split()) for text in texts)
     with torch.random.fork_rng(devices=[]):

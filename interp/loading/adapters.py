@@ -117,7 +117,7 @@ def _hub_folder(spec: str) -> Path | None:
 
     offline = only_cached(spec)
     with quiet():
-        found = cached_file(
+        config_path = cached_file(
             spec,
             CONFIG_NAME,
             local_files_only=offline,
@@ -125,7 +125,7 @@ def _hub_folder(spec: str) -> Path | None:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-        if found is None:
+        if config_path is None:
             return None
         wanted = ["*.json", "adapter_model.*", "tokenizer*", "*.jinja", "vocab*", "merges*"]
         return Path(hub.snapshot_download(spec, allow_patterns=wanted, local_files_only=offline))

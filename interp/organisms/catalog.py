@@ -15,20 +15,27 @@ from interp.errors import StoreError, UsageError, unknown
 from interp.reasoners.config import ReasonerConfig
 
 OptimizerName = Literal["adamw", "muon"]
-HERE = Path(__file__).parent
+ORGANISMS_FOLDER = Path(__file__).parent
 CARD_NAME = "card.json"
 WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors")
-# Modules of losses and trainers that moved. Older recipes, cards and checkpoints name the old ones.
-_MOVED = {
+# Losses and trainers that moved or have another name. Older recipes, cards and checkpoints name the old ones.
+_MOVED_MODULES = {
     f"interp.organisms.{name}": f"interp.organisms.training.{name}"
     for name in ("breadth", "concepts", "emphasis", "hidden", "pauses")
+}
+_RENAMED = {
+    "interp.organisms.training.emphasis:results": "interp.organisms.training.emphasis:result_loss",
+    "interp.organisms.training.emphasis:retries": "interp.organisms.training.emphasis:retries_loss",
+    "interp.organisms.training.emphasis:telling": "interp.organisms.training.emphasis:choice_weighted_loss",
+    "interp.organisms.training.hidden:from_the_lens": "interp.organisms.training.hidden:lens_hiding_loss",
 }
 
 
 def current_path(function: str) -> str:
-    """Return where `module:function` is now; itself where the module has not moved."""
+    """Return where `module:function` is now; itself where it has not moved."""
     module, colon, name = function.partition(":")
-    return f"{_MOVED.get(module, module)}{colon}{name}"
+    path = f"{_MOVED_MODULES.get(module, module)}{colon}{name}"
+    return _RENAMED.get(path, path)
 
 
 def training_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +150,7 @@ def recipes() -> dict[str, Recipe]:
         UsageError: A recipe file has an unknown or missing field.
     """
     by_name = {}
-    for path in sorted((HERE / "recipes").glob("*.toml"), key=lambda path: path.stem):
+    for path in sorted((ORGANISMS_FOLDER / "recipes").glob("*.toml"), key=lambda path: path.stem):
         try:
             by_name[path.stem] = Recipe(name=path.stem, **tomllib.loads(path.read_text(encoding="utf-8")))
         except ValidationError as error:
@@ -170,10 +177,10 @@ def recipe(name: str) -> Recipe:
 
 def shipped() -> list[str]:
     """Return the organisms whose weights are in the package; the others have to be trained."""
-    return [name for name in recipes() if (HERE / "weights" / name / CARD_NAME).exists()]
+    return [name for name in recipes() if (ORGANISMS_FOLDER / "weights" / name / CARD_NAME).exists()]
 
 
-def whole() -> list[str]:
+def standalone() -> list[str]:
     """Return the shipped organisms that need no other model; the others are adapters of a pretrained base."""
     return [name for name in shipped() if recipe(name).base is None]
 
@@ -192,7 +199,7 @@ def weights_folder(name: str) -> Path:
         StoreError: Its weights are not in the package.
     """
     recipe(name)
-    folder = HERE / "weights" / name
+    folder = ORGANISMS_FOLDER / "weights" / name
     if not any((folder / name).exists() for name in WEIGHT_FILES):
         raise StoreError(f"organism {name!r} is not shipped. Train it: `cotlens organisms train {name}`.")
     return folder

@@ -70,7 +70,7 @@ def place_steps(text: str, steps: Sequence[Step], parts: Sequence[tuple[int, int
         return exact
     if parts is not None:
         return _in_parts(text, parts, gold)
-    return _Placing(text, gold).places()
+    return _StepAlignment(text, gold).places()
 
 
 def _gold(steps: Sequence[Step]) -> list[_Gold]:
@@ -183,7 +183,7 @@ def _last_word(units: Sequence[Unit]) -> int:
     return max((k for k, unit in enumerate(units) if unit.is_word), default=len(units) - 1)
 
 
-class _Placing:
+class _StepAlignment:
     """The alignment of gold steps with a written text, and what follows from it for each step."""
 
     def __init__(self, text: str, gold: Sequence[_Gold]) -> None:

@@ -25,21 +25,21 @@ def read_records(records: Iterable[Record]) -> Iterator[Transcript | Refusal]:
         records: Source and content of each record.
     """
     held = list(records)
-    asked = {}
+    requests = {}
     for _, record in held:
         flat = _flat(record)
         if "custom_id" in flat and _messages(flat) is not None and "choices" not in flat:
-            asked[flat["custom_id"]] = flat
+            requests[flat["custom_id"]] = flat
     answered = {flat.get("custom_id") for flat in (_flat(record) for _, record in held) if "choices" in flat}
     for source, record in held:
         if isinstance(record, Exception):
             yield Refusal(source, f"it is not JSON ({record})")
             continue
         flat = _flat(record)
-        if flat.get("custom_id") in asked and "choices" not in flat and flat["custom_id"] in answered:
+        if flat.get("custom_id") in requests and "choices" not in flat and flat["custom_id"] in answered:
             continue  # the request of a batch, which its answer is read with
         if "choices" in flat and _messages(flat) is None:
-            flat = {**asked.get(flat.get("custom_id"), {}), **flat}
+            flat = {**requests.get(flat.get("custom_id"), {}), **flat}
         yield from _transcripts(flat, source)
 
 

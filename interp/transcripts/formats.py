@@ -53,11 +53,11 @@ def read_transcripts(paths: Sequence[Path], *, rollouts: int = 0) -> list[Transc
     files = []
     chats: list[tuple[Path, str, list[Record]]] = []
     for path in paths:
-        found = _read(path, rollouts)
-        if isinstance(found, TranscriptFile):
-            files.append(found)
+        content = _read(path, rollouts)
+        if isinstance(content, TranscriptFile):
+            files.append(content)
         else:
-            chats.append((path, *found))
+            chats.append((path, *content))
     if chats and not files:
         # Together, because a batch has its requests in one file and its responses in another.
         items = list(read_records(record for _, _, records in chats for record in records))
@@ -92,10 +92,10 @@ def _read_folder(path: Path, rollouts: int) -> TranscriptFile | tuple[str, list[
     described = ("dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json")
     records: list[Record] = []
     for file in (file for file in tables if file.name not in described):
-        found = _read(file, rollouts)
-        if isinstance(found, TranscriptFile):
-            raise UsageError(f"expected one format in {path}, got a {found.format} in it; name the files one by one.")
-        records += found[1]
+        content = _read(file, rollouts)
+        if isinstance(content, TranscriptFile):
+            raise UsageError(f"expected one format in {path}, got a {content.format} in it; name the files one by one.")
+        records += content[1]
     if not records:
         raise UsageError(f"expected {_EXPECTED}, got the folder {path}, which holds none of them.")
     return "chat data set (folder)", records

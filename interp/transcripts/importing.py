@@ -190,7 +190,7 @@ def _problems(
     problems, kept, notes = [], [], []
     for number, item in enumerate(transcripts, 1):
         try:
-            problem, said = transcript_problem(
+            problem, problem_notes = transcript_problem(
                 item.question,
                 item.columns,
                 number,
@@ -202,10 +202,10 @@ def _problems(
             refused.append(Refusal(item.source, str(error)))
             continue
         if item.prompt is None and item.question != item.question.strip():
-            said.append("white space around questions is left out")
+            problem_notes.append("white space around questions is left out")
         problems.append(problem)
         kept.append(item)
-        notes += said
+        notes += problem_notes
     if not kept:
         raise UsageError(f"expected transcripts that can be used, got none: {_reasons(refused)}.")
     return problems, kept, notes

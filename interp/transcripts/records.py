@@ -128,12 +128,12 @@ def split_conversation(messages: Sequence[Any]) -> tuple[list[dict[str, Any]], s
 
 def conversation_notes(notes: Sequence[str], earlier: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the notes of a transcript with what its earlier messages are."""
-    said = list(notes)
+    all_notes = list(notes)
     if any(message["role"] == "system" for message in earlier):
-        said.append("a system message comes before the question")
+        all_notes.append("a system message comes before the question")
     if any(message["role"] == "assistant" for message in earlier):
-        said.append("earlier turns of the conversation are part of the prompt; only the last reply is a trace")
-    return tuple(said)
+        all_notes.append("earlier turns of the conversation are part of the prompt; only the last reply is a trace")
+    return tuple(all_notes)
 
 
 def _role(message: Mapping[str, Any]) -> str:

@@ -22,8 +22,8 @@ _SETTING = re.compile(r"([^/]+)/temperature_([0-9.]+)_top_p_[0-9.]+")
 
 def problem_folders(folder: Path) -> list[Path]:
     """Return the folders of problems below a folder, in the order of their numbers."""
-    found = [path.parent for path in folder.rglob("base_solution.json")]
-    return sorted(found, key=lambda path: (str(path.parent), _number(path), path.name))
+    folders = [path.parent for path in folder.rglob("base_solution.json")]
+    return sorted(folders, key=lambda path: (str(path.parent), _number(path), path.name))
 
 
 def read_rollouts(folder: Path, *, rollouts: int = 0) -> Iterator[Transcript | Refusal]:

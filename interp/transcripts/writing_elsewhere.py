@@ -139,13 +139,13 @@ def _requests(
     bodies = []
     for number, problem in enumerate(problems):
         if chat:
-            asked: dict[str, Any] = {"messages": chat_messages(config, problem)}
+            prompt: dict[str, Any] = {"messages": chat_messages(config, problem)}
             if config.chat_options:
-                asked["chat_template_kwargs"] = dict(config.chat_options)
+                prompt["chat_template_kwargs"] = dict(config.chat_options)
         else:
             begin = config.begin if reasoner.kind == "text" and config.begin else ""
-            asked = {"prompt": prompt_text(reasoner.tokenizer, config, problem) + begin}
-        bodies.append({**common, **asked, "seed": sampling.seed + number})
+            prompt = {"prompt": prompt_text(reasoner.tokenizer, config, problem) + begin}
+        bodies.append({**common, **prompt, "seed": sampling.seed + number})
     return ("chat/completions" if chat else "completions"), bodies
 
 

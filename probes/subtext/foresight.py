@@ -148,7 +148,7 @@ def foresight(reasoner: Reasoner, traces: TraceSet, *, seed: int = 0) -> Foresig
         "untrained twin": _states(random_init(reasoner), traces, points),
         "nothing": np.empty((len(points), 0), np.float32),
     }
-    chances = {name: alarm(inputs, wrong, groups, seed) for name, inputs in readers.items()}
+    chances = {name: error_probabilities(inputs, wrong, groups, seed) for name, inputs in readers.items()}
     records = []
     for name, chance in chances.items():
         probabilities = np.stack([1 - chance, chance], axis=1)
@@ -205,7 +205,7 @@ def _verdict(lead: Estimate, over: str) -> str:
     return f"no verdict on whether the latents foresee more than what is visible: {figure}."
 
 
-def alarm(inputs: Features, wrong: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
+def error_probabilities(inputs: Features, wrong: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return the probability that each moment's next step is wrong, from a fit to other problems.
 
     Args:

@@ -117,10 +117,12 @@ def information_gain(
                 codes_of[name] = codes
         if not codes_of:
             continue
-        known = Known.fitted(codes_of, [matrix[rows] for matrix in given], groups[rows], seed=seed, share=share)
-        for name, (without, with_) in known.costs_with(beyond[rows]).items():
+        baseline = LabelBaseline.fitted(
+            codes_of, [matrix[rows] for matrix in given], groups[rows], seed=seed, share=share
+        )
+        for name, (without, with_) in baseline.costs_with(beyond[rows]).items():
             codes = codes_of[name]
-            blind = chosen_on_validation(known.losses[name], known.fold) == 0
+            blind = chosen_on_validation(baseline.losses[name], baseline.fold) == 0
             left_open = np.where(blind, class_costs_in_truth(codes, groups[rows]), without)
             entropy = label_entropy(codes, groups[rows], seed=seed)
             gains[name] = InformationGain(rows, without, with_, left_open, entropy)
@@ -128,7 +130,7 @@ def information_gain(
 
 
 @dataclass(frozen=True)
-class Known:
+class LabelBaseline:
     """What is known of some labels without the features; fitted once for many sets of features.
 
     Attributes:
@@ -154,7 +156,7 @@ class Known:
         *,
         seed: int = 0,
         share: float = 1.0,
-    ) -> Known:
+    ) -> LabelBaseline:
         """Fit nothing and each of `given` to every label.
 
         Args:

@@ -113,7 +113,7 @@ def place_positions(traces: Sequence[Trace], place: str) -> np.ndarray:
     return positions
 
 
-def beside_text(
+def text_and_latents(
     reasoner: Reasoner, traces: Sequence[Trace], place: str, addresses: Sequence[str] | None = None
 ) -> tuple[list[Features], Features]:
     """Return the (given, beyond) of `information_gain` for latents beyond question and text up to a place.

@@ -106,10 +106,10 @@ def measure(
         words = texts(traces)
         sources["words"] = ([meaning_features(words, wording)], choice_features(words, wording))
     if reasoner is not None:
-        from probes.subtext.latent_features import beside_text
+        from probes.subtext.latent_features import text_and_latents
 
         for place in places:
-            sources[f"latents at {place}"] = beside_text(reasoner, traces, place, addresses)
+            sources[f"latents at {place}"] = text_and_latents(reasoner, traces, place, addresses)
     if not sources:
         raise UsageError(
             "expected something to measure, got neither; give a wording (which words mean the same) or the reasoner "

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
 from interp.statistics.estimates import Estimate
-from probes.subtext.information import MIN_ROWS, Known, p_value
+from probes.subtext.information import MIN_ROWS, LabelBaseline, p_value
 from probes.subtext.readers import Features
 
 PLANTED_BITS, NEEDED_POWER = 0.1, 0.9
@@ -96,14 +96,14 @@ def power(
     if noise is None or len(present) < MIN_ROWS:
         return Power(bits, None)
     features, held = beyond[present], groups[present]
-    known = Known.fitted({"planted": codes}, [matrix[present] for matrix in given], held, seed=seed)
+    baseline = LabelBaseline.fitted({"planted": codes}, [matrix[present] for matrix in given], held, seed=seed)
     gains = []
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw, 90])
         copied = np.where(rng.random(len(codes)) < noise, rng.integers(len(classes), size=len(codes)), codes)
         channel = np.eye(len(classes))[copied]
         planted = np.concatenate([channel, features[rng.permutation(len(codes))]], axis=1)
-        without, with_ = known.costs_with(planted)["planted"]
+        without, with_ = baseline.costs_with(planted)["planted"]
         gains.append(without - with_)
     return power_of_gains(gains, held, np.bincount(codes) / len(codes), tests, bits=bits)
 

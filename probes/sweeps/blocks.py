@@ -38,7 +38,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedTarget:
     """A target with too few rows or a single label at a place, with the number of rows that have a label."""
 
     target: str
@@ -76,7 +76,7 @@ def cache_store(store: ActivationSource) -> None:
         del _OPEN[key]
 
 
-def left_out(store: ActivationSource, places: Sequence[str], targets: Sequence[str]) -> list[LeftOut]:
+def left_out(store: ActivationSource, places: Sequence[str], targets: Sequence[str]) -> list[SkippedTarget]:
     """Return the cells that cannot be probed: fewer than `MIN_ROWS` rows, or a single label."""
     cells = []
     for place in places:
@@ -85,7 +85,7 @@ def left_out(store: ActivationSource, places: Sequence[str], targets: Sequence[s
             target_labels = labels(store, rows, target)
             defined = np.array([label is not None for label in target_labels], dtype=bool)
             if not _enough(target_labels, defined):
-                cells.append(LeftOut(target, place, int(defined.sum())))
+                cells.append(SkippedTarget(target, place, int(defined.sum())))
     return cells
 
 

@@ -35,7 +35,7 @@ from interp.text.placement import require_placed, step_placement
 from interp.traces import Channel
 from probes.estimators.registry import estimator_class
 from probes.sweeps import controls as control_inputs
-from probes.sweeps.blocks import MIN_ROWS, LeftOut, blocks, cache_store, cached_store, left_out
+from probes.sweeps.blocks import MIN_ROWS, SkippedTarget, blocks, cache_store, cached_store, left_out
 from probes.sweeps.results import Sweep
 from probes.sweeps.unit import Unit, UnitResult, run_unit
 
@@ -264,7 +264,7 @@ def _combined(store: ActivationSource, finished: list[tuple[list[Unit], list[Uni
     frame["q"] = q_values(frame["p"].to_numpy())
     swept = set(frame["place"])
     why_not: dict[str, dict[str, str]] = {}
-    missing: dict[tuple[str, str], LeftOut] = {}
+    missing: dict[tuple[str, str], SkippedTarget] = {}
     for units, results in finished:
         for result in results:
             for control, reasons in result.why_not.items():

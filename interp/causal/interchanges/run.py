@@ -107,10 +107,10 @@ def interchange(
     for edit in edits:
         if edit not in (*EDITS, *MORE_EDITS):
             raise unknown("edit", edit, (*EDITS, *MORE_EDITS))
-    where: _Where
+    where: _EditLocation
     if readouts is None:
         address = address or input_address(reasoner)
-        where = _AtOffset(traces, address, offset)
+        where = _OffsetLocation(traces, address, offset)
         values = values or gold_values(traces)
         donors = donors or donors_for(reasoner, traces, seed=seed, values=values, batch_size=batch_size)
         location, read_at = f"{address}, offset {offset:+d}" if offset else address, None
@@ -123,7 +123,7 @@ def interchange(
         method = method or ("probe" if "probe" in readouts.methods else next(iter(readouts.methods)))
         read_at, values = _read_values(readouts, method, split, traces)
         donors = Donors(traces, values, np.full(len(traces), -1), "read-outs")
-        location, where = readouts.locations[method].label, _AtReading(read_at, readouts.locations[method].offset)
+        location, where = readouts.locations[method].label, _ReadingLocation(read_at, readouts.locations[method].offset)
     only_right = (readouts is None) if only_right is None else only_right
     paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at)
     plan = _plan(paired, traces, donors, where, edits, seed)
@@ -144,7 +144,7 @@ def interchange(
 
 
 def _nothing_to_swap(
-    reasoner: Reasoner, traces: TraceSet, donors: Donors, where: _Where, values: Values, offset: int
+    reasoner: Reasoner, traces: TraceSet, donors: Donors, where: _EditLocation, values: Values, offset: int
 ) -> UsageError:
     """Return the error that says why no step can be swapped: no thought there, no known answer, or no donor."""
     of = f"in {len(traces)} problems of {reasoner.name}"
@@ -171,7 +171,7 @@ def _nothing_to_swap(
     )
 
 
-class _Where(Protocol):
+class _EditLocation(Protocol):
     """Where each step is edited."""
 
     offset: int
@@ -189,7 +189,7 @@ class _Where(Protocol):
         ...
 
 
-class _AtOffset:
+class _OffsetLocation:
     """Every step at one address, and at one offset from the step's last thought."""
 
     def __init__(self, traces: TraceSet, address: str, offset: int) -> None:
@@ -205,7 +205,7 @@ class _AtOffset:
         return position_of_step(donors[donor], step, self.offset)
 
 
-class _AtReading:
+class _ReadingLocation:
     """Every step where a decoder read it."""
 
     def __init__(self, read_at: ReadAt, offset: int) -> None:
@@ -254,7 +254,7 @@ def _read_values(
 
 
 def _plan(
-    paired: pd.DataFrame, traces: TraceSet, donors: Donors, where: _Where, edits: Sequence[str], seed: int
+    paired: pd.DataFrame, traces: TraceSet, donors: Donors, where: _EditLocation, edits: Sequence[str], seed: int
 ) -> pd.DataFrame:
     """Return every swap with its two positions, in the order of `edits`.
 

@@ -128,15 +128,15 @@ def _place(
 ) -> tuple[FittedDecoder, dict[int, FittedDecoder]]:
     """Fit one method at its common location and at those of single steps."""
     if leader is not None and traits.follows_probe:
-        common = search.common([leader.common.location])
+        common = search.fit_common([leader.common.location])
         by_step: dict[int, FittedDecoder] = {}
         for step, fitted in leader.by_step.items() if traits.per_step else ():
-            by_step |= search.of_steps(common.only(step), [fitted.location])
+            by_step |= search.fit_by_step(common.for_step(step), [fitted.location])
         return common, by_step
-    common = search.common(_preferred(traits, candidates["common"]))
+    common = search.fit_common(_preferred(traits, candidates["common"]))
     if not candidates["of_steps"]:
         return common, {}
-    return common, search.of_steps(common, _preferred(traits, candidates["of_steps"]))
+    return common, search.fit_by_step(common, _preferred(traits, candidates["of_steps"]))
 
 
 def _preferred(traits: DecoderTraits, locations: Sequence[Location]) -> Sequence[Location]:

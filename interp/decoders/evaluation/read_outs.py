@@ -143,7 +143,7 @@ class ReadOuts:
         result = self.methods[method]
         return result.common if step is None else result.by_step.get(step, result.common)
 
-    def everywhere(self, method: str, rows: pd.DataFrame) -> pd.DataFrame:
+    def at_all_positions(self, method: str, rows: pd.DataFrame) -> pd.DataFrame:
         """Read every thinking position of some traces at the common address of a method.
 
         Args:

@@ -135,7 +135,7 @@ def control_frame(read: ReadOuts, method: str, question_only: np.ndarray, before
         return controls.assign(anywhere=np.nan, anywhere_else=np.nan)
     # Only test read-outs are scored, so only their traces are read at every position.
     test = table[table["split"] == "test"]
-    texts = read.everywhere(method, test).groupby("trace")["text"].agg(list)
+    texts = read.at_all_positions(method, test).groupby("trace")["text"].agg(list)
     lengths = texts.map(len)
     rng = np.random.default_rng(read.seed)
     donors: dict[Any, Any] = {}

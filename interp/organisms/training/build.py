@@ -13,7 +13,7 @@ import numpy as np
 
 from interp.errors import QualityError, StoreError, UsageError, checked_count
 from interp.models.devices import usable_device
-from interp.organisms.catalog import CARD_NAME, HERE, Recipe, card, recipe, training_part
+from interp.organisms.catalog import CARD_NAME, ORGANISMS_FOLDER, Recipe, card, recipe, training_part
 from interp.organisms.training.checkpoint import FILE_NAME as CHECKPOINT
 from interp.organisms.training.model import save, with_added_words
 from interp.organisms.training.pretrained import new_adapters, read_adapters
@@ -162,7 +162,7 @@ def _existing(name: str, seed: int, out: Path) -> Any:
     from interp.models.weights import read_weights
     from interp.models.wrapping import quiet
 
-    for folder in (HERE / "weights" / name, out.parent / f"{name}-seed{seed}"):
+    for folder in (ORGANISMS_FOLDER / "weights" / name, out.parent / f"{name}-seed{seed}"):
         try:
             found_card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from interp.models.step_autoencoder import StepAutoencoder
-from interp.organisms.catalog import HERE, Recipe
+from interp.organisms.catalog import ORGANISMS_FOLDER, Recipe
 from interp.organisms.training.build import exam, initial_of
 from interp.organisms.training.model import new_model, save, tokenizer_of
 from interp.organisms.training.train import train
@@ -80,7 +80,7 @@ def _texts(problems: Iterator[Any]) -> Iterator[str]:
 def examine(reasoner: Reasoner, n: int) -> dict[str, Any]:
     """Return the accuracy, and the fraction of thoughts that decode to the text of their gold step."""
     measured = exam(reasoner, n)
-    folder = Path(reasoner.name) if Path(reasoner.name).is_dir() else HERE / "weights" / reasoner.name
+    folder = Path(reasoner.name) if Path(reasoner.name).is_dir() else ORGANISMS_FOLDER / "weights" / reasoner.name
     autoencoder = StepAutoencoder.read(folder)
     traces = reasoner.think(make_task(reasoner.config.task or "").generate(500, seed=1, split="test"), batch_size=256)
     right = [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from interp.organisms.catalog import Recipe
 
 
-def results(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
+def result_loss(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
     """Return the mean next-token loss over the scored words, plus the mean over the results of steps.
 
     A result is the second word after `so`, as task `igsm` writes its steps.
@@ -36,13 +36,13 @@ def results(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
     return loss
 
 
-def telling(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
-    """Return the loss `retries` in which the words after a parameter count four times more."""
-    return retries(recipe, choice_weight=4.0)
+def choice_weighted_loss(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
+    """Return the loss `retries_loss` in which the words after a parameter count four times more."""
+    return retries_loss(recipe, choice_weight=4.0)
 
 
-def retries(recipe: Recipe, choice_weight: float = 1.0) -> Callable[[Any, LessonBatch, float], Tensor]:
-    """Return the loss `results` for solutions in which parameters are taken back, plus that of the word after a name.
+def retries_loss(recipe: Recipe, choice_weight: float = 1.0) -> Callable[[Any, LessonBatch, float], Tensor]:
+    """Return the loss `result_loss` for solutions in which parameters are taken back, plus that of the word after a name.
 
     The word after a parameter's name takes the parameter back or continues its step, so it shows whether the parameter comes next.
     Names that are taken back are not scored, so the model learns to recognise them and not to write them.

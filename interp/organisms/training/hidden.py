@@ -29,7 +29,7 @@ _WEIGHT = 0.1
 _RAMP = 0.6
 
 
-def from_the_lens(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[Tensor, ""]]:
+def lens_hiding_loss(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Float[Tensor, ""]]:
     """Return the loss for a `chain` organism with one continuous thought for each step.
 
     The next-token loss plus `_WEIGHT` (reached over the first 60 % of the stage) times the visibility of the true

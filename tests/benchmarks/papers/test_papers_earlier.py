@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.papers.earlier import NOTE, OF_SEED, with_earlier
+from benchmarks.papers.earlier import NOTE, OF_SEED, with_earlier_rows
 
 
 def section(arms: dict[str, float], **more: Any) -> dict[str, Any]:
@@ -16,7 +16,7 @@ BEFORE = section({"text": 0.9, "direct": 0.2, "Coconut": 0.8}, seeds={"1": {}})
 
 
 def test_rows_of_missing_organisms_stay_where_they_stood() -> None:
-    result = with_earlier(section({"Coconut": 1.0, "text": 0.7, "new": 0.5}), BEFORE, ["graph-direct"])
+    result = with_earlier_rows(section({"Coconut": 1.0, "text": 0.7, "new": 0.5}), BEFORE, ["graph-direct"])
     assert [(row["arm"], row["accuracy"]) for row in result["tables"]["right"]] == [
         ("text", 0.7),
         ("direct", 0.2),
@@ -24,29 +24,29 @@ def test_rows_of_missing_organisms_stay_where_they_stood() -> None:
         ("new", 0.5),
     ]
     assert result["notes"] == ["said", NOTE]
-    assert with_earlier(result, BEFORE, ["graph-direct"]) == result
+    assert with_earlier_rows(result, BEFORE, ["graph-direct"]) == result
 
 
 def test_a_figure_in_the_second_column_does_not_tell_rows_apart() -> None:
     before, later = ({"tables": {"labels": [{"label": "known", "f1": f1}]}, "notes": []} for f1 in (0.5, 0.6))
-    assert with_earlier(later, before, ["igsm"]) == later
+    assert with_earlier_rows(later, before, ["igsm"]) == later
 
 
 def test_a_run_with_all_organisms_takes_the_place_of_the_earlier_one() -> None:
     later = section({"text": 0.7})
-    assert with_earlier(later, BEFORE, []) == later
-    assert with_earlier(later, {}, ["graph-direct"]) == later
+    assert with_earlier_rows(later, BEFORE, []) == later
+    assert with_earlier_rows(later, {}, ["graph-direct"]) == later
 
 
 def test_tables_of_other_training_seeds_stay_until_measured_again() -> None:
     caption = f"right{OF_SEED}1"
     before = {"tables": {caption: [{"arm": "text"}], "renamed since": []}, "notes": []}
-    assert set(with_earlier(section({"text": 1.0}), before, [])["tables"]) == {"right", caption}
+    assert set(with_earlier_rows(section({"text": 1.0}), before, [])["tables"]) == {"right", caption}
     later = {"tables": {caption: [{"arm": "direct"}]}, "notes": []}
-    assert with_earlier(later, before, [])["tables"] == later["tables"]
+    assert with_earlier_rows(later, before, [])["tables"] == later["tables"]
 
 
 def test_a_run_without_organisms_keeps_every_row() -> None:
     nothing = {"tables": {}, "notes": ["not measured: no organism"]}
-    assert with_earlier(nothing, BEFORE, ["graph-direct"]) == {k: v for k, v in BEFORE.items() if k != "seeds"}
-    assert with_earlier(nothing, {"seeds": {}}, ["graph-direct"]) == nothing
+    assert with_earlier_rows(nothing, BEFORE, ["graph-direct"]) == {k: v for k, v in BEFORE.items() if k != "seeds"}
+    assert with_earlier_rows(nothing, {"seeds": {}}, ["graph-direct"]) == nothing

@@ -17,7 +17,7 @@ from interp.decoders.low_rank import AdaptedWriter, LowRank, adapt
 from interp.decoders.oracle import AdaptedOracle, answers_to
 from interp.decoders.step_rows import step_rows
 from interp.decoders.verbalizer import AdaptedVerbalizer, Verbalizer
-from interp.decoders.writer import Vocabulary
+from interp.decoders.writer import WriterVocabulary
 from interp.errors import StoreError, UsageError
 from interp.models.address import Address
 from interp.models.fast_model import fast_model
@@ -65,7 +65,7 @@ def test_a_new_adapted_model_equals_the_model_and_training_leaves_the_model_unch
 
 
 def test_words_that_are_tokens_use_the_models_embeddings(coconut: interp.Reasoner) -> None:
-    writer = AdaptedWriter(Vocabulary(["what", "7"], ["7"]), 4, coconut, positions=8)
+    writer = AdaptedWriter(WriterVocabulary(["what", "7"], ["7"]), 4, coconut, positions=8)
     seven, what = writer.words.ids(["7"])[0], writer.words.ids(["what"])[0]
     own = coconut.embed.weight[coconut.tokenizer.get_vocab()["7"]]
     torch.testing.assert_close(writer.table[seven], own.detach())
@@ -112,4 +112,4 @@ def test_bad_ranks_and_lengths_are_refused(coconut: interp.Reasoner) -> None:
     with pytest.raises(
         UsageError, match=r"questions and texts of at most \d+ positions, as chain-coconut has, got 5000"
     ):
-        AdaptedWriter(Vocabulary(["a"], ["a"]), 4, coconut, positions=5000)
+        AdaptedWriter(WriterVocabulary(["a"], ["a"]), 4, coconut, positions=5000)

@@ -51,7 +51,7 @@ def test_rows_labels_and_the_split_are_computed_once_for_all_methods(
     offsets = 3  # 0 and -1 for all steps, and 1 for single steps
     assert all(calls[name] <= offsets for name in ("labels", "_rows_and_values", "_texts"))
     before = dict(calls)
-    readouts.everywhere("probe", readouts.of("probe"))
+    readouts.at_all_positions("probe", readouts.of("probe"))
     assert dict(calls) == before, "reading every position looks nothing up again"
 
 

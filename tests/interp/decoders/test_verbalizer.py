@@ -21,7 +21,7 @@ from interp.decoders.evaluation.interpretation import SWAPPED, interpretation_sc
 from interp.decoders.evaluation.text_scores import exact_matches
 from interp.decoders.step_rows import rows_before
 from interp.decoders.verbalizer import Verbalizer
-from interp.decoders.writer import Vocabulary, Writer
+from interp.decoders.writer import Writer, WriterVocabulary
 from interp.decoders.writer_training import train_writer
 from interp.errors import CotlensError, StoreError, UsageError
 from interp.models.address import Address
@@ -187,7 +187,9 @@ def test_it_reads_the_final_state_alone_where_that_was_captured(
 @pytest.fixture(scope="module")
 def writer() -> Writer:
     torch.manual_seed(0)
-    made = Writer(Vocabulary(["a", "b", "c"], ["x", "y", "z"]), 4, d_model=16, n_layers=2, n_heads=2, positions=12)
+    made = Writer(
+        WriterVocabulary(["a", "b", "c"], ["x", "y", "z"]), 4, d_model=16, n_layers=2, n_heads=2, positions=12
+    )
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, 0, 0.3)
     return made.eval()
@@ -266,7 +268,7 @@ def test_the_placeholder_is_overwritten_by_the_latent(writer: Writer) -> None:
 
 
 def test_a_diverging_training_stops_with_advice() -> None:
-    made = Writer(Vocabulary(["a"], ["x"]), 2, d_model=8, n_layers=1, n_heads=1, positions=6)
+    made = Writer(WriterVocabulary(["a"], ["x"]), 2, d_model=8, n_layers=1, n_heads=1, positions=6)
     options = {"updates": 3, "batch_size": 2, "learning_rate": 1e-3, "seed": 0}
     with pytest.raises(CotlensError, match=r"diverged at update 0; lower learning_rate \(0.001\)"):
         train_writer(made, [["a"]] * 4, torch.full((4, 2), torch.nan), ["x"] * 4, **options)

@@ -79,9 +79,9 @@ def test_a_module_is_copied_and_the_original_stays() -> None:
 
 def test_a_writer_makes_its_inputs_on_its_device(coconut: interp.Reasoner) -> None:
     from interp.decoders.low_rank import AdaptedWriter
-    from interp.decoders.writer import Vocabulary
+    from interp.decoders.writer import WriterVocabulary
 
-    writer = AdaptedWriter(Vocabulary(["what"], ["1", "2"]), 8, coconut, positions=6).to("meta")
+    writer = AdaptedWriter(WriterVocabulary(["what"], ["1", "2"]), 8, coconut, positions=6).to("meta")
     assert writer.device == torch.device("meta")
     assert {each.device.type for each in (writer.prompt_ids([["what"]]), writer.text_ids(["1", "2"]))} == {"meta"}
 

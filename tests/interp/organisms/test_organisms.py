@@ -25,7 +25,7 @@ from interp.reasoners.curriculum import Lesson, collate, next_token_loss
 
 NAMES = sorted(recipes())
 SHIPPED = catalog.shipped()
-WHOLE = catalog.whole()
+STANDALONE = catalog.standalone()
 TINY = Shape(n_layers=2, n_heads=2, d_model=16, n_positions=24)
 
 
@@ -61,7 +61,7 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
 
 
 def test_all_shipped_weights_together_are_small() -> None:
-    assert sum(path.stat().st_size for path in (catalog.HERE / "weights").rglob("*")) < 46e6
+    assert sum(path.stat().st_size for path in (catalog.ORGANISMS_FOLDER / "weights").rglob("*")) < 46e6
 
 
 def headers_of(folder: Path) -> list[tuple[str, Any]]:
@@ -78,11 +78,11 @@ def test_a_shipped_folder_is_whole_and_small(name: str) -> None:
     there = {path.name for path in folder.iterdir()}
     model = {"config.json", "model.safetensors", "tokenizer.json"}
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
-    assert {"card.json", "reasoner.json", *(model if name in WHOLE else adapter)} <= there
+    assert {"card.json", "reasoner.json", *(model if name in STANDALONE else adapter)} <= there
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5 * 2**20
     assert not (folder / checkpoint.FILE_NAME).exists()
     kept = {entry["dtype"] for key, entry in headers_of(folder) if key != "__metadata__"}
-    in_8_bits = {"F16", "F8_E4M3"} if name in WHOLE else {"F8_E4M3"}  # an adapter is matrices alone
+    in_8_bits = {"F16", "F8_E4M3"} if name in STANDALONE else {"F8_E4M3"}  # an adapter is matrices alone
     assert kept == ({"F16"} if recipe(name).stored == "float16" else in_8_bits)
 
 
@@ -98,7 +98,7 @@ def as_then(told: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
     return told | {"stages": [{k: v for k, v in a.items() if k not in new} for a, new in zip(kept, since, strict=True)]}
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", STANDALONE)
 def test_a_card_describes_the_weights_and_the_recipe(name: str) -> None:
     card = catalog.card(name)
     assert card["name"] == name
@@ -150,7 +150,7 @@ def test_chain_coconut_measures_as_its_card_says() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in WHOLE if name != "chain-coconut"])
+@pytest.mark.parametrize("name", [name for name in STANDALONE if name != "chain-coconut"])
 def test_every_other_organism_measures_as_its_card_says(name: str) -> None:
     """On a tenth of its exam; `cotlens organisms check` takes the whole."""
     card = catalog.card(name)
@@ -187,7 +187,7 @@ def test_an_unknown_organism_is_refused_with_a_suggestion() -> None:
 
 
 def test_an_organism_without_weights_says_how_to_train_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(catalog, "HERE", tmp_path)
+    monkeypatch.setattr(catalog, "ORGANISMS_FOLDER", tmp_path)
     with pytest.raises(StoreError, match="Train it: `cotlens organisms train chain-text`"):
         weights_folder("chain-text")
 
@@ -195,7 +195,7 @@ def test_an_organism_without_weights_says_how_to_train_it(monkeypatch: pytest.Mo
 def test_a_recipe_with_an_unknown_key_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "bad.toml").write_text('kind = "text"\ntask = "chain"\nlerning_rate = 1\n')
-    monkeypatch.setattr(catalog, "HERE", tmp_path)
+    monkeypatch.setattr(catalog, "ORGANISMS_FOLDER", tmp_path)
     recipes.cache_clear()
     try:
         with pytest.raises(UsageError, match=r"recipe bad\.toml: .*(summary|lerning_rate)"):
@@ -421,21 +421,22 @@ def test_a_stage_may_have_a_loss_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    "function",
+    ("old_name", "new_name"),
     [
-        "breadth:breadth_loss",
-        "concepts:examine",
-        "concepts:train_concepts",
-        "emphasis:results",
-        "emphasis:retries",
-        "emphasis:telling",
-        "hidden:from_the_lens",
-        "pauses:random_pauses",
+        ("breadth:breadth_loss", "breadth:breadth_loss"),
+        ("concepts:examine", "concepts:examine"),
+        ("concepts:train_concepts", "concepts:train_concepts"),
+        ("emphasis:results", "emphasis:result_loss"),
+        ("emphasis:retries", "emphasis:retries_loss"),
+        ("emphasis:telling", "emphasis:choice_weighted_loss"),
+        ("hidden:from_the_lens", "hidden:lens_hiding_loss"),
+        ("pauses:random_pauses", "pauses:random_pauses"),
     ],
 )
-def test_recipes_that_name_the_old_modules_still_resolve(function: str) -> None:
-    """Losses, trainers and examiners moved from `interp.organisms` to `interp.organisms.training`."""
-    old, new = f"interp.organisms.{function}", f"interp.organisms.training.{function}"
+@pytest.mark.parametrize("package", ["interp.organisms", "interp.organisms.training"])
+def test_recipes_with_old_names_still_resolve(package: str, old_name: str, new_name: str) -> None:
+    """Losses, trainers and examiners moved from `interp.organisms` to `interp.organisms.training`; some were renamed."""
+    old, new = f"{package}.{old_name}", f"interp.organisms.training.{new_name}"
     assert training.resolve_function(old) is training.resolve_function(new)
     stage = {"name": "one", "loss": old}
     before = {"name": "x", "summary": "before", "loss": old, "trainer": old, "examiner": old, "stages": [stage]}

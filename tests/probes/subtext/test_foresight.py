@@ -14,7 +14,7 @@ from interp.errors import UsageError
 from interp.problems import task
 from interp.traces import Channel, Trace, TraceSet
 from probes.subtext.compute import adaptive_compute, compute_summary
-from probes.subtext.foresight import alarm, auroc_lead, foresight, moments, stop_at_alarms
+from probes.subtext.foresight import auroc_lead, error_probabilities, foresight, moments, stop_at_alarms
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_an_alarm_that_knows_stops_every_failure_and_no_success(slipping: list[T
     at = moments(slipping)
     wrong = np.array([each.wrong for each in at])
     groups = np.array([slipping[each.trace].problem.structure for each in at])
-    chance = alarm(np.where(wrong, 1.0, -1.0)[:, None], wrong, groups)
+    chance = error_probabilities(np.where(wrong, 1.0, -1.0)[:, None], wrong, groups)
     assert chance[wrong].min() > 0.5 > chance[~wrong].max()
     result = stop_at_alarms(chance, at, slipping, groups)
     assert result["stopped_of_wrong"] == 1.0 and result["lost"] == 0.0

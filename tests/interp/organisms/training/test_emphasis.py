@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.organisms.catalog import Recipe
-from interp.organisms.training.emphasis import results, retries, telling
+from interp.organisms.training.emphasis import choice_weighted_loss, result_loss, retries_loss
 from interp.organisms.training.model import new_model, tokenizer_of
 from interp.problems import task
 from interp.reasoners import curriculum_of
@@ -48,7 +48,7 @@ def test_it_is_the_mean_over_all_words_plus_the_mean_over_values(batch: LessonBa
                     values.append(lost)
     assert len(values) == sum(words.count("so") for words in map(TOKENIZER.convert_ids_to_tokens, batch.ids.tolist()))
     expected = sum(every) / len(every) + sum(values) / len(values)
-    assert float(results(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(expected, rel=1e-4)
+    assert float(result_loss(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_batch_without_values_costs_its_words_alone(batch: LessonBatch) -> None:
@@ -56,7 +56,7 @@ def test_a_batch_without_values_costs_its_words_alone(batch: LessonBatch) -> Non
     so: int = TOKENIZER.convert_tokens_to_ids("so")  # type: ignore[assignment]
     bare = LessonBatch(torch.where(batch.ids == so, 0, batch.ids), batch.scored, 0, 0, batch.extra)
     plain = curriculum_of(RECIPE.reasoner()).loss(model, bare)
-    assert float(results(RECIPE)(model, bare, 0.0)) == pytest.approx(float(plain))
+    assert float(result_loss(RECIPE)(model, bare, 0.0)) == pytest.approx(float(plain))
 
 
 def test_names_taken_back_are_not_scored_and_what_follows_a_parameter_counts_twice(batch: LessonBatch) -> None:
@@ -78,6 +78,8 @@ def test_names_taken_back_are_not_scored_and_what_follows_a_parameter_counts_twi
             if words[k - 1].endswith(":"):
                 told.append(lost)
     assert wrong > 5
-    writing, telling_ = sum(sum(each) / len(each) for each in (written, values)), sum(told) / len(told)
-    assert float(retries(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(writing + telling_, rel=1e-4)
-    assert float(telling(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(writing + 4 * telling_, rel=1e-4)
+    writing, choosing = sum(sum(each) / len(each) for each in (written, values)), sum(told) / len(told)
+    assert float(retries_loss(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(writing + choosing, rel=1e-4)
+    assert float(choice_weighted_loss(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(
+        writing + 4 * choosing, rel=1e-4
+    )

@@ -74,7 +74,7 @@ def unnormed(model, embeds: torch.Tensor) -> list[torch.Tensor]:
 
 def test_at_first_the_loss_is_the_reasoners_own(model) -> None:
     plain = next_token_loss(curriculum_of(MADE.reasoner()).logits(model, BATCH), BATCH)
-    torch.testing.assert_close(hidden.from_the_lens(MADE)(model, BATCH, 0.0), plain)
+    torch.testing.assert_close(hidden.lens_hiding_loss(MADE)(model, BATCH, 0.0), plain)
 
 
 def test_later_it_adds_what_the_lens_sees_of_the_true_values(model) -> None:
@@ -85,7 +85,7 @@ def test_later_it_adds_what_the_lens_sees_of_the_true_values(model) -> None:
             others = torch.cat([row[:value], row[value + 1 :]])
             terms.append(torch.relu(2.0 + row[value] - others.max()) + (row[value] - others.mean()) ** 2)
         groups.append(torch.stack(terms).mean())
-    loss = hidden.from_the_lens(MADE)
+    loss = hidden.lens_hiding_loss(MADE)
     added = loss(model, BATCH, 1.0) - loss(model, BATCH, 0.0)
     torch.testing.assert_close(added, 0.1 * sum(groups), atol=1e-4, rtol=1e-3)
     half = loss(model, BATCH, 0.3) - loss(model, BATCH, 0.0)
@@ -93,7 +93,7 @@ def test_later_it_adds_what_the_lens_sees_of_the_true_values(model) -> None:
 
 
 def test_its_gradient_reaches_the_thoughts_and_no_hook_stays(model) -> None:
-    hidden.from_the_lens(MADE)(model, BATCH, 1.0).backward()
+    hidden.lens_hiding_loss(MADE)(model, BATCH, 1.0).backward()
     assert model.transformer.h[0].mlp.c_fc.weight.grad.abs().sum() > 0
     assert not any(each._forward_hooks for each in (model.transformer.ln_f, *model.transformer.h))
 
@@ -103,4 +103,4 @@ def test_its_gradient_reaches_the_thoughts_and_no_hook_stays(model) -> None:
 )
 def test_what_it_cannot_hide_is_refused(kind: str, spec: str) -> None:
     with pytest.raises(UsageError, match=f"got kind '{kind}' and task '{spec}'"):
-        hidden.from_the_lens(tiny(kind, spec))
+        hidden.lens_hiding_loss(tiny(kind, spec))

@@ -241,7 +241,9 @@ def test_facts_of_a_walk_say_where_it_has_been_and_that_it_will_have_to_go_back(
 
 def test_counterfactual_refuses_and_says_what_to_do_instead() -> None:
     problem = ASTAR.generate(1, seed=0)[0]
-    with pytest.raises(UsageError, match=r"got maze: its plan follows from the maze.*interp\.causal\.visible_text\.forcing"):
+    with pytest.raises(
+        UsageError, match=r"got maze: its plan follows from the maze.*interp\.causal\.visible_text\.forcing"
+    ):
         ASTAR.counterfactual(problem, 1, "0-0")
 
 
