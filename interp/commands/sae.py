@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+
+if TYPE_CHECKING:
+    from interp.activations import Store
+    from interp.sae.trained import TrainedSAE
 
 app = new_app("Train sparse autoencoders (SAEs), evaluate them beside baselines, and name their features.")
 StoreFolder = Annotated[Path, typer.Argument(help="Folder of an activation store.")]
@@ -39,6 +44,29 @@ ConfigFile = Annotated[Path | None, typer.Option(help="YAML or TOML file with tr
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One training setting, such as learning_rate=3e-4. Repeatable.")
 ]
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How a trained SAE is opened beside a store; the fields are options."""
+
+    address: AddressOption = None
+    sae_id: SAEId = None
+    transfer: Transfer = False
+    model: Model = None
+
+    def open(self, source: str, store: Store) -> TrainedSAE:
+        """Return an SAE from a folder, or from a release of SAELens."""
+        from interp.sae.load import load_sae
+        from interp.sae.trained import TrainedSAE, open_trained
+
+        if self.sae_id is not None:
+            sae = load_sae(source, store=store, address=self.address, sae_id=self.sae_id, transfer=self.transfer)
+            return TrainedSAE(sae, None, None, 0, {})
+        return open_trained(source, store, self.address, transfer=self.transfer)
+
+
+OPEN_DEFAULTS = OpenOptions()
 
 
 @app.command("train")
@@ -116,10 +144,7 @@ def train(
 def evaluate(
     sae: SAEFolder,
     store: Annotated[Path, typer.Option(help="Activation store to evaluate on.")],
-    address: AddressOption = None,
-    sae_id: SAEId = None,
-    transfer: Transfer = False,
-    model: Model = None,
+    options: OpenOptions = OPEN_DEFAULTS,
     load_options: LoadOptions = LOAD_DEFAULTS,
     out: Annotated[Path | None, typer.Option(help="Folder to write the tables to.")] = None,
     target: Targets = None,
@@ -132,20 +157,19 @@ def evaluate(
     from interp.sae.evaluate import evaluate as run
 
     opened = Store(store)
-    trained = _open(sae, sae_id, opened, address, transfer)
-    channels = {"channels": trained.mask.channels, "sink_factor": trained.mask.sink_factor} if trained.mask else {}
+    trained = options.open(sae, opened)
     with Bars() as bars, bars.stage("evaluating") as report:
         result = run(
             trained.sae,
             opened,
-            address,
-            reasoner=load_options.load_for(opened, model) if splice else None,
+            options.address,
+            reasoner=load_options.load_for(opened, options.model) if splice else None,
             settings=trained.settings,
             targets=target or TARGETS,
             seed=trained.split_seed,
             trained_split=trained.record.get("split"),
             progress=lambda _, done, total: report(done, total),
-            **channels,
+            **trained.mask_options,
         )
     if out is not None:
         _keep(out, measures=result.measures, concepts=result.concepts, splice=result.splice)
@@ -173,10 +197,7 @@ def evaluate(
 def features(
     sae: SAEFolder,
     store: Annotated[Path, typer.Option(help="Activation store to name features on.")],
-    address: AddressOption = None,
-    sae_id: SAEId = None,
-    transfer: Transfer = False,
-    model: Model = None,
+    options: OpenOptions = OPEN_DEFAULTS,
     load_options: LoadOptions = LOAD_DEFAULTS,
     out: Annotated[Path | None, typer.Option(help="Folder to write features.parquet to.")] = None,
     target: Targets = None,
@@ -197,18 +218,12 @@ def features(
     from interp.sae.load import address_of
     from interp.sae.naming import name_features
     from interp.sae.rows import select
-    from interp.traces import THINKING
 
     opened = Store(store)
-    trained = _open(sae, sae_id, opened, address, transfer)
-    where = address_of(trained.sae, opened, address)
-    mask = (
-        {"channels": trained.mask.channels, "sink_factor": trained.mask.sink_factor}
-        if trained.mask
-        else {"channels": THINKING}
-    )
-    rows, _ = select(opened, where, **mask)  # type: ignore[arg-type]
-    reasoner = load_options.load_for(opened, model) if logits else None
+    trained = options.open(sae, opened)
+    where = address_of(trained.sae, opened, options.address)
+    rows, _ = select(opened, where, **trained.mask_options)
+    reasoner = load_options.load_for(opened, options.model) if logits else None
     features = name_features(
         trained.sae, opened, where, rows, reasoner=reasoner, targets=target or TARGETS, seed=trained.split_seed
     )
@@ -285,17 +300,6 @@ def _address(store: Any, address: str | None) -> Any:
             f"{', '.join(known.name for known in store.addresses)}."
         )
     return store.address(address or store.addresses[0])
-
-
-def _open(source: str, sae_id: str | None, store: Any, address: str | None, transfer: bool) -> Any:
-    """Return an SAE from a folder, or from a release of SAELens."""
-    from interp.sae.load import load_sae
-    from interp.sae.trained import TrainedSAE, open_trained
-
-    if sae_id is not None:
-        loaded = load_sae(source, store=store, address=address, sae_id=sae_id, transfer=transfer)
-        return TrainedSAE(loaded, None, None, 0, {})
-    return open_trained(source, store, address, transfer=transfer)
 
 
 def _keep(out: Path, **tables: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,13 @@ SINK_FACTOR = 10.0
 _IN_MEMORY = 256 * 2**20  # bytes; smaller selections are read once and shuffled whole
 _BLOCK = 256  # rows that lie together on disk and are read together
 Read = Callable[[Int[np.ndarray, " rows"]], Float32[np.ndarray, "rows d"]]
+
+
+class MaskOptions(TypedDict):
+    """Which rows are selected, as keyword arguments; `Mask` explains each."""
+
+    channels: Sequence[str]
+    sink_factor: float
 
 
 @dataclass(frozen=True)

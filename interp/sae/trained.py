@@ -24,7 +24,7 @@ from interp.runtime.progress import Progress
 from interp.sae.dictionaries import SAEDictionary
 from interp.sae.load import load_sae, save_sae
 from interp.sae.quality import explained_variance, sparsity
-from interp.sae.rows import SINK_FACTOR, Mask, select
+from interp.sae.rows import SINK_FACTOR, Mask, MaskOptions, select
 from interp.sae.settings import SAESettings
 from interp.sae.train import train_sae
 from interp.traces import THINKING
@@ -52,6 +52,13 @@ class TrainedSAE:
     mask: Mask | None
     split_seed: int
     record: dict[str, Any]
+
+    @property
+    def mask_options(self) -> MaskOptions:
+        """How its rows were selected; the defaults for an SAE from elsewhere."""
+        if self.mask is None:
+            return MaskOptions(channels=THINKING, sink_factor=SINK_FACTOR)
+        return MaskOptions(channels=self.mask.channels, sink_factor=self.mask.sink_factor)
 
 
 def train_into(

@@ -10,10 +10,12 @@ import typer
 
 from interp.commands.models import LoadOptions
 from interp.commands.problem_options import ProblemOptions, SplitUse
+from interp.errors import StoreError, UsageError
 from interp.runtime.console import Bars
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
+    from interp.text.wording import Wording
     from interp.traces import TraceSet
 
 Temperature = Annotated[
@@ -27,6 +29,42 @@ Synonyms = Annotated[
     Path | None,
     typer.Option(help="JSON file: a list of lists of words that mean the same. By default, the task's own."),
 ]
+
+
+@dataclass(frozen=True)
+class WordingOptions:
+    """Which words mean the same; the fields are options."""
+
+    synonyms: Synonyms = None
+
+    def wording(self, traces: TraceSet) -> Wording:
+        """Return the file's synonyms, else those of the traces' task.
+
+        Raises:
+            UsageError: There is no file, and the task has no synonyms.
+        """
+        from interp.problems import task as make_task
+        from interp.text.wording import Wording
+
+        if self.synonyms is not None:
+            return Wording.read(self.synonyms)
+        return Wording.of_task(make_task(traces[0].problem.task))
+
+    def wording_or_none(self, traces: TraceSet) -> Wording | None:
+        """Return `wording`, or None where there is no file and the task has no synonyms."""
+        try:
+            return self.wording(traces)
+        except (UsageError, StoreError):
+            if self.synonyms is not None:
+                raise
+            return None
+
+
+@dataclass(frozen=True)
+class WordOptions(WordingOptions):
+    """Which labels are tested in the choice of which words; the fields are options."""
+
+    target: Target = None
 
 
 @dataclass(frozen=True)

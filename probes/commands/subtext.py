@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import isnan
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,14 +10,12 @@ import typer
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.commands.problem_options import SplitUse
-from interp.errors import QualityError, StoreError, UsageError
+from interp.errors import QualityError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from probes.commands.foresight import compute_command, foresight_command, uncertainty_command
-from probes.commands.options import SampledTraceOptions, Synonyms, Target, TraceOptions
+from probes.commands.options import SampledTraceOptions, TraceOptions, WordingOptions, WordOptions
 
 if TYPE_CHECKING:
-    from interp.text.wording import Wording
-    from interp.traces import TraceSet
     from probes.subtext.joint import JointGain
 
 app = new_app("Measure and locate the information in a chain of thought that its text does not carry.")
@@ -32,8 +29,7 @@ app.command("uncertainty")(uncertainty_command)
 def measure_command(
     model: Model,
     options: SampledTraceOptions = SampledTraceOptions(),
-    target: Target = None,
-    synonyms: Synonyms = None,
+    words: WordOptions = WordOptions(),
     latents: Annotated[
         list[str] | None,
         typer.Option(help="Place at which latents are measured too, such as 'question end'. Repeatable."),
@@ -56,11 +52,11 @@ def measure_command(
 
     with Bars() as bars:
         reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
-        wording = _wording(traces, synonyms, needed=not latents)
+        wording = words.wording_or_none(traces) if latents else words.wording(traces)
         with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
             result = measure(
                 traces,
-                target,
+                words.target,
                 wording=wording,
                 reasoner=reasoner if latents else None,
                 places=latents or (),
@@ -91,8 +87,7 @@ def measure_command(
 def locate_command(
     model: Model,
     options: SampledTraceOptions = SampledTraceOptions(),
-    target: Target = None,
-    synonyms: Synonyms = None,
+    words: WordOptions = WordOptions(),
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +100,7 @@ def locate_command(
             bars, load_options, model, temperature=options.temperature, split_use=SplitUse.TEST
         )
         with bars.stage("locating"):
-            result = locate(traces, _required_wording(traces, synonyms), target, reasoner=reasoner, seed=options.seed)
+            result = locate(traces, words.wording(traces), words.target, reasoner=reasoner, seed=options.seed)
 
     def human() -> None:
         print(f"carrying words: {', '.join(map(str, result.places)) or 'none'} (q < 0.01)")
@@ -130,7 +125,7 @@ def locate_command(
 def discover_command(
     model: Model,
     options: TraceOptions = TraceOptions(),
-    synonyms: Synonyms = None,
+    words: WordingOptions = WordingOptions(),
     address: Annotated[
         str, typer.Option(help="Hook name of the activation that is read before each word.")
     ] = "ln_final.hook_out",
@@ -146,7 +141,7 @@ def discover_command(
             result = discover(
                 reasoner,
                 traces,
-                _required_wording(traces, synonyms),
+                words.wording(traces),
                 address=address,
                 with_power=True,
                 seed=options.seed,
@@ -176,8 +171,7 @@ def discover_command(
 def paraphrase_command(
     model: Model,
     options: SampledTraceOptions = SampledTraceOptions(),
-    target: Target = None,
-    synonyms: Synonyms = None,
+    words: WordOptions = WordOptions(),
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -187,9 +181,7 @@ def paraphrase_command(
     with Bars() as bars:
         reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
         with bars.stage("paraphrasing"):
-            table = paraphrase(
-                traces, _required_wording(traces, synonyms), target, reasoner=reasoner, seed=options.seed
-            )
+            table = paraphrase(traces, words.wording(traces), words.target, reasoner=reasoner, seed=options.seed)
 
     def human() -> None:
         print_table(table[["version", "bits", "ci_low", "ci_high", "n"]])
@@ -236,27 +228,6 @@ def commitment_command(
     tables = {"steps": result.steps.to_dict("records"), "decided": result.decided.to_dict("records")}
     left_out = {"left_out": result.left_out, "left_out_share": result.left_out_share}
     emit({**tables, "says": result.verdict, **left_out, "n": len(traces), "seed": options.seed}, as_json, human)
-
-
-def _wording(traces: TraceSet, synonyms: Path | None, *, needed: bool) -> Wording | None:
-    """Return the file's synonyms, else the task's; None where there are none and none are needed."""
-    from interp.problems import task as make_task
-    from interp.text.wording import Wording
-
-    if synonyms is not None:
-        return Wording.read(synonyms)
-    try:
-        return Wording.of_task(make_task(traces[0].problem.task))
-    except (UsageError, StoreError):
-        if needed:
-            raise
-        return None
-
-
-def _required_wording(traces: TraceSet, synonyms: Path | None) -> Wording:
-    wording = _wording(traces, synonyms, needed=True)
-    assert wording is not None
-    return wording
 
 
 def _bits(gain: JointGain) -> str:

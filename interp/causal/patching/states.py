@@ -47,19 +47,32 @@ def states(
     Returns:
         Activations, float32 on the CPU, in the order of `rows`.
     """
+    used, index = np.unique(np.asarray(rows)[:, 0], return_inverse=True)
+    rows = np.stack([index, np.asarray(rows)[:, 1]], axis=1)
+    return _replayed(reasoner, [traces[k] for k in used], address, rows, batch_size)
+
+
+def _replayed(
+    reasoner: Reasoner,
+    traces: Sequence[Trace],
+    address: Address,
+    rows: Int[np.ndarray, "rows 2"],
+    batch_size: int,
+    interventions: Sequence[Intervention] = (),
+) -> Float[Tensor, "rows ..."]:
+    """Return the activation at each (trace, position) of `rows`, in a replay of all `traces`."""
     (hook,) = resolve(reasoner.model, address.name)
     rows_by_trace: dict[int, list[tuple[int, int]]] = {}
-    for row, (trace, where) in enumerate(np.asarray(rows).tolist()):
-        rows_by_trace.setdefault(trace, []).append((row, where))
+    for row, (trace, position) in enumerate(rows.tolist()):
+        rows_by_trace.setdefault(trace, []).append((row, position))
     kept: dict[int, Tensor] = {}
-    used = sorted(rows_by_trace)
 
     def keep(activations: Tensor, batch: ReplayBatch) -> None:
         for b, k in enumerate(batch.traces.tolist()):
-            for row, where in rows_by_trace[used[k]]:
-                kept[row] = activations[b, where].detach().float().cpu().clone()
+            for row, position in rows_by_trace[k]:
+                kept[row] = activations[b, position].detach().float().cpu().clone()
 
-    reasoner.replay([traces[k] for k in used], hooks={hook.name: keep}, batch_size=batch_size)
+    reasoner.replay(traces, hooks={hook.name: keep}, batch_size=batch_size, interventions=interventions)
     return torch.stack([kept[row] for row in range(len(rows))])
 
 
@@ -123,19 +136,7 @@ def _computed_again(
     batch_size: int,
 ) -> Float[Tensor, "rows ..."]:
     """Return the activations at `address` where the residual stream before it is shifted, each row in a replay of its own."""
-    (hook,) = resolve(reasoner.model, address.name)
     shifted = states(reasoner, donors, stream, sources, batch_size=batch_size) + shift
     rows = np.stack([np.arange(len(sources)), sources[:, 1]], axis=1)
-    kept: dict[int, Tensor] = {}
-
-    def keep(activations: Tensor, batch: ReplayBatch) -> None:
-        for b, row in enumerate(batch.traces.tolist()):
-            kept[row] = activations[b, rows[row, 1]].detach().float().cpu().clone()
-
-    reasoner.replay(
-        [donors[trace] for trace in sources[:, 0]],
-        hooks={hook.name: keep},
-        interventions=[Intervention(stream, rows, replace_with(shifted))],
-        batch_size=batch_size,
-    )
-    return torch.stack([kept[row] for row in range(len(rows))])
+    shift_stream = Intervention(stream, rows, replace_with(shifted))
+    return _replayed(reasoner, [donors[trace] for trace in sources[:, 0]], address, rows, batch_size, [shift_stream])
