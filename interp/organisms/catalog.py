@@ -19,23 +19,24 @@ ORGANISMS_FOLDER = Path(__file__).parent
 CARD_NAME = "card.json"
 WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors")
 # Losses and trainers that moved or have another name. Older recipes, cards and checkpoints name the old ones.
+_TRAINING = "interp.organisms.training"
 _MOVED_MODULES = {
-    f"interp.organisms.{name}": f"interp.organisms.training.{name}"
+    f"interp.organisms.{name}": f"{_TRAINING}.{name}"
     for name in ("breadth", "concepts", "emphasis", "hidden", "pauses")
 }
 _RENAMED = {
-    "interp.organisms.training.emphasis:results": "interp.organisms.training.emphasis:result_loss",
-    "interp.organisms.training.emphasis:retries": "interp.organisms.training.emphasis:retries_loss",
-    "interp.organisms.training.emphasis:telling": "interp.organisms.training.emphasis:choice_weighted_loss",
-    "interp.organisms.training.hidden:from_the_lens": "interp.organisms.training.hidden:lens_hiding_loss",
+    (f"{_TRAINING}.emphasis", "results"): "result_loss",
+    (f"{_TRAINING}.emphasis", "retries"): "retries_loss",
+    (f"{_TRAINING}.emphasis", "telling"): "choice_weighted_loss",
+    (f"{_TRAINING}.hidden", "from_the_lens"): "lens_hiding_loss",
 }
 
 
 def current_path(function: str) -> str:
     """Return where `module:function` is now; itself where it has not moved."""
     module, colon, name = function.partition(":")
-    path = f"{_MOVED_MODULES.get(module, module)}{colon}{name}"
-    return _RENAMED.get(path, path)
+    module = _MOVED_MODULES.get(module, module)
+    return f"{module}{colon}{_RENAMED.get((module, name), name)}"
 
 
 def training_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
