@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from interp.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
+    from interp.loading.load import LoadArguments
     from interp.reasoners import Reasoner
 
 
-def reload(meta: dict[str, Any], **changes: Any) -> Reasoner:
+def reload(meta: dict[str, Any], **changes: Unpack[LoadArguments]) -> Reasoner:
     """Load the reasoner that a store was captured from.
 
     Source, configuration, dtype and trust in pickle are those of the capture; `interp.load` chooses the device.

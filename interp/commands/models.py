@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from interp.errors import UsageError
 
 if TYPE_CHECKING:
     from interp.activations import Store
+    from interp.loading.load import LoadArguments
     from interp.reasoners import Reasoner
 
 
@@ -43,7 +44,7 @@ class LoadOptions:
         bool, typer.Option("--allow-pickle", help="Read weights that are stored as pickle. No code of them is run.")
     ] = False
 
-    def load(self, model: str, *, note: bool = True, **changes: Any) -> Reasoner:
+    def load(self, model: str, *, note: bool = True, **changes: Unpack[LoadArguments]) -> Reasoner:
         """Load a model, and print on stderr what was assumed about it.
 
         Args:
@@ -53,7 +54,9 @@ class LoadOptions:
         """
         from interp.loading.load import load
 
-        reasoner = load(model, **self._options() | changes)
+        arguments = self._arguments()
+        arguments.update(changes)
+        reasoner = load(model, **arguments)
         unsure = reasoner.loaded.line()
         if unsure and note:
             print(f"note: {reasoner.name}: {unsure}. All of it: cotlens doctor {model}", file=sys.stderr, flush=True)
@@ -70,13 +73,18 @@ class LoadOptions:
 
         if model is not None:
             return self.load(model)
-        changes = {name: value for name, value in self._options().items() if value}
-        return reload(store.meta, **changes)
+        changes = {name: value for name, value in self._arguments().items() if value}
+        return reload(store.meta, **cast("LoadArguments", changes))
 
-    def _options(self) -> dict[str, Any]:
-        options = {field.name: getattr(self, field.name) for field in fields(self)}
-        dtype = options.pop("model_dtype")
-        return options | {"reasoner": _config(self.reasoner), "dtype": dtype}
+    def _arguments(self) -> LoadArguments:
+        return {
+            "reasoner": _config(self.reasoner),
+            "device": self.device,
+            "dtype": self.model_dtype,
+            "base": self.base,
+            "lora_alpha": self.lora_alpha,
+            "allow_pickle": self.allow_pickle,
+        }
 
 
 LOAD_DEFAULTS = LoadOptions()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
@@ -18,6 +18,7 @@ from interp.errors import UsageError
 if TYPE_CHECKING:
     from interp.problems import Problem
     from interp.reasoners import Reasoner
+    from interp.reasoners.options import ThinkOptions
     from interp.runtime.progress import Progress
     from interp.traces import Trace, TraceSet
 
@@ -176,14 +177,18 @@ class ProblemSet:
     from_file: bool = False
 
     def think(
-        self, problems: list[Problem] | None = None, *, progress: Progress | None = None, **options: Any
+        self,
+        problems: list[Problem] | None = None,
+        *,
+        progress: Progress | None = None,
+        **options: Unpack[ThinkOptions],
     ) -> TraceSet:
         """Return the given traces of problems, or think about them now.
 
         Args:
             problems: Default: those that are tested.
             progress: Called with (problems done, problems in all).
-            **options: Of `Reasoner.think`.
+            **options: See `ThinkOptions`.
         """
         from interp.traces import TraceSet
 

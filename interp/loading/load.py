@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from interp.errors import StoreError
 from interp.loading.latent_checkpoints import LatentCheckpoint, read_latent_checkpoint
@@ -18,6 +18,17 @@ from interp.organisms.catalog import recipes
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.registry import reasoner_class
+
+
+class LoadArguments(TypedDict, total=False):
+    """Keyword arguments of `load`, which explains each."""
+
+    reasoner: dict[str, Any] | None
+    device: str | None
+    dtype: Any
+    allow_pickle: bool
+    base: str | Path | None
+    lora_alpha: float | None
 
 
 def load(

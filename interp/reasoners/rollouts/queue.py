@@ -12,9 +12,10 @@ from torch import Tensor
 
 from interp.models.cache import new_cache, run_cached
 from interp.models.devices import to_device
-from interp.reasoners.rollouts.batch import Cell, Row
+from interp.reasoners.network import Network
+from interp.reasoners.rollouts.batch import BatchState, Cell, Row
 from interp.reasoners.rollouts.measures import FiniteCheck, NonFiniteError
-from interp.reasoners.rollouts.rollout import Rollout
+from interp.reasoners.rollouts.rollout import Rollout, RolloutOptions
 from interp.traces import Channel
 
 
@@ -39,18 +40,32 @@ class QueuedRollout(Rollout):
     would see passes of a few rows in between.
 
     Args:
-        *arguments: Those of `Rollout`.
+        network: As in `Rollout`.
+        base: As in `Rollout`.
+        prompts: As in `Rollout`.
+        traces: As in `Rollout`.
         waiting: (index of the problem, token ids of the prompt) of each prompt that waits, in order.
-        **options: Those of `Rollout`.
+        state: As in `Rollout`.
+        options: As in `Rollout`.
 
     Attributes:
         finished: (index of the problem, row) of each row that was replaced.
     """
 
-    def __init__(self, *arguments: Any, waiting: Iterable[tuple[int, list[int]]], **options: Any) -> None:
+    def __init__(
+        self,
+        network: Network,
+        base: Any,
+        prompts: Sequence[list[int]],
+        traces: Sequence[int],
+        *,
+        waiting: Iterable[tuple[int, list[int]]],
+        state: BatchState,
+        options: RolloutOptions,
+    ) -> None:
         self._waiting = deque(waiting)
         self.finished: list[tuple[int, Row]] = []
-        super().__init__(*arguments, **options)
+        super().__init__(network, base, prompts, traces, state=state, options=options)
 
     def replace(self, done: Sequence[int]) -> list[int]:
         """Give finished rows the next prompts that wait, and read those.
