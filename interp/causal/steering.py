@@ -215,7 +215,10 @@ def _outcomes(
     task = make_task(problems[0].task)
     return plan.drop(columns=["position"]).assign(
         answer_after=answers,
-        followed=[task.says(*texts) for texts in zip(problems, answers, plan["predicted"], strict=True)],
+        followed=[
+            isinstance(implied, str) and task.says(problem, after, implied)
+            for problem, after, implied in zip(problems, answers, plan["predicted"], strict=True)
+        ],
         changed=[not task.same_answer(*texts) for texts in zip(problems, answers, before, strict=True)],
         malformed=_malformed(task, problems, answers, plan["predicted"]),
     )

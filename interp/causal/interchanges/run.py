@@ -323,7 +323,7 @@ def _outcomes(plan: pd.DataFrame, traces: TraceSet, answers: list[str]) -> pd.Da
         answer_before=before,
         answer_after=answers,
         followed=[
-            implied is not None and task.says(problem, after, implied)
+            isinstance(implied, str) and task.says(problem, after, implied)  # a table holds NaN where none is known
             for problem, after, implied in zip(problems, answers, plan["predicted"], strict=True)
         ],
         changed=[not task.same_answer(*texts) for texts in zip(problems, answers, before, strict=True)],

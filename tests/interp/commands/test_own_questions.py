@@ -81,6 +81,21 @@ def test_interchange_is_that_of_the_built_in_task(
         assert followed > 0.9 and own["verdict"] == built_in["verdict"]
 
 
+def test_a_file_need_not_say_which_answer_follows_from_the_value_that_a_step_has(
+    cotlens: Callable[..., Any], problems: list[Problem], tmp_path: Path
+) -> None:
+    """A user writes what other values would give; donors of the same value then have no answer of their own in the file."""
+    path = write(tmp_path / "others.jsonl", problems, splits=False)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        for k, step in enumerate(line["steps"], 1):
+            del line["counterfactuals"][str(k)][step["value"]]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    own = cotlens("causal", "interchange", "chain-coconut", "--questions", path, "--json").json
+    rates = {row["edit"]: row for row in own["rates"]}
+    assert own["n"] == N and rates["other value"]["followed"] > 0.9 and rates["same value"]["changed"] < 0.05
+
+
 @pytest.mark.slow
 def test_the_layer_map_is_that_of_the_built_in_task(
     cotlens: Callable[..., Any], tmp_path: Path, problems: list[Problem]
