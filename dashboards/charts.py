@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -17,15 +18,14 @@ _MARKS = ("x", "cross-open", "star-open", "diamond-open", "triangle-down-open", 
 
 
 def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
-    """Return bars of every decoder's held-out top-1 at each step, with controls as marks and chance as a line.
+    """Return bars of every decoder's held-out top-1 at each step, with controls as marks and each step's chance as a line.
 
     Args:
         steps: `steps` of run.json.
-        chance: Accuracy of guessing where the steps name none; the line is at the highest of theirs.
+        chance: Accuracy of guessing at the steps that name none of their own.
     """
     names = [f"step {step['step']}" for step in steps]
     first = steps[0]
-    chance = max((step["chance"] for step in steps if step.get("chance") is not None), default=chance)
     across = list(range(len(steps)))
     figure = go.Figure()
     for method, colour in palette.COLOURS.items():
@@ -40,6 +40,8 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
             customdata=names,
             y=value,
             marker_color=colour,
+            text=["0" if v == 0 else "" for v in value],
+            textposition="outside",
             error_y={
                 "type": "data",
                 "symmetric": False,
@@ -62,9 +64,14 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
                 marker={"symbol": mark, "size": 9, "color": palette.BLACK},
                 hovertemplate="%{customdata}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
             )
-    figure.add_hline(
-        y=chance, line_dash="dot", line_color=palette.GREY, annotation_text="chance", annotation_position="right"
-    )
+    for k, step in zip(across, steps, strict=True):
+        at = chance if step.get("chance") is None else step["chance"]
+        figure.add_shape(
+            type="line", x0=k - 0.45, x1=k + 0.45, y0=at, y1=at, line={"dash": "dot", "color": palette.GREY, "width": 2}
+        )
+        figure.add_annotation(
+            x=k + 0.45, y=at, text=f"chance {at:.2f}", showarrow=False, font_size=10, yshift=8, xanchor="right"
+        )
     figure.update_xaxes(tickvals=across, ticktext=names)
     return _plain(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
 
@@ -139,6 +146,9 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
             x=[f"thought {k}" for k in part["step"]],
             y=part[column],
             marker_color=colour,
+            # A bar of no height is not to be seen.
+            text=["0" if value == 0 else "" for value in part[column]],
+            textposition="outside",
             error_y={
                 "type": "data",
                 "symmetric": False,
@@ -162,8 +172,10 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
     rows = [{**result, "organism": model_name(result)}, *result["comparisons"]]
     figure = go.Figure(
         go.Bar(
-            x=[f"{row['organism'].replace('-', ' ', 1)}<br>{row['accuracy']:.3f}" for row in rows],
+            x=[f"{escape(row['organism'].replace('-', ' ', 1))}<br>{row['accuracy']:.3f}" for row in rows],
             y=[row["accuracy"] for row in rows],
+            text=["0" if row["accuracy"] == 0 else "" for row in rows],
+            textposition="outside",
             marker_color=[palette.BLUE, *[palette.GREY] * (len(rows) - 1)],
             error_y={
                 "type": "data",

@@ -149,6 +149,6 @@ def dash_command(
         url = url_of(port)
         emit({"url": url, "paths": [str(root) for root in roots]}, as_json, lambda: print(url))
         return
-    from dashboards.guard import new_token
+    from dashboards.serving.guard import new_token
 
     serve(roots, port, new_token() if with_token else None)

@@ -51,6 +51,8 @@ def run_command(folder: Path | None, info: dict[str, Any]) -> str:
     if info.get("model") is not None:
         return _study_command(folder, info)
     parts = ["cotlens", "demo"]
+    if info.get("compared_with") and folder is not None:
+        folder, info = folder.parent.parent, info | {"organism": info["compared_with"]}
     if folder is not None:
         parts += ["--out", str(folder)]
     for option, key in (("--organism", "organism"), ("--n", "n_problems"), ("--seed", "seed")):

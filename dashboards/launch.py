@@ -113,11 +113,12 @@ def serve(roots: Sequence[Path], port: int, token: str | None) -> None:
     from starlette.middleware import Middleware
     from streamlit import App
 
-    from dashboards.guard import Guard
+    from dashboards.serving.guard import Guard
+    from dashboards.serving.page_paths import PagePaths
 
     url = url_of(port, token)
     os.environ[ROOTS_VARIABLE] = json.dumps([str(root) for root in roots])
-    app = App(APP, middleware=[Middleware(Guard, port=port, token=token)])
+    app = App(APP, middleware=[Middleware(Guard, port=port, token=token), Middleware(PagePaths)])
     print(url, flush=True)
     shown = ", ".join(repr(str(root))[1:-1] for root in roots)
     print(f"serving the dashboard of {shown}; press Ctrl-C to stop", file=sys.stderr, flush=True)

@@ -75,7 +75,11 @@ def _measured(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if not measured:
             return dict(missing)
         step = max(measured, key=lambda s: s[column])
-        return {"value": step[column] - chance, "n": step["n"], "note": f"step {step['step']}, chance {chance:.2f}"}
+        return {
+            "value": step[column] - chance,
+            "n": step["n"],
+            "note": f"step {step['step']}, a guess of the answer {chance:.2f}",
+        }
 
     measured = {
         "demo.accuracy": {"value": run["accuracy"], "ci": run["ci"], "n": run["n_problems"]},

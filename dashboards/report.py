@@ -10,6 +10,7 @@ import pandas as pd
 from dashboards import charts
 from dashboards.describe import how_it_thinks, model_name, problems_of
 from dashboards.headline import reading_location
+from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from interp.runtime import palette
 from interp.runtime.files import commit
@@ -49,10 +50,19 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
         reading_location=reading_location,
         figures=[figure.to_html(full_html=False, include_plotlyjs=False) for figure in _figures(opened)],
         label=palette.label,
+        percent=percent,
+        is_guess=is_guess,
+        scores=_probe_scores(opened),
         plotlyjs=get_plotlyjs(),
     )
     commit(out, html.encode())
     return out
+
+
+def _probe_scores(run: Run) -> dict[int, dict[str, Any]]:
+    """Return the held-out scores of the probe, by step."""
+    scores = run.scores
+    return scores[scores["method"] == "probe"].set_index("step").to_dict("index") if len(scores) else {}
 
 
 def _figures(run: Run) -> list[Any]:

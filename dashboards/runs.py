@@ -53,7 +53,9 @@ class Run:
         try:
             info = read_info(self.path)
         except FileNotFoundError:
-            raise StoreError(_no_run(self.path)) from None
+            info = _compared(self.path) or {}
+        if not info:
+            raise StoreError(_no_run(self.path))
         if not info.get("complete"):
             raise StoreError(f"the run at {self.path} is not finished. Resume it: `{run_command(self.path, info)}`.")
         self.info: dict[str, Any] = info
@@ -160,6 +162,29 @@ class Run:
                 f"{self.path / name}.parquet cannot be read ({error}). Run it again: "
                 f"`{run_command(self.path, self.info)}`."
             ) from None
+
+
+def _compared(path: Path) -> dict[str, Any] | None:
+    """Return what the run around says of an organism that it was compared with; None where `path` is no such folder."""
+    if path.parent.name != "comparisons":
+        return None
+    try:
+        around = read_info(path.parent.parent)
+    except (FileNotFoundError, StoreError):
+        return None
+    entry = next((entry for entry in around.get("comparisons", []) if entry.get("organism") == path.name), None)
+    if entry is None or "steps" not in entry:
+        return None
+    same = ("task", "n_problems", "seed", "chance", "versions", "split", "complete")
+    info: dict[str, Any] = {
+        "controls": {},
+        "comparisons": [],
+        "measures": [],
+        "sae": None,
+        "compared_with": around.get("organism"),
+    }
+    info |= {key: around[key] for key in same if key in around} | entry
+    return info | {"headline": headline(info)}
 
 
 def _no_run(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""HTML cards of a problem and its thoughts. All text of a model is escaped."""
+"""HTML cards of a problem and its thoughts. All text of a model is escaped, and a guess looks like a guess."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from html import escape
 from typing import Any
 
 import pandas as pd
+import streamlit as st
 
+from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from dashboards.views.shared import number
 from interp.runtime import palette
@@ -16,16 +18,22 @@ from interp.traces import Trace
 _STYLE = f"""<style>
 .cot-row {{ display: flex; flex-wrap: wrap; gap: 12px; align-items: stretch; }}
 .cot-card {{ border: 1px solid rgba(128,128,128,.4); border-left: 5px solid {palette.BLUE}; border-radius: 8px;
-  padding: 10px 14px; flex: 1 1 165px; max-width: 320px; font-size: 14px; line-height: 1.45; overflow-wrap: anywhere; }}
+  padding: 10px 14px; flex: 1 1 165px; min-width: 0; max-width: 320px; font-size: 14px; line-height: 1.45; overflow-wrap: anywhere; }}
 .cot-card.cot-wrong {{ border-left: 7px double {palette.VERMILLION}; }}
+.cot-card.cot-guess {{ border-left-style: dashed;
+  background: repeating-linear-gradient(135deg, rgba(128,128,128,.16) 0 3px, transparent 3px 10px); }}
+.cot-guess .cot-said {{ opacity: .62; font-weight: 400; }} .cot-guess .cot-meter i {{ opacity: .4; }}
 .cot-said {{ font-size: 30px; font-weight: 650; line-height: 1.2; }}
 .cot-said small {{ font-size: 15px; font-weight: 500; }}
 .cot-soft {{ opacity: .72; }} .cot-part {{ border-top: 1px solid rgba(128,128,128,.25); margin-top: 7px; padding-top: 6px; }}
-.cot-yes {{ color: #00664b; font-weight: 600; }} .cot-no {{ color: {palette.VERMILLION}; font-weight: 600; }}
+.cot-yes {{ color: #00664b; font-weight: 600; }} .cot-no {{ color: #a84300; font-weight: 600; }}
+.cot-dark .cot-yes {{ color: #4fd3ab; }} .cot-dark .cot-no {{ color: #ff9a5c; }}
 .cot-meter {{ height: 6px; background: rgba(128,128,128,.25); border-radius: 3px; margin: 3px 0 4px; }}
 .cot-meter i {{ display: block; height: 6px; border-radius: 3px; background: {palette.BLUE}; }}
 .cot-head {{ font-size: 20px; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }}
 .cot-card code, .cot-head code, .cot-line code {{ background: rgba(128,128,128,.15); padding: 1px 6px; border-radius: 4px; }}
+.cot-wrote {{ white-space: pre-wrap; overflow-wrap: anywhere; max-height: 420px; overflow-y: auto; font-size: 15px;
+  border: 1px solid rgba(128,128,128,.4); border-radius: 8px; padding: 10px 14px; }}
 .cot-line {{ font-size: 15px; margin: 4px 0; overflow-wrap: anywhere; }}
 </style>"""
 
@@ -79,8 +87,8 @@ def question_html(trace: Trace) -> str:
         if trace.correct
         else f"{answer}<span class='cot-no'>✗ wrong, should be {escape(problem.answer)}</span>"
     )
-    return (
-        f"{_STYLE}<div class='cot-head'>{escape(problem.readable)}</div>"
+    return _themed(
+        f"<div class='cot-head'>{escape(problem.readable)}</div>"
         f"<div class='cot-line'>The model reads <code>{escape(problem.question)}</code> and {verdict}</div>"
     )
 
@@ -93,13 +101,21 @@ def thoughts_html(reads: list[Read], method: str, *, detail: bool = True) -> str
         method: The decoder that read them.
         detail: Also show the next best values and the control edits.
     """
-    return f"{_STYLE}<div class='cot-row'>{''.join(_card(read, method, detail) for read in reads)}</div>"
+    return _themed(f"<div class='cot-row'>{''.join(_card(read, method, detail) for read in reads)}</div>")
+
+
+def _themed(html: str) -> str:
+    """Return HTML with its style, in the colours of the reader's theme."""
+    dark = st.context.theme.type == "dark"
+    return f"{_STYLE}<div class='{'cot-dark' if dark else 'cot-light'}'>{html}</div>"
 
 
 def _card(read: Read, method: str, detail: bool) -> str:
     row, right = read.row, bool(read.row["right"])
+    guess = is_guess(float(row["confidence"]), read.score)
     operation = f" · <code>{escape(read.operation)}</code>" if read.operation else ""
     verdict = "<span class='cot-yes'>✓ right</span>" if right else "<span class='cot-no'>✗ misread</span>"
+    verdict += " · a guess" if guess else ""
     confidence = min(max(float(row["confidence"]), 0.0), 1.0)
     parts = [
         f"<span class='cot-soft'>thought {row['step']}{operation}</span>",
@@ -112,12 +128,7 @@ def _card(read: Read, method: str, detail: bool) -> str:
         parts.append(f"<span class='cot-soft'>next best: {escape(', '.join(others)) or 'none kept'}</span>")
     parts.append(_part(_baseline(read, method)))
     parts.append(_part(_edits(read, detail)))
-    return f"<div class='cot-card{'' if right else ' cot-wrong'}'>{''.join(parts)}</div>"
-
-
-def percent(share: float) -> str:
-    """Return a fraction in percent; never rounded up to 100 %."""
-    return "over 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
+    return f"<div class='cot-card{'' if right else ' cot-wrong'}{' cot-guess' if guess else ''}'>{''.join(parts)}</div>"
 
 
 def _part(html: str) -> str:

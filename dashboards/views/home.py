@@ -1,203 +1,165 @@
-"""Home: what the run is, its three main figures beside their controls, and the state of its stores."""
+"""Home: everything below the folders that the dashboard was started with, what shows it, and what is missing."""
 
 from __future__ import annotations
 
-import shlex
-from typing import Any
+import datetime
 
 import pandas as pd
 import streamlit as st
 
-from dashboards import charts
-from dashboards.describe import how_it_thinks, model_name, problems_of, run_command
-from dashboards.headline import interval
-from dashboards.runs import Run
-from dashboards.views import shared
-from dashboards.views.cards import question_html, reads_of, thoughts_html
-from dashboards.views.shared import as_text, cut, number
-from dashboards.views.url import View
-from interp.activations import Store
-from interp.errors import CotlensError
-from interp.runtime import palette
+from dashboards.artifacts.facts import PAGES
+from dashboards.artifacts.finding import Artifact, last_written
+from dashboards.launch import roots_of_environment
+from dashboards.serving.page_paths import PAGES as TITLES
+from dashboards.views import opened, shared
+from dashboards.views.questions import QUESTIONS
+from dashboards.views.shared import as_text
+from dashboards.views.url import OPEN, View, go, page_link
+
+EVERY = "every kind"
 
 
-def show(latents_page: Any = None) -> None:
-    """Draw the page.
-
-    Args:
-        latents_page: The page that the link under the example opens.
-    """
+def show() -> None:
+    """Draw the page."""
+    st.title("What there is")
     view = View()
+    found = opened.found()
+    for note in found.notes:
+        st.warning(as_text(note), icon=":material/info:")
+    if found.artifacts:
+        _list(view, list(found.artifacts.values()))
+    else:
+        view.ignore(OPEN)
+        roots = roots_of_environment()
+        st.info(as_text(f"There is nothing that this toolkit wrote in {', '.join(map(str, roots))} yet. Begin with:"))
+        st.code("\n".join(opened.commands_for(roots)), language="bash")
     view.check_rest()
-    shared.with_run(lambda run: _page(run, latents_page), heading="cotlens")
+    _questions(list(found.artifacts.values()))
+    _organisms()
 
 
-def _page(run: Run, latents_page: Any) -> None:
-    info = run.info
-    st.title(f"The thoughts of {as_text(model_name(info))}")
-    st.write(
-        as_text(
-            f"{problems_of(info)}. {how_it_thinks(info)} All scores are on problems that no decoder was fitted or "
-            "selected on; intervals are 95 %, resampled by problem structure."
-        )
-    )
-    _figures(info)
-    shared.skipped_stages(info)
-    _example(run, latents_page)
-    left, right = st.columns([5, 4])
+def _list(view: View, artifacts: list[Artifact]) -> None:
+    kinds = [EVERY, *dict.fromkeys(artifact.kind for artifact in artifacts)]
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
     with left:
-        if info["steps"]:
-            shared.chart(
-                charts.decoders_by_step(info["steps"], info["chance"]),
-                key="decoders",
-                alt="Held-out top-1 of every decoder at each step, with controls and chance",
-                height=500,
-            )
-        else:
-            st.info(as_text(f"No step was read: {run.skipped('scores') or 'the run has no scores.'}"))
+        kind = view.choice("Kind", kinds, "kind", why_not="no kind that is here")
     with right:
-        shared.chart(
-            charts.organisms_compared(info),
-            key="organisms",
-            alt="Share of answers right, by organism, with chance",
-            height=500,
+        parts = view.flag("Also what is part of a run", "parts", help="Stores, sweeps and SAEs that a run consists of.")
+    kept = [item for item in artifacts if kind in (EVERY, item.kind)]
+    shown = [item for item in kept if parts or not item.part_of or item.kind == "run"] or kept
+    hidden = len(kept) - len(shown)
+    st.caption(
+        f"{len(shown)} of {len(artifacts)}."
+        + (f" Left out: {hidden} parts of runs." if hidden else "")
+        + " A click on a row shows what can be done with it."
+    )
+    frame = _table(shown)
+    st.dataframe(
+        frame,
+        key="artifacts",
+        hide_index=True,
+        placeholder="–",
+        on_select=lambda: _select([item.name for item in shown]),
+        selection_mode="single-row",
+        alt="Everything that was found, with its model, date, size and health",
+        column_config={
+            "name": st.column_config.TextColumn(width="medium"),
+            "of": st.column_config.TextColumn(width="medium"),
+            "made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+            "MB": st.column_config.NumberColumn(format="%.1f"),
+        },
+    )
+    names = {item.name: item for item in artifacts}
+    usual = opened.usual(shown).name
+    name = view.valid(OPEN, usual, lambda text: text in names, why_not="nothing that is here")
+    _selected(names[name])
+
+
+def _table(artifacts: list[Artifact]) -> pd.DataFrame:
+    """Return one row for each artifact."""
+    rows = []
+    for item in artifacts:
+        facts = opened.facts(item)
+        written = datetime.datetime.fromtimestamp(last_written(item.path) / 1e9)
+        rows.append(
+            {
+                "kind": item.kind,
+                "name": item.name,
+                "model": facts.model,
+                "of": facts.what,
+                "made": written,
+                "MB": opened.size(item) / 1e6,
+                "health": facts.state,
+                "pages": ", ".join(TITLES[page] for page in PAGES.get(item.kind, ())),
+            }
         )
-    _measures(info)
-    _made(run)
-    _health(run)
+    return pd.DataFrame(rows)
 
 
-def _figures(info: dict[str, Any]) -> None:
-    """Draw the headline: three figures, each with where it was measured and what stands beside it."""
-    for column, figure in zip(st.columns(3), info["headline"].values(), strict=True):
-        with column.container(border=True, height="stretch"):
-            st.metric(as_text(figure["what"]), number(figure["value"]))
-            if figure["value"] is None:
-                st.caption(as_text(f"not measured: {figure['note']}"))
-                continue
-            where = f"; {figure['where']}" if figure["where"] else ""
-            st.caption(as_text(f"{interval(figure['ci'])}, {figure['n']} {figure['unit']}{where}"))
-            beside = ", ".join(f"{palette.label(name)} {number(value)}" for name, value in figure["beside"].items())
-            if beside:
-                st.markdown(f"**Beside it:** {as_text(beside)}")
-            if figure["beaten_by"]:
-                st.markdown(f":material/warning: **{as_text(_capital(figure['note']))}**")
-            elif figure["note"]:
-                st.caption(as_text(figure["note"]))
+def _select(names: list[str]) -> None:
+    rows = st.session_state["artifacts"].selection.rows
+    go(OPEN, names[rows[0]] if rows and rows[0] < len(names) else None)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _selected(artifact: Artifact) -> None:
+    """Draw what can be done with one artifact."""
+    facts = opened.facts(artifact)
+    with st.container(border=True):
+        st.subheader(as_text(f"{artifact.kind}: {artifact.name}"))
+        st.caption(as_text(" · ".join(part for part in (facts.model, facts.what, facts.state) if part)))
+        if artifact.part_of:
+            st.caption(as_text(f"Part of the run {artifact.part_of}."))
+        pages = PAGES.get(artifact.kind, ()) if facts.is_complete else ()
+        with st.container(horizontal=True):
+            for page in pages:
+                page_link(page, artifact.name, TITLES[page])
+        if not PAGES.get(artifact.kind):
+            st.caption(as_text(f"No page shows a {artifact.kind} yet; these commands do."))
+        for what, command in facts.next:
+            st.caption(as_text(f"For {what}:" if not what.startswith("finish") else "To finish it:"))
+            st.code(command, language="bash", wrap_lines=True)
 
 
-def _example(run: Run, latents_page: Any) -> None:
-    """Draw one problem with its thoughts."""
-    thoughts = run.thoughts("probe")
-    if thoughts.empty:
-        _unread_example(run)
-        return
-    trace = int(thoughts["trace"].iloc[0])
-    st.header("One problem, thought by thought")
-    st.html(question_html(run.traces[trace]))
-    st.html(thoughts_html(reads_of(run, thoughts, trace, "probe"), "probe", detail=False))
-    st.caption(f"Shown: 1 of {thoughts['trace'].nunique()} held-out problems, read by a linear probe.")
-    if latents_page is not None:
-        st.page_link(
-            latents_page,
-            label="Every problem, with every decoder",
-            icon=":material/psychology:",
-            query_params={"problem": str(trace)},
-        )
+def _questions(artifacts: list[Artifact]) -> None:
+    """Draw what can be asked, with a link to the answer where there is one."""
+    st.header("What can I ask here?")
+    for question in QUESTIONS:
+        able = [
+            item
+            for item in artifacts
+            if question.page and question.page in PAGES.get(item.kind, ()) and opened.facts(item).is_complete
+        ]
+        left, right = st.columns([3, 4], vertical_alignment="center")
+        with left:
+            if able:
+                page_link(question.page, opened.usual(able).name, question.text)
+            else:
+                st.markdown(question.text)
+        with right:
+            st.code(question.command, language="bash", wrap_lines=True)
 
 
-def _unread_example(run: Run) -> None:
-    """Draw one problem with what the model wrote, where nothing was read."""
-    trace = next((trace for trace in run.traces if trace.correct), run.traces[0])
-    st.header("One problem")
-    st.html(question_html(trace))
-    if trace.text and trace.text != trace.answer:
-        st.caption(as_text(f"It writes: {cut(trace.text, 400)}"))
+def _organisms() -> None:
+    """Draw the shipped organisms, and the command that studies one."""
+    from interp.organisms.catalog import recipe, shipped
 
-
-def _measures(info: dict[str, Any]) -> None:
-    """Draw the table of measures with targets and verdicts; only a demo has them."""
-    rows = info.get("measures") or []
-    if not rows:
-        return
-    st.header("Targets")
-    verdicts = {True: "✓ met", False: "✗ not met", None: "– not measured"}
+    st.header("Models whose thoughts are known")
+    st.markdown("They were trained for this toolkit, so that what a method reads can be checked. One to begin with:")
+    st.code("cotlens demo", language="bash")
+    names = shipped()
     frame = pd.DataFrame(
         {
-            "met": [verdicts[row["met"]] for row in rows],
-            "what": [row["says"] for row in rows],
-            "value": [row["value"] for row in rows],
-            "95 %": [interval(row["ci"]) for row in rows],
-            "target": [f"{row['op']} {row['target']} {row['unit']}".strip() for row in rows],
-            "beside it": [row["peer"] or row["note"] for row in rows],
-            "measure": [row["id"] for row in rows],
+            "organism": names,
+            "thinks by": [recipe(name).kind for name in names],
+            "task": [recipe(name).task for name in names],
+            "summary": [recipe(name).summary for name in names],
+            "command": [f"cotlens study {name}" for name in names],
         }
     )
-    counts = {verdict: int((frame["met"] == verdict).sum()) for verdict in verdicts.values()}
-    st.write(", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) + f", of {len(frame)} measures.")
-    shared.table(
-        frame,
-        "measures",
-        alt="Every measure of the run with its value, target and verdict",
-        config={
-            "what": st.column_config.TextColumn(width="large"),
-            "beside it": st.column_config.TextColumn(width="medium"),
-        },
-        height=38 + 35 * len(frame),
-    )
-
-
-def _made(run: Run) -> None:
-    """Draw the commands and versions that made the run."""
-    st.header("How this run was made")
-    folder = str(run.path)
-    commands = [
-        run_command(run.path, run.info),
-        shlex.join(["cotlens", "report", "build", folder]),
-        shlex.join(["cotlens", "dash", folder]),
-    ]
-    shared.copy_as(
-        shared.opening(run)
-        + "run.info['headline']\nrun.info['steps'], run.info['interchange']\nrun.scores\nrun.interchange",
-        "\n".join(commands),
-    )
-    made = ", ".join(f"{package} {version}" for package, version in run.info.get("versions", {}).items())
-    seconds = run.info.get("seconds")
-    st.caption(as_text(f"Made with {made}" + (f" in {seconds:.0f} s." if seconds else ".")))
-
-
-def _health(run: Run) -> None:
-    """Draw the stores of the run, and a button that checks them."""
-    st.header("State of the stores")
-    paths = sorted(meta.parent for meta in run.path.glob("**/meta.json"))
-    if not paths:
-        st.warning("This run has no activation store, so it cannot be probed again.")
-        return
-    rows: list[tuple[Any, ...]] = []
-    stores: list[tuple[str, Store]] = []
-    for path in paths:
-        name = str(path.relative_to(run.path))
-        try:
-            store = Store(path)
-            shards = store.index["shard"].nunique()
-            done = f"{len(store.committed)} of {shards}"
-            state = "✓ complete" if store.complete else "✗ unfinished"
-            rows.append((name, store.meta["reasoner"]["name"], done, state, len(store.index), store.meta["dtype"]))
-            stores.append((name, store))
-        except CotlensError as error:
-            rows.append((name, "–", "–", f"✗ {error}", None, "–"))
-    frame = pd.DataFrame(rows, columns=["store", "reasoner", "shards committed", "state", "positions", "dtype"])
-    shared.table(frame, "stores", alt="The activation stores of this run and whether their shards are committed")
-    if st.button("Check every file against its hash", icon=":material/fact_check:"):
-        with st.spinner("Hashing …"):
-            wrong = [f"{name}: {line}" for name, store in stores for line in store.validate()]
-        if wrong:
-            st.error(as_text(f"{len(wrong)} files are damaged. " + "; ".join(wrong[:20])))
-            if len(wrong) > 20:
-                st.caption(f"{len(wrong) - 20} more are not shown.")
-        else:
-            st.success(f"Every file of {len(stores)} stores is as it was committed.", icon=":material/check:")
+    with st.expander(f"All {len(names)} of them", icon=":material/science:"):
+        shared.table(
+            frame,
+            "organisms",
+            alt="The shipped models with the command that studies each",
+            config={"summary": st.column_config.TextColumn(width="large")},
+        )

@@ -1,4 +1,4 @@
-"""Continuous latents: what each decoder reads in each silent thought of a problem, and whether the model uses it."""
+"""Thoughts: what each decoder reads in each thought of a problem, and whether the model uses it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts
+from dashboards.artifacts.finding import last_written
 from dashboards.describe import how_it_thinks, run_command
+from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
-from dashboards.views import shared
-from dashboards.views.cards import percent, question_html, reads_of, thoughts_html
+from dashboards.views import opened, shared
+from dashboards.views.cards import question_html, reads_of, thoughts_html
 from dashboards.views.shared import as_text, cut
 from dashboards.views.url import View, go
 from interp.runtime import palette
@@ -23,9 +25,9 @@ _FILTERS = ("steps", "failures", "search")
 
 def show() -> None:
     """Draw the page."""
-    st.title("Continuous latents")
+    st.title("Thoughts")
     view = View()
-    shared.with_run(lambda run: _page(run, view))
+    opened.with_run(view, "latents", lambda run: _page(run, view))
 
 
 def _page(run: Run, view: View) -> None:
@@ -72,7 +74,9 @@ def _page(run: Run, view: View) -> None:
         _problem(run, thoughts, trace, method)
         _every_decoder(run, trace)
         shown = f"\nthoughts[thoughts['trace'] == {trace}]"
-    target = _below(run, view)
+    figures = st.container()
+    with figures:
+        target = _value(run, view)
     view.check_rest()
     st.header("Download and code")
     buttons = st.container(horizontal=True)
@@ -84,6 +88,9 @@ def _page(run: Run, view: View) -> None:
         f"{shared.opening(run)}thoughts = run.thoughts({method!r}){shown}{heatmap}",
         run_command(run.path, run.info),
     )
+    # Charts last, because text is read while they load.
+    with figures:
+        _below(run, target)
 
 
 def _unread(run: Run, view: View) -> None:
@@ -105,20 +112,20 @@ def _usual(methods: list[str]) -> str:
 
 
 def _thoughts(run: Run, method: str) -> pd.DataFrame:
-    return _cached_thoughts(str(run.path), shared.last_written(run.path), method, run)
+    return _cached_thoughts(str(run.path), last_written(run.path), method, run)
 
 
 def _problems(run: Run, method: str) -> pd.DataFrame:
-    return _cached_problems(str(run.path), shared.last_written(run.path), method, run)
+    return _cached_problems(str(run.path), last_written(run.path), method, run)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _cached_thoughts(path: str, stamp: int, method: str, _run: Run) -> pd.DataFrame:
+def _cached_thoughts(path: str, written: int, method: str, _run: Run) -> pd.DataFrame:
     return _run.thoughts(method)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _cached_problems(path: str, stamp: int, method: str, _run: Run) -> pd.DataFrame:
+def _cached_problems(path: str, written: int, method: str, _run: Run) -> pd.DataFrame:
     """Return one row for each held-out problem, with its failures."""
     thoughts = _run.thoughts(method)
     followed = [value is None or value != value or bool(value) for value in thoughts["followed"]]
@@ -237,30 +244,28 @@ def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
 def _every_decoder(run: Run, trace: int) -> None:
     st.header("The same thoughts, read by every decoder")
     st.caption(
-        "What each decoder reads, whether it is right, and its confidence. Beside it: held-out top-1 at the decoder's "
-        "worst step, and the control at that step, which reads another problem's thought."
+        "What each decoder reads, whether it is right, its confidence, and whether that is hardly more than a guess. Below: "
+        "held-out top-1 at the decoder's worst step, and the control at that step, which reads another problem's thought."
     )
+    at_step = {(row["method"], row["step"]): row for row in run.scores.to_dict("records")}
     read = run.readouts[(run.readouts["trace"] == trace) & (run.readouts["split"] == "test")]
     scores = run.scores.groupby("method")[["top1", "other_problem"]].min()
-    rows = []
+    rows: dict[str, dict[str, str]] = {}
     for method in run.methods:
-        part = read[read["method"] == method].sort_values("step").to_dict("records")
-        cells = {
-            f"thought {r['step']} (true {r['gold']})": f"{r['text']} {'✓' if r['right'] else '✗'} "
-            f"{percent(r['confidence'])}"
-            for r in part
-        }
-        rows.append(
-            {
-                "decoder": palette.label(method),
-                **cells,
-                "top-1, worst step": scores.loc[method, "top1"],
-                "control there": _control_at_worst(run, method),
-            }
-        )
-    shared.table(
-        pd.DataFrame(rows), f"problem-{trace}", alt="What every decoder reads in each thought, with its confidence"
-    )
+        for row in read[read["method"] == method].sort_values("step").to_dict("records"):
+            cells = rows.setdefault(f"thought {row['step']}", {"true value": str(row["gold"])})
+            guess = is_guess(float(row["confidence"]), at_step.get((method, row["step"]), {}))
+            mark = "✓" if row["right"] else "✗"
+            cells[palette.label(method)] = (
+                f"{row['text']} {mark} {percent(row['confidence'])}{' guess' if guess else ''}"
+            )
+    for title, value_of in (
+        ("held-out top-1, worst step", lambda method: scores.loc[method, "top1"]),
+        ("control there", lambda method: _control_at_worst(run, method)),
+    ):
+        rows[title] = {palette.label(method): f"{value_of(method):.3f}" for method in run.methods}
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("thought").reset_index()
+    shared.table(frame, f"problem-{trace}", alt="What every decoder reads in each thought, with its confidence")
 
 
 def _control_at_worst(run: Run, method: str) -> float:
@@ -268,16 +273,21 @@ def _control_at_worst(run: Run, method: str) -> float:
     return float(part.loc[part["top1"].idxmin(), "other_problem"])
 
 
-def _below(run: Run, view: View) -> str | None:
-    """Draw the figures over all problems, and return the target whose layers are shown."""
+def _value(run: Run, view: View) -> str | None:
+    """Draw the choice of the value whose layers are shown, and return its target."""
     st.header("Where a value can be read, and whether it is used")
     swept = run.skipped("sweep") is None
     targets = [t for t in run.sweep.targets if t.startswith("value_")] if swept else []
+    if not targets:
+        return None
+    return view.choice("Value", targets, "target", label_of=_value_words, why_not="not in the sweep")
+
+
+def _below(run: Run, target: str | None) -> None:
+    """Draw the figures over all problems."""
     left, right = st.columns([3, 2])
-    target = None
     with left:
-        if targets:
-            target = view.choice("Value", targets, "target", label_of=_value_words, why_not="not in the sweep")
+        if target:
             shared.chart(
                 run.sweep.heatmap(target), key="heatmap", alt=f"Held-out accuracy for {target} over place and layer"
             )
@@ -289,4 +299,3 @@ def _below(run: Run, view: View) -> str | None:
             shared.chart(charts.edits_by_step(by_step), key="edits", alt="What editing each thought does to the answer")
         else:
             st.info("This run has no edits of thoughts.")
-    return target

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from dashboards.artifacts.finding import Artifact
 from dashboards.describe import run_command
 from dashboards.runs import Run
-from dashboards.views import shared
+from dashboards.views import opened, shared
+from dashboards.views.opened import facts
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
 from interp.activations.source import place_key
 from interp.runtime import palette
 from probes.sweeps.figures import layer_curve
+from probes.sweeps.results import Sweep
 
 
 def show() -> None:
     """Draw the page."""
     st.title("Probes")
     view = View()
-    shared.with_run(lambda run: _page(run, view))
+    opened.with_artifact(view, "probes", lambda artifact: _page(artifact, view))
 
 
-def _page(run: Run, view: View) -> None:
+def _page(artifact: Artifact, view: View) -> None:
+    if artifact.kind == "sweep":
+        st.caption(as_text(f"A sweep of {facts(artifact).what} · {artifact.path}"))
+        _sweep(Sweep.load(artifact.path), None, artifact.path, view)
+        return
+    run = opened.run_of(artifact.path)
     shared.run_caption(run)
     why_not = run.skipped("sweep")
     if why_not is not None:
@@ -33,7 +42,10 @@ def _page(run: Run, view: View) -> None:
         view.check_rest()
         shared.copy_as(shared.opening(run) + "run.info['skipped']", run_command(run.path, run.info))
         return
-    sweep = run.sweep
+    _sweep(run.sweep, run, run.path / "sweep", view)
+
+
+def _sweep(sweep: Sweep, run: Run | None, path: Path, view: View) -> None:
     frame, controls = sweep.table(), list(sweep.notes["controls"])
     left, right = st.columns(2)
     with left:
@@ -45,7 +57,7 @@ def _page(run: Run, view: View) -> None:
             "Place of the layer curve",
             places,
             "place",
-            default=_usual_place(run, target, cells),
+            default=_usual_place([] if run is None else run.info["steps"], target, cells),
             why_not="no place where this was swept",
         )
     shared.chart(sweep.heatmap(target), key="heatmap", alt=f"Held-out accuracy for {target} over place and layer")
@@ -54,15 +66,15 @@ def _page(run: Run, view: View) -> None:
         key="layers",
         alt=f"Held-out accuracy for {target} at {place} by layer, with interval and controls",
     )
-    _controls(run)
+    _controls(sweep)
     _cells(view, frame, cells, target, place, controls)
     view.check_rest()
-    _copy(run, target, place)
+    _copy(sweep, run, path, target, place)
 
 
-def _usual_place(run: Run, target: str, cells: pd.DataFrame) -> str:
+def _usual_place(steps: list[dict[str, Any]], target: str, cells: pd.DataFrame) -> str:
     """Return the place where the run reads this value; for other targets the best place on validation."""
-    read_at = {f"value_{step['step']}": str(step["position"]) for step in run.info["steps"]}.get(target)
+    read_at = {f"value_{step['step']}": str(step["position"]) for step in steps}.get(target)
     return (
         read_at
         if read_at is not None and read_at in set(cells["place"])
@@ -75,13 +87,13 @@ def _words(target: str) -> str:
     return f"value after step {number}" if kind == "value" else target.replace("_", " ")
 
 
-def _controls(run: Run) -> None:
+def _controls(sweep: Sweep) -> None:
     """Draw what each control is, and why one is missing."""
-    notes = run.sweep.notes
+    notes = sweep.notes
     with st.expander("What the controls are", icon=":material/balance:"):
         for name, meaning in notes["controls"].items():
             st.markdown(f"- **{as_text(palette.label(name))}**: {as_text(meaning)}")
-    frame = run.sweep.table()
+    frame = sweep.table()
     for name, why in notes["why_not"].items():
         missing = int(frame[name].isna().sum()) if name in frame else len(frame)
         st.info(
@@ -130,15 +142,18 @@ def _with_margin(cells: pd.DataFrame, controls: list[str]) -> pd.DataFrame:
     return cells.assign(margin=margin)[columns].sort_values("margin", ascending=False, ignore_index=True)
 
 
-def _copy(run: Run, target: str, place: str) -> None:
+def _copy(sweep: Sweep, run: Run | None, path: Path, target: str, place: str) -> None:
+    name = "sweep" if run is None else "run.sweep"
+    start = f"import probes\n\nsweep = probes.Sweep.load({str(path)!r})\n" if run is None else shared.opening(run)
     python = (
-        shared.opening(run)
-        + f"run.sweep.heatmap({target!r})\n"
-        + f"cells = run.sweep.table()\ncells[(cells['target'] == {target!r}) & (cells['place'] == {place!r})]"
+        start
+        + f"{name}.heatmap({target!r})\n"
+        + f"cells = {name}.table()\ncells[(cells['target'] == {target!r}) & (cells['place'] == {place!r})]"
     )
     st.header("Code")
-    command = ["cotlens", "probe", "sweep", str(run.path / "store"), "--target", target]
-    command += ["--splits", str(len(run.sweep.notes["splits"])), "--out", str(run.path / f"sweep-{target}")]
-    if (run.path / "twin").exists():
+    store = str(sweep.notes.get("store", "STORE")) if run is None else str(run.path / "store")
+    command = ["cotlens", "probe", "sweep", store, "--target", target]
+    command += ["--splits", str(len(sweep.notes["splits"])), "--out", str(path.parent / f"sweep-{target}")]
+    if run is not None and (run.path / "twin").exists():
         command += ["--random-init", str(run.path / "twin")]
     shared.copy_as(python, shlex.join(command))

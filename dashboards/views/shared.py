@@ -1,101 +1,27 @@
-"""Parts of every page: the run, empty states, tables with CSV, and code to copy."""
+"""Parts of every page: text, tables with CSV, charts, and code to copy."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboards.describe import model_name, problems_of, run_command, study_of
-from dashboards.launch import roots_of_environment
-from dashboards.record import RUN_FILE
-from dashboards.run_info import read_info
-from dashboards.runs import Run, newest_run
-from interp.errors import CotlensError, StoreError
+from dashboards.describe import model_name, problems_of
+from dashboards.runs import Run
+from interp.runtime import palette
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
 # What Streamlit replaces after Markdown is read, so that no backslash helps: bare addresses, icons, arrows and dashes.
 _REPLACED = re.compile(r":(?=\S)|@|w(?=ww\.)|-(?=[->])|<(?=-)|[<>!~=](?==)", re.IGNORECASE)
+_WHOLE = 30  # rows of a table that is drawn whole
 _JOINER = "\u2060"  # has no width, and no line breaks there
 
 
 def as_text(text: object) -> str:
     """Escape `text` for Streamlit's Markdown: it then shows as it is, without links, images, colours or formulas."""
     return _MARKDOWN.sub(r"\\\1", _REPLACED.sub(rf"\g<0>{_JOINER}", str(text)))
-
-
-def with_run(body: Callable[[Run], None], *, heading: str = "") -> None:
-    """Call `body` with the run; where that fails, show the error and the command that helps.
-
-    Args:
-        body: Draws the page.
-        heading: Title of the page in case of an error; for pages that draw none before.
-    """
-    folder: Path | None = None
-    try:
-        folder = _folder()
-        body(_open(str(folder), last_written(folder)))
-    except CotlensError as error:
-        _empty(heading, str(error), folder, unusable=isinstance(error, StoreError))
-    except Exception as error:
-        if os.environ.get("COTLENS_DEBUG"):
-            raise
-        detail = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        _empty(
-            heading,
-            f"this page cannot be drawn from the run ({type(error).__name__}: {detail}). The run is damaged, or another "
-            "version made it. Set COTLENS_DEBUG=1 to see where.",
-            folder,
-            unusable=True,
-        )
-
-
-def _folder() -> Path:
-    """Return the folder of the run to show."""
-    root = roots_of_environment()[0]
-    return root if (root / RUN_FILE).exists() or not root.is_dir() else newest_run(root)
-
-
-def last_written(folder: Path) -> int:
-    """Return when the run was last written, so that a run that is made again is read again."""
-    try:
-        return (folder / RUN_FILE).stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-@st.cache_resource(max_entries=4, show_spinner="Opening the run …")
-def _open(folder: str, stamp: int) -> Run:
-    """Open a run once for all sessions. Pages must not change its tables."""
-    return Run(folder)
-
-
-def _empty(heading: str, message: str, folder: Path | None, *, unusable: bool) -> None:
-    """Draw an error, and the command that makes the run."""
-    if heading:
-        st.title(heading)
-    st.error(as_text(message), icon=":material/folder_off:")
-    if unusable:
-        st.write("Make the run with:")
-        st.code(_command(folder), language="bash")
-
-
-def _command(folder: Path | None) -> str:
-    """Return the command that makes the run, or a run of the store or the traces that are there instead."""
-    return (study_of(folder) if folder is not None else None) or run_command(folder, _options(folder))
-
-
-def _options(folder: Path | None) -> dict[str, Any]:
-    """Return the options in `run.json`; none where it cannot be read."""
-    try:
-        return read_info(folder) if folder else {}
-    except (StoreError, FileNotFoundError):
-        return {}
 
 
 def skipped_stages(info: dict[str, Any]) -> None:
@@ -110,40 +36,46 @@ def table(
     *,
     alt: str,
     config: dict[str, Any] | None = None,
-    height: int | None = None,
 ) -> None:
-    """Draw a sortable table with a button for its CSV.
+    """Draw a table with a button for its CSV: a short one whole, a long one sortable.
 
     Args:
         frame: Rows to show. Floats have three decimals by default.
         name: Name of the CSV file.
         alt: Description for screen readers.
         config: Streamlit's configuration of columns.
-        height: In pixels; chosen by Streamlit by default.
     """
-    columns: dict[str, Any] = {
-        str(c): st.column_config.NumberColumn(format="%.3f")
-        for c in frame.columns
-        if pd.api.types.is_float_dtype(frame[c])
-    }
-    st.dataframe(
-        frame,
-        hide_index=True,
-        placeholder="–",
-        column_config=columns | (config or {}),
-        alt=alt,
-        height=height if height else "auto",
-    )
+    if len(frame) <= _WHOLE:
+        # Its words wrap, so that nothing is cut off on a narrow screen or in print.
+        st.table(_as_words(frame, config or {}), hide_index=True)
+    else:
+        columns: dict[str, Any] = {
+            str(c): st.column_config.NumberColumn(format="%.3f", width="small")
+            for c in frame.columns
+            if pd.api.types.is_float_dtype(frame[c])
+        }
+        st.dataframe(frame, hide_index=True, placeholder="–", column_config=columns | (config or {}), alt=alt)
     csv_button(frame, name)
+
+
+def _as_words(frame: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
+    """Return a table of texts that Streamlit shows as they are, with the labels of its columns."""
+    words = frame.astype(object).map(lambda value: as_text(number(value) if isinstance(value, float) else value))
+    labels = {column: (config.get(str(column)) or {}).get("label") or str(column) for column in frame.columns}
+    return words.rename(columns={column: as_text(label) for column, label in labels.items()})
 
 
 def csv_button(frame: pd.DataFrame, name: str) -> None:
     """Draw a button that downloads `frame` as NAME.csv with all digits. Lists are joined with blanks."""
-    lists = [c for c in frame.columns if frame[c].map(lambda v: hasattr(v, "tolist") and hasattr(v, "__len__")).any()]
-    flat = frame.assign(**{c: frame[c].map(lambda v: " ".join(map(str, v))) for c in lists})
+
+    def content() -> str:
+        lists = [c for c in frame if frame[c].map(lambda v: hasattr(v, "tolist") and hasattr(v, "__len__")).any()]
+        return frame.assign(**{c: frame[c].map(lambda v: " ".join(map(str, v))) for c in lists}).to_csv(index=False)
+
+    # Written when the button is pressed, because a list of many traces takes seconds.
     st.download_button(
         f"CSV: {name}, {len(frame)} rows",
-        flat.to_csv(index=False),
+        content,
         file_name=f"{name}.csv",
         mime="text/csv",
         key=f"csv_{name}",
@@ -185,6 +117,14 @@ def run_caption(run: Run) -> None:
     st.caption(as_text(f"{model_name(info)} · {problems_of(info)} · {run.path}"))
 
 
+def _light_marks(figure: Any) -> None:
+    """Draw the black marks of a figure in a light grey, for a dark page."""
+    for trace in figure.data:
+        marker = getattr(trace, "marker", None)
+        if marker is not None and marker.color == palette.BLACK:
+            marker.color = "#e6e6e6"
+
+
 def chart(figure: Any, *, key: str, alt: str, height: int | None = None) -> None:
     """Draw a Plotly figure over the whole width.
 
@@ -194,7 +134,9 @@ def chart(figure: Any, *, key: str, alt: str, height: int | None = None) -> None
         alt: Description for screen readers.
         height: In pixels; the figure's own by default.
     """
-    # The label of a line is right of the plot, where no bar hides it.
-    figure.update_annotations(x=1, xanchor="left", yanchor="middle")
+    # The label of a line over the whole plot is right of it, where no bar hides it.
+    figure.update_annotations(x=1, xanchor="left", yanchor="middle", selector={"xref": "x domain"})
     figure.update_layout(margin={"r": 60}, **({"height": height} if height else {}))
+    if st.context.theme.type == "dark":
+        _light_marks(figure)
     st.plotly_chart(figure, key=key, alt=alt, config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d"]})

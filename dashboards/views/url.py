@@ -6,11 +6,16 @@ bound here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
 from dashboards.views.shared import as_text
+
+OPEN = "open"  # what the page shows
+NOT_FOUND = "not_found"  # the path of a page that does not exist, which led here
+_MEMORY, _PAGES = "views", "pages_of_app"
 
 
 class View:
@@ -18,7 +23,28 @@ class View:
 
     def __init__(self) -> None:
         self._notices = st.container()
-        self._known: set[str] = set()
+        self._known: set[str] = {NOT_FOUND}
+        missing = st.query_params.get(NOT_FOUND)
+        if missing is not None:
+            self._warn(f"There is no page {missing}. Shown instead: this page.")
+
+    def opened(self, names: Sequence[str], default: str, *, nearest: Callable[[str], str], page: str) -> str:
+        """Draw the choice of what the page shows, and return its name.
+
+        Args:
+            names: What this page can show.
+            default: The one without a parameter.
+            nearest: Returns the one to show in place of a name that is not among them.
+            page: Name of the page, whose other settings are kept for each name.
+        """
+        given = st.query_params.get(OPEN)
+        value = self._read(OPEN, default, lambda name: name in names, "nothing this page can show", str, nearest)
+        _remember(page, value)
+        if given is None and len(names) > 1:
+            st.query_params[OPEN] = value  # so that a copied link names what it shows
+        if len(names) > 1:
+            st.selectbox("Open", names, key=_widget(OPEN, value), on_change=_switch, args=(page,))
+        return value
 
     def choice(
         self,
@@ -69,6 +95,10 @@ class View:
         )
         return value
 
+    def valid(self, key: str, default: str, is_valid: Callable[[str], bool], *, why_not: str) -> str:
+        """Return a parameter without a control of its own; the default, with a warning, where it is not valid."""
+        return self._read(key, default, is_valid, why_not, str)
+
     def ignore(self, key: str) -> None:
         """Accept the parameter of a control that is not drawn now."""
         self._known.add(key)
@@ -80,19 +110,69 @@ class View:
             self._warn(f"This page has no setting called {', '.join(unknown)}; the URL's value for it is ignored.")
 
     def _read(
-        self, key: str, default: str, valid: Callable[[str], bool], why_not: str, label_of: Callable[[str], str]
+        self,
+        key: str,
+        default: str,
+        valid: Callable[[str], bool],
+        why_not: str,
+        label_of: Callable[[str], str],
+        nearest: Callable[[str], str] | None = None,
     ) -> str:
-        """Return the value of a parameter; the default, with a warning, where it is not valid."""
+        """Return the value of a parameter; the nearest valid one or the default, with a warning, where it is not valid."""
         self._known.add(key)
         value = st.query_params.get(key)
         if value is None or valid(value):
             return default if value is None else value
+        default = nearest(value) if nearest else default
         shown = label_of(default).rstrip(".")
         self._warn(f"The URL asks for {key}={value}, which is {why_not}. Shown instead: {shown}.")
         return default
 
     def _warn(self, text: str) -> None:
         self._notices.warning(as_text(text), icon=":material/link_off:")
+
+
+def link_to(page: str, name: str | None) -> dict[str, str]:
+    """Return the parameters of a link to a page: what it shows, and how it looked when it last showed that.
+
+    Args:
+        page: Name of the page.
+        name: What the page is to show; None leaves it to the page.
+    """
+    if name is None:
+        return {}
+    kept: dict[str, str] = st.session_state.get(_MEMORY, {}).get((page, name), {})
+    return {OPEN: name} | kept
+
+
+def register(pages: Mapping[str, Any]) -> None:
+    """Keep the pages of the app, by name, for `page_link`."""
+    st.session_state[_PAGES] = dict(pages)
+
+
+def page_link(page: str, name: str | None, label: str, **params: str) -> None:
+    """Draw a link to a page; none where a page is drawn without the app around it.
+
+    Args:
+        page: Name of the page.
+        name: What it is to show; None leaves it to the page.
+        label: Text of the link.
+        **params: Settings of the page, over those that it had when it last showed this.
+    """
+    target = st.session_state.get(_PAGES, {}).get(page)
+    if target is not None:
+        st.page_link(target, label=label, query_params=link_to(page, name) | params)
+
+
+def _remember(page: str, name: str) -> None:
+    """Keep the parameters of a page in the session."""
+    kept = {key: value for key, value in st.query_params.items() if key not in (OPEN, NOT_FOUND)}
+    st.session_state.setdefault(_MEMORY, {})[page, name] = kept
+
+
+def _switch(page: str) -> None:
+    """Show something else on the page, as it looked when it was last shown."""
+    st.query_params.from_dict(link_to(page, st.session_state[f"view_{OPEN}"]))
 
 
 def go(key: str, value: str | None) -> None:

@@ -20,8 +20,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from dashboards.guard import POLICY
 from dashboards.launch import HOST, checked_roots, options, url_of
+from dashboards.serving.guard import POLICY
 from interp.errors import StoreError, UsageError
 
 START_S = 20.0
@@ -242,7 +242,7 @@ def test_it_answers_on_this_machine_only(server: Server) -> None:
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_names_of_this_machine_are_accepted(server: Server, name: str) -> None:
     with server.connect(f"{name}:{server.port}", f"http://{name}:{server.port}") as connection:
-        assert "The thoughts of chain" in drawn(connection, "")
+        assert "The thoughts of chain" in drawn(connection, "overview")
 
 
 FORGED = [
@@ -308,6 +308,25 @@ def test_other_pages_of_this_machine_may_lead_here_but_load_nothing(server: Serv
     assert server.get("/", **frame | {"Sec_Fetch_Dest": "document"})[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/latents/x?problem=3", "/latents?problem=3&not_found=%2Flatents%2Fx"),
+        ("/probes/a/b", "/probes?not_found=%2Fprobes%2Fa%2Fb"),
+        ("/nowhere", "/?not_found=%2Fnowhere"),
+        ("//evil.example/x", "/?not_found=%2F%2Fevil.example%2Fx"),
+    ],
+)
+def test_a_path_without_a_page_leads_to_the_nearest(server: Server, path: str, shown: str) -> None:
+    status, _, headers = server.get(path, Accept="text/html")
+    assert (status, headers["location"]) == (303, shown)
+
+
+@pytest.mark.parametrize("path", ["/", "/latents", "/latents/", "/traces?open=a"])
+def test_a_page_is_where_it_is(server: Server, path: str) -> None:
+    assert server.get(path, Accept="text/html")[0] in (200, 301, 307)
+
+
 def test_browsers_are_kept_from_other_hosts(server: Server) -> None:
     headers = server.get("/")[2]
     assert headers["content-security-policy"] == POLICY and "unsafe-eval'" not in POLICY.replace(
@@ -341,7 +360,7 @@ def test_the_first_visit_may_be_a_deep_link(start_server: Callable[[], Server]) 
     server.wait()
     with server.connect() as connection:
         result = drawn(connection, "latents", "method=sae")
-    assert "Continuous latents" in result and "SAE" in result and "page_not_found" not in result
+    assert "Thoughts" in result and "SAE" in result and "page_not_found" not in result
 
 
 def test_ctrl_c_ends_it_cleanly_while_a_page_is_open(start_server: Callable[[], Server]) -> None:

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards.describe import run_command
 from dashboards.launch import APP, ROOTS_VARIABLE
+from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
-from dashboards.views.cards import Read, percent, question_html, thoughts_html
+from dashboards.views.cards import Read, question_html, thoughts_html
 from dashboards.views.shared import as_text, cut
 
-PAGES = ("home", "latents", "probes")
+PAGES = ("overview", "traces", "latents", "probes")
+OF_RUNS = ("overview", "latents", "probes")
 Open = Callable[..., AppTest]
 
 
@@ -38,6 +41,7 @@ def view(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
             else AppTest.from_string(f"from dashboards.views import {page}\n{page}.show()", default_timeout=60)
         )
         at.query_params.update(params)
+        st.cache_resource.clear()  # what lies below a folder is kept for some seconds
         at.run()
         assert not at.exception, at.exception
         return at
@@ -60,6 +64,21 @@ def said(at: AppTest) -> str:
     kinds = ("title", "header", "markdown", "caption", "info", "warning", "error", "success")
     words = [element.value for kind in kinds for element in at.get(kind)]
     return re.sub(r"\\(.)", r"\1", "\n".join([*words, html(at)]).replace("\u2060", ""))
+
+
+def plain(text: object) -> str:
+    return re.sub(r"\\(.)", r"\1", str(text).replace("\u2060", ""))
+
+
+def tables(at: AppTest) -> list[Any]:
+    """The tables of a page: those that are sorted and those that are drawn whole."""
+    whole = [table.value.map(plain).rename(columns=plain) for table in at.table]
+    return [*[frame.value for frame in at.dataframe], *whole]
+
+
+def settings(at: AppTest) -> dict[str, Any]:
+    """What the URL says of a page beside the name of what it shows."""
+    return {key: value for key, value in at.query_params.items() if key != "open"}
 
 
 def codes(at: AppTest, language: str) -> list[str]:
@@ -103,14 +122,14 @@ def test_an_unknown_query_parameter_is_reported(view: Open, page: str) -> None:
     assert "no setting called colour" in said(view(page, colour="blue"))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_no_run_shows_the_command_that_makes_one(view: Open, page: str, tmp_path: Path) -> None:
-    at = view(page, tmp_path / "none")
-    assert "no run at" in said(at) and len(at.error) == 1 and at.title
-    assert codes(at, "bash") == [f"cotlens demo --out {tmp_path / 'none'}"]
+@pytest.mark.parametrize("page", ("home", *PAGES))
+def test_an_empty_folder_shows_the_command_that_fills_it(view: Open, page: str, tmp_path: Path) -> None:
+    at = view(page, tmp_path)
+    assert "There is nothing" in said(at) and at.title and not at.error
+    assert codes(at, "bash")[0] == f"cotlens demo --out {tmp_path / 'demo-chain-coconut'}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", OF_RUNS)
 def test_an_unfinished_run_shows_the_command_that_resumes_it(view: Open, page: str, tmp_path: Path) -> None:
     asked = {"organism": "chain-text", "n_problems": 400, "seed": 3, "complete": False}
     (tmp_path / "run.json").write_text(json.dumps(asked))
@@ -119,7 +138,7 @@ def test_an_unfinished_run_shows_the_command_that_resumes_it(view: Open, page: s
     assert codes(at, "bash") == [f"cotlens demo --out {tmp_path} --organism chain-text --n 400 --seed 3"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", OF_RUNS)
 @pytest.mark.parametrize("content", ["not json", "[]", '{"complete": true}', '{"complete": true, "organism": 3}'])
 def test_a_foreign_folder_gives_no_traceback(view: Open, page: str, content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
@@ -130,7 +149,7 @@ def test_a_foreign_folder_gives_no_traceback(view: Open, page: str, content: str
 @pytest.mark.parametrize(
     ("page", "lost"),
     [
-        ("home", "readouts.parquet"),
+        ("overview", "readouts.parquet"),
         ("latents", "readouts.parquet"),
         ("latents", "interchange.parquet"),
         ("probes", "sweep/sweep.json"),
@@ -143,29 +162,61 @@ def test_a_lost_table_is_named(view: Open, own_run: Path, page: str, lost: str) 
     assert Path(lost).stem in said(at) and codes(at, "bash")
 
 
-def test_without_a_folder_the_newest_run_is_shown(
-    view: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, demo_run: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(ROOTS_VARIABLE, raising=False)
-    at = AppTest.from_file(str(APP), default_timeout=60).run()
-    assert "no finished run below" in said(at) and codes(at, "bash") == ["cotlens demo"]
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "one").symlink_to(demo_run)
-    assert "chain-coconut" in at.run().title[0].value.replace("\\", "")
+def test_of_several_runs_the_newest_is_shown_and_named_in_the_url(view: Open, demo_run: Path, tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "old", "older")):
+        copy = shutil.copytree(demo_run, tmp_path / name)
+        when = (copy / "run.json").stat().st_mtime - age * 1000
+        os.utime(copy / "run.json", (when, when))
+    at = view("overview", tmp_path)
+    assert at.selectbox(key="view_open").value == "new" and at.query_params["open"] == "new"
+    at.selectbox(key="view_open").set_value("older").run()
+    assert at.query_params["open"] == "older" and str(tmp_path / "older") in "".join(codes(at, "bash"))
+
+
+def test_each_run_keeps_the_settings_of_its_page(view: Open, demo_run: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(demo_run, tmp_path / name)
+    at = view("latents", tmp_path, open="a", method="sae")
+    at.selectbox(key="view_open").set_value("b").run()
+    assert at.query_params == {"open": "b"}
+    at.selectbox(key="view_open").set_value("a").run()
+    assert at.query_params == {"open": "a", "method": "sae"}
+
+
+def test_a_wrong_name_in_the_url_shows_the_nearest(view: Open, demo_run: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(demo_run, tmp_path / name)
+    for wrong, shown in (("secnd", "second"), ("first/store", "first"), ("../../etc", None)):
+        at = view("latents", tmp_path, open=wrong)
+        assert f"open={wrong}, which is nothing this page can show" in said(at) and not at.error
+        assert shown is None or at.selectbox(key="view_open").value == shown
+
+
+def test_the_run_of_a_comparison_can_be_opened(view: Open, demo_run: Path) -> None:
+    name = next(path.name for path in (demo_run / "comparisons").iterdir())
+    whole = f"comparisons/{name}"
+    for page in OF_RUNS:
+        at = view(page, open=whole)
+        assert not at.error and name in said(at)
+    command = codes(view("overview", open=whole), "bash")[0].splitlines()[0]
+    assert command == f"cotlens demo --out {demo_run} --organism chain-coconut --n 300 --seed 1"
+
+
+def test_a_path_without_a_page_is_named(view: Open) -> None:
+    assert "There is no page /latents/x" in said(view("latents", not_found="/latents/x"))
 
 
 def test_a_run_made_again_is_read_again(view: Open, own_run: Path) -> None:
-    at = view("home", own_run)
+    at = view("overview", own_run)
     info = json.loads((own_run / "run.json").read_text())
     (own_run / "run.json").write_text(json.dumps({**info, "organism": "another-name"}))
-    assert "another-name" in at.run().title[0].value.replace("\\", "")
+    assert "another-name" in said(at.run())
 
 
 def test_no_page_loads_a_model(demo_run: Path) -> None:
     program = (
         "import sys\nfrom streamlit.testing.v1 import AppTest\n"
-        "for page in ('home', 'latents', 'probes'):\n"
+        "for page in ('home', 'overview', 'traces', 'latents', 'probes'):\n"
         "    at = AppTest.from_string(f'from dashboards.views import {page}; {page}.show()', default_timeout=60).run()\n"
         "    assert at.title and not at.error\n"
         "assert not {'torch', 'transformers', 'transformer_lens'} & set(sys.modules)\n"
@@ -176,7 +227,7 @@ def test_no_page_loads_a_model(demo_run: Path) -> None:
 
 
 def test_home_shows_three_figures_each_beside_its_control(view: Open, demo_run: Path) -> None:
-    at, info = view("home"), Run(demo_run).info
+    at, info = view("overview"), Run(demo_run).info
     worst = min(step["probe_top1"] for step in info["steps"])
     wanted = [info["accuracy"], worst, info["interchange"]["follow_rate"]]
     assert [metric.value for metric in at.metric] == [f"{value:.3f}" for value in wanted]
@@ -187,20 +238,20 @@ def test_home_shows_three_figures_each_beside_its_control(view: Open, demo_run: 
 
 def test_home_lists_every_measure_with_its_verdict(view: Open, demo_run: Path) -> None:
     rows = Run(demo_run).info["measures"]
-    frame = next(d.value for d in view("home").dataframe if "measure" in d.value)
+    frame = next(table for table in tables(view("overview")) if "measure" in table)
     assert list(frame["measure"]) == [row["id"] for row in rows]
     for verdict, row in zip(frame["met"], rows, strict=True):
         assert verdict.split(" ", 1)[1] == {True: "met", False: "not met", None: "not measured"}[row["met"]]
 
 
 def test_home_gives_the_exact_command(view: Open, demo_run: Path) -> None:
-    command = codes(view("home"), "bash")[0].splitlines()[0]
+    command = codes(view("overview"), "bash")[0].splitlines()[0]
     assert command == f"cotlens demo --out {demo_run} --organism chain-coconut --n 300 --seed 1"
 
 
 def test_home_says_whether_the_stores_are_as_committed(view: Open, own_run: Path) -> None:
-    at = view("home", own_run)
-    frame = next(d.value for d in at.dataframe if "shards committed" in d.value)
+    at = view("overview", own_run)
+    frame = next(table for table in tables(at) if "shards committed" in table)
     assert {"store", "twin"} <= set(frame["store"]) and set(frame["state"]) == {"✓ complete"}
     at.button[0].click().run()
     assert "as it was committed" in said(at)
@@ -215,7 +266,7 @@ def test_home_says_whether_the_stores_are_as_committed(view: Open, own_run: Path
 def test_home_says_which_store_is_unfinished(view: Open, own_run: Path) -> None:
     manifest = own_run / "store" / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
-    frame = next(d.value for d in view("home", own_run).dataframe if "shards committed" in d.value)
+    frame = next(table for table in tables(view("overview", own_run)) if "shards committed" in table)
     assert frame.set_index("store").loc["store", "state"] == "✗ unfinished"
 
 
@@ -268,11 +319,11 @@ def test_a_control_writes_the_url_and_its_default_clears_it(view: Open) -> None:
     at.selectbox(key="view_method").set_value("sae").run()
     at.toggle(key="view_failures").set_value(True).run()
     at.text_input(key="view_search").set_value(" add ").run()
-    assert at.query_params == {"method": "sae", "failures": "yes", "search": "add"}
+    assert settings(at) == {"method": "sae", "failures": "yes", "search": "add"}
     at.selectbox(key="view_method").set_value("probe").run()
     at.toggle(key="view_failures").set_value(False).run()
     at.text_input(key="view_search").set_value("").run()
-    assert at.query_params == {}
+    assert settings(at) == {}
 
 
 def test_filters_select_problems_and_count_those_left_out(view: Open, demo_run: Path) -> None:
@@ -298,7 +349,7 @@ def test_a_button_clears_filters_that_match_nothing(view: Open) -> None:
     at = view("latents", search="no such words", method="sae")
     assert "None of the" in said(at)
     at.button[0].click().run()
-    assert at.query_params == {"method": "sae"} and at.selectbox(key="view_problem").value
+    assert settings(at) == {"method": "sae"} and at.selectbox(key="view_problem").value
 
 
 def test_next_and_previous_walk_through_the_kept_problems(view: Open) -> None:
@@ -326,6 +377,69 @@ def test_a_thought_without_edits_or_scores_is_drawn() -> None:
     row = {"step": 1, "text": "3", "gold": "4", "right": False, "confidence": float("1.2"), "top_k": ["3"]}
     drawn = thoughts_html([Read({**row, "other_problem": "1"}, "", {}, {})], "probe")
     assert "not edited" in drawn and "✗ misread" in drawn and "chance –" in drawn and "none kept" in drawn
+
+
+@pytest.mark.parametrize(
+    ("confidence", "score", "guess"),
+    [
+        (0.10, {"top1": 0.9, "ci_low": 0.8, "chance": 0.1, "other_problem": 0.1}, True),  # hardly likelier than a guess
+        (0.19, {"top1": 0.9, "ci_low": 0.8, "chance": 0.1, "other_problem": 0.1}, True),
+        (0.90, {"top1": 0.9, "ci_low": 0.8, "chance": 0.1, "other_problem": 0.1}, False),
+        (0.90, {"top1": 0.2, "ci_low": 0.1, "chance": 0.15, "other_problem": 0.1}, True),  # read no better than chance
+        (0.90, {"top1": 0.9, "ci_low": 0.8, "chance": 0.1, "other_problem": 0.85}, True),  # nor than a control
+        (0.90, {}, False),
+    ],
+)
+def test_a_guess_looks_like_a_guess(confidence: float, score: dict[str, float], guess: bool) -> None:
+    assert is_guess(confidence, score) is guess
+    row = {"step": 1, "text": "9", "gold": "9", "right": True, "confidence": confidence, "top_k": ["9"]}
+    drawn = thoughts_html([Read({**row, "other_problem": "1"}, "", score, {})], "probe")
+    assert ("class='cot-card cot-guess'" in drawn) is guess and ("· a guess" in drawn) is guess
+
+
+def test_each_step_has_one_chance(view: Open, demo_run: Path) -> None:
+    steps = Run(demo_run).info["steps"]
+    figures = [json.loads(chart.proto.spec) for chart in view("overview").get("plotly_chart")]
+    lines = figures[0]["layout"]["shapes"]
+    assert [line["y0"] for line in lines] == [step["chance"] for step in steps]
+    said_there = [note["text"] for note in figures[0]["layout"]["annotations"]]
+    assert said_there == [f"chance {step['chance']:.2f}" for step in steps]
+
+
+def test_text_comes_before_charts(view: Open) -> None:
+    for page in ("overview", "latents"):
+        kinds = [element.type for element in view(page).main]
+        assert "plotly_chart" not in kinds[: len(kinds) // 2]
+
+
+def test_the_same_thoughts_are_shown_by_step(view: Open, demo_run: Path) -> None:
+    table = next(t for t in tables(view("latents")) if "true value" in t)
+    n = Run(demo_run).traces[first_held_out(demo_run)].problem.n_steps
+    assert len(table) == n + 2 and {"linear probe", "SAE feature", "logit lens"} <= set(table.columns)
+
+
+def test_traces_are_filtered_sorted_and_opened(view: Open, demo_run: Path) -> None:
+    traces = Run(demo_run).traces
+    at = view("traces", search=traces[5].problem.readable.upper(), trace="5")
+    assert not at.warning and list(at.dataframe[0].value["trace"]) == [5]
+    assert "Trace 5" in said(at) and traces[5].problem.readable in html(at)
+    at = view("traces", steps="3", order="tokens")
+    listed = at.dataframe[0].value
+    assert set(listed["n_steps"]) == {3} and listed["tokens"].is_monotonic_decreasing
+    at = view("traces", search="no such words")
+    assert "No trace matches" in said(at)
+    at.button[0].click().run()
+    assert settings(at) == {} and len(at.dataframe[0].value) == len(traces)
+
+
+@pytest.mark.parametrize("wrong", [{"trace": "99999"}, {"answers": "maybe"}, {"steps": "77"}, {"order": "colour"}])
+def test_traces_report_a_wrong_value_in_the_url(view: Open, wrong: dict[str, str]) -> None:
+    assert len(view("traces", **wrong).warning) == 1
+
+
+def test_a_wrong_number_of_tokens_is_named(view: Open) -> None:
+    at = view("traces", tokens="many")
+    assert "expected a number of tokens, got many" in said(at) and not at.exception
 
 
 def test_probes_show_every_control_of_every_cell(view: Open, demo_run: Path) -> None:

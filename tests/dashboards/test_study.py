@@ -17,7 +17,7 @@ import cotlens as front
 import interp
 from dashboards import stages
 from dashboards.figures import chance_of
-from dashboards.launch import APP, RUN_VARIABLE
+from dashboards.launch import APP, ROOTS_VARIABLE
 from dashboards.report import build_report
 from dashboards.runs import Run
 from dashboards.study import Study, study
@@ -47,7 +47,7 @@ SLOW = {
 
 def drawn(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The text of every page over a run; no page may fail."""
-    monkeypatch.setenv(RUN_VARIABLE, str(run))
+    monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(run)]))
     words = []
     for page in ("home", "latents", "probes"):
         at = (
@@ -305,6 +305,6 @@ def test_dash_of_traces_names_the_command_that_makes_a_run(
     result = cotlens("report", "build", path)
     assert result.code == 5 and "a file of traces" in result.error
     assert "cotlens study chain-coconut --task chain --n 5" in result.error
-    monkeypatch.setenv(RUN_VARIABLE, str(path))
+    monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(path)]))
     at = AppTest.from_file(str(APP), default_timeout=60).run()
     assert any(code.value.startswith("cotlens study chain-coconut --task chain --n 5") for code in at.code)

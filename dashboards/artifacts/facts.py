@@ -1,0 +1,186 @@
+"""What the list of artifacts says of each: model, problems, health, the pages that show it, and the next commands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dashboards.artifacts.finding import Artifact
+from dashboards.describe import model_name, problems_of, run_command, study_of
+from dashboards.record import RUN_FILE
+from dashboards.run_info import read_info
+from dashboards.runs import Run
+from interp.errors import CotlensError, StoreError
+
+# The pages that show each kind, by the name of their module in dashboards/views.
+PAGES: dict[str, tuple[str, ...]] = {
+    "run": ("overview", "traces", "latents", "probes"),
+    "traces": ("traces",),
+    "store": ("traces",),
+    "sweep": ("probes",),
+}
+COMPLETE = "✓ complete"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an artifact from its description, without reading its data.
+
+    Attributes:
+        model: Name of the model; empty where it is not known.
+        what: What it is of, in a few words.
+        state: Whether it is complete, and what is wrong where it is not.
+        next: Commands for what is missing, each with what it gives.
+    """
+
+    model: str
+    what: str
+    state: str = COMPLETE
+    next: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether pages can be drawn from it."""
+        return self.state == COMPLETE
+
+
+def facts_of(artifact: Artifact) -> Facts:
+    """Return what is known of an artifact; for a damaged one, what is wrong with it."""
+    readers: dict[str, Callable[[Path], Facts]] = {
+        "run": _run,
+        "traces": _traces,
+        "store": _store,
+        "sweep": _sweep,
+        "sae": _sae,
+        "probe": _probe,
+        "graph": _graph,
+    }
+    if not str(artifact.path).isprintable():
+        return Facts("", "", "✗ its name has characters that cannot be printed; rename it")
+    try:
+        return readers[artifact.kind](artifact.path)
+    except CotlensError as error:
+        return Facts("", "", f"✗ {error}")
+    except Exception as error:  # a file of anybody; one that cannot be read must not hide the others
+        return Facts("", "", f"✗ it cannot be read ({type(error).__name__})")
+
+
+def _run(path: Path) -> Facts:
+    try:
+        begun = read_info(path)
+    except FileNotFoundError:
+        begun = {}  # the control's run, which older versions describe in the run around it
+    if begun and not begun.get("complete"):
+        return Facts(
+            model_name(begun),
+            str(begun.get("task") or ""),
+            "✗ unfinished",
+            (("finish it", run_command(path, begun)),),
+        )
+    info = Run(path).info
+    commands = []
+    if not (path / "report.html").exists() and (path / RUN_FILE).exists():
+        commands.append(("a report", _command("report", "build", path)))
+    return Facts(model_name(info), problems_of(info), next=tuple(commands))
+
+
+def _traces(path: Path) -> Facts:
+    from dashboards.artifacts.trace_file import TraceFile
+
+    file = TraceFile(path)
+    store = path.with_name(f"{path.stem}-store")
+    commands = [("activations", _command("capture", "run", file.reasoner, path, "--out", store))]
+    study = study_of(path)
+    return Facts(
+        file.reasoner,
+        f"{len(file)} traces of {file.task}",
+        next=tuple(commands + ([("a study", study)] if study else [])),
+    )
+
+
+def _store(path: Path) -> Facts:
+    from interp.activations import Store
+
+    store = Store(path)
+    name, addresses = str(store.meta["reasoner"]["name"]), len(store.meta["addresses"])
+    what = f"{len(store.index)} positions of {store.meta.get('n_traces', '?')} traces at {addresses} addresses"
+    if not store.complete:
+        done, shards = len(store.committed), store.index["shard"].nunique()
+        rest = ("the rest of it", _command("capture", "resume", path))
+        return Facts(name, what, f"✗ unfinished: {done} of {shards} shards", (rest,))
+    address = str(store.meta["addresses"][-1])
+    sae = path.with_name(f"{path.name}-sae")
+    commands = (
+        ("probes", _command("probe", "sweep", path, "--out", path.with_name(f"{path.name}-sweep"))),
+        ("a table of decoders", _command("decode", "eval", path)),
+        ("an SAE", _command("sae", "train", path, "--address", address, "--out", sae)),
+    )
+    return Facts(name, what, next=commands)
+
+
+def _sweep(path: Path) -> Facts:
+    from probes.sweeps.results import Sweep
+
+    sweep = Sweep.load(path)
+    frame, store = sweep.table(), str(sweep.notes.get("store", ""))
+    what = f"{len(frame)} cells: {len(sweep.targets)} targets, {frame['place'].nunique()} places"
+    return Facts("", f"{what}, of {store}" if store.isprintable() else what)
+
+
+def _sae(path: Path) -> Facts:
+    config = _read(path / "cfg.json")
+    record = _read(path / "training.json") if (path / "training.json").exists() else {}
+    metadata = config.get("metadata") or {}
+    model = str(metadata.get("model_name") or record.get("model") or "")
+    width = config.get("d_sae", "?")
+    what = f"{width} features at {metadata.get('hook_name') or 'an address that it does not name'}"
+    store = _beside(path)
+    commands = [(name, _command("sae", verb, path, "--store", store)) for name, verb in _SAE_NEXT] if store else []
+    return Facts(model, what, next=tuple(commands))
+
+
+_SAE_NEXT = (("figures and baselines", "eval"), ("names of features", "features"))
+
+
+def _probe(path: Path) -> Facts:
+    from probes.estimators.saved import load_probe
+
+    saved = load_probe(path)
+    accuracy = saved.metrics.get("accuracy")
+    score = f", {accuracy:.3f} held out" if isinstance(accuracy, float) else ""
+    what = f"{type(saved.probe).__name__} of {saved.target} at {saved.address.name}{score}"
+    store = _beside(path)
+    commands = ((("its score elsewhere", _command("probe", "eval", path, "--store", store)),)) if store else ()
+    return Facts(saved.model, what, next=commands)
+
+
+def _graph(path: Path) -> Facts:
+    graph = _read(path)
+    metadata = graph.get("metadata") or {}
+    what = f"attribution graph of {len(graph.get('nodes', []))} nodes and {len(graph.get('links', []))} links"
+    return Facts(str(metadata.get("scan") or metadata.get("slug") or ""), what)
+
+
+def _beside(path: Path) -> Path | None:
+    """Return the store beside a part of a run or of a folder; None where there is not exactly one."""
+    stores = [folder.parent for folder in path.parent.glob("*/manifest.jsonl") if folder.parent.name != "twin"]
+    return stores[0] if len(stores) == 1 else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise StoreError(f"{path} cannot be read (it is nested too deeply).") from None
+    if not isinstance(content, dict):
+        raise StoreError(f"{path} cannot be read (it is no JSON object).")
+    return content
+
+
+def _command(*words: str | Path) -> str:
+    """Return a command of this toolkit, quoted for a shell."""
+    return shlex.join(["cotlens", *map(str, words)])

@@ -1,0 +1,167 @@
+"""Traces: filter, sort and search all that a model wrote, and open one."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboards.artifacts.finding import Artifact
+from dashboards.artifacts.trace_file import TraceFile
+from dashboards.views import opened, shared
+from dashboards.views.cards import question_html
+from dashboards.views.shared import as_text
+from dashboards.views.url import View, go, page_link
+from interp.errors import UsageError
+
+ANY = "any"
+SHOWN = 500  # rows that the browser gets; filters reach the others
+_LONG = 20_000  # characters of a text that are shown
+_RIGHT = {ANY: None, "right": True, "wrong": False}
+_ORDERS = {
+    "trace": "number of the trace",
+    "tokens": "most tokens first",
+    "thoughts": "most thoughts first",
+    "entropy": "highest entropy first",
+    "n_steps": "most steps first",
+}
+_FILTERS = ("search", "answers", "steps", "tokens", "trace")
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Traces")
+    view = View()
+    opened.with_artifact(view, "traces", lambda artifact: _page(artifact, view))
+
+
+def _page(artifact: Artifact, view: View) -> None:
+    file = opened.traces_of(artifact)
+    table = file.table
+    st.caption(as_text(f"{len(table):,} traces of {file.reasoner} · {file.path}"))
+    kept = _filtered(file, table, view)
+    st.caption(
+        as_text(
+            f"{len(kept):,} of {len(table):,} traces match; {int(kept['correct'].sum()):,} of these answer right."
+            + (f" Shown: the first {SHOWN} of them." if len(kept) > SHOWN else "")
+        )
+    )
+    if kept.empty:
+        view.ignore("trace")
+        st.info("No trace matches these filters.")
+        st.button("Show all traces", on_click=_clear)
+    else:
+        _list(kept.head(SHOWN))
+        shared.csv_button(kept, "traces")
+        _chosen(artifact, file, table, kept, view)
+    view.check_rest()
+    st.header("Code")
+    shared.copy_as(
+        f"import cotlens\n\ntraces = cotlens.TraceSet.from_parquet({str(file.path)!r})\ntraces.table()",
+        shlex.join(["cotlens", "dash", str(artifact.path)]),
+    )
+
+
+def _filtered(file: TraceFile, table: pd.DataFrame, view: View) -> pd.DataFrame:
+    """Draw the filters and return the rows that they keep, in the chosen order."""
+    columns = st.columns([4, 2, 2, 2, 3], vertical_alignment="bottom")
+    with columns[0]:
+        search = view.text("Search all text", "search", placeholder="a word of a question, a thought or an answer")
+    with columns[1]:
+        answers = view.choice("Answers", list(_RIGHT), "answers", why_not="neither any, right nor wrong")
+    with columns[2]:
+        numbers = sorted({int(n) for n in table["n_steps"]})
+        steps = view.choice("Steps", [ANY, *map(str, numbers)], "steps", why_not="no number of steps here")
+    with columns[3]:
+        at_least = view.text("Tokens, at least", "tokens", placeholder="0")
+    with columns[4]:
+        order = view.choice("Order", list(_ORDERS), "order", label_of=_ORDERS.__getitem__, why_not="no order here")
+    mask = np.ones(len(table), dtype=bool)
+    if search:
+        mask &= file.search(search)
+    if _RIGHT[answers] is not None:
+        mask &= table["correct"].to_numpy() == _RIGHT[answers]
+    if steps != ANY:
+        mask &= table["n_steps"].to_numpy() == int(steps)
+    if at_least:
+        if not at_least.isdecimal():
+            raise UsageError(f"expected a number of tokens, got {at_least}; clear the field, or write digits.")
+        mask &= table["tokens"].to_numpy() >= int(at_least)
+    kept = table[mask]
+    return kept if order == "trace" else kept.sort_values(order, ascending=False, kind="stable")
+
+
+def _clear() -> None:
+    for key in _FILTERS:
+        go(key, None)
+
+
+def _list(kept: pd.DataFrame) -> None:
+    """Draw the list; a click on a row opens its trace."""
+    key = "trace_list"
+    shown = kept.assign(correct=np.where(kept["correct"], "✓", "✗"))
+    columns = ["trace", "question", "wrote", "answer", "gold", "correct", "n_steps", "tokens", "thoughts", "entropy"]
+    st.dataframe(
+        shown[columns],
+        key=key,
+        hide_index=True,
+        placeholder="–",
+        height=360,
+        on_select=lambda: _select(key, kept["trace"]),
+        selection_mode="single-row",
+        alt="Traces with their questions, what the model wrote, and whether the answer is right",
+        column_config={
+            "trace": st.column_config.NumberColumn(width="small"),
+            "question": st.column_config.TextColumn(width="medium"),
+            "answer": st.column_config.TextColumn(width="small"),
+            "gold": st.column_config.TextColumn(width="small"),
+            "wrote": st.column_config.TextColumn("the model wrote", width="medium"),
+            "correct": st.column_config.TextColumn("right", width="small"),
+            "n_steps": st.column_config.NumberColumn("steps", width="small"),
+            "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.3f"),
+        },
+    )
+
+
+def _select(key: str, traces: pd.Series) -> None:
+    rows = st.session_state[key].selection.rows
+    go("trace", str(traces.iloc[rows[0]]) if rows and rows[0] < len(traces) else None)
+
+
+def _chosen(artifact: Artifact, file: TraceFile, table: pd.DataFrame, kept: pd.DataFrame, view: View) -> None:
+    """Draw the trace of the URL; without one, the first of the list."""
+    numbers = set(map(str, table["trace"]))
+    number = view.valid("trace", str(kept["trace"].iloc[0]), lambda text: text in numbers, why_not="no trace here")
+    row = int(np.flatnonzero(table["trace"].to_numpy() == int(number))[0])
+    trace = file.trace(row)
+    st.header(f"Trace {number}")
+    st.html(question_html(trace))
+    wrote = str(table["wrote"].iloc[row])
+    if wrote and wrote != trace.answer:
+        cut = f"\n… {len(wrote) - _LONG:,} more characters are in the file" if len(wrote) > _LONG else ""
+        st.html(f"<div class='cot-wrote' tabindex='0'>{escape(wrote[:_LONG] + cut)}</div>")
+    else:
+        st.caption("The model writes nothing but its answer.")
+    if artifact.kind == "run":
+        page_link("latents", artifact.name, "What can be read in its thoughts", problem=number)
+    with st.expander(f"Its {len(trace)} positions", icon=":material/table_rows:"):
+        shared.table(_positions(trace), f"trace-{number}", alt="Every position of the trace with its token and entropy")
+
+
+def _positions(trace: Any) -> pd.DataFrame:
+    """Return one row for each position of a trace."""
+    return pd.DataFrame(
+        {
+            "position": range(len(trace)),
+            "token": trace.tokens,
+            "place": trace.places,
+            "channel": trace.channel,
+            "step": trace.step,
+            "entropy": trace.entropy,
+            "logprob": trace.logprob,
+        }
+    )

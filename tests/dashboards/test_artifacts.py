@@ -1,0 +1,149 @@
+"""What lies below some folders: everything that the toolkit wrote, each once, and nothing outside."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import interp
+from dashboards.artifacts.facts import facts_of
+from dashboards.artifacts.finding import find_artifacts
+from dashboards.artifacts.trace_file import TraceFile
+from dashboards.launch import APP, ROOTS_VARIABLE
+from interp.activations import Store
+from interp.errors import StoreError
+from interp.traces import TraceSet
+
+
+@pytest.fixture
+def folder(demo_run: Path, store: Store, traces: TraceSet, tmp_path: Path) -> Path:
+    """A folder with a run, a store, a file of traces and a graph."""
+    shutil.copytree(demo_run, tmp_path / "runs" / "demo")
+    shutil.copytree(Path(str(store.path)), tmp_path / "stores" / "one")
+    traces.to_parquet(tmp_path / "thought.parquet")
+    (tmp_path / "graph.json").write_text('{"metadata": {"slug": "g", "scan": "m"}, "nodes": [], "links": []}')
+    (tmp_path / "other.json").write_text("{}")
+    return tmp_path
+
+
+def test_everything_is_found_once_with_its_kind(folder: Path) -> None:
+    found = find_artifacts([folder]).artifacts
+    kinds = {name: item.kind for name, item in found.items()}
+    demo = "runs/demo"
+    assert kinds["runs/demo"] == "run" and kinds["stores/one"] == "store"
+    assert kinds["thought.parquet"] == "traces" and kinds["graph.json"] == "graph"
+    assert {kinds[f"{demo}/{part}"] for part in ("store", "twin", "sweep", "sae")} == {"store", "sweep", "sae"}
+    assert found[f"{demo}/store"].part_of == demo and not found["stores/one"].part_of
+    compared = f"{demo}/comparisons/chain-pause-as-thought"
+    assert kinds[compared] == "run" and found[f"{compared}/store"].part_of == compared
+    assert "other.json" not in kinds and len({item.path for item in found.values()}) == len(found)
+
+
+def test_an_artifact_itself_and_several_folders_may_be_given(folder: Path, demo_run: Path) -> None:
+    assert list(find_artifacts([folder / "thought.parquet"]).artifacts) == ["thought.parquet"]
+    assert list(find_artifacts([folder / "stores" / "one"]).artifacts) == ["one"]
+    both = find_artifacts([folder / "runs", folder / "stores"]).artifacts
+    assert {"runs/demo", "stores/one"} <= set(both)
+    (folder / "a").mkdir()
+    shutil.copytree(folder / "stores", folder / "a" / "stores")
+    twice = find_artifacts([folder / "stores", folder / "a" / "stores"]).artifacts
+    assert len(twice) == 2 and "a/stores/one" in twice
+
+
+def test_links_out_of_the_folders_are_not_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(folder / "stores", elsewhere / "stores")
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "t.parquet").symlink_to(folder / "thought.parquet")
+    found = find_artifacts([folder])
+    assert not any(name.startswith(("link", "t.parquet")) for name in found.artifacts)
+    assert found.notes == ["1 links lead out of these folders and are not followed."]
+
+
+def test_facts_and_next_commands(folder: Path, cotlens: Any) -> None:
+    found = find_artifacts([folder]).artifacts
+    facts = {name: facts_of(item) for name, item in found.items()}
+    assert all(fact.is_complete for fact in facts.values())
+    assert facts["stores/one"].model == facts["thought.parquet"].model == "chain-coconut"
+    assert "120 traces of chain" in facts["thought.parquet"].what
+    assert [what for what, _ in facts["stores/one"].next] == ["probes", "a table of decoders", "an SAE"]
+    for fact in (facts["stores/one"], facts["thought.parquet"], facts["runs/demo/sae"]):
+        for _, command in fact.next:
+            program, *words = shlex.split(command)
+            known = cotlens(*[word for word in words[:2] if word.isalpha()], "--help").out
+            assert program == "cotlens"
+            assert all(word in known for word in words if word.startswith("--")), command
+
+
+def test_a_damaged_one_is_listed_and_says_so(folder: Path) -> None:
+    (folder / "stores" / "one" / "meta.json").write_text("[" * 100_000)
+    (folder / "thought.parquet").write_bytes(b"no parquet")
+    (folder / "traces.parquet").write_bytes(b"no parquet")
+    (folder / "runs" / "demo" / "run.json").write_text('{"organism": "a\\u001b[2J"}')
+    facts = {name: facts_of(item) for name, item in find_artifacts([folder]).artifacts.items()}
+    for name in ("stores/one", "traces.parquet", "runs/demo"):
+        assert facts[name].state.startswith("✗") and "\x1b" not in facts[name].state
+    assert "thought.parquet" not in facts
+
+
+def test_a_name_that_no_terminal_prints_gets_no_command(folder: Path) -> None:
+    shutil.move(folder / "stores" / "one", folder / "stores" / "a\x1b[2Jb")
+    (facts,) = [facts_of(item) for item in find_artifacts([folder / "stores"]).artifacts.values()]
+    assert "cannot be printed" in facts.state and facts.next == ()
+
+
+def test_home_lists_everything_and_leads_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(folder)]))
+    at = AppTest.from_file(str(APP), default_timeout=120)
+    at.query_params["open"] = "stores/one"
+    at.run()
+    assert not at.exception and not at.error and not at.warning
+    listed = at.dataframe[0].value
+    assert {"runs/demo", "stores/one", "thought.parquet", "graph.json"} <= set(listed["name"])
+    assert any(code.value.startswith("cotlens probe sweep") for code in at.code)
+    assert f"{interp.organisms.catalog.shipped()[0]}" in set(at.dataframe[1].value["organism"])
+    at.selectbox(key="view_kind").set_value("graph").run()
+    assert list(at.dataframe[0].value["name"]) == ["graph.json"] and at.query_params["kind"] == "graph"
+
+
+def test_traces_are_listed_searched_and_opened(traces: TraceSet, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    traces.to_parquet(path)
+    file = TraceFile(path)
+    assert len(file) == len(traces) and file.reasoner == "chain-coconut" and file.task == "chain"
+    table = file.table
+    assert list(table["tokens"]) == [len(trace) for trace in traces]
+    assert list(table["thoughts"]) == [sum(t > 0 for t in trace.thought) for trace in traces]
+    assert list(table["answer"]) == [trace.answer for trace in traces]
+    question = traces[7].problem.readable
+    assert file.search(question.upper())[7] and file.search("no such words").sum() == 0
+    assert file.search("(*[").sum() == 0
+    assert (file.trace(7).problem, file.trace(7).token_ids) == (traces[7].problem, traces[7].token_ids)
+    means = [np.nanmean(trace.entropy) for trace in traces]
+    assert np.allclose(table["entropy"], means, atol=1e-6)
+
+
+def test_a_search_over_many_traces_is_quick(traces: TraceSet, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    TraceSet(list(traces) * 84).to_parquet(path)  # 10,080
+    file = TraceFile(path)
+    file.search("warm")
+    started = time.perf_counter()
+    assert file.search("apply").sum() > 0
+    assert time.perf_counter() - started < 0.5
+
+
+def test_what_is_no_trace_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no traces at"):
+        TraceFile(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"x")
+    with pytest.raises(StoreError, match="not a readable trace file"):
+        TraceFile(tmp_path / "bad.parquet")
