@@ -95,14 +95,13 @@ def tightness(
     flat = all(abs(float((at_half - at_all).mean())) < TIGHT_BITS / 2 for at_all, at_half in curves)
     points = [costs, half] if flat else [costs, half, refit(SHARES[1])]
     open_curve = [float(point.left_open.mean()) for point in points]
+    slower = list(zip(open_curve[1:], SHARES, strict=False))
     to_learn, _ = _still_to_lose(open_curve)
     unread, growth = _still_to_lose([float(point.with_.mean()) for point in points])
     learned = float((costs.without - costs.left_open).mean())  # the price of the classes' shares, which is known
     missing = unread - learned - to_learn
-    to_learn_at_most = max(
-        max(cost - open_curve[0], 0.0) / (share**-_SLOWEST - 1)
-        for cost, share in zip(open_curve[1:], SHARES, strict=False)
-    )
+    to_learn_at_most = max((cost - open_curve[0]) / (share**-_SLOWEST - 1) for cost, share in slower)
+    to_learn_at_most = float(np.clip(to_learn_at_most, 0.0, max(open_curve[0], 0.0)))  # no cost falls below 0
     at_least = bits.low - max(learned - unread, 0.0) - to_learn_at_most
     overpaid = max(-missing, 0.0)
     value = min(bits.value - overpaid, entropy.value)

@@ -70,6 +70,17 @@ def test_what_the_side_without_the_features_pays_for_learning_is_no_information(
     assert bound.bits.low == pytest.approx(1.0, abs=0.01) and bound.bits.high == pytest.approx(1.0, abs=0.01)
 
 
+def test_what_is_known_without_the_features_cannot_fall_below_nothing() -> None:
+    """The text predicts all but .09 bit, and .7 with a quarter of the traces: the bits are not -.6 at least."""
+    noise, known = np.random.default_rng(0).normal(scale=0.01, size=N), {1.0: 0.09, 0.5: 0.3, 0.25: 0.7}
+
+    def curve(share: float) -> Costs:
+        return Costs(known[share] + noise, known[share] - noise, known[share] + noise)
+
+    bound = tightness(curve(1.0), curve, GROUPS, _entropy(1.0))
+    assert -0.1 < bound.bits.low <= 0 <= bound.bits.high < 0.1
+
+
 def _words(n: int, seed: int, bits: int, labels: int) -> tuple[np.ndarray, Features, Features]:
     """Return labels, the meanings of two words, and the choice at `bits` words, each of which is a bit of the label."""
     rng = np.random.default_rng([seed, 9])
