@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -57,3 +60,20 @@ def test_it_answers_and_is_captured(smollm2: interp.Reasoner) -> None:
     assert [trace.answer for trace in alone] == [trace.answer for trace in traces][:2]
     recording = interp.record(reasoner, traces, sites=["blocks.15.hook_out"])
     assert recording.acts("blocks.15.hook_out").shape[1] == 576
+
+
+def test_its_adapter_is_followed_swapped_and_refused_in_one_line(
+    smollm2: interp.Reasoner, cotlens: Callable[..., Any]
+) -> None:
+    """Causal tools on a pretrained base: the value after a turn is used, and rewritten stories are followed."""
+    pytest.importorskip("peft")
+    adapter = "smollm2-words-text"
+    edits = ("--edit", "other value", "--edit", "same value", "--edit", "wrong site")
+    swapped = cotlens("causal", "interchange", adapter, "--n", 10, *edits, "--json").json
+    rates = {row["edit"]: row for row in swapped["rates"] if row["step"] == 0}
+    assert rates["other value"]["followed"] > 0.8 > 0.3 > rates["wrong site"]["followed"]
+    assert rates["same value"]["changed"] < 0.2
+    (row,) = cotlens("causal", "follow", adapter, "--n", 10, "--json").json["checkpoints"]
+    assert row["followed"] > 0.8 > 0.4 > row["shuffled"]
+    ended = cotlens("subtext", "measure", adapter, "--n", 4)
+    assert ended.code == 2 and "synonyms" in ended.error
