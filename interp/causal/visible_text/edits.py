@@ -187,7 +187,7 @@ def _with_mistake(
     tokens = list(thought.steps[k - 1])
     task, gold = make_task(trace.problem.task), trace.problem.steps[k - 1].value
     words = [reasoner.tokenizer.decode([token]).strip() for token in tokens]
-    places = [j for j, word in enumerate(words) if word and task.meaning(word) == gold]
+    places = [j for j, word in enumerate(words) if word and gold in (task.meaning(word), *task.synonyms(word))]
     if not places:
         return _with_other_text(reasoner, trace, thought, k, rng)
     # The token may hold more than the word, such as the space before it.

@@ -95,6 +95,23 @@ def test_filler_is_dots_where_no_pause_was_learned(model_folder: Callable[..., P
         assert set(ids) <= {dot} and len(ids) == len(thought_ids(trace))
 
 
+def test_a_value_may_be_written_as_any_synonym_that_a_users_file_names(
+    spoken: tuple[interp.Reasoner, TraceSet], tmp_path: Path
+) -> None:
+    """Values in the problems are digits, and three of four words of the text are not."""
+    reasoner, traces = spoken
+    path, lines = tmp_path / "own.jsonl", []
+    synonyms = [list(reasoner.task.synonyms(value)) for value in reasoner.task.values]
+    for problem in traces[:12].problems:
+        steps = [{"text": step.text, "value": step.value} for step in problem.steps]
+        lines.append({"question": problem.question, "answer": problem.answer, "steps": steps, "synonyms": synonyms})
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    own = reasoner.think(read_question_file(path).problems, temperature=1.0, seed=3)
+    result = mistakes(reasoner, own)
+    assert result.left_out == 0 and len(result.table) == 2 * result.n_steps
+    assert result.table[result.table["after"] == "own words"]["kept"].mean() < 0.3
+
+
 def test_filler_and_another_thought_lose_the_answer_and_synonyms_keep_it(
     spoken: tuple[interp.Reasoner, TraceSet],
 ) -> None:
