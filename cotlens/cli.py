@@ -70,7 +70,10 @@ def main(argv: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        try:
+            print(_help(), flush=True)
+        except BrokenPipeError:  # `cotlens --help | head`
+            return _leave_quietly()
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
         print(f"cotlens {__version__}")
@@ -102,8 +105,7 @@ def _run(arguments: list[str]) -> int:
             "interrupted. Committed results are kept; run the same command again to resume.", INTERRUPTED, as_json
         )
     except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+        return _leave_quietly()
     except Exception as error:
         if isinstance(error, usage_errors()):
             message = error.format_message()  # type: ignore[attr-defined]
@@ -122,6 +124,12 @@ def _run(arguments: list[str]) -> int:
             1,
             as_json,
         )
+
+
+def _leave_quietly() -> int:
+    """Return the exit code after a closed pipe, and keep Python from reporting the pipe once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _environment_error(error: Exception) -> CotlensError | None:

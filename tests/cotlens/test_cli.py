@@ -269,11 +269,12 @@ def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
     assert json.loads(ended.stdout)["traces"] == 3
 
 
-def test_a_closed_pipe_gives_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [("--help",), ("organisms", "ls", "--json")])
+def test_a_closed_pipe_gives_no_traceback(arguments: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     ended = subprocess.run(
-        [sys.executable, "-m", "cotlens.cli", "organisms", "ls", "--json"],
+        [sys.executable, "-m", "cotlens.cli", *arguments],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
