@@ -28,7 +28,7 @@ def how_it_thinks(info: dict[str, Any]) -> str:
 
 def model_name(info: dict[str, Any]) -> str:
     """Return the name of a run's model, as titles show it."""
-    name = str(info.get("name") or info.get("organism"))
+    name = str(info.get("name") or info.get("organism") or info.get("model"))
     return Path(name).name if name.startswith((".", "/", "~")) else name
 
 

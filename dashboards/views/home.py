@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.artifacts.facts import PAGES
-from dashboards.artifacts.finding import Artifact, last_written
+from dashboards.artifacts.finding import KINDS, Artifact, last_written
 from dashboards.launch import roots_of_environment
 from dashboards.serving.page_paths import PAGES as TITLES
 from dashboards.views import opened, shared
@@ -47,6 +47,7 @@ def _list(view: View, artifacts: list[Artifact]) -> None:
         parts = view.flag("Also what is part of a run", "parts", help="Stores, sweeps and SAEs that a run consists of.")
     kept = [item for item in artifacts if kind in (EVERY, item.kind)]
     shown = [item for item in kept if parts or not item.part_of or item.kind == "run"] or kept
+    shown.sort(key=lambda item: KINDS.index(item.kind))
     hidden = len(kept) - len(shown)
     st.caption(
         f"{len(shown)} of {len(artifacts)}."

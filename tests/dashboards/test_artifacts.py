@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -112,6 +113,17 @@ def test_home_lists_everything_and_leads_to_it(folder: Path, monkeypatch: pytest
     assert f"{interp.organisms.catalog.shipped()[0]}" in set(at.dataframe[1].value["organism"])
     at.selectbox(key="view_kind").set_value("graph").run()
     assert list(at.dataframe[0].value["name"]) == ["graph.json"] and at.query_params["kind"] == "graph"
+
+
+def test_links_between_pages_name_what_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(folder)]))
+    for shown, probes in (("runs/demo", "runs/demo"), ("stores/one", ""), ("runs/demo/store", "runs/demo")):
+        at = AppTest.from_file(str(APP), default_timeout=120)
+        at.query_params["open"] = shown
+        at.run()
+        links = {link.proto.label: dict(parse_qsl(link.proto.query_string)) for link in at.get("page_link")[:5]}
+        assert links["Probes"].get("open", "") == probes and links["Home"]["open"] == shown
+    assert links["Traces"]["open"] == "runs/demo/store"
 
 
 def test_traces_are_listed_searched_and_opened(traces: TraceSet, tmp_path: Path) -> None:

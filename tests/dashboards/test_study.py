@@ -49,7 +49,7 @@ def drawn(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The text of every page over a run; no page may fail."""
     monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(run)]))
     words = []
-    for page in ("home", "latents", "probes"):
+    for page in ("home", "overview", "traces", "latents", "probes"):
         at = (
             AppTest.from_file(str(APP), default_timeout=60)
             if page == "home"
@@ -290,8 +290,11 @@ def test_chance_of_answers() -> None:
 # --- a store or a file of traces in place of a run ------------------------------------------------------------
 
 
-def test_dash_of_a_store_names_the_command_that_makes_a_run(cotlens: Any, store: interp.Store) -> None:
-    result = cotlens("dash", store.path, "--print-url")
+def test_dash_opens_a_store_and_a_report_of_it_names_the_command_that_makes_a_run(
+    cotlens: Any, store: interp.Store
+) -> None:
+    assert cotlens("dash", store.path, "--print-url").code == 0
+    result = cotlens("report", "build", store.path)
     assert result.code == 5
     assert "expected a run, got an activation store" in result.error
     assert f"`cotlens study chain-coconut --task chain --n {len(store.traces)} --out " in result.error
