@@ -28,6 +28,7 @@ from interp.causal.visible_text.forcing import force, resume, thought_ids
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.problems import task as make_task
+from interp.problems.answers import plain
 from interp.reasoners.interventions import Intervention, replace_with
 from interp.statistics.estimates import Estimate
 from interp.traces import Trace, TraceSet
@@ -81,11 +82,11 @@ def swap_text(
         raise UsageError(
             f"expected a writer of text, got {writer.name}, which writes no text; swap its latents instead."
         )
-    donors = _donors(written, seed)
+    donors, task = _donors(written, seed), make_task(written[0].problem.task)
     kept = np.flatnonzero(donors >= 0).tolist()
     arms: dict[str, Callable[[int], str]] = {
         "whole": lambda k: texts[k],
-        "masked": lambda k: _masked(texts[k], written[k].answer),
+        "masked": lambda k: _masked(texts[k], task.stated(written[k].problem, written[k].answer)),
         "shuffled": lambda k: texts[donors[k]],
         "question only": lambda k: "",
     }
@@ -272,8 +273,9 @@ def _first(texts: Sequence[str], share: float, k: int) -> str:
 
 
 def _masked(text: str, answer: str) -> str:
-    hidden = set(answer.split())
-    return " ".join(word for word in text.split() if word not in hidden)
+    """Return a text without the words of an answer, whatever punctuation stands at them."""
+    hidden = set(filter(None, map(plain, answer.split())))
+    return " ".join(word for word in text.split() if plain(word) not in hidden)
 
 
 def _donors(traces: TraceSet, seed: int) -> np.ndarray:

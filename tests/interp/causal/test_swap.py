@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import interp
 from interp.causal.following import follow_rewrites, over_checkpoints
-from interp.causal.swap import swap_latents, swap_summary, swap_text
+from interp.causal.swap import _masked, swap_latents, swap_summary, swap_text
 from interp.errors import UsageError
 from interp.organisms.catalog import weights_folder
 
@@ -23,6 +23,19 @@ def writer() -> interp.Reasoner:
 @pytest.fixture(scope="module")
 def some(writer):
     return writer.task.generate(40, seed=60, split="test")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "masked"),
+    [
+        ("Now it shows 1. Now it shows 8.", "8", "Now it shows 1. Now it shows"),
+        ("3 8 ; 1", "8", "3 ; 1"),
+        ("So (Paris), or Rome!", "paris", "So or Rome!"),
+        ("18 is not 8, but", "8", "18 is not but"),
+    ],
+)
+def test_an_answer_is_masked_whatever_stands_at_it(text, answer, masked) -> None:
+    assert _masked(text, answer) == masked
 
 
 def test_a_text_is_used_as_far_as_it_goes(writer, some) -> None:
