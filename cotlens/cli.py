@@ -93,7 +93,7 @@ def _run(arguments: list[str]) -> int:
             prog_name=f"cotlens {name}",
             standalone_mode=False,
             auto_envvar_prefix=variable_prefix(name),
-            obj=COMMANDS,
+            obj=dict(COMMANDS),  # typer writes into it
         )
         return code if isinstance(code, int) else 0
     except SystemExit as end:
