@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interp.activations import write_store
+from interp.activations import Store, layout, write_store
 from interp.errors import StoreError, UsageError
 from interp.problems import task
 from interp.problems.base import Problem
@@ -28,7 +28,7 @@ def test_written_rows_are_read_back(traces: list[Trace], tmp_path: Path) -> None
     store = write_store(
         tmp_path / "s", traces, {HERE: lambda index: np.outer(index["position"], [1.0, 2.0])}, shard_size=7
     )
-    assert store.complete and len(store.committed) == 3
+    assert store.complete and len(store.committed) == 3 and store.name == str(tmp_path / "s")
     rows = store.rows(place="thought 2")
     np.testing.assert_array_equal(store.acts(HERE, rows), np.outer(rows["position"], [1.0, 2.0]))
     again = write_store(
@@ -62,3 +62,11 @@ def test_a_store_written_by_hand_is_valid_and_describes_visible_steps(
     visible = replace(written_trace(made_problem("a b", "12"), kind="thought"), value_positions=[3, UNPLACED])
     description = write_store(tmp_path / "visible", [visible], acts).describe()
     assert description["steps"] == StepPlacement(placed=1, left_out=0, unplaced=1).to_dict()
+
+
+def test_a_lost_shard_is_named_however_rows_are_asked_for(traces: list[Trace], tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s", traces, {HERE: lambda index: np.ones((len(index), 2))}, shard_size=7)
+    layout.shard_path(store.path, store.address(HERE).folder, 1).unlink()
+    for rows in (np.arange(len(store.index)), np.arange(len(store.index))[::-1]):
+        with pytest.raises(StoreError, match=r"00001\.safetensors is missing. Capture again to redo it"):
+            Store(store.path).acts(HERE, rows)
