@@ -306,7 +306,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         5,
         ["index.parquet is missing", "Run the capture"],
     ),
-    "a report of no run": (["report", "build", "nowhere"], 5, ["nothing at nowhere", "cotlens demo"]),
+    "a report of no run": (["report", "build", "nowhere"], 5, ["no run at nowhere", "cotlens demo"]),
     "a report of an unfinished run": (["report", "build", "run"], 5, ["not finished", "cotlens demo"]),
     "a dashboard of no run": (["dash", "nowhere", "--print-url"], 5, ["nothing at nowhere", "cotlens demo"]),
 }
