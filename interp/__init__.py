@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from interp.runtime.lazy import lazy_exports
+from interp.runtime.moved import allow_old_names
 
 if TYPE_CHECKING:
     from interp.activations import Recording, Store, capture, record
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from interp.problems import Problem, task
     from interp.reasoners import Intervention, Monitor, Reasoner
     from interp.traces import Trace, TraceSet
+
+allow_old_names()
 
 __all__ = [
     "Intervention",

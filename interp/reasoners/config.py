@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from interp.errors import UsageError, unknown
 from interp.models.tokenizers import BEGIN, END, EOS, LATENT, PAUSE
@@ -102,12 +102,11 @@ class ReasonerConfig(BaseModel):
             raise ValueError(f"expected `{CHAT}` or a template with {{question}}, got {prompt!r}")
         return prompt
 
-    @field_validator("fed_back")
-    @classmethod
-    def _is_one_of_two(cls, fed_back: str, info: ValidationInfo) -> str:
-        if fed_back == "embedding" and info.data.get("projection") is not None:
+    @model_validator(mode="after")
+    def _feeds_back_one_thing(self) -> ReasonerConfig:
+        if self.fed_back == "embedding" and self.projection is not None:
             raise ValueError("expected fed_back `state` with a projection, got `embedding`, which is fed back as it is")
-        return fed_back
+        return self
 
     def thinking_token(self, thought: int) -> str:
         """Return thinking token number `thought`, from 1.

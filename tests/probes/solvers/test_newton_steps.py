@@ -124,7 +124,7 @@ def test_fits_are_made_on_the_device_of_the_rows_whatever_the_default(n: int, cl
 
 
 def test_rows_are_scored_on_the_device_of_the_fit() -> None:
-    nothing = torch.zeros(1, device="meta")
-    fit = LogisticFit(torch.zeros(4, 2, 3, device="meta"), torch.zeros(2, 3, device="meta"), nothing, nothing, nothing)
+    norms, steps = torch.zeros(2, device="meta"), torch.zeros(2, device="meta", dtype=torch.int64)
+    fit = LogisticFit(torch.zeros(4, 2, 3, device="meta"), torch.zeros(2, 3, device="meta"), norms, norms < 1, steps)
     scores = fit.scores(torch.zeros(5, 4))
     assert scores.device.type == "meta" and scores.shape == (5, 2, 3)
