@@ -35,7 +35,7 @@ def nucleus(logits: np.ndarray, temperature: float, top_p: float) -> np.ndarray:
 def test_a_draw_is_a_quantile_of_the_nucleus(seed: int, temperature: float, top_p: float) -> None:
     rng = np.random.default_rng(seed)
     logits, uniform = rng.normal(size=(ROWS, VOCABULARY)) * 2, rng.random(ROWS)
-    drawn = draw(torch.from_numpy(logits).float(), temperature, top_p, uniform).tolist()
+    drawn = draw(torch.from_numpy(logits).float(), temperature, top_p, uniform.tolist()).tolist()
     for row, token, point in zip(logits.astype(np.float32).astype(float), drawn, uniform, strict=True):
         ends = np.cumsum(nucleus(row, temperature, top_p))
         before = ends[token - 1] if token else 0.0
