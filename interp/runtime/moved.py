@@ -50,7 +50,8 @@ class _Alias(Loader):
     """Gives the module of the new name."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.spec = name, None
+        self.name = name
+        self.spec: ModuleSpec | None = None
 
     def create_module(self, spec: Any) -> ModuleType:
         module = importlib.import_module(self.name)
