@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 
@@ -86,8 +86,7 @@ def _run(arguments: list[str]) -> int:
         name, *options = arguments
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        app = getattr(importlib.import_module(module), attribute)
+        app = pkgutil.resolve_name(COMMANDS[name][0])
         code = app(
             args=options,
             prog_name=f"cotlens {name}",

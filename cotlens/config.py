@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -46,8 +46,7 @@ def _variables(commands: Mapping[str, tuple[str, str]], wanted: list[str]) -> It
     for name in wanted[:1] or commands:
         if name == "bench":  # its commands are there in a checkout only
             continue
-        module, _, attribute = commands[name][0].partition(":")
-        command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
+        command = typer.main.get_command(pkgutil.resolve_name(commands[name][0]))
         yield from _of_command(command, (name,), wanted[1:])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,7 @@ def _options() -> str:
     """Return the page with the options of every command, made from the commands themselves."""
     parts = ["# Options of every command\n"]
     for name, (place, _) in COMMANDS.items():
-        module, _, attribute = place.partition(":")
-        app = getattr(importlib.import_module("benchmarks.cli" if name == "bench" else module), attribute)
+        app = pkgutil.resolve_name("benchmarks.cli:app" if name == "bench" else place)
         command = typer.main.get_command(app)
         context = typer.Context(command, info_name=f"cotlens {name}")
         parts.append(get_docs_for_click(obj=command, ctx=context, name=f"cotlens {name}", indent=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -27,9 +27,8 @@ PAGES = [
 
 
 def _click_command(name: str) -> Any:
-    module, _, attribute = COMMANDS[name][0].partition(":")
-    module = "benchmarks.cli" if name == "bench" else module
-    return typer.main.get_command(getattr(importlib.import_module(module), attribute))
+    place = "benchmarks.cli:app" if name == "bench" else COMMANDS[name][0]
+    return typer.main.get_command(pkgutil.resolve_name(place))
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ The decoders of this project that rest on probes are entry points too, because `
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +58,7 @@ def decoder_class(method: str) -> Any:
         UsageError: The name is unknown, the class cannot be imported, or it declares no traits.
     """
     if method in BUILT_IN:
-        module, _, attribute = BUILT_IN[method].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return pkgutil.resolve_name(BUILT_IN[method])
     added = plugins("decoders")
     if not added:
         raise UsageError(

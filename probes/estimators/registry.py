@@ -10,7 +10,7 @@ Sweeps and `cotlens probe train` then take it by name, and it can be saved and l
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 
 from interp.errors import UsageError, unknown
 from interp.runtime.plugins import load_plugin, plugins
@@ -84,5 +84,4 @@ def _plugin_classes() -> dict[str, str]:
 
 
 def _import(path: str) -> type[Probe]:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return pkgutil.resolve_name(path)

@@ -6,9 +6,9 @@ seconds; with COTLENS_FUZZ_SECONDS others come each time, for so long.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
+import pkgutil
 import resource
 import shutil
 import signal
@@ -160,8 +160,7 @@ def tree() -> dict[tuple[str, ...], list[Any]]:
     """Return the parameters of every command that Typer makes, by its words."""
     commands: dict[tuple[str, ...], list[Any]] = {}
     for name, (where, _) in COMMANDS.items():
-        module, _, attribute = where.partition(":")
-        app = getattr(importlib.import_module(module), attribute)
+        app = pkgutil.resolve_name(where)
         if not isinstance(app, typer.Typer):
             continue  # the benches of a checkout
         command: Any = typer.main.get_command(app)
