@@ -16,13 +16,6 @@ from dashboards.run_info import read_info
 from dashboards.runs import Run
 from interp.errors import CotlensError, StoreError
 
-# The pages that show each kind, by the name of their module in dashboards/views.
-PAGES: dict[str, tuple[str, ...]] = {
-    "run": ("overview", "traces", "latents", "probes"),
-    "traces": ("traces",),
-    "store": ("traces",),
-    "sweep": ("probes",),
-}
 COMPLETE = "✓ complete"
 
 

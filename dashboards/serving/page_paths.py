@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-#: The title of each page but home, by the first part of its path, which is the name of its module in dashboards/views.
-PAGES = {"overview": "Overview", "traces": "Traces", "latents": "Thoughts", "probes": "Probes"}
+from dashboards.pages import TITLES
+
 NOT_FOUND = "not_found"
 _SERVER = ("_stcore", "static", "media", "component", "app")
 
@@ -24,7 +24,7 @@ class PagePaths:
         pages: Names of the pages.
     """
 
-    def __init__(self, app: ASGIApp, *, pages: Collection[str] = tuple(PAGES)) -> None:
+    def __init__(self, app: ASGIApp, *, pages: Collection[str] = tuple(TITLES)) -> None:
         self._app, self._pages = app, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,10 +7,9 @@ import datetime
 import pandas as pd
 import streamlit as st
 
-from dashboards.artifacts.facts import PAGES
 from dashboards.artifacts.finding import KINDS, Artifact, last_written
 from dashboards.launch import roots_of_environment
-from dashboards.serving.page_paths import PAGES as TITLES
+from dashboards.pages import TITLES, pages_of
 from dashboards.views import opened, shared
 from dashboards.views.questions import QUESTIONS
 from dashboards.views.shared import as_text
@@ -91,7 +90,7 @@ def _table(artifacts: list[Artifact]) -> pd.DataFrame:
                 "made": written,
                 "MB": opened.size(item) / 1e6,
                 "health": facts.state,
-                "pages": ", ".join(TITLES[page] for page in PAGES.get(item.kind, ())),
+                "pages": ", ".join(TITLES[page] for page in pages_of(item.kind)),
             }
         )
     return pd.DataFrame(rows)
@@ -110,11 +109,11 @@ def _selected(artifact: Artifact) -> None:
         st.caption(as_text(" · ".join(part for part in (facts.model, facts.what, facts.state) if part)))
         if artifact.part_of:
             st.caption(as_text(f"Part of the run {artifact.part_of}."))
-        pages = PAGES.get(artifact.kind, ()) if facts.is_complete else ()
+        pages = pages_of(artifact.kind) if facts.is_complete else ()
         with st.container(horizontal=True):
             for page in pages:
                 page_link(page, artifact.name, TITLES[page])
-        if not PAGES.get(artifact.kind):
+        if not pages_of(artifact.kind):
             st.caption(as_text(f"No page shows a {artifact.kind} yet; these commands do."))
         for what, command in facts.next:
             st.caption(as_text(f"For {what}:" if not what.startswith("finish") else "To finish it:"))
@@ -128,7 +127,7 @@ def _questions(artifacts: list[Artifact]) -> None:
         able = [
             item
             for item in artifacts
-            if question.page and question.page in PAGES.get(item.kind, ()) and opened.facts(item).is_complete
+            if question.page and question.page in pages_of(item.kind) and opened.facts(item).is_complete
         ]
         left, right = st.columns([3, 4], vertical_alignment="center")
         with left:

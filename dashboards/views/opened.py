@@ -10,11 +10,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards.artifacts.facts import PAGES, Facts, facts_of
+from dashboards.artifacts.facts import Facts, facts_of
 from dashboards.artifacts.finding import Artifact, Found, find_artifacts, last_written, size_of
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.describe import run_command, study_of
 from dashboards.launch import roots_of_environment
+from dashboards.pages import pages_of
 from dashboards.run_info import read_info
 from dashboards.runs import Run
 from dashboards.views.shared import as_text
@@ -63,7 +64,7 @@ def choose(view: View, page: str) -> Artifact | None:
         page: Name of the page's module.
     """
     everything = found().artifacts
-    able = {name: item for name, item in everything.items() if page in PAGES.get(item.kind, ())}
+    able = {name: item for name, item in everything.items() if page in pages_of(item.kind)}
     if not able:
         view.ignore("open")
         return None
@@ -86,7 +87,7 @@ def showable(page: str, name: str | None) -> str | None:
     """
     item = found().artifacts.get(name or "")
     for near in (item, found().artifacts.get(item.part_of) if item else None):
-        if near is not None and (page == "home" or page in PAGES.get(near.kind, ())):
+        if near is not None and (page == "home" or page in pages_of(near.kind)):
             return near.name
     return None
 
