@@ -58,6 +58,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+_KEPT = os.environ.get("TESTS_KEEP", "")
+
+
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("COTLENS_")]:
@@ -89,14 +92,15 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     """Make a folder once for all workers of pytest-xdist; tests must not write into it.
 
     Returns a function of a name and a maker. The first worker that asks calls the maker with the folder's path;
-    the others wait for it.
+    the others wait for it. With TESTS_KEEP=FOLDER what was made stays there for later runs; remove it after a change
+    of what makes it.
     """
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    shared = Path(_KEPT) if _KEPT else base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
     def folder(name: str, make: Callable[[Path], None]) -> Path:
         out, done = shared / "made_once" / name, shared / "made_once" / f"{name}.done"
-        out.parent.mkdir(exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{out}.lock"):
             if not done.exists():
                 make(out)
