@@ -51,6 +51,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("cotlens.config:app", "list the environment variable of every option"),
     "doctor": ("interp.commands.doctor:app", "check versions, threads, device and disk"),
 }
+# Where people look for a subcommand that stands in another group.
+STANDS_IN = {("causal", "commitment"): "subtext", ("subtext", "faithfulness"): "causal"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -84,6 +86,10 @@ def _run(arguments: list[str]) -> int:
 
         json_was_printed()
         name, *options = arguments
+        if (name, *options[:1]) in STANDS_IN:
+            group = STANDS_IN[name, options[0]]
+            print(f"note: `{name} {options[0]}` is `cotlens {group} {options[0]}`; that is run.", file=sys.stderr)
+            name = group
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
         app = pkgutil.resolve_name(COMMANDS[name][0])

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from cotlens import __version__
-from cotlens.cli import COMMANDS
+from cotlens.cli import COMMANDS, STANDS_IN
 from interp import Reasoner, capture
 from interp.activations import Store
 from interp.traces import TraceSet
@@ -83,6 +83,15 @@ def test_a_group_alone_shows_its_help(cotlens: Callable, group: str) -> None:
     result = cotlens(group)
     assert result.code in (0, 2)
     assert "Commands" in result.out + result.err
+
+
+@pytest.mark.parametrize(("asked", "group"), STANDS_IN.items())
+def test_a_subcommand_asked_for_in_the_wrong_group_is_run_and_said(
+    cotlens: Callable, asked: tuple[str, str], group: str
+) -> None:
+    result, other = cotlens(*asked, "--help"), cotlens(group, asked[1], "--help")
+    assert (result.code, result.out) == (0, other.out)
+    assert f"`{' '.join(asked)}` is `cotlens {group} {asked[1]}`" in result.err
 
 
 # --- one JSON object --------------------------------------------------------------------------------------
