@@ -6,12 +6,15 @@ import errno
 import json
 import os
 import pkgutil
+import shutil
 import signal
 import sys
+import textwrap
 
 from cotlens import __version__
 from interp.errors import INTERRUPTED, CotlensError, Interrupted, StoreError, unknown
 from interp.runtime.environment import variable_prefix
+from interp.runtime.terminal import print_anywhere
 
 # Idle OpenMP threads that spin slow busy cores down many times. It must be set before PyTorch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -65,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         argv: The arguments; those of the process by default.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    print_anywhere()
     signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_run(arguments))
 
@@ -177,19 +181,30 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 
 
 def _help() -> str:
-    """Return the text of `cotlens --help`."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    """Return the text of `cotlens --help`, no wider than the terminal."""
+    columns = shutil.get_terminal_size((100, 24)).columns
+    wide = max(map(len, COMMANDS)) + 4
+    lines = [
+        textwrap.fill(summary, columns, initial_indent=f"  {name}".ljust(wide), subsequent_indent=" " * wide)
+        for name, (_, summary) in COMMANDS.items()
+    ]
     return "\n".join(
         [
             "usage: cotlens COMMAND [options]",
             "",
-            "Read the latents behind a chain of thought, and test whether the model uses what was read.",
+            textwrap.fill(
+                "Read the latents behind a chain of thought, and test whether the model uses what was read.", columns
+            ),
             "",
             *lines,
             "",
-            "Run `cotlens COMMAND --help` for its options. Results go to stdout, progress and errors to stderr; --json prints\n"
-            "one JSON object. Every option can be set by an environment variable: `cotlens config env`.",
+            textwrap.fill(
+                "Run `cotlens COMMAND --help` for its options. Results go to stdout, progress and errors to stderr; "
+                "--json prints one JSON object. Every option can be set by an environment variable: `cotlens config "
+                "env`.",
+                columns,
+                break_on_hyphens=False,
+            ),
         ]
     )
 

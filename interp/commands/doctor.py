@@ -18,16 +18,16 @@ from interp.runtime.console import AsJson, emit, new_app
 
 app = new_app("Check versions, threads, device and disk, or report how a model is loaded.", single=True)
 
-# Lowest version, and the first version that is too new. sae-lens needs transformer-lens 3 and fails on 4.
-WANTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "torch": ((2, 6), (3,)),
-    "transformers": ((5,), (6,)),
-    "transformer-lens": ((3, 9), (4,)),
-    "sae-lens": ((6, 54), (7,)),
-    "streamlit": ((1, 60), (2,)),
-    "plotly": ((6,), (8,)),
-    "pandas": ((2, 2), (4,)),
-    "scikit-learn": ((1, 5), (2,)),
+# The ranges of pyproject.toml (a test compares them). sae-lens needs transformer-lens 3 and fails on 4.
+WANTED = {
+    "torch": ">=2.6,<3",
+    "transformers": ">=5,<5.40",
+    "transformer-lens": ">=3.9,<4",
+    "sae-lens": ">=6.54,<7",
+    "streamlit": ">=1.60,<2",
+    "plotly": ">=6",
+    "pandas": ">=2.2",
+    "scikit-learn": ">=1.6",
 }
 
 
@@ -75,22 +75,19 @@ def _check(what: str, ok: bool, found: Any) -> dict[str, Any]:
     return {"what": what, "ok": bool(ok), "found": str(found)}
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("+")[0].split(".") if part.isdigit())
-
-
 def _python() -> dict[str, Any]:
     return _check("python", sys.version_info >= (3, 11), f"{platform.python_version()} (3.11 or newer is needed)")
 
 
 def _package(name: str) -> dict[str, Any]:
-    low, high = WANTED[name]
-    wanted = f"(>={'.'.join(map(str, low))}, <{'.'.join(map(str, high))} is needed)"
+    from packaging.specifiers import SpecifierSet
+
+    wanted = f"({WANTED[name].replace(',', ', ')} is needed)"
     try:
         installed = version(name)
     except PackageNotFoundError:
         return _check(name, False, f"not installed {wanted}")
-    return _check(name, low <= _numbers(installed) < high, f"{installed} {wanted}")
+    return _check(name, SpecifierSet(WANTED[name]).contains(installed, prereleases=True), f"{installed} {wanted}")
 
 
 def _together() -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -41,12 +44,19 @@ def list_organisms(as_json: AsJson = False) -> None:
             }
         )
 
-    def human() -> None:
-        import pandas as pd
+    emit({"organisms": rows}, as_json, lambda: print(_listing(rows)))
 
-        print_table(pd.DataFrame(rows).drop(columns=["weaknesses"]))
 
-    emit({"organisms": rows}, as_json, human)
+def _listing(rows: Sequence[Mapping[str, str | float | None]]) -> str:
+    """Return the organisms as text: a line of columns for each, and below it what it does."""
+    columns = shutil.get_terminal_size((100, 24)).columns
+    lines = [f"{'name':<30}  {'kind':<15}  {'right':>5} task"]
+    for row in rows:
+        right = "  -  " if row["accuracy"] is None else f"{row['accuracy']:.3f}"
+        summary = f"{row['summary']}{'' if row['accuracy'] is not None else ' Not shipped: train it.'}"
+        lines.append(f"{row['name']:<30}  {row['kind']:<15}  {right} {row['task']}")
+        lines.append(textwrap.fill(summary, columns, initial_indent="    ", subsequent_indent="    "))
+    return "\n".join(lines)
 
 
 @app.command("train")

@@ -71,10 +71,12 @@ def test_the_installed_script_is_the_same_command() -> None:
     assert (ended.returncode, ended.stdout) == (0, f"cotlens {__version__}\n")
 
 
-def test_help_names_every_command(cotlens: Callable) -> None:
+def test_help_names_every_command_in_80_columns(cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     for arguments in (["--help"], ["-h"], ["help"]):
         result = cotlens(*arguments)
         assert result.code == 0 and all(f"  {name} " in result.out for name in COMMANDS)
+        assert max(map(len, result.out.splitlines())) <= 80
     assert cotlens().code == 2
 
 
@@ -103,6 +105,18 @@ def test_organisms_ls(cotlens: Callable) -> None:
     assert {"name", "kind", "task", "accuracy", "summary", "weaknesses"} <= set(result.json["organisms"][0])
     human = cotlens("organisms", "ls")
     assert all(row["name"] in human.out for row in result.json["organisms"])
+
+
+def test_organisms_ls_fits_100_columns_and_an_ascii_terminal() -> None:
+    environment = {**os.environ, "COLUMNS": "100", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    ended = run("-m", "cotlens.cli", "organisms", "ls", env=environment)
+    assert ended.returncode == 0 and ended.stdout.isascii() and max(map(len, ended.stdout.splitlines())) <= 100
+
+
+def test_a_terminal_that_lacks_a_character_gets_ascii() -> None:
+    program = "from interp.runtime.terminal import print_anywhere\nprint_anywhere()\nprint('a – b → é 語')"
+    ended = run("-c", program, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (ended.returncode, ended.stdout) == (0, "a - b -> e ?\n")
 
 
 def test_organisms_check(cotlens: Callable) -> None:

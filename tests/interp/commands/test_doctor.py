@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from interp.commands import doctor
 
@@ -27,8 +31,16 @@ def test_versions_are_compared_as_numbers(monkeypatch: pytest.MonkeyPatch, versi
     assert result["ok"] is ok and versions in result["found"] and ">=3.9, <4" in result["found"]
 
 
+def test_the_ranges_are_those_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ranges = {wanted.name: wanted.specifier for wanted in map(Requirement, project["dependencies"])}
+    assert {name: SpecifierSet(wanted) for name, wanted in doctor.WANTED.items()} == {
+        name: ranges[name] for name in doctor.WANTED
+    }
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(doctor.WANTED, "no-such-package-here", ((1,), (2,)))
+    monkeypatch.setitem(doctor.WANTED, "no-such-package-here", ">=1,<2")
     result = doctor._package("no-such-package-here")
     assert result == {"what": "no-such-package-here", "ok": False, "found": "not installed (>=1, <2 is needed)"}
 
