@@ -17,6 +17,7 @@ from jaxtyping import Float32
 from interp.errors import StoreError
 from interp.problems.base import Problem
 from interp.runtime.files import as_path, commit
+from interp.runtime.written import kind_in_words
 
 SCHEMA_VERSION = 1
 ROW_GROUP = 256  # traces in a Parquet row group, the unit in which a file is read
@@ -287,6 +288,12 @@ def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Tra
     except FileNotFoundError:
         raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, MemoryError) as error:
+        kind = kind_in_words(path)
+        if kind and isinstance(error, IsADirectoryError):
+            inside = (
+                f"; its traces are in {path}/traces.parquet" if (as_path(str(path)) / "traces.parquet").exists() else ""
+            )
+            raise StoreError(f"expected a trace file, got {path}, which is {kind}{inside}.") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{path} is not a readable trace file ({reason[:200]}).") from None
 

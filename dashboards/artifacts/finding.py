@@ -8,19 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dashboards.record import RUN_FILE
+from interp.runtime.written import FOLDERS
 
 #: What there is, by the word that pages use, in the order of the list.
 KINDS = ("run", "traces", "store", "sweep", "sae", "probe", "graph")
 # A home folder may hold millions of files; a search of that many folders takes seconds.
 MAX_FOLDERS = 20_000
-# The file that tells a folder's kind, and the files that must lie beside it.
-_FOLDERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "run": (RUN_FILE, ()),
-    "store": ("meta.json", ("manifest.jsonl", "index.parquet")),
-    "sweep": ("sweep.json", ()),
-    "probe": ("probe.json", ()),
-    "sae": ("cfg.json", ("sae_weights.safetensors", "sae.safetensors")),
-}
 # The files of a comparison in runs of version 0.1 and 0.2, which wrote no run.json for it.
 _COMPARISONS, _COMPARED = "comparisons", "traces.parquet"
 _TABLES = ("index.parquet", "readouts.parquet", "scores.parquet", "interchange.parquet", "sweep.parquet")
@@ -135,7 +128,7 @@ def _of_folder(folder: Path, files: list[str], root: Path, base: str) -> Iterato
     below = folder.relative_to(root).as_posix()
     name = "/".join(part for part in (base, below if below != "." else ("" if base else root.name)) if part)
     kinds = [
-        kind for kind, (sign, beside) in _FOLDERS.items() if sign in files and (not beside or set(beside) & set(files))
+        kind for kind, (sign, beside) in FOLDERS.items() if sign in files and (not beside or set(beside) & set(files))
     ]
     if not kinds and folder.parent.name == _COMPARISONS and _COMPARED in files:
         kinds = ["run"]

@@ -32,6 +32,7 @@ from interp.activations.source import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import AnyPath, as_path, file_hash, is_local
+from interp.runtime.written import kind_in_words
 from interp.text.placement import step_placement
 from interp.traces import TraceSet
 
@@ -60,7 +61,8 @@ class Store(ActivationSource):
         self.path = as_path(path)
         meta = self.path / layout.META
         if not meta.exists():
-            state = "an empty or foreign folder" if self.path.exists() else "not there"
+            there = kind_in_words(self.path) or "an empty or foreign folder"
+            state = there if self.path.exists() else "not there"
             raise StoreError(f"no activation store at {self.path} (it is {state}). Make one: `cotlens capture run`.")
         try:
             self.meta: dict[str, Any] = json.loads(meta.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from interp.models.report import LoadReport
 from interp.models.wrapping import quiet
 from interp.organisms.catalog import recipes, weights_folder
 from interp.reasoners.config import ReasonerConfig
+from interp.runtime.written import MODEL, kind_in_words
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,13 @@ def locate(spec: str | Path, base: str | Path | None = None) -> Source:
         base: The base of an adapter, where it is not the one that the adapter names.
 
     Raises:
-        UsageError: The model has to be fetched or trained first, or its files are of two kinds.
+        UsageError: The model has to be fetched or trained first, its files are of two kinds, or it is a store, traces or
+            something else that this toolkit wrote.
     """
     name = str(spec)
     shipped = name in recipes()
     path = weights_folder(name) if shipped else require_fetched(name) if name in NAMED_MODELS else spec
+    _refuse_other_kinds(path)
     adapter = find_adapter(path)
     if adapter is not None:
         base_source = _base_of(adapter, base, shipped)
@@ -85,6 +88,15 @@ def locate(spec: str | Path, base: str | Path | None = None) -> Source:
     config = ReasonerConfig.read(Path(path)) if Path(path).is_dir() else None
     checkpoint = None if shipped or config is not None or gguf is not None else checkpoint_file(path)
     return Source(name, path, shipped, config, gguf=gguf, checkpoint=checkpoint)
+
+
+def _refuse_other_kinds(path: str | Path) -> None:
+    kind = kind_in_words(str(path))
+    if kind not in ("", MODEL):
+        raise UsageError(
+            f"expected a model (an organism, a folder or a hub id), got {str(path)!r}, which is {kind}; name the model that "
+            "it was made with, or see `--help` for the option that takes it."
+        )
 
 
 def _base_of(adapter: Adapter, base: str | Path | None, shipped: bool) -> Source:

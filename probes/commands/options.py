@@ -37,8 +37,11 @@ class WordingOptions:
 
     synonyms: Synonyms = None
 
-    def wording(self, traces: TraceSet) -> Wording:
-        """Return the file's synonyms, else those of the traces' task.
+    def wording(self, task: str) -> Wording:
+        """Return the file's synonyms, else those of a task.
+
+        Args:
+            task: Spec of the task.
 
         Raises:
             UsageError: There is no file, and the task has no synonyms.
@@ -48,12 +51,12 @@ class WordingOptions:
 
         if self.synonyms is not None:
             return Wording.read(self.synonyms)
-        return Wording.of_task(make_task(traces[0].problem.task))
+        return Wording.of_task(make_task(task))
 
-    def wording_or_none(self, traces: TraceSet) -> Wording | None:
+    def wording_or_none(self, task: str) -> Wording | None:
         """Return `wording`, or None where there is no file and the task has no synonyms."""
         try:
-            return self.wording(traces)
+            return self.wording(task)
         except (UsageError, StoreError):
             if self.synonyms is not None:
                 raise
@@ -80,6 +83,7 @@ class TraceOptions(ProblemOptions):
         temperature: float,
         n: int = 1000,
         split_use: SplitUse = SplitUse.ALL,
+        words: WordingOptions | None = None,
     ) -> tuple[Reasoner, TraceSet]:
         """Return the reasoner, and traces that are read from the file or thought now.
 
@@ -90,8 +94,14 @@ class TraceOptions(ProblemOptions):
             temperature: At which traces are sampled.
             n: Number of a task's problems where the options say none.
             split_use: What the command does with the splits of a file.
+            words: Synonyms that the command needs; where there are none, that is said before the model thinks.
+
+        Raises:
+            UsageError: Synonyms are needed, and there are none.
         """
         given = self.problem_set(load_options, model, n=n, problem_seed=self.seed, split_use=split_use)
+        if words is not None:
+            words.wording(given.problems[0].task)
         with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
             return given.reasoner, given.think(
                 batch_size=256, temperature=temperature, seed=self.seed, progress=progress

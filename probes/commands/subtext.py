@@ -51,8 +51,9 @@ def measure_command(
     from probes.subtext.measure import measure
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
-        wording = words.wording_or_none(traces) if latents else words.wording(traces)
+        needed = None if latents else words
+        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature, words=needed)
+        wording = words.wording_or_none(traces[0].problem.task) if latents else words.wording(traces[0].problem.task)
         with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
             result = measure(
                 traces,
@@ -97,10 +98,12 @@ def locate_command(
     with Bars() as bars:
         # The words that are knocked out are chosen on the same traces.
         reasoner, traces = options.load(
-            bars, load_options, model, temperature=options.temperature, split_use=SplitUse.TEST
+            bars, load_options, model, temperature=options.temperature, split_use=SplitUse.TEST, words=words
         )
         with bars.stage("locating"):
-            result = locate(traces, words.wording(traces), words.target, reasoner=reasoner, seed=options.seed)
+            result = locate(
+                traces, words.wording(traces[0].problem.task), words.target, reasoner=reasoner, seed=options.seed
+            )
 
     def human() -> None:
         print(f"carrying words: {', '.join(map(str, result.places)) or 'none'} (q < 0.01)")
@@ -136,12 +139,12 @@ def discover_command(
     from probes.subtext.discover import discover
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=1.0)
+        reasoner, traces = options.load(bars, load_options, model, temperature=1.0, words=words)
         with bars.stage("testing every word"):
             result = discover(
                 reasoner,
                 traces,
-                words.wording(traces),
+                words.wording(traces[0].problem.task),
                 address=address,
                 with_power=True,
                 seed=options.seed,
@@ -179,9 +182,11 @@ def paraphrase_command(
     from probes.subtext.paraphrase import paraphrase
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
+        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature, words=words)
         with bars.stage("paraphrasing"):
-            table = paraphrase(traces, words.wording(traces), words.target, reasoner=reasoner, seed=options.seed)
+            table = paraphrase(
+                traces, words.wording(traces[0].problem.task), words.target, reasoner=reasoner, seed=options.seed
+            )
 
     def human() -> None:
         print_table(table[["version", "bits", "ci_low", "ci_high", "n"]])

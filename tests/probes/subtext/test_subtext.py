@@ -213,3 +213,10 @@ def test_synonyms_are_read_from_a_file_and_refused_where_they_are_none(tmp_path:
         Wording([["a", "b"], ["b", "c"]])
     with pytest.raises(UsageError, match="task chain defines no synonyms"):
         Wording.of_task(task("chain"))
+
+
+def test_missing_synonyms_are_said_before_the_model_thinks(cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interp.Reasoner, "think", lambda *_, **__: pytest.fail("it thought"))
+    for command in ("measure", "discover", "paraphrase", "locate"):
+        ended = cotlens("subtext", command, "chain-text", "--n", "30")
+        assert ended.code == 2 and "task chain defines no synonyms; give a file of synonyms (--synonyms)" in ended.err
