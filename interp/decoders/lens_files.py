@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from interp.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
 
 # The files of a lens of this project (`TunedLens.save`), and those of a folder of the tuned-lens package.
 DESCRIPTION, WEIGHTS = "tuned_lens.json", "translators.safetensors"
@@ -99,6 +103,45 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StoreError(f"expected an object in the {what} {path}, got {type(content).__name__}; get an intact copy.")
     return content
+
+
+def check_weights(
+    stated: str | None,
+    reasoner: Reasoner,
+    *,
+    what: str,
+    of: str,
+    where: Path | str,
+    compared: str,
+    transfer: bool = False,
+) -> None:
+    """Check that a lens was fitted to a model's weights; where it does not say so, a warning names the assumption.
+
+    Args:
+        stated: Hash of the weights that the lens names; None where it names none.
+        reasoner: The model.
+        what: Kind of the lens, for the message.
+        of: The model that the lens names, in words.
+        where: File or folder of the lens, for the message.
+        compared: What was compared in place of the weights, for the warning.
+        transfer: Allow a lens of other weights, and of weights that it does not name.
+
+    Raises:
+        StoreError: It was fitted to other weights.
+    """
+    if transfer or stated == reasoner.weights:
+        return
+    if stated is None:
+        warnings.warn(
+            f"the {what} {where} does not say which weights it was fitted to ({of}); that they are those of {reasoner.name} "
+            f"is an assumption, and only the {compared} compared.",
+            stacklevel=4,
+        )
+        return
+    raise StoreError(
+        f"expected a {what} of {reasoner.name} (weights {reasoner.weights}), got one of {of} (weights {stated}) in {where}; "
+        "fit one to this model, or allow it with transfer=True."
+    )
 
 
 def checked_matrix(value: Any, shape: tuple[int, ...], name: str, where: Path) -> Tensor:

@@ -9,7 +9,6 @@ to translate, and the lens is the model.
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict
@@ -25,7 +24,7 @@ from torch import Tensor
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.decoders.base import DecoderTraits, RankedTexts
-from interp.decoders.lens_files import DESCRIPTION, FOREIGN_DESCRIPTION, WEIGHTS
+from interp.decoders.lens_files import DESCRIPTION, FOREIGN_DESCRIPTION, WEIGHTS, check_weights
 from interp.decoders.logit_lens import rank_tokens, require_same_model, unembed_states, unembedding_hash
 from interp.decoders.tuned_lens_folder import read_folder
 from interp.errors import StoreError, UsageError, checked_count
@@ -264,18 +263,15 @@ class TunedLens:
                 f"the tuned lens in {folder} was fitted to {model}'s unembedding, which {reasoner.name} does not have. "
                 "Load that model, or fit a lens to this one."
             )
-        weights = description.get("weights")
-        if weights is None:
-            warnings.warn(
-                f"the tuned lens in {folder} does not say which weights it was fitted to, so that only the unembedding "
-                f"was compared with that of {reasoner.name}.",
-                stacklevel=2,
-            )
-        elif weights != reasoner.weights and not transfer:
-            raise StoreError(
-                f"expected a tuned lens of {reasoner.name} (weights {reasoner.weights}), got one of {model} (weights "
-                f"{weights}) in {folder}; fit a lens to this model, or allow it with transfer=True."
-            )
+        check_weights(
+            description.get("weights"),
+            reasoner,
+            what="tuned lens",
+            of=str(model),
+            where=folder,
+            compared="unembedding was",
+            transfer=transfer,
+        )
         return lens
 
 

@@ -8,7 +8,6 @@ A finished lens has `J` (layer to matrix), `n_prompts`, `source_layers`, `d_mode
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.decoders.jacobian.candidates import N_RANDOM
-from interp.decoders.lens_files import checked_matrix, load_pickled
+from interp.decoders.lens_files import check_weights, checked_matrix, load_pickled
 from interp.errors import StoreError, UsageError
 from interp.runtime.files import commit
 
@@ -136,19 +135,16 @@ class LensFile:
                 f"expected a {WHAT} that ends at layer {last}, got {self.metadata['target_layer']} in {where}; fit one that "
                 "does."
             )
-        stated = self.metadata.get("weights")
         name = self.metadata.get("reasoner") or self.metadata.get("model_name")
-        if stated is None and not transfer:
-            warnings.warn(
-                f"the {WHAT} {where} does not say which weights it was fitted to ({name or 'it names no model'}); that they "
-                f"are those of {reasoner.name} is an assumption, and only the sizes were compared.",
-                stacklevel=3,
-            )
-        elif stated != reasoner.weights and not transfer:
-            raise StoreError(
-                f"expected a {WHAT} of {reasoner.name} (weights {reasoner.weights}), got one of {name} (weights {stated}) in "
-                f"{where}; fit one to this model, or allow it with transfer=True."
-            )
+        check_weights(
+            self.metadata.get("weights"),
+            reasoner,
+            what=WHAT,
+            of=str(name or "it names no model"),
+            where=where,
+            compared="sizes were",
+            transfer=transfer,
+        )
 
 
 def merge(lenses: Sequence[LensFile]) -> LensFile:
