@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import streamlit as st
 
+from dashboards.components.keys import draw_keys
 from dashboards.pages import PAGES
 from dashboards.views import home, opened
 from dashboards.views.url import OPEN, page_link, register
 
 st.set_page_config(page_title="cotlens", layout="wide")
 # Pages have no icons, because browsers would fetch them from another host as the picture of the tab.
+if st.context.theme.type == "light":
+    st.html(Path(__file__).with_name("static") / "light.css")
 pages = {"home": st.Page(home.show, title="Home", url_path="home", default=True)}
 for row in PAGES:
     module = importlib.import_module(f"dashboards.views.{row.name}")
     pages[row.name] = st.Page(module.show, title=row.title, url_path=row.name)
 chosen = st.navigation(list(pages.values()), position="hidden")
 register(pages)
-# Links of one's own, because those of `st.navigation` lose what the page shows.
-with st.container(horizontal=True, key="pages"):
-    for name, page in pages.items():
-        page_link(name, opened.showable(name, st.query_params.get(OPEN)), page.title)
+
+
+def draw_links(key: str) -> None:
+    """Draw the links to all pages; links of one's own, because those of `st.navigation` lose what the page shows."""
+    with st.container(horizontal=True, key=key):
+        for name, page in pages.items():
+            page_link(name, opened.showable(name, st.query_params.get(OPEN)), page.title)
+
+
+shown = st.query_params.get(OPEN)
+links, keys = st.columns([12, 1])
+with links:
+    place = st.empty()
+with keys:
+    draw_keys()
+with place:
+    draw_links("pages")
 chosen.run()
+if st.query_params.get(OPEN) != shown:  # the page has chosen what it shows
+    with place:
+        draw_links("pages_now")

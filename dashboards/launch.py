@@ -93,6 +93,8 @@ def options(port: int) -> dict[str, Any]:
         "logger.hideWelcomeMessage": True,
         # No base: light or dark follows the reader's system.
         **themes,
+        # Captions are this colour at 60 %, which must still stand out from white.
+        "theme.light.textColor": "#0f1016",
     }
 
 

@@ -26,6 +26,7 @@ PAGES = (
     Page("traces", "Traces", ("run", "traces", "store")),
     Page("latents", "Thoughts", ("run",)),
     Page("probes", "Probes", ("run", "sweep")),
+    Page("features", "SAE features", ("sae",)),
 )
 TITLES = {page.name: page.title for page in PAGES}
 

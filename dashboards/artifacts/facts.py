@@ -131,7 +131,7 @@ def _sae(path: Path) -> Facts:
     model = str(metadata.get("model_name") or record.get("model") or "")
     width = config.get("d_sae", "?")
     what = f"{width} features at {metadata.get('hook_name') or 'an address that it does not name'}"
-    store = _beside(path)
+    store = store_beside(path)
     commands = [(name, _command("sae", verb, path, "--store", store)) for name, verb in _SAE_NEXT] if store else []
     return Facts(model, what, next=tuple(commands))
 
@@ -146,7 +146,7 @@ def _probe(path: Path) -> Facts:
     accuracy = saved.metrics.get("accuracy")
     score = f", {accuracy:.3f} held out" if isinstance(accuracy, float) else ""
     what = f"{type(saved.probe).__name__} of {saved.target} at {saved.address.name}{score}"
-    store = _beside(path)
+    store = store_beside(path)
     commands = ((("its score elsewhere", _command("probe", "eval", path, "--store", store)),)) if store else ()
     return Facts(saved.model, what, next=commands)
 
@@ -158,7 +158,7 @@ def _graph(path: Path) -> Facts:
     return Facts(str(metadata.get("scan") or metadata.get("slug") or ""), what)
 
 
-def _beside(path: Path) -> Path | None:
+def store_beside(path: Path) -> Path | None:
     """Return the store beside a part of a run or of a folder; None where there is not exactly one."""
     stores = [folder.parent for folder in path.parent.glob("*/manifest.jsonl") if folder.parent.name != "twin"]
     return stores[0] if len(stores) == 1 else None

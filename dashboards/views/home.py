@@ -105,7 +105,7 @@ def _selected(artifact: Artifact) -> None:
     """Draw what can be done with one artifact."""
     facts = opened.facts(artifact)
     with st.container(border=True):
-        st.subheader(as_text(f"{artifact.kind}: {artifact.name}"))
+        st.header(as_text(f"{artifact.kind}: {artifact.name}"))
         st.caption(as_text(" · ".join(part for part in (facts.model, facts.what, facts.state) if part)))
         if artifact.part_of:
             st.caption(as_text(f"Part of the run {artifact.part_of}."))

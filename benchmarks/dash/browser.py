@@ -1,0 +1,134 @@
+"""A headless Chromium that is driven by Playwright, and keeps a list of the hosts that pages ask."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from dashboards.launch import HOST
+
+#: Chromium then asks no host for updates, lists or a profile of its own.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Streamlit marks its root element while a page is drawn.
+_DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+_SETTLE_MS = 500  # charts are drawn again after the window changes
+_LOCAL_SCHEMES = ("data", "blob", "about", "file")
+
+Theme = Literal["light", "dark"]
+
+
+def chromium() -> str | None:
+    """Return the path of the system's Chromium; None where there is none."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+def why_no_browser() -> str:
+    """Return why no browser can be driven here; empty where one can."""
+    try:
+        import playwright  # noqa: F401
+    except ImportError:
+        return "the Python package playwright is not installed; `pip install playwright`"
+    return "" if chromium() else "chromium is not installed; `apt-get install -y chromium`"
+
+
+@dataclass
+class Browser:
+    """A Chromium and what its pages asked for.
+
+    Attributes:
+        driver: Playwright's browser.
+        outside: URLs of other hosts that pages asked for; none of these requests leaves.
+    """
+
+    driver: Any
+    outside: list[str] = field(default_factory=list)
+
+    def page(self, *, theme: Theme = "light", width: int = 1280, height: int = 900) -> Any:
+        """Return a new page, with cookies of its own.
+
+        Args:
+            theme: What the reader's system says.
+            width: Of the window, in pixels.
+            height: Of the window, in pixels.
+        """
+        context = self.driver.new_context(
+            color_scheme=theme, viewport={"width": width, "height": height}, accept_downloads=True
+        )
+        context.route("**/*", self._route)
+        # Websockets pass by the routes.
+        page = context.new_page()
+        page.on("websocket", lambda socket: self._note(socket.url))
+        return page
+
+    def _route(self, route: Any) -> None:
+        if self._note(route.request.url):
+            route.abort()
+        else:
+            route.continue_()
+
+    def _note(self, url: str) -> bool:
+        """Keep a URL of another host, and return whether it is one."""
+        parts = urlsplit(url)
+        is_outside = parts.scheme not in _LOCAL_SCHEMES and parts.hostname != HOST
+        if is_outside:
+            self.outside.append(url)
+        return is_outside
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Start a Chromium, and end it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        driver = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        try:
+            yield Browser(driver)
+        finally:
+            driver.close()
+
+
+def wait_until_drawn(page: Any, timeout: float = 60.0) -> None:
+    """Wait until a page of the dashboard is drawn.
+
+    Args:
+        page: Playwright's page.
+        timeout: In seconds.
+    """
+    page.wait_for_selector(_DRAWN, timeout=timeout * 1000)
+    page.wait_for_selector("h1", timeout=timeout * 1000)
+    # Streamlit says that it is done before the last elements are on the page.
+    page.wait_for_function(
+        '() => !document.querySelector(\'[data-testid="stSkeleton"], [data-testid="stAppSkeleton"]\')',
+        timeout=timeout * 1000,
+    )
+
+
+def screenshot(page: Any, path: Path) -> None:
+    """Write a picture of a whole page, not only of what the window shows.
+
+    Args:
+        page: Playwright's page.
+        path: PNG file to write.
+    """
+    before = page.viewport_size
+    # Streamlit scrolls a part of the window, which a picture of the whole document would cut off.
+    height = page.evaluate("() => document.querySelector('[data-testid=\"stMain\"]').scrollHeight")
+    page.set_viewport_size({"width": before["width"], "height": max(int(height), before["height"])})
+    page.wait_for_timeout(_SETTLE_MS)
+    page.screenshot(path=path)
+    page.set_viewport_size(before)

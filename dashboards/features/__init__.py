@@ -1,0 +1,1 @@
+"""The features of a sparse autoencoder: what they are named after, beside random directions."""
