@@ -12,6 +12,7 @@ import sys
 import textwrap
 
 from cotlens import __version__
+from cotlens.options_file import defaults_for
 from interp.errors import INTERRUPTED, CotlensError, Interrupted, StoreError, unknown
 from interp.runtime.environment import variable_prefix
 from interp.runtime.terminal import print_anywhere
@@ -51,7 +52,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("dashboards.commands:report", "write a run as one self-contained HTML file"),
     "dash": ("dashboards.commands:dash", "open the dashboard over anything that this toolkit wrote"),
     "bench": ("cotlens.bench:app", "run the benches of a checkout and compare with other tools"),
-    "config": ("cotlens.config:app", "list the environment variable of every option"),
+    "config": (
+        "cotlens.config:app",
+        "write, show and check a file of options; list environment variables; completion of a shell",
+    ),
     "doctor": ("interp.commands.doctor:app", "check versions, threads, device and disk"),
 }
 # Where people look for a subcommand that stands in another group.
@@ -75,6 +79,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    if os.environ.get("_COTLENS_COMPLETE"):
+        from cotlens.completion import answer
+
+        return answer(COMMANDS)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         try:
             print(_help(), flush=True)
@@ -102,6 +110,7 @@ def _run(arguments: list[str]) -> int:
             prog_name=f"cotlens {name}",
             standalone_mode=False,
             auto_envvar_prefix=variable_prefix(name),
+            default_map=defaults_for(name, options, COMMANDS),
             obj=dict(COMMANDS),  # typer writes into it
         )
         return code if isinstance(code, int) else 0

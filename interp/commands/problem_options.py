@@ -89,14 +89,13 @@ class ProblemOptions:
             UsageError: More than one source of problems, two numbers of problems, or no problem.
             StoreError: A file cannot be read.
         """
-        from interp.errors import checked_count
+        from interp.commands.think import check_number, problems_of
         from interp.problems import parse_spec
 
         named = [option for option in ("task", "questions", "traces") if getattr(self, option) is not None]
         if len(named) > 1:
             raise UsageError(f"expected --{named[0]} or --{named[1]}, got both; leave one out.")
-        if self.n is not None:
-            checked_count("n", self.n)
+        check_number(self.task or "", self.n)
         reasoner = load_options.load(model)
         if self.traces is not None:
             return self._of_traces(reasoner, self.traces, split_use)
@@ -104,13 +103,9 @@ class ProblemOptions:
             return self._of_file(reasoner, self.questions, self.n, split_use)
         spec = self.task or reasoner.task.spec
         name, options = parse_spec(spec)
-        if "n" in options and self.n is not None and options["n"] != str(self.n):
-            raise UsageError(f"expected one number of problems, got --n {self.n} and {spec!r}; leave one out.")
         if name == "questions" and "split" not in options and "path" in options:
             of_spec = int(options["n"]) if options.get("n", "").isdigit() else None
             return self._of_file(reasoner, Path(options["path"]), of_spec if self.n is None else self.n, split_use)
-        from interp.commands.think import problems_of
-
         problems = problems_of(spec, self.n or n, problem_seed)
         return ProblemSet(reasoner, problems, self.seed, own_task=self.task is None)
 

@@ -11,7 +11,7 @@ import typer
 from interp.commands.endpoint_options import EndpointOptions
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
-from interp.errors import PartialError, UsageError
+from interp.errors import PartialError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 app = new_app("Let a reasoner think about problems, and keep its traces.", single=True)
 NO_ENDPOINT = EndpointOptions()
 _SHOWN = 5
+_N_PROBLEMS = 500  # of a task, where nothing says how many
 
 
 @app.command()
@@ -39,6 +40,10 @@ def think(
     ] = None,
     questions: Annotated[
         Path | None, typer.Option(help="JSONL file with one question and its answer per line, in place of --task.")
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(help="Number of problems. Default: what the task says, else 500; all lines of a file."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Number of problems in a batch.")] = 128,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 0.0,
@@ -73,6 +78,7 @@ def think(
         )
     if task is not None and questions is not None:
         raise UsageError("expected --task or --questions, got both; leave one out.")
+    check_number(task or "", n)
     file = None if questions is None else _question_file(questions)
     from_file, left_out = (None, []) if file is None else (file.problems, list(map(str, file.broken)))
     thinker = load_options.load(model)
@@ -87,7 +93,7 @@ def think(
             f"expected max_answer_tokens below the {positions} positions of {thinker.name}, got {answer}, which leaves no "
             f"thought any room; choose fewer (--max-answer-tokens {positions // 4})."
         )
-    problems = problems_of(task or thinker.task.spec) if from_file is None else from_file
+    problems = problems_of(task or thinker.task.spec, n or _N_PROBLEMS) if from_file is None else from_file
     if from_file is not None:
         refusals = {problem.id: thinker.vocabulary.refusal(problem) for problem in problems}
         left_out += [f"line {p.meta['line']}: {refusals[p.id]}" for p in problems if refusals[p.id]]
@@ -97,6 +103,9 @@ def think(
                 f"expected a question that {thinker.name} can think about in {questions}, got none"
                 f"{': ' + left_out[0] if left_out else '; the file is empty.'}"
             )
+    if from_file is not None and n is not None and n < len(problems):
+        print(f"note: the first {n} of {len(problems)} questions that can be used in {questions}", file=sys.stderr)
+        problems = problems[:n]
     sampling: dict[str, Any] = {"seed": seed, "temperature": temperature, "top_p": top_p}
     written: dict[str, Any] = {}
     if server is not None:
@@ -184,7 +193,22 @@ def _question_file(path: Path) -> QuestionFile:
     return read_question_file(path)
 
 
-def problems_of(spec: str, n: int = 500, seed: int = 0) -> list:
+def check_number(spec: str, n: int | None) -> None:
+    """Check that `--n` and a task do not name two numbers of problems.
+
+    Raises:
+        UsageError: They do, or `n` is no count.
+    """
+    from interp.problems import parse_spec
+
+    if n is None:
+        return
+    checked_count("n", n)
+    if parse_spec(spec)[1].get("n", str(n)) != str(n):
+        raise UsageError(f"expected one number of problems, got --n {n} and {spec!r}; leave one out.")
+
+
+def problems_of(spec: str, n: int = _N_PROBLEMS, seed: int = 0) -> list:
     """Return the problems of a spec such as `chain:n=500,seed=7,split=test,order=shuffled`.
 
     Args:
