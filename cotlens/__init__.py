@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from interp.causal.evaluation import evaluate
     from interp.causal.interchanges.run import interchange
     from interp.causal.steering import steer
+    from interp.causal.swap import swap_summary
     from interp.decoders.evaluation.decoding import decode
     from interp.decoders.evaluation.read_outs import ReadOuts
     from interp.errors import CotlensError
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
     from interp.text.wording import Wording
     from interp.traces import Channel, Trace, TraceSet
     from probes.estimators.saved import load_probe, save_probe
+    from probes.subtext.commitment import commitment
+    from probes.subtext.discover import discover
+    from probes.subtext.locate import locate
+    from probes.subtext.paraphrase import paraphrase
     from probes.sweeps.results import Sweep
     from probes.sweeps.run import sweep
 
@@ -71,13 +76,17 @@ __all__ = [
     "Wording",
     "ablate",
     "capture",
+    "commitment",
     "decode",
+    "discover",
     "evaluate",
     "faithfulness",
     "interchange",
     "load",
     "load_probe",
+    "locate",
     "open_store",
+    "paraphrase",
     "questions",
     "random_init",
     "record",
@@ -87,6 +96,7 @@ __all__ = [
     "study",
     "subtext",
     "swap",
+    "swap_summary",
     "sweep",
     "task",
     "train_sae",
@@ -111,13 +121,17 @@ _HOMES = {
     "Wording": "interp.text.wording",
     "ablate": "interp.causal.ablation",
     "capture": "interp.activations.capturing",
+    "commitment": "probes.subtext.commitment",
     "decode": "interp.decoders.evaluation.decoding",
+    "discover": "probes.subtext.discover",
     "evaluate": "interp.causal.evaluation",
     "faithfulness": "cotlens.functions",
     "interchange": "interp.causal.interchanges.run",
     "load": "interp.loading.load",
     "load_probe": "probes.estimators.saved",
+    "locate": "probes.subtext.locate",
     "open_store": "cotlens.functions",
+    "paraphrase": "probes.subtext.paraphrase",
     "questions": "cotlens.functions",
     "random_init": "interp.loading.load",
     "record": "interp.activations.recording",
@@ -128,6 +142,7 @@ _HOMES = {
     "study": "dashboards.study",
     "subtext": "cotlens.functions",
     "swap": "cotlens.functions",
+    "swap_summary": "interp.causal.swap",
     "sweep": "probes.sweeps.run",
     "task": "interp.problems",
     "train_sae": "cotlens.functions",

@@ -1,12 +1,14 @@
 """Run notebooks of this folder and keep their outputs: `python notebooks/execute.py [NAME.ipynb ...]`.
 
 Plotly figures are kept as interactive JSON and, where Chromium is installed, also as PNG for viewers without scripts.
+What a figure shows, for those who cannot see it, is written in its cell's metadata under `alt`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -32,15 +34,23 @@ def execute(path: Path, *, keep: bool) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
+        client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}})
+        client.execute(env=_environment())
     if keep:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # times differ between runs
             for output in cell.get("outputs", []):
                 if FIGURE in output.get("data", {}) and (png := picture(output.data[FIGURE])):
                     output.data["image/png"] = base64.b64encode(png).decode()
+                    output.metadata["image/png"] = {"alt": cell.metadata.get("alt", "")}
         nbformat.write(notebook, path)
     return notebook
+
+
+def _environment() -> dict[str, str]:
+    """Return the kernel's environment: this Python's `cotlens`, lines of 100 columns, and no moving progress bars."""
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": commands, "COLUMNS": "100", "TTY_COMPATIBLE": "0", "NO_COLOR": "1"}
 
 
 def picture(figure: dict, width: int = 1000) -> bytes | None:
