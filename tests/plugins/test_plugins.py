@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tomllib
@@ -172,3 +173,11 @@ def test_a_page_that_cannot_be_shown_is_said_and_the_others_stay(
     all_pages.cache_clear()
     assert len(notes) == 1 and message in notes[0] and all(isinstance(page, Page) for page in pages)
     assert "odd" not in {page.name for page in pages}
+
+
+def test_the_guide_shows_the_code_of_the_example_package() -> None:
+    guide = (PACKAGE.parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", guide, flags=re.S)
+    files = [*PACKAGE.glob("cotlens_example/[!_]*.py"), PACKAGE / "pyproject.toml"]
+    shown = {file.name for file in files for block in blocks if block in file.read_text(encoding="utf-8")}
+    assert shown == {file.name for file in files} and len(blocks) == len(files)
