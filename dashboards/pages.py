@@ -38,6 +38,7 @@ class Page:
 PAGES = (
     Page("overview", "Overview", ("run",)),
     Page("traces", "Traces", ("run", "traces", "store")),
+    Page("explorer", "Trace explorer", ("run", "traces", "store")),
     Page("latents", "Thoughts", ("run",)),
     Page("probes", "Probes", ("run", "sweep")),
     Page("features", "SAE features", ("sae",)),

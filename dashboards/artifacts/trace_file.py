@@ -41,6 +41,11 @@ class TraceFile:
             raise StoreError(f"{self.path} holds no traces.")
         return {name: batch.column(name)[0].as_py() for name in ("reasoner", "problem")}
 
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Number of each trace, in the order of the file."""
+        return self._read(["id"]).column("id").to_numpy()
+
     @property
     def reasoner(self) -> str:
         """Name of the reasoner of the first trace."""

@@ -147,6 +147,11 @@ def traces_of(artifact: Artifact) -> TraceFile:
     if path.is_dir():
         own = path / "traces.parquet"
         path = own if own.exists() else path / "store" / "traces.parquet"
+    return trace_file(path)
+
+
+def trace_file(path: Path) -> TraceFile:
+    """Return a file of traces, opened once for all sessions; one that was written again is opened again."""
     return _traces(str(path), last_written(path))
 
 

@@ -95,6 +95,21 @@ class View:
         )
         return value
 
+    def entry(
+        self,
+        label: str,
+        key: str,
+        default: str,
+        is_valid: Callable[[str], bool],
+        *,
+        why_not: str,
+        help: str | None = None,
+    ) -> str:
+        """Draw a text field whose text must be valid, and return it; the default, with a warning, where it is not."""
+        value = self._read(key, default, is_valid, why_not, str)
+        st.text_input(label, key=_widget(key, value), help=help, on_change=_write, args=(key, default))
+        return value
+
     def valid(self, key: str, default: str, is_valid: Callable[[str], bool], *, why_not: str) -> str:
         """Return a parameter without a control of its own; the default, with a warning, where it is not valid."""
         return self._read(key, default, is_valid, why_not, str)

@@ -1,0 +1,313 @@
+"""The grid of the trace explorer, what is said of it, and what is measured beside it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from dashboards.artifacts.finding import Artifact, last_written
+from dashboards.components.grid import grid
+from dashboards.explore import opening, windows
+from dashboards.explore.card_drawing import draw_card
+from dashboards.explore.choosing import NONE, Choice, sources_of
+from dashboards.explore.controls import SAMPLE, by_row
+from dashboards.explore.lens import affordable_positions
+from dashboards.explore.read_outs import READ_OUTS, Pair, Sources
+from dashboards.explore.screen import (
+    Screen,
+    as_table,
+    header,
+    hidden_positions,
+    lock_of,
+    packed,
+    row_label,
+    screen,
+)
+from dashboards.explore.windows import Window, start_at, usual_zoom, window
+from dashboards.views import opened, shared
+from dashboards.views.shared import as_text
+from dashboards.views.url import View, go
+
+_BYTES = 256e6  # of activations that a view may read
+GRID = "explorer_grid"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Everything about one view of a trace.
+
+    Attributes:
+        choice: What was chosen.
+        pair: The reading and what it is compared with.
+        part: The window.
+        cells: What is on screen.
+    """
+
+    choice: Choice
+    pair: Pair
+    part: Window
+    cells: Screen
+
+
+def draw(artifact: Artifact, choice: Choice, view: View) -> None:
+    """Draw the grid and everything below it.
+
+    Args:
+        artifact: What is open.
+        choice: What the controls chose.
+        view: The page's parameters.
+    """
+    choice, model = _with_model(choice)
+    if choice.material.store is None:
+        _without_activations(artifact, choice)
+    if choice.key == "token":
+        _say_token(choice, model)
+    pair = sources_of(choice, model)
+    part = _window(view, choice, model)
+    cells = _screen(_identity(choice, part), pair, choice, part)
+    drawing = Drawing(choice, pair, part, cells)
+    position, row = _locked(view, drawing)
+    _grid(drawing, position, row)
+    st.caption(as_text(_notes(drawing)))
+    as_a_table = view.flag("Show what is on screen as a table", "table")
+    view.check_rest()
+    if as_a_table:
+        shared.table(as_table(choice.material.trace, cells), "on-screen", alt="The cells on screen, one row a position")
+    if position is not None and row is not None:
+        draw_card(choice, pair, row, position)
+    _compared(drawing)
+    _code(artifact, choice)
+
+
+def _with_model(choice: Choice) -> tuple[Choice, opening.Model | None]:
+    """Return the choice and the model that it needs; another read-out where the model cannot be had."""
+    needed = choice.read_out.needs == "model" or choice.versus in READ_OUTS
+    store = choice.material.store
+    if not needed or store is None:
+        return choice, None
+    with st.empty():
+        if not opening.is_in_memory(store):
+            _meanwhile(choice)
+        model = opening.model_of(store)
+    if model.reasoner is not None:
+        return choice, model
+    st.info(
+        as_text(f"The lens needs the model, which cannot be used: {model.why_not} Shown instead: the length of states.")
+    )
+    versus = choice.versus if choice.versus == "other" else NONE
+    return replace(choice, key="norm", read_out=READ_OUTS["norm"], versus=versus), None
+
+
+def _meanwhile(choice: Choice) -> None:
+    """Draw the transcript beside the length of states, which needs no model, while the model is loaded."""
+    plain = replace(choice, key="norm", read_out=READ_OUTS["norm"], versus=NONE, show="reading")
+    total = len(choice.material.trace)
+    part = window(total, usual_zoom(total), 0, affordable=_affordable(plain, None))
+    pair = sources_of(plain, None)
+    with st.container():
+        st.caption("The model is being loaded for the lens. Until then: the length of states.")
+        _grid(
+            Drawing(plain, pair, part, _screen(_identity(plain, part), pair, plain, part)), None, None, key="meanwhile"
+        )
+
+
+def _without_activations(artifact: Artifact, choice: Choice) -> None:
+    """Say why only the transcript can be shown, and the command for the rest."""
+    st.info(as_text(f"Shown: transcript, entropy and surprisal. For layers, {choice.material.why_not}."))
+    commands = [command for what, command in opened.facts(artifact).next if what in ("activations", "the rest of it")]
+    if commands:
+        st.code(commands[0], language="bash", wrap_lines=True)
+
+
+def _say_token(choice: Choice, model: opening.Model | None) -> None:
+    from dashboards.explore.choosing import token_id
+
+    if not choice.token:
+        st.info("Write a token above; until then the token that is said next is looked for.")
+    elif token_id(choice, model) < 0:
+        st.warning(
+            as_text(
+                f"{choice.token} is no single token of this vocabulary. Shown instead: the token that is said next."
+            )
+        )
+
+
+def _window(view: View, choice: Choice, model: opening.Model | None) -> Window:
+    """Return the window that the URL asks for."""
+    material, total = choice.material, len(choice.material.trace)
+    zoom = view.valid("zoom", usual_zoom(total), lambda name: name in windows.ZOOMS, why_not="no zoom")
+    captured = np.flatnonzero(material.rows >= 0)
+    usual = str(max(int(captured[0]) - 8, 0) if len(captured) and zoom == "tokens" else 0)
+    start = view.valid("start", usual, lambda text: _is_position(text, total), why_not="no position of this trace")
+    return window(total, zoom, int(start), affordable=_affordable(choice, model))
+
+
+def _affordable(choice: Choice, model: opening.Model | None) -> int:
+    store = choice.material.store
+    if store is None or choice.read_out.needs == "trace":
+        return len(choice.material.trace)
+    if model is not None and model.reasoner is not None:
+        return affordable_positions(model.reasoner, len(store.addresses))
+    return max(8, int(_BYTES / (4 * store.meta["d_model"] * len(store.addresses))))
+
+
+def _is_position(text: str, total: int) -> bool:
+    return text.isdecimal() and len(text) < 10 and int(text) < total
+
+
+def _identity(choice: Choice, part: Window) -> tuple[Any, ...]:
+    """Return what the cells depend on."""
+    store, path = choice.material.store, choice.material.file.path
+    return (
+        str(path),
+        last_written(path),
+        "" if store is None else f"{store.name} {store.meta['config_hash']}",
+        choice.material.row,
+        *(choice.key, choice.versus, choice.show, choice.special, choice.sinks, choice.token, choice.feature, part),
+    )
+
+
+@st.cache_resource(max_entries=16, show_spinner="Reading …")
+def _screen(identity: tuple[Any, ...], _pair: Pair, _choice: Choice, _part: Window) -> Screen:
+    lengths = None
+    if _choice.sinks and _choice.material.store is not None:
+        lengths = _middle_lengths(_pair.reading, _part)
+    hidden = hidden_positions(_choice.material.trace, lengths, special=_choice.special, sinks=_choice.sinks)
+    return screen(_pair, _choice.show, _part, hidden)
+
+
+def _middle_lengths(sources: Sources, part: Window) -> np.ndarray:
+    """Return how long the states of the middle address are, in doublings over their median; NaN where not on screen."""
+    assert sources.store is not None
+    ordered = sorted(sources.store.addresses, key=lambda address: address.depth)
+    middle = ordered[len(ordered) // 2]
+    known = part.positions[sources.at[part.positions] >= 0]
+    lengths = np.full(len(sources.trace), np.nan)
+    if len(known):
+        norms = np.linalg.norm(sources.store.acts(middle, sources.at[known]), axis=1)
+        lengths[known] = np.log2(np.maximum(norms, 1e-12) / max(float(np.median(norms)), 1e-12))
+    return lengths
+
+
+def _locked(view: View, drawing: Drawing) -> tuple[int | None, str | None]:
+    """Return position and row of the locked cell, as the URL names them."""
+    total, rows = len(drawing.choice.material.trace), drawing.cells.rows
+    text = view.valid(
+        "position", "", lambda text: not text or _is_position(text, total), why_not="no position of this trace"
+    )
+    usual = rows[0] if rows else ""
+    row = view.valid("layer", usual, lambda name: name in rows, why_not="no layer here")
+    return (int(text), row) if text and rows else (None, None)
+
+
+def _grid(drawing: Drawing, position: int | None, row: str | None, *, key: str = GRID) -> None:
+    choice, part, cells = drawing.choice, drawing.part, drawing.cells
+    trace = choice.material.trace
+    parts = opening.segments(choice.material, choice.unit)
+    label = {"reading": choice.read_out.label, "control": f"{drawing.pair.label}"}.get(
+        choice.show, f"{choice.read_out.label} minus {drawing.pair.label}"
+    )
+    unit = choice.read_out.unit
+    head = header(trace, cells, part, parts, label=label, unit=unit)
+    head["id"] = f"{choice.material.file.path} {choice.number} {choice.unit}"
+    head["view"] = f"{part.zoom} {part.start}"
+    if position is not None and row is not None:
+        head["lock"] = lock_of(trace, cells, parts, row, position)
+    st.markdown(f"**{as_text(label[:1].upper() + label[1:])}** ({as_text(unit)})")
+    grid(packed(cells, head), key=key, on_event=lambda event: answer(event, drawing))
+
+
+def answer(event: dict[str, Any], drawing: Drawing) -> None:
+    """Write what the reader did in the grid to the URL.
+
+    Args:
+        event: What the grid says.
+        drawing: What was on screen.
+    """
+    part, cells, kind = drawing.part, drawing.cells, event.get("kind")
+    if kind == "lock":
+        row, column = event.get("row"), event.get("column")
+        if (
+            isinstance(row, int)
+            and isinstance(column, int)
+            and 0 <= row < len(cells.rows)
+            and 0 <= column < len(cells.first)
+        ):
+            go("position", str(int(cells.positions[row, column])))
+            go("layer", cells.rows[row])
+    elif kind == "unlock":
+        go("position", None)
+        go("layer", None)
+    elif kind == "zoom" and event.get("zoom") in windows.ZOOMS:
+        _zoom(str(event["zoom"]), event.get("at"), part)
+    elif kind == "start" and isinstance(event.get("at"), int):
+        zoom = part.zoom if part.zoom != "whole" else "tokens"
+        go("zoom", None if zoom == usual_zoom(part.total) else zoom)
+        go("start", str(start_at(event["at"], zoom, part.total, part.stop - part.start if zoom == part.zoom else 0)))
+    elif kind == "shift" and event.get("by") in (-1, 1):
+        size = part.stop - part.start
+        go("start", str(max(0, min(part.start + event["by"] * size, part.total - size))))
+
+
+def _zoom(zoom: str, at: object, part: Window) -> None:
+    size = {"chunk": windows.CHUNK, "tokens": windows.TOKENS}.get(zoom, part.total)
+    middle = at if isinstance(at, int) else (part.start + part.stop) // 2 if part.zoom != "whole" else None
+    go("zoom", None if zoom == usual_zoom(part.total) else zoom)
+    go("start", None if zoom == "whole" or middle is None else str(start_at(middle, zoom, part.total, size)))
+
+
+def _notes(drawing: Drawing) -> str:
+    """Say what a column is, what was not computed and what is hidden."""
+    part, cells, material = drawing.part, drawing.cells, drawing.choice.material
+    notes = [f"Positions {part.start:,} to {part.stop - 1:,} of {part.total:,}, {len(cells.rows)} rows"]
+    notes += [part.note()] if part.note() else []
+    notes += [f"hidden: {count:,} {why}" for why, count in cells.hidden.items()]
+    if material.store is not None and drawing.choice.read_out.needs != "trace":
+        missing = int((material.rows[part.start : part.stop] < 0).sum())
+        notes += [f"{missing:,} of them were not captured (crossed out)"] if missing else []
+    notes.append(f"one of 255 shades is {2 * cells.scale.error:.2g} wide")
+    return "; ".join(notes) + "."
+
+
+def _compared(drawing: Drawing) -> None:
+    """Draw the mean of the reading and of its control at each row."""
+    choice, pair = drawing.choice, drawing.pair
+    st.subheader("Beside its control" if choice.versus not in READ_OUTS else "Beside the other read-out")
+    if pair.other is None:
+        st.caption("There is no other trace in this file, so this read-out has no control here.")
+        return
+    frame = _means(_identity(choice, drawing.part), pair, drawing.part)
+    better = frame[(frame["low"] > 0) | (frame["high"] < 0)]
+    worse = frame[frame["difference"] < 0]
+    if choice.read_out.unit == "probability" and len(worse) == len(frame) and len(frame):
+        st.warning(
+            as_text(f"What it is compared with ({pair.label}) has higher values at every row."),
+            icon=":material/balance:",
+        )
+    st.caption(
+        as_text(
+            f"{choice.read_out.label} against {pair.label}: means over the positions on screen (at most {SAMPLE}, evenly "
+            f"spread); intervals are of the difference, 95 %, over positions of this one trace. At {len(better)} of "
+            f"{len(frame)} rows the interval leaves zero out."
+        )
+    )
+    shown = frame.assign(row=[row_label(name) for name in frame["row"]])
+    shared.table(shown, "by-row", alt="Means of the reading and of its control at each row, with intervals")
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _means(identity: tuple[Any, ...], _pair: Pair, _part: Window) -> Any:
+    return by_row(_pair, _part.positions)
+
+
+def _code(artifact: Artifact, choice: Choice) -> None:
+    store, row = choice.material.store, choice.material.row
+    python = f"import cotlens\n\ntrace = cotlens.TraceSet.part({str(choice.material.file.path)!r}, {row}, {row + 1})[0]"
+    if store is not None:
+        python += f"\nstore = cotlens.Store({store.name!r})\nacts = store.trace_acts({row})"
+    st.header("Code")
+    shared.copy_as(python, shlex.join(["cotlens", "dash", str(artifact.path)]))
