@@ -24,7 +24,7 @@ from dashboards.runs import Run
 from dashboards.views.cards import Read, question_html, thoughts_html
 from dashboards.views.shared import as_text, cut
 
-PAGES = ("overview", "traces", "latents", "probes")
+PAGES = ("overview", "traces", "explorer", "latents", "probes")
 OF_RUNS = ("overview", "latents", "probes")
 Open = Callable[..., AppTest]
 

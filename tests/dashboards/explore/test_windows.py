@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from dashboards.explore.windows import COLUMNS, TOKENS, ZOOMS, start_at, usual_zoom, window
 
 
-@given(
-    st.integers(1, 60_000), st.sampled_from(ZOOMS), st.integers(0, 60_000), st.integers(1, 60_000)
-)
+@given(st.integers(1, 60_000), st.sampled_from(ZOOMS), st.integers(0, 60_000), st.integers(1, 60_000))
 def test_a_window_lies_in_the_trace_and_is_affordable(total: int, zoom: str, start: int, affordable: int) -> None:
     part = window(total, zoom, start, affordable=affordable)
     assert 0 <= part.start < part.stop <= total

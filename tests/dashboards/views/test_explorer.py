@@ -1,0 +1,140 @@
+"""The trace explorer over runs, stores and files of traces, with and without their model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboards.explore.cells import unpack
+from interp.activations import Store
+
+Open = Callable[..., AppTest]
+Said = Callable[[AppTest], str]
+
+
+def header(at: AppTest) -> dict:
+    """What the grid in the browser is told."""
+    (element,) = at.get("bidi_component")
+    return unpack(element.proto.bytes)[0]
+
+
+def test_a_run_shows_the_lens_beside_its_control(open_view: Open, said: Said) -> None:
+    at = open_view("explorer")
+    assert not at.error and not at.warning
+    head = header(at)
+    assert head["label"].startswith("logit lens") and head["texts"]
+    assert head["rows"][0] == "ln_final.hook_out" and len(head["first"]) == head["total"]
+    assert "Beside its control" in said(at)
+    means = at.table[-1].value
+    assert list(means.columns) == ["row", "mean", "control", "difference", "low", "high", "positions"]
+
+
+def test_a_locked_cell_has_a_card(open_view: Open, said: Said, demo_run: Path) -> None:
+    store = Store(demo_run / "store")
+    row = store.index[store.index["place"] == "thought 2"].iloc[0]
+    trace, position = str(row["trace"]), str(row["position"])
+    at = open_view("explorer", trace=trace, position=position, layer="blocks.1.hook_out")
+    head, text = header(at), said(at)
+    assert head["lock"]["position"] == int(position)
+    assert head["segments"][[s["name"] for s in head["segments"]].index("thought 2")]["start"] == int(position)
+    for words in ("thought 2", "Logit lens", "Nearest states of other traces", "median cosine", "Control"):
+        assert words in text
+    assert trace not in set(next(t.value for t in at.table if "cosine" in t.value)["trace"])
+
+
+def test_an_sae_beside_the_store_is_read_with_its_control(open_view: Open, said: Said, demo_run: Path) -> None:
+    described = json.loads((demo_run / "sae" / "cfg.json").read_text(encoding="utf-8"))
+    address = described["metadata"]["hook_name"]
+    store = Store(demo_run / "store")
+    position = str(store.index[store.index["place"] == "thought 1"].iloc[0]["position"])
+    at = open_view("explorer", position=position, layer=address)
+    scores = next(t.value for t in at.table if "random direction" in t.value)
+    assert scores["reads"].str.startswith("feature").all()
+    assert header(open_view("explorer", readout="sae:sae"))["rows"] == [address]
+
+
+@pytest.mark.parametrize("readout", ["entropy", "next", "rank", "token", "norm", "cosine", "said"])
+@pytest.mark.parametrize("show", ["reading", "difference"])
+def test_every_read_out_is_drawn(open_view: Open, readout: str, show: str) -> None:
+    at = (
+        open_view("explorer", readout=readout, show=show, token="7")
+        if readout == "token"
+        else open_view("explorer", readout=readout, show=show)
+    )
+    head = header(at)
+    assert not at.error and head["low"] < head["high"]
+    assert head["diverging"] == (show == "difference" or readout in ("norm", "cosine"))
+
+
+def test_traces_without_activations_show_what_they_record_and_the_command_for_the_rest(
+    open_view: Open, said: Said, demo_run: Path, tmp_path: Path
+) -> None:
+    file = Path(shutil.copy(demo_run / "traces.parquet", tmp_path / "some.parquet"))
+    at = open_view("explorer", file)
+    assert header(at)["rows"] == ["entropy", "surprisal"]
+    assert f"cotlens capture run chain-coconut {file} --out {tmp_path / 'some-store'}" in said(at)
+    shutil.copytree(demo_run / "store", tmp_path / "some-store")
+    assert header(open_view("explorer", file))["rows"][0] == "ln_final.hook_out"
+
+
+def test_a_store_of_a_model_that_is_not_there_shows_what_needs_none(
+    open_view: Open, said: Said, demo_run: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(demo_run / "store", tmp_path / "store"))
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    meta["reasoner"]["name"] = "a-model-that-is-gone"
+    meta["origin"] = {"source": "a-model-that-is-gone"}
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    at = open_view("explorer", folder)
+    assert "The lens needs the model, which cannot be used" in said(at) and not at.error
+    assert header(at)["label"] == "length of the state"
+
+
+def test_an_unfinished_store_shows_the_command_that_finishes_it(
+    open_view: Open, said: Said, demo_run: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(demo_run / "store", tmp_path / "store"))
+    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "manifest.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    at = open_view("explorer", folder)
+    assert "is not finished" in said(at) and f"cotlens capture resume {folder}" in said(at)
+    assert header(at)["rows"] == ["entropy", "surprisal"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("trace", "99999", "no trace here"),
+        ("readout", "astrology", "no read-out that this has"),
+        ("zoom", "moon", "no zoom"),
+        ("start", "-4", "no position of this trace"),
+        ("position", "12345", "no position of this trace"),
+        ("layer", "blocks.99.hook_out", "no layer here"),
+        ("versus", "luck", "nothing that this read-out can be compared with"),
+    ],
+)
+def test_a_wrong_link_says_why_and_shows_the_usual(open_view: Open, said: Said, key: str, value: str, why: str) -> None:
+    at = open_view("explorer", **{key: value})
+    assert f"{key}={value}, which is {why}" in said(at) and not at.error
+    assert header(at)["rows"]
+
+
+def test_an_empty_folder_shows_the_command_that_fills_it(open_view: Open, said: Said, tmp_path: Path) -> None:
+    assert "There is nothing for this page" in said(open_view("explorer", tmp_path))
+
+
+def test_hidden_columns_are_counted_and_said(open_view: Open, said: Said) -> None:
+    at = open_view("explorer", special="yes", sinks="yes")
+    assert "special tokens" in said(at) and "hidden" in said(at)
+    assert len(header(at)["first"]) < header(at)["total"]
+
+
+def test_what_is_on_screen_is_also_a_table(open_view: Open, demo_run: Path) -> None:
+    at = open_view("explorer", table="yes")
+    table = next(t.value for t in at.table if "place" in t.value and "final norm" in t.value)
+    assert len(table) == len(header(at)["first"])
