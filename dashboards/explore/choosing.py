@@ -98,7 +98,9 @@ def _trace(artifact: Artifact, view: View, columns: list[st.delta_generator.Delt
     def row_of(text: str) -> int | None:
         if names is not None:
             return names.get(text)
-        rows = np.flatnonzero(ids == int(text)) if text.isdecimal() and len(text) < 19 else []
+        if not text.isdecimal() or len(text) > 18:
+            return None
+        rows = np.flatnonzero(ids == int(text))
         return int(rows[0]) if len(rows) else None
 
     with columns[1]:
