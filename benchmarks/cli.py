@@ -217,6 +217,22 @@ def decoders(
     emit(result, as_json, lambda: print_measures(result))
 
 
+@app.command("faithfulness")
+def faithfulness(
+    size: Annotated[
+        str, typer.Option(help="normal, or quick: a tenth of the chains; the result is not kept then.")
+    ] = "normal",
+    as_json: AsJson = False,
+) -> None:
+    """Judge every metric of faithfulness where it is known which written steps are used: AUROC, lean, decay, cost."""
+    from benchmarks.faithfulness.figures import SIZES, bench
+
+    _check_size(size, *SIZES)
+    with Bars() as bars:
+        result = bench(bars, size)
+    emit(result, as_json, lambda: print_measures(result))
+
+
 def _check_size(size: str, *known: str) -> None:
     """Raise `UsageError` for a `--size` that a bench does not have."""
     from interp.errors import UsageError

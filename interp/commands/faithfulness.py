@@ -28,10 +28,22 @@ def faithfulness(
     anchors: Annotated[
         int, typer.Option(help="Measure thought anchors too, on this many problems, with 20 continuations per step.")
     ] = 0,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Run metrics of faithfulness too: all, or names with commas, such as 'adding mistakes,CC-SHAP'. "
+            "`cotlens bench faithfulness` shows what each is worth."
+        ),
+    ] = "",
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Answer early, insert mistakes, filler and paraphrases, and measure which answers stay the same."""
+    """Answer early, insert mistakes, filler and paraphrases, and measure which answers stay the same.
+
+    Where a question has no gold steps, the sentences of a thought are its steps.
+    """
+    from interp.causal.metrics.base import Chains
+    from interp.causal.metrics.battery import metrics_named, run_battery
     from interp.causal.visible_text.anchors import anchor_summary
     from interp.causal.visible_text.anchors import anchors as measure_anchors
     from interp.causal.visible_text.faithfulness import battery, early_answering, left_out, post_hoc
@@ -41,6 +53,7 @@ def faithfulness(
     from interp.text.languages import language_switches
     from interp.text.wording import Wording
 
+    chosen = metrics_named(metrics)
     given = options.problem_set(load_options, model, problem_seed=options.seed)
     reasoner, seed = given.reasoner, options.seed
     with Bars() as bars:
@@ -67,6 +80,11 @@ def faithfulness(
         if anchors:
             with bars.stage("thought anchors"):
                 anchor_table = anchor_summary(measure_anchors(reasoner, traces[:anchors], seed=seed))
+        judged = None
+        if chosen:
+            with bars.stage("metrics") as progress:
+                chains = Chains(reasoner, traces, seed=seed, batch_size=options.batch_size)
+                judged = run_battery(chains, chosen, progress)
     spans = language_switches(traces)
     switched = spans[spans["step"] > 1].groupby("trace")["switched"].any()
     switches = {"steps": float(spans["switched"].mean()), "traces": float(switched.mean()) if len(switched) else 0.0}
@@ -79,7 +97,12 @@ def faithfulness(
         if anchor_table is not None:
             print()
             print_table(anchor_table)
+        if judged is not None:
+            print()
+            print_table(judged.table)
         print(f"\n{verdict}")
+        for sentence in judged.verdicts if judged is not None else ():
+            print(sentence)
         for sentence in without_edit:
             print(sentence)
         print(f"script switches: {switches['steps']:.3f} of steps, {switches['traces']:.3f} of traces")
@@ -90,6 +113,7 @@ def faithfulness(
         "left_out": without_edit,
         "early_answering": records(early),
         "anchors": records(anchor_table) if anchor_table is not None else None,
+        "metrics": None if judged is None else {"table": records(judged.table), "says": judged.verdicts},
         "switches": switches,
         "accuracy": traces.accuracy,
         "n": len(traces),

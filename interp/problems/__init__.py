@@ -19,6 +19,7 @@ from interp.problems.maze import MazeTask
 from interp.problems.prosqa import ProsQATask
 from interp.problems.questions import QuestionsTask, TranscriptsTask
 from interp.problems.questions.python_task import is_python_name, python_task, with_spec
+from interp.problems.reasons import ReasonsTask
 from interp.problems.subtext import SubtextTask
 from interp.problems.trigger import TriggerTask
 from interp.problems.variables import VariablesTask
@@ -38,6 +39,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "variables": VariablesTask,
     "prosqa": ProsQATask,
     "questions": QuestionsTask,
+    "reasons": ReasonsTask,
     "subtext": SubtextTask,
     "transcripts": TranscriptsTask,
     "trigger": TriggerTask,

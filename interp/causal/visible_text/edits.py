@@ -82,7 +82,7 @@ def no_mistake_in(left_out: int, n_steps: int) -> str:
 
 
 def visible_thought(trace: Trace, tokenizer: Any = None) -> WrittenThought:
-    """Return the visible thought of a trace.
+    """Return the visible thought of a trace by its gold steps, or by its sentences where the problem has no steps.
 
     Args:
         trace: The trace.
@@ -95,7 +95,8 @@ def visible_thought(trace: Trace, tokenizer: Any = None) -> WrittenThought:
         UsageError: The trace has no visible thought.
     """
     steps: dict[int, list[int]] = {}
-    for token, channel, step in zip(trace.token_ids, trace.channel, trace.step, strict=True):
+    numbers = trace.sentence if trace.sentence and not trace.problem.n_steps else trace.step
+    for token, channel, step in zip(trace.token_ids, trace.channel, numbers, strict=True):
         if channel == Channel.THOUGHT:
             steps.setdefault(step, []).append(token)
     if not steps:
@@ -178,6 +179,12 @@ def mistakes(reasoner: Reasoner, traces: TraceSet, seed: int = 0) -> MistakesRes
             )
     n_steps = sum(trace.problem.n_steps for trace in traces)
     return MistakesResult(pd.DataFrame(rows), n_steps, n_steps - len(edits))
+
+
+def mistaken_tokens(reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, rng: Random) -> list[int] | None:
+    """Return the tokens of step k, from 1, with another value in the same wording; None where none can be put there."""
+    mistake = _with_mistake(reasoner, trace, thought, k, rng)
+    return None if mistake is None else list(mistake[1].steps[k - 1])
 
 
 def _with_mistake(
@@ -279,11 +286,11 @@ def filler(reasoner: Reasoner, traces: TraceSet, token: str | None = None) -> Tr
     References:
         Pfau et al., "Let's Think Dot by Dot", arXiv 2404.15758.
     """
-    filler_id = reasoner.vocabulary.token_id(token) if token is not None else _filler_id(reasoner)
-    return force(reasoner, traces.problems, [[filler_id] * len(visible_thought(t).ids) for t in traces], batch_size=256)
+    fill = reasoner.vocabulary.token_id(token) if token is not None else filler_id(reasoner)
+    return force(reasoner, traces.problems, [[fill] * len(visible_thought(t).ids) for t in traces], batch_size=256)
 
 
-def _filler_id(reasoner: Reasoner) -> int:
+def filler_id(reasoner: Reasoner) -> int:
     """Return the pause token, or dots as in the paper; models that learned no pause have dots in their vocabulary."""
     vocabulary, pause = reasoner.vocabulary, reasoner.config.pause
     for text in () if vocabulary.knows(pause) else ("...", "."):

@@ -1,0 +1,1 @@
+"""Metrics of faithfulness judged where the truth is known."""

@@ -1,0 +1,228 @@
+"""`cotlens bench faithfulness`: metrics of faithfulness against the truth, on organisms nobody chose them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.faithfulness.rows import LEVELS, OrganismRows, measure_rows
+from benchmarks.faithfulness.scoring import Judged, auroc, best_threshold, judge
+from benchmarks.harness import RESULTS, keep
+from benchmarks.measures import report
+from interp.causal.metrics.registry import METRICS
+from interp.loading.load import load
+from interp.runtime.console import Bars, jsonable
+from interp.runtime.files import commit
+
+VALIDATION, TEST, CLEAN = ("reasons-five",), ("reasons",), ("chain-text", "chain3-text", "subtext-1")
+SIZES = {"quick": 24, "normal": 240}
+SEED = 67
+CHOSEN = "ours, chosen"
+
+Scores = Mapping[str, np.ndarray]
+_STATE, _KV, _PATH = "state interchange", "K/V interchange", "path patching"
+#: What is chosen from on validation organisms: each of our metrics alone, and combinations of them.
+CANDIDATES: Mapping[str, Callable[[Scores], np.ndarray]] = {
+    _STATE: lambda scores: scores[_STATE],
+    _KV: lambda scores: scores[_KV],
+    _PATH: lambda scores: scores[_PATH],
+    "mean of state and K/V interchange": lambda scores: (scores[_STATE] + scores[_KV]) / 2,
+    "largest of state interchange and path patching": lambda scores: np.fmax(scores[_STATE], scores[_PATH]),
+}
+
+
+def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
+    """Measure the group `faithfulness`.
+
+    Thresholds and the combination are chosen on validation organisms. Test organisms are of another training and another
+    number of values, and share no problem with them.
+
+    Args:
+        bars: Progress bars.
+        size: A key of `SIZES`. Only the result of `normal` is kept.
+
+    Returns:
+        The measures, and the table of every metric.
+    """
+    n, rows = SIZES[size], {}
+    for name in (*VALIDATION, *TEST, *CLEAN):
+        with bars.stage(name) as progress:
+            metrics = [m for m in METRICS if not m.published] if name in CLEAN else METRICS
+            rows[name] = measure_rows(load(name), metrics, n if name not in CLEAN else max(n // 4, 20), SEED, progress)
+    validation = [rows[name] for name in VALIDATION]
+    chosen = {level: choose(validation, level) for level in LEVELS}
+    for of in rows.values():
+        for level in LEVELS:
+            of.scores[level][CHOSEN] = CANDIDATES[chosen[level]](of.scores[level])  # type: ignore[index]
+    thresholds = {level: thresholds_of(validation, level) for level in LEVELS}
+    table = [
+        row_of(rows[name], level, metric, judged)
+        for name in TEST
+        for level in LEVELS
+        for metric, scores in rows[name].scores[level].items()
+        if np.isfinite(scores).any()
+        if (judged := judge(rows[name].tables[level], scores, thresholds[level][metric])) is not None
+    ]
+    measures = jsonable({"m": report("faithfulness", measured(table, rows, chosen, thresholds))})["m"]
+    details = jsonable(
+        {
+            "rows": table,
+            "chosen": chosen,
+            "organisms": [about(of) for of in rows.values()],
+            "seed": SEED,
+        }
+    )
+    if size != "normal":
+        return {"name": "faithfulness", "measures": measures, **details, "table": short_table(table)}
+    commit(RESULTS / "faithfulness.md", markdown(table, measures, details["organisms"], chosen).encode())
+    return {**keep("faithfulness", measures, **details), "table": short_table(table)}
+
+
+def choose(validation: list[OrganismRows], level: str) -> str:
+    """Return the candidate with the highest AUROC on the worst validation organism; ties go to the earlier one."""
+
+    def worst(name: str) -> float:
+        return min(
+            auroc(of.tables[level]["truth"].to_numpy(int), np.nan_to_num(CANDIDATES[name](of.scores[level])))
+            for of in validation
+        )
+
+    return max(CANDIDATES, key=worst)
+
+
+def thresholds_of(validation: list[OrganismRows], level: str) -> dict[str, float]:
+    """Return for each metric the score from which on it calls a row faithful, with the best balanced accuracy."""
+    truth = np.concatenate([of.tables[level]["truth"].to_numpy(int) for of in validation])
+    return {
+        metric: best_threshold(truth, np.concatenate([of.scores[level][metric] for of in validation]))
+        for metric in validation[0].scores[level]
+    }
+
+
+def row_of(of: OrganismRows, level: str, metric: str, judged: Judged) -> dict[str, Any]:
+    """Return a row of the kept table."""
+    ours = [name for name, source in of.sources.items() if source == "ours"]
+    return {
+        "organism": of.organism,
+        "level": level,
+        "metric": metric,
+        "source": of.sources.get(metric, "ours"),
+        "auroc": judged.auroc.measure(),
+        "lean": judged.lean,
+        "decay": judged.decay,
+        "scored": judged.scored,
+        "passes": of.passes.get(metric, max(of.passes[name] for name in ours)),
+        "by_class": judged.by_class,
+    }
+
+
+def measured(
+    table: list[dict[str, Any]],
+    rows: Mapping[str, OrganismRows],
+    chosen: Mapping[str, str],
+    thresholds: Mapping[str, Mapping[str, float]],
+) -> dict[str, dict[str, Any]]:
+    """Return what was measured, by measure id."""
+    values: dict[str, dict[str, Any]] = {}
+    of_level = {level: [row for row in table if row["level"] == level] for level in LEVELS}
+    ours = [row for row in table if row["metric"] == CHOSEN]
+    published = {row["metric"] for row in table if row["source"] != "ours" and row["scored"] > 0}
+    for level in LEVELS:
+        mine = [row for row in of_level[level] if row["metric"] == CHOSEN]
+        if not mine:
+            continue
+        worst = min(mine, key=lambda row: row["auroc"]["value"])
+        others = [row for row in of_level[level] if row["source"] != "ours" and row["organism"] == worst["organism"]]
+        best = max(others, key=lambda row: row["auroc"]["value"])
+        note = (
+            f"{chosen[level]}, chosen on {', '.join(VALIDATION)}; worst organism {worst['organism']}; best published on "
+            f"these rows {best['metric']} {best['auroc']['value']:.3f}, their median "
+            f"{np.median([row['auroc']['value'] for row in others]):.3f}"
+        )
+        values[f"faithfulness.{level}_auroc"] = {**worst["auroc"], "note": note}
+    if ours:
+        lean, decay = (max(ours, key=lambda row, key=key: abs(row[key])) for key in ("lean", "decay"))  # type: ignore[misc]
+        values["faithfulness.lean"] = {"value": abs(lean["lean"]), "note": f"{lean['level']} level, {lean['organism']}"}
+        values["faithfulness.length_decay"] = {
+            "value": decay["decay"],
+            "note": f"{decay['level']} level, {decay['organism']}; shortest against longest third",
+        }
+    values["faithfulness.published"] = {"value": len(published), "note": ", ".join(sorted(published))}
+    values["faithfulness.clean_false_alarms"] = clean_false_alarms(rows, chosen, thresholds)
+    return values
+
+
+def clean_false_alarms(
+    rows: Mapping[str, OrganismRows], chosen: Mapping[str, str], thresholds: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return the share of chains that are called unfaithful on the organism of `CLEAN` where it is highest."""
+    choice, threshold = CANDIDATES[chosen["chain"]], thresholds["chain"][CHOSEN]
+    shares = {name: float((choice(rows[name].all_scores) < threshold).mean()) for name in CLEAN}
+    worst = max(shares, key=lambda name: shares[name])
+    return {
+        "value": shares[worst],
+        "n": rows[worst].n_problems,
+        "note": "organisms that use every step: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()),
+    }
+
+
+def about(of: OrganismRows) -> dict[str, Any]:
+    """Return what is kept about an organism's rows."""
+    return {
+        "organism": of.organism,
+        "problems": of.n_problems,
+        "rows": {level: len(of.tables[level]) for level in LEVELS},
+        "left_out": {"chains": of.left_out[0], "steps": of.left_out[1]},
+        "interventions": of.n_interventions,
+    }
+
+
+def short_table(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the table that is printed: both levels of a metric side by side."""
+    frame = pd.DataFrame(table)
+    lines = []
+    for (organism, metric), part in frame.groupby(["organism", "metric"], sort=False):
+        by_level = {row["level"]: row for row in part.to_dict("records")}
+        line: dict[str, Any] = {"organism": organism, "metric": metric, "source": part["source"].iloc[0]}
+        for level in LEVELS:
+            row = by_level.get(level)
+            line[level] = "–" if row is None else f"{row['auroc']['value']:.3f} {_interval(row['auroc']['ci'])}"
+            line[f"{level} lean"] = "–" if row is None else f"{row['lean']:+.2f}"
+            line[f"{level} decay"] = "–" if row is None or np.isnan(row["decay"]) else f"{row['decay']:+.2f}"
+        lines.append({**line, "passes": f"{part['passes'].iloc[0]:.1f}"})
+    return lines
+
+
+def markdown(
+    table: list[dict[str, Any]],
+    measures: list[dict[str, Any]],
+    organisms: list[dict[str, Any]],
+    chosen: Mapping[str, str],
+) -> str:
+    """Return the page `benchmarks/results/faithfulness.md`."""
+    parts = ["# Metrics of faithfulness against the truth", _lines(short_table(table))]
+    for level in LEVELS:
+        rows = [{"metric": row["metric"], **_classes(row)} for row in table if row["level"] == level]
+        parts += [f"## AUROC of each truth class against the other truth, {level} level", _lines(rows)]
+    parts += [
+        "## Measures",
+        _lines([{key: row.get(key) for key in ("id", "value", "ci", "n", "note")} for row in measures]),
+    ]
+    parts += ["## Rows", _lines([{**of, "rows": str(of["rows"]), "left_out": str(of["left_out"])} for of in organisms])]
+    parts += [f"Chosen on validation: {', '.join(f'{level}: {name}' for level, name in chosen.items())}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _classes(row: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{value:.2f}" for name, value in row["by_class"].items()}
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def _interval(ci: list[float]) -> str:
+    return f"[{ci[0]:.3f}, {ci[1]:.3f}]"

@@ -1,0 +1,116 @@
+"""What is true of each chain and step: by construction, and confirmed by every exact intervention that there is.
+
+For each step every other value of the task is written in its place, and the model goes on by itself. A step is used
+where each of them gives the answer that the task's oracle derives, another than the chain's own, and not used where
+none changes the answer. Where construction and interventions disagree, the row is left out and counted. No metric under
+test takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from interp.causal.metrics.base import Chains
+from interp.causal.patching.donors import implied_answer
+from interp.causal.visible_text.forcing import resume
+from interp.problems.reasons import FAITHFUL_STYLES, ReasonsTask
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of chains and their steps.
+
+    Attributes:
+        chain: 1 for a faithful chain, 0 for an unfaithful one, NaN where construction and interventions disagree.
+        steps: The same for the steps of each chain: whether the answer follows what is written.
+        chain_class: The truth class of each chain.
+        step_class: The truth class of each step of each chain.
+        n_interventions: Answers that the interventions took.
+    """
+
+    chain: np.ndarray
+    steps: tuple[np.ndarray, ...]
+    chain_class: list[str]
+    step_class: list[list[str]]
+    n_interventions: int
+
+    @property
+    def left_out(self) -> tuple[int, int]:
+        """Chains and steps on which construction and interventions disagree."""
+        return int(np.isnan(self.chain).sum()), int(sum(np.isnan(of).sum() for of in self.steps))
+
+
+def truth_of(chains: Chains) -> Truth:
+    """Return the truth of chains of an organism whose task knows it.
+
+    Args:
+        chains: Chains of task `reasons`, or of a task all of whose steps are needed and used by construction.
+    """
+    built, step_class, chain_class = [], [], []
+    for trace in chains.traces:
+        task, problem = chains.task, trace.problem
+        if isinstance(task, ReasonsTask):
+            kinds = task.kinds(problem)
+            built.append(np.array([task.is_used(problem, k) for k in range(1, problem.n_steps + 1)], float))
+            chain_class.append(str(problem.meta["style"]))
+        else:
+            kinds = ["used"] * problem.n_steps
+            built.append(np.ones(problem.n_steps))
+            chain_class.append("used")
+        step_class.append(kinds)
+    confirmed, n_interventions = exhaustive(chains)
+    steps, chain = [], []
+    for t, trace in enumerate(chains.traces):
+        agrees = len(confirmed[t]) == len(built[t]) and trace.correct
+        same = confirmed[t] == built[t] if agrees else np.zeros(len(chains.positions[t]), bool)
+        steps.append(np.where(same, confirmed[t], np.nan))
+        is_faithful = chain_class[t] in FAITHFUL_STYLES
+        chain.append(float(is_faithful) if same.all() and bool((confirmed[t] == 1).any()) == is_faithful else np.nan)
+    return Truth(np.array(chain), tuple(steps), chain_class, step_class, n_interventions)
+
+
+def exhaustive(chains: Chains) -> tuple[list[np.ndarray], int]:
+    """Return for each step whether its written value decides the answer, and the number of answers that this took.
+
+    Returns:
+        For each trace an array of 1 (each other value gives the oracle's answer), 0 (none changes the answer) or NaN.
+    """
+    edits = list(_every_value(chains))
+    problems = [chains.traces[t].problem for t, *_ in edits]
+    answered = resume(chains.reasoner, problems, [ids for *_, ids in edits], batch_size=chains.batch_size)
+    kept: dict[tuple[int, int], list[bool]] = {}
+    followed: dict[tuple[int, int], list[bool]] = {}
+    for (t, k, value, _), trace in zip(edits, answered, strict=True):
+        problem, own = chains.traces[t].problem, chains.traces[t].answer
+        implied = implied_answer(chains.task, problem, k + 1, value)
+        same = chains.task.same_answer(problem, trace.answer, own)
+        kept.setdefault((t, k), []).append(same)
+        follows = implied is not None and not same and chains.task.says(problem, trace.answer, implied)
+        followed.setdefault((t, k), []).append(follows)
+    found = []
+    for t, positions in enumerate(chains.positions):
+        of = np.full(len(positions), np.nan)
+        for k in range(len(positions)):
+            if (t, k) in kept:
+                of[k] = 1.0 if all(followed[t, k]) else 0.0 if all(kept[t, k]) else np.nan
+        found.append(of)
+    return found, len(edits)
+
+
+def _every_value(chains: Chains) -> Iterator[tuple[int, int, str, list[int]]]:
+    """Yield (trace, step from 0, value, the thought up to the step with that value in its place)."""
+    vocabulary, tokenizer = chains.reasoner.vocabulary, chains.reasoner.tokenizer
+    for t, k in chains.keys:
+        step, problem = chains.step_ids(t)[k], chains.traces[t].problem
+        if k >= problem.n_steps:
+            continue
+        gold = problem.steps[k].value
+        words = [tokenizer.decode([token]).strip() for token in step]
+        at = [j for j, word in enumerate(words) if gold in (word, chains.task.meaning(word))]
+        for value in chains.task.values if at else ():
+            if value != gold:
+                changed = [vocabulary.token_id(value) if j == at[-1] else token for j, token in enumerate(step)]
+                yield t, k, value, [*chains.ids(t, k), *changed]

@@ -1,0 +1,1 @@
+"""Measures of how faithful a visible thought is, each as published, over one interface."""
