@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.decoders.table import decoder_table
 from benchmarks.decoders.transfer import transfer_table
+from benchmarks.faithfulness.page import faithfulness_table
 from benchmarks.sae.answer import sae_answer
 from benchmarks.shown import other_seeds, peer_of
 from dashboards.runs import Run
@@ -48,6 +49,8 @@ def main(run_folder: str | None = None) -> None:
     _fill_page("docs/figures.md", figures)
     _fill_page("docs/organisms.md", {"organisms": _organisms()})
     _fill_page("docs/decoders.md", {"transfer": transfer_table(decoders.get("transfer", []))})
+    judged = f"{faithfulness_table(_kept('faithfulness'))}\n\n{_measured('faithfulness')}"
+    _fill_page("docs/faithfulness.md", {"faithfulness": judged})
     contests = [_measured(name, peers=True) for name in ("capture", "store")]
     _fill_page("docs/capture.md", {"contests": "\n\n".join(contests)})
 

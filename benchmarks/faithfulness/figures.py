@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from benchmarks.faithfulness.rows import LEVELS, OrganismRows, measure_rows
+from benchmarks.faithfulness.page import LEVELS, faithfulness_table, lines_of, short_table
+from benchmarks.faithfulness.rows import OrganismRows, measure_rows
 from benchmarks.faithfulness.scoring import Judged, auroc, best_threshold, judge
 from benchmarks.harness import RESULTS, keep
 from benchmarks.measures import report
@@ -21,6 +21,8 @@ VALIDATION, TEST, CLEAN = ("reasons-five",), ("reasons",), ("chain-text", "chain
 SIZES = {"quick": 24, "normal": 240}
 SEED = 67
 CHOSEN = "ours, chosen"
+
+_MEASURE = ("id", "value", "ci", "n", "op", "target", "note")
 
 Scores = Mapping[str, np.ndarray]
 _STATE, _KV, _PATH = "state interchange", "K/V interchange", "path patching"
@@ -180,22 +182,6 @@ def about(of: OrganismRows) -> dict[str, Any]:
     }
 
 
-def short_table(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the table that is printed: both levels of a metric side by side."""
-    frame = pd.DataFrame(table)
-    lines = []
-    for (organism, metric), part in frame.groupby(["organism", "metric"], sort=False):
-        by_level = {row["level"]: row for row in part.to_dict("records")}
-        line: dict[str, Any] = {"organism": organism, "metric": metric, "source": part["source"].iloc[0]}
-        for level in LEVELS:
-            row = by_level.get(level)
-            line[level] = "–" if row is None else f"{row['auroc']['value']:.3f} {_interval(row['auroc']['ci'])}"
-            line[f"{level} lean"] = "–" if row is None else f"{row['lean']:+.2f}"
-            line[f"{level} decay"] = "–" if row is None or np.isnan(row["decay"]) else f"{row['decay']:+.2f}"
-        lines.append({**line, "passes": f"{part['passes'].iloc[0]:.1f}"})
-    return lines
-
-
 def markdown(
     table: list[dict[str, Any]],
     measures: list[dict[str, Any]],
@@ -203,26 +189,11 @@ def markdown(
     chosen: Mapping[str, str],
 ) -> str:
     """Return the page `benchmarks/results/faithfulness.md`."""
-    parts = ["# Metrics of faithfulness against the truth", _lines(short_table(table))]
-    for level in LEVELS:
-        rows = [{"metric": row["metric"], **_classes(row)} for row in table if row["level"] == level]
-        parts += [f"## AUROC of each truth class against the other truth, {level} level", _lines(rows)]
+    parts = ["# Metrics of faithfulness against the truth", faithfulness_table({"rows": table})]
+    parts += ["## Measures", lines_of([{key: row.get(key) for key in _MEASURE} for row in measures])]
     parts += [
-        "## Measures",
-        _lines([{key: row.get(key) for key in ("id", "value", "ci", "n", "note")} for row in measures]),
+        "## Rows",
+        lines_of([{**of, "rows": str(of["rows"]), "left_out": str(of["left_out"])} for of in organisms]),
     ]
-    parts += ["## Rows", _lines([{**of, "rows": str(of["rows"]), "left_out": str(of["left_out"])} for of in organisms])]
     parts += [f"Chosen on validation: {', '.join(f'{level}: {name}' for level, name in chosen.items())}."]
     return "\n\n".join(parts) + "\n"
-
-
-def _classes(row: dict[str, Any]) -> dict[str, str]:
-    return {name: f"{value:.2f}" for name, value in row["by_class"].items()}
-
-
-def _lines(rows: list[dict[str, Any]]) -> str:
-    return pd.DataFrame(rows).to_markdown(index=False)
-
-
-def _interval(ci: list[float]) -> str:
-    return f"[{ci[0]:.3f}, {ci[1]:.3f}]"

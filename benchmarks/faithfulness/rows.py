@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from benchmarks.faithfulness.page import LEVELS
 from benchmarks.faithfulness.scoring import balanced
 from benchmarks.faithfulness.truth import Truth, truth_of
 from interp.causal.metrics.base import Chains, FaithfulnessScores, Metric
@@ -15,8 +16,6 @@ from interp.problems.reasons import STYLES
 from interp.reasoners import Reasoner
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet
-
-LEVELS = ("chain", "step")
 
 
 @dataclass(frozen=True)

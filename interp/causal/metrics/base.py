@@ -136,7 +136,9 @@ class Chains:
         """Return the traces of other questions."""
         return self.reasoner.think(list(problems), batch_size=self.batch_size)
 
-    def by_step(self, scores: Sequence[float], keys: Sequence[tuple[int, int]] | None = None) -> tuple[np.ndarray, ...]:
+    def by_step(
+        self, scores: Sequence[float] | np.ndarray, keys: Sequence[tuple[int, int]] | None = None
+    ) -> tuple[np.ndarray, ...]:
         """Return scores of steps as one array for each trace; NaN for a step without a score.
 
         Args:
