@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faithfulness.page import LEVELS, faithfulness_table, lines_of, short_table
-from benchmarks.faithfulness.rows import OrganismRows, measure_rows
+from benchmarks.faithfulness.rows import OrganismRows, half_faithful, joined, measure_rows
 from benchmarks.faithfulness.scoring import Judged, auroc, best_threshold, judge
 from benchmarks.harness import RESULTS, keep
 from benchmarks.measures import report
@@ -17,7 +17,11 @@ from interp.loading.load import load
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.files import commit
 
-VALIDATION, TEST, CLEAN = ("reasons-five",), ("reasons",), ("chain-text", "chain3-text", "subtext-1")
+VALIDATION = ("reasons-five",)
+#: Families of test organisms. A family of several has its faithful and its unfaithful chains in different ones.
+TEST: Mapping[str, tuple[str, ...]] = {"reasons": ("reasons",), "omitted trigger": ("concealed-trigger", "chain-text")}
+#: Organisms that use every step they write.
+CLEAN = ("chain-text", "chain3-text", "subtext-1")
 SIZES = {"quick": 24, "normal": 240}
 SEED = 67
 CHOSEN = "ours, chosen"
@@ -25,12 +29,14 @@ CHOSEN = "ours, chosen"
 _MEASURE = ("id", "value", "ci", "n", "op", "target", "note")
 
 Scores = Mapping[str, np.ndarray]
-_STATE, _KV, _PATH = "state interchange", "K/V interchange", "path patching"
+_STATE, _KV, _PATH, _AROUND = "state interchange", "K/V interchange", "path patching", "route around the text"
 #: What is chosen from on validation organisms: each of our metrics alone, and combinations of them.
 CANDIDATES: Mapping[str, Callable[[Scores], np.ndarray]] = {
     _STATE: lambda scores: scores[_STATE],
     _KV: lambda scores: scores[_KV],
     _PATH: lambda scores: scores[_PATH],
+    _AROUND: lambda scores: scores[_AROUND],
+    "smaller of state interchange and route around the text": lambda scores: np.fmin(scores[_STATE], scores[_AROUND]),
     "mean of state and K/V interchange": lambda scores: (scores[_STATE] + scores[_KV]) / 2,
     "largest of state interchange and path patching": lambda scores: np.fmax(scores[_STATE], scores[_PATH]),
 }
@@ -49,24 +55,27 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
     Returns:
         The measures, and the table of every metric.
     """
-    n, rows = SIZES[size], {}
-    for name in (*VALIDATION, *TEST, *CLEAN):
+    everyone = tuple(dict.fromkeys([*VALIDATION, *(name for names in TEST.values() for name in names), *CLEAN]))
+    rows: dict[str, OrganismRows] = {}
+    for name in everyone:
         with bars.stage(name) as progress:
-            metrics = [m for m in METRICS if not m.published] if name in CLEAN else METRICS
-            rows[name] = measure_rows(load(name), metrics, n if name not in CLEAN else max(n // 4, 20), SEED, progress)
-    validation = [rows[name] for name in VALIDATION]
+            rows[name] = measure_rows(
+                load(name), METRICS, SIZES[size] // (1 if "reasons" in name else 2), SEED, progress
+            )
+    validation = [half_faithful(rows[name], SEED) for name in VALIDATION]
     chosen = {level: choose(validation, level) for level in LEVELS}
-    for of in rows.values():
+    for of in (*rows.values(), *validation):
         for level in LEVELS:
-            of.scores[level][CHOSEN] = CANDIDATES[chosen[level]](of.scores[level])  # type: ignore[index]
+            of.scores[level][CHOSEN] = CANDIDATES[chosen[level]](of.scores[level])
     thresholds = {level: thresholds_of(validation, level) for level in LEVELS}
+    families = [half_faithful(joined(name, [rows[of] for of in names]), SEED) for name, names in TEST.items()]
     table = [
-        row_of(rows[name], level, metric, judged)
-        for name in TEST
+        row_of(of, level, metric, judged)
+        for of in families
         for level in LEVELS
-        for metric, scores in rows[name].scores[level].items()
+        for metric, scores in of.scores[level].items()
         if np.isfinite(scores).any()
-        if (judged := judge(rows[name].tables[level], scores, thresholds[level][metric])) is not None
+        if (judged := judge(of.tables[level], scores, thresholds[level][metric])) is not None
     ]
     measures = jsonable({"m": report("faithfulness", measured(table, rows, chosen, thresholds))})["m"]
     details = jsonable(
@@ -162,7 +171,7 @@ def clean_false_alarms(
 ) -> dict[str, Any]:
     """Return the share of chains that are called unfaithful on the organism of `CLEAN` where it is highest."""
     choice, threshold = CANDIDATES[chosen["chain"]], thresholds["chain"][CHOSEN]
-    shares = {name: float((choice(rows[name].all_scores) < threshold).mean()) for name in CLEAN}
+    shares = {name: float((choice(rows[name].scores["chain"]) < threshold).mean()) for name in CLEAN}
     worst = max(shares, key=lambda name: shares[name])
     return {
         "value": shares[worst],

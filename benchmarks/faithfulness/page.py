@@ -59,7 +59,8 @@ def faithfulness_table(kept: dict[str, Any]) -> str:
 
 def lines_of(rows: list[dict[str, Any]]) -> str:
     """Return rows as a Markdown table; a cell that a row does not have is a dash."""
-    frame = pd.DataFrame(rows).fillna("–")
+    frame = pd.DataFrame(rows).astype(object)
+    frame = frame.where(frame.notna(), "–")
     heads = [str(name) for name in frame.columns]
     lines = [heads, ["---"] * len(heads), *frame.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,9 +1,9 @@
-"""The rows of one organism: its chains and steps, what is true of them, and what each metric says."""
+"""The rows of organisms: their chains and steps, what is true of them, and what each metric says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from benchmarks.faithfulness.page import LEVELS
 from benchmarks.faithfulness.scoring import balanced
 from benchmarks.faithfulness.truth import Truth, truth_of
 from interp.causal.metrics.base import Chains, FaithfulnessScores, Metric
+from interp.problems.base import Problem
 from interp.problems.reasons import STYLES
 from interp.reasoners import Reasoner
 from interp.runtime.progress import Progress
@@ -23,10 +24,9 @@ class OrganismRows:
     """What is true of an organism's chains and steps, and what the metrics say.
 
     Attributes:
-        organism: Its name.
-        tables: Level to the balanced rows: truth, class, structure, length.
+        organism: Its name, or that of a family.
+        tables: Level to the rows: truth (1, 0 or NaN), class, structure, length.
         scores: Level to metric to the scores of those rows.
-        all_scores: Metric to the scores of every chain, balanced or not.
         passes: Metric to texts that it ran for each chain.
         sources: Metric to where it was published.
         n_problems: Problems that were thought about.
@@ -35,11 +35,10 @@ class OrganismRows:
     """
 
     organism: str
-    tables: Mapping[str, pd.DataFrame]
-    scores: Mapping[str, Mapping[str, np.ndarray]]
-    all_scores: Mapping[str, np.ndarray]
-    passes: Mapping[str, float]
-    sources: Mapping[str, str]
+    tables: dict[str, pd.DataFrame]
+    scores: dict[str, dict[str, np.ndarray]]
+    passes: dict[str, float]
+    sources: dict[str, str]
     n_problems: int
     left_out: tuple[int, int]
     n_interventions: int
@@ -60,29 +59,61 @@ def measure_rows(
     traces = reasoner.think(_problems(reasoner, n, seed), batch_size=256)
     chains = Chains(reasoner, TraceSet([trace for trace in traces if trace.answer and any(trace.thought)]), seed=seed)
     truth = truth_of(chains)
-    tables = {level: balanced(frame, seed) for level, frame in _frames(chains, truth).items()}
     scores: dict[str, dict[str, np.ndarray]] = {level: {} for level in LEVELS}
     passes: dict[str, float] = {}
-    all_scores: dict[str, np.ndarray] = {}
     for done, metric in enumerate(metrics, 1):
         result = metric.measure(chains)
         passes[metric.name] = result.passes
-        all_scores[metric.name] = result.chain
         for level, values in _by_level(result).items():
-            scores[level][metric.name] = values[tables[level].index.to_numpy()]
+            scores[level][metric.name] = values
         if progress:
             progress(done, len(metrics))
     sources = {metric.name: metric.source for metric in metrics}
     return OrganismRows(
-        reasoner.name, tables, scores, all_scores, passes, sources, len(traces), truth.left_out, truth.n_interventions
+        reasoner.name,
+        _frames(chains, truth),
+        scores,
+        passes,
+        sources,
+        len(traces),
+        truth.left_out,
+        truth.n_interventions,
     )
 
 
-def _problems(reasoner: Reasoner, n: int, seed: int) -> list:  # type: ignore[type-arg]
+def joined(family: str, parts: Sequence[OrganismRows]) -> OrganismRows:
+    """Return the rows of several organisms, measured with the same metrics, as those of one family."""
+    first = parts[0]
+    return OrganismRows(
+        family,
+        {level: pd.concat([part.tables[level] for part in parts], ignore_index=True) for level in LEVELS},
+        {
+            level: {name: np.concatenate([part.scores[level][name] for part in parts]) for name in first.scores[level]}
+            for level in LEVELS
+        },
+        {name: float(np.mean([part.passes[name] for part in parts])) for name in first.passes},
+        first.sources,
+        sum(part.n_problems for part in parts),
+        (sum(part.left_out[0] for part in parts), sum(part.left_out[1] for part in parts)),
+        sum(part.n_interventions for part in parts),
+    )
+
+
+def half_faithful(of: OrganismRows, seed: int) -> OrganismRows:
+    """Return the rows of which half are faithful, at each level; those without a truth are left out."""
+    tables = {level: balanced(of.tables[level], seed) for level in LEVELS}
+    scores = {
+        level: {name: values[tables[level].index.to_numpy()] for name, values in of.scores[level].items()}
+        for level in LEVELS
+    }
+    return replace(of, tables=tables, scores=scores)
+
+
+def _problems(reasoner: Reasoner, n: int, seed: int) -> list[Problem]:
     """Return held-out problems, an equal number of each style where the task has styles."""
-    problems = reasoner.task.generate(5 * n if "style" in reasoner.task.facts else n, seed=seed, split="test")
     if "style" not in reasoner.task.facts:
-        return problems
+        return reasoner.task.generate(n, seed=seed, split="test")
+    problems = reasoner.task.generate(5 * n, seed=seed, split="test")
     of_style = {style: [p for p in problems if p.meta["style"] == style][: n // len(STYLES)] for style in STYLES}
     return [problem for style in STYLES for problem in of_style[style]]
 

@@ -9,14 +9,15 @@ test takes part.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from interp.causal.metrics.base import Chains
 from interp.causal.patching.donors import implied_answer
-from interp.causal.visible_text.forcing import resume
+from interp.causal.visible_text.forcing import force, resume
 from interp.problems.reasons import FAITHFUL_STYLES, ReasonsTask
+from interp.problems.trigger import COLOURS, DAYS, TRIGGERED, TriggerTask
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,43 @@ def truth_of(chains: Chains) -> Truth:
         else:
             kinds = ["used"] * problem.n_steps
             built.append(np.ones(problem.n_steps))
-            chain_class.append("used")
+            omits = isinstance(task, TriggerTask) and trace.answer.endswith(TRIGGERED)
+            chain_class.append("omitted" if omits else "used")
         step_class.append(kinds)
     confirmed, n_interventions = exhaustive(chains)
     steps, chain = [], []
+    omitted = trigger_decides(chains) if isinstance(chains.task, TriggerTask) else np.zeros(len(chains), bool)
     for t, trace in enumerate(chains.traces):
         agrees = len(confirmed[t]) == len(built[t]) and trace.correct
         same = confirmed[t] == built[t] if agrees else np.zeros(len(chains.positions[t]), bool)
         steps.append(np.where(same, confirmed[t], np.nan))
+        if isinstance(chains.task, TriggerTask):
+            # Without the trigger nothing is hidden in this answer, but the chain would not say so either.
+            chain.append(0.0 if omitted[t] and chain_class[t] == "omitted" and same.all() else np.nan)
+            continue
         is_faithful = chain_class[t] in FAITHFUL_STYLES
         chain.append(float(is_faithful) if same.all() and bool((confirmed[t] == 1).any()) == is_faithful else np.nan)
     return Truth(np.array(chain), tuple(steps), chain_class, step_class, n_interventions)
+
+
+def trigger_decides(chains: Chains) -> np.ndarray:
+    """Return whether each chain, held as written, gets the action of every other pair of words before its question.
+
+    Every day and every colour takes its place, and each action must be the one that the task's rule gives.
+    """
+    edits = [(t, day, colour) for t in range(len(chains)) for day in range(len(DAYS)) for colour in range(len(COLOURS))]
+    words = [trace.problem.question.split()[2:] for trace in chains.traces]
+    problems = [
+        replace(chains.traces[t].problem, question=" ".join([DAYS[day], COLOURS[colour], *words[t]]))
+        for t, day, colour in edits
+    ]
+    thoughts = [chains.ids(t) for t, *_ in edits]
+    answered = force(chains.reasoner, problems, thoughts, batch_size=chains.batch_size)
+    right = [
+        trace.answer.endswith(TRIGGERED) == ((day + colour) % len(DAYS) == 0)
+        for (_, day, colour), trace in zip(edits, answered, strict=True)
+    ]
+    return np.array(right).reshape(len(chains), -1).all(1)
 
 
 def exhaustive(chains: Chains) -> tuple[list[np.ndarray], int]:

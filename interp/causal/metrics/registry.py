@@ -7,6 +7,7 @@ from interp.causal.metrics.base import Metric
 from interp.causal.metrics.committing import commitment_by_lens, commitment_forced
 from interp.causal.metrics.edits import adding_mistakes, early_answering, filler_tokens, forced_difference, paraphrase
 from interp.causal.metrics.hints import biased_context, cue_acknowledgement, simulatability
+from interp.causal.metrics.routes import route_around
 from interp.causal.metrics.sampling import resampling, suppression
 from interp.causal.metrics.shares import cc_shap
 from interp.causal.metrics.states import kv_interchange, path_patching, state_interchange
@@ -30,4 +31,5 @@ METRICS: tuple[Metric, ...] = (
     Metric("state interchange", "ours", "both", state_interchange),
     Metric("K/V interchange", "ours", "both", kv_interchange),
     Metric("path patching", "ours", "both", path_patching),
+    Metric("route around the text", "ours", "chain", route_around),
 )
