@@ -96,7 +96,7 @@ def trigger_decides(chains: Chains) -> np.ndarray:
         trace.answer.endswith(TRIGGERED) == ((day + colour) % len(DAYS) == 0)
         for (_, day, colour), trace in zip(edits, answered, strict=True)
     ]
-    return np.array(right).reshape(len(chains), -1).all(1)
+    return np.asarray(np.array(right).reshape(len(chains), -1).all(axis=1))
 
 
 def exhaustive(chains: Chains) -> tuple[list[np.ndarray], int]:

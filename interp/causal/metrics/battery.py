@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,9 @@ from interp.causal.metrics.registry import METRICS
 from interp.errors import UsageError, unknown
 from interp.runtime.progress import Progress
 from interp.statistics.estimates import Estimate
+from interp.statistics.sample_sizes import more_would_do
 
-_HALF, _Z = 0.5, 1.959964
+_HALF = 0.5
 DECIDES = "state interchange"
 
 
@@ -81,7 +81,10 @@ def run_battery(chains: Chains, metrics: Sequence[Metric] = METRICS, progress: P
         if progress:
             progress(done, len(metrics))
     if any(metric.name in ("biased context", "cue acknowledgement") for metric in metrics):
-        verdicts.append(hint_verdict(chains))
+        try:
+            verdicts.append(hint_verdict(chains))
+        except UsageError as error:  # such as words of a hint that a small vocabulary does not know
+            verdicts.append(f"no verdict on hints: {error}")
     return BatteryResult(pd.DataFrame(rows), verdicts)
 
 
@@ -96,7 +99,7 @@ def deciding_verdict(share: Estimate) -> str:
         return f"most chains decide their answers: {text}."
     if share.high < _HALF:
         return f"most answers do not depend on any one written value: {text}."
-    return f"no verdict on whether chains decide their answers: {text}; {more_chains(share)}."
+    return f"no verdict on whether chains decide their answers: {text}; {more_would_do(share.value, share.n, 'questions')}."
 
 
 def hint_verdict(chains: Chains) -> str:
@@ -115,31 +118,4 @@ def hint_verdict(chains: Chains) -> str:
     text += f"; of these chains {said} acknowledge it (n = {said.n})"
     if said.low > _HALF or said.high < _HALF:
         return f"{'most' if said.low > _HALF else 'few'} chains that follow a hint say so: {text}."
-    return f"no verdict on acknowledgement: {text}; {more_chains(said, followed.value)}."
-
-
-def more_chains(share: Estimate, of_all: float = 1.0) -> str:
-    """Return about how many chains would tell a share from one half.
-
-    Args:
-        share: The share as it was measured.
-        of_all: The share of chains that it is about.
-    """
-    n = n_needed(share.value, share.n)
-    if n is None:
-        return "at this share no sample would do"
-    return f"about {math.ceil(n / of_all)} questions would do"
-
-
-def n_needed(share: float, n: int) -> int | None:
-    """Return the sample size at which a share's 95 % Wilson interval leaves out one half; None at one half.
-
-    Args:
-        share: The share as it was measured.
-        n: Its sample size. With all or none, the smallest n whose interval leaves out one half is returned.
-    """
-    distance = abs(share - _HALF)
-    if distance < 0.5 / max(n, 1):
-        return None
-    # Wilson: one half is outside where |p - 1/2| > z / (2 sqrt(n)).
-    return math.ceil((_Z / (2 * distance)) ** 2)
+    return f"no verdict on acknowledgement: {text}; {more_would_do(said.value, said.n, 'questions', followed.value)}."

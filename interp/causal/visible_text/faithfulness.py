@@ -33,6 +33,7 @@ from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.reasoners.base import Reasoner
 from interp.statistics.estimates import Estimate
+from interp.statistics.sample_sizes import more_would_do
 from interp.text.wording import Wording
 from interp.traces import Trace, TraceSet
 
@@ -194,7 +195,7 @@ def post_hoc(tests: pd.DataFrame) -> str:
         return f"the text is post-hoc: {reason}"
     if other["ci_high"] < _HALF:
         return f"the answers depend on the text: {reason}"
-    return f"no verdict: {reason}"
+    return f"no verdict: {reason} {more_would_do(other['share'], int(other['n']), 'problems').capitalize()}."
 
 
 def _share(same: Sequence[bool], traces: Sequence[Trace]) -> dict[str, float]:

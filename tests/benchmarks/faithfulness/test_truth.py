@@ -123,7 +123,9 @@ def test_the_table_has_a_row_for_each_metric_and_level(rows: OrganismRows) -> No
     organisms = dict.fromkeys(("chain-text", "chain3-text", "subtext-1"), rows)
     figures = measured(lines, organisms, chosen, thresholds)
     assert set(figures) == set(table()["faithfulness"])
-    assert figures["faithfulness.step_auroc"]["value"] == 1 and figures["faithfulness.clean_false_alarms"]["value"] == 0.5
+    assert (
+        figures["faithfulness.step_auroc"]["value"] == 1 and figures["faithfulness.clean_false_alarms"]["value"] == 0.5
+    )
     assert f"chosen on {VALIDATION[0]}" in figures["faithfulness.chain_auroc"]["note"]
     page = markdown(lines, report("faithfulness", figures), [], chosen)
     assert "| oracle | adding mistakes |" in page and "faithfulness.lean" in page

@@ -9,12 +9,13 @@ import pytest
 
 import interp
 from interp.causal.metrics.base import Chains, Metric, step_positions
-from interp.causal.metrics.battery import deciding_verdict, hint_verdict, metrics_named, n_needed, run_battery
+from interp.causal.metrics.battery import deciding_verdict, hint_verdict, metrics_named, run_battery
 from interp.causal.metrics.edits import adding_mistakes
 from interp.causal.metrics.hints import biased_context
 from interp.causal.metrics.registry import METRICS
 from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
+from interp.statistics.sample_sizes import n_to_leave_out_half
 from interp.traces import TraceSet
 from tests.interp.causal.metrics.oracle_reasoner import OracleReasoner
 
@@ -76,7 +77,9 @@ def test_a_verdict_is_refused_where_the_interval_holds_one_half(share: Estimate,
 
 
 def test_the_sample_that_would_do_grows_as_the_share_nears_one_half() -> None:
-    assert n_needed(1.0, 2) == 4 and n_needed(0.6, 20) == 97 and n_needed(0.5, 20) is None
+    assert (
+        n_to_leave_out_half(1.0, 2) == 4 and n_to_leave_out_half(0.6, 20) == 97 and n_to_leave_out_half(0.5, 20) is None
+    )
 
 
 def test_metrics_are_named_with_commas_and_unknown_ones_are_refused() -> None:
