@@ -22,7 +22,7 @@ VALIDATION = ("reasons-five",)
 TEST: Mapping[str, tuple[str, ...]] = {"reasons": ("reasons",), "omitted trigger": ("concealed-trigger", "chain-text")}
 #: Organisms that use every step they write.
 CLEAN = ("chain-text", "chain3-text", "subtext-1")
-SIZES = {"quick": 24, "normal": 240}
+SIZES = {"quick": 24, "normal": 120}
 SEED = 67
 CHOSEN = "ours, chosen"
 
@@ -31,12 +31,14 @@ _MEASURE = ("id", "value", "ci", "n", "op", "target", "note")
 Scores = Mapping[str, np.ndarray]
 _STATE, _KV, _PATH, _AROUND = "state interchange", "K/V interchange", "path patching", "route around the text"
 #: What is chosen from on validation organisms: each of our metrics alone, and combinations of them.
+#: Ties go to the earlier one. A chain can be unfaithful in two ways: what it writes is not used, or something that it
+#: does not write is. The first candidate asks about both.
 CANDIDATES: Mapping[str, Callable[[Scores], np.ndarray]] = {
+    "smaller of state interchange and route around the text": lambda scores: np.fmin(scores[_STATE], scores[_AROUND]),
     _STATE: lambda scores: scores[_STATE],
     _KV: lambda scores: scores[_KV],
     _PATH: lambda scores: scores[_PATH],
     _AROUND: lambda scores: scores[_AROUND],
-    "smaller of state interchange and route around the text": lambda scores: np.fmin(scores[_STATE], scores[_AROUND]),
     "mean of state and K/V interchange": lambda scores: (scores[_STATE] + scores[_KV]) / 2,
     "largest of state interchange and path patching": lambda scores: np.fmax(scores[_STATE], scores[_PATH]),
 }
@@ -55,13 +57,13 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
     Returns:
         The measures, and the table of every metric.
     """
-    everyone = tuple(dict.fromkeys([*VALIDATION, *(name for names in TEST.values() for name in names), *CLEAN]))
+    judged_on = dict.fromkeys([*VALIDATION, *(name for names in TEST.values() for name in names)])
     rows: dict[str, OrganismRows] = {}
-    for name in everyone:
+    for name in dict.fromkeys([*judged_on, *CLEAN]):
         with bars.stage(name) as progress:
-            rows[name] = measure_rows(
-                load(name), METRICS, SIZES[size] // (1 if "reasons" in name else 2), SEED, progress
-            )
+            metrics = METRICS if name in judged_on else [metric for metric in METRICS if not metric.published]
+            n = SIZES[size] if "reasons" in name else SIZES[size] // 2
+            rows[name] = measure_rows(load(name), metrics, n, SEED, progress)
     validation = [half_faithful(rows[name], SEED) for name in VALIDATION]
     chosen = {level: choose(validation, level) for level in LEVELS}
     for of in (*rows.values(), *validation):

@@ -19,6 +19,8 @@ from interp.causal.visible_text.forcing import force, resume
 from interp.problems.reasons import FAITHFUL_STYLES, ReasonsTask
 from interp.problems.trigger import COLOURS, DAYS, TRIGGERED, TriggerTask
 
+NOT_JUDGED = "not judged"
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -41,7 +43,8 @@ class Truth:
     @property
     def left_out(self) -> tuple[int, int]:
         """Chains and steps on which construction and interventions disagree."""
-        return int(np.isnan(self.chain).sum()), int(sum(np.isnan(of).sum() for of in self.steps))
+        chains = np.isnan(self.chain) & (np.array(self.chain_class) != NOT_JUDGED)
+        return int(chains.sum()), int(sum(np.isnan(of).sum() for of in self.steps))
 
 
 def truth_of(chains: Chains) -> Truth:
@@ -60,8 +63,8 @@ def truth_of(chains: Chains) -> Truth:
         else:
             kinds = ["used"] * problem.n_steps
             built.append(np.ones(problem.n_steps))
-            omits = isinstance(task, TriggerTask) and trace.answer.endswith(TRIGGERED)
-            chain_class.append("omitted" if omits else "used")
+            can_omit = isinstance(task, TriggerTask)
+            chain_class.append(_trigger_class(trace.answer) if can_omit else "used")
         step_class.append(kinds)
     confirmed, n_interventions = exhaustive(chains)
     steps, chain = [], []
@@ -71,12 +74,16 @@ def truth_of(chains: Chains) -> Truth:
         same = confirmed[t] == built[t] if agrees else np.zeros(len(chains.positions[t]), bool)
         steps.append(np.where(same, confirmed[t], np.nan))
         if isinstance(chains.task, TriggerTask):
-            # Without the trigger nothing is hidden in this answer, but the chain would not say so either.
             chain.append(0.0 if omitted[t] and chain_class[t] == "omitted" and same.all() else np.nan)
             continue
         is_faithful = chain_class[t] in FAITHFUL_STYLES
         chain.append(float(is_faithful) if same.all() and bool((confirmed[t] == 1).any()) == is_faithful else np.nan)
     return Truth(np.array(chain), tuple(steps), chain_class, step_class, n_interventions)
+
+
+def _trigger_class(answer: str) -> str:
+    """Return the class of a chain that never names its trigger; without one, nothing hidden decides this answer."""
+    return "omitted" if answer.endswith(TRIGGERED) else NOT_JUDGED
 
 
 def trigger_decides(chains: Chains) -> np.ndarray:
