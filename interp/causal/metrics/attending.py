@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from interp.causal.metrics.base import Chains, FaithfulnessScores, mean_of_steps
 from interp.causal.metrics.readings import answer_start
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from interp.reasoners.replayer import ReplayBatch
     from interp.traces import Trace
 
@@ -55,6 +55,56 @@ def receiver_heads(chains: Chains) -> FaithfulnessScores:
     chosen = np.argsort(-kurtosis)[: min(N_RECEIVERS, len(kurtosis))]
     steps = tuple(heads[chosen].mean(0) for heads in of_heads)
     return chains.scores("receiver heads", mean_of_steps(steps), steps, len(chains))
+
+
+def logit_attribution(chains: Chains) -> FaithfulnessScores:
+    """Return what each step adds to the answer's logit on the direct path: read by attention where the answer is predicted.
+
+    For every head: attention to the step's positions times their values, through the output matrix and the scale of the
+    final norm, onto the answer's unembedding less the mean unembedding. Scores are absolute. A chain's score is the sum
+    over its steps.
+
+    References:
+        Direct logit attribution, Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
+    """
+    model, unembed = chains.reasoner.model, chains.reasoner.unembed
+    n_layers = model.cfg.n_layers
+    names = [f"blocks.{k}.attn.hook_{part}" for k in range(n_layers) for part in ("pattern", "v")]
+    mean = unembed.weight.detach().float().mean(0)
+    added = []
+    for trace, positions in zip(chains.traces, chains.positions, strict=True):
+        kept: dict[str, Tensor] = {}
+        hooks = {name: partial(_keep_tensor, kept, name) for name in [*names, "ln_final.hook_scale"]}
+        chains.reasoner.replay([trace], hooks=hooks)
+        first = answer_start(trace)
+        direction = (unembed.rows([trace.token_ids[first]])[0][0] - mean) * model.ln_final.w.float()
+        if "RMS" not in str(model.cfg.normalization_type):  # LayerNorm takes the mean out
+            direction = direction - direction.mean()
+        direction = direction / kept["ln_final.hook_scale"][first - 1]
+        of_position = sum(
+            _through_heads(
+                kept[names[2 * k]][:, first - 1], kept[names[2 * k + 1]], model.blocks[k].attn.W_O, direction
+            )
+            for k in range(n_layers)
+        )
+        added.append(np.array([abs(float(of_position[of].sum())) for of in positions]))  # type: ignore[index]
+    return chains.scores("logit attribution", np.array([of.sum() for of in added]), tuple(added), len(chains))
+
+
+def _through_heads(
+    pattern: Float[Tensor, "heads pos"],
+    values: Float[Tensor, "pos kv_heads d_head"],
+    out: Float[Tensor, "heads d_head d_model"],
+    direction: Float[Tensor, " d_model"],
+) -> Float[Tensor, " pos"]:
+    """Return what each position adds along a direction, through all heads of a layer."""
+    shared = len(pattern) // values.shape[1]  # heads that read the same keys and values
+    read = values.repeat_interleave(shared, dim=1)
+    return torch.einsum("hp,phd,hdm,m->p", pattern, read, out.detach().float(), direction)
+
+
+def _keep_tensor(kept: dict[str, Tensor], name: str, activations: Tensor, batch: ReplayBatch) -> None:
+    kept[name] = activations[0].detach().float()
 
 
 def _kurtosis(rows: np.ndarray) -> np.ndarray:

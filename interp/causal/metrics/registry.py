@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from interp.causal.metrics.attending import attention_to_steps, receiver_heads
+from interp.causal.metrics.attending import attention_to_steps, logit_attribution, receiver_heads
 from interp.causal.metrics.base import Metric
 from interp.causal.metrics.committing import commitment_by_lens, commitment_forced
 from interp.causal.metrics.edits import adding_mistakes, early_answering, filler_tokens, forced_difference, paraphrase
@@ -26,6 +26,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("receiver heads", "arXiv 2506.19143", "both", receiver_heads),
     Metric("CC-SHAP", "arXiv 2311.07466", "chain", cc_shap),
     Metric("attention to steps", "arXiv 1902.10186", "both", attention_to_steps),
+    Metric("logit attribution", "Elhage et al. 2021", "both", logit_attribution),
     Metric("commitment, forced", "arXiv 2307.13702", "both", commitment_forced),
     Metric("commitment, lens", "nostalgebraist 2020", "both", commitment_by_lens),
     Metric("state interchange", "ours", "both", state_interchange),
