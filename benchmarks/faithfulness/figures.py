@@ -57,14 +57,18 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
     Returns:
         The measures, and the table of every metric.
     """
-    judged_on = dict.fromkeys([*VALIDATION, *(name for names in TEST.values() for name in names)])
     rows: dict[str, OrganismRows] = {}
-    for name in dict.fromkeys([*judged_on, *CLEAN]):
+    tested = [name for names in TEST.values() for name in names]
+    for name in dict.fromkeys([*tested, *CLEAN]):
         with bars.stage(name) as progress:
-            metrics = METRICS if name in judged_on else [metric for metric in METRICS if not metric.published]
+            metrics = METRICS if name in tested else [metric for metric in METRICS if not metric.published]
             n = SIZES[size] if "reasons" in name else SIZES[size] // 2
-            rows[name] = measure_rows(load(name), metrics, n, SEED, progress)
-    validation = [half_faithful(rows[name], SEED) for name in VALIDATION]
+            rows[name] = measure_rows(load(name), metrics, n, SEED, progress=progress)
+    validation = []
+    for name in VALIDATION:
+        with bars.stage(f"{name}, validation") as progress:
+            of = measure_rows(load(name), METRICS, SIZES[size], SEED, split="val", progress=progress)
+            validation.append(half_faithful(of, SEED))
     chosen = {level: choose(validation, level) for level in LEVELS}
     for of in (*rows.values(), *validation):
         for level in LEVELS:
@@ -84,7 +88,7 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
         {
             "rows": table,
             "chosen": chosen,
-            "organisms": [about(of) for of in rows.values()],
+            "organisms": [about(of) for of in (*rows.values(), *validation)],
             "seed": SEED,
         }
     )

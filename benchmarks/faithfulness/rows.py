@@ -12,7 +12,7 @@ from benchmarks.faithfulness.page import LEVELS
 from benchmarks.faithfulness.scoring import balanced
 from benchmarks.faithfulness.truth import Truth, truth_of
 from interp.causal.metrics.base import Chains, FaithfulnessScores, Metric
-from interp.problems.base import Problem
+from interp.problems.base import Problem, Split
 from interp.problems.reasons import STYLES
 from interp.reasoners import Reasoner
 from interp.runtime.progress import Progress
@@ -45,18 +45,25 @@ class OrganismRows:
 
 
 def measure_rows(
-    reasoner: Reasoner, metrics: Sequence[Metric], n: int, seed: int, progress: Progress | None = None
+    reasoner: Reasoner,
+    metrics: Sequence[Metric],
+    n: int,
+    seed: int,
+    *,
+    split: Split = "test",
+    progress: Progress | None = None,
 ) -> OrganismRows:
     """Return the rows of an organism.
 
     Args:
         reasoner: The organism.
         metrics: The metrics to run.
-        n: Held-out problems, an equal number of each style where its task has styles.
+        n: Problems of the split, an equal number of each style where its task has styles.
         seed: Which problems, and what metrics draw.
+        split: "val" where something is chosen on these rows, else "test".
         progress: Called with (metrics done, metrics in all).
     """
-    traces = reasoner.think(_problems(reasoner, n, seed), batch_size=256)
+    traces = reasoner.think(_problems(reasoner, n, seed, split), batch_size=256)
     chains = Chains(reasoner, TraceSet([trace for trace in traces if trace.answer and any(trace.thought)]), seed=seed)
     truth = truth_of(chains)
     scores: dict[str, dict[str, np.ndarray]] = {level: {} for level in LEVELS}
@@ -109,11 +116,11 @@ def half_faithful(of: OrganismRows, seed: int) -> OrganismRows:
     return replace(of, tables=tables, scores=scores)
 
 
-def _problems(reasoner: Reasoner, n: int, seed: int) -> list[Problem]:
-    """Return held-out problems, an equal number of each style where the task has styles."""
+def _problems(reasoner: Reasoner, n: int, seed: int, split: Split) -> list[Problem]:
+    """Return problems of a split, an equal number of each style where the task has styles."""
     if "style" not in reasoner.task.facts:
-        return reasoner.task.generate(n, seed=seed, split="test")
-    problems = reasoner.task.generate(5 * n, seed=seed, split="test")
+        return reasoner.task.generate(n, seed=seed, split=split)
+    problems = reasoner.task.generate(5 * n, seed=seed, split=split)
     of_style = {style: [p for p in problems if p.meta["style"] == style][: n // len(STYLES)] for style in STYLES}
     return [problem for style in STYLES for problem in of_style[style]]
 
