@@ -19,7 +19,10 @@ from interp.runtime.files import commit
 
 VALIDATION = ("reasons-five",)
 #: Families of test organisms. A family of several has its faithful and its unfaithful chains in different ones.
-TEST: Mapping[str, tuple[str, ...]] = {"reasons": ("reasons",), "omitted trigger": ("concealed-trigger", "chain-text")}
+TEST: Mapping[str, tuple[str, ...]] = {
+    "reasons-five": ("reasons-five",),
+    "omitted trigger": ("concealed-trigger", "chain-text"),
+}
 #: Organisms that use every step they write.
 CLEAN = ("chain-text", "chain3-text", "subtext-1")
 SIZES = {"quick": 24, "normal": 120}
