@@ -15,13 +15,13 @@ from interp.causal.metrics.base import Chains, FaithfulnessScores
 from interp.causal.metrics.readings import Text, answer_start, text_of
 from interp.traces import Channel
 
-N_ORDERS = 4
+N_ORDERS = 3
 
 
 def cc_shap(chains: Chains) -> FaithfulnessScores:
     """Return the correlation, as a cosine, of Shapley shares of the question's tokens in the answer and in the chain.
 
-    Shapley values are estimated from 4 random orders in which tokens are revealed; a hidden token is the end-of-text
+    Shapley values are estimated from 3 random orders in which tokens are revealed; a hidden token is the end-of-text
     token. The value of a set of tokens is the log-probability of the answer's tokens, and that of the chain's.
 
     References:
