@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 STARTED = time.monotonic()
+_PRINT_EVERY = 10.0  # seconds between two lines on how far a stage is, where stderr is a file
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 
 _json_printed = False
@@ -98,7 +99,7 @@ def print_table(frame: pd.DataFrame, *, digits: int = 3) -> None:
 class Bars:
     """Progress bars on stderr, one line for each stage.
 
-    Where stderr is not a terminal, only the title of each stage is printed.
+    Where stderr is not a terminal, the title of each stage is printed, and in long stages how far it is.
 
     Attributes:
         live: Whether bars are drawn.
@@ -133,11 +134,16 @@ class Bars:
             print(title, file=sys.stderr, flush=True)
         task = self._progress.add_task(title, total=None)
         reported = False
+        started = printed = time.monotonic()
 
         def report(done: int, total: int) -> None:
-            nonlocal reported
+            nonlocal reported, printed
             reported = True
             self._progress.update(task, completed=done, total=total)
+            now = time.monotonic()
+            if not self.live and now - printed >= _PRINT_EVERY:
+                printed = now
+                print(f"{title}: {done} of {total} after {now - started:.0f} s", file=sys.stderr, flush=True)
 
         yield report
         if not reported:

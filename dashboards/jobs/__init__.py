@@ -1,0 +1,1 @@
+"""Commands of this toolkit that the dashboard starts in processes of their own."""
