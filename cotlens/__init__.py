@@ -26,7 +26,7 @@ check_packages()
 from interp.runtime.lazy import lazy_exports  # noqa: E402
 
 if TYPE_CHECKING:
-    from cotlens.functions import faithfulness, open_store, questions, subtext, swap, train_sae
+    from cotlens.functions import faithfulness, faithfulness_scores, open_store, questions, subtext, swap, train_sae
     from dashboards.runs import Run
     from dashboards.study import Study, study
     from interp.activations.capturing import capture, resume
@@ -81,6 +81,7 @@ __all__ = [
     "discover",
     "evaluate",
     "faithfulness",
+    "faithfulness_scores",
     "interchange",
     "load",
     "load_probe",
@@ -126,6 +127,7 @@ _HOMES = {
     "discover": "probes.subtext.discover",
     "evaluate": "interp.causal.evaluation",
     "faithfulness": "cotlens.functions",
+    "faithfulness_scores": "cotlens.functions",
     "interchange": "interp.causal.interchanges.run",
     "load": "interp.loading.load",
     "load_probe": "probes.estimators.saved",

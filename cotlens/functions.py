@@ -253,6 +253,38 @@ def subtext(
     return measure(traces, targets, wording=wording or _task_wording(traces), reasoner=reasoner, **options)
 
 
+def faithfulness_scores(reasoner: Reasoner, traces: TraceSet, metrics: str = "all", *, seed: int = 0) -> pd.DataFrame:
+    """Score each chain of thought and each of its steps with metrics of faithfulness.
+
+    Args:
+        reasoner: A reasoner that thinks in text.
+        traces: What it thought.
+        metrics: Names separated by commas, such as "early answering, adding mistakes", or "all".
+        seed: Seed of everything that metrics draw.
+
+    Returns:
+        One row for each metric and chain (step 0) and for each of its steps (from 1). Columns: metric, source, trace
+        (its number in `traces`), structure, step, score (higher is more faithful; NaN where the metric says nothing),
+        passes (texts that were run for each chain).
+
+    Raises:
+        UsageError: A metric is unknown or cannot be run on these chains, or a trace has no visible thought.
+    """
+    import pandas as pd
+
+    from interp.causal.metrics.base import Chains
+    from interp.causal.metrics.battery import metrics_named
+
+    chains = Chains(reasoner, traces, seed=seed)
+    rows = []
+    for metric in metrics_named(metrics):
+        result = metric.measure(chains)
+        for number, (whole, steps) in enumerate(zip(result.chain, result.steps, strict=True)):
+            about = (metric.name, metric.source, number, traces[number].problem.structure)
+            rows += [(*about, step, float(score), result.passes) for step, score in enumerate([whole, *steps])]
+    return pd.DataFrame(rows, columns=["metric", "source", "trace", "structure", "step", "score", "passes"])
+
+
 def _task_wording(traces: TraceSet) -> Wording | None:
     """Return the synonyms of the traces' task; None where it has none."""
     from interp.problems import task

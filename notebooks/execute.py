@@ -50,7 +50,8 @@ def execute(path: Path, *, keep: bool) -> nbformat.NotebookNode:
 def _environment() -> dict[str, str]:
     """Return the kernel's environment: this Python's `cotlens`, lines of 100 columns, and no moving progress bars."""
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": commands, "COLUMNS": "100", "TTY_COMPATIBLE": "0", "NO_COLOR": "1"}
+    plain = {"COLUMNS": "100", "TTY_COMPATIBLE": "0", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
+    return {**os.environ, "PATH": commands, **plain}
 
 
 def picture(figure: dict, width: int = 1000) -> bytes | None:

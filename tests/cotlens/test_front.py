@@ -109,6 +109,19 @@ def test_faithfulness_of_a_reasoner_that_writes() -> None:
     assert len(result.early_answers) and result.conclusion
 
 
+def test_faithfulness_scores_of_chains_and_steps() -> None:
+    reasoner = cotlens.load("chain-text")
+    traces = reasoner.think(reasoner.task.generate(12, seed=5))
+    scores = cotlens.faithfulness_scores(reasoner, traces, "early answering, state interchange")
+    assert set(scores["metric"]) == {"early answering", "state interchange"}
+    chains = scores.query("step == 0")
+    assert len(chains) == 2 * len(traces) and chains["score"].notna().all()
+    steps = [trace.problem.n_steps for trace in traces]
+    assert scores.query("metric == 'early answering'").groupby("trace")["step"].max().tolist() == steps
+    with pytest.raises(cotlens.CotlensError, match="metric of faithfulness"):
+        cotlens.faithfulness_scores(reasoner, traces, "honesty")
+
+
 def test_swap_through_text_and_latents() -> None:
     reader, problems = cotlens.load("chain-text"), cotlens.task("chain").generate(40, seed=5)
     assert {"whole", "shuffled"} <= set(cotlens.swap(reader, reader, problems)["arm"])
