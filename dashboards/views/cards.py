@@ -34,6 +34,18 @@ _STYLE = f"""<style>
 .cot-card code, .cot-head code, .cot-line code {{ background: rgba(128,128,128,.15); padding: 1px 6px; border-radius: 4px; }}
 .cot-wrote {{ white-space: pre-wrap; overflow-wrap: anywhere; max-height: 420px; overflow-y: auto; font-size: 15px;
   border: 1px solid rgba(128,128,128,.4); border-radius: 8px; padding: 10px 14px; }}
+.cot-scroll {{ overflow-x: auto; }}
+.cot-edit {{ border-collapse: collapse; width: 100%; font-size: 15px; }} .cot-edit small {{ opacity: .75; font-size: 12.5px; }}
+.cot-edit th, .cot-edit td {{ border: 1px solid rgba(128,128,128,.35); padding: 6px 10px; text-align: left; vertical-align: top;
+  overflow-wrap: anywhere; }}
+.cot-edit thead th {{ font-weight: 600; white-space: nowrap; }} .cot-edit tbody th {{ font-weight: 500; min-width: 170px; }}
+.cot-edit td > span {{ font-size: 20px; }} .cot-answer b {{ font-size: 20px; }}
+.cot-chosen th {{ border-left: 5px solid {palette.BLUE} !important; font-weight: 650 !important; }}
+.cot-set {{ outline: 2px solid {palette.BLUE}; outline-offset: -3px; }} .cot-set b {{ font-size: 20px; }}
+.cot-moved > span {{ font-weight: 700; text-decoration: underline; text-underline-offset: 4px; }}
+.cot-unsure, .cot-edit .cot-unsure {{ background: repeating-linear-gradient(135deg, rgba(128,128,128,.16) 0 3px, transparent 3px 10px); }}
+.cot-unsure > span {{ opacity: .62; }} .cot-misread {{ border-left: 4px double {palette.VERMILLION} !important; }}
+.cot-edit code {{ background: rgba(128,128,128,.15); padding: 1px 6px; border-radius: 4px; }}
 .cot-line {{ font-size: 15px; margin: 4px 0; overflow-wrap: anywhere; }}
 </style>"""
 
@@ -87,7 +99,7 @@ def question_html(trace: Trace) -> str:
         if trace.correct
         else f"{answer}<span class='cot-no'>✗ wrong, should be {escape(problem.answer)}</span>"
     )
-    return _themed(
+    return themed(
         f"<div class='cot-head'>{escape(problem.readable)}</div>"
         f"<div class='cot-line'>The model reads <code>{escape(problem.question)}</code> and {verdict}</div>"
     )
@@ -101,11 +113,15 @@ def thoughts_html(reads: list[Read], method: str, *, detail: bool = True) -> str
         method: The decoder that read them.
         detail: Also show the next best values and the control edits.
     """
-    return _themed(f"<div class='cot-row'>{''.join(_card(read, method, detail) for read in reads)}</div>")
+    return themed(f"<div class='cot-row'>{''.join(_card(read, method, detail) for read in reads)}</div>")
 
 
-def _themed(html: str) -> str:
-    """Return HTML with its style, in the colours of the reader's theme."""
+def themed(html: str) -> str:
+    """Return HTML with its style, in the colours of the reader's theme.
+
+    Args:
+        html: HTML with the classes of cards, whose texts are escaped.
+    """
     dark = st.context.theme.type == "dark"
     return f"{_STYLE}<div class='{'cot-dark' if dark else 'cot-light'}'>{html}</div>"
 

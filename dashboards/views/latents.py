@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from dashboards import charts
-from dashboards.artifacts.finding import last_written
 from dashboards.describe import how_it_thinks, run_command
-from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from dashboards.views import opened, shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
-from dashboards.views.shared import as_text, cut
-from dashboards.views.url import View, go
+from dashboards.views.shared import as_text
+from dashboards.views.thoughts.grid import LAYERS, every_decoder, layer_grid
+from dashboards.views.thoughts.live import live_edit
+from dashboards.views.thoughts.problems import (
+    ANY,
+    EDIT,
+    choose_problem,
+    clear_filters,
+    count_left_out,
+    kept_problems,
+    none_left,
+    problems_of,
+    thoughts_of,
+)
+from dashboards.views.url import View
 from interp.runtime import palette
-
-ANY = "any"
-_FILTERS = ("steps", "failures", "search")
 
 
 def show() -> None:
@@ -46,7 +51,7 @@ def _page(run: Run, view: View) -> None:
             label_of=palette.label,
             why_not="no decoder here",
         )
-    thoughts, problems = _thoughts(run, method), _problems(run, method)
+    thoughts, problems = thoughts_of(run, method), problems_of(run, method)
     with second:
         steps = view.choice(
             "Steps",
@@ -62,17 +67,21 @@ def _page(run: Run, view: View) -> None:
             "failures",
             help="Problems with a thought that this decoder misreads, an edit that the answer does not follow, or a wrong answer.",
         )
-    kept = _kept(problems, steps, search, failures)
-    _counted(run, problems, kept)
+    kept = kept_problems(problems, steps, search, failures)
+    count_left_out(run, problems, kept)
     shown = ""
     if kept.empty:
         view.ignore("problem")
-        st.info(_none_left(len(problems), method, steps, search, failures))
-        st.button("Show all problems", on_click=_clear)
+        view.ignore(EDIT)
+        view.ignore(LAYERS)
+        st.info(none_left(len(problems), method, steps, search, failures))
+        st.button("Show all problems", on_click=clear_filters)
     else:
-        trace = _choose(view, kept)
+        trace = choose_problem(view, kept)
         _problem(run, thoughts, trace, method)
-        _every_decoder(run, trace)
+        live_edit(run, view, trace, method)
+        layer_grid(run, view, trace, method)
+        every_decoder(run, trace)
         shown = f"\nthoughts[thoughts['trace'] == {trace}]"
     figures = st.container()
     with figures:
@@ -111,119 +120,8 @@ def _usual(methods: list[str]) -> str:
     return "probe" if "probe" in methods else methods[0]
 
 
-def _thoughts(run: Run, method: str) -> pd.DataFrame:
-    return _cached_thoughts(str(run.path), last_written(run.path), method, run)
-
-
-def _problems(run: Run, method: str) -> pd.DataFrame:
-    return _cached_problems(str(run.path), last_written(run.path), method, run)
-
-
-@st.cache_resource(max_entries=32, show_spinner=False)
-def _cached_thoughts(path: str, written: int, method: str, _run: Run) -> pd.DataFrame:
-    return _run.thoughts(method)
-
-
-@st.cache_resource(max_entries=32, show_spinner=False)
-def _cached_problems(path: str, written: int, method: str, _run: Run) -> pd.DataFrame:
-    """Return one row for each held-out problem, with its failures."""
-    thoughts = _run.thoughts(method)
-    followed = [value is None or value != value or bool(value) for value in thoughts["followed"]]
-    frame = (
-        thoughts.assign(misread=~thoughts["right"].astype(bool), unfollowed=~np.array(followed, dtype=bool))
-        .groupby("trace", sort=True)[["misread", "unfollowed"]]
-        .sum()
-        .reset_index()
-    )
-    traces = [_run.traces[t] for t in frame["trace"]]
-    frame["n_steps"] = [t.problem.n_steps for t in traces]
-    frame["question"] = [t.problem.question for t in traces]
-    frame["readable"] = [t.problem.readable for t in traces]
-    frame["wrong"] = [not t.correct for t in traces]
-    frame["failed"] = (frame["misread"] > 0) | (frame["unfollowed"] > 0) | frame["wrong"]
-    return frame
-
-
-def _kept(problems: pd.DataFrame, steps: str, search: str, failures: bool) -> pd.DataFrame:
-    kept = problems
-    if steps != ANY:
-        kept = kept[kept["n_steps"] == int(steps)]
-    if failures:
-        kept = kept[kept["failed"]]
-    if search:
-        matches = kept["question"].str.contains(search, case=False, regex=False)
-        kept = kept[matches | kept["readable"].str.contains(search, case=False, regex=False)]
-    return kept
-
-
-def _counted(run: Run, problems: pd.DataFrame, kept: pd.DataFrame) -> None:
-    others = run.info["n_problems"] - len(problems)
-    st.caption(
-        f"{len(kept)} of {len(problems)} held-out problems match; {int(problems['failed'].sum())} of the {len(problems)} "
-        f"show a failure. Left out: the {others} problems that decoders were fitted or selected on."
-    )
-
-
-def _none_left(n: int, method: str, steps: str, search: str, failures: bool) -> str:
-    if failures and not search and steps == ANY:
-        return (
-            f"No failures: in all {n} held-out problems the {palette.label(method)} reads every thought right, every "
-            "edit is followed, and every answer is right."
-        )
-    return f"None of the {n} held-out problems matches these filters."
-
-
-def _clear() -> None:
-    for key in _FILTERS:
-        go(key, None)
-
-
 def _value_words(target: str) -> str:
     return f"value after step {target.removeprefix('value_')}"
-
-
-def _choose(view: View, kept: pd.DataFrame) -> int:
-    options = [str(t) for t in kept["trace"]]
-    labels = {
-        str(row["trace"]): f"{row['trace']}: {cut(row['readable'])}{_failure(row)}" for row in kept.to_dict("records")
-    }
-    left, middle, right = st.columns([1, 8, 1], vertical_alignment="bottom")
-    with middle:
-        chosen = view.choice(
-            "Problem",
-            options,
-            "problem",
-            label_of=lambda t: labels[t],
-            why_not="no held-out problem, or one that the filters leave out",
-        )
-    number = options.index(chosen)
-    with left:
-        st.button(
-            "Previous",
-            disabled=number == 0,
-            on_click=go,
-            args=("problem", options[max(number - 1, 0)]),
-            width="stretch",
-        )
-    with right:
-        last = len(options) - 1
-        st.button(
-            "Next",
-            disabled=number == last,
-            on_click=go,
-            args=("problem", options[min(number + 1, last)]),
-            width="stretch",
-        )
-    return int(chosen)
-
-
-def _failure(row: dict[Any, Any]) -> str:
-    failures = [
-        f"{row['misread']} misread" if row["misread"] else "",
-        f"{row['unfollowed']} not followed" if row["unfollowed"] else "",
-        "wrong answer" if row["wrong"] else "",
-    ]
-    return f" ✗ {', '.join(s for s in failures if s)}" if row["failed"] else ""
 
 
 def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
@@ -239,38 +137,6 @@ def _problem(run: Run, thoughts: pd.DataFrame, trace: int, method: str) -> None:
         else f"No thought was edited: {run.skipped('interchange') or 'this run has no edits.'}"
     )
     st.caption(as_text(f"The {palette.label(method)} reads at {site}. {edits}"))
-
-
-def _every_decoder(run: Run, trace: int) -> None:
-    st.header("The same thoughts, read by every decoder")
-    st.caption(
-        "What each decoder reads, whether it is right, its confidence, and whether that is hardly more than a guess. Below: "
-        "held-out top-1 at the decoder's worst step, and the control at that step, which reads another problem's thought."
-    )
-    at_step = {(row["method"], row["step"]): row for row in run.scores.to_dict("records")}
-    read = run.readouts[(run.readouts["trace"] == trace) & (run.readouts["split"] == "test")]
-    scores = run.scores.groupby("method")[["top1", "other_problem"]].min()
-    rows: dict[str, dict[str, str]] = {}
-    for method in run.methods:
-        for row in read[read["method"] == method].sort_values("step").to_dict("records"):
-            cells = rows.setdefault(f"thought {row['step']}", {"true value": str(row["gold"])})
-            guess = is_guess(float(row["confidence"]), at_step.get((method, row["step"]), {}))
-            mark = "✓" if row["right"] else "✗"
-            cells[palette.label(method)] = (
-                f"{row['text']} {mark} {percent(row['confidence'])}{' guess' if guess else ''}"
-            )
-    for title, value_of in (
-        ("held-out top-1, worst step", lambda method: scores.loc[method, "top1"]),
-        ("control there", lambda method: _control_at_worst(run, method)),
-    ):
-        rows[title] = {palette.label(method): f"{value_of(method):.3f}" for method in run.methods}
-    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("thought").reset_index()
-    shared.table(frame, f"problem-{trace}", alt="What every decoder reads in each thought, with its confidence")
-
-
-def _control_at_worst(run: Run, method: str) -> float:
-    part = run.scores[run.scores["method"] == method]
-    return float(part.loc[part["top1"].idxmin(), "other_problem"])
 
 
 def _value(run: Run, view: View) -> str | None:

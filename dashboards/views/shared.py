@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -93,6 +96,11 @@ def copy_as(python: str, command: str) -> None:
     with right:
         st.caption("Copy as command")
         st.code(command, language="bash", wrap_lines=True)
+
+
+def command(words: Sequence[str | Path]) -> None:
+    """Draw a command to copy, quoted for a shell."""
+    st.code(shlex.join(map(str, words)), language="bash", wrap_lines=True)
 
 
 def opening(run: Run) -> str:

@@ -56,6 +56,7 @@ class View:
         label_of: Callable[[str], str] = str,
         why_not: str = "not known here",
         help: str | None = None,
+        clears: Sequence[str] = (),
     ) -> str:
         """Draw a choice of one option and return the chosen one.
 
@@ -67,6 +68,7 @@ class View:
             label_of: Returns the text to show for a name.
             why_not: Why an unknown value is not valid, for the warning.
             help: Tooltip.
+            clears: Parameters that belong to the option, and are removed with it.
         """
         default = options[0] if default is None else default
         value = self._read(key, default, lambda text: text in options, why_not, label_of)
@@ -77,7 +79,7 @@ class View:
             format_func=label_of,
             help=help,
             on_change=_write,
-            args=(key, default),
+            args=(key, default, clears),
         )
         return value
 
@@ -110,9 +112,19 @@ class View:
         st.text_input(label, key=_widget(key, value), help=help, on_change=_write, args=(key, default))
         return value
 
-    def valid(self, key: str, default: str, is_valid: Callable[[str], bool], *, why_not: str) -> str:
-        """Return a parameter without a control of its own; the default, with a warning, where it is not valid."""
-        return self._read(key, default, is_valid, why_not, str)
+    def valid(
+        self, key: str, default: str, is_valid: Callable[[str], bool], *, why_not: str, shown: str | None = None
+    ) -> str:
+        """Return a parameter without a control of its own; the default, with a warning, where it is not valid.
+
+        Args:
+            key: Name of the query parameter.
+            default: Its value where it is not given.
+            is_valid: Returns whether a value can be shown.
+            why_not: Why an unknown value is not valid, for the warning.
+            shown: What is shown in its place, in words; the default itself by default.
+        """
+        return self._read(key, default, is_valid, why_not, lambda text: text if shown is None else shown)
 
     def ignore(self, key: str) -> None:
         """Accept the parameter of a control that is not drawn now."""
@@ -207,8 +219,10 @@ def _widget(key: str, value: str | bool) -> str:
     return name
 
 
-def _write(key: str, default: str | bool) -> None:
+def _write(key: str, default: str | bool, clears: Sequence[str] = ()) -> None:
     """Write a control's value to the URL."""
+    for other in clears:
+        go(other, None)
     value = st.session_state[f"view_{key}"]
     text = ("yes" if value else "no") if isinstance(value, bool) else (value or "").strip()
     go(key, None if value == default or not text else text)

@@ -18,12 +18,14 @@ _HOMES = {
         "interchanges.reading": ("read_values", "structure_disjoint_split", "value_basis"),
         "interchanges.results": ("EDITS", "InterchangeResult", "MORE_EDITS"),
         "interchanges.run": ("interchange",),
+        "interchanges.single": ("ThoughtEdit", "edit_thought"),
         "interchanges.usage": ("THRESHOLD", "readable_map", "swap_each_thought", "used_map"),
         "lens_edits": ("LensEditResult", "best_place", "lens_interventions", "swap_values"),
         "patching.donors": ("donors_for",),
         "patching.patch": ("input_address", "steering_address"),
         "steering": ("DOSES", "steer"),
         "supervision": ("supervise",),
+        "visible_text.single": ("edit_written_thought",),
         "swap": ("swap_latents", "swap_summary", "swap_text"),
     }.items()
     for name in names

@@ -8,6 +8,7 @@ import typer
 
 from interp.commands.attribute import attribute
 from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
+from interp.commands.edit import edit as edit_command
 from interp.commands.faithfulness import faithfulness
 from interp.commands.follow import follow
 from interp.commands.graph import graph
@@ -19,6 +20,7 @@ from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 app = new_app("Edit a model's thoughts while it thinks, and test whether the answer follows. Controls are included.")
 
+app.command("edit")(edit_command)
 app.command("faithfulness")(faithfulness)
 app.command("attribute")(attribute)
 app.command("graph")(graph)

@@ -10,36 +10,32 @@ right state at a position of the question (transplant), and a random subspace of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.causal.interchanges.plan import (
+    EditLocation,
+    OffsetLocation,
+    ReadingLocation,
+    edit_maker,
+    outcomes,
+    plan_swaps,
+)
 from interp.causal.interchanges.results import EDITS, MORE_EDITS, InterchangeResult
 from interp.causal.patching.donors import (
     Donors,
     ReadAt,
     Values,
-    alternatives,
     donors_for,
     gold_values,
     pairs,
     why_no_answer,
 )
-from interp.causal.patching.patch import (
-    EditMaker,
-    answers_after,
-    input_address,
-    norm_matched_noise,
-    position_of_step,
-)
+from interp.causal.patching.patch import answers_after, input_address
 from interp.errors import StoreError, UsageError, unknown
-from interp.models.address import Address
-from interp.problems import task as make_task
-from interp.reasoners.interventions import Edit, replace_with, replace_within
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet
 
@@ -107,10 +103,10 @@ def interchange(
     for edit in edits:
         if edit not in (*EDITS, *MORE_EDITS):
             raise unknown("edit", edit, (*EDITS, *MORE_EDITS))
-    where: _EditLocation
+    where: EditLocation
     if readouts is None:
         address = address or input_address(reasoner)
-        where = _OffsetLocation(traces, address, offset)
+        where = OffsetLocation(traces, address, offset)
         values = values or gold_values(traces)
         donors = donors or donors_for(reasoner, traces, seed=seed, values=values, batch_size=batch_size)
         location, read_at = f"{address}, offset {offset:+d}" if offset else address, None
@@ -123,10 +119,10 @@ def interchange(
         method = method or ("probe" if "probe" in readouts.methods else next(iter(readouts.methods)))
         read_at, values = _read_values(readouts, method, split, traces)
         donors = Donors(traces, values, np.full(len(traces), -1), "read-outs")
-        location, where = readouts.locations[method].label, _ReadingLocation(read_at, readouts.locations[method].offset)
+        location, where = readouts.locations[method].label, ReadingLocation(read_at, readouts.locations[method].offset)
     only_right = (readouts is None) if only_right is None else only_right
     paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at)
-    plan = _plan(paired, traces, donors, where, edits, seed)
+    plan = plan_swaps(paired, traces, donors, where, edits, seed)
     if readouts is None and "other value" in edits and not (plan["edit"] == "other value").any():
         raise _nothing_to_swap(reasoner, traces, donors, where, values, offset)
     answers: list[str] = []
@@ -136,15 +132,15 @@ def interchange(
             traces,
             plan,
             donors=donors.traces,
-            makers={edit: _maker(edit, basis, seed) for edit in edits},
+            makers={edit: edit_maker(edit, basis, seed) for edit in edits},
             batch_size=batch_size,
             progress=progress,
         )
-    return InterchangeResult(_outcomes(plan, traces, answers), location, donors.source, method)
+    return InterchangeResult(outcomes(plan, traces, answers), location, donors.source, method)
 
 
 def _nothing_to_swap(
-    reasoner: Reasoner, traces: TraceSet, donors: Donors, where: _EditLocation, values: Values, offset: int
+    reasoner: Reasoner, traces: TraceSet, donors: Donors, where: EditLocation, values: Values, offset: int
 ) -> UsageError:
     """Return the error that says why no step can be swapped: no thought there, no known answer, or no donor."""
     of = f"in {len(traces)} problems of {reasoner.name}"
@@ -169,56 +165,6 @@ def _nothing_to_swap(
         f"expected donors of another value that imply another answer, got none {of}; take more problems, or answer more "
         "of them right."
     )
-
-
-class _EditLocation(Protocol):
-    """Where each step is edited."""
-
-    offset: int
-
-    def address(self, trace: int, step: int) -> str:
-        """Return the address at which a step of a recipient is edited."""
-        ...
-
-    def target(self, trace: int, step: int) -> int | None:
-        """Return the position in the recipient."""
-        ...
-
-    def source(self, donors: TraceSet, donor: int, step: int) -> int | None:
-        """Return the position in the donor."""
-        ...
-
-
-class _OffsetLocation:
-    """Every step at one address, and at one offset from the step's last thought."""
-
-    def __init__(self, traces: TraceSet, address: str, offset: int) -> None:
-        self._traces, self._address, self.offset = traces, address, offset
-
-    def address(self, trace: int, step: int) -> str:
-        return self._address
-
-    def target(self, trace: int, step: int) -> int | None:
-        return self.source(self._traces, trace, step)
-
-    def source(self, donors: TraceSet, donor: int, step: int) -> int | None:
-        return position_of_step(donors[donor], step, self.offset)
-
-
-class _ReadingLocation:
-    """Every step where a decoder read it."""
-
-    def __init__(self, read_at: ReadAt, offset: int) -> None:
-        self._read_at, self.offset = read_at, offset
-
-    def address(self, trace: int, step: int) -> str:
-        return self._read_at[trace, step][1]
-
-    def target(self, trace: int, step: int) -> int | None:
-        return self._read_at[trace, step][0] if (trace, step) in self._read_at else None
-
-    def source(self, donors: TraceSet, donor: int, step: int) -> int | None:
-        return self.target(donor, step)
 
 
 def _check_source(reasoner: Reasoner, traces: TraceSet, readouts: ReadOuts) -> None:
@@ -251,81 +197,3 @@ def _read_values(
         read_at[trace, step] = int(row["position"]), str(row["address"])
         values[trace][step - 1] = row["text"]
     return read_at, values
-
-
-def _plan(
-    paired: pd.DataFrame, traces: TraceSet, donors: Donors, where: _EditLocation, edits: Sequence[str], seed: int
-) -> pd.DataFrame:
-    """Return every swap with its two positions, in the order of `edits`.
-
-    Controls at wrong places use the donors of another value. A random vector takes only its length from the state
-    that it replaces.
-    """
-    rng = np.random.default_rng(seed + 1)
-    rows: list[dict[str, Any]] = []
-    for pair in paired.to_dict("records"):
-        k, step, donor, edit = pair["trace"], pair["step"], pair["donor"], pair["edit"]
-        target = where.target(k, step)
-        source = target if donor < 0 else where.source(donors.traces, donor, step)
-        if target is None or source is None:
-            continue
-        pair |= {"address": where.address(k, step), "offset": where.offset}
-        rows.append({**pair, "target": target, "source": source})
-        if edit != "other value":
-            continue
-        rows.append({**pair, "edit": "random subspace", "target": target, "source": source})
-        prompts = [
-            [n for n, channel in enumerate(trace.channel) if channel == "prompt"]
-            for trace in (traces[k], donors.traces[donor])
-        ]
-        token = int(rng.integers(min(map(len, prompts))))
-        rows.append({**pair, "edit": "wrong site", "target": prompts[0][token], "source": prompts[1][token]})
-        rows.append({**pair, "edit": "transplant", "target": prompts[0][token], "source": source})
-        other_steps = [s for s in range(1, pair["n_steps"] + 1) if s != step]
-        if "wrong step" in edits and other_steps:
-            other = int(rng.choice(other_steps))
-            elsewhere = where.target(k, other), where.source(donors.traces, donor, other)
-            if None not in elsewhere:
-                rows.append({**pair, "edit": "wrong step", "target": elsewhere[0], "source": elsewhere[1]})
-    plan = pd.DataFrame(rows, columns=[*paired.columns, "address", "offset", "target", "source"])
-    plan = pd.concat([plan[plan["edit"] == edit] for edit in dict.fromkeys(edits)], ignore_index=True)
-    return plan.assign(run=range(len(plan)))
-
-
-def _maker(edit: str, basis: Tensor | None, seed: int) -> EditMaker:
-    """Return the function that makes an edit from the donors' states."""
-
-    def make(values: Tensor, address: Address) -> Edit:
-        if edit == "random vector":
-            values = norm_matched_noise(values, seed + 7)
-        if edit == "random subspace":
-            generator = torch.Generator().manual_seed(seed + 7)
-            shape = 1 if basis is None else len(basis), values.shape[-1]
-            return replace_within(values, torch.randn(shape, generator=generator))
-        return replace_with(values) if basis is None else replace_within(values, basis)
-
-    return make
-
-
-def _outcomes(plan: pd.DataFrame, traces: TraceSet, answers: list[str]) -> pd.DataFrame:
-    """Return the plan with the answers before and after, and whether they followed or changed."""
-    task = make_task(traces[0].problem.task)
-    problems, before = ([getattr(traces[t], name) for t in plan["trace"]] for name in ("problem", "answer"))
-    implied_answers: dict[tuple[int, int], list[str]] = {}
-    chances = []
-    for trace, step, answer in zip(plan["trace"], plan["step"], answers, strict=True):
-        if (trace, step) not in implied_answers:
-            implied_answers[trace, step] = alternatives(task, traces[trace].problem, step)
-        options = implied_answers[trace, step]
-        among = any(task.says(traces[trace].problem, answer, option) for option in options)
-        chances.append(among / len(options) if options else 0.0)
-    return plan.drop(columns="run").assign(
-        answer_before=before,
-        answer_after=answers,
-        followed=[
-            isinstance(implied, str) and task.says(problem, after, implied)  # a table holds NaN where none is known
-            for problem, after, implied in zip(problems, answers, plan["predicted"], strict=True)
-        ],
-        changed=[not task.same_answer(*texts) for texts in zip(problems, answers, before, strict=True)],
-        chance=chances,
-    )

@@ -24,6 +24,7 @@ from interp.runtime.progress import Progress
 from interp.traces import Trace, TraceSet
 
 if TYPE_CHECKING:
+    from interp.problems.base import Problem
     from interp.reasoners import Reasoner
 
 # Makes an edit from the donors' states, rows x d, at an address.
@@ -145,7 +146,7 @@ def norm_matched_noise(values: Float[Tensor, "rows ..."], seed: int) -> Float[Te
     return match_norms(torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)), values)
 
 
-def answers_after(
+def swaps_as_interventions(
     reasoner: Reasoner,
     traces: TraceSet,
     swaps: pd.DataFrame,
@@ -154,9 +155,8 @@ def answers_after(
     address: str = EVERYTHING,
     makers: Mapping[str, EditMaker] | None = None,
     batch_size: int = 256,
-    progress: Progress | None = None,
-) -> list[str]:
-    """Carry out swaps and return the answers.
+) -> tuple[list[Problem], list[Intervention]]:
+    """Return the problems to think about again, and the interventions that carry swaps out meanwhile.
 
     The states come from undisturbed traces, also where several swaps are carried out together. What the position
     embedding adds stays at its position; only the rest of a state is read, changed and replaced.
@@ -171,11 +171,10 @@ def answers_after(
         address: Where states are read and replaced: a hook name, `everything` or `cache`.
         makers: For each name in the column `edit` a function that makes the edit of a state's content. Default: it is
             replaced.
-        batch_size: Problems that are thought about at once.
-        progress: Called with (problems done, problems in all).
+        batch_size: Traces that are replayed at once.
 
     Returns:
-        One answer for each run, in the order of its first row.
+        One problem for each run, in the order of its first row, and the interventions, which name them by their index.
 
     Raises:
         UsageError: There are no swaps.
@@ -204,7 +203,41 @@ def answers_after(
             edited = in_place(make(values, canonical), parts)
             interventions.append(Intervention(canonical, part[["slot", "target"]].to_numpy(), edited))
     recipients = dict(zip(table["slot"].tolist(), table["trace"].tolist(), strict=True))
-    problems = [traces[recipients[slot]].problem for slot in range(len(runs))]
+    return [traces[recipients[slot]].problem for slot in range(len(runs))], interventions
+
+
+def answers_after(
+    reasoner: Reasoner,
+    traces: TraceSet,
+    swaps: pd.DataFrame,
+    *,
+    donors: TraceSet | None = None,
+    address: str = EVERYTHING,
+    makers: Mapping[str, EditMaker] | None = None,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Carry out swaps and return the answers.
+
+    Args:
+        reasoner: Thinks about the recipients again.
+        traces: The recipients.
+        swaps: As for `swaps_as_interventions`, and so the arguments up to `batch_size`.
+        donors: Traces that `donor` indexes.
+        address: Where states are read and replaced.
+        makers: What makes an edit of a state's content.
+        batch_size: Problems that are thought about at once.
+        progress: Called with (problems done, problems in all).
+
+    Returns:
+        One answer for each run, in the order of its first row.
+
+    Raises:
+        UsageError: There are no swaps.
+    """
+    problems, interventions = swaps_as_interventions(
+        reasoner, traces, swaps, donors=donors, address=address, makers=makers, batch_size=batch_size
+    )
     after = reasoner.think(problems, batch_size=batch_size, interventions=interventions, progress=progress)
     return [trace.answer for trace in after]
 

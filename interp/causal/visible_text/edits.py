@@ -187,32 +187,51 @@ def mistaken_tokens(reasoner: Reasoner, trace: Trace, thought: WrittenThought, k
     return None if mistake is None else list(mistake[1].steps[k - 1])
 
 
+def with_value(reasoner: Reasoner, trace: Trace, step: int, value: str) -> WrittenThought | None:
+    """Return a visible thought with another value written at a step, in the same wording.
+
+    Args:
+        reasoner: The reasoner of the trace.
+        trace: The trace.
+        step: Number of the step, from 1.
+        value: The value to write.
+
+    Returns:
+        The thought; None where the step does not write its value, or the tokenizer cannot write the new one there.
+    """
+    thought = visible_thought(trace, reasoner.tokenizer)
+    if not 1 <= step <= min(len(thought.steps), trace.problem.n_steps):
+        return None
+    changed = _with_mistake(reasoner, trace, thought, step, Random(0), [value])
+    return None if changed is None else changed[1]
+
+
 def _with_mistake(
-    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, rng: Random
+    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, rng: Random, values: Sequence[str] = ()
 ) -> tuple[str, WrittenThought] | None:
-    """Return another value, and the thought with it in place of step k's own, in the same wording."""
+    """Return another value, one of `values` where given, and the thought with it in place of step k's own."""
     tokens = list(thought.steps[k - 1])
     task, gold = make_task(trace.problem.task), trace.problem.steps[k - 1].value
     words = [reasoner.tokenizer.decode([token]).strip() for token in tokens]
     places = [j for j, word in enumerate(words) if word and gold in (task.meaning(word), *task.synonyms(word))]
+    values = values or _values_of_step(task, trace, k)
     if not places:
-        return _with_other_text(reasoner, trace, thought, k, rng)
+        return _with_other_text(reasoner, trace, thought, k, rng, values)
     # The token may hold more than the word, such as the space before it.
     word = words[places[-1]]
     wording = task.synonyms(word).index(word)
     (token,) = reasoner.tokenizer.convert_ids_to_tokens([tokens[places[-1]]])
-    values = _values_of_step(task, trace, k)
     changed = {value: token.replace(word, _in_wording(task, value, wording)) for value in values if value != gold}
     known = [value for value, other in changed.items() if reasoner.vocabulary.knows(other)]
     if not known:
-        return _with_other_text(reasoner, trace, thought, k, rng)
+        return _with_other_text(reasoner, trace, thought, k, rng, values)
     value = rng.choice(known)
     tokens[places[-1]] = reasoner.vocabulary.token_id(changed[value])
     return value, thought.with_step(k, tokens)
 
 
 def _with_other_text(
-    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, rng: Random
+    reasoner: Reasoner, trace: Trace, thought: WrittenThought, k: int, rng: Random, values: Sequence[str]
 ) -> tuple[str, WrittenThought] | None:
     """Return another value, and the thought with its text in place of step k's own, whose text takes several tokens.
 
@@ -230,7 +249,6 @@ def _with_other_text(
         return None
     first = next(j for j, end in enumerate(ends) if end > start)
     before, after = text[ends[first] - len(pieces[first]) : start], text[start + len(gold) : ends[last]]
-    values = _values_of_step(make_task(trace.problem.task), trace, k)
     for value in rng.sample(values, len(values)):
         if value == gold:
             continue

@@ -1,0 +1,1 @@
+"""Models that answer while a person watches: edits of thoughts, read as the run read them."""
