@@ -95,8 +95,10 @@ def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         from interp.runtime.console import json_was_printed, usage_errors
+        from interp.runtime.results import remember_command
 
         json_was_printed()
+        remember_command(arguments)
         name, *options = arguments
         if (name, *options[:1]) in STANDS_IN:
             group = STANDS_IN[name, options[0]]

@@ -28,6 +28,8 @@ PAGES = (
     Page("latents", "Thoughts", ("run",)),
     Page("probes", "Probes", ("run", "sweep")),
     Page("features", "SAE features", ("sae",)),
+    Page("causal", "Causal", ("run", "graph", "causal test")),
+    Page("faithfulness", "Faithfulness", ("run", "text test")),
     Page("jobs", "Jobs", ()),
 )
 TITLES = {page.name: page.title for page in PAGES}

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dashboards.artifacts.finding import Artifact
+from dashboards.artifacts.finding import CAUSAL, TEXT, Artifact
 from dashboards.describe import model_name, problems_of, run_command, study_of
 from dashboards.record import RUN_FILE
 from dashboards.run_info import read_info
 from dashboards.runs import Run
 from interp.errors import CotlensError, StoreError
+from interp.runtime.results import read_result
 
 COMPLETE = "✓ complete"
 
@@ -51,6 +52,8 @@ def facts_of(artifact: Artifact) -> Facts:
         "sae": _sae,
         "probe": _probe,
         "graph": _graph,
+        CAUSAL: _result,
+        TEXT: _result,
     }
     if not str(artifact.path).isprintable():
         return Facts("", "", "✗ its name has characters that cannot be printed; rename it")
@@ -156,6 +159,12 @@ def _graph(path: Path) -> Facts:
     metadata = graph.get("metadata") or {}
     what = f"attribution graph of {len(graph.get('nodes', []))} nodes and {len(graph.get('links', []))} links"
     return Facts(str(metadata.get("scan") or metadata.get("slug") or ""), what)
+
+
+def _result(path: Path) -> Facts:
+    content = read_result(path)
+    n = content["result"].get("n")
+    return Facts(content["model"]["name"], content["name"] + (f", {n} problems" if isinstance(n, int) else ""))
 
 
 def store_beside(path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Find everything that this toolkit wrote below some folders: runs, stores, traces, sweeps, SAEs, probes and graphs."""
+"""Find everything that this toolkit wrote below some folders: runs, stores, traces, sweeps, SAEs, probes, graphs, results."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dashboards.record import RUN_FILE
+from interp.runtime.results import MARK
 from interp.runtime.written import FOLDERS
 
+#: Results of `cotlens causal` and of the commands about visible thoughts, which `--out` writes.
+CAUSAL, TEXT = "causal test", "text test"
 #: What there is, by the word that pages use, in the order of the list.
-KINDS = ("run", "traces", "store", "sweep", "sae", "probe", "graph")
+KINDS = ("run", "traces", "store", "sweep", "sae", "probe", "graph", CAUSAL, TEXT)
 # A home folder may hold millions of files; a search of that many folders takes seconds.
 MAX_FOLDERS = 20_000
 # The files of a comparison in runs of version 0.1 and 0.2, which wrote no run.json for it.
@@ -152,6 +155,8 @@ def _kind_of_file(path: Path) -> str:
         if path.suffix == ".json" and path.name not in (RUN_FILE, "meta.json"):
             with path.open("rb") as file:
                 head = file.read(4096)
+            if f'"file": "{MARK}"'.encode() in head:
+                return TEXT if b'"name": "subtext ' in head or b'"name": "causal faithfulness"' in head else CAUSAL
             return "graph" if b'"metadata"' in head and (b'"slug"' in head or b'"qParams"' in head) else ""
     except OSError:
         return ""

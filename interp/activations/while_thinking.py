@@ -58,8 +58,8 @@ def record_thinking(
 
         return hook
 
-    hooks = {address.name: keep(address) for address in addresses}
-    traces = reasoner.think(problems, hooks=hooks, **options)
+    options["hooks"] = {address.name: keep(address) for address in addresses}
+    traces = reasoner.think(problems, **options)
     planned = plan(reasoner, traces, sites=[address.name for address in addresses], channels=channels)
     # The last token of an answer is written and not read, so the model computed nothing there.
     rows = list(zip(planned.index["trace"].tolist(), planned.index["position"].tolist(), strict=True))

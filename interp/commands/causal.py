@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,7 +17,9 @@ from interp.commands.lens_swap import lens_swap
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.monitor import monitor
 from interp.commands.options import OldName, with_options
+from interp.commands.problem_options import ProblemSet
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.results import ResultFile, write_result
 
 app = new_app("Edit a model's thoughts while it thinks, and test whether the answer follows. Controls are included.")
 
@@ -60,6 +63,7 @@ def interchange(
         bool, typer.Option("--map", help="Test every address at offsets -1, 0 and 1 instead.")
     ] = False,
     used_map: Annotated[bool, typer.Option(help="Show which thought carries which step's value instead.")] = False,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -78,13 +82,13 @@ def interchange(
     with Bars() as bars, bars.stage(f"interchange on {reasoner.name}") as report:
         if used_map:
             swaps = causal.swap_each_thought(reasoner, given.problems, source=donors, seed=seed, batch_size=batch_size)
-            _emit_cells(result_of(given), causal.used_map(swaps), as_json)
+            _emit_cells(given, "used map", out, {}, causal.used_map(swaps), as_json)
             return
         traces = given.think(batch_size=batch_size)
         warned = chance_warning(given, traces)
         if layer_map:
             cells = causal.layer_map(reasoner, traces, seed=seed, batch_size=batch_size, progress=report)
-            _emit_cells(result_of(given, **warned), cells, as_json)
+            _emit_cells(given, "layer map", out, warned, cells, as_json)
             return
         learn, edited = traces, traces
         if read or subspace:
@@ -112,6 +116,7 @@ def interchange(
         "why": verdict.why,
         "claim": verdict.claim,
     }
+    write_result(out, "causal interchange", reasoner.describe(), record)
 
     def print_text() -> None:
         print_table(table)
@@ -122,8 +127,12 @@ def interchange(
     emit(record, as_json, print_text)
 
 
-def _emit_cells(record: dict[str, Any], table: Any, as_json: bool) -> None:
-    emit(record | {"cells": records(table)}, as_json, lambda: print_table(table))
+def _emit_cells(
+    given: ProblemSet, name: str, out: Path | None, warned: dict[str, Any], table: Any, as_json: bool
+) -> None:
+    record = result_of(given, **warned) | {"cells": records(table)}
+    write_result(out, f"causal {name}", given.reasoner.describe(), record)
+    emit(record, as_json, lambda: print_table(table))
 
 
 def _rates(summary: Any) -> Any:
@@ -144,6 +153,7 @@ def ablate(
     arm: Annotated[list[str] | None, typer.Option(help="Arm of the battery. Repeatable. Default: all.")] = None,
     frozen_after: Annotated[int, typer.Option(help="The thought that the arm `frozen` keeps.")] = 1,
     margin: Annotated[float, typer.Option(help="Difference of accuracy that counts.")] = 0.1,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -169,6 +179,7 @@ def ablate(
     content = causal.content_or_compute(battery, margin=margin) if complete else None
     record = result_of(given, address=battery.address, arms=records(table))
     record["content"] = None if content is None else content.to_dict()
+    write_result(out, "causal ablate", given.reasoner.describe(), record)
 
     def print_text() -> None:
         print_table(table)
@@ -205,6 +216,7 @@ def steer(
     n_fit: Annotated[
         int, typer.Option(help="Training problems of the reasoner's own task to fit the directions on.")
     ] = 1000,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -254,6 +266,7 @@ def steer(
         "random_direction": random.measure_or_none(),
         "collateral": collateral.measure_or_none(),
     }
+    write_result(out, "causal steer", reasoner.describe(), record)
 
     def print_text() -> None:
         print_table(table)
@@ -270,6 +283,7 @@ def swap(
     writer: Annotated[str, typer.Argument(help="The reasoner whose reasoning is read.")],
     options: BatchOptions = SWAP_DEFAULTS,
     latents: Annotated[bool, typer.Option(help="Pass latents through a ridge map instead of the text.")] = False,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -290,4 +304,5 @@ def swap(
             answers = causal.swap_text(reading, writing, given.problems, seed=seed, batch_size=batch_size)
     table = causal.swap_summary(answers)
     record = result_of(given, writer=writing.name, latents=latents, arms=records(table))
+    write_result(out, "causal swap", reading.describe(), record)
     emit(record, as_json, lambda: print_table(table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,11 @@ from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
+from interp.runtime.results import ResultFile, write_result
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
+    from interp.traces import TraceSet
 
 
 @with_options
@@ -35,6 +40,7 @@ def faithfulness(
             "`cotlens bench faithfulness` shows what each is worth."
         ),
     ] = "",
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -76,10 +82,14 @@ def faithfulness(
             tests = battery(reasoner, traces, wording, seed)
         with bars.stage("early answering"):
             early = early_answering(reasoner, traces)
-        anchor_table = None
+        anchor_table, details = None, {}
         if anchors:
             with bars.stage("thought anchors"):
-                anchor_table = anchor_summary(measure_anchors(reasoner, traces[:anchors], seed=seed))
+                of_steps = measure_anchors(reasoner, traces[:anchors], seed=seed)
+            anchor_table, details["anchors"] = anchor_summary(of_steps), records(of_steps)
+        if out is not None:
+            with bars.stage("single traces"):
+                details |= _of_traces(reasoner, traces, seed)
         judged = None
         if chosen:
             with bars.stage("metrics") as progress:
@@ -120,4 +130,17 @@ def faithfulness(
         "imported": note or None,
         "seed": seed,
     }
+    write_result(out, "causal faithfulness", reasoner.describe(), record, details)
     emit(record, as_json, print_text)
+
+
+def _of_traces(reasoner: Reasoner, traces: TraceSet, seed: int) -> dict[str, Any]:
+    """Return what a file keeps of single traces: their problems, and which answers a mistake in each step moves."""
+    from interp.causal.visible_text.edits import mistakes
+    from interp.errors import UsageError
+
+    problems = [trace.problem.id for trace in traces]
+    try:
+        return {"problems": problems, "mistakes": records(mistakes(reasoner, traces, seed).table)}
+    except UsageError as error:
+        return {"problems": problems, "mistakes": [], "why_no_mistakes": str(error)}

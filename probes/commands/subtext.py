@@ -12,10 +12,12 @@ from interp.commands.options import with_options
 from interp.commands.problem_options import SplitUse
 from interp.errors import QualityError
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.results import ResultFile, write_result
 from probes.commands.foresight import compute_command, foresight_command, uncertainty_command
 from probes.commands.options import SampledTraceOptions, TraceOptions, WordingOptions, WordOptions
 
 if TYPE_CHECKING:
+    from interp.traces import TraceSet
     from probes.subtext.joint import JointGain
 
 app = new_app("Measure and locate the information in a chain of thought that its text does not carry.")
@@ -44,6 +46,7 @@ def measure_command(
     fail_over: Annotated[
         float | None, typer.Option(help="Exit with code 4 if all targets together exceed this many bits.")
     ] = None,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +78,9 @@ def measure_command(
             print(gain.power or "without --power, a channel that is not found may not be called absent")
 
     total = {source: gain.to_dict() for source, gain in result.total.items()}
-    emit({"table": result.table.to_dict("records"), "total": total, "notes": result.notes}, as_json, human)
+    record = {"table": result.table.to_dict("records"), "total": total, "notes": result.notes, "n": len(traces)}
+    write_result(out, "subtext measure", reasoner.describe(), record)
+    emit(record, as_json, human)
     worst = max(
         (gain.bits.value for gain in result.total.values()), key=lambda bits: float("inf") if isnan(bits) else bits
     )
@@ -89,6 +94,7 @@ def locate_command(
     model: Model,
     options: SampledTraceOptions = SampledTraceOptions(),
     words: WordOptions = WordOptions(),
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -120,7 +126,9 @@ def locate_command(
     tables = {name: getattr(result, name).to_dict("records") for name in ("cells", "synonyms", "layers")}
     knock_out = {version: gain.to_dict() for version, gain in result.knock_out.items()}
     about = {"n": len(traces), "seed": options.seed}
-    emit({"places": result.places, "knock_out": knock_out, **about, **tables}, as_json, human)
+    record = {"places": result.places, "knock_out": knock_out, **about, **tables}
+    write_result(out, "subtext locate", reasoner.describe(), record)
+    emit(record, as_json, human)
 
 
 @app.command("discover")
@@ -132,6 +140,7 @@ def discover_command(
     address: Annotated[
         str, typer.Option(help="Hook name of the activation that is read before each word.")
     ] = "ln_final.hook_out",
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -162,11 +171,9 @@ def discover_command(
 
     tables = {"words": result.words.to_dict("records"), "traces": result.traces.to_dict("records")}
     total = {**result.total.measure(), "p": result.total_p}
-    emit(
-        {**tables, "total": total, "verdict": result.verdict, "n_needed": result.n_needed, "notes": result.notes},
-        as_json,
-        human,
-    )
+    record = {**tables, "total": total, "verdict": result.verdict, "n_needed": result.n_needed, "notes": result.notes}
+    write_result(out, "subtext discover", reasoner.describe(), record, _problems(traces))
+    emit(record, as_json, human)
 
 
 @app.command("paraphrase")
@@ -175,6 +182,7 @@ def paraphrase_command(
     model: Model,
     options: SampledTraceOptions = SampledTraceOptions(),
     words: WordOptions = WordOptions(),
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -205,7 +213,9 @@ def paraphrase_command(
             )
 
     verdicts = dict(zip(table["version"], table["verdict"], strict=True))
-    emit({"table": table.to_dict("records"), "verdicts": verdicts, "seed": options.seed}, as_json, human)
+    record = {"table": table.to_dict("records"), "verdicts": verdicts, "n": len(traces), "seed": options.seed}
+    write_result(out, "subtext paraphrase", reasoner.describe(), record)
+    emit(record, as_json, human)
 
 
 @app.command("commitment")
@@ -213,6 +223,7 @@ def paraphrase_command(
 def commitment_command(
     model: Model,
     options: TraceOptions = TraceOptions(),
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -232,7 +243,15 @@ def commitment_command(
 
     tables = {"steps": result.steps.to_dict("records"), "decided": result.decided.to_dict("records")}
     left_out = {"left_out": result.left_out, "left_out_share": result.left_out_share}
-    emit({**tables, "says": result.verdict, **left_out, "n": len(traces), "seed": options.seed}, as_json, human)
+    record = {**tables, "says": result.verdict, **left_out, "n": len(traces), "seed": options.seed}
+    of_traces = _problems(traces) | {"decided_at": result.by_trace.tolist()}
+    write_result(out, "subtext commitment", reasoner.describe(), record, of_traces)
+    emit(record, as_json, human)
+
+
+def _problems(traces: TraceSet) -> dict[str, list[str]]:
+    """Return what a file keeps of the traces, so that a page finds the row of one of them."""
+    return {"problems": [trace.problem.id for trace in traces]}
 
 
 def _bits(gain: JointGain) -> str:
