@@ -1,0 +1,151 @@
+"""Plotly figures of causal tests, each with its controls and 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.runtime import palette
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def bars(rows: Rows, name: str, series: Sequence[tuple[str, str, str, str]], title: str, y_title: str) -> go.Figure:
+    """Return grouped bars with intervals.
+
+    Args:
+        rows: One entry for each group.
+        name: The field that names the group.
+        series: For each colour (field of the value, field of its interval, label, colour).
+        title: Title of the figure.
+        y_title: Title of the axis.
+    """
+    figure = go.Figure()
+    names = [escape(str(row[name])) for row in rows]
+    for value, interval, label, colour in series:
+        values = [row.get(value) for row in rows]
+        figure.add_bar(
+            name=label,
+            x=names,
+            y=values,
+            marker_color=colour,
+            text=["0" if v == 0 else "" for v in values],  # a bar of no height is not to be seen
+            textposition="outside",
+            error_y=_errors(values, [row.get(interval) for row in rows]),
+            customdata=[row.get("n") for row in rows],
+            hovertemplate="%{x}: %{y:.3f}, n = %{customdata}<extra>" + escape(label) + "</extra>",
+        )
+    return _plain(figure, title, y_title)
+
+
+def lines(
+    rows: Rows, x: str, series: Sequence[tuple[str, str | None, str, str, str]], title: str, x_title: str
+) -> go.Figure:
+    """Return lines with intervals over a number.
+
+    Args:
+        rows: One entry for each point.
+        x: The field of the number.
+        series: For each line (field, field of its interval or None, label, colour, dash).
+        title: Title of the figure.
+        x_title: Title of the horizontal axis.
+    """
+    figure = go.Figure()
+    for value, interval, label, colour, dash in series:
+        values = [row.get(value) for row in rows]
+        figure.add_scatter(
+            name=label,
+            x=[row[x] for row in rows],
+            y=values,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
+            error_y=_errors(values, [row.get(interval) for row in rows]) if interval else None,
+            hovertemplate=f"{escape(x_title)} %{{x}}: %{{y:.3f}}<extra>{escape(label)}</extra>",
+        )
+    figure = _plain(figure, title, "fraction of answers")
+    figure.update_xaxes(title=x_title)
+    return figure
+
+
+def grid(frame: pd.DataFrame, x: str, y: str, value: str, title: str, *, x_title: str, notes: str = "") -> go.Figure:
+    """Return a heatmap with its values as text.
+
+    Args:
+        frame: One row for each cell.
+        x: Column of the horizontal axis, in order.
+        y: Column of the vertical axis, in order from below.
+        value: Column of the value, 0 to 1.
+        title: Title of the figure.
+        x_title: Title of the horizontal axis.
+        notes: Column of a word that stands below the value.
+    """
+    columns, index = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[y]))
+    cells = {(row[y], row[x]): row for row in frame.to_dict("records")}
+    z = [[_number(cells.get((i, c), {}).get(value)) for c in columns] for i in index]
+    text = [[_cell_text(cells.get((i, c)), value, notes) for c in columns] for i in index]
+    figure = go.Figure(
+        go.Heatmap(
+            z=z,
+            x=[str(c) for c in columns],
+            y=[str(i) for i in index],
+            text=text,
+            texttemplate="%{text}",
+            colorscale="Cividis",
+            zmin=0,
+            zmax=1,
+            xgap=1,
+            ygap=1,
+            colorbar={"thickness": 12},
+            hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
+        )
+    )
+    figure = _plain(figure, title, None, height=max(260, 34 * len(index) + 150))
+    figure.update_xaxes(title=x_title, type="category")
+    figure.update_yaxes(type="category")
+    return figure
+
+
+def _cell_text(row: Mapping[Any, Any] | None, value: str, notes: str) -> str:
+    if row is None or _number(row[value]) is None:
+        return "–"
+    return f"{row[value]:.2f}" + (f"<br>{escape(str(row[notes]))}" if notes else "")
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _errors(values: Sequence[Any], intervals: Sequence[Any]) -> dict[str, Any]:
+    pairs = [
+        (0.0, 0.0) if v is None or not i or i[0] is None else (i[1] - v, v - i[0])
+        for v, i in zip(values, intervals, strict=True)
+    ]
+    above, below = np.array(pairs).T if pairs else ((), ())
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": list(above),
+        "arrayminus": list(below),
+        "thickness": 1,
+        "width": 3,
+        "color": palette.GREY,
+    }
+
+
+def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 380) -> go.Figure:
+    figure.update_layout(
+        title=title,
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": -0.2},
+        barmode="group",
+    )
+    if y_title:
+        figure.update_yaxes(title=y_title, range=[0, 1.08])
+    return figure

@@ -1,0 +1,126 @@
+"""Faithfulness and subtext: what a trace says, what is decoded from it, when its answer is decided, and what its words hide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from dashboards.artifacts.finding import TEXT, Artifact
+from dashboards.runs import Run
+from dashboards.views import opened, shared
+from dashboards.views.effects import words
+from dashboards.views.effects.found import (
+    Result,
+    ResultsOfRun,
+    choose_result,
+    command_for,
+    missing,
+    note_foreign,
+    result_of,
+    results_of,
+)
+from dashboards.views.effects.said import said_and_decoded
+from dashboards.views.shared import as_text
+from dashboards.views.url import View
+
+#: What draws the result of each command.
+_DRAW: dict[str, Callable[[Result, View], None]] = {
+    "causal faithfulness": words.faithfulness,
+    "subtext commitment": words.commitment,
+    "subtext measure": words.bits,
+    "subtext locate": words.located,
+    "subtext discover": words.discovered,
+    "subtext paraphrase": words.paraphrased,
+}
+_PARTS = {
+    "said": "Said and decoded, step by step",
+    "decided": "When the answer is decided",
+    "edits": "What edits of the text change",
+    "bits": "What the choice of words says beyond its meaning",
+}
+_ALL_KEYS = ("result", "trace", "paraphrase", "threshold", "length")
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Faithfulness and subtext")
+    view = View()
+    opened.with_artifact(view, "faithfulness", partial(_page, view=view))
+
+
+def _page(artifact: Artifact, view: View) -> None:
+    if artifact.kind == TEXT:
+        result = result_of(artifact)
+        st.caption(as_text(f"{result.model} · {result.name} · {artifact.path}"))
+        _drawn(result, view)
+        view.check_rest()
+        return
+    run = opened.run_of(artifact.path)
+    shared.run_caption(run)
+    found = results_of(run, artifact, TEXT)
+    part = view.choice(
+        "Show", list(_PARTS), "show", label_of=lambda key: _PARTS.get(key, key), why_not="no part of this page"
+    )
+    for key in _ALL_KEYS:
+        view.ignore(key)
+    note_foreign(found)
+    if part == "said":
+        said_and_decoded(run, found, view)
+    elif part == "bits":
+        _bits(run, found, view)
+    else:
+        name, file, what = _COMMANDS[part]
+        _one(run, found.of(name), view, what, command_for(run, file, *name.split(" "), *_MORE.get(part, ())))
+    view.check_rest()
+
+
+_COMMANDS = {
+    "decided": ("subtext commitment", "commitment", "When answers are decided"),
+    "edits": ("causal faithfulness", "faithfulness", "What edits of the text change"),
+}
+_MORE = {"edits": ("--anchors", "20")}
+
+
+def _one(run: Run, results: list[Result], view: View, what: str, command: str) -> None:
+    if not results:
+        missing(what, command)
+        return
+    _drawn(choose_result(view, results), view)
+
+
+def _bits(run: Run, found: ResultsOfRun, view: View) -> None:
+    """Draw the results about the choice of words, and the commands for those that are missing."""
+    names = ("subtext measure", "subtext locate", "subtext paraphrase", "subtext discover")
+    results = found.of(*names)
+    if results:
+        _drawn(choose_result(view, results), view)
+    done = {result.name for result in results}
+    for name in names:
+        if name not in done:
+            verb = name.split(" ")[1]
+            missing(_WHAT[verb], command_for(run, verb, *name.split(" ")))
+
+
+_WHAT = {
+    "measure": "How many bits the choice of words says beyond its meaning",
+    "locate": "Which words carry them",
+    "paraphrase": "What a paraphrase leaves of the bits and the answers",
+    "discover": "Which words depend on hidden state",
+}
+
+
+def _drawn(result: Result, view: View) -> None:
+    draw: Any = _DRAW.get(result.name)
+    if draw is None:
+        st.info(as_text(f"No panel draws the result of {result.name}; its file holds all of it."))
+    else:
+        draw(result, view)
+    st.header("Code")
+    shared.copy_as(
+        "from pathlib import Path\n\nfrom interp.runtime.results import read_result\n\n"
+        f"read_result(Path({str(result.artifact.path)!r}))['result']",
+        result.command,
+    )
