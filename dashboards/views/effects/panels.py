@@ -13,7 +13,7 @@ from dashboards.views import shared
 from dashboards.views.effects import figures
 from dashboards.views.shared import as_text, number
 from dashboards.views.url import View
-from interp.causal.interchanges.results import CORRUPTION, InterchangeResult
+from interp.causal.interchanges.results import InterchangeResult
 from interp.runtime import palette
 
 Record = Mapping[str, Any]
@@ -48,7 +48,10 @@ def rates_of(result: InterchangeResult) -> dict[str, Any]:
 
 def interchange(record: Record, view: View) -> None:
     """Draw the rates of an interchange by edit, and by step."""
-    every = [row for row in record["rates"] if row["step"] == 0]
+    # With the same value the implied answer is the one that was given, so there is nothing to follow.
+    every = [
+        row | ({"followed": None} if row["edit"] == "same value" else {}) for row in record["rates"] if row["step"] == 0
+    ]
     by_name = {row["edit"]: row for row in every}
     other = by_name.get("other value", {})
     value = other.get("followed")
@@ -101,9 +104,8 @@ def interchange(record: Record, view: View) -> None:
             alt="Share of answers that follow another value, and that change with the same value, by step",
         )
     st.caption(
-        f"Controls: a donor of the same value should change nothing; a wrong place should not be followed; a random vector "
-        f"says whether the thought is needed at all (limit {CORRUPTION:g} for minus its change rate). Intervals are 95 %, "
-        "resampled by problem structure."
+        "Controls: a donor of the same value should change nothing, a wrong place should not be followed, and a random vector "
+        "of the same length shows whether the thought is needed at all. Intervals are 95 %, resampled by problem structure."
     )
     _table(record["rates"], "interchange", "Every edit and step with its rates and intervals")
 
@@ -278,9 +280,27 @@ def swaps(records: Sequence[Record], view: View) -> None:
     _table(frame.to_dict("records"), "swaps", "Every reader, writer and arm")
 
 
+# Titles of columns that a table has beside their values.
+_TITLES = {
+    "followed_ci": "95 % of followed",
+    "changed_ci": "95 % of changed",
+    "same_value_ci": "95 % of same value",
+    "same_value_changed": "same value changed",
+    "ci": "95 %",
+    "lost_ci": "95 % of lost",
+    "success_ci": "95 % of success",
+    "random_ci": "95 % of random",
+    "already_ci": "95 % of already there",
+    "correct_ci": "95 % of correct",
+    "agrees_ci": "95 % of agrees",
+}
+
+
 def _table(rows: Sequence[Record], name: str, alt: str) -> None:
     frame = pd.DataFrame(rows)
     for column in frame.columns:
         if frame[column].map(lambda value: isinstance(value, list)).any():
             frame[column] = frame[column].map(interval)
-    shared.table(frame, name, alt=alt)
+    if "step" in frame and (frame["step"] == 0).any():
+        frame["step"] = ["all" if step == 0 else str(step) for step in frame["step"]]
+    shared.table(frame.rename(columns=_TITLES), name, alt=alt)
