@@ -56,7 +56,8 @@ def rows(at: AppTest) -> list[str]:
     """The rows of the table of edits, as text."""
     table = re.search(r"<table class='cot-edit'>.*?</table>", html(at), re.DOTALL)
     assert table
-    return [re.sub(r"<[^>]+>", " ", row) for row in re.findall(r"<tr.*?</tr>", table[0])][1:]
+    rows = [re.sub(r"<[^>]+>", " ", row) for row in re.findall(r"<tr.*?</tr>", table[0])][1:]
+    return [" ".join(row.split()) for row in rows]
 
 
 def first_edit(run: Path) -> tuple[int, Edit, str]:
