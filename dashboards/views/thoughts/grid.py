@@ -99,17 +99,22 @@ def _cell(row: dict[Any, Any] | None, scores: dict[tuple[str, int], dict[str, An
     held_out = scores.get((str(row["address"]), int(row["step"])), {})
     controls = {name: held_out[name] for name in _CONTROLS if held_out.get(name) == held_out.get(name, 0.5)}
     known = {name: value for name, value in controls.items() if value is not None and name in held_out}
-    strongest = max(known.values(), default=None)
+    named = max(known, key=lambda name: known[name], default=None)
+    strongest = None if named is None else known[named]
     accuracy = held_out.get("accuracy")
     guess = accuracy is not None and (strongest is None or held_out["ci_low"] <= strongest)
     right = row["text"] == gold[int(row["step"]) - 1]
-    note = "" if accuracy is None else f"<br>{accuracy:.2f} held out, control {strongest or 0:.2f}"
+    note = "" if accuracy is None else f"<br>{accuracy:.2f} held out{_beside(named, strongest)}"
     classes = " ".join(filter(None, ("cot-unsure" if guess else "", "" if right else "cot-misread")))
     mark = "<span class='cot-yes'>✓</span>" if right else "<span class='cot-no'>✗</span>"
     return (
         f"<td class='{classes}'><span>{escape(str(row['text']))}</span> {mark}<br><small>score {row['score']:.2f}"
         f"{note}</small></td>"
     )
+
+
+def _beside(name: str | None, value: float | None) -> str:
+    return "" if name is None or value is None else f"<br>control, {escape(palette.label(name))}: {value:.2f}"
 
 
 _CONTROLS = ("question_only", "before_thinking", "other_problem", "text_only", "random_init", "majority")
