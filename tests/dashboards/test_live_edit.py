@@ -23,6 +23,7 @@ from interp.errors import StoreError, UsageError
 from interp.problems import task as make_task
 
 Open = Callable[..., AppTest]
+EDITED = "class='cot-chosen'"  # the row of an edit in the table
 
 
 @pytest.fixture
@@ -84,13 +85,13 @@ def test_an_edit_in_the_url_is_made_with_its_controls(view: Open, demo_run: Path
 def test_a_choice_writes_the_url_and_undo_goes_back(view: Open, demo_run: Path) -> None:
     trace, edit, _ = first_edit(demo_run)
     at = view(problem=str(trace))
-    assert "cot-chosen" not in html(at)
+    assert EDITED not in html(at)
     at.selectbox(key="edit_step").set_value(edit.step).run()
     at.button_group(key="edit_value").set_value([edit.value]).run()
-    assert at.query_params["edit"] == str(edit) and "cot-chosen" in html(at)
+    assert at.query_params["edit"] == str(edit) and EDITED in html(at)
     (undo,) = [button for button in at.button if button.label == "Undo"]
     undo.click().run()
-    assert "edit" not in at.query_params and "cot-chosen" not in html(at)
+    assert "edit" not in at.query_params and EDITED not in html(at)
 
 
 def test_another_problem_is_shown_without_the_edit(view: Open, demo_run: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_run_of_another_model_is_refused(view: Open, demo_run: Path, tmp_path:
     (run / "store" / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     trace, edit, _ = first_edit(demo_run)
     at = view(run, problem=str(trace), edit=str(edit))
-    assert len(at.error) == 1 and "cot-chosen" not in html(at)
+    assert len(at.error) == 1 and EDITED not in html(at)
 
 
 def test_what_is_read_again_is_what_the_run_read(demo_run: Path) -> None:
