@@ -87,7 +87,7 @@ def test_a_choice_writes_the_url_and_undo_goes_back(view: Open, demo_run: Path) 
     at = view(problem=str(trace))
     assert EDITED not in html(at)
     at.selectbox(key="edit_step").set_value(edit.step).run()
-    at.button_group(key="edit_value").set_value([edit.value]).run()
+    at.button_group(key="edit_value").set_value(edit.value).run()
     assert at.query_params["edit"] == str(edit) and EDITED in html(at)
     (undo,) = [button for button in at.button if button.label == "Undo"]
     undo.click().run()
