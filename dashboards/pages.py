@@ -25,6 +25,8 @@ PAGES = (
     Page("overview", "Overview", ("run",)),
     Page("traces", "Traces", ("run", "traces", "store")),
     Page("explorer", "Trace explorer", ("run", "traces", "store")),
+    Page("trajectories", "Layer trajectories", ("run", "store")),
+    Page("compare", "Compare", ("run", "traces", "store")),
     Page("latents", "Thoughts", ("run",)),
     Page("probes", "Probes", ("run", "sweep")),
     Page("features", "SAE features", ("sae",)),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from interp.errors import StoreError
 from interp.traces import Trace, TraceSet
+
+if TYPE_CHECKING:
+    from interp.problems.base import Problem
 
 # Columns that the list of traces is made of. Token lists are left on disk: they are most of the file.
 _FACTS = ("id", "reasoner", "problem", "text", "answer", "correct")
@@ -29,6 +32,7 @@ class TraceFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows = self._read(["id"]).num_rows
+        self._channels: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return self._rows
@@ -45,6 +49,31 @@ class TraceFile:
     def ids(self) -> np.ndarray:
         """Number of each trace, in the order of the file."""
         return self._read(["id"]).column("id").to_numpy()
+
+    def problems(self, rows: np.ndarray) -> list[Problem]:
+        """Return the problems of some rows of the file."""
+        from interp.problems.base import Problem
+
+        texts = self._read(["problem"]).column("problem").take(rows).to_pylist()
+        return [Problem.from_json(text) for text in texts]
+
+    def row_of_problem(self, problem: Problem) -> int | None:
+        """Return the first row with the same problem; None where there is none."""
+        import pyarrow.compute as pc
+
+        row = pc.index(self._read(["problem"]).column("problem"), problem.to_json()).as_py()
+        return None if row < 0 else int(row)
+
+    def answers(self, rows: np.ndarray) -> list[str]:
+        """Return the answers in some rows of the file."""
+        return self._read(["answer"]).column("answer").take(rows).to_pylist()
+
+    @property
+    def steps(self) -> int:
+        """Gold steps of the first trace's problem."""
+        from interp.problems.base import Problem
+
+        return Problem.from_json(self._first["problem"]).n_steps
 
     @property
     def reasoner(self) -> str:
@@ -123,6 +152,24 @@ class TraceFile:
         import pyarrow.compute as pc
 
         return pc.match_substring(self._texts, text.lower()).to_numpy(zero_copy_only=False).astype(bool)
+
+    def has_channel(self, channel: str) -> np.ndarray:
+        """Return which traces have a position of a channel. It is read when it is first asked for.
+
+        Args:
+            channel: Name of a channel, such as `latent`.
+        """
+        if channel not in self._channels:
+            import pyarrow.compute as pc
+
+            parts = []
+            for batch in self._file().iter_batches(batch_size=2048, columns=["channel"]):
+                lists = batch.column("channel")
+                rows = np.repeat(np.arange(len(batch)), pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+                held = pc.equal(lists.flatten(), channel).to_numpy(zero_copy_only=False)
+                parts.append(np.bincount(rows[held], minlength=len(batch)) > 0)
+            self._channels[channel] = np.concatenate(parts) if parts else np.zeros(0, bool)
+        return self._channels[channel]
 
     def trace(self, row: int) -> Trace:
         """Return the trace in a row of the file, reading only the part of the file that holds it."""

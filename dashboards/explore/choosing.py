@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dashboards.artifacts.finding import Artifact
-from dashboards.explore import controls, opening
+from dashboards.explore import controls, opening, pins
 from dashboards.explore.opening import Material
 from dashboards.explore.read_outs import READ_OUTS, Pair, ReadOut, Sources
 from dashboards.explore.saved import Saved, read_out_of, saved_for
@@ -222,10 +222,4 @@ def token_id(choice: Choice, model: opening.Model | None) -> int:
     """Return the id of the chosen token; -1 where there is none, or none of that text."""
     if not choice.token or model is None or model.reasoner is None:
         return -1
-    tokenizer = model.reasoner.tokenizer
-    vocabulary = tokenizer.get_vocab()
-    for text in (choice.token, f"Ġ{choice.token}", f"▁{choice.token}"):
-        if text in vocabulary:
-            return int(vocabulary[text])
-    ids = tokenizer(choice.token, add_special_tokens=False)["input_ids"]
-    return int(ids[0]) if len(ids) == 1 else -1
+    return pins.token_id(model.reasoner, choice.token)

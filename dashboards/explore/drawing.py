@@ -15,6 +15,7 @@ from dashboards.explore import opening, windows
 from dashboards.explore.card_drawing import draw_card
 from dashboards.explore.choosing import NONE, Choice, sources_of
 from dashboards.explore.controls import SAMPLE, by_row
+from dashboards.explore.events import answer
 from dashboards.explore.lens import affordable_positions
 from dashboards.explore.read_outs import READ_OUTS, Pair, Sources
 from dashboards.explore.screen import (
@@ -27,10 +28,10 @@ from dashboards.explore.screen import (
     row_label,
     screen,
 )
-from dashboards.explore.windows import Window, start_at, usual_zoom, window
+from dashboards.explore.windows import Window, usual_zoom, window
 from dashboards.views import opened, shared
 from dashboards.views.shared import as_text
-from dashboards.views.url import View, go
+from dashboards.views.url import View
 
 _BYTES = 256e6  # of activations that a view may read
 GRID = "explorer_grid"
@@ -218,46 +219,7 @@ def _grid(drawing: Drawing, position: int | None, row: str | None, *, key: str =
     if position is not None and row is not None:
         head["lock"] = lock_of(trace, cells, parts, row, position)
     st.markdown(f"**{as_text(label[:1].upper() + label[1:])}** ({as_text(unit)})")
-    grid(packed(cells, head), key=key, on_event=lambda event: answer(event, drawing))
-
-
-def answer(event: dict[str, Any], drawing: Drawing) -> None:
-    """Write what the reader did in the grid to the URL.
-
-    Args:
-        event: What the grid says.
-        drawing: What was on screen.
-    """
-    part, cells, kind = drawing.part, drawing.cells, event.get("kind")
-    if kind == "lock":
-        row, column = event.get("row"), event.get("column")
-        if (
-            isinstance(row, int)
-            and isinstance(column, int)
-            and 0 <= row < len(cells.rows)
-            and 0 <= column < len(cells.first)
-        ):
-            go("position", str(int(cells.positions[row, column])))
-            go("layer", cells.rows[row])
-    elif kind == "unlock":
-        go("position", None)
-        go("layer", None)
-    elif kind == "zoom" and event.get("zoom") in windows.ZOOMS:
-        _zoom(str(event["zoom"]), event.get("at"), part)
-    elif kind == "start" and isinstance(event.get("at"), int):
-        zoom = part.zoom if part.zoom != "whole" else "tokens"
-        go("zoom", None if zoom == usual_zoom(part.total) else zoom)
-        go("start", str(start_at(event["at"], zoom, part.total, part.stop - part.start if zoom == part.zoom else 0)))
-    elif kind == "shift" and event.get("by") in (-1, 1):
-        size = part.stop - part.start
-        go("start", str(max(0, min(part.start + event["by"] * size, part.total - size))))
-
-
-def _zoom(zoom: str, at: object, part: Window) -> None:
-    size = {"chunk": windows.CHUNK, "tokens": windows.TOKENS}.get(zoom, part.total)
-    middle = at if isinstance(at, int) else (part.start + part.stop) // 2 if part.zoom != "whole" else None
-    go("zoom", None if zoom == usual_zoom(part.total) else zoom)
-    go("start", None if zoom == "whole" or middle is None else str(start_at(middle, zoom, part.total, size)))
+    grid(packed(cells, head), key=key, on_event=lambda event: answer(event, cells, part))
 
 
 def _notes(drawing: Drawing) -> str:

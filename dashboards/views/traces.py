@@ -29,7 +29,14 @@ _ORDERS = {
     "entropy": "highest entropy first",
     "n_steps": "most steps first",
 }
-_FILTERS = ("search", "answers", "steps", "tokens", "trace")
+_FILTERS = ("search", "answers", "steps", "tokens", "trace", "task", "channel")
+_CHANNELS = {
+    ANY: ANY,
+    "thought": "a visible thought",
+    "latent": "a latent thought",
+    "answer": "an answer",
+    "special": "a marker",
+}
 
 
 def show() -> None:
@@ -80,7 +87,7 @@ def _filtered(file: TraceFile, table: pd.DataFrame, view: View) -> pd.DataFrame:
         at_least = view.text("Tokens, at least", "tokens", placeholder="0")
     with columns[4]:
         order = view.choice("Order", list(_ORDERS), "order", label_of=_ORDERS.__getitem__, why_not="no order here")
-    mask = np.ones(len(table), dtype=bool)
+    mask = _of_task_and_channel(file, table, view)
     if search:
         mask &= file.search(search)
     if _RIGHT[answers] is not None:
@@ -93,6 +100,28 @@ def _filtered(file: TraceFile, table: pd.DataFrame, view: View) -> pd.DataFrame:
         mask &= table["tokens"].to_numpy() >= int(at_least)
     kept = table[mask]
     return kept if order == "trace" else kept.sort_values(order, ascending=False, kind="stable")
+
+
+def _of_task_and_channel(file: TraceFile, table: pd.DataFrame, view: View) -> np.ndarray:
+    """Draw the filters of task and channel and return the rows that they keep."""
+    left, right, _ = st.columns([4, 4, 5])
+    tasks = list(dict.fromkeys(map(str, table["task"])))
+    with left:
+        task = view.choice("Task", [ANY, *(t for t in tasks if t != ANY)], "task", why_not="no task of these traces")
+    with right:
+        channel = view.choice(
+            "With a position that is",
+            list(_CHANNELS),
+            "channel",
+            label_of=_CHANNELS.__getitem__,
+            why_not="no channel",
+        )
+    mask = np.ones(len(table), dtype=bool)
+    if task != ANY:
+        mask &= table["task"].to_numpy() == task
+    if channel != ANY:
+        mask &= file.has_channel(channel)
+    return mask
 
 
 def _clear() -> None:
@@ -146,6 +175,7 @@ def _chosen(artifact: Artifact, file: TraceFile, table: pd.DataFrame, kept: pd.D
         st.html(f"<div class='cot-wrote' tabindex='0'>{escape(wrote[:_LONG] + cut)}</div>")
     else:
         st.caption("The model writes nothing but its answer.")
+    page_link("explorer", artifact.name, "Every layer of it, in the trace explorer", trace=number)
     if artifact.kind == "run":
         page_link("latents", artifact.name, "What can be read in its thoughts", problem=number)
     with st.expander(f"Its {len(trace)} positions", icon=":material/table_rows:"):

@@ -159,3 +159,16 @@ def test_what_is_no_trace_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"x")
     with pytest.raises(StoreError, match="not a readable trace file"):
         TraceFile(tmp_path / "bad.parquet")
+
+
+def test_traces_are_filtered_by_the_channels_of_their_positions(traces: TraceSet, tmp_path: Path) -> None:
+    traces.to_parquet(tmp_path / "some.parquet")
+    file = TraceFile(tmp_path / "some.parquet")
+    for channel in ("latent", "thought", "answer"):
+        assert file.has_channel(channel).tolist() == [channel in trace.channel for trace in traces]
+    assert file.row_of_problem(traces[7].problem) == next(
+        k for k, trace in enumerate(traces) if trace.problem.to_json() == traces[7].problem.to_json()
+    )
+    assert [problem.question for problem in file.problems(np.array([4, 1]))] == [
+        traces[k].problem.question for k in (4, 1)
+    ]

@@ -1,0 +1,134 @@
+"""Layer trajectories: pinned tokens over the layers at one place, over all traces that have the place."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboards.artifacts.finding import Artifact
+from dashboards.explore import opening, pins
+from dashboards.views import opened, shared
+from dashboards.views.shared import as_text
+from dashboards.views.url import View
+from interp.activations import Store
+from interp.traces import THINKING
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Layer trajectories")
+    view = View()
+    opened.with_artifact(view, "trajectories", lambda artifact: _page(artifact, view))
+
+
+def _page(artifact: Artifact, view: View) -> None:
+    store, why_not = opening.store_of(artifact)
+    if store is None:
+        _no_activations(artifact, view, why_not)
+        return
+    file = opened.traces_of(artifact)
+    st.caption(as_text(f"{store.meta['reasoner']['name']} · {len(file):,} traces · {store.name}"))
+    left, right = st.columns([2, 4])
+    with left:
+        place = view.choice(
+            "Place", store.places, "place", default=_usual_place(store), why_not="no place that was captured"
+        )
+    with right:
+        text = view.text(
+            "Pins",
+            "pins",
+            placeholder="answer, value 1, value 2",
+            help="Tokens, separated by commas. answer and value 2 mean each trace's own answer, and its own value after "
+            "step 2.",
+        )
+    view.check_rest()
+    wanted, left_out = _pins(text, file.steps)
+    if left_out:
+        st.warning(as_text(f"At most {pins.MOST_PINS} pins are drawn; left out: {', '.join(left_out)}."))
+    model = opening.model_of(store)
+    if model.reasoner is None:
+        st.info(as_text(f"The lens needs the model, which cannot be used: {model.why_not}"))
+        return
+    where = pins.sample(store, model.reasoner, place)
+    table = _read(f"{store.name} {store.meta['config_hash']}", place, tuple(wanted), artifact, store, where)
+    missing = [pin for pin in wanted if pin not in set(table["pin"])]
+    if missing:
+        st.warning(as_text(f"No single token, or in fewer than two traces at {place}: {', '.join(missing)}."))
+    if len(table):
+        _draw(table, place, where, store)
+    _code(artifact, store, place)
+
+
+def _no_activations(artifact: Artifact, view: View, why_not: str) -> None:
+    for key in ("place", "pins"):
+        view.ignore(key)
+    view.check_rest()
+    st.info(as_text(f"Layers cannot be read: {why_not}."))
+    commands = [command for what, command in opened.facts(artifact).next if what in ("activations", "the rest of it")]
+    if commands:
+        st.code(commands[0], language="bash", wrap_lines=True)
+
+
+def _usual_place(store: Store) -> str:
+    """Return the place of the first thought; the first place where nothing thinks."""
+    thinking = store.index[store.index["channel"].isin(list(THINKING))]
+    places = set(thinking["place"].unique())
+    return next((place for place in store.places if place in places), store.places[0])
+
+
+def _pins(text: str, steps: int) -> tuple[list[str], list[str]]:
+    """Return the pins that are drawn, and those that are too many."""
+    asked = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    asked = asked or ["answer", *(f"value {k}" for k in range(1, min(steps, 3) + 1))]
+    return asked[: pins.MOST_PINS], asked[pins.MOST_PINS :]
+
+
+@st.cache_resource(max_entries=16, show_spinner="Reading every layer …")
+def _read(
+    identity: str, place: str, wanted: tuple[str, ...], _artifact: Artifact, _store: Store, _where: pins.Sample
+) -> pd.DataFrame:
+    file, reasoner = opened.traces_of(_artifact), opening.model_of(_store).reasoner
+    assert reasoner is not None
+    ids = pins.targets(file, reasoner, _where.traces, wanted)
+    groups = np.array([problem.structure for problem in file.problems(_where.traces)])
+    return pins.read(_store, reasoner, _where, ids, wanted, groups)
+
+
+def _draw(table: pd.DataFrame, place: str, where: pins.Sample, store: Store) -> None:
+    for pin, part in table.groupby("pin", sort=False):
+        best = part.loc[part["probability"].idxmax()]
+        words = (
+            f"{pin}: highest at {best['label']}, {best['probability']:.3f} [{best['low']:.3f}, {best['high']:.3f}]; "
+            f"in another trace {best['control']:.3f} [{best['control_low']:.3f}, {best['control_high']:.3f}]."
+        )
+        if best["low"] <= best["control_high"]:
+            st.warning(
+                as_text(f"{words} Its control is as high: the lens does not read it here."), icon=":material/balance:"
+            )
+        else:
+            st.markdown(as_text(words))
+    spread = "" if len(where.rows) == where.total else f", evenly spread over the {where.total:,} that have it"
+    st.caption(
+        as_text(
+            f"At {place}, over {len(where.rows)} traces{spread}. Bands and bars are 95 % intervals over problems of different "
+            "structure. Control (dotted): the same token at the same place of another trace. The highest layer was chosen "
+            "on the same traces."
+        )
+    )
+    shared.chart(
+        pins.probability_chart(table), key="probabilities", alt="Probability of each pin over layers, with intervals"
+    )
+    shared.chart(pins.rank_chart(table), key="ranks", alt="Rank of each pin over layers, with intervals")
+    shown = table.drop(columns="address").rename(columns={"label": "layer"})
+    shared.table(shown, "trajectories", alt="Probability, control and rank of each pin at each layer")
+
+
+def _code(artifact: Artifact, store: Store, place: str) -> None:
+    st.header("Code")
+    shared.copy_as(
+        f"import cotlens\n\nstore = cotlens.Store({store.name!r})\nrows = store.rows(place={place!r})",
+        shlex.join(["cotlens", "dash", str(artifact.path)]),
+    )
