@@ -11,11 +11,12 @@ import streamlit as st
 
 from dashboards.artifacts.finding import Artifact
 from dashboards.describe import run_command
+from dashboards.probing.figures import squares
 from dashboards.runs import Run
-from dashboards.views import opened, shared
+from dashboards.views import opened, probe_cell, shared
 from dashboards.views.opened import facts
 from dashboards.views.shared import as_text
-from dashboards.views.url import View
+from dashboards.views.url import View, go
 from interp.activations.source import place_key
 from interp.runtime import palette
 from probes.sweeps.figures import layer_curve
@@ -47,29 +48,55 @@ def _page(artifact: Artifact, view: View) -> None:
 
 def _sweep(sweep: Sweep, run: Run | None, path: Path, view: View) -> None:
     frame, controls = sweep.table(), list(sweep.notes["controls"])
-    left, right = st.columns(2)
-    with left:
+    columns = st.columns(3)
+    with columns[0]:
         target = view.choice("Target", sweep.targets, "target", label_of=_words, why_not="not in this sweep")
     cells = frame[frame["target"] == target]
     places = sorted(cells["place"].unique(), key=place_key)
-    with right:
+    with columns[1]:
         place = view.choice(
-            "Place of the layer curve",
+            "Place",
             places,
             "place",
             default=_usual_place([] if run is None else run.info["steps"], target, cells),
             why_not="no place where this was swept",
         )
-    shared.chart(sweep.heatmap(target), key="heatmap", alt=f"Held-out accuracy for {target} over place and layer")
+    here = cells[cells["place"] == place].sort_values("depth")
+    with columns[2]:
+        address = view.choice(
+            "Layer",
+            here["address"].tolist(),
+            "address",
+            default=str(here.loc[here["val_accuracy"].idxmax(), "address"]),
+            label_of=dict(zip(here["address"], here["label"], strict=True)).__getitem__,
+            why_not="no layer that was swept here",
+            help="The best on validation where the URL names none.",
+        )
+    cell = here[here["address"] == address].iloc[0]
+    probe_cell.draw(cell, controls, sweep, path if run is None else run.path / "store", view)
+    _controls(sweep)
+    _cells(view, frame, cells, target, place, controls)
+    shared.chart(
+        squares(cells, controls, (place, str(cell["label"]))),
+        key="map",
+        alt=f"Held-out accuracy for {_words(target)} over place and layer; a click chooses the cell",
+        on_select=_clicked,
+    )
     shared.chart(
         layer_curve(frame, target, place, controls),
         key="layers",
         alt=f"Held-out accuracy for {target} at {place} by layer, with interval and controls",
     )
-    _controls(sweep)
-    _cells(view, frame, cells, target, place, controls)
     view.check_rest()
     _copy(sweep, run, path, target, place)
+
+
+def _clicked() -> None:
+    """Choose the cell that was clicked."""
+    points = st.session_state["map"].selection.points
+    if points and len(points[0].get("customdata", ())) > 1:
+        go("place", str(points[0]["customdata"][0]))
+        go("address", str(points[0]["customdata"][1]))
 
 
 def _usual_place(steps: list[dict[str, Any]], target: str, cells: pd.DataFrame) -> str:

@@ -133,7 +133,9 @@ def _light_marks(figure: Any) -> None:
             marker.color = "#e6e6e6"
 
 
-def chart(figure: Any, *, key: str, alt: str, height: int | None = None) -> None:
+def chart(
+    figure: Any, *, key: str, alt: str, height: int | None = None, on_select: Callable[[], None] | None = None
+) -> None:
     """Draw a Plotly figure over the whole width.
 
     Args:
@@ -141,10 +143,15 @@ def chart(figure: Any, *, key: str, alt: str, height: int | None = None) -> None
         key: Name of the element in Streamlit.
         alt: Description for screen readers.
         height: In pixels; the figure's own by default.
+        on_select: Called after a click on a point, with the points in the element's state.
     """
     # The label of a line over the whole plot is right of it, where no bar hides it.
     figure.update_annotations(x=1, xanchor="left", yanchor="middle", selector={"xref": "x domain"})
     figure.update_layout(margin={"r": 60}, **({"height": height} if height else {}))
     if st.context.theme.type == "dark":
         _light_marks(figure)
-    st.plotly_chart(figure, key=key, alt=alt, config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d"]})
+    config = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+    if on_select is None:
+        st.plotly_chart(figure, key=key, alt=alt, config=config)
+    else:
+        st.plotly_chart(figure, key=key, alt=alt, config=config, on_select=on_select, selection_mode="points")

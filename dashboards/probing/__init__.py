@@ -1,0 +1,1 @@
+"""Figures of probes that can be clicked."""
