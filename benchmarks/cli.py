@@ -66,6 +66,14 @@ def store(repetitions: Repetitions = 15, as_json: AsJson = False) -> None:
     _run_timed(bench, repetitions, as_json)
 
 
+@app.command("dash")
+def dash(repetitions: Repetitions = 5, as_json: AsJson = False) -> None:
+    """Measure the dashboard in a headless browser: first paint, locking a cell, bytes, and memory of the server."""
+    from benchmarks.dash.figures import bench
+
+    _run_timed(bench, repetitions, as_json)
+
+
 @app.command("generate")
 def generate(repetitions: Repetitions = 3, as_json: AsJson = False) -> None:
     """Time thinking on SmolLM2 beside transformers' own generation, with shared prompts and answers of all lengths."""

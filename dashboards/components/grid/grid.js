@@ -67,7 +67,7 @@ class Grid {
       line.append(name, ": " + does);
       this.keys.append(line);
     }
-    this.observer = new ResizeObserver(() => this.layout());
+    this.observer = new ResizeObserver(() => this.layout(true));
     this.observer.observe(this.pane);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.redraw = () => requestAnimationFrame(() => this.header && this.paint());
@@ -104,7 +104,6 @@ class Grid {
     this.header = header;
     this.values = cells;
     if (!waits) this.lock = header.lock ? { row: header.lock.row, column: header.lock.column } : null;
-    this.frame.style.colorScheme = "";
     this.buttons();
     if (isNew || this.segments !== header.segments.length) this.transcript();
     this.mark();
@@ -173,8 +172,10 @@ class Grid {
     this.marked = undefined;
     header.segments.forEach((segment, k) => {
       const part = this.words.children[k], holds = position !== null && segment.start <= position && position < segment.stop;
-      part.setAttribute("aria-selected", String(holds));
-      part.classList.toggle("seen", segment.start < header.stop && segment.stop > header.start && header.stop - header.start < header.total);
+      const seen = segment.start < header.stop && segment.stop > header.start && header.stop - header.start < header.total;
+      // Only what changes is written: a long transcript has thousands of parts.
+      if (part.getAttribute("aria-selected") !== String(holds)) part.setAttribute("aria-selected", String(holds));
+      if (part.classList.contains("seen") !== seen) part.classList.toggle("seen", seen);
       if (!holds) return;
       const lock = header.lock && header.lock.position === position ? header.lock : null;
       if (lock && lock.token !== undefined) { this.fill(k, lock); this.marked = k; }
@@ -185,9 +186,9 @@ class Grid {
   }
 
   // Sizes, all in CSS pixels.
-  layout() {
+  layout(isResize) {
     const { header } = this;
-    if (!header) return;
+    if (!header || (isResize && this.pane.clientWidth === this.shown)) return;
     const n = header.first.length, rows = header.rows.length, width = this.pane.clientWidth;
     if (!width) return;
     const room = width - SIDE - 2;
@@ -218,8 +219,26 @@ class Grid {
       legend.fillStyle = `rgb(${this.colours[Math.round(x / 139 * 254)]})`;
       legend.fillRect(x, 0, 1, 10);
     }
+    this.picture();
     this.minimap();
     this.draw();
+  }
+
+  // One pixel for each cell: drawn at once, scaled, where cells have no text.
+  picture() {
+    const { header } = this, n = header.first.length, rows = header.rows.length;
+    this.image = null;
+    if (header.texts || !n || !rows) return;
+    const canvas = document.createElement("canvas");
+    canvas.width = n;
+    canvas.height = rows;
+    const pen = canvas.getContext("2d"), pixels = pen.createImageData(n, rows), shade = this.dark ? 255 : 0;
+    for (let k = 0; k < n * rows; k++) {
+      const byte = this.values[k];
+      pixels.data.set(byte === NO_VALUE ? [shade, shade, shade, 11] : [...this.colours[byte], 255], 4 * k);
+    }
+    pen.putImageData(pixels, 0, 0);
+    this.image = canvas;
   }
 
   context(canvas, width, height) {
@@ -251,7 +270,9 @@ class Grid {
     pen.beginPath();
     pen.rect(SIDE, HEAD, width - SIDE, height - HEAD);
     pen.clip();
-    for (let row = Math.max(0, Math.floor((top - HEAD) / h)); row < rows; row++) {
+    if (this.image) pen.drawImage(this.image, SIDE - left, HEAD - top, n * w, rows * h);
+    const isPicture = this.image && w <= 6; // wider cells have lines where there is no value
+    for (let row = Math.max(0, Math.floor((top - HEAD) / h)); row < rows && !isPicture; row++) {
       const y = HEAD + row * h - top;
       if (y > height) break;
       for (let column = from; column < to; column++) this.cell(pen, row, column, SIDE + column * w - left, y, w, h);
@@ -265,10 +286,11 @@ class Grid {
 
   cell(pen, row, column, x, y, w, h) {
     const { header } = this, byte = this.values[row * header.first.length + column], gap = w > 6 ? 0.5 : 0;
+    if (this.image && byte !== NO_VALUE) return;
     if (byte === NO_VALUE) {
       // Where there is no value, a line crosses the cell, so that it does not look like a small one.
       pen.fillStyle = this.dark ? "rgba(255,255,255,.05)" : "rgba(0,0,0,.04)";
-      pen.fillRect(x, y, w + 0.5 - gap, h - gap);
+      if (!this.image) pen.fillRect(x, y, w + 0.5 - gap, h - gap);
       if (w > 6) {
         pen.strokeStyle = this.dark ? "rgba(255,255,255,.22)" : "rgba(0,0,0,.22)";
         pen.lineWidth = 1;
