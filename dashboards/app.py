@@ -10,6 +10,7 @@ import streamlit as st
 from dashboards.components.keys import draw_keys
 from dashboards.pages import PAGES
 from dashboards.views import home, opened
+from dashboards.views.pin import CODE, PAGE
 from dashboards.views.url import OPEN, page_link, register
 
 st.set_page_config(page_title="cotlens", layout="wide")
@@ -39,6 +40,8 @@ with keys:
     draw_keys()
 with place:
     draw_links("pages")
+st.session_state[PAGE] = chosen.url_path
+st.session_state.pop(CODE, None)
 chosen.run()
 if st.query_params.get(OPEN) != shown:  # the page has chosen what it shows
     with place:

@@ -33,6 +33,7 @@ PAGES = (
     Page("causal", "Causal", ("run", "graph", "causal test")),
     Page("faithfulness", "Faithfulness", ("run", "text test")),
     Page("jobs", "Jobs", ()),
+    Page("builder", "Report builder", ()),
 )
 TITLES = {page.name: page.title for page in PAGES}
 

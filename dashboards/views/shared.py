@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import streamlit as st
 
 from dashboards.describe import model_name, problems_of
 from dashboards.runs import Run
+from dashboards.views.pin import CODE, pin_button
 from interp.runtime import palette
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
@@ -39,6 +41,7 @@ def table(
     *,
     alt: str,
     config: dict[str, Any] | None = None,
+    pinned: bool = False,
 ) -> None:
     """Draw a table with a button for its CSV: a short one whole, a long one sortable.
 
@@ -47,6 +50,7 @@ def table(
         name: Name of the CSV file.
         alt: Description for screen readers.
         config: Streamlit's configuration of columns.
+        pinned: Whether it is pinned already, and so needs no button for that.
     """
     if len(frame) <= _WHOLE:
         # Its words wrap, so that nothing is cut off on a narrow screen or in print.
@@ -58,7 +62,10 @@ def table(
             if pd.api.types.is_float_dtype(frame[c])
         }
         st.dataframe(frame, hide_index=True, placeholder="–", column_config=columns | (config or {}), alt=alt)
-    csv_button(frame, name)
+    with st.container(horizontal=True):
+        csv_button(frame, name)
+        if not pinned:
+            pin_button(name, alt, frame)
 
 
 def _as_words(frame: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
@@ -89,6 +96,7 @@ def csv_button(frame: pd.DataFrame, name: str) -> None:
 
 def copy_as(python: str, command: str) -> None:
     """Draw the same in Python and as a command, each with a button that copies it."""
+    st.session_state[CODE] = (python, command)
     left, right = st.columns(2)
     with left:
         st.caption("Copy as Python")
@@ -134,7 +142,13 @@ def _light_marks(figure: Any) -> None:
 
 
 def chart(
-    figure: Any, *, key: str, alt: str, height: int | None = None, on_select: Callable[[], None] | None = None
+    figure: Any,
+    *,
+    key: str,
+    alt: str,
+    height: int | None = None,
+    on_select: Callable[[], None] | None = None,
+    pinned: bool = False,
 ) -> None:
     """Draw a Plotly figure over the whole width.
 
@@ -144,14 +158,19 @@ def chart(
         alt: Description for screen readers.
         height: In pixels; the figure's own by default.
         on_select: Called after a click on a point, with the points in the element's state.
+        pinned: Whether it is pinned already, and so needs no button for that.
     """
     # The label of a line over the whole plot is right of it, where no bar hides it.
     figure.update_annotations(x=1, xanchor="left", yanchor="middle", selector={"xref": "x domain"})
     figure.update_layout(margin={"r": 60}, **({"height": height} if height else {}))
+    original = figure
     if st.context.theme.type == "dark":
+        figure = copy.deepcopy(figure)
         _light_marks(figure)
     config = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
     if on_select is None:
         st.plotly_chart(figure, key=key, alt=alt, config=config)
     else:
         st.plotly_chart(figure, key=key, alt=alt, config=config, on_select=on_select, selection_mode="points")
+    if not pinned:
+        pin_button(key, alt, original)
