@@ -104,9 +104,7 @@ def chart_points(content: str) -> pd.DataFrame:
 
     rows: list[dict[str, Any]] = []
     for number, trace in enumerate(plotly.io.from_json(content, skip_invalid=True).data, 1):
-        columns = {
-            name: np.asarray(value) for name in ("x", "y", "z") if (value := getattr(trace, name, None)) is not None
-        }
+        columns = {name: _array(value) for name in ("x", "y", "z") if (value := getattr(trace, name, None)) is not None}
         name = trace.name or f"trace {number}"
         if "z" in columns:
             for (row, column), value in np.ndenumerate(columns["z"]):
@@ -118,6 +116,19 @@ def chart_points(content: str) -> pd.DataFrame:
                 for values in zip(*columns.values(), strict=False)
             ]
     return pd.DataFrame(rows)
+
+
+def _array(value: Any) -> Any:
+    """Return numbers of a figure as an array; Plotly writes long ones in base64."""
+    import base64
+
+    import numpy as np
+
+    if not isinstance(value, dict):
+        return np.asarray(value)
+    numbers = np.frombuffer(base64.b64decode(value["bdata"]), np.dtype(value["dtype"]))
+    shape = value.get("shape")
+    return numbers if shape is None else numbers.reshape([int(n) for n in str(shape).split(",")])
 
 
 def save_panel(root: Path, panel: Panel) -> Path:

@@ -79,7 +79,7 @@ def _sweep(sweep: Sweep, run: Run | None, path: Path, view: View) -> None:
     shared.chart(
         squares(cells, controls, (place, str(cell["label"]))),
         key="map",
-        alt=f"Held-out accuracy for {_words(target)} over place and layer; a click chooses the cell",
+        alt=f"Held-out accuracy for {_words(target)} over place and layer",
         on_select=_clicked,
     )
     shared.chart(

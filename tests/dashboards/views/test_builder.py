@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
@@ -15,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboards.launch import ROOTS_VARIABLE
 from dashboards.pins.export import html_of, notebook_of
-from dashboards.pins.panels import MOST_ROWS, new_panel, panels_of, save_panel, swap_order, table_content
+from dashboards.pins.panels import MOST_ROWS, chart_points, new_panel, panels_of, save_panel, swap_order, table_content
 from dashboards.views.pin import PAGE
 
 Open = Callable[..., AppTest]
@@ -98,6 +99,17 @@ def test_a_damaged_panel_is_named_and_hides_no_other(open_view: Open, said: Said
     (pinned / "panels" / "0.json").write_text(content, encoding="utf-8")
     at = open_view("builder", pinned)
     assert not at.error and "0.json cannot be read" in said(at) and len(at.header) == 2
+
+
+def test_the_points_of_a_chart_are_its_numbers() -> None:
+    grid = np.arange(6.0).reshape(2, 3)
+    figure = go.Figure(
+        [go.Scatter(x=["a", "b", "c"], y=np.array([0.5, np.nan, 1.0]), name="p"), go.Heatmap(z=grid, x=[1, 2, 3])]
+    )
+    points = chart_points(figure.to_json())
+    line, cells = (points[points["series"] == name] for name in ("p", "trace 2"))
+    assert line["x"].tolist() == ["a", "b", "c"] and line["y"].isna().tolist() == [False, True, False]
+    assert cells["z"].tolist() == grid.ravel().tolist() and cells["x"].tolist() == [1, 2, 3, 1, 2, 3]
 
 
 def test_order_is_exchanged(pinned: Path) -> None:
