@@ -37,6 +37,8 @@ _TEXT_NAMES = {
 }
 
 
+# A choice in it draws this part again and not the whole page, which has many tables and charts.
+@st.fragment
 def live_edit(run: Run, view: View, trace: int, method: str) -> None:
     """Draw the choice of a thought and a value, and what the model thinks and answers after the edit.
 
