@@ -165,7 +165,10 @@ def used_map(record: Record, view: View) -> None:
     )
     counts = part["verdict"].value_counts().to_dict()
     used = part[part["verdict"] == "used"]
-    where = ", ".join(f"step {row['step']} at thought {row['thought']}" for row in used.to_dict("records"))
+    where = ", ".join(
+        f"step {row['step']} at thought {row['thought']}"
+        for row in used.sort_values(["step", "thought"]).to_dict("records")
+    )
     headline(f"Used: {where or 'no value at any single thought'}. {counts.get('undecided', 0)} cells are undecided.")
     shared.chart(
         figures.grid(
@@ -239,7 +242,7 @@ def steering(record: Record, view: View) -> None:
                 ("malformed", None, "collateral: no answer any more", palette.PURPLE, "dashdot"),
             ],
             "Dose and response",
-            "dose, in lengths of the direction",
+            "dose, in multiples of the direction",
         ),
         key="doses",
         alt="Share of answers that follow at each dose, beside a random direction and collateral damage",
