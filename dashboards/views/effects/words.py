@@ -127,11 +127,11 @@ def bits(result: Result, view: View) -> None:
     """Draw bits about each target beside shuffled choices, and false positives at a threshold."""
     rows = result.record["table"]
     for source, gain in result.record["total"].items():
-        value, low, high = (gain.get(key) for key in ("value", "low", "high"))
-        if value is None:
-            inner = gain.get("bits") or {}
-            value, low, high = (inner.get(key) for key in ("value", "low", "high"))
-        headline(f"{source}: {number(value)} {interval([low, high])} bits about all targets together.")
+        at_least = "at least " if gain.get("bound") == "lower bound" else ""
+        headline(
+            f"{source}: {at_least}{number(gain['bits'])} {interval(gain['ci'])} bits about all targets together "
+            f"(n = {gain['n']})."
+        )
     shuffled = [row["shuffled"] for row in rows if row.get("shuffled") is not None]
     beaten = [row["target"] for row in rows if row.get("shuffled") is not None and row["shuffled"] >= row["bits"] > 0]
     if beaten:
@@ -176,7 +176,7 @@ def located(result: Result, view: View) -> None:
         "Show what paraphrases leave", "paraphrase", help="The knock-out test of the carrying words."
     )
     if paraphrase:
-        rows = [{"version": name, **_gain(gain)} for name, gain in record["knock_out"].items()]
+        rows = [{"version": name, **gain} for name, gain in record["knock_out"].items()]
         shared.chart(
             figures.bars(
                 rows, "version", [("bits", "ci", "bits left", palette.BLUE)], "Bits after a paraphrase", "bits"
@@ -200,12 +200,6 @@ def located(result: Result, view: View) -> None:
     figure.update_yaxes(title="bits", range=None)
     shared.chart(figure, key="positions", alt="Bits at each word, over all targets")
     _table(record["cells"], "located", "Every word and target with bits, interval and q")
-
-
-def _gain(gain: dict[str, Any]) -> dict[str, Any]:
-    inner = gain.get("bits") if isinstance(gain.get("bits"), dict) else gain
-    assert isinstance(inner, dict)
-    return {"bits": inner.get("value"), "ci": [inner.get("low"), inner.get("high")], "n": inner.get("n")}
 
 
 def discovered(result: Result, view: View) -> None:
