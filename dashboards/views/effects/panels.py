@@ -247,6 +247,10 @@ def steering(record: Record, view: View) -> None:
         key="doses",
         alt="Share of answers that follow at each dose, beside a random direction and collateral damage",
     )
+    st.caption(
+        "Control: a random direction of the same length at every dose. Collateral: answers that change where the thought holds "
+        "the value already, and answers that are none. Intervals are 95 %, resampled by problem structure."
+    )
     _table(doses, "doses", "Every dose with success, control and collateral")
 
 
@@ -270,6 +274,9 @@ def swaps(records: Sequence[Record], view: View) -> None:
         f"With {arms[0]}: {first['correct'].min():.3f} to {first['correct'].max():.3f} of answers are right; the best control "
         f"gives {number(strongest)}.",
         warns=bool(strongest is not None and strongest >= first["correct"].max()),
+    )
+    st.caption(
+        "Controls: the other arms, such as another problem's reasoning and the question only. Intervals are in the table."
     )
     for start in range(0, len(arms), 2):
         for column, arm in zip(st.columns(2), arms[start : start + 2], strict=False):
