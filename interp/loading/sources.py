@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from interp.errors import CotlensError, UsageError
 from interp.loading.adapters import Adapter, add_adapter, find_adapter
 from interp.loading.gguf import GgufFile, gguf_file
 from interp.loading.latent_checkpoints import checkpoint_file
-from interp.loading.named_models import NAMED_MODELS, require_fetched
+from interp.loading.named_models import CONVERSION, NAMED_MODELS, named_model_source
 from interp.models.reading import check_sizes, only_cached, read_model
 from interp.models.report import LoadReport
 from interp.models.wrapping import quiet
@@ -76,7 +77,7 @@ def locate(spec: str | Path, base: str | Path | None = None) -> Source:
     """
     name = str(spec)
     shipped = name in recipes()
-    path = weights_folder(name) if shipped else require_fetched(name) if name in NAMED_MODELS else spec
+    path = weights_folder(name) if shipped else named_model_source(name) if name in NAMED_MODELS else spec
     _refuse_other_kinds(path)
     adapter = find_adapter(path)
     if adapter is not None:
@@ -137,6 +138,12 @@ def read_source(source: Source, *, device: str, dtype: Any, allow_pickle: bool, 
 
     if source.adapter is None or source.base is None:
         gguf_name = None if source.gguf is None else source.gguf.name
+        conversion = Path(source.path) / CONVERSION
+        if conversion.is_file():
+            origin = json.loads(conversion.read_text(encoding="utf-8")).get("source")
+            report.add(
+                "converted", f"from {origin}", "read", "the same hash of weights, compared when it was converted"
+            )
         return read_model(
             source.path, device=device, dtype=dtype, allow_pickle=allow_pickle, report=report, gguf_file=gguf_name
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import torch
 
 import interp
 from interp.errors import StoreError, UsageError
+from interp.loading.convert import convert, get_named_model
+from interp.loading.named_models import CONVERSION, NAMED_MODELS, converted_folder, named_model_source
 from tests.interp.loading.small_gguf import small_llama, write_gguf
 
 pytest.importorskip("gguf")
@@ -85,3 +90,51 @@ def test_a_trace_store_loads_its_model_again(file: Path, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     again = store.load_reasoner()
     assert again.weights == reasoner.weights and again.name == reasoner.name
+
+
+def test_a_converted_file_is_the_same_model_and_says_where_it_comes_from(file: Path, tmp_path: Path) -> None:
+    folder = convert(file, tmp_path / "converted")
+    first, second = interp.load(file), interp.load(folder)
+    assert (first.weights, first.tokenizer_hash, first.config) == (second.weights, second.tokenizer_hash, second.config)
+    findings = {finding.what: finding.value for finding in second.loaded.findings}
+    assert findings["converted"] == "from small.F32.gguf"
+    with pytest.raises(UsageError, match=r"expected a new folder, got .*converted, which exists"):
+        convert(file, folder)
+
+
+def test_a_conversion_that_changes_anything_is_refused_and_leaves_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    save = LlamaForCausalLM.save_pretrained
+
+    def save_another(model: torch.nn.Module, folder: Path) -> None:
+        with torch.no_grad():
+            model.get_parameter("model.norm.weight").add_(1e-3)
+        save(model, folder)
+
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", save_another)
+    with pytest.raises(StoreError, match=r"expected the same model after conversion of .*, got other weights"):
+        convert(file, tmp_path / "converted")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_loads_the_converted_model_and_without_it_the_file(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    named = dataclasses.replace(NAMED_MODELS["smollm2"], file=file.name, sha256=digest)
+    monkeypatch.setitem(NAMED_MODELS, "smollm2", named)
+    monkeypatch.setenv("COTLENS_MODELS", str(tmp_path))
+    (tmp_path / "smollm2").mkdir()
+    shutil.copy(file, tmp_path / "smollm2")
+    assert named_model_source("smollm2") == tmp_path / "smollm2" / file.name
+    before = interp.load("smollm2")
+    assert get_named_model("smollm2") == tmp_path / "smollm2" / "converted"
+    after = interp.load("smollm2")
+    assert named_model_source("smollm2") == converted_folder("smollm2")
+    assert (before.weights, before.name) == (after.weights, after.name) == (before.weights, "smollm2")
+    (converted_folder("smollm2") / CONVERSION).unlink()  # as a conversion that was cut off
+    assert named_model_source("smollm2").suffix == ".gguf"
+    assert get_named_model("smollm2") == converted_folder("smollm2")

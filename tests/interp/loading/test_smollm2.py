@@ -10,7 +10,8 @@ import torch
 
 import interp
 from interp.errors import CotlensError
-from interp.loading.named_models import fetch_model
+from interp.loading.convert import get_named_model
+from interp.loading.named_models import require_fetched
 from interp.organisms.catalog import card
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def smollm2() -> interp.Reasoner:
     try:
-        fetch_model("smollm2")
+        get_named_model("smollm2")
     except CotlensError as error:
         pytest.skip(f"SmolLM2 cannot be fetched: {error}")
     return interp.load("smollm2", device="cpu")
@@ -28,7 +29,7 @@ def smollm2() -> interp.Reasoner:
 def test_logits_are_those_of_transformers_own_loading(smollm2: interp.Reasoner) -> None:
     from transformers import AutoModelForCausalLM
 
-    file = fetch_model("smollm2")
+    file = require_fetched("smollm2")
     own = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
     )

@@ -86,10 +86,10 @@ def test_what_is_refused_is_counted_and_the_rest_is_kept(
 @pytest.mark.slow
 def test_smollm2_reads_a_thought_that_another_model_wrote(tmp_path: Path, cotlens: Callable[..., Any]) -> None:
     from interp.errors import CotlensError
-    from interp.loading.named_models import fetch_model
+    from interp.loading.convert import get_named_model
 
     try:
-        fetch_model("smollm2")
+        get_named_model("smollm2")
     except CotlensError as error:
         pytest.skip(f"SmolLM2 cannot be fetched: {error}")
     out, thinks = (
