@@ -90,10 +90,12 @@ def _with_model(choice: Choice) -> tuple[Choice, opening.Model | None]:
     store = choice.material.store
     if not needed or store is None:
         return choice, None
-    with st.empty():
-        if not opening.is_in_memory(store):
+    slot = st.empty()
+    if not opening.is_in_memory(store):
+        with slot:
             _meanwhile(choice)
-        model = opening.model_of(store)
+    model = opening.model_of(store)
+    slot.empty()
     if model.reasoner is not None:
         return choice, model
     st.info(
