@@ -83,7 +83,7 @@ def interchange(record: Record, view: View) -> None:
                 "What each edit does to the answer",
                 "fraction of edits",
             ),
-            key="edits",
+            key="interchange-edits",
             alt="Share of answers that follow and that change, for each edit, with intervals",
         )
     steps = sorted({int(row["step"]) for row in record["rates"]} - {0})
@@ -100,7 +100,7 @@ def interchange(record: Record, view: View) -> None:
                 "By step",
                 "fraction of edits",
             ),
-            key="by-step",
+            key="interchange-by-step",
             alt="Share of answers that follow another value, and that change with the same value, by step",
         )
     st.caption(
@@ -144,7 +144,7 @@ def layer_map(record: Record, view: View) -> None:
         with column:
             shared.chart(
                 figures.grid(cells, "place", "label", value, title, x_title="position that is edited"),
-                key=value,
+                key=f"layer-map-{value}".replace("_", "-"),
                 alt=f"{title}, by address and position",
             )
     st.caption("`everything` is the whole residual stream of the position, `cache` its keys and values in every block.")
@@ -174,7 +174,7 @@ def used_map(record: Record, view: View) -> None:
         figures.grid(
             part, "at", "of", "shown", "Answers that follow, above chance", x_title="thought", notes="verdict"
         ),
-        key="used-map",
+        key="used-map-chart",
         alt="Share of answers that follow each step's value when each thought is exchanged, with a verdict",
     )
     st.caption(
@@ -207,7 +207,7 @@ def ablation(record: Record, view: View) -> None:
             "Answers right under each ablation",
             "accuracy",
         ),
-        key="ablation",
+        key="ablation-chart",
         alt="Accuracy under each arm of the ablation battery, with intervals",
     )
     st.caption("Control: `own` puts a problem's own thoughts back and should cost nothing. Intervals are 95 %.")
@@ -244,7 +244,7 @@ def steering(record: Record, view: View) -> None:
             "Dose and response",
             "dose, in multiples of the direction",
         ),
-        key="doses",
+        key="dose-response",
         alt="Share of answers that follow at each dose, beside a random direction and collateral damage",
     )
     st.caption(

@@ -33,7 +33,7 @@ def faithfulness(result: Result, view: View) -> None:
             "Answers that stay after each edit of the text",
             "fraction",
         ),
-        key="battery",
+        key="battery-chart",
         alt="Share of answers that stay after each edit, with intervals",
     )
     st.caption(
@@ -61,7 +61,7 @@ def faithfulness(result: Result, view: View) -> None:
                 "Answered early",
                 "steps shown",
             ),
-            key="early",
+            key="early-answers",
             alt="Share of early answers that are the final one, by steps shown",
         )
     with right:
@@ -77,7 +77,7 @@ def faithfulness(result: Result, view: View) -> None:
                     "Resampled before and after each step",
                     "step",
                 ),
-                key="anchors",
+                key="thought-anchors",
                 alt="How far each step moves the answers, beside chance",
             )
         else:
@@ -118,7 +118,7 @@ def commitment(result: Result, view: View) -> None:
         "steps of thinking",
     )
     figure.add_vline(x=decided["decided_at"], line_dash="dot", line_color=palette.GREY)
-    shared.chart(figure, key="commitment", alt="Share of answers that are decided, by steps of thinking")
+    shared.chart(figure, key="commitment-curve", alt="Share of answers that are decided, by steps of thinking")
     st.caption("The dotted line is the mean deciding step: from there on every forced answer is the final one.")
     _table(record["steps"], "commitment", "Every number of steps and step")
 
@@ -147,7 +147,7 @@ def bits(result: Result, view: View) -> None:
             "Bits about each target",
             "bits",
         ).update_yaxes(range=None),
-        key="bits",
+        key="bits-by-target",
         alt="Bits about each target beside the shuffled control, with intervals",
     )
     threshold = float(
@@ -198,7 +198,7 @@ def located(result: Result, view: View) -> None:
         "number of the word",
     )
     figure.update_yaxes(title="bits", range=None)
-    shared.chart(figure, key="positions", alt="Bits at each word, over all targets")
+    shared.chart(figure, key="bits-by-position", alt="Bits at each word, over all targets")
     _table(record["cells"], "located", "Every word and target with bits, interval and q")
 
 
