@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.dash.browser import browser, why_no_browser
 from benchmarks.dash.explorer import measure_explorer
+from benchmarks.dash.pages import measure_pages
 from benchmarks.harness import keep
 from benchmarks.measures import report
 from interp.errors import UsageError
@@ -30,4 +31,5 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         raise UsageError(f"expected a browser for this bench, got none: {missing}.")
     with browser() as running:
         measures = measure_explorer(running, repetitions, bars)
+        measures |= measure_pages(running, repetitions, bars)
     return keep("dash", jsonable(report("dash", measures)))
