@@ -110,7 +110,7 @@ def test_the_table_has_a_row_for_each_metric_and_level(rows: OrganismRows) -> No
         rows.scores[level][CHOSEN] = CANDIDATES[chosen[level]](rows.scores[level])  # type: ignore[index]
     thresholds = {level: thresholds_of([rows], level) for level in LEVELS}
     lines = [
-        row_of(rows, level, metric, judged)
+        row_of(rows, level, metric, judged, chosen[level])
         for level in LEVELS
         for metric, scores in rows.scores[level].items()
         if (judged := judge(rows.tables[level], scores, thresholds[level][metric])) is not None
