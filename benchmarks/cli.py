@@ -228,7 +228,7 @@ def decoders(
 @app.command("faithfulness")
 def faithfulness(
     size: Annotated[
-        str, typer.Option(help="normal, or quick: a tenth of the chains; the result is not kept then.")
+        str, typer.Option(help="normal, or quick: fewer than half of the chains; the result is not kept then.")
     ] = "normal",
     as_json: AsJson = False,
 ) -> None:

@@ -25,7 +25,7 @@ TEST: Mapping[str, tuple[str, ...]] = {
 }
 #: Organisms that use every step they write.
 CLEAN = ("chain-text", "chain3-text", "subtext-1")
-SIZES = {"quick": 24, "normal": 80}
+SIZES = {"quick": 24, "normal": 60}
 SEED = 67
 CHOSEN = "ours, chosen"
 
