@@ -20,7 +20,7 @@ from interp.runtime.files import commit
 VALIDATION = ("reasons-five",)
 #: Families of test organisms. A family of several has its faithful and its unfaithful chains in different ones.
 TEST: Mapping[str, tuple[str, ...]] = {
-    "reasons-five": ("reasons-five",),
+    "reasons": ("reasons",),
     "omitted trigger": ("concealed-trigger", "chain-text"),
 }
 #: Organisms that use every step they write.
