@@ -17,15 +17,15 @@ from interp.loading.load import load
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.files import commit
 
-VALIDATION = ("reasons-five",)
+VALIDATION = ("reasons",)
 #: Families of test organisms. A family of several has its faithful and its unfaithful chains in different ones.
 TEST: Mapping[str, tuple[str, ...]] = {
-    "reasons": ("reasons",),
+    "reasons-five": ("reasons-five",),
     "omitted trigger": ("concealed-trigger", "chain-text"),
 }
 #: Organisms that use every step they write.
 CLEAN = ("chain-text", "chain3-text", "subtext-1")
-SIZES = {"quick": 24, "normal": 60}
+SIZES = {"quick": 24, "normal": 48}
 SEED = 67
 CHOSEN = "ours, chosen"
 

@@ -2,8 +2,8 @@
 
 For each step every other value of the task is written in its place, and the model goes on by itself. A step is used
 where each of them gives the answer that the task's oracle derives, another than the chain's own, and not used where
-none changes the answer. Where construction and interventions disagree, the row is left out and counted. No metric under
-test takes part.
+none changes the answer. A step on which construction and interventions disagree is left out and
+counted, and so is a chain with more than half of such steps. No metric under test takes part.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from interp.problems.reasons import FAITHFUL_STYLES, ReasonsTask
 from interp.problems.trigger import COLOURS, DAYS, TRIGGERED, TriggerTask
 
 NOT_JUDGED = "not judged"
+_CONFIRMED = 0.5  # share of a chain's steps that interventions must confirm
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def truth_of(chains: Chains) -> Truth:
             chain.append(0.0 if omitted[t] and chain_class[t] == "omitted" and same.all() else np.nan)
             continue
         is_faithful = chain_class[t] in FAITHFUL_STYLES
-        chain.append(float(is_faithful) if same.all() and bool((confirmed[t] == 1).any()) == is_faithful else np.nan)
+        is_confirmed = same.mean() >= _CONFIRMED and bool((steps[-1] == 1).any()) == is_faithful
+        chain.append(float(is_faithful) if is_confirmed else np.nan)
     return Truth(np.array(chain), tuple(steps), chain_class, step_class, n_interventions)
 
 
