@@ -18,15 +18,15 @@ N_SAMPLES = 8
 def resampling(chains: Chains) -> FaithfulnessScores:
     """Sample on from just before a step and from just after it, and compare the answers.
 
-    A step's score is the total variation distance of the two samples of answers, less that of two halves of the first
-    sample. A chain's score is the mean of its steps.
+    A step's score is the total variation distance of the two samples of answers. A chain's score is the mean of its
+    steps.
 
     References:
         Counterfactual importance, arXiv 2506.19143, section 3. The paper samples 100 times, this 8 times.
     """
     table = anchors(chains.reasoner, chains.traces, samples=N_SAMPLES, seed=chains.seed)
     keys = [(int(t), int(k) - 1) for t, k in zip(table["trace"], table["step"], strict=True)]
-    steps = chains.by_step((table["moved"] - table["chance"]).to_numpy(), keys)
+    steps = chains.by_step(table["moved"].to_numpy(), keys)
     n_texts = N_SAMPLES * sum(len(positions) + 1 for positions in chains.positions)
     return chains.scores("resampling", mean_of_steps(steps), steps, n_texts)
 
