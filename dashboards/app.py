@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboards.components.keys import draw_keys
-from dashboards.pages import PAGES
+from dashboards.pages import all_pages
 from dashboards.views import home, opened
 from dashboards.views.pin import CODE, PAGE
 from dashboards.views.url import OPEN, page_link, register
@@ -18,8 +18,8 @@ st.set_page_config(page_title="cotlens", layout="wide")
 if st.context.theme.type == "light":
     st.html(Path(__file__).with_name("static") / "light.css")
 pages = {"home": st.Page(home.show, title="Home", url_path="home", default=True)}
-for row in PAGES:
-    module = importlib.import_module(f"dashboards.views.{row.name}")
+for row in all_pages()[0]:
+    module = importlib.import_module(row.module_name)
     pages[row.name] = st.Page(module.show, title=row.title, url_path=row.name)
 chosen = st.navigation(list(pages.values()), position="hidden")
 register(pages)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dashboards.pages import TITLES
+from dashboards.pages import titles
 
 NOT_FOUND = "not_found"
 _SERVER = ("_stcore", "static", "media", "component", "app")
@@ -21,11 +21,11 @@ class PagePaths:
 
     Args:
         app: The application behind.
-        pages: Names of the pages.
+        pages: Names of the pages; those of the app by default.
     """
 
-    def __init__(self, app: ASGIApp, *, pages: Collection[str] = tuple(TITLES)) -> None:
-        self._app, self._pages = app, pages
+    def __init__(self, app: ASGIApp, *, pages: Collection[str] | None = None) -> None:
+        self._app, self._pages = app, pages if pages is not None else tuple(titles())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboards.artifacts.finding import KINDS, Artifact, last_written
 from dashboards.launch import roots_of_environment
-from dashboards.pages import TITLES, pages_of
+from dashboards.pages import all_pages, pages_of, titles
 from dashboards.views import opened, shared
 from dashboards.views.questions import QUESTIONS
 from dashboards.views.shared import as_text
@@ -23,7 +23,7 @@ def show() -> None:
     st.title("What there is")
     view = View()
     found = opened.found()
-    for note in found.notes:
+    for note in [*found.notes, *all_pages()[1]]:
         st.warning(as_text(note), icon=":material/info:")
     if found.artifacts:
         _list(view, list(found.artifacts.values()))
@@ -90,7 +90,7 @@ def _table(artifacts: list[Artifact]) -> pd.DataFrame:
                 "made": written,
                 "MB": opened.size(item) / 1e6,
                 "health": facts.state,
-                "pages": ", ".join(TITLES[page] for page in pages_of(item.kind)),
+                "pages": ", ".join(titles()[page] for page in pages_of(item.kind)),
             }
         )
     return pd.DataFrame(rows)
@@ -112,7 +112,7 @@ def _selected(artifact: Artifact) -> None:
         pages = pages_of(artifact.kind) if facts.is_complete else ()
         with st.container(horizontal=True):
             for page in pages:
-                page_link(page, artifact.name, TITLES[page])
+                page_link(page, artifact.name, titles()[page])
         if not pages_of(artifact.kind):
             st.caption(as_text(f"No page shows a {artifact.kind} yet; these commands do."))
         for what, command in facts.next:

@@ -1,12 +1,12 @@
-"""Tasks, reasoners, decoders, estimators and controls that other packages add through entry points.
+"""Tasks, reasoners, decoders, estimators, controls and pages that other packages add through entry points.
 
 A package names its own in its `pyproject.toml`, and they are then picked by name like the built-in ones:
 
     [project.entry-points."cotlens.decoders"]
     my_lens = "my_package.lens:MyLens"
 
-The groups are `cotlens.tasks`, `cotlens.reasoners`, `cotlens.decoders`, `cotlens.estimators`, `cotlens.controls` and
-`cotlens.watchers` (functions that load what a monitor watches from a folder).
+The groups are `cotlens.tasks`, `cotlens.reasoners`, `cotlens.decoders`, `cotlens.estimators`, `cotlens.controls`,
+`cotlens.watchers` (functions that load what a monitor watches from a folder) and `cotlens.pages` (pages of the dashboard).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from interp.errors import UsageError
 
-Group = Literal["tasks", "reasoners", "decoders", "estimators", "controls", "watchers"]
+Group = Literal["tasks", "reasoners", "decoders", "estimators", "controls", "watchers", "pages"]
 
 
 def plugins(group: Group) -> dict[str, EntryPoint]:

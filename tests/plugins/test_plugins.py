@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tomllib
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 import interp
 import probes
+from dashboards.launch import APP, ROOTS_VARIABLE
+from dashboards.pages import Page, all_pages, pages_of, titles
 from interp.activations import Store
 from interp.decoders.registry import decoder_names, make_decoder
 from interp.errors import UsageError
@@ -21,6 +25,7 @@ from interp.organisms.catalog import weights_folder
 from interp.problems import task_names
 from interp.reasoners.config import known_kinds
 from interp.runtime.plugins import plugins
+from interp.traces import TraceSet
 from probes.estimators.registry import estimator_names
 from probes.sweeps.controls import control_names
 
@@ -47,7 +52,9 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     install(folder, "cotlens_example", project["entry-points"])
     monkeypatch.syspath_prepend(folder)
+    all_pages.cache_clear()
     yield folder
+    all_pages.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "cotlens_example"]:
         del sys.modules[name]
 
@@ -132,3 +139,45 @@ def test_a_built_in_name_always_means_the_built_in_decoder(tmp_path: Path, monke
 
 def test_decoders_of_cotlens_itself_are_entry_points_too() -> None:
     assert {"probe", "step_embedding"} <= set(plugins("decoders"))
+
+
+def test_a_page_of_another_package_is_drawn_and_linked(
+    example: Path, traces: TraceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert titles()["lengths"] == "Lengths" and "lengths" in pages_of("traces") and "lengths" not in pages_of("sae")
+    traces[:20].to_parquet(tmp_path / "some.parquet")
+    monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(tmp_path / "some.parquet")]))
+    page = AppTest.from_string("import cotlens_example.page as page\npage.show()", default_timeout=60).run()
+    assert not page.exception and page.caption[0].value.startswith("20 traces, ")
+    home = AppTest.from_file(str(APP), default_timeout=60).run()
+    assert not home.exception and "Lengths" in {link.label for link in home.get("page_link")}
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ("3", "expected a dashboards.pages.Page with name='odd' and a module, got 3"),
+        ("Page('odd', 'Odd', ('run',))", "expected a dashboards.pages.Page with name='odd' and a module"),
+        ("Page('traces', 'Odd', ('run',), module='odd')", "expected a dashboards.pages.Page with name='odd'"),
+    ],
+)
+def test_a_page_that_cannot_be_shown_is_said_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str, message: str
+) -> None:
+    (tmp_path / "odd_page.py").write_text(f"from dashboards.pages import Page\nPAGE = {made}\n", encoding="utf-8")
+    install(tmp_path, "odd_page", {"cotlens.pages": {"odd": "odd_page:PAGE"}})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "odd_page", raising=False)
+    all_pages.cache_clear()
+    pages, notes = all_pages()
+    all_pages.cache_clear()
+    assert len(notes) == 1 and message in notes[0] and all(isinstance(page, Page) for page in pages)
+    assert "odd" not in {page.name for page in pages}
+
+
+def test_the_guide_shows_the_code_of_the_example_package() -> None:
+    guide = (PACKAGE.parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", guide, flags=re.S)
+    files = [*PACKAGE.glob("cotlens_example/[!_]*.py"), PACKAGE / "pyproject.toml"]
+    shown = {file.name for file in files for block in blocks if block in file.read_text(encoding="utf-8")}
+    assert shown == {file.name for file in files} and len(blocks) == len(files)
