@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "sae": ("interp.commands.sae:app", "train sparse autoencoders on a store, evaluate them, and name their features"),
     "causal": (
-        "interp.commands.causal:app",
+        "interp.commands.causal.app:app",
         "test whether the model uses what was read: interchange, ablate, steer, monitor, attribute, swap, follow",
     ),
     "report": ("dashboards.commands:report", "write a run as one self-contained HTML file"),

@@ -211,7 +211,7 @@ def test_a_saved_probe_is_a_monitor_on_the_command_line(cotlens, kept, tmp_path)
 def test_a_feature_of_a_saved_sae_is_a_monitor(coconut: interp.Reasoner, some: TraceSet, tmp_path) -> None:  # type: ignore[no-untyped-def]
     from sae_lens import StandardSAE, StandardSAEConfig
 
-    from interp.commands.monitor import watcher
+    from interp.commands.causal.monitor import watcher
     from interp.sae.load import save_sae
 
     sae = StandardSAE(StandardSAEConfig(d_in=128, d_sae=8))

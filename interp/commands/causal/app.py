@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from interp.commands.attribute import attribute
-from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
-from interp.commands.edit import edit as edit_command
-from interp.commands.faithfulness import faithfulness
-from interp.commands.follow import follow
-from interp.commands.graph import graph
-from interp.commands.lens_swap import lens_swap
+from interp.commands.causal.attribute import attribute
+from interp.commands.causal.edit import edit as edit_command
+from interp.commands.causal.faithfulness import faithfulness
+from interp.commands.causal.follow import follow
+from interp.commands.causal.graph import graph
+from interp.commands.causal.lens_swap import lens_swap
+from interp.commands.causal.monitor import monitor
+from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
-from interp.commands.monitor import monitor
 from interp.commands.options import OldName, with_options
 from interp.commands.problem_options import ProblemSet
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table

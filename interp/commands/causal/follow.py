@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records, result_of
+from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, records, result_of
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.causal_options import PROBLEM_DEFAULTS, ProblemOptions, records, result_of
+from interp.commands.causal.options import PROBLEM_DEFAULTS, ProblemOptions, records, result_of
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table

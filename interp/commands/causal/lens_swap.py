@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
+from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.commands.causal_options import BATCH_DEFAULTS, BatchOptions, records
+from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, records
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table

@@ -1,0 +1,1 @@
+"""`cotlens causal`: one file for each command."""
