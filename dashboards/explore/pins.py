@@ -53,13 +53,14 @@ def sample(store: Store, reasoner: Reasoner, place: str) -> Sample:
 
 
 def token_id(reasoner: Reasoner, text: str) -> int:
-    """Return the id of the token of a text; -1 where it is no single token."""
+    """Return the id of the token of a text; -1 where it is no single token, or none that the tokenizer knows."""
     vocabulary = reasoner.tokenizer.get_vocab()
     for form in (text, f"Ġ{text}", f"▁{text}"):
         if form in vocabulary:
             return int(vocabulary[form])
     ids = reasoner.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return int(ids[0]) if len(ids) == 1 else -1
+    # The token for unknown text is no word's own: reading it would look like reading the word.
+    return int(ids[0]) if len(ids) == 1 and ids[0] != reasoner.tokenizer.unk_token_id else -1
 
 
 def own_text(problem: Problem, answer: str, pin: str) -> str:

@@ -7,6 +7,7 @@ import streamlit as st
 from dashboards.artifacts.finding import Artifact
 from dashboards.explore import choosing, drawing
 from dashboards.views import opened
+from dashboards.views.shared import as_text
 from dashboards.views.url import View
 
 
@@ -18,5 +19,7 @@ def show() -> None:
 
 
 def _page(artifact: Artifact, view: View) -> None:
+    file = opened.traces_of(artifact)
+    st.caption(as_text(f"{len(file):,} traces of {file.reasoner} · {file.path}"))
     choice = choosing.choose(artifact, view)
     drawing.draw(artifact, choice, view)

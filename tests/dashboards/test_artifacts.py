@@ -19,6 +19,7 @@ from dashboards.artifacts.facts import facts_of
 from dashboards.artifacts.finding import find_artifacts
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.launch import APP, ROOTS_VARIABLE
+from dashboards.pages import PAGES
 from interp.activations import Store
 from interp.errors import StoreError
 from interp.traces import TraceSet
@@ -121,7 +122,9 @@ def test_links_between_pages_name_what_is_shown(folder: Path, monkeypatch: pytes
         at = AppTest.from_file(str(APP), default_timeout=120)
         at.query_params["open"] = shown
         at.run()
-        links = {link.proto.label: dict(parse_qsl(link.proto.query_string)) for link in at.get("page_link")[:5]}
+        links = {
+            link.proto.label: dict(parse_qsl(link.proto.query_string)) for link in at.get("page_link")[: len(PAGES) + 1]
+        }
         assert links["Probes"].get("open", "") == probes and links["Home"]["open"] == shown
     assert links["Traces"]["open"] == "runs/demo/store"
 

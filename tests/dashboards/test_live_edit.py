@@ -170,7 +170,9 @@ def test_a_text_is_written_over_and_goes_on(coconut: Any, demo_run: Path) -> Non
     assert edit.outcome("other value")["answer_after"] == answer  # type: ignore[index]
     assert not edit.outcome("same value")["changed"]  # type: ignore[index]
     assert edit.recording.traces[0].text.split()[0] == value
-    with pytest.raises(UsageError, match="thinks in text"):
+    with pytest.raises(
+        UsageError, match="expected a visible thought, got trace 0, which has no visible thought; use a text reasoner"
+    ):
         causal.edit_written_thought(coconut, Run(demo_run).traces, 0, 1, "3")
 
 
