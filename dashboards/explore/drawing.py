@@ -240,7 +240,7 @@ def _notes(drawing: Drawing) -> str:
 def _compared(drawing: Drawing) -> None:
     """Draw the mean of the reading and of its control at each row."""
     choice, pair = drawing.choice, drawing.pair
-    st.subheader("Beside its control" if choice.versus not in READ_OUTS else "Beside the other read-out")
+    st.header("Beside its control" if choice.versus not in READ_OUTS else "Beside the other read-out")
     if pair.other is None:
         st.caption("There is no other trace in this file, so this read-out has no control here.")
         return

@@ -27,7 +27,7 @@ def show() -> None:
     panels: dict[Path, Panel] = {}
     if root is None:
         st.info("Panels are kept in a folder, and this dashboard shows single files. Start it over a folder:")
-        st.code("cotlens dash runs", language="bash")
+        st.code("cotlens dash runs", language="bash", wrap_lines=True)
         view.ignore("title")
     else:
         panels, notes = panels_of(root)
@@ -48,7 +48,7 @@ def _downloads(panels: list[Panel], title: str, command: str, root: Path) -> Non
                 f"kept in {root / FOLDER}. A finished run has a report of its own:"
             )
         )
-        st.code("cotlens report build RUN", language="bash")
+        st.code("cotlens report build RUN", language="bash", wrap_lines=True)
         return
     with st.container(horizontal=True):
         st.download_button(

@@ -87,7 +87,7 @@ def _answers(baseline: Material, other: Material) -> None:
     left, right = st.columns(2)
     for column, title, material in ((left, "Baseline", baseline), (right, "Other", other)):
         with column:
-            st.subheader(title)
+            st.header(title)
             trace = material.trace
             st.caption(as_text(f"{trace.reasoner}, trace {material.file.ids[material.row]} of {material.file.path}"))
             st.html(question_html(trace))
@@ -104,7 +104,7 @@ def _answers(baseline: Material, other: Material) -> None:
 
 def _entropies(baseline: Material, other: Material) -> None:
     table = comparing.aligned(baseline, other)
-    st.subheader("What was said at the same places")
+    st.header("What was said at the same places")
     gap = comparing.entropy_gap(table)
     words = [f"Entropy before a token, other minus baseline: {gap}." if gap.n else "No place has an entropy in both."]
     control = _control(baseline, other)
@@ -130,7 +130,7 @@ def _control(baseline: Material, other: Material) -> Material | None:
 
 def _values(view: View, first: Artifact, second: Artifact, baseline: Material, other: Material) -> None:
     """Draw what decoders read at each step, where both are runs that a common decoder read."""
-    st.subheader("What was read at each step")
+    st.header("What was read at each step")
     if first.kind != "run" or second.kind != "run":
         view.ignore("method")
         missing = first if first.kind != "run" else second
@@ -138,7 +138,11 @@ def _values(view: View, first: Artifact, second: Artifact, baseline: Material, o
         commands = [
             command for what, command in opened.facts(missing).next if what in ("a study", "a table of decoders")
         ]
-        st.code("\n".join(commands) or shlex.join(["cotlens", "study", baseline.trace.reasoner]), language="bash")
+        st.code(
+            "\n".join(commands) or shlex.join(["cotlens", "study", baseline.trace.reasoner]),
+            language="bash",
+            wrap_lines=True,
+        )
         return
     runs = opened.run_of(first.path), opened.run_of(second.path)
     methods = [method for method in runs[0].methods if method in runs[1].methods]
@@ -154,7 +158,7 @@ def _values(view: View, first: Artifact, second: Artifact, baseline: Material, o
 
 def _states(view: View, baseline: Material, other: Material) -> None:
     """Draw how close the states are at each layer and place, where they can be compared."""
-    st.subheader("How close their states are")
+    st.header("How close their states are")
     why_not = comparing.why_not_comparable(baseline.store, other.store)
     total = len(baseline.trace)
     usual = windows.usual_zoom(total)

@@ -92,7 +92,7 @@ def _result(effect: FeatureEffect, chosen: str) -> None:
     else:
         st.info(as_text(sentence), icon=":material/science:")
     if effect.texts[0] not in ("", effect.before) or effect.texts[1] not in ("", effect.after):
-        texts = pd.DataFrame({"": ["without the edit", "with it"], "the model writes": list(effect.texts)})
+        texts = pd.DataFrame({"edit": ["without the edit", "with it"], "the model writes": list(effect.texts)})
         st.table(texts.astype(object).map(as_text), hide_index=True)
     shared.table(effect.controls, f"random-directions-{chosen}", alt="Answers after pushes along random directions")
 

@@ -48,13 +48,14 @@ def _page(artifact: Artifact, view: View) -> None:
         st.code(
             shlex.join(["cotlens", "capture", "run", model, "TRACES.parquet", "--out", str(folder.parent / "store")]),
             language="bash",
+            wrap_lines=True,
         )
         _ignore_rest(view)
         return
     quick = store is not None and tables.is_quick(config, store)
     if saved is None and store is not None and not quick:
         st.info("Naming these features takes longer than a page should. This writes them where this page finds them:")
-        st.code(_command(folder, store), language="bash")
+        st.code(_command(folder, store), language="bash", wrap_lines=True)
         _ignore_rest(view)
         return
     sae = _open(folder, store) if store is not None and quick else None
@@ -63,7 +64,7 @@ def _page(artifact: Artifact, view: View) -> None:
     _headline(features, control, sae)
     if saved is None:
         st.caption("Effects on logits are not known: they need the model. This command adds them to this page:")
-        st.code(_command(folder, _known(store)), language="bash")
+        st.code(_command(folder, _known(store)), language="bash", wrap_lines=True)
     feature = _list(features, control, view)
     row = features[features["feature"] == feature].iloc[0]
     _feature(row, control)

@@ -31,7 +31,7 @@ def show() -> None:
         view.ignore(OPEN)
         roots = roots_of_environment()
         st.info(as_text(f"There is nothing that this toolkit wrote in {', '.join(map(str, roots))} yet. Begin with:"))
-        st.code("\n".join(opened.commands_for(roots)), language="bash")
+        st.code("\n".join(opened.commands_for(roots)), language="bash", wrap_lines=True)
     view.check_rest()
     _questions(list(found.artifacts.values()))
     _organisms()
@@ -145,7 +145,7 @@ def _organisms() -> None:
 
     st.header("Models whose thoughts are known")
     st.markdown("They were trained for this toolkit, so that what a method reads can be checked. One to begin with:")
-    st.code("cotlens demo", language="bash")
+    st.code("cotlens demo", language="bash", wrap_lines=True)
     names = shipped()
     frame = pd.DataFrame(
         {

@@ -33,7 +33,7 @@ def show() -> None:
     folders = [root for root in roots if root.is_dir()]
     if not folders:
         st.info("Jobs write into a folder, and this dashboard shows single files. Start it over a folder:")
-        st.code("cotlens dash runs", language="bash")
+        st.code("cotlens dash runs", language="bash", wrap_lines=True)
         view.ignore("job")
         view.ignore("name")
         view.check_rest()

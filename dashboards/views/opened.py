@@ -164,7 +164,7 @@ def _nothing() -> None:
     """Say that there is nothing that the page could show, and how to make it."""
     roots = roots_of_environment()
     st.info(as_text(f"There is nothing for this page in {', '.join(map(str, roots))} yet. Make it with:"))
-    st.code("\n".join(commands_for(roots)), language="bash")
+    st.code("\n".join(commands_for(roots)), language="bash", wrap_lines=True)
 
 
 def commands_for(roots: Sequence[Path]) -> list[str]:
@@ -184,10 +184,10 @@ def _failed(message: str, artifact: Artifact, *, unusable: bool) -> None:
     known = facts(artifact).next
     if unusable and known:
         st.write(f"To {known[0][0]}:" if known[0][0].startswith("finish") else f"For {known[0][0]}:")
-        st.code(known[0][1], language="bash")
+        st.code(known[0][1], language="bash", wrap_lines=True)
     elif unusable and artifact.kind == "run":
         st.write("Make the run again, after its folder is removed:")
-        st.code(run_command(artifact.path, _options(artifact.path)), language="bash")
+        st.code(run_command(artifact.path, _options(artifact.path)), language="bash", wrap_lines=True)
 
 
 def _options(folder: Path) -> dict[str, object]:

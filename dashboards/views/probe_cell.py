@@ -85,7 +85,7 @@ def _again(cell: pd.Series, sweep: Sweep, path: Path, view: View) -> None:
     if artifact is None:
         view.ignore("misread")
         st.info("The store of this sweep is not below the folders of this dashboard. Open it too:")
-        st.code(shlex.join(["cotlens", "dash", str(path), str(store)]), language="bash")
+        st.code(shlex.join(["cotlens", "dash", str(path), str(store)]), language="bash", wrap_lines=True)
         return
     split = int(sweep.notes["splits"][0])
     where = (str(cell["target"]), str(cell["place"]), str(cell["address"]), str(cell["estimator"]), split)

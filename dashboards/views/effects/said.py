@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.describe import run_command
+from dashboards.explore.token_text import TokenText
 from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from dashboards.views import shared
@@ -139,9 +140,9 @@ def _written(trace: Trace) -> dict[int, str]:
     words: dict[int, list[str]] = {}
     for token, channel, step in zip(trace.tokens, trace.channel, trace.step, strict=True):
         if channel == Channel.THOUGHT:
-            words.setdefault(step or 0, []).append(token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", " "))
-    joined = {step: "".join(part) if any(" " in w for w in part) else " ".join(part) for step, part in words.items()}
-    return {step: text.strip() for step, text in joined.items() if step}
+            words.setdefault(step or 0, []).append(token)
+    vocabulary = TokenText(trace.tokens)
+    return {step: " ".join(vocabulary.join(part).split()) for step, part in words.items() if step}
 
 
 def _headline(rows: list[dict[str, Any]], trace: Trace) -> None:
@@ -198,7 +199,7 @@ def _strip(
     head = "".join(
         f"<th scope='col'>step {row['step']}{' · <b>decided</b>' if at == row['step'] else ''}</th>" for row in rows
     )
-    first = "question · <b>decided</b>" if at == 0 else ""
+    first = "<th scope='col'>question · <b>decided</b></th>" if at == 0 else "<td></td>"
     body = "".join(
         f"<tr><th scope='row'>{name}</th>"
         + "".join(
@@ -209,7 +210,7 @@ def _strip(
         for name, cells in lines.items()
     )
     return (
-        f"<div class='cot-scroll'><table class='cot-edit'><thead><tr><th scope='col'>{first}</th>{head}</tr></thead>"
+        f"<div class='cot-scroll'><table class='cot-edit'><thead><tr>{first}{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
