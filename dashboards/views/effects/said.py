@@ -44,7 +44,7 @@ def said_and_decoded(run: Run, found: ResultsOfRun, view: View) -> None:
         st.html(themed(_strip(rows, anchors, mistakes, at)))
         st.caption(as_text(_legend(run, bool(anchors), bool(mistakes), at)))
         shared.csv_button(pd.DataFrame(rows), f"said-{trace}")
-    if not anchors and not mistakes and recipient.text:
+    if not anchors and not mistakes and _written(recipient):
         missing(
             "What each step of a text does to the answer",
             command_for(run, "faithfulness", "causal", "faithfulness", "--anchors", "20"),
