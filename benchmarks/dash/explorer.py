@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from benchmarks.dash.browser import Browser, wait_until_drawn
 from benchmarks.dash.long_traces import LAYERS, long_store
-from benchmarks.dash.server import DashServer
+from benchmarks.dash.server import EMPTY_PAGE, DashServer
 from benchmarks.harness import interleaved, median_interval, ratio
 from interp.runtime.console import Bars
 
@@ -40,8 +39,7 @@ def measure_explorer(browser: Browser, repetitions: int, bars: Bars) -> dict[str
         for name, tokens in SIZES.items():
             long_store(roots[name], tokens, 2)
         long_store(roots["grow"], GROW_TOKENS, GROW_TRACES)
-        empty_page = [sys.executable, "-m", "benchmarks.dash.empty_page"]
-        with DashServer([], command=empty_page) as empty, DashServer(list(roots.values())) as server:
+        with DashServer([], command=EMPTY_PAGE) as empty, DashServer(list(roots.values())) as server:
             with bars.stage("first paint"):
                 measures |= _paints(browser, empty, server, repetitions)
             with bars.stage("locking a cell"):

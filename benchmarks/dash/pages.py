@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.dash.browser import Browser, wait_until_drawn
 from benchmarks.dash.forged import refused_share
-from benchmarks.dash.server import DashServer
+from benchmarks.dash.server import EMPTY_PAGE, DashServer
 from benchmarks.harness import interleaved, median_interval, ratio
 from dashboards.pages import PAGES
 from interp.runtime.console import Bars
@@ -45,8 +45,7 @@ def measure_pages(browser: Browser, repetitions: int, bars: Bars) -> dict[str, d
             demo = [sys.executable, "-m", "cotlens.cli", "demo", "--n", str(PROBLEMS), "--out", str(run)]
             subprocess.run(demo, check=True, capture_output=True)
             _write_traces(traces)
-        empty_page = [sys.executable, "-m", "benchmarks.dash.empty_page"]
-        with DashServer([], command=empty_page) as empty, DashServer([run, traces]) as server:
+        with DashServer([], command=EMPTY_PAGE) as empty, DashServer([run, traces]) as server:
             with bars.stage("first paint of every page"):
                 measures["dash.other_paint"] = _paint(browser, empty, server, repetitions)
             with bars.stage("search"):

@@ -26,6 +26,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+#: The command of an empty Streamlit page, beside which first paints are timed.
+EMPTY_PAGE = [sys.executable, "-m", "benchmarks.dash.empty_page"]
+
+
 class DashServer:
     """A running dashboard. Use it in a `with` statement, which ends it.
 
