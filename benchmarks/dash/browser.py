@@ -25,6 +25,8 @@ FLAGS = (
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Streamlit marks its root element while a page is drawn.
 _DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+# A page answers keys once this list is filled, which is after the page is drawn.
+_KEYS_LISTED = "dialog dt"
 _SETTLE_MS = 500  # charts are drawn again after the window changes
 _LOCAL_SCHEMES = ("data", "blob", "about", "file")
 
@@ -115,6 +117,27 @@ def wait_until_drawn(page: Any, timeout: float = 60.0) -> None:
     page.wait_for_function(
         '() => !document.querySelector(\'[data-testid="stSkeleton"], [data-testid="stAppSkeleton"]\')',
         timeout=timeout * 1000,
+    )
+
+
+def wait_until_settled(page: Any, timeout: float = 60.0) -> None:
+    """Wait until a page of the dashboard is drawn, answers keys, and no element has come or gone for a moment.
+
+    Args:
+        page: Playwright's page.
+        timeout: In seconds; a page that is never still counts as settled after it.
+    """
+    wait_until_drawn(page, timeout)
+    page.wait_for_selector(_KEYS_LISTED, state="attached", timeout=timeout * 1000)
+    page.evaluate(
+        """([still, limit]) => new Promise((resolve) => {
+          const done = () => { watch.disconnect(); clearTimeout(timer); resolve(); };
+          let timer = setTimeout(done, still);
+          const watch = new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(done, still); });
+          watch.observe(document.body, {childList: true, subtree: true});
+          setTimeout(done, limit);
+        })""",
+        [_SETTLE_MS, timeout * 1000],
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dash.browser import Browser, browser, screenshot, wait_until_drawn, why_no_browser
+from benchmarks.dash.browser import Browser, browser, screenshot, wait_until_settled, why_no_browser
 from benchmarks.dash.server import DashServer
 
 # Read now: a test begins without settings of this project.
@@ -54,7 +54,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
 @pytest.fixture
 def open_page(chromium: Browser, dashboard: Callable[..., DashServer], demo_run: Path) -> Iterator[Callable[..., Any]]:
-    """Open a page of the dashboard (over the shared run by default), and wait until it is drawn.
+    """Open a page of the dashboard (over the shared run by default), and wait until it can be used.
 
     Arguments: name of the page, `roots`, `theme` ("light" or "dark"), `width`, `height`, and its settings. Returns
     Playwright's page.
@@ -73,7 +73,7 @@ def open_page(chromium: Browser, dashboard: Callable[..., DashServer], demo_run:
         page = chromium.page(theme=theme, width=width, height=height)  # type: ignore[arg-type]
         pages.append(page)
         page.goto(dashboard(*(roots or (demo_run,))).url(name, **params))
-        wait_until_drawn(page)
+        wait_until_settled(page)
         return page
 
     yield open_one

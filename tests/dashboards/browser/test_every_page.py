@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from benchmarks.dash.browser import wait_until_drawn
+from benchmarks.dash.browser import wait_until_settled
 from dashboards.components.keys import KEYS
 from dashboards.pages import PAGES
 
@@ -70,14 +70,14 @@ def test_a_deep_link_shows_what_it_names(open_page: Open) -> None:
     page = open_page("latents", method="logit_lens", failures="yes", open="demo_run")
     assert page.get_by_role("switch", name="Only failures").is_checked()
     page.reload()
-    wait_until_drawn(page)
+    wait_until_settled(page)
     assert "method=logit_lens" in query(page) and page.get_by_role("switch", name="Only failures").is_checked()
 
 
 def test_back_returns_to_the_view_before(open_page: Open) -> None:
     def title(text: str) -> None:
         page.wait_for_function("(text) => document.querySelector('h1')?.textContent.includes(text)", arg=text)
-        wait_until_drawn(page)
+        wait_until_settled(page)
 
     page = open_page("traces", search="start")
     page.get_by_role("link", name="Probes", exact=True).click()
@@ -90,6 +90,7 @@ def test_back_returns_to_the_view_before(open_page: Open) -> None:
 
 def test_slash_goes_to_the_search(open_page: Open) -> None:
     page = open_page("traces")
+    page.get_by_label("Search all text").wait_for()
     page.keyboard.press("/")
     assert focused(page)["label"] == "Search all text"
     # In a text field, keys are text.
