@@ -14,7 +14,7 @@ import textwrap
 from cotlens import __version__
 from cotlens.options_file import defaults_for
 from interp.errors import INTERRUPTED, CotlensError, Interrupted, StoreError, unknown
-from interp.runtime.environment import variable_prefix
+from interp.runtime.environment import COMPLETION, variable_prefix
 from interp.runtime.terminal import print_anywhere
 
 # Idle OpenMP threads that spin slow busy cores down many times. It must be set before PyTorch loads.
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    if os.environ.get("_COTLENS_COMPLETE"):
+    if os.environ.get(COMPLETION):
         from cotlens.completion import answer
 
         return answer(COMMANDS)

@@ -10,8 +10,8 @@ from typer.core import TyperGroup
 
 from cotlens.options_file import command_of
 from interp.errors import unknown
+from interp.runtime.environment import COMPLETION
 
-VARIABLE = "_COTLENS_COMPLETE"
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
 
@@ -44,14 +44,14 @@ def script(shell: str) -> str:
     """
     if shell not in SHELLS:
         raise unknown("shell", shell, SHELLS)
-    return get_completion_script(prog_name="cotlens", complete_var=VARIABLE, shell=shell)
+    return get_completion_script(prog_name="cotlens", complete_var=COMPLETION, shell=shell)
 
 
 def answer(commands: Mapping[str, tuple[str, str]]) -> int:
     """Print the completions that a shell asks for, and return the exit code."""
     completion_init()
     try:
-        _Commands(commands).main(args=[], prog_name="cotlens", complete_var=VARIABLE)
+        _Commands(commands).main(args=[], prog_name="cotlens", complete_var=COMPLETION)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

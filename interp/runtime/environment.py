@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 PREFIX = "COTLENS"
+#: The variable by which a shell asks for completions.
+COMPLETION = f"_{PREFIX}_COMPLETE"
 #: The version in which old names of options and of their variables stop working.
 REMOVED_IN = "0.3"
 
@@ -41,16 +43,20 @@ def read_variable(name: str, prefix: str, environment: Mapping[str, str]) -> tup
     return old, environment[old]
 
 
-def adopt_old_variables(names: Iterable[str], prefix: str, old_prefix: str) -> None:
-    """Set the variables of a command from those of their old names, with a warning for each.
+def current_and_old_variable(name: str, prefix: str, old_prefix: str) -> list[str]:
+    """Return the names of the variables that set an option; prints a warning where only the old one is set.
 
     Args:
-        names: Names of the command's options.
-        prefix: What its variables begin with.
+        name: Name of the option.
+        prefix: What the variables of its command begin with.
         old_prefix: What they began with until version 0.2.
+
+    Returns:
+        The variable's name, and after it the old one where that differs. The first that is set counts.
     """
-    for name in names:
-        old, new = f"{old_prefix}_{name.upper()}", f"{prefix}_{name.upper()}"
-        if old != new and old in os.environ and new not in os.environ:
-            warn_renamed(old, new)
-            os.environ[new] = os.environ[old]
+    new, old = f"{prefix}_{name.upper()}", f"{old_prefix}_{name.upper()}"
+    if old == new:
+        return [new]
+    if os.environ.get(old) and not os.environ.get(new):
+        warn_renamed(old, new)
+    return [new, old]

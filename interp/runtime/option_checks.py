@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from interp.errors import LARGEST_COUNT, UsageError
-from interp.runtime.environment import PREFIX, adopt_old_variables, variable_prefix
+from interp.runtime.environment import PREFIX, current_and_old_variable, variable_prefix
 
 
 class CheckedCommand(TyperCommand):
@@ -25,13 +25,17 @@ class CheckedCommand(TyperCommand):
                 parameter.show_envvar = False
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Return the context of a run, after old names of variables were taken over."""
-        names = [str(parameter.name) for parameter in self.params]
+        """Return the context of a run, in which variables may have their old names."""
+        prefixes = None
         if parent is not None and parent.auto_envvar_prefix:
             command = variable_prefix(str(info_name))
-            adopt_old_variables(names, parent.auto_envvar_prefix + command.removeprefix(PREFIX), command)
+            prefixes = parent.auto_envvar_prefix + command.removeprefix(PREFIX), command
         elif "auto_envvar_prefix" in extra:
-            adopt_old_variables(names, extra["auto_envvar_prefix"], PREFIX)
+            prefixes = extra["auto_envvar_prefix"], PREFIX
+        if prefixes:
+            for parameter in self.params:
+                if isinstance(parameter, TyperOption):
+                    parameter.envvar = current_and_old_variable(str(parameter.name), *prefixes)
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
