@@ -23,28 +23,6 @@ POSITION = 20
 SHORT = {"kind": "direct", "max_answer_tokens": 8}
 
 
-@pytest.fixture(scope="module")
-def case(model_folder: Callable[..., Any], asked: Callable[..., list]) -> Callable[[str], Any]:
-    """A loaded model, one trace of it, and the plain Hugging Face model; each is made once."""
-    from transformers import AutoModelForCausalLM
-
-    from interp.models.wrapping import quiet
-
-    made: dict[str, Any] = {}
-
-    def make(architecture: str) -> Any:
-        if architecture not in made:
-            folder = model_folder(architecture)
-            reasoner = interp.load(folder, reasoner=SHORT)
-            (trace,) = reasoner.think(asked(2)[:1])
-            with quiet():
-                plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
-            made[architecture] = reasoner, trace, plain
-        return made[architecture]
-
-    return make
-
-
 @torch.no_grad()
 def plain_logits(plain: Any, trace: Any) -> torch.Tensor:
     return plain(torch.tensor([trace.token_ids[: POSITION + 1]])).logits[0, -1]
@@ -72,8 +50,10 @@ def check_sums(graph: AttributionGraph) -> None:
 
 
 @pytest.mark.parametrize("architecture", SUPPORTED)
-def test_the_frozen_pass_has_the_plain_models_logits_and_contributions_add_up(case: Any, architecture: str) -> None:
-    reasoner, trace, plain = case(architecture)
+def test_the_frozen_pass_has_the_plain_models_logits_and_contributions_add_up(
+    small_model: Any, architecture: str
+) -> None:
+    reasoner, (trace, *_), plain = small_model(architecture)
     graph = attribute(reasoner, trace, POSITION, random_transcoders(reasoner))
     frozen = FrozenPass(reasoner, trace, POSITION)
     expected = plain_logits(plain, trace)
@@ -87,8 +67,8 @@ def test_the_frozen_pass_has_the_plain_models_logits_and_contributions_add_up(ca
 
 
 @pytest.mark.parametrize("architecture", [*GATED, "gpt2", "gpt_neox"])
-def test_neurons_read_their_own_activation_and_nothing_is_left_over(case: Any, architecture: str) -> None:
-    reasoner, trace, _ = case(architecture)
+def test_neurons_read_their_own_activation_and_nothing_is_left_over(small_model: Any, architecture: str) -> None:
+    reasoner, (trace, *_), _ = small_model(architecture)
     n = (POSITION + 1) * reasoner.model.cfg.n_layers * 200
     graph = attribute(reasoner, trace, POSITION, None, neurons=60)
     neurons = graph.nodes[graph.nodes["type"] == FEATURE]
@@ -106,9 +86,9 @@ def test_neurons_read_their_own_activation_and_nothing_is_left_over(case: Any, a
         )  # each position has a line of its own
 
 
-def test_the_frozen_pass_is_affine_in_every_direction(case: Any) -> None:
+def test_the_frozen_pass_is_affine_in_every_direction(small_model: Any) -> None:
     """Finite differences of any size equal the gradient: nothing curved is left."""
-    reasoner, trace, _ = case("qwen3")
+    reasoner, (trace, *_), _ = small_model("qwen3")
     frozen = FrozenPass(reasoner, trace, POSITION)
     leaf = frozen.embedded.clone().requires_grad_()
     _, logits = frozen.run(leaf, frozen.mlp_out)
@@ -120,9 +100,9 @@ def test_the_frozen_pass_is_affine_in_every_direction(case: Any) -> None:
 
 
 @torch.no_grad()
-def test_embedding_edges_equal_a_reference_written_from_llamas_equations(case: Any) -> None:
+def test_embedding_edges_equal_a_reference_written_from_llamas_equations(small_model: Any) -> None:
     """Embeddings reach the logit through residuals and value-output circuits, with two query heads a key-value head."""
-    reasoner, trace, plain = case("llama")
+    reasoner, (trace, *_), plain = small_model("llama")
     graph = attribute(reasoner, trace, POSITION, random_transcoders(reasoner))
     out = plain(
         torch.tensor([trace.token_ids[: POSITION + 1]]),
@@ -138,8 +118,9 @@ def test_embedding_edges_equal_a_reference_written_from_llamas_equations(case: A
     (logit,) = graph.nodes[graph.nodes["type"] == LOGIT].itertuples()
     row = graph.edges[logit.Index]
     seen = {}
-    plain.model.norm.register_forward_pre_hook(lambda m, a: seen.update(last=a[0][0]))
+    handle = plain.model.norm.register_forward_pre_hook(lambda m, a: seen.update(last=a[0][0]))
     plain(torch.tensor([trace.token_ids[: POSITION + 1]]))
+    handle.remove()
     for place in (0, 7, POSITION):
         stream = torch.zeros_like(states[0])
         stream[place] = states[0][place]
@@ -153,8 +134,8 @@ def test_embedding_edges_equal_a_reference_written_from_llamas_equations(case: A
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
-def test_removing_a_neuron_changes_what_the_next_reads_as_its_edge_says(case: Any, architecture: str) -> None:
-    reasoner, trace, _ = case(architecture)
+def test_removing_a_neuron_changes_what_the_next_reads_as_its_edge_says(small_model: Any, architecture: str) -> None:
+    reasoner, (trace, *_), _ = small_model(architecture)
     graph = attribute(reasoner, trace, POSITION, None, neurons=80)
     pairs = top_paths(graph, 6)
     result = confirm(reasoner, graph, pairs)
@@ -174,8 +155,8 @@ def test_what_cannot_be_frozen_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_mixtures_of_experts_have_no_neurons_to_read(case: Any) -> None:
-    reasoner, trace, _ = case("qwen3_moe")
+def test_mixtures_of_experts_have_no_neurons_to_read(small_model: Any) -> None:
+    reasoner, (trace, *_), _ = small_model("qwen3_moe")
     with pytest.raises(UsageError, match="expected MLPs that are read neuron by neuron, got those of Qwen3Moe"):
         attribute(reasoner, trace, POSITION, None)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import interp
 from interp.causal.patching.patch import CACHE, addresses_of
 from interp.causal.patching.states import states
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add, replace_with
 
-SHORT = {"kind": "direct", "max_answer_tokens": 6}
 EDITED = 4  # position
 # Where Hugging Face's own modules put what an address names: module, and the columns of its output.
 MODULES: dict[str, dict[str, str]] = {
@@ -38,27 +35,6 @@ FUSED = {
 CASES = [(architecture, part) for architecture, parts in MODULES.items() for part in (*parts, "block")]
 
 
-@pytest.fixture(scope="module")
-def case(model_folder: Callable[..., Any], asked: Callable[..., list]) -> Callable[[str], Any]:
-    from transformers import AutoModelForCausalLM
-
-    from interp.models.wrapping import quiet
-
-    made: dict[str, Any] = {}
-
-    def make(architecture: str) -> Any:
-        if architecture not in made:
-            folder = model_folder(architecture)
-            reasoner = interp.load(folder, reasoner=SHORT)
-            traces = reasoner.think(asked(4)[:3])
-            with quiet():
-                plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
-            made[architecture] = reasoner, traces, plain
-        return made[architecture]
-
-    return make
-
-
 def address(part: str) -> str:
     return {"block": "blocks.0.hook_out", "attn": "blocks.0.attn.hook_out", "mlp": "blocks.0.mlp.hook_out"}.get(
         part, f"blocks.0.attn.hook_{part}"
@@ -74,8 +50,8 @@ def edited(output: Any, columns: slice, change: torch.Tensor) -> Any:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("architecture", "part"), CASES)
-def test_an_edit_equals_a_plain_hook(case: Any, architecture: str, part: str) -> None:
-    reasoner, traces, plain = case(architecture)
+def test_an_edit_equals_a_plain_hook(small_model: Any, architecture: str, part: str) -> None:
+    reasoner, traces, plain = small_model(architecture)
     blocks = plain.get_submodule(BLOCKS.get(architecture, "model.layers"))
     module = blocks[0] if part == "block" else blocks[0].get_submodule(MODULES[architecture][part])
     columns = FUSED.get((architecture, part), slice(None))
@@ -106,12 +82,12 @@ def test_an_edit_equals_a_plain_hook(case: Any, architecture: str, part: str) ->
 
 @torch.no_grad()
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma2", "phi3", "gpt_neox", "qwen3_moe", "gpt_oss"])
-def test_a_positions_whole_cache_moves_what_later_positions_read(case: Any, architecture: str) -> None:
+def test_a_positions_whole_cache_moves_what_later_positions_read(small_model: Any, architecture: str) -> None:
     """Keys and values of a donor at one position, in every block, equal a pass in which the donor's were computed there.
 
     Both texts are equal up to the edited position and after it, so the donor's own pass says what must come out.
     """
-    reasoner, traces, _ = case(architecture)
+    reasoner, traces, _ = small_model(architecture)
     trace = traces[0]
     other = (trace.token_ids[EDITED] + 7) % 300
     ids = [*trace.token_ids[:EDITED], other, *trace.token_ids[EDITED + 1 :]]
