@@ -176,6 +176,22 @@ def test_every_folder_is_in_a_room_and_none_is_a_hallway() -> None:
         assert len(here) <= 21, f"{folder.relative_to(ROOT)} holds {len(here)} modules; make rooms of it"
 
 
+def missing_rooms(picture: str, folders: Iterable[str]) -> list[str]:
+    """Return the folders that a picture does not name."""
+    named = set(re.findall(r"([\w-]+)/", picture))
+    return sorted(folder for folder in folders if folder.rpartition("/")[2] not in named)
+
+
+def test_the_picture_of_the_rooms_names_every_folder_and_no_other() -> None:
+    picture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1]
+    folders = {str(path.parent.relative_to(ROOT)) for path in modules().values()}
+    shown = [folder for folder in folders if not folder.startswith("benchmarks/")]
+    assert not missing_rooms(picture, shown)
+    assert missing_rooms("interp/  text/", ["interp", "interp/text", "interp/sae"]) == ["interp/sae"]
+    leaves = {folder.rpartition("/")[2] for folder in folders}
+    assert set(re.findall(r"([\w-]+)/", picture)) <= leaves
+
+
 @pytest.mark.parametrize("part", WITHOUT_TORCH)
 def test_the_bottom_knows_no_torch(part: str) -> None:
     for name, path in modules().items():
