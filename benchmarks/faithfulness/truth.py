@@ -126,14 +126,14 @@ def exhaustive(chains: Chains) -> tuple[list[np.ndarray], int]:
         kept.setdefault((t, k), []).append(same)
         follows = implied is not None and not same and chains.task.says(problem, trace.answer, implied)
         followed.setdefault((t, k), []).append(follows)
-    found = []
+    used = []
     for t, positions in enumerate(chains.positions):
         of = np.full(len(positions), np.nan)
         for k in range(len(positions)):
             if (t, k) in kept:
                 of[k] = 1.0 if all(followed[t, k]) else 0.0 if all(kept[t, k]) else np.nan
-        found.append(of)
-    return found, len(edits)
+        used.append(of)
+    return used, len(edits)
 
 
 def _every_value(chains: Chains) -> Iterator[tuple[int, int, str, list[int]]]:

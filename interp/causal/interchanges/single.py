@@ -145,7 +145,7 @@ def _donors(
             if holding:
                 chosen.append(traces[int(rng.choice(holding))])
                 missing.remove(value)
-    rewritten = [found for value in missing if (found := _rewrite(task, problem, step, value, seed))]
+    rewritten = [donor for value in missing if (donor := _rewrite(task, problem, step, value, seed))]
     if rewritten:
         chosen += [trace for trace in reasoner.think(rewritten) if trace.correct]
     if not any(trace.problem.steps[step - 1].value == wanted[0] for trace in chosen):
