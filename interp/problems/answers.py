@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from interp.problems.equality import is_mathematics, is_time_or_date, same_answer, tidied, words_of
-from interp.problems.numbers import NUMBER, last_number, number_of, number_spans, numbers_in
+from interp.problems.numbers import NUMBER, last_number, number_of, number_spans, numbers_in, with_plain_numbers
 from interp.runtime.renames import warn_old_name
 
 __all__ = ["FinalAnswer", "answer_is_right", "final_answer", "last_number", "number_of", "numbers_in", "plain"]
 
-_BOX = re.compile(r"\\f?box(?:ed)?\s*\{|####")
+_BOX = re.compile(r"\\f?box(?:ed)?\s*\{|\\f?box(?:ed)?(?=[ \d\\])|####")
 _STATED = re.compile(
     r"""(?<!this\s)(?<!that\s)(?<!your\s)(?<!an\s)\banswer(?:\s*\([^)]*\))?\s*(?:is|:|=|：|would\ be|must\ be)\s*:?
-        |答案(?:是|为|：|:)|答えは|답은|ответ\s*[:—–-]|الجواب\s*(?:هو|:)|उत्तर\s*(?:है|:)
+        |答案(?:是|为|：|:)|答え(?:は|：|:)|(?:정답|답)(?:은|:|：)|ответ\s*[:—–-]|(?:الجواب|الإجابة)\s*(?:هو|هي|:)
+        |(?:उत्तर|উত্তর)\s*(?:है|:)|απάντηση\s+είναι|תשובה\s*(?:היא|:)
         |(?:réponse|respuesta|risposta|resposta|antwort)(?:\ \w+)?\s*(?:est|es|è|é|ist|lautet|:)\s*:?""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -35,6 +36,14 @@ _LIST = re.compile(r"\s*(?:,|\band\b|\bor\b|, and|, or)\s*", re.I)
 _INLINE = re.compile(r"\$[^$\n]+\$|\\\([^\n]+?\\\)|-?\d*\\(?:[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|sqrt\s*\{[^{}]*\})")
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _CHOICE = re.compile(r"\(?([A-J])\)?\.?")
+# What says that the letter after it is not the choice.
+_DENIED = re.compile(
+    r"(?:\bnot|n['’]t|\bcannot|\bnever|\bneither|\bnor|\bexcept(?: for)?|\brather than|\binstead of)"
+    r"(?:\s+(?:be|choose|pick|an?|the|answer|option|choice))*\s*\(?[A-J](?:\)|(?![\w']))(?:\s*,?\s*(?:but|nor)\b)?",
+    re.IGNORECASE,
+)
+# Verbs at the end of a Korean or Japanese statement.
+_POLITE = re.compile(r"(?:입니다|이에요|예요|です|である|だ)[.。]?$")
 _OUTER = " \t\r\n.,;:!?\"'`*$()[]{}"
 
 
@@ -71,7 +80,7 @@ def final_answer(text: str, gold: str = "") -> FinalAnswer:
         stated, start = (alike or statements)[-1]
         return FinalAnswer(stated, text[:start], True)
     bare = text.strip(" \n\t")
-    if is_mathematics(bare) and "=" not in bare:
+    if is_mathematics(bare) and ("=" not in bare or is_mathematics(gold)):
         return FinalAnswer(bare, "", False)
     ends = [match.span() for match in _INLINE.finditer(text) if is_mathematics(match.group())]
     spans = sorted([*number_spans(text), *ends], key=lambda span: (span[1], -span[0]))
@@ -100,18 +109,27 @@ def answer_is_right(text: str, gold: str) -> bool:
         return True
     if _INTEGER.fullmatch(bare) and _INTEGER.fullmatch(gold):
         return int(bare) == int(gold)
+    text, gold = with_plain_numbers(text), with_plain_numbers(gold)
+    if _CHOICE.fullmatch(gold):
+        text = _without_denied(text)
     answer = final_answer(text, gold)
     if is_mathematics(gold):
         return same_answer(_mathematics(answer.text, gold), gold)
     if answer.marked:
-        return _says(answer.text, gold)
-    if _CHOICE.fullmatch(gold) and (letters := re.findall(r"(?<![A-Za-z'])\(?([A-J])(?:\)|(?![A-Za-z']))", text)):
+        return any(_says(stated, gold) for stated in dict.fromkeys((answer.text, _POLITE.sub("", answer.text))))
+    if _CHOICE.fullmatch(gold) and (letters := re.findall(r"(?<![A-Za-z'])\(?([A-J])(?:\)|(?![A-Za-z'+#-]))", text)):
         return letters[-1] == _CHOICE.fullmatch(gold)[1] and not _of_several(text, letters)  # type: ignore[index]
     if _says(text, gold):
         return True
     wanted, written = words_of(gold).split(), words_of(text).split()
     denied = written[: -len(wanted)][-1:] in (["not"], ["no"], ["isn't"], ["never"])
     return bool(wanted) and written[-len(wanted) :] == wanted and not denied
+
+
+def _without_denied(text: str) -> str:
+    """Return a text without the letters of choices that it denies: `B and` of "B and not C"."""
+    nor = re.compile(r"(\bneither\b.*?[A-J]\b\)?)\s+nor\s+\(?[A-J]\b\)?", re.IGNORECASE)
+    return _DENIED.sub("", nor.sub(r"\1", text))
 
 
 def plain(text: str) -> str:
@@ -124,7 +142,12 @@ def _boxes(text: str) -> Iterator[tuple[list[str], int]]:
     boxes: list[tuple[str, int, int]] = []
     for match in _BOX.finditer(text):
         after = text[match.end() :]
-        content = _statement(after) if match.group() == "####" else _braced(after)
+        if match.group() == "####":
+            content = _statement(after)
+        elif match.group().endswith("{"):
+            content = _braced(after)
+        else:
+            content = re.split(r"[$\n]|\\[\])]|\.?(?:\s|$)", after.lstrip(), maxsplit=1)[0]
         if content.strip():
             boxes.append((content.strip(), match.start(), match.end() + len(content) + 1))
     if not boxes:
@@ -140,7 +163,7 @@ def _says(stated: str, gold: str) -> bool:
     choice = _CHOICE.fullmatch(tidied(gold))
     if choice:
         bare = tidied(stated)
-        first = re.match(r"(?:option|choice|answer)?\s*(?:\(([A-Ja-j])\)|([A-J])(?![\w']))\s*(.*)", bare, re.DOTALL)
+        first = re.match(r"(?:option|choice|answer)?\s*(?:\(([A-Ja-j])\)|([A-J])(?![\w'+#-]))\s*(.*)", bare, re.DOTALL)
         if first is None:
             return words_of(stated) == words_of(gold)
         is_list = re.match(r"(?:,|and\b|or\b|/|&)\s*(?:or\s|and\s)?\(?[A-J](?![\w'])", first[3])

@@ -15,29 +15,39 @@ import threading
 import unicodedata
 from collections.abc import Callable
 
-from interp.problems.numbers import NUMBER, number_of
+from interp.problems.numbers import NUMBER, number_of, with_plain_numbers
 
 _SECONDS = 5.0
 _LONGEST = 300  # characters; longer answers are compared as texts
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _WRITTEN = {
     "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ",
-    "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ", "∩": r"\cap ", "°": r"^\circ", "’": "'",
+    "±": r"\pm ", "∅": r"\emptyset ",
+    "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ", "∩": r"\cap ", "°": r"^\circ ", "’": "'",
 }  # fmt: skip
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|operatorname|mbox|emph)\s*\{([^{}]*)\}")
-_MARKUP = re.compile(r"\\(?:left|right|displaystyle|[!,;:()\[\]])|\*\*|__|`|\$")
+_MARKUP = re.compile(r"\\(?:left|right|displaystyle|[!,;:()\[\]])|\*\*|__|`|[$€£¥₹]")
+_DEGREES = re.compile(
+    r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\bdegrees?)\s*(?:\\text\s*\{\s*)?(C|F|Celsius|Fahrenheit)\b\s*\}?"
+)
+_EMPTY_SET = re.compile(r"\\varnothing|\\?\{\s*\\?\}")
+_OUTWARD = re.compile(r"([\[\]])([^\[\]]+,[^\[\]]+)([\[\]])")  # an interval whose brackets may face outward: ]0, 1[
+_CURRENCIES = {
+    "$": r"\$|dollars?|usd", "€": r"€|euros?|eur", "£": r"£|pounds?|gbp", "¥": r"¥|yen|jpy|yuan|rmb|cny", "₹": r"₹|rupees?|inr",
+    "¢": r"¢|cents?",
+}  # fmt: skip
 _FUNCTIONS = "sqrt|sin|cos|tan|log|ln|exp|pi|inf|infinity|mod|and|or|in"
 _PURE = re.compile(
     rf"""(?: \\[a-zA-Z]+ | (?<![A-Za-z])(?:{_FUNCTIONS}|[A-Za-z]|[a-z]{{2}}(?=\s*[-+=^/*]))(?![A-Za-z])
-           | {NUMBER} | [-+*/^_=<>(),;:|!%\[\]{{}}.\s\\'] )+""",
+           | \\(?:begin|end)\{{[a-z]*matrix\}} | & | {NUMBER}(?:[eE][-+]?\d{{1,3}})? | [-+*/^_=<>(),;:|!%\[\]{{}}.\s\\'] )+""",
     re.VERBOSE,
 )
 _UNIT = re.compile(rf"(?P<number>[-+]?\s?{NUMBER})\s*\\?\s*(?P<unit>[^\W\d][^\d]*(?:\^\{{?\d\}}?)?)")
 _UNITS = {
     "percent": "%", "degree": "^\\circ", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m",
     "kilometer": "km", "kilometre": "km", "millimeter": "mm", "inche": "inch", "hour": "h", "minute": "min", "sec": "s",
-    "second": "s", "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "dollar": "$", "mile": "mi",
+    "second": "s", "hr": "h", "min": "min", "foot": "ft", "feet": "ft", "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "dollar": "$", "mile": "mi",
 }  # fmt: skip
+_SHORT_UNITS = "$%mglLshJNWVKCFAdt"  # another single letter is a variable: 3k
 _DATE_OR_RANGE = re.compile(r"\d+(?:-\d+)+|\d{1,2}:\d\d(?::\d\d)?(?:\s*[ap]\.?m\.?)?", re.IGNORECASE)
 # What takes forever to evaluate: towers of powers, powers and factorials of large numbers.
 _HUGE = re.compile(
@@ -47,21 +57,21 @@ _HUGE = re.compile(
 
 def tidied(text: str) -> str:
     r"""Return a text without what does not change its meaning: markup, `\text`, white space, other scripts' digits."""
-    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda match: f"^{{{match.group().translate(_SUPERSCRIPTS)}}}", text)
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", with_plain_numbers(text))
     for written, plain in _WRITTEN.items():
         text = text.replace(written, plain)
-    text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() and not c.isascii() else c for c in text)
     text = text.replace("{,}", ",").replace(r"\%", "%").replace(r"\$", "").replace("~", " ")
     text = re.sub(r"(?<=\d)\\[,!]\s*(?=\d{3}(?!\d))", "", text)
     for _ in range(3):
         text = _TEXT.sub(r" \1 ", text)
-    return " ".join(_MARKUP.sub(" ", text).split())
+    text = _DEGREES.sub(lambda match: f" deg{match[1][0].upper()} ", text)
+    text = " ".join(_MARKUP.sub(" ", text).split())
+    return _EMPTY_SET.sub(r"\\emptyset", with_plain_numbers(text))
 
 
 def words_of(text: str) -> str:
     """Return the words of a text in lower case without punctuation around them, in any script."""
-    kept = (_stripped(word).casefold() for word in tidied(text).split())
+    kept = (_stripped(word).casefold().replace("i\u0307", "i") for word in tidied(text).split())
     return " ".join(word for word in kept if word)
 
 
@@ -81,7 +91,9 @@ def is_mathematics(text: str) -> bool:
     text = bare(text)
     if is_time_or_date(text) or not text or len(text) > _LONGEST:
         return False
-    if re.search(r"\d\s+\d", text) or not re.search(r"\d|\\[a-zA-Z]{2}|[-+*/^=<>]|\b(?:pi|inf|infinity)\b", text):
+    if re.search(r"(?<![_\d])\d+\s+\d", text) or not re.search(
+        r"\d|\\[a-zA-Z]{2}|[-+*/^=<>]|\b(?:pi|inf|infinity)\b", text
+    ):
         return False
     return _PURE.fullmatch(text) is not None or _quantity(text) is not None
 
@@ -97,11 +109,23 @@ def same_answer(given: str, gold: str) -> bool:
         given: The answer that was given, alone.
         gold: The right answer.
     """
-    if given == gold or words_of(given) == words_of(gold) != "":
-        return _brackets(given) == _brackets(gold)
+    if given == gold:
+        return True
+    currencies = {currency for currency in map(_currency, (given, gold)) if currency}
+    if len(currencies) > 1:
+        return False
+    if words_of(given) == words_of(gold) != "":
+        ours, theirs = _brackets(given), _brackets(gold)
+        # A list is the set of its members.
+        return ours == theirs or {"".join(ours), "".join(theirs)} == {"", "{}"}
+    one, other = _assignments(given), _assignments(gold)
+    if one and other:
+        return one.keys() == other.keys() and all(same_answer(one[name], other[name]) for name in one)
+    if re.fullmatch(r"-?\d+\.\d+", bare(gold)) and re.fullmatch(r"-?\d+,(?!\d{3}$)\d+", bare(given)):
+        given = given.replace(",", ".")  # the decimal sign of other languages
     if not (is_mathematics(given) and is_mathematics(gold)):
         return False
-    left, right = bare(given), bare(gold)
+    left, right = (_facing_inward(bare(side)) for side in (given, gold))
     left, right = (re.sub(r"^\.(?=\d)|(?<![\d.])\.(?=\d)", "0.", side) for side in (left, right))
     units = [_quantity(side) for side in (left, right)]
     if units[0] and units[1] and units[0][1] != units[1][1]:
@@ -123,7 +147,7 @@ def _verified(given: str, gold: str) -> bool:
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # It warns that it has no time limit of its own.
     config = [math_verify.LatexExtractionConfig(boxed_match_priority=0)]
     sides = [math_verify.parse(f"$\\boxed{{{side}}}$", config, parsing_timeout=None) for side in (gold, given)]
-    return all(sides) and math_verify.verify(*sides, timeout_seconds=None)
+    return all(sides) and math_verify.verify(*sides, timeout_seconds=None, allow_set_relation_comp=True)
 
 
 def _within(seconds: float, function: Callable[[], bool]) -> bool | None:
@@ -146,6 +170,10 @@ def _within(seconds: float, function: Callable[[], bool]) -> bool | None:
 
 def _latex(text: str) -> str:
     """Return plain mathematics as LaTeX."""
+    text = re.sub(r"(?<=\d)[eE]([-+]?\d{1,3})(?!\d)", r"\\times 10^{\1}", text)
+    text = re.sub(r"(?:begin|end)(?=\{[a-z]*matrix\})", r"\g<0>", text).replace("{bmatrix}", "{pmatrix}")
+    text = re.sub(r"(?<!\\)\{([^{}]*,[^{}]*)(?<!\\)\}$", r"\\{\1\\}", text)
+    text = re.sub(r"\\log_(\d)\s+", r"\\log_{\1} ", text)
     text = re.sub(r"(?<!\\)sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
     text = re.sub(r"√\s*(\d+|\(([^()]*)\))", lambda match: rf"\sqrt{{{match[2] or match[1]}}}", text)
     text = re.sub(r"\^\s*\(([^()]*)\)|\^\s*(-?\d+)", lambda match: f"^{{{match[1] or match[2]}}}", text)
@@ -153,6 +181,36 @@ def _latex(text: str) -> str:
     text = re.sub(r"(?<![\\A-Za-z])inf(?:inity)?(?![A-Za-z])", r"\\infty ", text)
     text = re.sub(r"(?<=\d),(?=\d{3}(?:\D|$))", "", text) if not re.search(r"[({\[]", text) else text
     return text.replace("*", r"\cdot ").replace(" and ", ", ").replace(" or ", ", ")
+
+
+def _facing_inward(text: str) -> str:
+    """Return an interval with brackets that face inward: `]0, 1[` is `(0, 1)`."""
+    match = _OUTWARD.fullmatch(text)
+    return text if match is None else "(["[match[1] == "["] + match[2] + ")]"[match[3] == "]"]
+
+
+def _currency(text: str) -> str | None:
+    """Return the sign of the currency that an amount is in, or None."""
+    if not re.search(r"\d", text):
+        return None
+    for sign, forms in _CURRENCIES.items():
+        if sign == "$" and not re.search(r"dollars?\b|\busd\b", text, re.I):
+            # A pair of dollar signs is markup.
+            if text.count("$") % 2 == 1 or r"\$" in text:
+                return sign
+        elif re.search(rf"(?<![A-Za-z])(?:{forms})(?![A-Za-z])", text, re.I):
+            return sign
+    return None
+
+
+def _assignments(text: str) -> dict[str, str] | None:
+    """Return the value of each name in a list such as `x = 3, y = 4`; None where it is none, or of one name."""
+    parts = re.split(r"\s*(?:,|;|\band\b)\s*", tidied(text).strip(" ."))
+    pairs = [re.fullmatch(r"([A-Za-z](?:_\{?\w\}?)?)\s*=\s*([^=]+)", part) for part in parts]
+    if len(pairs) < 2 or not all(pairs):
+        return None
+    named = {pair[1]: pair[2] for pair in pairs if pair}
+    return named if len(named) == len(pairs) else None  # x = 2, x = 3 are values of one name
 
 
 def _quantity(text: str) -> tuple[str, str] | None:
@@ -165,7 +223,8 @@ def _quantity(text: str) -> tuple[str, str] | None:
         for word in match["unit"].replace("{", "").replace("}", "").split()
     ]
     words = [_UNITS.get(word.casefold(), word) for word in words]
-    if words[0].casefold() in ("and", "or", "x", "y", "z") or re.fullmatch(_FUNCTIONS, words[0]):
+    is_variable = len(words[0]) == 1 and words[0] not in _SHORT_UNITS
+    if is_variable or words[0].casefold() in ("and", "or") or re.fullmatch(_FUNCTIONS, words[0]):
         return None
     if len(words) > 1 and words[0].casefold() in ("square", "cubic"):
         words = [f"{words[1]}^{2 if words[0].casefold() == 'square' else 3}", *words[2:]]
