@@ -14,84 +14,13 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from interp.models.cache_layers import InputCache, PreallocatedLayer
+
 # Number of layers of a model whose layers all keep every position. Building a cache from its configuration is slow.
 _uniform_layers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _accepts_key_mask: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 _gaps_matter: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 _shares_prefixes: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
-
-
-class PreallocatedLayer(DynamicLayer):
-    """Keys and values of one layer, in buffers that double when they are full.
-
-    Hugging Face's own layer copies all of its content for every new position.
-
-    Args:
-        capacity: Number of positions that the first buffers hold.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self._capacity, self._length = capacity, 0
-        self._buffers: list[Tensor] = []
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append new keys and values, and return all of them."""
-        new = key_states.shape[-2]
-        first, last = self._length, self._length + new
-        if not self._buffers or last > self._capacity:
-            self._grow(key_states, value_states, last)
-        keys, values = self._buffers
-        keys.narrow(-2, first, new).copy_(key_states)
-        values.narrow(-2, first, new).copy_(value_states)
-        self._length = last
-        self.keys, self.values = keys.narrow(-2, 0, last), values.narrow(-2, 0, last)
-        return self.keys, self.values
-
-    def get_seq_length(self) -> int:
-        """Return the number of positions."""
-        return self._length
-
-    def gather_columns(self, columns: Int[Tensor, "batch kept"]) -> None:
-        """Put the columns with these numbers in place of the first `kept` columns of each row."""
-        for buffer in self._buffers:
-            index = columns[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
-            buffer.narrow(-2, 0, columns.shape[1]).copy_(buffer.gather(2, index))
-
-    def widen(self, n: int) -> None:
-        """Append `n` columns of zeros to every row, to be masked."""
-        zeros = [buffer.new_zeros(*buffer.shape[:2], n, buffer.shape[3]) for buffer in self._buffers]
-        if zeros:
-            self.update(*zeros)
-
-    def replace_rows(self, rows: Int[Tensor, " rows"], other: PreallocatedLayer) -> None:
-        """Make the last columns of some rows those of another layer, which has as many rows and no more columns."""
-        first, n = self._length - other._length, other._length
-        for buffer, new in zip(self._buffers, other._buffers, strict=True):
-            buffer[rows, :, first : self._length] = new.narrow(-2, 0, n)
-
-    def drop_first(self, n: int) -> None:
-        """Remove the first `n` columns of every row."""
-        kept = self._length - n
-        for buffer in self._buffers:
-            buffer.narrow(-2, 0, kept).copy_(buffer.narrow(-2, n, kept).clone())
-        self._length = kept
-
-    def copies(self, n: int, capacity: int) -> PreallocatedLayer:
-        """Return a layer of `n` rows with the content of this one, which has one row, and room for `capacity` positions."""
-        copied = PreallocatedLayer(max(capacity, self._length))
-        if self._buffers:
-            keys, values = (buffer[..., : self._length, :] for buffer in self._buffers)
-            copied.update(keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1))
-        return copied
-
-    def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
-        self._capacity = max(self._capacity, needed, 2 * self._length)
-        grown = [new.new_empty(*new.shape[:-2], self._capacity, new.shape[-1]) for new in (keys, values)]
-        for buffer, old in zip(grown, self._buffers, strict=False):
-            buffer[..., : self._length, :] = old[..., : self._length, :]
-        self._buffers = grown
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
 
 def new_cache(model: Any, capacity: int, *, keeps_all: bool = False) -> DynamicCache:
@@ -176,7 +105,10 @@ def _copied_prefix_gives_same_output(model: Any) -> bool:
 
 
 def uses_cache(model: Any) -> bool:
-    """Return whether a model reads new positions together with those of its cache; the wrapped MPT forgets them."""
+    """Return whether a model reads new positions together with those of its cache.
+
+    The wrapped MPT forgets them, and GPT-1 takes no cache. `InputCache` runs such models.
+    """
     return shares_prefixes(model) or not keeps_only_positions(model)
 
 
@@ -317,12 +249,18 @@ def run_cached(base: Any, cache: Any, **inputs: Any) -> tuple[Any, Any]:
 
     Args:
         base: A model without its unembedding.
-        cache: The cache of the positions before; None for the first ones.
+        cache: The cache of the positions before; None for the first ones. With an `InputCache` the model reads all
+            positions again, and the mask has to be over all of them.
         **inputs: Arguments of the model's forward pass.
 
     Returns:
-        The output, and the cache with the new positions.
+        The output at the new positions, and the cache with them.
     """
+    if isinstance(cache, InputCache):
+        new = inputs["inputs_embeds"].shape[1]
+        out = base(**cache.extend(inputs), use_cache=False)
+        out.last_hidden_state = out.last_hidden_state[:, -new:]
+        return out, cache
     out = base(**inputs, **{_cache_argument(type(base).forward): cache}, use_cache=True)
     return out, out["cache" if "cache" in list(out.keys()) else "past_key_values"]
 

@@ -147,7 +147,7 @@ class MonitorRun:
     def __init__(self, monitor: Monitor, vocabulary: Vocabulary, state: BatchState) -> None:
         self.monitor, self.state = monitor, state
         self._n_events: dict[int, int] = {}  # trace -> how often the monitor acted in it
-        self._cells: list[tuple[int, int]] = []  # (batch row, column) where this pass adds the vector
+        self._injected: set[tuple[int, int]] = set()  # (trace, position) where the vector is added
         self._pending: dict[int, int] = {}  # batch row -> position after which to inject the text
         self._ids = [] if monitor.text is None else vocabulary.text_ids(monitor.text)
 
@@ -160,16 +160,16 @@ class MonitorRun:
 
     def _watch(self, activations: Tensor, hook: Any = None) -> None:
         cells = []
+        first = self.state.n_reread
         for b, row in enumerate(self.state.rows):
-            for column, position in enumerate(self.state.positions[b].tolist()):
+            for column, position in enumerate(self.state.positions[b, first:].tolist(), start=first):
                 if 0 <= position < len(row.channel) and self._is_watched(b, position):
                     cells.append((b, column, position))
-        self._cells = []
         if not cells:
             return
         indices = torch.tensor([(b, column) for b, column, _ in cells], device=activations.device).T
         scores = self.monitor.score(activations[indices[0], indices[1]]).tolist()
-        for (b, column, position), score in zip(cells, scores, strict=True):
+        for (b, _, position), score in zip(cells, scores, strict=True):
             trace = int(self.state.traces[b])
             if score <= self.monitor.threshold or self._n_events.get(trace, 0) >= self.monitor.times:
                 continue
@@ -178,7 +178,7 @@ class MonitorRun:
             self.state.rows[b].events.append(event)
             if self.monitor.vector is not None:
                 event["injected"] = True
-                self._cells.append((b, column))
+                self._injected.add((trace, position))
             elif self._ids:
                 self._pending[b] = position
 
@@ -189,12 +189,17 @@ class MonitorRun:
         return only is None or position in only.get(int(self.state.traces[b]), ())
 
     def _add_vector(self, activations: Tensor, hook: Any = None) -> Tensor | None:
-        if not self._cells:
+        cells = [
+            (b, column)
+            for b, trace in enumerate(self.state.traces.tolist() if self._injected else [])
+            for column, position in enumerate(self.state.positions[b].tolist())
+            if (trace, position) in self._injected
+        ]
+        if not cells:
             return None
-        indices = torch.tensor(self._cells, device=activations.device).T
+        indices = torch.tensor(cells, device=activations.device).T
         changed = activations.clone()
         changed[indices[0], indices[1]] += torch.as_tensor(np.asarray(self.monitor.vector)).to(activations)
-        self._cells = []
         return changed
 
     def inject_text(self, rollout: Rollout) -> None:

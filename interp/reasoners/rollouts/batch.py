@@ -72,9 +72,19 @@ class BatchState:
         traces: For each batch row the index of its problem or trace in the list that is thought about or replayed.
         positions: For each cell its position in the trace, padding aside; -1 is padding.
         rows: What each trace of the batch holds so far; only while thinking.
+        n_reread: The number of columns that earlier passes have read too, in models that keep no cache; 0 in others.
     """
 
     def __init__(self) -> None:
         self.traces: Int[np.ndarray, " batch"] = np.empty(0, dtype=np.int64)
         self.positions: Int[np.ndarray, "batch pos"] = np.empty((0, 0), dtype=np.int64)
         self.rows: list[Row] = []
+        self.n_reread = 0
+
+    def new_columns(self) -> BatchState:
+        """Return the state of the columns that no earlier pass has read."""
+        if not self.n_reread:
+            return self
+        new = BatchState()
+        new.traces, new.positions, new.rows = self.traces, self.positions[:, self.n_reread :], self.rows
+        return new

@@ -55,6 +55,11 @@ class Columns:
             return mask[:, None, None] if self._has_gaps else None
         return mask if self._has_gaps or self._always else None
 
+    def positions(self) -> Int[np.ndarray, "batch n"]:
+        """Return the position in its trace that each cell is; -1 where it is masked."""
+        real = self.mask[:, : self.n].cpu().numpy()
+        return np.where(real, np.cumsum(real, axis=1) - 1, -1)
+
     def close_gaps(self, cache: Any, real: Bool[np.ndarray, "batch new"]) -> None:
         """Move the masked columns at the end of each row that goes on to its front, before new ones are appended.
 

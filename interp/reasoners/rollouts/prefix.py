@@ -22,8 +22,8 @@ from interp.reasoners.rollouts.batch import BatchState
 
 #: Positions from which on sharing pays. The shipped organisms' questions are shorter.
 MIN_SHARED = 32
-# Hooks with one number for each pair of positions, in the shape batch x heads x query x key.
-_OVER_PAIRS = ("hook_pattern", "hook_attn_scores")
+#: Hooks with one number for each pair of positions, in the shape batch x heads x query x key.
+OVER_PAIRS = ("hook_pattern", "hook_attn_scores")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read_prefix(
         The prefix; None where the model cannot go on after a copied beginning, and where a hook has not one entry for
         each position, so that it cannot be shown in parts.
     """
-    if any(name.endswith(_OVER_PAIRS) for name in hooks) or not shares_prefixes(network.base_under(hooks, fast=fast)):
+    if any(name.endswith(OVER_PAIRS) for name in hooks) or not shares_prefixes(network.base_under(hooks, fast=fast)):
         return None
     activations: dict[str, Tensor] = {}
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.models.cache import new_cache, reset_rotary, run_cached
+from interp.models.cache_layers import InputCache
 from interp.models.devices import to_device
 from interp.reasoners.network import Network
 from interp.reasoners.rollouts.batch import BatchState, Cell, Row
@@ -44,6 +45,7 @@ class RolloutOptions:
         extra_positions: Expected number of positions after the longest prompt. Buffers are made for as many.
         masks_by_key: Whether the fast model takes a mask over keys alone (`interp.models.cache.accepts_key_mask`).
         closes_gaps: Whether masked columns between positions matter to the model (`interp.models.cache.gaps_matter`).
+        rereads: Whether every pass reads the whole rows, because the model keeps no cache (`uses_cache`).
         prefix: The beginning of all prompts, where it was read before.
         prefix_hooks: What sees the activations of the prefix.
         after_pass: Called after every forward pass.
@@ -56,6 +58,7 @@ class RolloutOptions:
     extra_positions: int = EXTRA_POSITIONS
     masks_by_key: bool = False
     closes_gaps: bool = False
+    rereads: bool = False
     prefix: SharedPrefix | None = None
     prefix_hooks: Mapping[str, Callable[[Tensor, BatchState], None]] = field(default_factory=dict)
     after_pass: Sequence[Callable[[Rollout], None]] = ()
@@ -103,7 +106,11 @@ class Rollout:
         self.state.rows = self.rows
         n_expected = max(map(len, prompts)) + options.extra_positions
         closes_gaps = options.closes_gaps
-        self._cache: Any = new_cache(base, n_expected, keeps_all=closes_gaps) if self._fast or closes_gaps else None
+        self._cache: Any = None
+        if options.rereads:
+            self._cache = InputCache(n_expected)
+        elif self._fast or closes_gaps:
+            self._cache = new_cache(base, n_expected, keeps_all=closes_gaps)
         if network.rotary_limit is not None:
             reset_rotary(base)
         self._columns = Columns(
@@ -307,12 +314,15 @@ class Rollout:
             positions = np.where(real, before + self._lengths[:, None], -1)
             moved = before + self._next_ids[:, None] if moving else self._next_ids[:, None]
             position_ids = np.where(real, moved, 0)
-        self.state.positions = positions
+        n_before, mask = self._columns.n, self._columns.extend(real, all_real)
+        self.state.positions, self.state.n_reread = positions, 0
+        if self._options.rereads:
+            self.state.positions, self.state.n_reread = self._columns.positions(), n_before
         out, self._cache = run_cached(
             self.base,
             self._cache,
             inputs_embeds=inputs,
-            attention_mask=self._columns.extend(real, all_real),
+            attention_mask=mask,
             position_ids=to_device(position_ids, self.device),
         )
         self._lengths = self._lengths + counts

@@ -22,7 +22,7 @@ from interp.reasoners.options import CheckedThinkOptions, LoopHook
 from interp.reasoners.replayer import Replayer
 from interp.reasoners.rollouts.batch import BatchState, Row
 from interp.reasoners.rollouts.measures import NonFiniteError
-from interp.reasoners.rollouts.prefix import SharedPrefix, first_edited, read_prefix, shared_length
+from interp.reasoners.rollouts.prefix import OVER_PAIRS, SharedPrefix, first_edited, read_prefix, shared_length
 from interp.reasoners.rollouts.queue import QueuedRollout
 from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
 from interp.reasoners.vocabulary import Vocabulary
@@ -86,19 +86,21 @@ class Thinker:
         state = BatchState()
         runs = [MonitorRun(monitor, self.vocabulary, state) for monitor in options.monitors]
         monitor_hooks = [hook for run in runs for hook in run.hooks()]
-        hooks = {name: partial(_call_loop_hook, hook, state) for name, hook in (options.hooks or {}).items()}
+        hooks = {name: partial(_call_loop_hook, name, hook, state) for name, hook in (options.hooks or {}).items()}
         fast = not options.interventions and not runs
         measured = fast_model(self.network.model)
         copy = measured if fast else None
-        self._require_cache(self.network.base_under(hooks, fast=fast))
+        rereads = not uses_cache(self.network.base_under(hooks, fast=fast))
         common = RolloutOptions(
             pad_id=self.vocabulary.pad_id,
             sampler=options.sampler,
             padding_side=options.padding_side,
             shares_position=self.shares_position,
             # Finding out how the model takes masks runs it, so it comes before any hook is on.
-            masks_by_key=copy is not None and accepts_key_mask(copy.base),
-            closes_gaps=batch_size > 1 and gaps_matter(self.network.base if measured is None else measured.base),
+            masks_by_key=copy is not None and not rereads and accepts_key_mask(copy.base),
+            closes_gaps=batch_size > 1
+            and (rereads or gaps_matter(self.network.base if measured is None else measured.base)),
+            rereads=rereads,
             prefix=self._prefix(prompts, options, fast=fast),
             prefix_hooks=options.hooks or {},
             after_pass=[run.inject_text for run in runs],
@@ -127,15 +129,6 @@ class Thinker:
                 raise self._refusal(error, rollout, changed=not fast)
             finished = rollout.finished if isinstance(rollout, QueuedRollout) else []
             yield sorted([*finished, *zip(state.traces.tolist(), rollout.rows, strict=True)], key=itemgetter(0))
-
-    def _require_cache(self, base: Any) -> None:
-        """Check that a model reads new positions together with earlier ones, as the loop needs."""
-        if not uses_cache(base):
-            raise UsageError(
-                f"expected a model that can be watched and changed while it thinks, got {self.vocabulary.name}: as "
-                "TransformerLens wraps it, it forgets earlier positions. Think without hooks, interventions and "
-                "monitors, then capture, or intervene on a replay."
-            )
 
     def _prefix(self, prompts: Sequence[list[int]], options: CheckedThinkOptions, *, fast: bool) -> SharedPrefix | None:
         """Read the beginning that all prompts share, where that pays and nothing is changed or watched in it."""
@@ -179,5 +172,8 @@ def _think(think_batch: ThinkBatch, rollout: Rollout, problems: Sequence[Problem
     return None
 
 
-def _call_loop_hook(action: LoopHook, state: BatchState, activations: Tensor, hook: Any = None) -> None:
-    action(activations, state)
+def _call_loop_hook(name: str, action: LoopHook, state: BatchState, activations: Tensor, hook: Any = None) -> None:
+    if state.n_reread:
+        dim = 2 if name.endswith(OVER_PAIRS) else 1
+        activations = activations.narrow(dim, state.n_reread, activations.shape[dim] - state.n_reread)
+    action(activations, state.new_columns())

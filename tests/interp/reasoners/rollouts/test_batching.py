@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 import interp
+from interp.activations.loop import LoopRecorder
 from interp.causal.visible_text.forcing import force, resume
-from interp.errors import UsageError
 from interp.models.address import Address
-from interp.models.cache import gaps_matter
+from interp.models.cache import gaps_matter, uses_cache
+from interp.models.wrapping import quiet
 from interp.problems.base import Problem, Step
 from interp.reasoners import Intervention
 from interp.reasoners.interventions import add, identity
@@ -68,7 +71,7 @@ def test_beginnings_of_different_lengths_go_on_together(name: str, load: Callabl
     same(lambda **options: resume(text, problems, THOUGHTS, **options))
 
 
-@pytest.mark.parametrize("name", ["mistral", "gpt_neo", "gpt_oss"])
+@pytest.mark.parametrize("name", ["mistral", "gpt_neo", "gpt_oss", "mpt"])
 def test_a_monitor_injects_text_at_different_positions(name: str, load: Callable, problems: list[Problem]) -> None:
     text = load(name)
     direction = np.random.default_rng(0).normal(size=32).astype("f4")
@@ -82,7 +85,9 @@ def test_a_monitor_injects_text_at_different_positions(name: str, load: Callable
     same(run)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3", "gemma2", "mistral", "gpt_oss", "gpt_neo", "bloom", "phi3"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "llama", "qwen3", "gemma2", "mistral", "gpt_oss", "gpt_neo", "bloom", "phi3", "mpt"]
+)
 def test_thinking_under_an_edit_that_changes_nothing(name: str, load: Callable, problems: list[Problem]) -> None:
     """The wrapped model that edits need thinks what the fast copy thinks."""
     text = load(name)
@@ -93,20 +98,72 @@ def test_thinking_under_an_edit_that_changes_nothing(name: str, load: Callable, 
         np.testing.assert_allclose(one.entropy, other.entropy, atol=2e-3)
 
 
-def test_a_wrapped_model_that_forgets_earlier_positions_is_not_edited_while_it_thinks(
-    load: Callable, problems: list[Problem]
-) -> None:
-    text = load("mpt")
-    edited = Intervention(Address("blocks.0.hook_out"), np.array([[0, 1]]), identity)
-    with pytest.raises(UsageError, match=r"forgets earlier positions.*on a replay"):
-        text.think(problems, interventions=[edited])
-
-
-def test_edits_while_thinking(load: Callable, problems: list[Problem]) -> None:
-    text = load("mistral")
+@pytest.mark.parametrize("name", ["mistral", "mpt"])
+def test_edits_while_thinking(name: str, load: Callable, problems: list[Problem]) -> None:
+    text = load(name)
     edit = add(np.random.default_rng(1).normal(size=32).astype("f4"))
     edited = Intervention(Address("blocks.0.hook_out"), np.array([[0, 5], [2, 9], [3, 20]]), edit)
     same(lambda **options: text.think(problems, interventions=[edited], **options))
+
+
+@torch.no_grad()
+def test_a_wrapped_model_that_forgets_earlier_positions_reads_the_whole_row_at_each_step(
+    load: Callable, problems: list[Problem], model_folder: Callable
+) -> None:
+    """Edits of the prompt and of what is written give what plain Hugging Face writes under the same edits."""
+    text = load("mpt")
+    assert not uses_cache(text.base)
+    directions = np.random.default_rng(1).normal(size=(2, 32)).astype("f4")
+    positions = [3, len(text.vocabulary.prompt_ids(problems[1])) + 4]
+    rows = np.array([[1, position] for position in positions])
+    edited = Intervention(Address("blocks.0.hook_out"), rows, add(directions, 3.0))
+    trace = text.think(problems, interventions=[edited])[1]
+
+    def edit(module, inputs, output):
+        for position, direction in zip(positions, directions, strict=True):
+            output[0][:, position : position + 1] += 3.0 * torch.from_numpy(direction)
+
+    with quiet():
+        plain = AutoModelForCausalLM.from_pretrained(model_folder("mpt"), attn_implementation="eager").eval()
+    plain.transformer.blocks[0].register_forward_hook(edit)
+    for k in range(positions[1] - 1, len(trace)):
+        if trace.channel[k] in ("thought", "answer"):
+            logits = plain(torch.tensor([trace.token_ids[:k]]), use_cache=False).logits[0, -1]
+            assert int(logits.argmax()) == trace.token_ids[k]
+    assert trace.token_ids != text.think(problems)[1].token_ids
+
+
+def test_a_monitor_adds_a_vector_in_a_model_without_a_cache(load: Callable, problems: list[Problem]) -> None:
+    """The vector stays at its position in every later pass, as it does in the cache of other models."""
+    text = load("mpt")
+    rng = np.random.default_rng(0)
+    watched, vector = rng.normal(size=(2, 32)).astype("f4")
+    address = Address("blocks.0.hook_out")
+    monitor = Monitor.along(address, watched, 0.0, name="m", vector=4 * vector, times=2)
+    traces = text.think(problems, monitors=[monitor])
+    assert any(trace.events for trace in traces)
+    expected = text.think(problems, interventions=monitor.interventions(list(traces)))
+    assert [t.token_ids for t in traces] == [t.token_ids for t in expected]
+
+
+def test_hooks_of_a_model_without_a_cache_see_every_position_once(load: Callable, problems: list[Problem]) -> None:
+    """Also under an edit, where the wrapped model runs and reads all positions in every pass."""
+    text = load("mpt")
+    edited = Intervention(Address("blocks.0.hook_in"), np.array([[0, 1]]), add(np.ones(32, "f4")))
+    recorder = LoopRecorder([Address("blocks.1.hook_out")])
+    traces = list(text.think(problems, hooks=recorder.hooks, interventions=[edited]))
+    recorder.flush()
+    replayed: dict[int, np.ndarray] = {}
+
+    def keep(acts, batch) -> None:
+        replayed.update({int(k): acts[b][batch.real[b]].numpy() for b, k in enumerate(batch.traces)})
+
+    text.replay(traces, hooks={"blocks.1.hook_out": keep}, interventions=[edited])
+    (kept,) = recorder.rows.values()
+    for k, trace in enumerate(traces):
+        n = len(kept[k])
+        assert n in (len(trace), len(trace) - 1)  # the last token is not read
+        np.testing.assert_allclose(kept[k].numpy(), replayed[k][:n], atol=1e-4)
 
 
 @pytest.mark.parametrize(
