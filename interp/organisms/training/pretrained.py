@@ -1,7 +1,7 @@
 """Organisms on a pretrained base: low-rank adapters (LoRA, arXiv 2106.09685), trained by the same curriculum loop.
 
 The adapters are PEFT's, in its format. The base stays as it is. Three choices let a base of 135 M parameters learn on
-one CPU core: its matrices are kept in bfloat16 where the machine multiplies bfloat16, the beginning that all questions
+one CPU core: its matrices are kept in bfloat16 on CPUs with native bfloat16, the beginning that all questions
 of a batch share is read once, and the unembedding runs at scored positions only.
 """
 
