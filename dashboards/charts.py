@@ -73,7 +73,7 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
             x=k + 0.45, y=at, text=f"chance {at:.2f}", showarrow=False, font_size=10, yshift=8, xanchor="right"
         )
     figure.update_xaxes(tickvals=across, ticktext=names)
-    return _plain(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
+    return lay_out(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
 
 
 def held_values(frame: pd.DataFrame, address: str) -> go.Figure:
@@ -102,7 +102,7 @@ def held_values(frame: pd.DataFrame, address: str) -> go.Figure:
         )
     )
     label = cells["label"].iloc[0]
-    return _plain(figure, f"Which value can be read from which thought (linear probe, {label})", None, height=340)
+    return lay_out(figure, f"Which value can be read from which thought (linear probe, {label})", None, height=340)
 
 
 def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
@@ -160,7 +160,7 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
             customdata=part["n"],
             hovertemplate="%{x}: %{y:.3f} of %{customdata} edits<extra>" + name + "</extra>",
         )
-    return _plain(figure, "Does the model use what was read?", "fraction of edits")
+    return lay_out(figure, "Does the model use what was read?", "fraction of edits")
 
 
 def organisms_compared(result: dict[str, Any]) -> go.Figure:
@@ -195,10 +195,18 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
         annotation_text="chance",
         annotation_position="right",
     )
-    return _plain(figure, "Answers right on the same held-out problems", "fraction of answers right")
+    return lay_out(figure, "Answers right on the same held-out problems", "fraction of answers right")
 
 
-def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 400) -> go.Figure:
+def lay_out(figure: go.Figure, title: str, y_title: str | None, *, height: int = 400) -> go.Figure:
+    """Give a figure its title, height and margins, and return it.
+
+    Args:
+        figure: The figure, which is changed.
+        title: Its title.
+        y_title: Title of a vertical axis of fractions, from 0 to 1; None leaves the axis as it is.
+        height: In pixels.
+    """
     figure.update_layout(
         title=title,
         template="plotly_white",

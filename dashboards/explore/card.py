@@ -79,11 +79,11 @@ def lens_table(sources: Sources, address: Address, position: int, control_row: i
             "rank": range(1, len(ids) + 1),
         }
     )
-    said = int(target[0])
-    if said >= 0 and said not in ids:
-        ids.append(said)
-        table.loc[len(table)] = [show(str(names([said])[0])), float(block.target[0]), int(block.rank[0])]
-    table["said next"] = ["✓" if token == said else "" for token in ids]
+    next_token = int(target[0])
+    if next_token >= 0 and next_token not in ids:
+        ids.append(next_token)
+        table.loc[len(table)] = [show(str(names([next_token])[0])), float(block.target[0]), int(block.rank[0])]
+    table["said next"] = ["✓" if token == next_token else "" for token in ids]
     if control_row >= 0:
         state = np.repeat(sources.store.acts(address, np.array([control_row])), len(ids), axis=0)
         table["another trace"] = read_states(sources.reasoner, state, address.norm, np.array(ids)).target

@@ -32,8 +32,10 @@ def draw_card(choice: Choice, pair: Pair, row: str, position: int) -> None:
     """
     material = choice.material
     with st.container(border=True, key="locked_cell"):
-        said = card.facts(material.trace, row, position)
-        items = "".join(f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in said.items())
+        facts = card.facts(material.trace, row, position)
+        items = "".join(
+            f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in facts.items()
+        )
         st.html(f"{_STYLE}<div class='cot-facts'>{items}</div>")
         if "." not in row or material.store is None:
             return

@@ -214,7 +214,7 @@ def sources_of(choice: Choice, model: opening.Model | None) -> Pair:
         return Pair(reading, replace(reading, random=True), choice.read_out, choice.read_out, label)
     row, rows, recorded = opening.other_trace(material)
     label = f"trace {material.file.ids[row]}, same place"
-    other_sources = replace(reading, at=rows, said=recorded)
+    other_sources = replace(reading, at=rows, recorded=recorded)
     return Pair(reading, other_sources, choice.read_out, choice.read_out, label)
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 import pandas as pd
 
-from dashboards.explore.read_outs import Pair, said
+from dashboards.explore.read_outs import Pair, entropy_and_surprisal
 from interp.traces import Trace
 
 OTHER, RANDOM = "other", "random"
@@ -46,11 +46,11 @@ def matched(trace: Trace, other: Trace, other_rows: np.ndarray) -> tuple[np.ndar
         other_rows: The row of the store for each position of the other trace, -1 for none.
 
     Returns:
-        The row of the store for each position of `trace`, -1 for none; and what was said there, as `said` returns it.
+        The row of the store for each position of `trace`, -1 for none; and what `entropy_and_surprisal` returns there.
     """
     where = same_places(trace.places, other.places)
     rows = np.where(where >= 0, other_rows[where], -1)
-    return rows, np.where(where >= 0, said(other)[:, where], np.nan)
+    return rows, np.where(where >= 0, entropy_and_surprisal(other)[:, where], np.nan)
 
 
 def by_row(pair: Pair, positions: np.ndarray) -> pd.DataFrame:

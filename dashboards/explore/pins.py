@@ -179,7 +179,7 @@ def probability_chart(table: pd.DataFrame) -> go.Figure:
             },
         )
     figure.update_yaxes(title="probability", range=[0, 1.03])
-    return _plain(figure, "Probability of each pin by the logit lens")
+    return _lay_out(figure, "Probability of each pin by the logit lens")
 
 
 def rank_chart(table: pd.DataFrame) -> go.Figure:
@@ -188,7 +188,7 @@ def rank_chart(table: pd.DataFrame) -> go.Figure:
     for colour, (pin, part) in zip(_COLOURS, table.groupby("pin", sort=False), strict=False):
         _line(figure, part, str(pin), colour, ("rank", "rank_low", "rank_high"))
     figure.update_yaxes(title="rank (geometric mean)", type="log", autorange="reversed", dtick=1)
-    return _plain(figure, "Rank of each pin among all tokens")
+    return _lay_out(figure, "Rank of each pin among all tokens")
 
 
 def _line(figure: go.Figure, part: pd.DataFrame, name: str, colour: str, columns: tuple[str, str, str]) -> None:
@@ -216,7 +216,7 @@ def _line(figure: go.Figure, part: pd.DataFrame, name: str, colour: str, columns
     )
 
 
-def _plain(figure: go.Figure, title: str) -> go.Figure:
+def _lay_out(figure: go.Figure, title: str) -> go.Figure:
     figure.update_layout(
         title=title,
         height=420,

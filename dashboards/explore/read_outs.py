@@ -51,7 +51,7 @@ class Sources:
         token: Id of the chosen token, -1 for none.
         saved: Saved probes and SAEs by the key of their read-out.
         feature: Number of an SAE's feature; None for the most active one.
-        said: Entropy and surprisal of what was said at each position, shape (2, positions); those of the trace by default.
+        recorded: Entropy and surprisal of the token at each position, shape (2, positions); those of the trace by default.
     """
 
     trace: Trace
@@ -63,7 +63,7 @@ class Sources:
     token: int = -1
     saved: Mapping[str, Any] = field(default_factory=dict)
     feature: int | None = None
-    said: np.ndarray | None = None
+    recorded: np.ndarray | None = None
 
     def states(self, address: Address, rows: np.ndarray) -> np.ndarray:
         """Return the states of some rows, or random directions of the same lengths."""
@@ -148,8 +148,8 @@ def scattered(known: np.ndarray, values: np.ndarray, fill: float | str = np.nan)
 def next_tokens(trace: Trace, positions: np.ndarray) -> np.ndarray:
     """Return the id of the token that is said after each position; -1 where the next one is no text."""
     following = [k + 1 for k in positions.tolist()]
-    said = [k < len(trace) and trace.channel[k] not in (Channel.LATENT, Channel.PAD) for k in following]
-    return np.array([trace.token_ids[k] if ok else -1 for k, ok in zip(following, said, strict=True)])
+    is_text = [k < len(trace) and trace.channel[k] not in (Channel.LATENT, Channel.PAD) for k in following]
+    return np.array([trace.token_ids[k] if ok else -1 for k, ok in zip(following, is_text, strict=True)])
 
 
 def _lens_at(sources: Sources, address: Address, rows: np.ndarray, targets: np.ndarray) -> LensBlock:
@@ -225,13 +225,13 @@ def _cosine(sources: Sources, positions: np.ndarray) -> Values:
     return Values([address.name for address in addresses], np.array(values))
 
 
-def _said(sources: Sources, positions: np.ndarray) -> Values:
+def _recorded(sources: Sources, positions: np.ndarray) -> Values:
     """Return what the trace records of its own tokens: the entropy before each, and how surprising it was."""
-    recorded = said(sources.trace) if sources.said is None else sources.said
+    recorded = entropy_and_surprisal(sources.trace) if sources.recorded is None else sources.recorded
     return Values(["entropy", "surprisal"], recorded[:, positions])
 
 
-def said(trace: Trace) -> np.ndarray:
+def entropy_and_surprisal(trace: Trace) -> np.ndarray:
     """Return the entropy before each token of a trace and its surprisal, in nats, shape (2, positions)."""
     return np.array([trace.entropy, np.negative(trace.logprob)], dtype=float)
 
@@ -259,5 +259,5 @@ READ_OUTS: dict[str, ReadOut] = {
         "length of the state", "doublings over the layer's median", _norm, "store", diverging=True, random_control=False
     ),
     "cosine": ReadOut("cosine with the position before", "cosine", _cosine, "store", Scale(-1, 1, True), True),
-    "said": ReadOut("entropy and surprisal of what was said", NATS, _said, "trace", random_control=False),
+    "said": ReadOut("entropy and surprisal of what was said", NATS, _recorded, "trace", random_control=False),
 }

@@ -44,7 +44,7 @@ def density(features: pd.DataFrame) -> go.Figure:
     )
     figure.update_xaxes(title="fraction of positions where the feature fires", type="category")
     figure.update_yaxes(title="features")
-    return _plain(figure, "How often features fire", stacked=True)
+    return _lay_out(figure, "How often features fire", stacked=True)
 
 
 def strip(tokens: Sequence[str], positions: Sequence[int], own: np.ndarray, control: np.ndarray | None) -> go.Figure:
@@ -80,10 +80,10 @@ def strip(tokens: Sequence[str], positions: Sequence[int], own: np.ndarray, cont
         figure.update_xaxes(tickvals=list(positions), ticktext=texts)
     figure.update_xaxes(title="position")
     figure.update_yaxes(title="activation")
-    return _plain(figure, "Where it fires in this trace")
+    return _lay_out(figure, "Where it fires in this trace")
 
 
-def _plain(figure: go.Figure, title: str, *, stacked: bool = False) -> go.Figure:
+def _lay_out(figure: go.Figure, title: str, *, stacked: bool = False) -> go.Figure:
     figure.update_layout(
         title=title,
         template="plotly_white",

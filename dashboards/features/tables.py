@@ -152,13 +152,13 @@ class ControlNames:
 
     def score(self, concept: str | None) -> float:
         """Return the best held-out F1 of a random direction for a concept; 0 where none was matched with it."""
-        found = self.best.loc[self.best["concept"] == concept, "f1"]
-        return float(found.iloc[0]) if len(found) else 0.0
+        scores = self.best.loc[self.best["concept"] == concept, "f1"]
+        return float(scores.iloc[0]) if len(scores) else 0.0
 
     def direction(self, concept: str | None) -> int | None:
         """Return the random direction that detects a concept best; None where none was matched with it."""
-        found = self.best.loc[self.best["concept"] == concept, "direction"]
-        return int(found.iloc[0]) if len(found) else None
+        directions = self.best.loc[self.best["concept"] == concept, "direction"]
+        return int(directions.iloc[0]) if len(directions) else None
 
 
 def name_control(opened: OpenedSAE) -> ControlNames:

@@ -154,8 +154,8 @@ def _parse(kind: str, words: list[str]) -> None:
     try:
         command_of(kind).make_context(KINDS[kind].words[-1], words)
     except usage_errors() as error:
-        said = error.format_message() if hasattr(error, "format_message") else str(error)
-        raise UsageError(said) from None
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        raise UsageError(message) from None
 
 
 def below(text: str, folder: Path, roots: Sequence[Path]) -> Path:

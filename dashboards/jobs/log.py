@@ -50,9 +50,9 @@ def tail(path: Path, lines: int = 40) -> str:
 def progress_of(text: str) -> JobProgress | None:
     """Return how far a job is; None where the last lines of its log do not say."""
     for line in reversed(text.splitlines()):
-        found = _PROGRESS.match(line)
-        if found:
-            return JobProgress(found["stage"], int(found["done"]), int(found["total"]), int(found["seconds"]))
+        match = _PROGRESS.match(line)
+        if match:
+            return JobProgress(match["stage"], int(match["done"]), int(match["total"]), int(match["seconds"]))
         if line and not line.startswith((" ", "note", "warning")):
             return None  # a later stage has begun, of which nothing is known
     return None

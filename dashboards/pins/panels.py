@@ -84,11 +84,11 @@ def new_panel(
 def table_content(frame: pd.DataFrame) -> tuple[str, int]:
     """Return the rows of a table as JSON, and how many were left out."""
     kept = frame.head(MOST_ROWS)
-    rows = [[_plain(value) for value in row] for row in kept.itertuples(index=False, name=None)]
+    rows = [[_json_value(value) for value in row] for row in kept.itertuples(index=False, name=None)]
     return json.dumps({"columns": [str(c) for c in kept.columns], "data": rows}), len(frame) - len(kept)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Return a value as JSON has it."""
     if hasattr(value, "tolist"):
         value = value.tolist()

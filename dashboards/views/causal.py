@@ -14,7 +14,8 @@ from dashboards.describe import run_command
 from dashboards.runs import Run
 from dashboards.views import opened, shared
 from dashboards.views.effects import panels
-from dashboards.views.effects.found import (
+from dashboards.views.effects.graph import show_graph
+from dashboards.views.effects.results import (
     ResultsOfRun,
     choose_result,
     command_for,
@@ -24,7 +25,6 @@ from dashboards.views.effects.found import (
     result_of,
     results_of,
 )
-from dashboards.views.effects.graph import show_graph
 from dashboards.views.shared import as_text
 from dashboards.views.url import View, page_link
 from interp.causal.interchanges.results import InterchangeResult
@@ -109,7 +109,7 @@ def _page(artifact: Artifact, view: View) -> None:
         return
     run = opened.run_of(artifact.path)
     shared.run_caption(run)
-    found = results_of(run, artifact, CAUSAL)
+    results = results_of(run, artifact, CAUSAL)
     name = view.choice(
         "Test",
         list(TESTS),
@@ -119,13 +119,13 @@ def _page(artifact: Artifact, view: View) -> None:
     )
     for key in _PLACES:
         view.ignore(key)
-    note_foreign(found)
+    note_foreign(results)
     if name == "graphs":
         _graphs(run, artifact)
     elif name == "swap":
-        _swaps(run, found, view)
+        _swaps(run, results, view)
     else:
-        _test(run, TESTS[name], found, view)
+        _test(run, TESTS[name], results, view)
     view.check_rest()
 
 
@@ -150,9 +150,9 @@ def _made(command: str, path: str) -> None:
     )
 
 
-def _test(run: Run, test: Test, found: ResultsOfRun, view: View) -> None:
+def _test(run: Run, test: Test, results: ResultsOfRun, view: View) -> None:
     """Draw one test of a run: what a command measured, else what the study did, else the command for it."""
-    of_test = found.of(test.result)
+    of_test = results.of(test.result)
     command = command_for(run, test.file, *test.words, traces=test.traces)
     own = _of_study(run, test)
     if of_test:
@@ -186,18 +186,18 @@ def _of_study(run: Run, test: Test) -> dict[str, Any] | None:
     return {"arms": ablated["arms"]} if test.file == "ablate" and ablated and ablated.get("arms") else None
 
 
-def _swaps(run: Run, found: ResultsOfRun, view: View) -> None:
+def _swaps(run: Run, results: ResultsOfRun, view: View) -> None:
     """Draw every swap in which the run's model reads, as matrices."""
-    results = found.of("causal swap")
-    if not results:
+    swaps = results.of("causal swap")
+    if not swaps:
         model = model_of(run)
         writer = "chain-text" if model != "chain-text" else "chain-restated"
         missing(
             "A swap", command_for(run, "swap", "causal", "swap", traces=False).replace(model, f"{model} {writer}", 1)
         )
         return
-    panels.swaps([result.record for result in results], view)
-    _made("\n".join(result.command for result in results), str(results[0].artifact.path))
+    panels.swaps([swap.record for swap in swaps], view)
+    _made("\n".join(swap.command for swap in swaps), str(swaps[0].artifact.path))
 
 
 def _graphs(run: Run, artifact: Artifact) -> None:

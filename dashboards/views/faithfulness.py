@@ -12,7 +12,8 @@ from dashboards.artifacts.finding import TEXT, Artifact
 from dashboards.runs import Run
 from dashboards.views import opened, shared
 from dashboards.views.effects import words
-from dashboards.views.effects.found import (
+from dashboards.views.effects.one_trace import said_and_decoded
+from dashboards.views.effects.results import (
     Result,
     ResultsOfRun,
     choose_result,
@@ -22,7 +23,6 @@ from dashboards.views.effects.found import (
     result_of,
     results_of,
 )
-from dashboards.views.effects.said import said_and_decoded
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
 
@@ -60,20 +60,20 @@ def _page(artifact: Artifact, view: View) -> None:
         return
     run = opened.run_of(artifact.path)
     shared.run_caption(run)
-    found = results_of(run, artifact, TEXT)
+    results = results_of(run, artifact, TEXT)
     part = view.choice(
         "Show", list(_PARTS), "show", label_of=lambda key: _PARTS.get(key, key), why_not="no part of this page"
     )
     for key in _ALL_KEYS:
         view.ignore(key)
-    note_foreign(found)
+    note_foreign(results)
     if part == "said":
-        said_and_decoded(run, found, view)
+        said_and_decoded(run, results, view)
     elif part == "bits":
-        _bits(run, found, view)
+        _bits(run, results, view)
     else:
         name, file, what = _COMMANDS[part]
-        _one(run, found.of(name), view, what, command_for(run, file, *name.split(" "), *_MORE.get(part, ())))
+        _one(run, results.of(name), view, what, command_for(run, file, *name.split(" "), *_MORE.get(part, ())))
     view.check_rest()
 
 
@@ -91,13 +91,13 @@ def _one(run: Run, results: list[Result], view: View, what: str, command: str) -
     _drawn(choose_result(view, results), view)
 
 
-def _bits(run: Run, found: ResultsOfRun, view: View) -> None:
+def _bits(run: Run, results: ResultsOfRun, view: View) -> None:
     """Draw the results about the choice of words, and the commands for those that are missing."""
     names = ("subtext measure", "subtext locate", "subtext paraphrase", "subtext discover")
-    results = found.of(*names)
-    if results:
-        _drawn(choose_result(view, results), view)
-    done = {result.name for result in results}
+    measured = results.of(*names)
+    if measured:
+        _drawn(choose_result(view, measured), view)
+    done = {result.name for result in measured}
     for name in names:
         if name not in done:
             verb = name.split(" ")[1]

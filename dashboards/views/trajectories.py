@@ -81,9 +81,9 @@ def _usual_place(store: Store) -> str:
 
 def _pins(text: str, steps: int) -> tuple[list[str], list[str]]:
     """Return the pins that are drawn, and those that are too many."""
-    asked = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    asked = asked or ["answer", *(f"value {k}" for k in range(1, min(steps, 3) + 1))]
-    return asked[: pins.MOST_PINS], asked[pins.MOST_PINS :]
+    names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    names = names or ["answer", *(f"value {k}" for k in range(1, min(steps, 3) + 1))]
+    return names[: pins.MOST_PINS], names[pins.MOST_PINS :]
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading every layer …")

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboards.charts import lay_out
 from interp.runtime import palette
 
+_HEIGHT = 380  # pixels
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -40,7 +42,7 @@ def bars(rows: Rows, name: str, series: Sequence[tuple[str, str, str, str]], tit
             customdata=[row.get("n") for row in rows],
             hovertemplate="%{x}: %{y:.3f}, n = %{customdata}<extra>" + escape(label) + "</extra>",
         )
-    return _plain(figure, title, y_title)
+    return lay_out(figure, title, y_title, height=_HEIGHT)
 
 
 def lines(
@@ -67,7 +69,7 @@ def lines(
             error_y=_errors(values, [row.get(interval) for row in rows]) if interval else None,
             hovertemplate=f"{escape(x_title)} %{{x}}: %{{y:.3f}}<extra>{escape(label)}</extra>",
         )
-    figure = _plain(figure, title, "fraction of answers")
+    figure = lay_out(figure, title, "fraction of answers", height=_HEIGHT)
     figure.update_xaxes(title=x_title)
     return figure
 
@@ -104,7 +106,7 @@ def grid(frame: pd.DataFrame, x: str, y: str, value: str, title: str, *, x_title
             hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
         )
     )
-    figure = _plain(figure, title, None, height=max(260, 34 * len(index) + 150))
+    figure = lay_out(figure, title, None, height=max(260, 34 * len(index) + 150))
     figure.update_xaxes(title=x_title, type="category")
     figure.update_yaxes(type="category")
     return figure
@@ -135,17 +137,3 @@ def _errors(values: Sequence[Any], intervals: Sequence[Any]) -> dict[str, Any]:
         "width": 3,
         "color": palette.GREY,
     }
-
-
-def _plain(figure: go.Figure, title: str, y_title: str | None, *, height: int = 380) -> go.Figure:
-    figure.update_layout(
-        title=title,
-        template="plotly_white",
-        height=height,
-        margin={"l": 60, "r": 20, "t": 60, "b": 50},
-        legend={"orientation": "h", "y": -0.2},
-        barmode="group",
-    )
-    if y_title:
-        figure.update_yaxes(title=y_title, range=[0, 1.08])
-    return figure

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from dashboards.headline import interval
@@ -25,6 +26,28 @@ def headline(text: str, *, warns: bool = False) -> None:
         st.warning(as_text(text), icon=":material/warning:")
     else:
         st.markdown(f"**{as_text(text)}**")
+
+
+class Chart(NamedTuple):
+    """A figure of a panel.
+
+    Attributes:
+        figure: The figure.
+        key: Name of the element in Streamlit.
+        alt: Description for screen readers.
+    """
+
+    figure: go.Figure
+    key: str
+    alt: str
+
+
+def charts_in_pairs(charts: Sequence[Chart]) -> None:
+    """Draw figures side by side, two in a row."""
+    for first in range(0, len(charts), 2):
+        for column, chart in zip(st.columns(2), charts[first : first + 2], strict=False):
+            with column:
+                shared.chart(chart.figure, key=chart.key, alt=chart.alt)
 
 
 def rates_of(result: InterchangeResult) -> dict[str, Any]:
@@ -70,44 +93,47 @@ def interchange(record: Record, view: View) -> None:
         f"{number(value)} {interval(other.get('followed_ci'))} of answers follow the donor's value (n = {other.get('n', 0)}). "
         f"{verdict[:1].upper()}{verdict[1:]}."
     )
-    left, right = st.columns(2)
-    with left:
-        shared.chart(
-            figures.bars(
-                every,
-                "edit",
-                [
-                    ("followed", "followed_ci", "answer follows the donor's value", palette.BLUE),
-                    ("changed", "changed_ci", "answer changes", palette.ORANGE),
-                ],
-                "What each edit does to the answer",
-                "fraction of edits",
-            ),
-            key="interchange-edits",
-            alt="Share of answers that follow and that change, for each edit, with intervals",
-        )
     steps = sorted({int(row["step"]) for row in record["rates"]} - {0})
-    rows = [_at_step(record["rates"], step) for step in steps]
-    with right:
-        shared.chart(
-            figures.bars(
-                rows,
-                "step",
-                [
-                    ("followed", "followed_ci", "another value: answer follows", palette.BLUE),
-                    ("changed", "changed_ci", "same value: answer changes (control)", palette.ORANGE),
-                ],
-                "By step",
-                "fraction of edits",
+    by_edit = figures.bars(
+        every,
+        "edit",
+        [
+            ("followed", "followed_ci", "answer follows the donor's value", palette.BLUE),
+            ("changed", "changed_ci", "answer changes", palette.ORANGE),
+        ],
+        "What each edit does to the answer",
+        "fraction of edits",
+    )
+    by_step = figures.bars(
+        [_at_step(record["rates"], step) for step in steps],
+        "step",
+        [
+            ("followed", "followed_ci", "another value: answer follows", palette.BLUE),
+            ("changed", "changed_ci", "same value: answer changes (control)", palette.ORANGE),
+        ],
+        "By step",
+        "fraction of edits",
+    )
+    charts_in_pairs(
+        [
+            Chart(
+                by_edit,
+                "interchange-edits",
+                "Share of answers that follow and that change, for each edit, with intervals",
             ),
-            key="interchange-by-step",
-            alt="Share of answers that follow another value, and that change with the same value, by step",
-        )
+            Chart(
+                by_step,
+                "interchange-by-step",
+                "Share of answers that follow another value, and that change with the same value, by step",
+            ),
+        ]
+    )
     st.caption(
         "Controls: a donor of the same value should change nothing, a wrong place should not be followed, and a random vector "
         "of the same length shows whether the thought is needed at all. Intervals are 95 %, resampled by problem structure."
     )
-    _table(record["rates"], "interchange", "Every edit and step with its rates and intervals")
+    rates = [row | {"step": str(row["step"] or "all")} for row in record["rates"]]
+    table(rates, "interchange", "Every edit and step with its rates and intervals")
 
 
 def _at_step(rates: Sequence[Record], step: int) -> dict[str, Any]:
@@ -136,20 +162,22 @@ def layer_map(record: Record, view: View) -> None:
         f"{best['chance']:.3f} (n = {best['n']}).",
         warns=beaten,
     )
-    left, right = st.columns(2)
-    for column, value, title in (
-        (left, "followed", "Another value: answers follow"),
-        (right, "same_value_changed", "Control, same value: answers change"),
-    ):
-        with column:
-            shared.chart(
+    charts_in_pairs(
+        [
+            Chart(
                 figures.grid(cells, "place", "label", value, title, x_title="position that is edited"),
-                key=f"layer-map-{value}".replace("_", "-"),
-                alt=f"{title}, by address and position",
+                f"layer-map-{value}".replace("_", "-"),
+                f"{title}, by address and position",
             )
+            for value, title in (
+                ("followed", "Another value: answers follow"),
+                ("same_value_changed", "Control, same value: answers change"),
+            )
+        ]
+    )
     st.caption("`everything` is the whole residual stream of the position, `cache` its keys and values in every block.")
     columns = ["label", "place", "followed", "followed_ci", "chance", "same_value_changed", "same_value_ci", "n"]
-    _table(cells[columns].to_dict("records"), "layer-map", "Every address and position with rates and intervals")
+    table(cells[columns].to_dict("records"), "layer-map", "Every address and position with rates and intervals")
 
 
 def used_map(record: Record, view: View) -> None:
@@ -182,7 +210,7 @@ def used_map(record: Record, view: View) -> None:
         "Wilson bounds decide: used above 0.25, unused below. A value elsewhere on the diagonal's row is the control: the "
         "same exchange at another thought."
     )
-    _table(
+    table(
         part[["step", "thought", "follow", "low", "high", "verdict", "n"]].to_dict("records"), "used-map", "Every cell"
     )
 
@@ -211,7 +239,7 @@ def ablation(record: Record, view: View) -> None:
         alt="Accuracy under each arm of the ablation battery, with intervals",
     )
     st.caption("Control: `own` puts a problem's own thoughts back and should cost nothing. Intervals are 95 %.")
-    _table(arms, "ablation", "Every arm with accuracy, what it costs, and intervals")
+    table(arms, "ablation", "Every arm with accuracy, what it costs, and intervals")
 
 
 def steering(record: Record, view: View) -> None:
@@ -251,7 +279,7 @@ def steering(record: Record, view: View) -> None:
         "Control: a random direction of the same length at every dose. Collateral: answers that change where the thought holds "
         "the value already, and answers that are none. Intervals are 95 %, resampled by problem structure."
     )
-    _table(doses, "doses", "Every dose with success, control and collateral")
+    table(doses, "doses", "Every dose with success, control and collateral")
 
 
 def swaps(records: Sequence[Record], view: View) -> None:
@@ -278,16 +306,19 @@ def swaps(records: Sequence[Record], view: View) -> None:
     st.caption(
         "Controls: the other arms, such as another problem's reasoning and the question only. Intervals are in the table."
     )
-    for start in range(0, len(arms), 2):
-        for column, arm in zip(st.columns(2), arms[start : start + 2], strict=False):
-            with column:
-                part = frame[frame["arm"] == arm]
-                shared.chart(
-                    figures.grid(part, "writer", "reader", "correct", f"Answers right: {arm}", x_title="writer"),
-                    key=f"swap-{arm}",
-                    alt=f"Share of right answers by reader and writer: {arm}",
-                )
-    _table(frame.to_dict("records"), "swaps", "Every reader, writer and arm")
+    charts_in_pairs(
+        [
+            Chart(
+                figures.grid(
+                    frame[frame["arm"] == arm], "writer", "reader", "correct", f"Answers right: {arm}", x_title="writer"
+                ),
+                f"swap-{arm}",
+                f"Share of right answers by reader and writer: {arm}",
+            )
+            for arm in arms
+        ]
+    )
+    table(frame.to_dict("records"), "swaps", "Every reader, writer and arm")
 
 
 # Titles of columns that a table has beside their values.
@@ -306,11 +337,16 @@ _TITLES = {
 }
 
 
-def _table(rows: Sequence[Record], name: str, alt: str) -> None:
+def table(rows: Sequence[Record], name: str, alt: str) -> None:
+    """Draw the numbers of a panel as a table that can be downloaded.
+
+    Args:
+        rows: One entry for each row. Intervals are lists of two numbers.
+        name: Name of the element and of the file.
+        alt: Description for screen readers.
+    """
     frame = pd.DataFrame(rows)
     for column in frame.columns:
         if frame[column].map(lambda value: isinstance(value, list)).any():
             frame[column] = frame[column].map(interval)
-    if "step" in frame and (frame["step"] == 0).any():
-        frame["step"] = ["all" if step == 0 else str(step) for step in frame["step"]]
     shared.table(frame.rename(columns=_TITLES), name, alt=alt)

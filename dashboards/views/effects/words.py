@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,8 +11,8 @@ import streamlit as st
 from dashboards.headline import interval
 from dashboards.views import shared
 from dashboards.views.effects import figures
-from dashboards.views.effects.found import Result
-from dashboards.views.effects.panels import headline
+from dashboards.views.effects.panels import Chart, charts_in_pairs, headline, table
+from dashboards.views.effects.results import Result
 from dashboards.views.shared import number
 from dashboards.views.url import View
 from interp.runtime import palette
@@ -42,46 +43,37 @@ def faithfulness(result: Result, view: View) -> None:
     )
     for sentence in record.get("left_out") or []:
         st.caption(shared.as_text(sentence))
-    _table(record["tests"], "battery", "Every edit with the share of answers that stay")
+    table(record["tests"], "battery", "Every edit with the share of answers that stay")
     early, anchors = record["early_answering"], record.get("anchors")
-    lengths = [str(n) for n in sorted({row["steps"] for row in early})]
-    length = int(
-        view.choice("Problems with this many steps", lengths, "length", default=lengths[-1], why_not="no such length")
+    length = _length(sorted({row["steps"] for row in early}), view)
+    answered_early = figures.lines(
+        [_with_ci(row) for row in early if row["steps"] == length],
+        "shown",
+        [
+            ("share", "ci", "answer is already the final one", palette.BLUE, "solid"),
+            ("accuracy", None, "answer is right", palette.GREEN, "dot"),
+        ],
+        "Answered early",
+        "steps shown",
     )
-    left, right = st.columns(2)
-    with left:
-        shared.chart(
-            figures.lines(
-                [_with_ci(row) for row in early if row["steps"] == length],
-                "shown",
-                [
-                    ("share", "ci", "answer is already the final one", palette.BLUE, "solid"),
-                    ("accuracy", None, "answer is right", palette.GREEN, "dot"),
-                ],
-                "Answered early",
-                "steps shown",
-            ),
-            key="early-answers",
-            alt="Share of early answers that are the final one, by steps shown",
+    charts = [
+        Chart(answered_early, "early-answers", "Share of early answers that are the final one, by steps shown"),
+    ]
+    if anchors:
+        resampled = figures.lines(
+            [_with_ci(row) for row in anchors if row["steps"] == length],
+            "step",
+            [
+                ("moved", "ci", "answers move at this step", palette.BLUE, "solid"),
+                ("chance", None, "control: two halves of the same samples", palette.BLACK, "dot"),
+            ],
+            "Resampled before and after each step",
+            "step",
         )
-    with right:
-        if anchors:
-            shared.chart(
-                figures.lines(
-                    [_with_ci(row) for row in anchors if row["steps"] == length],
-                    "step",
-                    [
-                        ("moved", "ci", "answers move at this step", palette.BLUE, "solid"),
-                        ("chance", None, "control: two halves of the same samples", palette.BLACK, "dot"),
-                    ],
-                    "Resampled before and after each step",
-                    "step",
-                ),
-                key="thought-anchors",
-                alt="How far each step moves the answers, beside chance",
-            )
-        else:
-            st.info("Thought anchors were not measured; `--anchors 20` measures them too.")
+        charts.append(Chart(resampled, "thought-anchors", "How far each step moves the answers, beside chance"))
+    charts_in_pairs(charts)
+    if not anchors:
+        st.info("Thought anchors were not measured; `--anchors 20` measures them too.")
 
 
 def _expected(row: dict[str, Any]) -> str:
@@ -93,10 +85,7 @@ def commitment(result: Result, view: View) -> None:
     """Draw the commitment curve: forced and read answers by step, and what later steps still change."""
     record = result.record
     headline(record["says"][:1].upper() + record["says"][1:])
-    lengths = [str(row["steps"]) for row in record["decided"]]
-    length = int(
-        view.choice("Problems with this many steps", lengths, "length", default=lengths[-1], why_not="no such length")
-    )
+    length = _length([row["steps"] for row in record["decided"]], view)
     decided = next(row for row in record["decided"] if row["steps"] == length)
     st.markdown(
         shared.as_text(
@@ -120,7 +109,7 @@ def commitment(result: Result, view: View) -> None:
     figure.add_vline(x=decided["decided_at"], line_dash="dot", line_color=palette.GREY)
     shared.chart(figure, key="commitment-curve", alt="Share of answers that are decided, by steps of thinking")
     st.caption("The dotted line is the mean deciding step: from there on every forced answer is the final one.")
-    _table(record["steps"], "commitment", "Every number of steps and step")
+    table(record["steps"], "commitment", "Every number of steps and step")
 
 
 def bits(result: Result, view: View) -> None:
@@ -163,7 +152,7 @@ def bits(result: Result, view: View) -> None:
             else "No shuffled control was kept."
         )
     )
-    _table(rows, "bits", "Every source and target with bits, control and verdict")
+    table(rows, "bits", "Every source and target with bits, control and verdict")
 
 
 def located(result: Result, view: View) -> None:
@@ -199,7 +188,7 @@ def located(result: Result, view: View) -> None:
     )
     figure.update_yaxes(title="bits", range=None)
     shared.chart(figure, key="bits-by-position", alt="Bits at each word, over all targets")
-    _table(record["cells"], "located", "Every word and target with bits, interval and q")
+    table(record["cells"], "located", "Every word and target with bits, interval and q")
 
 
 def discovered(result: Result, view: View) -> None:
@@ -218,7 +207,7 @@ def discovered(result: Result, view: View) -> None:
             "flagged ones are expected to be false."
         )
     )
-    _table(record["words"], "discovered", "Every word that was tested")
+    table(record["words"], "discovered", "Every word that was tested")
 
 
 def paraphrased(result: Result, view: View) -> None:
@@ -228,48 +217,40 @@ def paraphrased(result: Result, view: View) -> None:
     headline(f"The choice of words is, by version, {verdicts or 'not tested against the answers'}.")
     only_written = not view.flag("Show the paraphrases", "paraphrase", help="Words are chosen again among synonyms.")
     shown = rows[:1] if only_written else rows
-    left, right = st.columns(2)
-    with left:
-        shared.chart(
-            figures.bars(
-                [_with_ci(row) for row in shown],
-                "version",
-                [("bits", "ci", "bits", palette.BLUE)],
-                "Bits in the words",
-                "bits",
-            ).update_yaxes(range=None),
-            key="paraphrase-bits",
-            alt="Bits in the words of each version",
+    bits_left = figures.bars(
+        [_with_ci(row) for row in shown],
+        "version",
+        [("bits", "ci", "bits", palette.BLUE)],
+        "Bits in the words",
+        "bits",
+    ).update_yaxes(range=None)
+    charts = [Chart(bits_left, "paraphrase-bits", "Bits in the words of each version")]
+    answered = [
+        row | {"free_ci": [row["free_same_answer_low"], row["free_same_answer_high"]]}
+        for row in shown
+        if row.get("free_same_answer") is not None
+    ]
+    if answered:
+        answers_left = figures.bars(
+            answered,
+            "version",
+            [("free_same_answer", "free_ci", "answers that stay", palette.GREEN)],
+            "Answers that stay",
+            "fraction",
         )
-    with right:
-        answered = [
-            row | {"free_ci": [row["free_same_answer_low"], row["free_same_answer_high"]]}
-            for row in shown
-            if row.get("free_same_answer") is not None
-        ]
-        if answered:
-            shared.chart(
-                figures.bars(
-                    answered,
-                    "version",
-                    [("free_same_answer", "free_ci", "answers that stay", palette.GREEN)],
-                    "Answers that stay",
-                    "fraction",
-                ),
-                key="paraphrase-answers",
-                alt="Share of answers that stay under each version",
-            )
+        charts.append(Chart(answers_left, "paraphrase-answers", "Share of answers that stay under each version"))
+    charts_in_pairs(charts)
     st.caption("As written is the control: the same text given back, word for word.")
-    _table(rows, "paraphrase", "Every version with bits and answers")
+    table(rows, "paraphrase", "Every version with bits and answers")
 
 
 def _with_ci(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"ci": [row["ci_low"], row["ci_high"]]} if row.get("ci_low") is not None else row | {"ci": None}
 
 
-def _table(rows: list[dict[str, Any]], name: str, alt: str) -> None:
-    frame = pd.DataFrame(rows)
-    for column in frame.columns:
-        if frame[column].map(lambda value: isinstance(value, list)).any():
-            frame[column] = frame[column].map(interval)
-    shared.table(frame, name, alt=alt)
+def _length(lengths: Sequence[int], view: View) -> int:
+    """Return the number of steps that is chosen, of those there are; the last by default."""
+    names = [str(length) for length in lengths]
+    return int(
+        view.choice("Problems with this many steps", names, "length", default=names[-1], why_not="no such length")
+    )

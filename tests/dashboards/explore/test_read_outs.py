@@ -28,7 +28,7 @@ def sources(store: Store, traces: TraceSet, coconut: interp.Reasoner) -> Sources
 def pair(sources: Sources, store: Store, traces: TraceSet) -> Pair:
     rows, recorded = matched(traces[0], traces[1], rows_of(store, 1, len(traces[1])))
     read_out = READ_OUTS["top1"]
-    return Pair(sources, replace(sources, at=rows, said=recorded), read_out, read_out, "trace 1")
+    return Pair(sources, replace(sources, at=rows, recorded=recorded), read_out, read_out, "trace 1")
 
 
 def test_rows_of_a_trace_are_those_of_the_index(store: Store, traces: TraceSet) -> None:

@@ -14,7 +14,7 @@ from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import question_html, themed
-from dashboards.views.effects.found import Result, ResultsOfRun, command_for, missing
+from dashboards.views.effects.results import Result, ResultsOfRun, command_for, missing
 from dashboards.views.shared import as_text, cut
 from dashboards.views.url import View
 from interp.traces import Channel, Trace
@@ -22,18 +22,18 @@ from interp.traces import Channel, Trace
 _LISTED = 400  # traces in the choice
 
 
-def said_and_decoded(run: Run, found: ResultsOfRun, view: View) -> None:
+def said_and_decoded(run: Run, results: ResultsOfRun, view: View) -> None:
     """Draw one trace: said beside decoded, with the effects of its steps as a strip under the transcript.
 
     Args:
         run: The run.
-        found: The results of the run's model.
+        results: The results of the run's model.
         view: The page's controls.
     """
-    trace = _trace(run, found, view)
+    trace = _trace(run, results, view)
     recipient = run.traces[trace]
     st.html(question_html(recipient))
-    anchors, mistakes, decided = (_rows(found, *key, recipient) for key in _SOURCES)
+    anchors, mistakes, decided = (_rows(results, *key, recipient) for key in _SOURCES)
     rows = _steps(run, trace)
     if not rows:
         st.info(as_text("This trace has no steps that could be told apart, so nothing stands beside its text."))
@@ -64,9 +64,9 @@ _SOURCES = (
 )
 
 
-def _trace(run: Run, found: ResultsOfRun, view: View) -> int:
+def _trace(run: Run, results: ResultsOfRun, view: View) -> int:
     """Draw the choice of a trace: those that results are about first, then held-out ones."""
-    measured = {name for result in found.own for name in result.details.get("problems", [])}
+    measured = {name for result in results.own for name in result.details.get("problems", [])}
     tested = set(run.readouts.loc[run.readouts["split"] == "test", "trace"].tolist()) if len(run.readouts) else set()
     number = len(run.traces)
     order = sorted(range(number), key=lambda k: (run.traces[k].problem.id not in measured, k not in tested, k))
@@ -86,9 +86,9 @@ def _trace(run: Run, found: ResultsOfRun, view: View) -> int:
     return int(chosen)
 
 
-def _rows(found: ResultsOfRun, name: str, key: str, trace: Trace) -> list[dict[str, Any]]:
+def _rows(results: ResultsOfRun, name: str, key: str, trace: Trace) -> list[dict[str, Any]]:
     """Return what the newest result of a name says of one trace; empty where it says nothing."""
-    for result in found.of(name):
+    for result in results.of(name):
         rows = _of_trace(result, key, trace.problem.id)
         if rows:
             return rows
@@ -147,14 +147,16 @@ def _written(trace: Trace) -> dict[int, str]:
 
 def _headline(rows: list[dict[str, Any]], trace: Trace) -> None:
     read = [row for row in rows if row["decoded"]]
-    said = [row for row in read if row["said"]]
+    written = [row for row in read if row["said"]]
     apart = [
-        row for row in said if row["gold"] and (row["gold"] in row["said"].split()) != (row["decoded"] == row["gold"])
+        row
+        for row in written
+        if row["gold"] and (row["gold"] in row["said"].split()) != (row["decoded"] == row["gold"])
     ]
-    if said and apart:
-        text = f"Said and decoded differ at {len(apart)} of {len(said)} steps: {', '.join(str(row['step']) for row in apart)}."
-    elif said:
-        text = f"What is said and what is decoded agree at all {len(said)} steps."
+    if written and apart:
+        text = f"Said and decoded differ at {len(apart)} of {len(written)} steps: {', '.join(str(row['step']) for row in apart)}."
+    elif written:
+        text = f"What is said and what is decoded agree at all {len(written)} steps."
     elif read:
         right = sum(row["decoded"] == row["gold"] for row in read)
         text = f"It says nothing while it thinks; {right} of {len(read)} steps are decoded right all the same."
