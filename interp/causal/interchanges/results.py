@@ -115,17 +115,24 @@ class InterchangeResult:
             step: Only this step. Default: all steps.
 
         Returns:
-            The mean with a 95 % interval that resamples problem structures; NaN with n = 0 where there is no swap.
+            The mean with a 95 % interval that resamples problem structures; NaN with n = 0 where there is no swap. A
+            random vector can be followed only where a donor of another value says what that would be: `followed` and
+            `chance` are over these swaps, `changed` over all.
         """
-        part = self._frame[self._frame["edit"] == edit]
+        part = self._frame[self._frame["edit"] == edit] if column == "changed" else self._followable(edit)
         return _rate(part if step is None else part[part["step"] == step], column)
+
+    def _followable(self, edit: str) -> pd.DataFrame:
+        """Return the swaps of an edit, without random vectors for which no answer is predicted."""
+        part = self._frame[self._frame["edit"] == edit]
+        return part[part["predicted"].notna()] if edit == "random vector" else part
 
     def summary(self) -> pd.DataFrame:
         """Return follow, chance and change rates for each edit and step.
 
         Returns:
             Columns: edit, step (0 is all steps), follow_rate, ci_low, ci_high, chance, change_rate, change_low,
-            change_high, n. Intervals are 95 %, grouped by problem structure.
+            change_high, n. Intervals are 95 %, grouped by problem structure. n counts all swaps of the edit.
         """
         rows = []
         for edit in dict.fromkeys(self._frame["edit"]):
@@ -134,7 +141,10 @@ class InterchangeResult:
                 follow, change = (self.rate(edit, column, step or None) for column in ("followed", "changed"))
                 chance = self.rate(edit, "chance", step or None).value
                 rows.append(
-                    (edit, int(step), follow.value, *follow.interval, chance, change.value, *change.interval, follow.n)
+                    (
+                        *(edit, int(step), follow.value, *follow.interval, chance),
+                        *(change.value, *change.interval, change.n),
+                    )
                 )
         return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
@@ -187,7 +197,7 @@ class InterchangeResult:
         Returns:
             The difference with a 95 % interval that resamples problem structures.
         """
-        part = self._frame[self._frame["edit"] == edit]
+        part = self._followable(edit)
         return Estimate.of_difference(
             part["followed"].to_numpy(float) - part["chance"].to_numpy(float), part["structure"].to_numpy()
         )

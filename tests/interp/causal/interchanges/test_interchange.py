@@ -47,6 +47,23 @@ def test_a_random_vector_does_damage_but_is_not_followed(edits: InterchangeResul
     assert noise["followed"].mean() < 0.5
 
 
+def test_a_random_vector_that_nothing_predicts_an_answer_for_is_not_counted_as_one_that_is_not_followed() -> None:
+    swap = {"trace": 0, "step": 1, "edit": "random vector", "address": "cache", "offset": 0, "chance": 0.5}
+    rows = [
+        swap | {"structure": str(k), "predicted": answer, "followed": followed, "changed": changed}
+        for k, (answer, followed, changed) in enumerate(
+            [("a", True, True), ("b", False, True), (None, False, False), (np.nan, False, False)]
+        )
+    ]
+    result = InterchangeResult(pd.DataFrame(rows), "cache", "others")
+    followed, changed = result.rate("random vector"), result.rate("random vector", "changed")
+    assert (followed.value, followed.n, changed.value, changed.n) == (0.5, 2, 0.5, 4)
+    assert result.above_chance("random vector").value == 0
+    assert result.summary()[["follow_rate", "change_rate", "n"]].to_numpy().tolist() == [[0.5, 0.5, 4]] * 2
+    alone = InterchangeResult(pd.DataFrame(rows[2:]), "cache", "others").summary()
+    assert alone["follow_rate"].isna().all() and alone["n"].tolist() == [2, 2]
+
+
 def test_the_prediction_is_the_oracles(edits: InterchangeResult, traces: TraceSet, coconut: interp.Reasoner) -> None:
     for _, row in of(edits, "other value").iterrows():
         expected = coconut.task.counterfactual(traces[row["trace"]].problem, row["step"], row["donor_value"])
@@ -115,8 +132,10 @@ def test_the_summary_is_the_means_of_the_table(edits: InterchangeResult) -> None
         part = of(edits, row["edit"])
         part = part if row["step"] == 0 else part[part["step"] == row["step"]]
         assert row["n"] == len(part)
-        assert row["follow_rate"] == pytest.approx(part["followed"].mean())
         assert row["change_rate"] == pytest.approx(part["changed"].mean())
+        if row["edit"] == "random vector":
+            part = part[part["predicted"].notna()]
+        assert row["follow_rate"] == pytest.approx(part["followed"].mean())
         low, high = grouped_mean_interval(part["followed"].to_numpy(), part["structure"].to_numpy())
         assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
         assert row["ci_low"] <= row["follow_rate"] <= row["ci_high"]
