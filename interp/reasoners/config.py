@@ -102,6 +102,23 @@ class ReasonerConfig(BaseModel):
             raise ValueError(f"expected `{CHAT}` or a template with {{question}}, got {prompt!r}")
         return prompt
 
+    @field_validator("thinking", "reasoning")
+    @classmethod
+    def _numbers_its_tokens(cls, template: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(template, str):
+            try:
+                template.format(1)
+            except (LookupError, ValueError, AttributeError):
+                raise ValueError(f"expected a template with one {{}} for the number, got {template!r}") from None
+        return template
+
+    @field_validator("stops")
+    @classmethod
+    def _stop_somewhere(cls, stops: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in stops:
+            raise ValueError("expected tokens or texts that end an answer, got an empty text, which ends it at once")
+        return stops
+
     @model_validator(mode="after")
     def _feeds_back_one_thing(self) -> ReasonerConfig:
         if self.fed_back == "embedding" and self.projection is not None:

@@ -194,10 +194,15 @@ class Vocabulary:
         if not ids:
             raise UsageError(f"problem {problem.id} has an empty question; leave it out.")
         if self.unknown_id is not None and self.unknown_id in ids:
-            word = next((w for w in question.split() if self._is_unknown(w)), question)
+            word = next((w for w in question.split() if self._is_unknown(w)), None)
+            if word is None and self.unknown_id not in self.tokenizer(question, add_special_tokens=False)["input_ids"]:
+                raise UsageError(
+                    f"{self.name} does not know a word of its prompt template {self.config.prompt!r}; correct `prompt` "
+                    "of its reasoner.json."
+                )
+            task = f"It was made for task {self.config.task!r}" if self.config.task else "Use words of its vocabulary"
             raise UsageError(
-                f"{self.name} does not know {word!r} in the question {question[:200]!r}. "
-                f"It was made for task {self.config.task!r}."
+                f"{self.name} does not know {word or question!r} in the question {question[:200]!r}. {task}."
             )
         needed = len(ids) + self.config.n_thoughts(problem.n_steps) + _KEPT_FREE
         if needed > (self.max_positions or _UNLIMITED):

@@ -1,7 +1,7 @@
 """Where each gold step stands in a visible thought, and where its value is complete.
 
 A step is placed by its text: first where all steps are written as they are, then by the best monotone alignment of the
-gold texts with what is written, and only then by its value. The value is complete at its last character, which is neither a
+gold texts with what is written, and only then by its value: in the slot that holds the values of all steps. The value is complete at its last character, which is neither a
 sign after it nor an operand with the same digits before it. A step that was written with another value is placed where that
 value stands.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from interp.problems.base import Step
 from interp.text.alignment import align, weight
+from interp.text.slots import values_in_parts, values_in_text
 from interp.text.units import Unit, occurrences, units_of
 
 # Least share of a step's text that has to be written for the step to be recognised by it.
@@ -70,6 +71,12 @@ def place_steps(text: str, steps: Sequence[Step], parts: Sequence[tuple[int, int
         return exact
     if parts is not None:
         return _in_parts(text, parts, gold)
+    if len(gold) > 1 and all(step.is_value_only for step in gold):
+        units = units_of(text)
+        breaks = [k for k, unit in enumerate(units) if not k or "\n" in text[units[k - 1].end : unit.start]]
+        values = values_in_text(units, breaks, [step.value_units for step in gold])
+        if values is not None:
+            return [PlacedStep(units[at].end, units[at].end) for at in values]
     return _StepAlignment(text, gold).places()
 
 
@@ -121,6 +128,8 @@ def _exact(text: str, steps: Sequence[Step], gold: Sequence[_Gold]) -> list[Plac
     start = _whole(bare, "".join(texts), text, offsets)
     if start is None or not all(texts):
         return None
+    if bare != "".join(texts) and all(step.is_value_only for step in gold):  # an operand may follow a value by chance
+        return None
     places = []
     for step, of_step, bare_text in zip(steps, gold, texts, strict=True):
         written = step.text if step.text.strip() else step.value
@@ -167,13 +176,19 @@ def _in_parts(text: str, parts: Sequence[tuple[int, int]], gold: Sequence[_Gold]
     for k in range(len(gold)):
         if k not in part_of:
             part_of[k] = free.pop(free.index(k) if k in free else 0)
-    return [_in_part(written[part_of[k]], parts[part_of[k]][1], step) for k, step in enumerate(gold)]
+    values = values_in_parts([written[part_of[k]] for k in range(len(gold))], [step.value_units for step in gold])
+    return [
+        _in_part(written[part_of[k]], parts[part_of[k]][1], step, values[k] if step.is_value_only else None)
+        for k, step in enumerate(gold)
+    ]
 
 
-def _in_part(written: Sequence[Unit], end: int, step: _Gold) -> PlacedStep:
-    """Place a step in the part of the text that is known to hold it."""
+def _in_part(written: Sequence[Unit], end: int, step: _Gold, value: int | None) -> PlacedStep:
+    """Place a step in the part of the text that is known to hold it; `value` is the unit that completes it, if known."""
     if not written:
         return PlacedStep(None, None, left_out=True)
+    if value is not None:
+        return PlacedStep(end, written[value].end)
     at = align(step.units, [k == len(step.units) - 1 for k in range(len(step.units))], written).at
     where = at[step.last] if at and step.value else -1
     return PlacedStep(end, written[where if where >= 0 else _last_word(written)].end)

@@ -169,7 +169,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     try:
         raw = json.loads(line.decode())
     except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
+        raise ValueError("it is not UTF-8; save the file as UTF-8") from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"it is not JSON ({error})") from None
     if not isinstance(raw, dict):

@@ -1,6 +1,6 @@
 """Problems that a user's own problem names: its donors, and rewrites of it.
 
-Both are other lines of the file, named by number, `id` or question, or problems that are written out.
+Both are other lines of the file, named by `id`, number or question, or problems that are written out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ def with_related(problems: Sequence[Problem], lines: Sequence[Line]) -> tuple[li
         lines: Number and content of each line.
     """
     by_name: dict[Any, Problem] = {}
+    # An id is the user's own name for a line, so it counts before numbers and questions.
+    by_id: dict[Any, Problem] = {}
+    shared: set[Any] = set()
     for problem, (number, raw) in zip(problems, lines, strict=True):
-        for name in (number, " ".join(problem.question.split()), raw.get("id")):
-            if isinstance(name, str | int) and not isinstance(name, bool):
-                by_name.setdefault(name, problem)
+        for name in (number, " ".join(problem.question.split())):
+            by_name.setdefault(name, problem)
+        own_id = raw.get("id")
+        if isinstance(own_id, str | int) and not isinstance(own_id, bool):
+            shared |= {own_id} & set(by_id)
+            by_id[own_id] = problem
+    by_name |= by_id
     completed, notes = [], []
     for problem, (number, raw) in zip(problems, lines, strict=True):
         for field, entry in FIELDS.items():
@@ -39,6 +46,10 @@ def with_related(problems: Sequence[Problem], lines: Sequence[Line]) -> tuple[li
             records = []
             for one in named if isinstance(named, list) else [named]:
                 try:
+                    if isinstance(one, str | int) and one in shared:
+                        raise ValueError(
+                            f"its {entry} {json.dumps(one)[:60]} is the id of several lines; give each its own"
+                        )
                     records.append(_record(one, by_name, problem, entry))
                 except ValueError as error:
                     notes.append(f"line {number}: {error}")

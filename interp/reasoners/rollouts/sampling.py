@@ -71,7 +71,9 @@ def draw(
     References:
         Nucleus sampling, arXiv 1904.09751.
     """
-    p = torch.softmax(logits.double() / temperature, dim=-1)
+    # Taken from the largest first, so that a temperature near 0 is greedy and does not overflow.
+    logits = logits.double()
+    p = torch.softmax((logits - logits.max(dim=-1, keepdim=True).values) / temperature, dim=-1)
     if top_p < 1:
         ordered, indices = p.sort(dim=-1, descending=True)
         before = ordered.cumsum(-1) - ordered

@@ -647,6 +647,9 @@ def test_how_a_model_thinks_can_be_given_by_hand(folder: Path, problems: list) -
         ('{"kind": "telepathy"}', r"reasoner\.json does not describe a reasoner: kind: "),
         ('{"kind": "text", "latent_scal": 1}', "latent_scal: "),
         ('{"kind": "continuous", "latent_scale": 0}', "latent_scale: "),
+        ('{"kind": "thinking-tokens", "thinking": "{0}{1}"}', "thinking: .*one {} for the number"),
+        ('{"kind": "self-reasoning", "reasoning": "<r {"}', "reasoning: .*one {} for the number"),
+        ('{"kind": "text", "stops": [""]}', "stops: .*empty text"),
         ("{", "does not describe a reasoner"),
     ],
 )

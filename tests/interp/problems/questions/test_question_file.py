@@ -229,6 +229,16 @@ def test_donors_are_other_lines_or_written_out(read: Callable[..., QuestionFile]
     ]
 
 
+def test_an_id_counts_before_the_number_of_a_line_and_names_one_line(read: Callable[..., QuestionFile]) -> None:
+    """Ids that count from 0 are not the numbers of lines, which count from 1."""
+    rows = [{"question": f"question {k}", "answer": k, "values": [0, k], "id": k} for k in range(4)]
+    file = read({**rows[0], "donors": [1, 3, 4]}, *rows[1:], {**rows[1], "question": "twice", "id": 2, "donors": [2]})
+    made = questions_task(file)
+    assert [d.question for d in made.donors(file.problems[0])] == ["question 1", "question 3", "question 3"]
+    assert made.donors(file.problems[4]) == ()
+    assert file.notes == ["line 5: its donor 2 is the id of several lines; give each its own"]
+
+
 def test_rewrites_are_other_lines_or_written_out(read: Callable[..., QuestionFile]) -> None:
     other = {"question": "2 + 3 + 5?", "answer": 10}
     file = read(

@@ -128,7 +128,9 @@ def test_bytes_that_are_no_text_break_only_their_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"question": "a", "answer": 1}\r\n{"question": "caf\xe9", "answer": 2}\n')
     problems, broken = read_questions(path)
-    assert [p.question for p in problems] == ["a"] and str(broken[0]) == "line 2: it is not UTF-8"
+    assert [p.question for p in problems] == ["a"] and str(
+        broken[0]
+    ) == "line 2: it is not UTF-8; save the file as UTF-8"
 
 
 @given(st.lists(st.binary(max_size=30), max_size=6))

@@ -54,6 +54,14 @@ def test_no_temperature_takes_the_likeliest_token_of_each_row() -> None:
     assert Sampler().choose(logits, [0, 1, 2], [4, 4, 4]).tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize("top_p", [0.5, 1.0])
+@pytest.mark.parametrize("temperature", [1e-320, 1e-30])
+def test_a_temperature_near_0_takes_the_likeliest_token(temperature: float, top_p: float) -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 9.0, 10.0], [3.0, 1.0, 2.0], [-9.0, -8.0, -7.0]])
+    for point in (0.0, 0.5, 0.999):
+        assert draw(logits, temperature, top_p, [point] * 4).tolist() == [1, 2, 0, 2]
+
+
 def test_a_draw_depends_on_seed_trace_and_position_alone() -> None:
     logits = torch.zeros(4, 1000)
     sampler = Sampler(seed=3, temperature=1.0)
