@@ -38,7 +38,7 @@ def index_of(
         One row for each kept position, with the columns of `interp.activations.ActivationSource.index`.
 
     Raises:
-        UsageError: On a position that matches nothing in any trace.
+        UsageError: On a position that matches nothing in any trace, or nothing in the channels.
     """
     columns: dict[str, list] = {
         name: []
@@ -49,15 +49,16 @@ def index_of(
     }
     wanted = set(channels)
     matched: set[str] = set()
+    elsewhere: dict[str, str] = {}  # of a position that matches, the channel where it does
     shard, traces_in, rows_in = 0, 0, 0
     for number, trace in enumerate(traces):
         places = trace.places
-        narrow = _chosen(places, positions, matched) if positions else None
-        keep = [
-            position
-            for position, place in enumerate(places)
-            if place == "question end" or (trace.channel[position] in wanted and (narrow is None or position in narrow))
-        ]
+        allowed = {k for k, place in enumerate(places) if place == "question end" or trace.channel[k] in wanted}
+        chosen = {position: _chosen(places, position) for position in positions}
+        matched |= {position for position, numbers in chosen.items() if numbers & allowed}
+        elsewhere |= {position: str(trace.channel[min(numbers)]) for position, numbers in chosen.items() if numbers}
+        narrow = set().union(*chosen.values()) if positions else allowed
+        keep = [k for k, place in enumerate(places) if k in allowed and (place == "question end" or k in narrow)]
         full = traces_in == shard_size or (shard_rows is not None and rows_in and rows_in + len(keep) > shard_rows)
         if full:
             shard, traces_in, rows_in = shard + 1, 0, 0
@@ -74,6 +75,11 @@ def index_of(
         columns["row"] += range(rows_in, rows_in + len(keep))
         traces_in, rows_in = traces_in + 1, rows_in + len(keep)
     for position in positions:
+        if position not in matched and position in elsewhere:
+            raise UsageError(
+                f"expected positions in the channels {', '.join(sorted(wanted))}, got {position!r}, which matches in the "
+                f"channel {elsewhere[position]}; name it with --channels."
+            )
         if position not in matched:
             raise UsageError(
                 f"no position matches {position!r}. Give places (`thought *`, `answer`, `question end`) or a slice (`-4:`)."
@@ -81,20 +87,11 @@ def index_of(
     return pd.DataFrame(columns)
 
 
-def _chosen(places: list[str], positions: Sequence[str], matched: set[str]) -> set[int]:
-    """Return the numbers of the positions that match, and add what matched to `matched`."""
-    chosen: set[int] = set()
-    for position in positions:
-        cut = _SLICE.match(position)
-        if cut and cut.group(3) and int(cut.group(3)) == 0:
-            raise UsageError(
-                f"expected a slice whose step is not 0, got {position!r}; `::2` takes every second position."
-            )
-        if cut:
-            numbers = set(range(len(places))[slice(*(int(n) if n else None for n in cut.groups()))])
-        else:
-            numbers = {number for number, place in enumerate(places) if fnmatch.fnmatchcase(place, position)}
-        if numbers:
-            matched.add(position)
-        chosen |= numbers
-    return chosen
+def _chosen(places: list[str], position: str) -> set[int]:
+    """Return the numbers of the positions that match."""
+    cut = _SLICE.match(position)
+    if cut and cut.group(3) and int(cut.group(3)) == 0:
+        raise UsageError(f"expected a slice whose step is not 0, got {position!r}; `::2` takes every second position.")
+    if cut:
+        return set(range(len(places))[slice(*(int(n) if n else None for n in cut.groups()))])
+    return {number for number, place in enumerate(places) if fnmatch.fnmatchcase(place, position)}

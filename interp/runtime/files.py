@@ -27,13 +27,18 @@ def as_path(where: Path | str) -> AnyPath:
         where: A path, or a URL such as `memory://runs` or `s3://bucket/runs`.
 
     Returns:
-        A `Path`; for a URL a `UPath`, which has the same methods.
+        A `Path`, also for a `file://` URL; for another URL a `UPath`, which has the same methods.
 
     Raises:
         UsageError: No installed package handles the URL's scheme.
     """
     if not isinstance(where, str) or "://" not in where:
         return Path(where) if isinstance(where, str) else where
+    scheme, _, rest = where.partition("://")
+    if scheme in ("file", "local"):
+        from urllib.parse import unquote
+
+        return Path(unquote(rest))
     from upath import UPath
 
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from probes.subtext.readers import (
     Features,
     Losses,
     best_on_validation,
+    best_where_fitted,
     chosen_on_validation,
     cross_fitted,
     folds,
@@ -45,6 +47,7 @@ class InformationGain:
         rows: Numbers of the rows that have the label.
         without: Cost of the label without the features, in bits, shape (rows,).
         with_: Cost with the features, in bits, shape (rows,).
+        fitted: Cost with the features to readers that were fitted to the row, in bits, shape (rows,).
         left_open: Cost without the features where nothing has to be learned from a sample: where no other input helps,
             what the class costs a reader who knows the probabilities of the classes, shape (rows,).
         entropy: Entropy of the label with its interval, in bits; no features can say more.
@@ -53,6 +56,7 @@ class InformationGain:
     rows: np.ndarray
     without: Float[np.ndarray, " rows"]
     with_: Float[np.ndarray, " rows"]
+    fitted: Float[np.ndarray, " rows"]
     left_open: Float[np.ndarray, " rows"]
     entropy: Estimate
 
@@ -120,13 +124,27 @@ def information_gain(
         baseline = LabelBaseline.fitted(
             codes_of, [matrix[rows] for matrix in given], groups[rows], seed=seed, share=share
         )
-        for name, (without, with_) in baseline.costs_with(beyond[rows]).items():
+        for name, (without, with_, fitted) in baseline.costs_with(beyond[rows]).items():
             codes = codes_of[name]
             blind = chosen_on_validation(baseline.losses[name], baseline.fold) == 0
             left_open = np.where(blind, class_costs_in_truth(codes, groups[rows]), without)
             entropy = label_entropy(codes, groups[rows], seed=seed)
-            gains[name] = InformationGain(rows, without, with_, left_open, entropy)
+            gains[name] = InformationGain(rows, without, with_, fitted, left_open, entropy)
     return {name: gains[name] for name in labels if name in gains}
+
+
+class ReaderCosts(NamedTuple):
+    """Costs of a label in each row, in bits.
+
+    Attributes:
+        without: Without the features, shape (rows,).
+        with_: With the features, shape (rows,).
+        fitted: With the features, by readers that were fitted to the row, shape (rows,).
+    """
+
+    without: Float[np.ndarray, " rows"]
+    with_: Float[np.ndarray, " rows"]
+    fitted: Float[np.ndarray, " rows"]
 
 
 @dataclass(frozen=True)
@@ -175,7 +193,7 @@ class LabelBaseline:
         fits = [cross_fitted(side, codes_of, fold, usable) for side in sides]
         return cls(codes_of, given[0], fold, usable, {name: [fit[name] for fit in fits] for name in codes_of})
 
-    def costs_with(self, beyond: Features) -> dict[str, tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]]:
+    def costs_with(self, beyond: Features) -> dict[str, ReaderCosts]:
         """Return each label's cost in every row without `beyond` and with it, in bits.
 
         Args:
@@ -186,7 +204,8 @@ class LabelBaseline:
         costs = {}
         for name, codes in self.codes_of.items():
             sides = [*self.losses[name], with_all[name], *self._screened(name, codes, beyond)]
-            costs[name] = (best_on_validation(self.losses[name], self.fold), best_on_validation(sides, self.fold))
+            without, with_ = (best_on_validation(part, self.fold) for part in (self.losses[name], sides))
+            costs[name] = ReaderCosts(without, with_, best_where_fitted(sides, self.fold))
         return costs
 
     def _screened(self, name: str, codes: np.ndarray, beyond: Features) -> list[Losses]:
@@ -195,7 +214,7 @@ class LabelBaseline:
         They stand beside `given` in the folds where that predicts the label better than nothing does.
         """
         columns: dict[int, list[Features]] = {count: [] for count in SCREENED if 2 * count < beyond.shape[1]}
-        nothing, given = (losses[1] for losses in self.losses[name][:2])
+        nothing, given = (losses.validated for losses in self.losses[name][:2])
         for _, val, train in parts(self.fold, self.usable) if columns else ():
             order = _by_association(beyond, codes, train)
             beside = [self.given] if given[val].mean() < nothing[val].mean() else []

@@ -84,7 +84,7 @@ def joint_gain(
     most: dict[str, Estimate] = {}
 
     def chain(share: float) -> Costs:
-        costs, known = Costs(*np.zeros((3, len(rows)))), [matrix[rows] for matrix in given]
+        costs, known = Costs(*np.zeros((4, len(rows)))), [matrix[rows] for matrix in given]
         for name, values in kept.items():
             gains = information_gain({name: values[rows]}, known, beyond[rows], groups[rows], seed=seed, share=share)
             if name not in gains:

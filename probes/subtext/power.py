@@ -103,8 +103,8 @@ def power(
         copied = np.where(rng.random(len(codes)) < noise, rng.integers(len(classes), size=len(codes)), codes)
         channel = np.eye(len(classes))[copied]
         planted = np.concatenate([channel, features[rng.permutation(len(codes))]], axis=1)
-        without, with_ = baseline.costs_with(planted)["planted"]
-        gains.append(without - with_)
+        costs = baseline.costs_with(planted)["planted"]
+        gains.append(costs.without - costs.with_)
     return power_of_gains(gains, held, np.bincount(codes) / len(codes), tests, bits=bits)
 
 

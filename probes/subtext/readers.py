@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +19,20 @@ GAIN_STRENGTHS = (0.01, *STRENGTHS)
 FOLDS = 5
 
 Features = Float[np.ndarray, "rows d"]
-# For each row its cost in bits, as a test row and as a validation row (of the fold before its own).
-Losses = tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]
+
+
+class Losses(NamedTuple):
+    """Costs of a label in bits, by the readers of all folds.
+
+    Attributes:
+        tested: Each row as a test row, shape (rows,).
+        validated: Each row as a validation row (of the fold before its own), shape (rows,).
+        fitted: Each row by the reader of each fold, where that was fitted to it, else NaN, shape (folds, rows).
+    """
+
+    tested: Float[np.ndarray, " rows"]
+    validated: Float[np.ndarray, " rows"]
+    fitted: Float[np.ndarray, "folds rows"]
 
 
 def folds(groups: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -65,8 +78,9 @@ def cross_fitted(
         fold: Fold of each row, shape (rows,).
         usable: Which rows may be fitted, shape (rows,).
     """
-    tested = {name: np.zeros(len(fold)) for name in codes_of}
-    validated = {name: np.zeros(len(fold)) for name in codes_of}
+    costs = {
+        name: Losses(np.zeros(len(fold)), np.zeros(len(fold)), np.full((FOLDS, len(fold)), np.nan)) for name in codes_of
+    }
     by_size: dict[int, list[str]] = {}
     for name, codes in codes_of.items():
         by_size.setdefault(int(codes.max()) + 1, []).append(name)
@@ -77,9 +91,10 @@ def cross_fitted(
             losses = _losses(side, codes, size, train)  # strengths x rows x labels
             best = losses[:, val].mean(axis=1).argmin(axis=0)
             for j, name in enumerate(names):
-                tested[name][test] = losses[best[j], test, j]
-                validated[name][val] = losses[best[j], val, j]
-    return {name: (tested[name], validated[name]) for name in codes_of}
+                costs[name].tested[test] = losses[best[j], test, j]
+                costs[name].validated[val] = losses[best[j], val, j]
+                costs[name].fitted[k, train] = losses[best[j], train, j]
+    return costs
 
 
 def class_costs(
@@ -162,7 +177,7 @@ def chosen_on_validation(sides: Sequence[Losses], fold: np.ndarray) -> Int[np.nd
     chosen = np.zeros(len(fold), int)
     for k in range(FOLDS):
         test, val = fold == k, fold == (k + 1) % FOLDS
-        chosen[test] = int(np.argmin([validated[val].mean() for _, validated in sides]))
+        chosen[test] = int(np.argmin([validated[val].mean() for _, validated, _ in sides]))
     return chosen
 
 
@@ -173,4 +188,22 @@ def best_on_validation(sides: Sequence[Losses], fold: np.ndarray) -> Float[np.nd
         sides: Costs by each input.
         fold: Fold of each row, shape (rows,).
     """
-    return np.stack([tested for tested, _ in sides])[chosen_on_validation(sides, fold), np.arange(len(fold))]
+    return np.stack([tested for tested, _, _ in sides])[chosen_on_validation(sides, fold), np.arange(len(fold))]
+
+
+def best_where_fitted(sides: Sequence[Losses], fold: np.ndarray) -> Float[np.ndarray, " rows"]:
+    """Return what each row costs the inputs that are chosen on validation, as a row that they were fitted to.
+
+    It is the mean over the folds whose reader was fitted to the row; where none was, the mean of the other rows.
+
+    Args:
+        sides: Costs by each input.
+        fold: Fold of each row, shape (rows,).
+    """
+    chosen = chosen_on_validation(sides, fold)
+    of_fold = [int(chosen[np.argmax(fold == k)]) for k in range(FOLDS)]
+    fitted = np.stack([sides[side].fitted[k] for k, side in enumerate(of_fold)])
+    seen = ~np.isnan(fitted)
+    costs = np.where(seen, fitted, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    ever = seen.any(axis=0)
+    return np.where(ever, costs, costs[ever].mean())

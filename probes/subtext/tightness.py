@@ -37,18 +37,20 @@ class Costs(NamedTuple):
     Attributes:
         without: Without the features, shape (rows,).
         with_: With the features, shape (rows,).
+        fitted: With the features, by readers that were fitted to the row, shape (rows,).
         left_open: Without the features where nothing has to be learned from a sample, shape (rows,); see
             `InformationGain`.
     """
 
     without: Float[np.ndarray, " rows"]
     with_: Float[np.ndarray, " rows"]
+    fitted: Float[np.ndarray, " rows"]
     left_open: Float[np.ndarray, " rows"]
 
     @classmethod
     def of(cls, gain: InformationGain) -> Costs:
         """Return the costs of one label."""
-        return cls(gain.without, gain.with_, gain.left_open)
+        return cls(gain.without, gain.with_, gain.fitted, gain.left_open)
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,11 @@ def tightness(
         Hestness et al. 2017, arXiv 1712.00409.
     """
     half = refit(SHARES[0])
-    gain = costs.without - costs.with_
-    bits, left_open = (Estimate.of_mean(values, groups, seed=seed) for values in (gain, costs.left_open))
+    gain, overfit = costs.without - costs.with_, (costs.with_ - costs.fitted) / 2
+    midway = gain + (overfit if overfit.mean() > 0 else 0.0)
+    bits, left_open, midway_bits = (
+        Estimate.of_mean(values, groups, seed=seed) for values in (gain, costs.left_open, midway)
+    )
     # A curve that is nearly flat is taken to have the least exponent, which needs no third point.
     curves = [(costs.left_open, half.left_open), (costs.with_, half.with_)]
     flat = all(abs(float((at_half - at_all).mean())) < TIGHT_BITS / 2 for at_all, at_half in curves)
@@ -97,7 +102,8 @@ def tightness(
     open_curve = [float(point.left_open.mean()) for point in points]
     slower = list(zip(open_curve[1:], SHARES, strict=False))
     to_learn, _ = _still_to_lose(open_curve)
-    unread, growth = _still_to_lose([float(point.with_.mean()) for point in points])
+    on_curve, growth = _still_to_lose([float(point.with_.mean()) for point in points])
+    unread = max(on_curve, float(overfit.mean()))
     learned = float((costs.without - costs.left_open).mean())  # the price of the classes' shares, which is known
     missing = unread - learned - to_learn
     to_learn_at_most = max((cost - open_curve[0]) / (share**-_SLOWEST - 1) for cost, share in slower)
@@ -106,8 +112,12 @@ def tightness(
     overpaid = max(-missing, 0.0)
     value = min(bits.value - overpaid, entropy.value)
     most = max(min(entropy.high, max(bits.high - overpaid, left_open.high)), 0.0)
-    lower_bound = bool(missing > TIGHT_BITS and p_value(gain - (half.without - half.with_), groups) < _SIGNIFICANT)
-    high = most if lower_bound else max(min(bits.high + unread, most), 0.0)
+    rises = min(
+        p_value(gain - (half.without - half.with_), groups),
+        p_value(overfit - learned - to_learn - TIGHT_BITS, groups),
+    )
+    lower_bound = bool(missing > TIGHT_BITS and rises < _SIGNIFICANT)
+    high = most if lower_bound else max(min(max(bits.high + on_curve, midway_bits.high), most), 0.0)
     n = int(np.ceil(len(gain) * growth(missing / TIGHT_BITS))) if lower_bound else None
     return Tightness(Estimate(value, min(at_least, value), max(high, value), bits.n), lower_bound, n)
 

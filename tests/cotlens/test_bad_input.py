@@ -230,6 +230,11 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         ["blocks.1.attn.hook_attn_scores", "attn.hook_z"],
     ),
     "a slice that does not move": ([*CAPTURE, "new", "--positions", "::0"], 2, ["step is not 0", "'::0'"]),
+    "positions of a channel that is not recorded": (
+        [*CAPTURE, "new", "--channels", "answer", "--positions", "thought *"],
+        2,
+        ["in the channels answer", "'thought *'", "channel latent", "--channels"],
+    ),
     "an empty slice": ([*CAPTURE, "new", "--positions", "5:2"], 2, ["no position matches '5:2'"]),
     "layers in reverse": ([*CAPTURE, "new", "--layers", "9-2"], 2, ["'9-2'", "write 2-9"]),
     "layers without end": ([*CAPTURE, "new", "--layers", "0-99999999999"], 2, ["at most 100000"]),

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.causal.patching.donors import Donors, ReadAt, alternatives
+from interp.causal.patching.donors import Donors, ReadAt, alternatives, implied_answer
 from interp.causal.patching.patch import EditMaker, norm_matched_noise, position_of_step
 from interp.models.address import Address
 from interp.problems import task as make_task
@@ -79,8 +79,9 @@ def plan_swaps(
 ) -> pd.DataFrame:
     """Return every swap with its two positions, in the order of `edits`.
 
-    Controls at wrong places use the donors of another value. A random vector takes only its length from the state
-    that it replaces.
+    Controls at wrong places use the donors of another value. A wrong step is one from whose value in the donor another
+    answer follows: where the same one does, it would be followed by a model that uses every value. A random vector takes
+    only its length from the state that it replaces.
 
     Args:
         paired: The table of `interp.causal.patching.donors.pairs`.
@@ -113,7 +114,9 @@ def plan_swaps(
         token = int(rng.integers(min(map(len, prompts))))
         rows.append({**pair, "edit": "wrong site", "target": prompts[0][token], "source": prompts[1][token]})
         rows.append({**pair, "edit": "transplant", "target": prompts[0][token], "source": source})
-        other_steps = [s for s in range(1, pair["n_steps"] + 1) if s != step]
+        other_steps = [
+            s for s in range(1, pair["n_steps"] + 1) if s != step and not _implies_the_same(traces, donors, pair, s)
+        ]
         if "wrong step" in edits and other_steps:
             other = int(rng.choice(other_steps))
             elsewhere = where.target(k, other), where.source(donors.traces, donor, other)
@@ -122,6 +125,14 @@ def plan_swaps(
     plan = pd.DataFrame(rows, columns=[*paired.columns, "address", "offset", "target", "source"])
     plan = pd.concat([plan[plan["edit"] == edit] for edit in dict.fromkeys(edits)], ignore_index=True)
     return plan.assign(run=range(len(plan)))
+
+
+def _implies_the_same(traces: TraceSet, donors: Donors, pair: dict[str, Any], step: int) -> bool:
+    """Return whether the donor's value at another step implies the answer that the pair predicts."""
+    values, problem = donors.values[pair["donor"]], traces[pair["trace"]].problem
+    value, task = values[step - 1] if step <= len(values) else "", make_task(problem.task)
+    implied = implied_answer(task, problem, step, value) if value else None
+    return implied is not None and isinstance(pair["predicted"], str) and task.says(problem, implied, pair["predicted"])
 
 
 def edit_maker(edit: str, basis: Tensor | None, seed: int) -> EditMaker:

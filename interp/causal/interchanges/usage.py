@@ -3,7 +3,8 @@
 Each thought is swapped alone for a donor's. If it carries the value of step s, the answer becomes what the donor's
 value at s implies. One swap therefore tests every step at once, and each (step, thought) is a cell. A cell is `used`
 where the one-sided 95 % Wilson bound of the share that follows is above the threshold, `unused` where the other bound
-is below it, and `undecided` between them. The share is corrected for answers that follow by chance.
+is below it, and `undecided` between them. The share is corrected for answers that follow by chance. Swaps from which the
+same answer follows at several steps cannot tell these steps apart, and are left out.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def swap_each_thought(
 
     Returns:
         One row for each (swap, step): trace, donor, thought, n_steps, structure, step, predicted, answer_after,
-        followed, chance, changed. Rows that predict the answer given before are left out: they can show nothing.
+        followed, chance, changed, alone (whether no other step predicts the same answer). Rows that predict the answer given before are left out: they can show nothing.
 
     Raises:
         UsageError: No thought has a donor, or no donor implies another answer.
@@ -79,9 +80,12 @@ def swap_each_thought(
     rows = []
     for swap, answer in zip(plan.to_dict("records"), answers, strict=True):
         trace = traces[swap["trace"]]
-        for step in range(1, trace.problem.n_steps + 1):
-            predicted = implied_answer(task, trace.problem, step, donors.values[swap["donor"]][step - 1])
-            if predicted in (None, trace.problem.answer):
+        implied = [
+            implied_answer(task, trace.problem, step, value)
+            for step, value in enumerate(donors.values[swap["donor"]][: trace.problem.n_steps], 1)
+        ]
+        for step, predicted in enumerate(implied, 1):
+            if predicted is None or predicted == trace.problem.answer:
                 continue
             options = alternatives(task, trace.problem, step)
             rows.append(
@@ -93,6 +97,7 @@ def swap_each_thought(
                     "followed": task.says(trace.problem, answer, predicted),
                     "chance": any(task.says(trace.problem, answer, option) for option in options) / len(options),
                     "changed": not task.same_answer(trace.problem, answer, trace.answer),
+                    "alone": implied.count(predicted) == 1,
                 }
             )
     if not rows:
@@ -132,14 +137,18 @@ def used_map(swaps: pd.DataFrame, *, threshold: float = THRESHOLD) -> pd.DataFra
 
     Returns:
         One row for each cell: n_steps, step, thought, follow, low, high, verdict, n. `follow` is (followed - chance) /
-        (1 - chance), as Cohen's kappa corrects for agreement by chance.
+        (1 - chance), as Cohen's kappa corrects for agreement by chance. A cell all of whose swaps predict the same
+        answer at another step too is `undecided`.
     """
     rows = []
     for (n_steps, step, thought), part in swaps.groupby(["n_steps", "step", "thought"]):
+        alone = part["alone"].to_numpy(bool) if "alone" in part else np.ones(len(part), bool)
+        part = part[alone] if alone.any() else part
         n, share = len(part), float(part["followed"].mean())
         chance = min(float(part["chance"].mean()), 0.99)
         follow, low, high = ((x - chance) / (1 - chance) for x in (share, *_wilson(share, n)))
         verdict = "used" if low > threshold else "unused" if high < threshold else "undecided"
+        verdict = verdict if alone.any() else "undecided"
         rows.append((n_steps, step, thought, follow, low, high, verdict, n))
     return pd.DataFrame(rows, columns=["n_steps", "step", "thought", "follow", "low", "high", "verdict", "n"])
 

@@ -94,3 +94,10 @@ def test_the_reasoner_of_a_store_is_loaded(coconut: interp.Reasoner, problems: l
     reasoner = Store(store.path).load_reasoner()
     assert reasoner.name == coconut.name and reasoner is not coconut
     assert torch.equal(reasoner.embed.weight, coconut.embed.weight)
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_a_url_of_this_disk_is_a_plain_path(scheme: str, tmp_path: Path) -> None:
+    """A `UPath` of it cannot replace a file, so a store there could not be committed."""
+    where = as_path(f"{scheme}://{tmp_path}/a%20store")
+    assert type(where) is type(tmp_path) and where == tmp_path / "a store"

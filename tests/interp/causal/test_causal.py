@@ -126,9 +126,17 @@ def test_the_map_points_at_the_input_of_the_thought(coconut: interp.Reasoner, so
     assert best_cell(table)["address"] == INPUT
 
 
+def test_swaps_that_predict_one_answer_at_two_steps_say_nothing_of_either() -> None:
+    about = {"n_steps": 2, "thought": 2, "chance": 0.2}
+    both = [{**about, "step": step, "followed": True, "alone": False} for step in (1, 2) for _ in range(30)]
+    apart = [{**about, "step": step, "followed": step == 2, "alone": True} for step in (1, 2) for _ in range(30)]
+    assert list(causal.used_map(pd.DataFrame(both + apart))["verdict"]) == ["unused", "used"]
+    assert list(causal.used_map(pd.DataFrame(both))["verdict"]) == ["undecided", "undecided"]
+
+
 def test_the_used_map_of_continuous_thoughts_is_the_diagonal(coconut: interp.Reasoner, some: TraceSet) -> None:
     cells = causal.used_map(causal.swap_each_thought(coconut, some.problems))
-    long = cells[cells["n"] >= 15]
+    long = cells[cells["n"] >= 12]
     diagonal = long["step"] == long["thought"]
     assert (long[diagonal]["verdict"] == "used").all() and not (long[~diagonal]["verdict"] == "used").any()
 

@@ -30,7 +30,8 @@ def _on_a_curve(missing: float, exponent: float, truth: float = 5.0, floor: floa
     noise -= noise.mean()
 
     def curve(share: float) -> Costs:
-        return Costs(open_bits, floor + missing / share**exponent - noise, open_bits)
+        with_ = floor + missing / share**exponent - noise
+        return Costs(open_bits, with_, with_, open_bits)
 
     return tightness(curve(1.0), curve, GROUPS, _entropy(truth + floor))
 
@@ -50,7 +51,8 @@ def test_the_sample_that_is_tight_is_where_a_simulated_reader_is() -> None:
     words_read = {1.0: 0.286, 0.5: 1.657, 0.25: 3.528}  # of 300 traces, and of shares of them
 
     def curve(share: float) -> Costs:
-        return Costs(open_bits, words_read[share] - noise + noise.mean(), open_bits)
+        with_ = words_read[share] - noise + noise.mean()
+        return Costs(open_bits, with_, with_, open_bits)
 
     bound = tightness(curve(1.0), curve, GROUPS, _entropy(5.0))
     assert bound.n == pytest.approx(N * 440 / 300, rel=0.15)
@@ -64,7 +66,7 @@ def test_a_flat_curve_is_tight_and_keeps_its_interval() -> None:
 
 def test_what_the_side_without_the_features_pays_for_learning_is_no_information() -> None:
     noise = np.random.default_rng(0).normal(scale=0.01, size=N)
-    curve: Callable[[float], Costs] = lambda share: Costs(1.0 + 0.1 / share + noise, 0 * noise, 1.0 + noise)  # noqa: E731
+    curve: Callable[[float], Costs] = lambda share: Costs(1.0 + 0.1 / share + noise, 0 * noise, 0 * noise, 1.0 + noise)  # noqa: E731
     bound = tightness(curve(1.0), curve, GROUPS, _entropy(1.0))
     assert bound.bits.value == pytest.approx(1.0, abs=0.01) and not bound.lower_bound
     assert bound.bits.low == pytest.approx(1.0, abs=0.01) and bound.bits.high == pytest.approx(1.0, abs=0.01)
@@ -75,7 +77,8 @@ def test_what_is_known_without_the_features_cannot_fall_below_nothing() -> None:
     noise, known = np.random.default_rng(0).normal(scale=0.01, size=N), {1.0: 0.09, 0.5: 0.3, 0.25: 0.7}
 
     def curve(share: float) -> Costs:
-        return Costs(known[share] + noise, known[share] - noise, known[share] + noise)
+        with_ = known[share] - noise
+        return Costs(known[share] + noise, with_, with_, known[share] + noise)
 
     bound = tightness(curve(1.0), curve, GROUPS, _entropy(1.0))
     assert -0.1 < bound.bits.low <= 0 <= bound.bits.high < 0.1

@@ -10,9 +10,12 @@ import pytest
 
 import interp
 from interp.activations import Store
+from interp.causal.interchanges.plan import OffsetLocation, plan_swaps
 from interp.causal.interchanges.results import InterchangeResult, with_current_names
+from interp.causal.patching.donors import Donors, gold_values, pairs
 from interp.decoders.evaluation.read_outs import ReadOuts
 from interp.errors import StoreError, UsageError
+from interp.problems import task
 from interp.statistics.intervals import grouped_mean_interval
 from interp.traces import TraceSet
 
@@ -94,6 +97,20 @@ def test_with_wrong_readings_the_answer_no_longer_follows(
     result = interp.interchange(coconut, traces, wrong, split=None)
     assert of(result, "other value")["followed"].mean() < 0.3 < of(edits, "other value")["followed"].mean()
     assert of(result, "same value")["changed"].mean() > 0.5
+
+
+def test_a_wrong_step_is_one_from_which_the_predicted_answer_does_not_follow(traces: TraceSet) -> None:
+    """The donor's value at another step often implies the same answer, and a model that uses every value follows it."""
+    donors = Donors(traces, gold_values(traces), np.full(len(traces), -1), "others")
+    paired = pairs(traces, donors, gold_values(traces))
+    plan = plan_swaps(paired, traces, donors, OffsetLocation(traces, "everything", 0), ["wrong step"], seed=0)
+    assert len(plan) > 100
+    for row in plan.to_dict("records"):
+        trace = traces[row["trace"]]
+        other = trace.thought[row["target"]]
+        value = donors.values[row["donor"]][other - 1]
+        assert other != row["step"]
+        assert task(trace.problem.task).counterfactual(trace.problem, other, value) != row["predicted"]
 
 
 def test_only_the_asked_split_is_edited_and_gives_donors(
