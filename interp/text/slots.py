@@ -116,7 +116,7 @@ def _unit_at(part: Part, side: str, what: Hashable) -> int | None:
     if isinstance(what, int) and side in ("from the start", "from the end"):
         at = what if side == "from the start" else len(part) - what
     elif what in keys:
-        last = len(keys) - 1 - keys[::-1].index(what)
+        last = max(k for k, key in enumerate(keys) if key == what)
         at = last + 1 if side == "after" else last - 1
     else:
         return None
