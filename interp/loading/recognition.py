@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from interp.errors import UsageError
-from interp.models.markers import COCONUT_TOKENS, chat_template, thinking_markers
+from interp.models.markers import COCONUT_TOKENS, chat_template, template_writes, thinking_markers
 from interp.models.report import LoadReport
 from interp.reasoners.config import CHAT
 
@@ -13,15 +14,18 @@ from interp.reasoners.config import CHAT
 THOUGHT_TOKENS, ANSWER_TOKENS, DIRECT_TOKENS = 2048, 512, 1024
 
 
-def recognise(tokenizer: Any, model: Any, report: LoadReport) -> dict[str, Any]:
+def recognise(
+    tokenizer: Any, model: Any, report: LoadReport, chat_options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the fields of a `ReasonerConfig`.
 
     Args:
         tokenizer: The model's tokenizer.
         model: The model, not yet wrapped.
         report: Receives what was recognised, assumed and not determined.
+        chat_options: What the chat template is applied with.
     """
-    markers, template = thinking_markers(tokenizer), chat_template(tokenizer)
+    markers, template = thinking_markers(tokenizer, chat_options), chat_template(tokenizer)
     vocabulary = tokenizer.get_vocab()
     recognised: dict[str, Any] = {**_end_tokens(tokenizer, model, report), **_begin_token(tokenizer, report)}
     if template:
@@ -45,7 +49,15 @@ def recognise(tokenizer: Any, model: Any, report: LoadReport) -> dict[str, Any]:
     elif markers:
         recognised |= {"kind": "text", "begin": markers.begin, "end": markers.end, "steps": "text"}
         recognised |= _budgets(model, report)
-        report.add("kind", "text", "recognised", f"markers {markers.begin} … {markers.end} as in {markers.seen_in}")
+        note = f"markers {markers.begin} … {markers.end} as in {markers.seen_in}"
+        if template and not template_writes(tokenizer, markers):
+            note += (
+                "; they are tokens, but the chat template names neither: if the model answers without a thought, "
+                "reasoner={'kind': 'direct', 'begin': None, 'end': None}"
+            )
+            report.add("kind", "text", "assumed", note)
+        else:
+            report.add("kind", "text", "recognised", note)
     else:
         recognised |= {"kind": "direct", "begin": None, "end": None, "max_answer_tokens": DIRECT_TOKENS}
         report.add(
@@ -68,7 +80,8 @@ def complete_fields(fields: dict[str, Any], tokenizer: Any, model: Any, report: 
         report: Receives the given fields, and what was recognised of the others.
     """
     recognised_report = LoadReport()
-    recognised = recognise(tokenizer, model, recognised_report)
+    options = fields.get("chat_options")
+    recognised = recognise(tokenizer, model, recognised_report, options if isinstance(options, Mapping) else None)
     kind = fields.get("kind", recognised["kind"])
     if kind != recognised["kind"]:
         recognised = {key: recognised[key] for key in ("eos", "stops", "bos", "prompt") if key in recognised}

@@ -5,7 +5,7 @@ They are recognised in the vocabulary and chat template, never by the model's na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,11 +14,19 @@ from interp.models.pieces import token_texts
 
 @dataclass(frozen=True)
 class Markers:
-    """The texts that begin and end a thought, and the models that use them."""
+    """The texts that begin and end a thought, and the models that use them.
+
+    Attributes:
+        begin: The text before the thought.
+        end: The text after it.
+        seen_in: Models that use them.
+        asked_for: Whether the model writes them only where the prompt asks for them.
+    """
 
     begin: str
     end: str
     seen_in: str
+    asked_for: bool = False
 
 
 KNOWN_MARKERS: tuple[Markers, ...] = (
@@ -31,6 +39,9 @@ KNOWN_MARKERS: tuple[Markers, ...] = (
     Markers("<thinking>", "</thinking>", "several fine-tunes"),
     Markers("<thought>", "</thought>", "EXAONE Deep and several fine-tunes"),
     Markers("<reasoning>", "</reasoning>", "several fine-tunes"),
+    Markers("<|inner_prefix|>", "<|inner_suffix|>", "Apertus"),
+    Markers("◁think▷", "◁/think▷", "Kimi-VL-Thinking"),
+    Markers("Here is my thought process:", "Here is my response:", "Granite 3.2", asked_for=True),
 )
 # Tokens that Coconut's reference code adds to the vocabulary, in this order (facebookresearch/coconut, run.py).
 COCONUT_TOKENS = ("<|start-latent|>", "<|end-latent|>", "<|latent|>")
@@ -42,19 +53,44 @@ def chat_template(tokenizer: Any) -> str | None:
     return template.get("default") if isinstance(template, dict) else template
 
 
-def thinking_markers(tokenizer: Any) -> Markers | None:
+def thinking_markers(tokenizer: Any, chat_options: Mapping[str, Any] | None = None) -> Markers | None:
     """Return the markers in a tokenizer's vocabulary or chat template, or None.
 
     Markers count where both are single tokens of the vocabulary. Other markers count only where the chat template
     writes them, because any tokenizer can spell them.
+
+    Args:
+        tokenizer: The tokenizer.
+        chat_options: What the chat template is applied with.
     """
     vocabulary, template = tokenizer.get_vocab(), chat_template(tokenizer) or ""
     for markers in KNOWN_MARKERS:
         are_tokens = all(marker in vocabulary for marker in (markers.begin, markers.end))
-        opening = markers.begin.removesuffix("<|message|>")  # templates write channel names separately
-        if are_tokens or markers.end in template or (opening in template and "<|channel|>" in opening):
+        if are_tokens or (_in_template(markers, template) and not markers.asked_for):
+            return markers
+        if markers.asked_for and markers.end in template and markers.end in _prompt(tokenizer, chat_options or {}):
             return markers
     return None
+
+
+def template_writes(tokenizer: Any, markers: Markers) -> bool:
+    """Return whether the chat template names a marker, in a prompt or where it takes thoughts out of the history."""
+    template = chat_template(tokenizer) or ""
+    return _in_template(markers, template) or markers.begin in template
+
+
+def _in_template(markers: Markers, template: str) -> bool:
+    opening = markers.begin.removesuffix("<|message|>")  # templates write channel names separately
+    return markers.end in template or (opening in template and "<|channel|>" in opening)
+
+
+def _prompt(tokenizer: Any, chat_options: Mapping[str, Any]) -> str:
+    """Return the prompt of some question; empty where the template cannot be applied."""
+    messages = [{"role": "user", "content": "?"}]
+    try:
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **chat_options)
+    except Exception:  # a template is a program of the model's makers: it may raise anything
+        return ""
 
 
 def find_marker(ids: Sequence[int], marker: Sequence[int], start: int = 0) -> int | None:
