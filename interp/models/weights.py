@@ -193,7 +193,7 @@ def _compare(
     held, prefix = _as_stored(model, renamings), f"{model.base_model_prefix}."
     digest, compared = hashlib.sha256(), set()
     seen: dict[str, str] = {}
-    differing, unused = [], []
+    differing, unused, integers = [], [], []
     for stored_name, read in sorted(stored, key=lambda item: item[0]):
         name = plain_name(stored_name)
         if name in seen:
@@ -207,10 +207,19 @@ def _compare(
             unused.append(name)
             continue
         compared.add(own)
-        if not same_values(read(), held[own]):
+        value = read()
+        if held[own].is_floating_point() and not value.is_floating_point():
+            integers.append(name)
+        elif not same_values(value, held[own]):
             differing.append(name)
         digest.update(own.encode())
         digest.update(_bytes(held[own]))
+    if integers:
+        raise StoreError(
+            f"expected weights of {str(spec)!r} that are real numbers, got integers in {len(integers)} tensors: "
+            f"{', '.join(integers[:_MAX_LISTED])}. They are quantised, and config.json has no quantization_config that says "
+            "how; save the model again with its quantisation, or unquantised."
+        )
     if differing:
         raise StoreError(
             f"expected the model to hold the weights of {str(spec)!r}, got other values in {len(differing)} tensors: "
@@ -220,9 +229,16 @@ def _compare(
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})
     if converted := sorted(held.keys() - compared - tied):
         notes.append(f"{len(converted)} are made of several and were not compared ({converted[0]})")
+    if getattr(model.config.get_text_config(), "tie_word_embeddings", False) and not _is_tied(model):
+        notes.append("the files' output embedding differs from the input embedding, though the configuration ties them")
     if unused:
         notes.append(f"{len(unused)} of the files are not needed ({unused[0]})")
     report.add("weights", f"{len(compared)} tensors, hash {digest.hexdigest()[:16]}", "checked", "; ".join(notes))
+
+
+def _is_tied(model: Any) -> bool:
+    output = model.get_output_embeddings()
+    return output is None or output.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
 
 
 def _quantised_weights(files: Iterable[Path], quantisation: Quantisation) -> int:

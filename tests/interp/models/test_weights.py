@@ -98,8 +98,11 @@ def test_names_without_what_training_puts_around_them():
          r"21 missing: lm_head\.weight, .*, and 13 more; 21 without a place in it: teacher\.lm_head\.weight"),
         (lambda state: {**state, "_orig_mod.lm_head.weight": state["lm_head.weight"] + 1},
          r"got two of lm_head\.weight: _orig_mod\.lm_head\.weight and lm_head\.weight"),
+        (lambda state: {**state, DOWN: (state[DOWN] * 9).to(torch.int8)},
+         rf"got integers in 1 tensors: {DOWN}\. They are quantised"),
     ],
-    ids=["one missing", "untied head", "shape", "vocabulary", "value head", "adapters", "unknown prefix", "twice"],
+    ids=["one missing", "untied head", "shape", "vocabulary", "value head", "adapters", "unknown prefix", "twice",
+         "integers"],
 )  # fmt: skip
 def test_files_that_are_not_the_whole_model_are_refused(change, message, llama, tmp_path):
     with pytest.raises(StoreError, match=message):
@@ -154,9 +157,10 @@ def test_a_tied_head_need_not_be_there_and_a_different_one_is_kept(model_folder,
     """GPT-2 ties its head; where a file holds another head all the same, the model has that one."""
     folder = model_folder("gpt2")
     assert "lm_head.weight" not in load_file(folder / PLAIN)
-    interp.load(folder)
+    assert "ties them" not in finding(interp.load(folder), "weights").note
     head = torch.full_like(load_file(folder / PLAIN)["transformer.wte.weight"], 0.25)
     untied = interp.load(rewritten(folder, tmp_path, lambda state: state | {"lm_head.weight": head}))
+    assert "the configuration ties them" in finding(untied, "weights").note
     assert torch.equal(untied.unembed.weight, head) and not torch.equal(untied.embed.weight, head)
 
 
