@@ -20,6 +20,8 @@ from interp.models.cache_layers import InputCache, PreallocatedLayer
 _uniform_layers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _accepts_key_mask: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 _gaps_matter: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+_continues: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+_hides_masked: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 _shares_prefixes: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
@@ -97,7 +99,7 @@ def _copied_prefix_gives_same_output(model: Any) -> bool:
         whole, _ = run(new_cache(model, 8, keeps_all=True), slice(None), slice(None), 5)
         _, first = run(new_cache(model, 8, keeps_all=True), slice(1), slice(3), 3)
         rest, _ = run(cache_copies(first, 2, 8), slice(None), slice(3, None), 5)
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
         return False
     tolerance = 1e-4 if table.dtype == torch.float32 else 5e-2
     scale = whole.abs().max().clamp(min=1.0)
@@ -107,9 +109,32 @@ def _copied_prefix_gives_same_output(model: Any) -> bool:
 def uses_cache(model: Any) -> bool:
     """Return whether a model reads new positions together with those of its cache.
 
-    The wrapped MPT forgets them, and GPT-1 takes no cache. `InputCache` runs such models.
+    The wrapped MPT forgets them, and RWKV gives no cache that transformers' classes know. `InputCache` runs such models.
+    It is measured once for each model.
     """
-    return shares_prefixes(model) or not keeps_only_positions(model)
+    if keeps_only_positions(model):
+        return shares_prefixes(model)
+    continues = _continues.get(model)
+    if continues is None:
+        continues = _continues[model] = _state_gives_same_output(model)
+    return continues
+
+
+@torch.inference_mode()
+def _state_gives_same_output(model: Any) -> bool:
+    table = model.get_input_embeddings().weight
+    embeds = table[torch.arange(5, device=table.device)[None] * 7919 % len(table)]
+    positions = torch.arange(5, device=table.device)[None]
+    try:
+        whole = model(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state[:, 3:].float()
+        cache = new_cache(model, 8)
+        for columns in (slice(3), slice(3, 5)):
+            out, cache = run_cached(model, cache, inputs_embeds=embeds[:, columns], position_ids=positions[:, columns])
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+        return False
+    tolerance = 1e-3 if table.dtype == torch.float32 else 5e-2
+    gap = (out.last_hidden_state.float() - whole).abs().max()
+    return bool((gap <= tolerance * whole.abs().max().clamp(min=1.0)).item())
 
 
 def accepts_key_mask(model: Any) -> bool:
@@ -149,7 +174,7 @@ def _key_mask_gives_same_output(model: Any) -> bool:
             last_output(first_masked, first_masked), last_output(first_masked, first_masked[:, None, None])
         )
         return same_with_mask and torch.equal(last_output(no_mask, no_mask), last_output(no_mask, None))
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
         return False
 
 
@@ -160,6 +185,34 @@ def keeps_only_positions(model: Any) -> bool:
     """
     kinds = {type(layer) for layer in new_cache(model, 1, keeps_all=True).layers}
     return kinds == {PreallocatedLayer} and not getattr(model, "_is_stateful", False)
+
+
+def hides_masked(model: Any) -> bool:
+    """Return whether masked positions change nothing of what a model says of the others.
+
+    It is measured once for each model. RWKV takes no mask and keeps no cache that would show its states.
+    """
+    hides = _hides_masked.get(model)
+    if hides is None:
+        hides = _hides_masked[model] = _padding_gives_same_output(model)
+    return hides
+
+
+@torch.inference_mode()
+def _padding_gives_same_output(model: Any) -> bool:
+    table = model.get_input_embeddings().weight
+    embeds = table[torch.arange(5, device=table.device)[None] * 7919 % len(table)]
+    real = torch.tensor([[False, False, True, True, True]], device=table.device)
+    positions = torch.tensor([[0, 0, 0, 1, 2]], device=table.device)
+
+    def states(columns: slice) -> Tensor:
+        inputs = {"inputs_embeds": embeds[:, columns], "attention_mask": real[:, columns]}
+        out = model(**inputs, position_ids=positions[:, columns], use_cache=False)
+        return out.last_hidden_state[:, -3:].float()
+
+    alone = states(slice(2, None))
+    tolerance = 1e-3 if table.dtype == torch.float32 else 5e-2
+    return bool(((states(slice(None)) - alone).abs().max() <= tolerance * alone.abs().max().clamp(min=1.0)).item())
 
 
 def gaps_matter(model: Any) -> bool:

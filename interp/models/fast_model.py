@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.models.address import hook_points
+from interp.models.base_model import base_of, base_prefix
 from interp.models.devices import move_modules
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class FastModel:
 
 def attach_fast_model(bridge: TransformerBridge, model: Any) -> None:
     """Keep a fast copy with its wrapped model, outside its modules and state."""
-    object.__setattr__(bridge, _ATTRIBUTE, FastModel(model.base_model))
+    object.__setattr__(bridge, _ATTRIBUTE, FastModel(base_of(model)))
 
 
 def base_copy(bridge: TransformerBridge) -> Any:
@@ -210,7 +211,7 @@ def _module(bridge: TransformerBridge, fast: FastModel, name: str) -> tuple[Any,
     try:
         path = bridge.adapter.translate_transformer_lens_path(component)
         # Paths start at the whole model, and `base` is below it.
-        prefix = f"{bridge.original_model.base_model_prefix}."
+        prefix = base_prefix(bridge.original_model)
         module, side = fast.base.get_submodule(path.removeprefix(prefix)), point.removeprefix("hook_")
     except (ValueError, AttributeError) as error:
         raise LookupError(name) from error
@@ -248,7 +249,7 @@ def _compare(bridge: TransformerBridge, fast: FastModel, names: Sequence[str]) -
             _module(bridge, fast, name)
             watchable.append(name)
     with bridge.hooks(fwd_hooks=[(name, recorder("bridge", name)) for name in watchable]):
-        wrapped.base_model(**inputs)
+        base_of(wrapped)(**inputs)
     with watch_addresses(bridge, fast, {name: recorder("fast", name) for name in watchable}):
         fast.base(**inputs)
     fast.single |= {name for name in watchable if visits[name] == 1}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from interp.models.cache import keeps_only_positions, rotary_limit
+from interp.models.base_model import base_of
+from interp.models.cache import hides_masked, keeps_only_positions, rotary_limit
 from interp.models.fast_model import FastModel, fast_model_for, watch_addresses
 from interp.models.unembedding import Unembedding
 
@@ -32,7 +33,7 @@ class Network:
     def __init__(self, model: TransformerBridge) -> None:
         self.model = model
         wrapped: Any = model.original_model
-        self.base: Any = wrapped.base_model
+        self.base: Any = base_of(wrapped)
         self.embed: Any = wrapped.get_input_embeddings()
         self.unembed = Unembedding(wrapped)
         shape = wrapped.config.get_text_config()
@@ -51,7 +52,7 @@ class Network:
 
     def runs_alone(self, longest: int) -> str | None:
         """Return why rows of up to `longest` positions cannot share a batch, or None where they can."""
-        if not self.keeps_only_positions:
+        if not self.keeps_only_positions or not hides_masked(self.base):
             return "keeps a state in which masked positions leave a trace"
         if self.rotary_limit is not None and longest > self.rotary_limit:
             return f"scales its rotary frequencies by the longest row of a batch beyond {self.rotary_limit} positions"

@@ -40,6 +40,11 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 192},
     "bloom": {"hidden_size": 32, "n_head": 4, "n_layer": 2},
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
+    "rwkv": {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2, "context_length": 192},
+    "llama4_text": {
+        **{**_GROUPED, "head_dim": 8, "attention_chunk_size": 16, "num_local_experts": 2, "num_experts_per_tok": 1},
+        **{"intermediate_size_mlp": 48, "no_rope_layers": [1, 0], "interleave_moe_layer_step": 1, "moe_layers": [0, 1]},
+    },
     "longrope": {
         **_GROUPED,
         "model_type": "phi3",

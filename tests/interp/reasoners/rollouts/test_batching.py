@@ -25,6 +25,7 @@ from interp.traces import Trace
 
 # Whether masked columns between two positions change what each of them says later.
 WINDOWS = {"mistral": True, "gpt_oss": True, "gpt_neo": True, "mpt": True, "gemma3_text": True}
+WINDOWS |= {"llama4_text": True}  # chunks
 GAP_PROOF = {"bloom": False, "qwen3_moe": False, "llama": False}
 N = 4
 BUDGET = {"eos": "", "max_answer_tokens": 6, "max_thought_tokens": 10}
@@ -180,7 +181,8 @@ def test_rows_whose_thoughts_end_at_different_times(config: dict, load: Callable
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("longrope", "scales its rotary frequencies"), ("mamba", "keeps a state")]
+    ("name", "reason"),
+    [("longrope", "scales its rotary frequencies"), ("mamba", "keeps a state"), ("rwkv", "keeps a state")],
 )
 def test_what_cannot_share_a_batch_is_thought_about_one_by_one(
     name: str, reason: str, load: Callable, problems: list[Problem]
