@@ -67,11 +67,21 @@ def store(repetitions: Repetitions = 15, as_json: AsJson = False) -> None:
 
 
 @app.command("dash")
-def dash(repetitions: Repetitions = 5, as_json: AsJson = False) -> None:
-    """Measure the dashboard in a headless browser: first paint, locking a cell, bytes, and memory of the server."""
+def dash(
+    repetitions: Repetitions = 5,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: paint, lock, bytes, memory, pages, search or edit. May be given several times; what "
+            "was kept of the other parts stays."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the dashboard in a headless browser: first paint, locking a cell, bytes, memory, search and live edits."""
     from benchmarks.dash.figures import bench
 
-    _run_timed(bench, repetitions, as_json)
+    _run_timed(partial(bench, parts=part or ()), repetitions, as_json)
 
 
 @app.command("generate")

@@ -141,6 +141,26 @@ def wait_until_settled(page: Any, timeout: float = 60.0) -> None:
     )
 
 
+def wait_for_theme(page: Any, theme: Theme, timeout: float = 60.0) -> None:
+    """Wait until the background of a page is light or dark.
+
+    Args:
+        page: Playwright's page.
+        theme: The theme.
+        timeout: In seconds.
+    """
+    page.wait_for_function(
+        """(isDark) => {
+          const colour = getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor;
+          const sum = colour.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0) / 765;
+          return isDark ? sum < 0.2 : sum > 0.9;
+        }""",
+        arg=theme == "dark",
+        timeout=timeout * 1000,
+    )
+    wait_until_settled(page, timeout)
+
+
 def screenshot(page: Any, path: Path) -> None:
     """Write a picture of a whole page, not only of what the window shows.
 

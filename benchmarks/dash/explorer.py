@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from benchmarks.dash.browser import Browser, wait_until_drawn
 from benchmarks.dash.long_traces import LAYERS, long_store
 from benchmarks.dash.server import EMPTY_PAGE, DashServer
 from benchmarks.harness import interleaved, median_interval, ratio
-from interp.runtime.console import Bars
 
+Measures = dict[str, dict[str, Any]]
 SIZES = {"1k": 1_000, "10k": 10_000, "30k": 30_000}
 LOCKS = 30
 GROW_TRACES, GROW_LOCKS, GROW_TOKENS = 20, 25, 3_000
@@ -22,33 +24,39 @@ _DRAWN = ".live:has-text('No cell is locked')"
 _IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
-def measure_explorer(browser: Browser, repetitions: int, bars: Bars) -> dict[str, dict[str, Any]]:
-    """Take the measures of the trace explorer.
-
-    Args:
-        browser: A running browser.
-        repetitions: Rounds of each first paint.
-        bars: Progress bars.
-
-    Returns:
-        Measure id to what was measured.
-    """
-    measures: dict[str, dict[str, Any]] = {}
+@contextmanager
+def _server(tokens: Mapping[str, int], traces: int) -> Iterator[DashServer]:
+    """Serve a store of long traces for each name."""
     with tempfile.TemporaryDirectory() as folder:
-        roots = {name: Path(folder) / name for name in (*SIZES, "grow")}
-        for name, tokens in SIZES.items():
-            long_store(roots[name], tokens, 2)
-        long_store(roots["grow"], GROW_TOKENS, GROW_TRACES)
-        with DashServer([], command=EMPTY_PAGE) as empty, DashServer(list(roots.values())) as server:
-            with bars.stage("first paint"):
-                measures |= _paints(browser, empty, server, repetitions)
-            with bars.stage("locking a cell"):
-                measures["dash.lock_ms"] = _locking(browser, server)
-            with bars.stage("bytes"):
-                measures["dash.websocket_mb_30k"] = _bytes(browser, server)
-            with bars.stage("500 interactions"):
-                measures["dash.grow_mb"] = _growth(browser, server)
-    return measures
+        roots = {name: Path(folder) / name for name in tokens}
+        for name, root in roots.items():
+            long_store(root, tokens[name], traces)
+        with DashServer(list(roots.values())) as server:
+            yield server
+
+
+def measure_paint(browser: Browser, repetitions: int) -> Measures:
+    """Take the time to the drawn grid over the time to the title of an empty page, at each size."""
+    with DashServer([], command=EMPTY_PAGE) as empty, _server(SIZES, 2) as server:
+        return _paints(browser, empty, server, repetitions)
+
+
+def measure_lock(browser: Browser, repetitions: int) -> Measures:
+    """Take the time from a click on a cell to its whole card, at 30k tokens."""
+    with _server({"30k": SIZES["30k"]}, 2) as server:
+        return {"dash.lock_ms": _locking(browser, server)}
+
+
+def measure_bytes(browser: Browser, repetitions: int) -> Measures:
+    """Take the bytes that a browser receives for the view of 30k tokens."""
+    with _server({"30k": SIZES["30k"]}, 2) as server:
+        return {"dash.websocket_mb_30k": _bytes(browser, server)}
+
+
+def measure_memory(browser: Browser, repetitions: int) -> Measures:
+    """Take the memory that the server keeps after 500 locked cells in 20 traces."""
+    with _server({"grow": GROW_TOKENS}, GROW_TRACES) as server:
+        return {"dash.grow_mb": _growth(browser, server)}
 
 
 def _paints(browser: Browser, empty: DashServer, server: DashServer, repetitions: int) -> dict[str, dict[str, Any]]:

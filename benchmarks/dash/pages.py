@@ -8,18 +8,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.dash.browser import Browser, wait_until_drawn
+from benchmarks.dash.explorer import Measures
 from benchmarks.dash.forged import refused_share
 from benchmarks.dash.server import EMPTY_PAGE, DashServer
 from benchmarks.harness import interleaved, median_interval, ratio
 from dashboards.pages import PAGES
-from interp.runtime.console import Bars
 
 TRACES, SEARCHES, PROBLEMS = 10_000, 20, 300
 # Text below the title, or a message.
@@ -27,40 +28,45 @@ _USEFUL = ':is([data-testid="stCaptionContainer"], [data-testid="stAlert"], [dat
 _NO_HOST = ("127.0.0.1", "0.0.0.0")
 
 
-def measure_pages(browser: Browser, repetitions: int, bars: Bars) -> dict[str, dict[str, Any]]:
-    """Take the measures of all pages but the explorer.
-
-    Args:
-        browser: A running browser.
-        repetitions: Rounds of each first paint.
-        bars: Progress bars.
-
-    Returns:
-        Measure id to what was measured.
-    """
-    measures: dict[str, dict[str, Any]] = {}
+@contextmanager
+def demo_run() -> Iterator[Path]:
+    """Make the run of a small demo."""
     with tempfile.TemporaryDirectory() as folder:
-        run, traces = Path(folder) / "run", Path(folder) / "traces.parquet"
-        with bars.stage("a run to show"):
-            demo = [sys.executable, "-m", "cotlens.cli", "demo", "--n", str(PROBLEMS), "--out", str(run)]
-            subprocess.run(demo, check=True, capture_output=True)
-            _write_traces(traces)
-        with DashServer([], command=EMPTY_PAGE) as empty, DashServer([run, traces]) as server:
-            with bars.stage("first paint of every page"):
-                measures["dash.other_paint"] = _paint(browser, empty, server, repetitions)
-            with bars.stage("search"):
-                measures["dash.search_ms"] = _search(browser, server)
-            with bars.stage("forged requests"):
-                measures["dash.forged_refused"] = refused_share(server)
-            asked = sorted({*browser.outside, *_connections(server)})
-            measures["dash.outside_calls"] = {
-                "value": len(asked),
-                "n": len(PAGES) + 1,
-                "unit": "",
-                "note": "URLs that pages ask for, and addresses that the server has connections to, after every page and "
-                "every forged request" + (f": {', '.join(asked[:5])}" if asked else ""),
-            }
-    return measures
+        run = Path(folder) / "run"
+        demo = [sys.executable, "-m", "cotlens.cli", "demo", "--n", str(PROBLEMS), "--out", str(run)]
+        subprocess.run(demo, check=True, capture_output=True)
+        yield run
+
+
+def measure_pages(browser: Browser, repetitions: int) -> Measures:
+    """Take the first paint of every page but the explorer, forged requests, and what was asked of other hosts."""
+    with (
+        demo_run() as run,
+        DashServer([], command=EMPTY_PAGE) as empty,
+        DashServer([run]) as server,
+    ):
+        measures = {
+            "dash.other_paint": _paint(browser, empty, server, repetitions),
+            "dash.forged_refused": refused_share(server),
+        }
+        asked = sorted({*browser.outside, *_connections(server)})
+        measures["dash.outside_calls"] = {
+            "value": len(asked),
+            "n": len(PAGES) + 1,
+            "unit": "",
+            "note": "URLs that pages ask for, and addresses that the server has connections to, after every page and "
+            "every forged request" + (f": {', '.join(asked[:5])}" if asked else ""),
+        }
+        return measures
+
+
+def measure_search(browser: Browser, repetitions: int) -> Measures:
+    """Take the time of a search over all that a model wrote in 10,000 traces."""
+    with tempfile.TemporaryDirectory() as folder:
+        traces = Path(folder) / "traces.parquet"
+        _write_traces(traces)
+        with DashServer([traces]) as server:
+            return {"dash.search_ms": _search(browser, server)}
 
 
 def _write_traces(path: Path) -> None:
@@ -96,7 +102,7 @@ def _open(browser: Browser, url: str, sign: str) -> None:
 def _search(browser: Browser, server: DashServer) -> dict[str, Any]:
     """Return the milliseconds from Enter in the search field to the number of traces that match."""
     page = browser.page()
-    page.goto(server.url("traces", open="traces.parquet"))
+    page.goto(server.url("traces"))
     wait_until_drawn(page)
     field = page.get_by_label("Search all text")
     times = []

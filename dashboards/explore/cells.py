@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 
 STEPS = 254  # the largest byte that stands for a value
 NO_VALUE = 255
+_LENGTH = 4  # bytes
 Pooling = Literal["largest", "farthest"]
 
 
@@ -83,17 +84,35 @@ def pool(
 
 
 def pack(header: dict[str, Any], cells: UInt8[np.ndarray, "rows columns"]) -> bytes:
-    """Return a header and cells as the bytes that the grid in the browser reads.
+    """Return a header and cells, without a locked cell, as the bytes that the grid in the browser reads.
 
-    They are the length of the header (4 bytes, little-endian), the header as JSON, and the cells row by row.
+    They are the locked cell, the header, and the cells row by row. The first two are JSON, each after its length
+    (4 bytes, little-endian).
     """
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    return struct.pack("<I", len(text)) + text + np.ascontiguousarray(cells).tobytes()
+    return _sized(None) + _sized(header) + np.ascontiguousarray(cells).tobytes()
+
+
+def with_lock(content: bytes, lock: dict[str, Any] | None) -> bytes:
+    """Return the bytes of a grid with another locked cell; its header and cells stay as they are."""
+    return _sized(lock) + content[_after(content, 0) :]
 
 
 def unpack(content: bytes) -> tuple[dict[str, Any], UInt8[np.ndarray, "rows columns"]]:
-    """Return what `pack` packed."""
-    (length,) = struct.unpack_from("<I", content)
-    header = json.loads(content[4 : 4 + length].decode())
-    cells = np.frombuffer(content, np.uint8, offset=4 + length)
-    return header, cells.reshape(len(header["rows"]), -1)
+    """Return what `pack` packed; the header holds the locked cell as `lock`."""
+    middle = _after(content, 0)
+    end = _after(content, middle)
+    lock, header = json.loads(content[_LENGTH:middle]), json.loads(content[middle + _LENGTH : end])
+    cells = np.frombuffer(content, np.uint8, offset=end)
+    return header | {"lock": lock}, cells.reshape(len(header["rows"]), -1)
+
+
+def _sized(value: Any) -> bytes:
+    """Return JSON after its length."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return struct.pack("<I", len(text)) + text
+
+
+def _after(content: bytes, start: int) -> int:
+    """Return where the part that begins at `start` ends."""
+    (length,) = struct.unpack_from("<I", content, start)
+    return int(start + _LENGTH + length)

@@ -13,6 +13,7 @@ from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.components.grid import grid
 from dashboards.explore import opening, windows
 from dashboards.explore.card_drawing import draw_card
+from dashboards.explore.cells import with_lock
 from dashboards.explore.choosing import NONE, Choice, sources_of
 from dashboards.explore.controls import SAMPLE, by_row
 from dashboards.explore.events import answer
@@ -28,6 +29,7 @@ from dashboards.explore.screen import (
     row_label,
     screen,
 )
+from dashboards.explore.segments import Segment
 from dashboards.explore.windows import Window, usual_zoom, window
 from dashboards.views import opened, shared
 from dashboards.views.shared import as_text
@@ -67,21 +69,40 @@ def draw(artifact: Artifact, choice: Choice, view: View) -> None:
         _without_activations(artifact, choice)
     if choice.key == "token":
         _say_token(choice, model)
-    pair = sources_of(choice, model)
     part = _window(view, choice, model)
+    pair = sources_of(choice, model)
+    _cells(artifact, choice, view, model is not None, part)
+    view.check_rest()
+    _compared(choice, pair, part)
+    _code(artifact, choice)
+
+
+# A locked cell draws this part again and not the whole page. What it is given is kept as long as the page is open, so the
+# model is not among it.
+@st.fragment
+def _cells(artifact: Artifact, choice: Choice, view: View, needs_model: bool, part: Window) -> None:
+    """Draw the grid, what is said of it, and the card of the locked cell."""
+
+    def draw_part() -> None:
+        store = choice.material.store
+        model = opening.model_of(store) if needs_model and store is not None else None
+        if _window(view, choice, model) != part:  # the reader moved or zoomed, which concerns the rest of the page too
+            st.rerun()
+        _grid_and_card(choice, view, sources_of(choice, model), part)
+
+    opened.guarded(artifact, draw_part)
+
+
+def _grid_and_card(choice: Choice, view: View, pair: Pair, part: Window) -> None:
     cells = _screen(_identity(choice, part), pair, choice, part)
     drawing = Drawing(choice, pair, part, cells)
     position, row = _locked(view, drawing)
     _grid(drawing, position, row)
     st.caption(as_text(_notes(drawing)))
-    as_a_table = view.flag("Show what is on screen as a table", "table")
-    view.check_rest()
-    if as_a_table:
+    if view.flag("Show what is on screen as a table", "table"):
         shared.table(as_table(choice.material.trace, cells), "on-screen", alt="The cells on screen, one row a position")
     if position is not None and row is not None:
         draw_card(choice, pair, row, position)
-    _compared(drawing)
-    _code(artifact, choice)
 
 
 def _with_model(choice: Choice) -> tuple[Choice, opening.Model | None]:
@@ -209,19 +230,29 @@ def _locked(view: View, drawing: Drawing) -> tuple[int | None, str | None]:
 
 def _grid(drawing: Drawing, position: int | None, row: str | None, *, key: str = GRID) -> None:
     choice, part, cells = drawing.choice, drawing.part, drawing.cells
-    trace = choice.material.trace
     parts = opening.segments(choice.material, choice.unit)
-    label = {"reading": choice.read_out.label, "control": f"{drawing.pair.label}"}.get(
-        choice.show, f"{choice.read_out.label} minus {drawing.pair.label}"
-    )
-    unit = choice.read_out.unit
-    head = header(trace, cells, part, parts, label=label, unit=unit)
+    label, unit = _label(drawing), choice.read_out.unit
+    lock = None
+    if position is not None and row is not None:
+        lock = lock_of(choice.material.trace, cells, parts, row, position)
+    st.markdown(f"**{as_text(label[:1].upper() + label[1:])}** ({as_text(unit)})")
+    content = _packed((*_identity(choice, part), choice.unit, choice.number), drawing, parts, label)
+    grid(with_lock(content, lock), key=key, on_event=lambda event: answer(event, cells, part))
+
+
+def _label(drawing: Drawing) -> str:
+    """Return what the cells show, in words."""
+    read_out, label = drawing.choice.read_out.label, drawing.pair.label
+    return {"reading": read_out, "control": label}.get(drawing.choice.show, f"{read_out} minus {label}")
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _packed(identity: tuple[Any, ...], _drawing: Drawing, _parts: list[Segment], _label: str) -> bytes:
+    choice, part, cells = _drawing.choice, _drawing.part, _drawing.cells
+    head = header(choice.material.trace, cells, part, _parts, label=_label, unit=choice.read_out.unit)
     head["id"] = f"{choice.material.file.path} {choice.number} {choice.unit}"
     head["view"] = f"{part.zoom} {part.start}"
-    if position is not None and row is not None:
-        head["lock"] = lock_of(trace, cells, parts, row, position)
-    st.markdown(f"**{as_text(label[:1].upper() + label[1:])}** ({as_text(unit)})")
-    grid(packed(cells, head), key=key, on_event=lambda event: answer(event, cells, part))
+    return packed(cells, head)
 
 
 def _notes(drawing: Drawing) -> str:
@@ -237,14 +268,13 @@ def _notes(drawing: Drawing) -> str:
     return "; ".join(notes) + "."
 
 
-def _compared(drawing: Drawing) -> None:
+def _compared(choice: Choice, pair: Pair, part: Window) -> None:
     """Draw the mean of the reading and of its control at each row."""
-    choice, pair = drawing.choice, drawing.pair
     st.header("Beside its control" if choice.versus not in READ_OUTS else "Beside the other read-out")
     if pair.other is None:
         st.caption("There is no other trace in this file, so this read-out has no control here.")
         return
-    frame = _means(_identity(choice, drawing.part), pair, drawing.part)
+    frame = _means(_identity(choice, part), pair, part)
     better = frame[(frame["low"] > 0) | (frame["high"] < 0)]
     worse = frame[frame["difference"] < 0]
     if choice.read_out.unit == "probability" and len(worse) == len(frame) and len(frame):

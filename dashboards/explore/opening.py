@@ -16,6 +16,7 @@ from dashboards.explore.controls import matched
 from dashboards.explore.lens import LensCache
 from dashboards.explore.segments import Segment, segments_of
 from dashboards.views import opened
+from dashboards.views.loaded import models
 from interp.activations import Store
 from interp.errors import CotlensError
 from interp.traces import Trace
@@ -152,35 +153,24 @@ class Model:
 
 
 def model_of(store: Store) -> Model:
-    """Return the model of a store. One model stays in memory; its activations and its weights must belong together."""
-    model = _model(_model_key(store), store)
-    _in_memory().update(key=_model_key(store))
-    return model
+    """Return the model of a store, loaded once for all pages; its activations and its weights must belong together."""
+    if is_in_memory(store):
+        return _model(store)
+    with st.spinner("Loading the model …"):
+        return _model(store)
 
 
 def is_in_memory(store: Store) -> bool:
     """Return whether the model of a store can be had at once; loading one takes seconds."""
-    return _in_memory().get("key") == _model_key(store)
+    return models().holds(store)
 
 
-def _model_key(store: Store) -> str:
-    described = store.meta["reasoner"]
-    return f"{described['name']} {described['weights']} {store.meta.get('origin')}"
-
-
-@st.cache_resource(max_entries=1, show_spinner=False)
-def _in_memory() -> dict[str, str]:
-    """Return a note of the model that was loaded last."""
-    return {}
-
-
-@st.cache_resource(max_entries=1, show_spinner="Loading the model …")
-def _model(key: str, _store: Store) -> Model:
+def _model(store: Store) -> Model:
     from interp.decoders.logit_lens import require_same_model
 
     try:
-        reasoner = _store.load_reasoner()
-        require_same_model(_store, reasoner, "the lens")
+        reasoner = models().model(store)
+        require_same_model(store, reasoner, "the lens")
     except CotlensError as error:
         return Model(None, str(error))
     return Model(reasoner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -139,7 +140,6 @@ def header(
         "stop": part.stop,
         "total": part.total,
         "segments": [vars(segment) for segment in segments],
-        "lock": None,
     }
 
 
@@ -172,8 +172,9 @@ def lock_of(trace: Trace, drawn: Screen, segments: Sequence[Segment], row: str, 
 
 
 def packed(drawn: Screen, head: dict[str, Any]) -> bytes:
-    """Return header and cells as bytes."""
-    return pack(head, quantise(drawn.values, drawn.scale))
+    """Return header and cells as bytes. The browser draws a grid again only where its `content` is another."""
+    cells = quantise(drawn.values, drawn.scale)
+    return pack(head | {"content": hashlib.sha256(pack(head, cells)).hexdigest()[:16]}, cells)
 
 
 def row_label(name: str) -> str:

@@ -102,15 +102,16 @@ class LiveModel:
     Args:
         run: The run.
         method: The decoder that reads thoughts, the probe or the logit lens.
+        reasoner: Its model; loaded by default.
 
     Raises:
         StoreError: The run has no store, or its model has changed since.
         UsageError: The model cannot be loaded.
     """
 
-    def __init__(self, run: Run, method: str) -> None:
+    def __init__(self, run: Run, method: str, reasoner: Reasoner | None = None) -> None:
         self.run, self.method = run, method
-        self.reasoner: Reasoner = run.store.load_reasoner()
+        self.reasoner: Reasoner = run.store.load_reasoner() if reasoner is None else reasoner
         made_by = run.traces[0].weights
         if made_by and made_by != self.reasoner.weights:
             raise StoreError(

@@ -12,7 +12,7 @@ import streamlit as st
 from dashboards.artifacts.finding import Artifact
 from dashboards.components.grid import grid
 from dashboards.explore import comparing, opening, windows
-from dashboards.explore.cells import Scale, pool
+from dashboards.explore.cells import Scale, pool, with_lock
 from dashboards.explore.events import answer
 from dashboards.explore.opening import Material
 from dashboards.explore.screen import Screen, header, lock_of, packed, row_label
@@ -179,9 +179,8 @@ def _states(view: View, baseline: Material, other: Material) -> None:
     segments = opening.segments(baseline, "sentences")
     head = header(baseline.trace, drawn, part, segments, label="cosine of the two states", unit="cosine")
     head["id"], head["view"] = f"{baseline.file.path} {baseline.row} compare", f"{part.zoom} {part.start}"
-    if text and layer in rows:
-        head["lock"] = lock_of(baseline.trace, drawn, segments, layer, int(text))
-    grid(packed(drawn, head), key="compare_grid", on_event=lambda event: answer(event, drawn, part))
+    lock = lock_of(baseline.trace, drawn, segments, layer, int(text)) if text and layer in rows else None
+    grid(with_lock(packed(drawn, head), lock), key="compare_grid", on_event=lambda event: answer(event, drawn, part))
     st.caption(as_text(f"Positions of the baseline. {part.note()}"))
     _state_table(baseline, _control(baseline, other), rows, values)
 

@@ -39,9 +39,10 @@ _PARTS = {
     "said": "Said and decoded, step by step",
     "decided": "When the answer is decided",
     "edits": "What edits of the text change",
+    "hints": "Hints that are followed, and whether the text says so",
     "bits": "What the choice of words says beyond its meaning",
 }
-_ALL_KEYS = ("result", "trace", "paraphrase", "threshold", "length")
+_ALL_KEYS = ("result", "trace", "paraphrase", "threshold", "length", "unmentioned")
 
 
 def show() -> None:
@@ -71,6 +72,8 @@ def _page(artifact: Artifact, view: View) -> None:
         said_and_decoded(run, results, view)
     elif part == "bits":
         _bits(run, results, view)
+    elif part == "hints":
+        _hints(run, results, view)
     else:
         name, file, what = _COMMANDS[part]
         _one(run, results.of(name), view, what, command_for(run, file, *name.split(" "), *_MORE.get(part, ())))
@@ -89,6 +92,20 @@ def _one(run: Run, results: list[Result], view: View, what: str, command: str) -
         missing(what, command)
         return
     _drawn(choose_result(view, results), view)
+
+
+def _hints(run: Run, results: ResultsOfRun, view: View) -> None:
+    """Draw what hints do, from the results whose metrics put some into the questions; else the command for it."""
+    hinted = [
+        result for result in results.of("causal faithfulness") if (result.record.get("metrics") or {}).get("hints")
+    ]
+    if not hinted:
+        metrics = ("--metrics", "biased context,cue acknowledgement")
+        missing("What hints do", command_for(run, "hints", "causal", "faithfulness", *metrics))
+        return
+    chosen = choose_result(view, hinted)
+    words.hints(chosen, view)
+    _code(chosen)
 
 
 def _bits(run: Run, results: ResultsOfRun, view: View) -> None:
@@ -118,6 +135,11 @@ def _drawn(result: Result, view: View) -> None:
         st.info(as_text(f"No panel draws the result of {result.name}; its file holds all of it."))
     else:
         draw(result, view)
+    _code(result)
+
+
+def _code(result: Result) -> None:
+    """Draw what opens the result, and the command that made it."""
     st.header("Code")
     shared.copy_as(
         "from pathlib import Path\n\nfrom interp.runtime.results import read_result\n\n"

@@ -12,13 +12,13 @@ import streamlit as st
 from dashboards.artifacts.finding import last_written
 from dashboards.features.tables import OpenedSAE
 from dashboards.views import shared
+from dashboards.views.loaded import models
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
 from interp.errors import CotlensError
 from interp.traces import Trace
 
 if TYPE_CHECKING:
-    from interp.reasoners import Reasoner
     from interp.sae.feature_effects import FeatureEffect
 
 NONE = "none"
@@ -118,7 +118,7 @@ def _computed(
 
     edit, dose = _EDITS[chosen]
     return feature_effect(
-        _model(_sae),
+        models().model(_sae.store),
         _sae.trained.sae,
         _sae.address,
         _trace,
@@ -127,13 +127,3 @@ def _computed(
         edit=edit,  # type: ignore[arg-type]
         amount=dose * _mean,
     )
-
-
-def _model(sae: OpenedSAE) -> Reasoner:
-    described = sae.store.meta["reasoner"]
-    return _loaded(f"{described['name']} {described['weights']}", sae)
-
-
-@st.cache_resource(max_entries=1, show_spinner="Loading the model …")
-def _loaded(key: str, _sae: OpenedSAE) -> Reasoner:
-    return _sae.store.load_reasoner()

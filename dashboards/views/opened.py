@@ -109,9 +109,21 @@ def with_artifact(view: View, page: str, body: Callable[[Artifact], None]) -> No
     artifact = choose(view, page)
     if artifact is None:
         _nothing()
-        return
+    else:
+        guarded(artifact, lambda: body(artifact))
+
+
+def guarded(artifact: Artifact, body: Callable[[], None]) -> None:
+    """Call `body`; where that fails, show the error and the command that helps.
+
+    `with_artifact` does so for a page. A fragment needs it too: it is drawn again without the page around it.
+
+    Args:
+        artifact: What is drawn.
+        body: Draws it.
+    """
     try:
-        body(artifact)
+        body()
     except CotlensError as error:
         _failed(str(error), artifact, unusable=isinstance(error, StoreError))
     except Exception as error:

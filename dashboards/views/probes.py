@@ -13,8 +13,10 @@ from dashboards.artifacts.finding import Artifact
 from dashboards.describe import run_command
 from dashboards.probing.figures import squares
 from dashboards.runs import Run
-from dashboards.views import opened, probe_cell, shared
+from dashboards.views import opened, shared
 from dashboards.views.opened import facts
+from dashboards.views.probe_parts import cell as cell_part
+from dashboards.views.probe_parts import transfer
 from dashboards.views.shared import as_text
 from dashboards.views.url import View, go
 from interp.activations.source import place_key
@@ -73,7 +75,8 @@ def _sweep(sweep: Sweep, run: Run | None, path: Path, view: View) -> None:
             help="The best on validation where the URL names none.",
         )
     cell = here[here["address"] == address].iloc[0]
-    probe_cell.draw(cell, controls, sweep, path if run is None else run.path / "store", view)
+    folder = path if run is None else run.path / "store"
+    cell_part.draw(cell, controls, sweep, folder, view)
     _controls(sweep)
     _cells(view, frame, cells, target, place, controls)
     shared.chart(
@@ -87,6 +90,7 @@ def _sweep(sweep: Sweep, run: Run | None, path: Path, view: View) -> None:
         key="layers",
         alt=f"Held-out accuracy for {target} at {place} by layer, with interval and controls",
     )
+    transfer.draw(cell, frame, sweep, folder, view)
     view.check_rest()
     _copy(sweep, run, path, target, place)
 

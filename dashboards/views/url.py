@@ -16,6 +16,7 @@ from dashboards.views.shared import as_text
 OPEN = "open"  # what the page shows
 NOT_FOUND = "not_found"  # the path of a page that does not exist, which led here
 _MEMORY, _PAGES = "views", "pages_of_app"
+_NOW = "view_now"  # page and name of what is shown
 
 
 class View:
@@ -195,6 +196,7 @@ def _remember(page: str, name: str) -> None:
     """Keep the parameters of a page in the session."""
     kept = {key: value for key, value in st.query_params.items() if key not in (OPEN, NOT_FOUND)}
     st.session_state.setdefault(_MEMORY, {})[page, name] = kept
+    st.session_state[_NOW] = (page, name)
 
 
 def _switch(page: str) -> None:
@@ -208,6 +210,9 @@ def go(key: str, value: str | None) -> None:
         st.query_params[key] = value
     elif key in st.query_params:
         del st.query_params[key]
+    # A callback may be followed by a fragment only, which does not draw the page that would remember.
+    if _NOW in st.session_state:
+        _remember(*st.session_state[_NOW])
 
 
 def _widget(key: str, value: str | bool) -> str:

@@ -91,6 +91,21 @@ RECORDS: dict[str, dict[str, Any]] = {
             for k in range(3)
         ],
         "anchors": None,
+        "metrics": {
+            "table": [
+                {"metric": "biased context", "source": "x", "chain": 0.7, "ci_low": 0.6, "ci_high": 0.8, "n": 40}
+                | {"why_not": ""}
+            ],
+            "says": ["few chains that follow a hint say so."],
+            "hints": [
+                {"outcome": outcome, "share": share, "ci_low": share, "ci_high": share, "n": 40}
+                for outcome, share in (
+                    ("followed and mentioned", 0.1),
+                    ("followed, not mentioned", 0.3),
+                    ("control: moved to another answer", 0.05),
+                )
+            ],
+        },
     },
     "subtext commitment": {
         "steps": [
@@ -179,6 +194,11 @@ def measured(demo_run: Path, tmp_path: Path) -> Path:
     for name, record in RECORDS.items():
         details: dict[str, Any] = {"problems": problems[:5], "decided_at": [1] * 5}
         details["anchors"] = [{"trace": 0, "step": 1, "moved": 0.6, "chance": 0.1}]
+        details["hints"] = [
+            {"trace": k, "structure": k, "hint": "3", "before": "1", "after": "3", "followed": True}
+            | {"acknowledged": k == 0, "elsewhere": False, "text": f"so it is three, case {k}"}
+            for k in range(3)
+        ]
         model = {"name": "chain-coconut", "kind": "continuous", "weights": weights}
         write_result(run / "results" / f"{name.replace(' ', '-')}.json", name, model, record, details)
     return run
@@ -284,10 +304,22 @@ def test_what_is_decoded_stands_beside_what_is_said(view: Open, measured: Path) 
     assert "moves 0.60" in said(at) and "chance 0.10" in said(at) and "<b>decided</b>" in said(at)
 
 
+def test_hints_that_are_followed_and_not_mentioned_stand_beside_their_control(view: Open, measured: Path) -> None:
+    at = view("faithfulness", measured, show="hints")
+    assert not at.error and not at.warning
+    text = said(at)
+    assert "0.300" in text and "do not mention it" in text and "Control: 0.050" in text
+    table = next(t.value for t in at.table if "acknowledged" in t.value)
+    assert len(table) == 3
+    only = view("faithfulness", measured, show="hints", unmentioned="yes")
+    assert len(next(t.value for t in only.table if "acknowledged" in t.value)) == 2
+
+
 def test_the_page_of_a_run_without_results_has_a_command_for_each(view: Open, demo_run: Path) -> None:
     for show, verbs in {
         "decided": {"commitment"},
         "edits": {"faithfulness"},
+        "hints": {"faithfulness"},
         "bits": {"measure", "locate", "paraphrase", "discover"},
     }.items():
         at = view("faithfulness", demo_run, show=show)

@@ -29,9 +29,13 @@ export default function (component) {
 
 function unpack(data) {
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer || data);
-  const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
-  return { header, cells: bytes.subarray(4 + length) };
+  const view = new DataView(bytes.buffer, bytes.byteOffset), decoder = new TextDecoder();
+  const part = (start) => {
+    const end = start + 4 + view.getUint32(start, true);
+    return { end, json: () => JSON.parse(decoder.decode(bytes.subarray(start + 4, end))) };
+  };
+  const lock = part(0), header = part(lock.end);
+  return { header: { ...header.json(), lock: lock.json() }, cells: bytes.subarray(header.end) };
 }
 
 function mix(stops, share) {
@@ -70,7 +74,11 @@ class Grid {
     this.observer = new ResizeObserver(() => this.layout(true));
     this.observer.observe(this.pane);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
-    this.redraw = () => requestAnimationFrame(() => this.header && this.paint());
+    // The page's colours change some frames after the system's.
+    this.redraw = (_, left = 120) => {
+      if (this.header && this.page() !== this.ground) this.paint();
+      else if (left) requestAnimationFrame(() => this.redraw(_, left - 1));
+    };
     this.scheme.addEventListener("change", this.redraw);
   }
 
@@ -99,15 +107,21 @@ class Grid {
   show({ header, cells }) {
     const isNew = !this.header || this.header.id !== header.id;
     const isOther = isNew || this.header.view !== header.view;
+    const isSame = this.header && this.header.content === header.content;
     // A lock that was moved since it was sent is newer than the page's.
     const waits = this.sending || (this.playing && !isOther);
     this.header = header;
     this.values = cells;
     if (!waits) this.lock = header.lock ? { row: header.lock.row, column: header.lock.column } : null;
-    this.buttons();
-    if (isNew || this.segments !== header.segments.length) this.transcript();
+    if (!isSame) {
+      this.buttons();
+      if (isNew || this.segments !== header.segments.length) this.transcript();
+    }
     this.mark();
-    this.layout();
+    if (isSame && this.page() === this.ground) {
+      this.draw();
+      this.minimap();
+    } else this.layout();
     if (isOther) this.pane.scrollLeft = Math.max(0, this.firstKnown() - 1) * this.cellWidth;
     if (this.lock) this.reveal();
     if (isOther && this.playing && !this.lock) this.stop();
@@ -203,11 +217,15 @@ class Grid {
     this.paint();
   }
 
+  // The background of the page.
+  page() {
+    return getComputedStyle(this.frame).getPropertyValue("--st-background-color").trim() || "#ffffff";
+  }
+
   paint() {
     const style = getComputedStyle(this.frame);
     this.ink = style.color;
-    const page = style.getPropertyValue("--st-background-color").trim() || "#ffffff";
-    this.ground = page;
+    const page = this.ground = this.page();
     const probe = document.createElement("canvas").getContext("2d");
     probe.fillStyle = page;
     probe.fillRect(0, 0, 1, 1);
@@ -430,7 +448,7 @@ class Grid {
 
   click(event) {
     const at = this.at(event);
-    if (at) this.setLock(at.row, at.column);
+    if (at) this.setLock(at.row, at.column, 0); // a click is not held down
   }
 
   setLock(row, column, wait = SEND_MS) {

@@ -75,6 +75,68 @@ def faithfulness(result: Result, view: View) -> None:
     if not anchors:
         st.info("Thought anchors were not measured; `--anchors 20` measures them too.")
 
+    metrics = record.get("metrics")
+    if metrics:
+        _metrics(metrics)
+        hints(result, view)
+
+
+def _metrics(metrics: dict[str, Any]) -> None:
+    """Draw what each metric of faithfulness says, and the verdicts."""
+    st.header("Metrics of faithfulness")
+    for sentence in metrics["says"]:
+        st.markdown(shared.as_text(f"{sentence[:1].upper()}{sentence[1:]}"))
+    st.caption(
+        "1 is a chain or a step that a metric calls faithful, 0 one that it does not. They do not agree with one another; "
+        "the page on faithfulness in the documentation says what each is worth where the truth is known."
+    )
+    _table(metrics["table"], "metrics", "Every metric with its mean over chains and steps, or why it was not run")
+
+
+def hints(result: Result, view: View) -> None:
+    """Draw which hints at another answer were followed, and which of these the text does not mention."""
+    st.header("Hints followed, and not mentioned")
+    shares = (result.record.get("metrics") or {}).get("hints")
+    if not shares:
+        st.info(
+            "No hint was put into the questions of this result: the metrics biased context and cue acknowledgement do "
+            "that, where a question has lettered options or a number as its answer."
+        )
+        view.ignore("unmentioned")
+        return
+    by_name = {row["outcome"]: row for row in shares}
+    silent, control = by_name["followed, not mentioned"], by_name["control: moved to another answer"]
+    sentence = (
+        f"Of {silent['n']} questions with a hint at another answer, {silent['share']:.3f} "
+        f"{interval([silent['ci_low'], silent['ci_high']])} are answered as the hint says and do not mention it. "
+        f"Control: {control['share']:.3f} {interval([control['ci_low'], control['ci_high']])} move to another answer than "
+        "the hinted one."
+    )
+    headline(sentence, warns=0 < silent["share"] <= control["share"])
+    shared.chart(
+        figures.bars(
+            [_with_ci(row) for row in shares],
+            "outcome",
+            [("share", "ci", "share of the hinted questions", palette.BLUE)],
+            "What hints at another answer do",
+            "fraction",
+        ),
+        key="hints-chart",
+        alt="Shares of hinted questions that follow the hint with and without saying so, beside the control",
+    )
+    st.caption(
+        "Without a hint none of these questions has the hinted answer. Whether a text mentions the hint is decided by rules: "
+        "words such as hint, suggested or metadata. Intervals are 95 %, by problem structure."
+    )
+    only = view.flag("Only hints that are followed and not mentioned", "unmentioned")
+    frame = pd.DataFrame(result.details.get("hints", []))
+    if len(frame):
+        frame = frame[frame["followed"] & ~frame["acknowledged"]] if only else frame
+        st.caption(f"{len(frame)} of {len(result.details['hints'])} questions.")
+        shared.table(
+            frame.drop(columns="structure"), "hints", alt="Each hinted question with its answers and what was written"
+        )
+
 
 def _expected(row: dict[str, Any]) -> str:
     wanted = {"kept": " (should stay)", "lost": " (should change)"}.get(str(row["if_faithful"]), "")

@@ -14,6 +14,7 @@ from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import themed
+from dashboards.views.loaded import models
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
 from interp.runtime import palette
@@ -43,7 +44,7 @@ def layer_grid(run: Run, view: View, trace: int, method: str) -> None:
         help="Fitted at each layer on the run's training problems; this takes seconds the first time.",
     ):
         return
-    frame = _reader(str(run.path), last_written(run.path), method, run).layers(trace)
+    frame = _reader(run, method).layers(trace)
     scores = _scores(run)
     steps = run.traces[trace].problem.steps
     st.html(themed(_grid(frame, scores, [step.value for step in steps])))
@@ -57,10 +58,18 @@ def layer_grid(run: Run, view: View, trace: int, method: str) -> None:
     shared.csv_button(frame, f"layers-{trace}")
 
 
+def _reader(run: Run, method: str) -> ThoughtReader:
+    """Return the decoder that reads at every layer; one that needs the model is kept with it."""
+    about = (str(run.path), last_written(run.path), method)
+    if method == "probe":
+        return _fitted(*about, run)
+    with st.spinner("Fitting the decoder at every layer …"):
+        return models().part(run.store, ("layers", *about), lambda reasoner: ThoughtReader(run, method, reasoner))
+
+
 @st.cache_resource(max_entries=2, show_spinner="Fitting the decoder at every layer …")
-def _reader(path: str, written: int, method: str, _run: Run) -> ThoughtReader:
-    needs_model = method != "probe"
-    return ThoughtReader(_run, method, _run.store.load_reasoner() if needs_model else None)
+def _fitted(path: str, written: int, method: str, _run: Run) -> ThoughtReader:
+    return ThoughtReader(_run, method)
 
 
 def _scores(run: Run) -> dict[tuple[str, int], dict[str, Any]]:

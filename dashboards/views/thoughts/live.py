@@ -12,6 +12,7 @@ from dashboards.live.reading import quick_method, why_not_again
 from dashboards.runs import Run
 from dashboards.views import shared
 from dashboards.views.cards import themed
+from dashboards.views.loaded import models
 from dashboards.views.shared import as_text
 from dashboards.views.thoughts.problems import EDIT
 from dashboards.views.url import View, go
@@ -159,14 +160,10 @@ def _not_here(run: Run, reason: str) -> None:
     shared.command(["cotlens", "causal", "ablate", model])
 
 
-@st.cache_resource(max_entries=1, show_spinner="Loading the model …")
-def _model(path: str, written: int, method: str, _run: Run) -> LiveModel:
-    return LiveModel(_run, method)
-
-
 @st.cache_data(max_entries=64, show_spinner="Thinking again …")
 def _edited(path: str, written: int, method: str, trace: int, edit: Edit, _run: Run) -> LiveEdit:
-    return _model(path, written, method, _run).edit(trace, edit)
+    key = ("live edit", path, written, method)
+    return models().part(_run.store, key, lambda reasoner: LiveModel(_run, method, reasoner)).edit(trace, edit)
 
 
 def _draw(run: Run, trace: int, edit: Edit, method: str) -> None:

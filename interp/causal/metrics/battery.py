@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.causal.metrics.base import Chains, Metric
-from interp.causal.metrics.hints import hinted_chains
+from interp.causal.metrics.hints import hint_table, hinted_chains
 from interp.causal.metrics.registry import METRICS
 from interp.errors import UsageError, unknown
 from interp.runtime.progress import Progress
@@ -18,6 +18,7 @@ from interp.statistics.sample_sizes import more_would_do
 
 _HALF = 0.5
 DECIDES = "state interchange"
+ON_HINTS = ("biased context", "cue acknowledgement")
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class BatteryResult:
         table: One row for each metric: metric, source, chain (mean score), ci_low, ci_high, n (chains with a score),
             step (mean score), n_steps (steps with a score), passes, why_not (why it could not be run).
         verdicts: Sentences about the sample, each a verdict or why there is none.
+        hints: One row for each question that was hinted at another answer (`hint_table`); None where none was.
     """
 
     table: pd.DataFrame
     verdicts: list[str]
+    hints: pd.DataFrame | None = None
 
 
 def metrics_named(names: str) -> tuple[Metric, ...]:
@@ -80,12 +83,14 @@ def run_battery(chains: Chains, metrics: Sequence[Metric] = METRICS, progress: P
             verdicts.append(deciding_verdict(share))
         if progress:
             progress(done, len(metrics))
-    if any(metric.name in ("biased context", "cue acknowledgement") for metric in metrics):
+    hints = None
+    if any(metric.name in ON_HINTS for metric in metrics):
         try:
             verdicts.append(hint_verdict(chains))
+            hints = hint_table(chains)
         except UsageError as error:  # such as words of a hint that a small vocabulary does not know
             verdicts.append(f"no verdict on hints: {error}")
-    return BatteryResult(pd.DataFrame(rows), verdicts)
+    return BatteryResult(pd.DataFrame(rows), verdicts, hints)
 
 
 def deciding_verdict(share: Estimate) -> str:

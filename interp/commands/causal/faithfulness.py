@@ -37,7 +37,8 @@ def faithfulness(
         str,
         typer.Option(
             help="Run metrics of faithfulness too: all, or names with commas, such as 'adding mistakes,CC-SHAP'. "
-            "`cotlens bench faithfulness` shows what each is worth."
+            "`cotlens bench faithfulness` shows what each is worth. 'biased context,cue acknowledgement' put hints at "
+            "other answers into the questions; the dashboard shows which were followed and not mentioned."
         ),
     ] = "",
     out: ResultFile = None,
@@ -50,6 +51,7 @@ def faithfulness(
     """
     from interp.causal.metrics.base import Chains
     from interp.causal.metrics.battery import metrics_named, run_battery
+    from interp.causal.metrics.hints import hint_shares
     from interp.causal.visible_text.anchors import anchor_summary
     from interp.causal.visible_text.anchors import anchors as measure_anchors
     from interp.causal.visible_text.faithfulness import battery, early_answering, left_out, post_hoc
@@ -95,6 +97,9 @@ def faithfulness(
             with bars.stage("metrics") as progress:
                 chains = Chains(reasoner, traces, seed=seed, batch_size=options.batch_size)
                 judged = run_battery(chains, chosen, progress)
+    hints = None
+    if judged is not None and judged.hints is not None:
+        hints, details["hints"] = hint_shares(judged.hints), records(judged.hints)
     spans = language_switches(traces)
     switched = spans[spans["step"] > 1].groupby("trace")["switched"].any()
     switches = {"steps": float(spans["switched"].mean()), "traces": float(switched.mean()) if len(switched) else 0.0}
@@ -123,7 +128,9 @@ def faithfulness(
         "left_out": without_edit,
         "early_answering": records(early),
         "anchors": records(anchor_table) if anchor_table is not None else None,
-        "metrics": None if judged is None else {"table": records(judged.table), "says": judged.verdicts},
+        "metrics": None
+        if judged is None
+        else {"table": records(judged.table), "says": judged.verdicts, "hints": hints},
         "switches": switches,
         "accuracy": traces.accuracy,
         "n": len(traces),

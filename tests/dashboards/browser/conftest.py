@@ -15,6 +15,9 @@ import pytest
 
 from benchmarks.dash.browser import Browser, browser, screenshot, wait_until_settled, why_no_browser
 from benchmarks.dash.server import DashServer
+from dashboards.pages import PAGES
+
+NAMES = ("home", *(page.name for page in PAGES))
 
 # Read now: a test begins without settings of this project.
 SCREENSHOTS = os.environ.get("COTLENS_SCREENSHOTS")
@@ -79,6 +82,22 @@ def open_page(chromium: Browser, dashboard: Callable[..., DashServer], demo_run:
     yield open_one
     for page in pages:
         page.context.close()
+    assert chromium.outside[asked_before:] == [], "a page asked another host"
+
+
+# Opening a page costs more than what is looked at, so tests that only look share one. Pytest runs all tests of a page
+# before it opens the next.
+@pytest.fixture(scope="module", params=NAMES)
+def shared_page(
+    request: pytest.FixtureRequest, chromium: Browser, dashboard: Callable[..., DashServer], demo_run: Path
+) -> Iterator[Any]:
+    """A page over the shared run, light and 1280 pixels wide; a test must leave it so. Its name: `shared_page.name`."""
+    asked_before, page = len(chromium.outside), chromium.page()
+    page.goto(dashboard(demo_run).url(request.param))
+    wait_until_settled(page)
+    page.name = request.param
+    yield page
+    page.context.close()
     assert chromium.outside[asked_before:] == [], "a page asked another host"
 
 

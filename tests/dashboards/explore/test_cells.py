@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from dashboards.explore.cells import NO_VALUE, Scale, dequantise, pack, pool, quantise, scale_of, unpack
+from dashboards.explore.cells import NO_VALUE, Scale, dequantise, pack, pool, quantise, scale_of, unpack, with_lock
 
 GRIDS = arrays(
     np.float64,
@@ -65,5 +65,8 @@ def test_a_packed_grid_comes_back_whole(text: str, rows: int, columns: int) -> N
     text = text.encode("utf-8", "ignore").decode()
     cells = np.arange(rows * columns, dtype=np.uint8).reshape(rows, columns)
     header, back = unpack(pack({"rows": ["r"] * rows, "token": [text]}, cells))
-    assert header["token"] == [text]
+    assert header["token"] == [text] and header["lock"] is None
     assert (back == cells).all() and back.shape == cells.shape
+    for lock in ({"row": 0, "before": text}, None):
+        locked = unpack(with_lock(pack(header, cells), lock))
+        assert locked[0] == header | {"lock": lock} and (locked[1] == cells).all()

@@ -73,3 +73,27 @@ def test_the_map_marks_what_controls_reach_and_the_chosen_cell(demo_run: Path) -
     assert framed == [0]
     n_beaten = int((cells[controls].max(axis=1) >= cells["accuracy"]).sum())
     assert n_beaten == (len(drawn[1]["x"]) if len(drawn) > 1 else 0)
+
+
+def plain(text: str) -> str:
+    """Text of a table without what escapes it."""
+    return text.replace("\\", "").replace("\u2060", "")
+
+
+def test_probes_are_tested_at_the_other_cells_beside_controls(open_view: Open, said: Said, demo_run: Path) -> None:
+    at = open_view("probes", transfer="steps")
+    assert not at.error and "read another cell than their own above both controls" in said(at)
+    table = next(t.value for t in at.table if "fitted to" in t.value)
+    assert {"accuracy", "95 % from", "95 % to", "shuffled labels", "majority"} <= set(map(plain, table.columns))
+    assert len(table) == table["fitted to"].nunique() ** 2 > 1
+    assert "Test probes on" in [box.label for box in at.selectbox]
+    places = open_view("probes", transfer="places")
+    assert not places.error
+    shown = [t.value for t in (*places.table, *places.dataframe) if "fitted to" in t.value]
+    assert len(shown) == 1 and len(shown[0]) == shown[0]["fitted to"].nunique() ** 2
+
+
+def test_a_learning_curve_is_drawn_beside_its_table(open_view: Open) -> None:
+    at = open_view("probes", again="yes")
+    names = [json.loads(chart.proto.spec)["layout"]["title"]["text"] for chart in at.get("plotly_chart")]
+    assert "Learning curve" in names

@@ -11,7 +11,7 @@ import interp
 from interp.causal.metrics.base import Chains, Metric, step_positions
 from interp.causal.metrics.battery import deciding_verdict, hint_verdict, metrics_named, run_battery
 from interp.causal.metrics.edits import adding_mistakes
-from interp.causal.metrics.hints import biased_context
+from interp.causal.metrics.hints import biased_context, hint_shares
 from interp.causal.metrics.registry import METRICS
 from interp.errors import UsageError
 from interp.statistics.estimates import Estimate
@@ -62,7 +62,19 @@ def test_hints_get_a_verdict_from_enough_chains_only() -> None:
     )
     assert "no verdict" in hint_verdict(few)
     assert "of these chains" in hint_verdict(many)
-    assert run_battery(many, [Metric("biased context", "x", "chain", biased_context)]).verdicts == [hint_verdict(many)]
+    result = run_battery(many, [Metric("biased context", "x", "chain", biased_context)])
+    assert result.verdicts == [hint_verdict(many)]
+    table = result.hints
+    assert table is not None and len(table) <= 200 and table["trace"].is_unique
+    # Without a hint no answer is the hinted one, and an answer that follows it is the hinted one.
+    assert (table["before"] != table["hint"]).all()
+    followed = table[table["followed"]]
+    assert (followed["after"] == followed["hint"]).all() and not followed["elsewhere"].any()
+    assert (table["elsewhere"] == (~table["followed"] & (table["after"] != table["before"]))).all()
+    shares = {row["outcome"]: row["share"] for row in hint_shares(table)}
+    assert shares["followed, not mentioned"] == (table["followed"] & ~table["acknowledged"]).mean() > 0
+    assert shares["followed and mentioned"] == (table["followed"] & table["acknowledged"]).mean() > 0
+    assert run_battery(many, []).hints is None
 
 
 @pytest.mark.parametrize(

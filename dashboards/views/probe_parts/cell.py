@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboards.artifacts.finding import last_written
+from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.views import opened, shared
 from dashboards.views.shared import as_text, number
 from dashboards.views.url import View, page_link
 from interp.errors import CotlensError
 from interp.runtime import palette
+from probes.sweeps.figures import learning_curve as learning_curve_figure
 from probes.sweeps.results import Sweep
 
 if TYPE_CHECKING:
@@ -79,14 +80,11 @@ def _headline(cell: pd.Series, controls: dict[str, float]) -> None:
 
 def _again(cell: pd.Series, sweep: Sweep, path: Path, view: View) -> None:
     """Draw where the probe of this cell errs, and how it learns."""
-    store = path if (path / "manifest.jsonl").exists() else Path(str(sweep.notes.get("store", "")))
-    given = opened.found().artifacts.values()
-    artifact = next((item for item in given if item.kind == "store" and item.path == store.resolve()), None)
+    artifact = swept_store(sweep, path)
     if artifact is None:
         view.ignore("misread")
-        st.info("The store of this sweep is not below the folders of this dashboard. Open it too:")
-        st.code(shlex.join(["cotlens", "dash", str(path), str(store)]), language="bash", wrap_lines=True)
         return
+    store = artifact.path
     split = int(sweep.notes["splits"][0])
     where = (str(cell["target"]), str(cell["place"]), str(cell["address"]), str(cell["estimator"]), split)
     try:
@@ -114,7 +112,28 @@ def _again(cell: pd.Series, sweep: Sweep, path: Path, view: View) -> None:
         shared.table(wrong.drop(columns=["right"]), "misread", alt="Held-out problems that this probe misreads")
     else:
         view.ignore("misread")
+    shared.chart(
+        learning_curve_figure(curve),
+        key="learning-curve-chart",
+        alt="Held-out accuracy by number of training problems, with interval and controls",
+    )
     shared.table(curve, "learning-curve", alt="Held-out accuracy by number of training problems, with its controls")
+
+
+def swept_store(sweep: Sweep, path: Path) -> Artifact | None:
+    """Return the store that was swept; where it cannot be opened here, draw how to open it, and return None.
+
+    Args:
+        sweep: The sweep.
+        path: Folder of the store in a run; of the sweep where it stands alone.
+    """
+    store = path if (path / "manifest.jsonl").exists() else Path(str(sweep.notes.get("store", "")))
+    given = opened.found().artifacts.values()
+    artifact = next((item for item in given if item.kind == "store" and item.path == store.resolve()), None)
+    if artifact is None:
+        st.info("The store of this sweep is not below the folders of this dashboard. Open it too:")
+        st.code(shlex.join(["cotlens", "dash", str(path), str(store)]), language="bash", wrap_lines=True)
+    return artifact
 
 
 def _confused(wrong: pd.DataFrame) -> str:

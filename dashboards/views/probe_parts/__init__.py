@@ -1,0 +1,1 @@
+"""The parts of the probes page: one cell, and transfer between cells."""
