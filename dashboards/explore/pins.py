@@ -187,7 +187,7 @@ def rank_chart(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for colour, (pin, part) in zip(_COLOURS, table.groupby("pin", sort=False), strict=False):
         _line(figure, part, str(pin), colour, ("rank", "rank_low", "rank_high"))
-    figure.update_yaxes(title="rank (geometric mean)", type="log", autorange="reversed", dtick=1)
+    figure.update_yaxes(title="rank (geometric mean)", type="log", autorange="reversed", dtick="D2")
     return _lay_out(figure, "Rank of each pin among all tokens")
 
 

@@ -75,6 +75,7 @@ def squares(cells: pd.DataFrame, controls: Sequence[str], chosen: tuple[str, str
         title="Held-out top-1 by layer and place (× : a control reads as well)",
         template="plotly_white",
         height=140 + (size + 8) * len(labels),
+        margin={"t": 60, "b": 60},  # so that squares of neighbouring layers do not cover one another
         showlegend=False,
         clickmode="event+select",
         dragmode=False,

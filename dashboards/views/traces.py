@@ -145,7 +145,7 @@ def _list(kept: pd.DataFrame) -> None:
         alt="Traces with their questions, what the model wrote, and whether the answer is right",
         column_config={
             "trace": st.column_config.NumberColumn(width="small"),
-            "question": st.column_config.TextColumn(width="medium"),
+            "question": st.column_config.TextColumn(width="large"),
             "answer": st.column_config.TextColumn(width="small"),
             "gold": st.column_config.TextColumn(width="small"),
             "wrote": st.column_config.TextColumn("the model wrote", width="medium"),

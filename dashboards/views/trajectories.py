@@ -122,7 +122,9 @@ def _draw(table: pd.DataFrame, place: str, where: pins.Sample, store: Store) -> 
         pins.probability_chart(table), key="probabilities", alt="Probability of each pin over layers, with intervals"
     )
     shared.chart(pins.rank_chart(table), key="ranks", alt="Rank of each pin over layers, with intervals")
-    shown = table.drop(columns="address").rename(columns={"label": "layer"})
+    shown = table.drop(columns="address").rename(
+        columns=lambda name: "layer" if name == "label" else name.replace("_", " ")
+    )
     shared.table(shown, "trajectories", alt="Probability, control and rank of each pin at each layer")
 
 

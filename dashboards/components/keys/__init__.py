@@ -28,5 +28,6 @@ _component = st.components.v2.component(
 
 
 def draw_keys() -> None:
-    """Draw the button that lists the keys, and make them work."""
-    _component(key="keys", data={"keys": [list(pair) for pair in KEYS]}, height="content")
+    """Draw the button that lists the keys, make them work, and draw the page again when its theme changes."""
+    keys = [list(pair) for pair in KEYS]
+    _component(key="keys", data={"keys": keys}, height="content", on_theme_change=lambda: None)

@@ -1,4 +1,4 @@
-// Keys of every page. Text comes from Python and is set as text, never as HTML.
+// Keys of every page, and a new drawing where its theme changes. Text comes from Python and is set as text, never as HTML.
 
 const isTyping = (target) => target.closest?.("input:not([type=range]), textarea, select, [contenteditable=true], [role=combobox]") !== null;
 
@@ -8,8 +8,11 @@ const searchField = () => {
   return named[0] ?? null;
 };
 
+// The background of the page; it changes when the system's theme changes, and when the reader chooses another.
+const background = (app) => getComputedStyle(app).backgroundColor;
+
 export default function (component) {
-  const { parentElement, data } = component;
+  const { parentElement, data, setTriggerValue } = component;
   const dialog = parentElement.querySelector("dialog");
   const list = parentElement.querySelector("dl");
   const status = parentElement.querySelector(".status");
@@ -35,5 +38,17 @@ export default function (component) {
     }
   };
   document.addEventListener("keydown", pressed);
-  return () => document.removeEventListener("keydown", pressed);
+  // Streamlit changes its own colours; what Python drew for the other theme has to be drawn again.
+  const app = document.querySelector('[data-testid="stApp"]');
+  let shown = app && background(app);
+  const themed = new MutationObserver(() => {
+    if (background(app) === shown) return;
+    shown = background(app);
+    setTriggerValue("theme", shown);
+  });
+  if (app) themed.observe(app, { attributes: true, attributeFilter: ["class", "style"] });
+  return () => {
+    document.removeEventListener("keydown", pressed);
+    themed.disconnect();
+  };
 }

@@ -47,6 +47,8 @@ def draw(cell: pd.Series, controls: list[str], sweep: Sweep, path: Path, view: V
     known = {name: float(cell[name]) for name in controls if name in cell and cell[name] == cell[name]}
     _headline(cell, known)
     scores = {words: number(cell[name]) for name, words in _SCORES.items() if name in cell}
+    if cell.get("q") == cell.get("q", float("nan")):
+        scores[_SCORES["q"]] = f"{cell['q']:.1e}"
     frame = pd.DataFrame([scores])
     shared.table(frame, "cell-scores", alt="Calibration, selectivity and further scores of this cell")
     if view.flag(

@@ -17,6 +17,7 @@ from benchmarks.dash.browser import Browser, browser, screenshot, wait_until_set
 from benchmarks.dash.server import DashServer
 from dashboards.pages import PAGES
 
+EXPECT_MS = 60_000  # a loaded machine is slow; what is waited for usually comes at once
 NAMES = ("home", *(page.name for page in PAGES))
 
 # Read now: a test begins without settings of this project.
@@ -37,6 +38,9 @@ def chromium() -> Iterator[Browser]:
     missing = why_no_browser()
     if missing:
         pytest.skip(missing)
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=EXPECT_MS)
     with browser() as running:
         yield running
 
