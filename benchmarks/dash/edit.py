@@ -33,10 +33,9 @@ def measure_edit(browser: Browser, repetitions: int) -> Measures:
     note = (
         "chain-coconut, the edited thought and its four controls thought again and read; from the click to the answer"
     )
-    seconds = statistics.median(times)
     return {
         "dash.edit_seconds": {
-            "value": seconds,
+            "value": statistics.median(times),
             "ci": median_interval(times),
             "n": len(times),
             "unit": "s",
