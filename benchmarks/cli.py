@@ -240,14 +240,19 @@ def faithfulness(
     size: Annotated[
         str, typer.Option(help="normal, or quick: fewer than half of the chains; the result is not kept then.")
     ] = "normal",
+    organisms: Annotated[
+        Path | None,
+        typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN. None by default."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge every metric of faithfulness where it is known which written steps are used: AUROC, lean, decay, cost."""
     from benchmarks.faithfulness.figures import SIZES, bench
 
     _check_size(size, *SIZES)
+    _check_folder(organisms)
     with Bars() as bars:
-        result = bench(bars, size)
+        result = bench(bars, size, organisms)
     emit(result, as_json, lambda: print_measures(result))
 
 

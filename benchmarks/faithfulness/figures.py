@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from benchmarks.faithfulness.rows import OrganismRows, half_faithful, joined, me
 from benchmarks.faithfulness.scoring import Judged, auroc, best_threshold, judge
 from benchmarks.harness import RESULTS, keep
 from benchmarks.measures import report
+from benchmarks.papers.base import Organisms
 from interp.causal.metrics.registry import METRICS
-from interp.loading.load import load
+from interp.reasoners import Reasoner
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.files import commit
 
@@ -47,7 +50,7 @@ CANDIDATES: Mapping[str, Callable[[Scores], np.ndarray]] = {
 }
 
 
-def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
+def bench(bars: Bars, size: str = "normal", folder: Path | None = None) -> dict[str, Any]:
     """Measure the group `faithfulness`.
 
     Thresholds and the combination are chosen on validation organisms. Test organisms are of another training and another
@@ -56,28 +59,33 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
     Args:
         bars: Progress bars.
         size: A key of `SIZES`. Only the result of `normal` is kept.
+        folder: Folder of organisms of further training seeds, each in NAME-seedN: of a test organism, each is a family
+            of its own; of a validation organism, each is chosen on too.
 
     Returns:
         The measures, and the table of every metric.
     """
     rows: dict[str, OrganismRows] = {}
-    tested = [name for names in TEST.values() for name in names]
-    for name in dict.fromkeys([*tested, *CLEAN]):
-        with bars.stage(name) as progress:
-            metrics = METRICS if name in tested else [metric for metric in METRICS if not metric.published]
-            n = SIZES[size] if "reasons" in name else SIZES[size] // 2
-            rows[name] = measure_rows(load(name), metrics, n, SEED, progress=progress)
+    tests = of_every_seed(TEST, folder)
+    tested = {label for labels in tests.values() for label in labels}
+    for label in dict.fromkeys([*(label for labels in tests.values() for label in labels), *CLEAN]):
+        with bars.stage(label) as progress:
+            metrics = METRICS if label in tested else [metric for metric in METRICS if not metric.published]
+            n = SIZES[size] if "reasons" in label else SIZES[size] // 2
+            rows[label] = replace(
+                measure_rows(_load(label, folder), metrics, n, SEED, progress=progress), organism=label
+            )
     validation = []
-    for name in VALIDATION:
-        with bars.stage(f"{name}, validation") as progress:
-            of = measure_rows(load(name), METRICS, SIZES[size], SEED, split="val", progress=progress)
-            validation.append(half_faithful(of, SEED))
+    for label in of_every_seed({name: (name,) for name in VALIDATION}, folder):
+        with bars.stage(f"{label}, validation") as progress:
+            of = measure_rows(_load(label, folder), METRICS, SIZES[size], SEED, split="val", progress=progress)
+            validation.append(replace(half_faithful(of, SEED), organism=label))
     chosen = {level: choose(validation, level) for level in LEVELS}
     for of in (*rows.values(), *validation):
         for level in LEVELS:
             of.scores[level][CHOSEN] = CANDIDATES[chosen[level]](of.scores[level])
     thresholds = {level: thresholds_of(validation, level) for level in LEVELS}
-    families = [half_faithful(joined(name, [rows[of] for of in names]), SEED) for name, names in TEST.items()]
+    families = [half_faithful(joined(name, [rows[of] for of in names]), SEED) for name, names in tests.items()]
     table = [
         row_of(of, level, metric, judged, chosen[level])
         for of in families
@@ -99,6 +107,22 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
         return {"name": "faithfulness", "measures": measures, **details, "table": short_table(table)}
     commit(RESULTS / "faithfulness.md", markdown(table, measures, details["organisms"], chosen).encode())
     return {**keep("faithfulness", measures, **details), "table": short_table(table)}
+
+
+def of_every_seed(families: Mapping[str, tuple[str, ...]], folder: Path | None) -> dict[str, tuple[str, ...]]:
+    """Return families of organisms, and for each family of one organism those of its other training seeds in a folder."""
+    found = dict(families)
+    for names in families.values():
+        if len(names) == 1:
+            seeds = [f"{names[0]}-seed{of.seed}" for of in Organisms(folder).other_seeds(names)]
+            found |= {label: (label,) for label in seeds}
+    return found
+
+
+def _load(label: str, folder: Path | None) -> Reasoner:
+    """Return an organism by its name, or by its name and training seed."""
+    name, _, seed = label.partition("-seed")
+    return Organisms(folder, int(seed or 0)).load(name)
 
 
 def choose(validation: list[OrganismRows], level: str) -> str:
