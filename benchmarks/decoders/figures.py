@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 import interp
-from benchmarks.decoders.measures import ORGANISMS, figures
+from benchmarks.decoders import lenses
+from benchmarks.decoders.measures import ORGANISMS, SOLVED, figures
 from benchmarks.decoders.transfer import Transfer, source_of, transfers
 from benchmarks.harness import keep
 from benchmarks.measures import report
@@ -102,7 +103,8 @@ def bench(
             results[number] = result
             step(len(results), len(units) + len(pairs))
     ordered = sorted((results[number] for number in range(len(units))), key=_order)
-    measures = report("decoders", figures(ordered, missing))
+    solving = [result for result in ordered if "error" not in result and result["accuracy"] >= SOLVED]
+    measures = report("decoders", figures(ordered, missing)) + report("lenses", lenses.figures(solving))
     details = {"organisms": ordered, "missing": missing, "seconds": time.perf_counter() - began}
     if quick or only:
         return {"schema_version": 1, "name": "decoders", "measures": measures, **details}
@@ -160,10 +162,10 @@ def _organism(unit: Unit) -> dict[str, Any]:
             if rest
             else None
         )
-        lenses = timed("lenses", lambda: _lenses(reasoner, store)) if rest else {"lenses": [], "lens_transfer": []}
-        return jsonable(
-            _result(unit, traces.accuracy, race, wide) | lenses | {"cpu_seconds": seconds, "settings": settings}
-        )
+        read = timed("lenses", lambda: _lenses(reasoner, store)) if rest else {"lenses": [], "lens_transfer": []}
+        swapped = timed("keys and values", lambda: lenses.kv_rows(reasoner, traces))
+        found = {"kind": reasoner.config.kind, "kv": swapped, "cpu_seconds": seconds, "settings": settings}
+        return jsonable(_result(unit, traces.accuracy, race, wide) | read | found)
     except CotlensError as error:
         return {"organism": unit.name, "seed": unit.seed, "error": str(error).replace(unit.source, unit.label)}
 

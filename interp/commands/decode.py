@@ -200,11 +200,21 @@ def _print(
     ]
     columns += ["ece", "confabulation", "follow_rate", "fit_seconds", "bytes"]
     print_table(summary[[name for name in columns if name in summary]])
-    tables = {"search under the task's verifier": evaluation.searched, "on other stores": evaluation.transferred}
-    for title, frame in tables.items():
+    whole = [name for name in evaluation.searched if name.startswith(("whole", "gain"))]
+    by_step = evaluation.searched.drop(columns=whole)
+    for title, frame in {
+        "search under the task's verifier": by_step,
+        "on other stores": evaluation.transferred,
+    }.items():
         if len(frame):
             print(f"\n{title}")
             print_table(frame)
+    for row in evaluation.searched.query("step == 0").to_dict("records") if whole else ():
+        print(
+            f"whole traces by {row['method']}: {row['whole']:.3f} with the search, {row['whole_unconstrained']:.3f} without, "
+            f"{row['whole_shuffled']:.3f} with the search over another problem's readings; the latents add "
+            f"{row['gain']:.3f} [{row['gain_low']:.3f}, {row['gain_high']:.3f}]"
+        )
     if placement is not None:
         print(f"\n{placement}")
     for note in [*first_notes, *evaluation.notes]:

@@ -89,7 +89,7 @@ def checked_groups(groups: Any, X: Any, sample_weight: Any) -> np.ndarray | None
 
 
 def validation_rows(
-    rows: Float[np.ndarray, "rows *axes"], groups: np.ndarray | None, share: float, seed: int
+    rows: Float[np.ndarray, " rows *axes"], groups: np.ndarray | None, share: float, seed: int
 ) -> Bool[np.ndarray, " rows"]:
     """Return a mask of the rows to stop training by: about a `share` of the rows, whole groups at a time.
 

@@ -84,7 +84,9 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
 
     Returns:
         Columns step (0 for all), unconstrained, searched, shuffled, consistent (the share of traces for which the
-        verifier left a choice), consistent_shuffled, ci_low, ci_high (of searched), n.
+        verifier left a choice), consistent_shuffled, ci_low, ci_high (of searched), n. The row of step 0 also has whole
+        (the share of traces found with all their steps), whole_unconstrained, whole_shuffled, and gain (whole minus
+        whole_shuffled) with gain_low and gain_high.
 
     Raises:
         UsageError: There are no read-outs of the split, the method reads values where steps are longer texts, or the
@@ -125,6 +127,7 @@ def search(readouts: ReadOuts, method: str, *, split: str = "test") -> pd.DataFr
         for k, row in enumerate(part.to_dict("records")):
             rows.append(
                 {
+                    "trace": trace,
                     "step": row["step"],
                     "structure": row["structure"],
                     "unconstrained": row["right"],
@@ -157,5 +160,24 @@ def _by_step(rows: pd.DataFrame) -> pd.DataFrame:
         part = rows if step == 0 else rows[rows["step"] == step]
         searched = Estimate.of_mean(part["searched"].to_numpy(), part["structure"].to_numpy())
         means = {name: float(part[name].mean()) for name in shares}
-        table.append({"step": int(step), **means, "ci_low": searched.low, "ci_high": searched.high, "n": searched.n})
+        whole = _whole(rows) if step == 0 else {}
+        table.append(
+            {"step": int(step), **means, "ci_low": searched.low, "ci_high": searched.high, "n": searched.n, **whole}
+        )
     return pd.DataFrame(table)
+
+
+def _whole(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the shares of traces that are found with all their steps, and what the latents add to the search."""
+    of_trace = rows.groupby("trace")
+    found = of_trace[["searched", "unconstrained", "shuffled"]].all()
+    added = found["searched"].astype(float) - found["shuffled"]
+    gain = Estimate.of_difference(added.to_numpy(), of_trace["structure"].first().to_numpy())
+    return {
+        "whole": float(found["searched"].mean()),
+        "whole_unconstrained": float(found["unconstrained"].mean()),
+        "whole_shuffled": float(found["shuffled"].mean()),
+        "gain": gain.value,
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+    }

@@ -12,7 +12,7 @@ import pytest
 from interp.causal.metrics import routes
 from interp.causal.metrics.base import Chains
 from interp.problems.base import Problem
-from interp.traces import TraceSet
+from interp.traces import Channel, Trace, TraceSet
 from tests.interp.causal.metrics.oracle_reasoner import OracleReasoner
 
 HINT = -2  # place of the hinted answer in a question
@@ -24,12 +24,27 @@ def chains() -> Chains:
     return Chains(reasoner, reasoner.think(reasoner.task.generate(80, seed=4, split="test")), seed=1)  # type: ignore[arg-type]
 
 
+def with_another_step(trace: Trace) -> Trace:
+    """The trace with its last thought token twice."""
+    at = max(k for k, channel in enumerate(trace.channel) if channel == Channel.THOUGHT)
+    fields = ("token_ids", "tokens", "channel", "step", "thought", "entropy", "logprob")
+    return replace(trace, **{name: [*(of := getattr(trace, name))[: at + 1], *of[at:]] for name in fields})
+
+
 @pytest.fixture
 def scored(chains: Chains, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Score the chains of a model whose answer to an edited question is `answer(its words, the answer as written)`."""
     own = {trace.problem.id: trace.answer for trace in chains.traces}
+    by_id = {trace.problem.id: trace for trace in chains.traces}
 
-    def score(answer: Callable[[list[str], str], str]) -> Any:
+    def score(
+        answer: Callable[[list[str], str], str], longer: Callable[[list[str]], bool] = lambda words: False
+    ) -> Any:
+        def own_thoughts(problems: Sequence[Problem]) -> TraceSet:
+            traces = [by_id[problem.id] for problem in problems]
+            flags = [longer(problem.question.split()) for problem in problems]
+            return TraceSet([with_another_step(t) if flag else t for t, flag in zip(traces, flags, strict=True)])
+
         def forced(reasoner: Any, problems: Sequence[Problem], thoughts: Sequence[Any], **options: Any) -> TraceSet:
             answers = [answer(problem.question.split(), own[problem.id]) for problem in problems]
             return TraceSet(
@@ -40,6 +55,7 @@ def scored(chains: Chains, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
             )
 
         monkeypatch.setattr(routes, "force", forced)
+        monkeypatch.setattr(chains, "answers_to", own_thoughts)
         return routes.route_around(chains)
 
     return score
@@ -69,3 +85,12 @@ def test_words_that_do_not_fit_the_text_are_told_from_a_route(chains: Chains, sc
     assert result.passes > routes.N_FIRST * n_words, (
         "places where the first words all change the answer are tried further"
     )
+
+
+def test_a_word_for_which_the_model_itself_writes_a_longer_thought_is_no_route(scored: Callable[..., Any]) -> None:
+    def answer(words: list[str], own: str) -> str:
+        return words[HINT]
+
+    assert (scored(answer).chain == 0).all()
+    left = scored(answer, longer=lambda words: True).chain
+    assert np.isnan(left).sum() == 0 and (left == 1).all(), "the other places are still tried"

@@ -233,6 +233,11 @@ def test_search_over_shuffled_readings_finds_little(store: Store) -> None:
     table = search(decode(store, ["probe"]), "probe").set_index("step")
     assert table.loc[0, "searched"] >= table.loc[0, "unconstrained"]
     assert table.loc[0, "shuffled"] < 0.4
+    whole = table.loc[0, ["whole", "whole_unconstrained", "whole_shuffled", "gain"]].astype(float)
+    assert whole["whole"] >= whole["whole_unconstrained"] > 0.9 > 0.3 > whole["whole_shuffled"]
+    assert whole["gain"] == pytest.approx(whole["whole"] - whole["whole_shuffled"])
+    assert table.loc[0, "gain_low"] <= whole["gain"] <= table.loc[0, "gain_high"]
+    assert table["whole"].drop(0).isna().all(), "a step alone has no whole trace"
 
 
 def test_search_is_refused_where_the_verifier_calls_no_step_wrong(

@@ -13,8 +13,8 @@ import torch
 from transformer_lens.tools.analysis import JacobianLens as ReferenceLens
 
 import interp
+from benchmarks.decoders.lenses import finite_difference_gap, relative
 from interp.activations import Store
-from interp.causal.patching.states import states
 from interp.decoders.jacobian import fitting
 from interp.decoders.jacobian.estimate import Positions
 from interp.decoders.jacobian.fitting import fit_jacobians, text_contexts
@@ -23,8 +23,6 @@ from interp.decoders.jacobian.lens_file import LensFile, merge
 from interp.decoders.logit_lens import LogitLens
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.reasoners import Intervention
-from interp.reasoners.interventions import add
 from interp.reasoners.replayer import PartialTrace
 from interp.traces import Channel, TraceSet
 
@@ -55,10 +53,6 @@ def texts(llama: interp.Reasoner) -> list:
 @pytest.fixture(scope="module")
 def ours(llama: interp.Reasoner, texts: list) -> LensFile:
     return fit_jacobians(llama, texts, positions=Positions(4), batch_size=2)
-
-
-def relative(one: torch.Tensor, two: torch.Tensor) -> float:
-    return float((one - two).abs().max() / two.abs().max())
 
 
 def test_it_is_the_lens_of_transformer_lens(
@@ -96,34 +90,8 @@ def test_files_of_the_reference_open(llama: interp.Reasoner, reference: Referenc
     torch.testing.assert_close(LensFile.read(tmp_path / "part.pt").matrices[0], reference.jacobians[0])
 
 
-def test_it_is_the_derivative_at_latent_positions(coconut: interp.Reasoner, traces: TraceSet) -> None:
-    trace = traces[0]
-    latents = [k for k, channel in enumerate(trace.channel) if channel == "latent"]
-    lens = fit_jacobians(coconut, [trace], positions=Positions(0, ("latent",)))
-    every = np.array([(0, k) for k in range(len(trace))])
-    last = Address("blocks.2.hook_out")
-
-    def outputs(moves: list[Intervention]) -> torch.Tensor:
-        seen: list[torch.Tensor] = []
-        coconut.replay(
-            [trace], hooks={last.name: lambda acts, batch: seen.append(acts[0].clone())}, interventions=moves
-        )
-        return seen[0][: len(trace) - 1].double().sum(dim=0)  # the last position is no target
-
-    assert torch.allclose(outputs([]), states(coconut, [trace], last, every)[:-1].double().sum(dim=0), atol=1e-4)
-    for layer in (0, 1):
-        direction = torch.randn(128, generator=torch.Generator().manual_seed(layer)).numpy()
-        direction /= np.linalg.norm(direction)  # a step of 1e-2 crosses no kink of a ReLU
-        changes = []
-        for latent in latents:
-            at = np.array([(0, latent)])
-            up, down = (
-                outputs([Intervention(Address(f"blocks.{layer}.hook_out"), at, add(sign * 1e-2 * direction))])
-                for sign in (1, -1)
-            )
-            changes.append((up - down) / 2e-2)
-        expected = torch.stack(changes).mean(dim=0).float()
-        assert relative(lens.matrices[layer] @ torch.from_numpy(direction), expected) < 1e-3
+def test_it_is_the_derivative_at_latent_positions(traces: TraceSet) -> None:
+    assert all(finite_difference_gap("chain-coconut", trace) < 1e-5 for trace in traces[:2])
 
 
 def test_a_batch_a_resumed_fit_and_merged_halves_give_the_same_lens(
