@@ -47,6 +47,7 @@ def main(run_folder: str | None = None) -> None:
     decoders = _kept("decoders")
     figures["decoders"] = f"{decoder_table(decoders['organisms'])}\n\n{_measured('decoders')}"
     _fill_page("docs/figures.md", figures)
+    _fill_page("README.md", {"readable": _readable_in_short()})
     _fill_page("docs/organisms.md", {"organisms": _organisms()})
     _fill_page("docs/decoders.md", {"transfer": transfer_table(decoders.get("transfer", []))})
     judged = f"{faithfulness_table(_kept('faithfulness'))}\n\n{_measured('faithfulness')}"
@@ -80,6 +81,15 @@ def _readable() -> str:
     for row in _kept("readable")["places"]:
         cells = [f"{row[key]['value']:.3f} {_ci([row[key]['low'], row[key]['high']])}" for key in _READABLE]
         lines.append(f"| {row['place']} (`{row['address']}`) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _readable_in_short() -> str:
+    """Return the numbers of that picture, for a front page that is shown where the picture is not."""
+    lines = ["| place | read by a linear probe | answers changed by a same-value donor |", "|---|---|---|"]
+    for row in _kept("readable")["places"]:
+        read, changed = (row[key]["value"] for key in ("read", "same_value_changes"))
+        lines.append(f"| {row['place']} | {read:.2f} | {changed:.2f} |")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks import measures
 from benchmarks.harness import RESULTS, keep
+from benchmarks.papers import seeds
 from benchmarks.papers.base import Organisms, Section
 from benchmarks.papers.earlier import with_earlier_rows
 from benchmarks.papers.page import page
@@ -98,9 +99,9 @@ def bench(
             absent = section.pop("missing")
             missing += absent
             if seed:
-                seeds = before.get("seeds", {})
-                seeds[str(seed)] = seeds.get(str(seed), {}) | section["measures"]
-                kept[name] = before | {"seeds": {key: seeds[key] for key in sorted(seeds, key=int)}}
+                of_seed = before.get("seeds", {})
+                of_seed[str(seed)] = of_seed.get(str(seed), {}) | section["measures"]
+                kept[name] = before | {"seeds": {key: of_seed[key] for key in sorted(of_seed, key=int)}}
             else:
                 kept[name] = with_earlier_rows(section, before, absent) | {"seeds": before.get("seeds", {})}
             result = _write({name: kept[name] for name in SYSTEMS if name in kept})
@@ -127,7 +128,8 @@ def _write(systems: dict[str, Any]) -> dict[str, Any]:
         for name, measure in section.get("measures", {}).items():
             others = {seed: figures[name]["value"] for seed, figures in section["seeds"].items() if name in figures}
             values[name] = measure | ({"other_seeds": others} if others else {})
-    result = keep("papers", measures.report("papers", values), systems=systems)
+    rows = measures.report("papers", values) + measures.report("seeds", seeds.figures(systems))
+    result = keep("papers", rows, systems=systems)
     commit(RESULTS / "papers.md", page(result).encode())
     return result
 
