@@ -90,7 +90,7 @@ def _metrics(metrics: dict[str, Any]) -> None:
         "1 is a chain or a step that a metric calls faithful, 0 one that it does not. They do not agree with one another; "
         "the page on faithfulness in the documentation says what each is worth where the truth is known."
     )
-    _table(metrics["table"], "metrics", "Every metric with its mean over chains and steps, or why it was not run")
+    table(metrics["table"], "metrics", "Every metric with its mean over chains and steps, or why it was not run")
 
 
 def hints(result: Result, view: View) -> None:
