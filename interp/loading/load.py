@@ -117,7 +117,7 @@ def load(
     if projection is not None:
         projection = projection.to(target)
         weights = f"{weights}-{weights_hash(projection)[:8]}"
-    reference = None if is_known else _reference_logits(model)
+    reference = None if is_known else _reference_logits(model, name)
     loaded = kind(
         wrap(kind.prepare(model, config), tokenizer),
         tokenizer,
@@ -162,7 +162,7 @@ def _projection(config: ReasonerConfig, folder: Path, model: Any) -> Projection 
     return Projection.read(folder, embedding.shape[1], config.projection, like=embedding)
 
 
-def _reference_logits(model: Any) -> tuple[Any, Any]:
+def _reference_logits(model: Any, name: str) -> tuple[Any, Any]:
     """Return a few token ids and the unwrapped model's logits after each."""
     import torch
 
@@ -170,9 +170,16 @@ def _reference_logits(model: Any) -> tuple[Any, Any]:
     ids = (torch.arange(8, device=model.device) * 7919 % vocabulary)[None]
     try:
         with torch.no_grad():
-            return ids, model.eval()(ids, use_cache=False).logits.float()
+            logits = model.eval()(ids, use_cache=False).logits.float()
     except Exception as error:  # a kernel that is not installed, for one
         raise unsupported(type(model).__name__, error) from None
+    if not logits.isfinite().all():
+        dtype = str(model.dtype).removeprefix("torch.")
+        advice = "check the weights" if dtype == "float32" else "load it in another dtype (--model-dtype float32)"
+        raise StoreError(
+            f"expected finite numbers from {name} in {dtype}, got logits that are not finite for a few tokens; {advice}."
+        )
+    return ids, logits
 
 
 def _check_logits(reasoner: Reasoner, reference: tuple[Any, Any]) -> None:

@@ -12,6 +12,7 @@ from interp.commands.causal.edit import edit as edit_command
 from interp.commands.causal.faithfulness import faithfulness
 from interp.commands.causal.follow import follow
 from interp.commands.causal.graph import graph
+from interp.commands.causal.known import heads, task_vector
 from interp.commands.causal.lens_swap import lens_swap
 from interp.commands.causal.monitor import monitor
 from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
@@ -28,6 +29,8 @@ app.command("faithfulness")(faithfulness)
 app.command("attribute")(attribute)
 app.command("graph")(graph)
 app.command("follow")(follow)
+app.command("heads")(heads)
+app.command("task-vector")(task_vector)
 app.command("lens-swap")(lens_swap)
 app.command("monitor")(monitor)
 

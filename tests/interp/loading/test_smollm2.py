@@ -78,3 +78,20 @@ def test_its_adapter_is_followed_swapped_and_refused_in_one_line(
     assert row["followed"] > 0.8 > 0.4 > row["shuffled"]
     ended = cotlens("subtext", "measure", adapter, "--n", 4)
     assert ended.code == 2 and "synonyms" in ended.error
+
+
+def test_induction_heads_are_found_again(smollm2: interp.Reasoner) -> None:
+    """A few heads attend to what followed the same token, and repetition is lost without them and them alone."""
+    result = interp.causal.induction_heads(smollm2, 8, length=30)
+    chosen = result.heads[result.heads["chosen"]]
+    assert 3 <= len(chosen) <= 20 and chosen["control"].max() < 0.1 < 0.4 < chosen["induction"].min()
+    loss = result.ablations.set_index("ablated")["loss, repeated half"]
+    assert loss["induction heads"] > loss["nothing"] + 4
+    assert loss["other heads"] < loss["nothing"] + 1
+
+
+def test_a_task_vector_is_found_again(smollm2: interp.Reasoner) -> None:
+    pairs = {name: interp.causal.WORD_PAIRS[name] for name in ("capital", "past tense")}
+    table = interp.causal.task_vectors(smollm2, pairs).mean(numeric_only=True)
+    others = ("no examples", "vector of another task", "random vector")
+    assert table["vector"] > max(table[name] for name in others) + 0.2

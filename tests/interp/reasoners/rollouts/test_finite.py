@@ -150,3 +150,23 @@ def test_a_check_looks_at_real_cells_alone_and_names_the_first_row():
     check.settle()
     check.add(torch.full((1, 1, 3), 60_000.0, dtype=torch.float16), np.array([[4]]))
     check.settle()
+
+
+@pytest.mark.parametrize("place", ["attention", "unembedding"])
+def test_a_model_that_overflows_everywhere_is_not_called_unsupported(place, model_folder, tmp_path):
+    """The dtype is at fault, not the architecture; in float32 the same weights load."""
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(model_folder("llama"), dtype=torch.float32)
+    with torch.no_grad():
+        if place == "attention":
+            attention = model.model.layers[-1].self_attn
+            for weight in (attention.q_proj.weight, attention.k_proj.weight):
+                weight.fill_(100.0)
+            model.model.layers[-1].input_layernorm.weight.fill_(30.0)
+        else:
+            model.lm_head.weight[9] = 6e4
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(model_folder("llama")).save_pretrained(tmp_path)
+    interp.load(tmp_path)
+    with pytest.raises(StoreError, match=r"finite numbers .* in float16, got logits .*--model-dtype float32"):
+        interp.load(tmp_path, dtype="float16")

@@ -1,0 +1,1 @@
+"""Known results that any tool has to find again in a language model: induction heads and in-context task vectors."""
