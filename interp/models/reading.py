@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import CotlensError, StoreError, UsageError
 from interp.models.report import LoadReport
 from interp.models.weights import read_weights
-from interp.models.wrapping import quiet
+from interp.models.wrapping import quiet, unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -137,6 +138,14 @@ def only_cached(model: str) -> bool:
 def _load_error(spec: str | Path, error: Exception) -> StoreError | UsageError:
     """Return an error of one line for what transformers reports in many."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    unknown = re.search(r"Unrecognized configuration class <class '[\w.]*?(\w+?)(?:Config)?'>", first)
+    if unknown:
+        return unsupported(unknown[1], "it is no causal language model of transformers")
+    unknown = re.search(r"has model type `([^`]+)` but Transformers does not recognize", first)
+    if unknown:
+        import transformers
+
+        return unsupported(unknown[1], f"transformers {transformers.__version__} does not know it; a newer one may")
     is_folder = Path(spec).exists()
     hint = ""
     if not is_folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -125,9 +126,18 @@ def test_what_the_message_advises_works(unknown_folder, tmp_path, cotlens):
         np.testing.assert_array_equal(store.acts(address), rows.numpy())
 
 
-def test_a_configuration_of_no_known_type_is_one_line(model_folder, tmp_path, cotlens):
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("not-known-anywhere", r"not-known-anywhere is not supported: .* does not know it; a newer one may"),
+        ("t5", r"T5 is not supported: .*no causal language model"),
+        ("vit", r"ViT is not supported: .*no causal language model"),
+    ],
+)
+def test_a_configuration_of_no_language_model_is_one_line(model_type, reason, model_folder, tmp_path, cotlens):
     folder = Path(shutil.copytree(model_folder("llama"), tmp_path / "model"))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "not-known-anywhere"}))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
     ended = cotlens("doctor", folder)
-    assert ended.code in (2, 5) and "not-known-anywhere" in ended.error and "defect" not in ended.err
+    assert ended.code == 2 and re.search(reason, ended.error) and "defect" not in ended.err
+    assert "`cotlens capture import`" in ended.error
