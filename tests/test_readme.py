@@ -31,11 +31,22 @@ def _click_command(name: str) -> Any:
     return typer.main.get_command(pkgutil.resolve_name(place))
 
 
+# Their blocks are files of an example, which other tests run.
+TESTED_ELSEWHERE = {"README.md", "extending.md", "questions.md"}
+
+
+def _python(page: Path) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+
+
+WITH_PYTHON = [page for page in PAGES if page.name not in TESTED_ELSEWHERE and _python(page)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["quickstart.md", "coming-from.md"])
-def test_the_python_of_a_page_runs(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     """The blocks of a page are one program."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL))
+    code = _python(page)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -79,12 +90,26 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
     if page.name == "CHANGELOG.md":
         pytest.skip("the changelog names commands of earlier versions")
     text = page.read_text(encoding="utf-8")
-    named = re.findall(r"(?:^|`)cotlens ([a-z]+)(?: ([a-z-]+))?", text, re.MULTILINE)
-    for name, second in named:
+    named = re.findall(r"(?:^|`)cotlens ([a-z]+)(?: ([a-z-]+))?([^`\n]*)", text, re.MULTILINE)
+    for name, second, rest in named:
         assert name in COMMANDS, f"{page.name} names `cotlens {name}`"
         command = _click_command(name)
         if second and hasattr(command, "commands"):
             assert second in command.commands, f"{page.name} names `cotlens {name} {second}`"
+            command = command.commands[second]
+        # After a comment, a pipe or `&&`, options are those of something else.
+        options = re.findall(r"(?<![\w-])(--[a-z][a-z-]*)", re.split(r"[#|&]", rest)[0])
+        # An option of a group may stand where the page speaks of all its commands.
+        known = {option for one in (command, *getattr(command, "commands", {}).values()) for option in _options(one)}
+        missing = [option for option in options if option not in known]
+        assert not missing, f"{page.name} gives `cotlens {name} {second}` {missing}"
+
+
+def _options(command: Any) -> set[str]:
+    """Return the options of a command, and what every command has."""
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
