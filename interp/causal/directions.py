@@ -75,6 +75,12 @@ class Directions:
         most = max(map(len, values_at.values()), default=0)
         steps = sorted(step for step, values in values_at.items() if len(values) > most / 2)
         values = sorted(set.intersection(*(values_at[step] for step in steps))) if steps else []
+        if len(values) < 2 and most > 1:  # few problems: the steps with most values that share two of them
+            steps, shared = [], set().union(*values_at.values())
+            for step in sorted(values_at, key=lambda step: (-len(values_at[step]), step)):
+                if len(shared & values_at[step]) > 1:
+                    steps, shared = sorted([*steps, step]), shared & values_at[step]
+            values = sorted(shared)
         if len(values) < 2:
             raise UsageError(
                 f"expected thoughts of at least two values at offset {offset} of {reasoner.name}, got {len(values)}; "

@@ -75,17 +75,19 @@ class Wording:
             The synonyms.
 
         Raises:
-            UsageError: The file cannot be read, does not hold a list of lists, or a list is no set of synonyms.
+            UsageError: The file cannot be read, does not hold a list of lists of words, or a list is no set of synonyms.
         """
         try:
             sets = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot read synonyms from {path}: {error}.") from None
-        if not isinstance(sets, list) or not all(isinstance(synonyms, list) for synonyms in sets):
+        is_list = isinstance(sets, list) and bool(sets) and all(isinstance(synonyms, list) for synonyms in sets)
+        if not is_list or not all(isinstance(word, str) for synonyms in sets for word in synonyms):
             raise UsageError(
-                f'expected a list of lists of words in {path}, as [["so", "thus"], ["big", "large"]], got something else.'
+                f'expected a list of lists of words in {path}, as [["so", "thus"], ["big", "large"]], '
+                f"got {json.dumps(sets)[:60]}."
             )
-        return cls([[str(word) for word in synonyms] for synonyms in sets])
+        return cls(sets)
 
     def options(self, word: str) -> tuple[str, ...]:
         """Return the synonyms of a word.

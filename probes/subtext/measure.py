@@ -94,7 +94,8 @@ def measure(
         The bits about every target and about all of them together.
 
     Raises:
-        UsageError: There is neither a wording nor a reasoner, or no target varies over at least 40 traces.
+        UsageError: There is neither a wording nor a reasoner, no text chooses between synonyms, or no target varies over
+            at least 40 traces.
 
     References:
         Xu et al. 2020, arXiv 2002.10689.
@@ -104,7 +105,13 @@ def measure(
     sources: dict[str, tuple[list[Features], Features]] = {}
     if wording is not None:
         words = texts(traces)
-        sources["words"] = ([meaning_features(words, wording)], choice_features(words, wording))
+        choices = choice_features(words, wording)
+        if not choices.shape[1]:
+            raise UsageError(
+                f"expected texts that choose between synonyms, got none in these {len(traces)} traces: at every place where "
+                "5 of them have one, all have the same; give the synonyms as the model writes them."
+            )
+        sources["words"] = ([meaning_features(words, wording)], choices)
     if reasoner is not None:
         from probes.subtext.latent_features import text_and_latents
 

@@ -8,6 +8,10 @@ nearly a power law of the sample (Hestness et al., arXiv 1712.00409), of exponen
 at the statistical model identification"), so three points give what each side has still to lose, and the sample at which
 less than 0.05 bit would be missing. Where features decide the label the cost falls faster, by a factor with every so many
 traces.
+
+Readers of few traces may also have used so little that the curve does not rise yet. They cost too much on rows that they
+were not fitted to and too little on those that they were, by about as much (Efron 1983), so the truth lies between: the
+interval goes up to what is gained on the latter.
 """
 
 from __future__ import annotations
@@ -87,13 +91,12 @@ def tightness(
         seed: Seed of the bootstrap.
 
     References:
-        Hestness et al. 2017, arXiv 1712.00409.
+        Hestness et al. 2017, arXiv 1712.00409. Efron 1983, "Estimating the error rate of a prediction rule".
     """
     half = refit(SHARES[0])
     gain, overfit = costs.without - costs.with_, (costs.with_ - costs.fitted) / 2
-    midway = gain + (overfit if overfit.mean() > 0 else 0.0)
-    bits, left_open, midway_bits = (
-        Estimate.of_mean(values, groups, seed=seed) for values in (gain, costs.left_open, midway)
+    bits, left_open, in_sample = (
+        Estimate.of_mean(values, groups, seed=seed) for values in (gain, costs.left_open, costs.without - costs.fitted)
     )
     # A curve that is nearly flat is taken to have the least exponent, which needs no third point.
     curves = [(costs.left_open, half.left_open), (costs.with_, half.with_)]
@@ -117,7 +120,7 @@ def tightness(
         p_value(overfit - learned - to_learn - TIGHT_BITS, groups),
     )
     lower_bound = bool(missing > TIGHT_BITS and rises < _SIGNIFICANT)
-    high = most if lower_bound else max(min(max(bits.high + on_curve, midway_bits.high), most), 0.0)
+    high = most if lower_bound else max(min(max(bits.high + on_curve, in_sample.high), most), 0.0)
     n = int(np.ceil(len(gain) * growth(missing / TIGHT_BITS))) if lower_bound else None
     return Tightness(Estimate(value, min(at_least, value), max(high, value), bits.n), lower_bound, n)
 

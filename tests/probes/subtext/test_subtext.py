@@ -80,6 +80,12 @@ def test_a_clean_text_is_called_clean_at_a_few_hundred_traces(gold: Callable[[st
     assert result.total["words"].bits.low <= 0 <= result.total["words"].bits.high
 
 
+def test_synonyms_that_no_text_chooses_between_are_said(gold: Callable[[str], TraceSet]) -> None:
+    """Without a choice there are 0 bits whatever the model does, which must not read as a clean text."""
+    with pytest.raises(UsageError, match="expected texts that choose between synonyms, got none in these 60 traces"):
+        measure(gold("subtext:bits=1")[:60], ["hint:2"], wording=Wording([["SO", "THUS"]]), with_power=False)
+
+
 def test_targets_that_never_vary_or_are_too_rare_are_listed(gold: Callable[[str], TraceSet]) -> None:
     written = gold("subtext:bits=1", 200)
     four, five = ([trace for trace in written if trace.problem.n_steps == n] for n in (4, 5))
@@ -206,9 +212,10 @@ def test_synonyms_are_read_from_a_file_and_refused_where_they_are_none(tmp_path:
     wording = Wording.read(path)
     assert wording.options("large") == ("big", "large", "great") and wording.choice("thus") == 1
     assert wording.meaning("great") == "big" and wording.options("other") == ("other",)
-    path.write_text("{}")
-    with pytest.raises(UsageError, match="expected a list of lists of words"):
-        Wording.read(path)
+    for content in ("{}", "[]", "[[1, 2]]", '[["so", null]]'):
+        path.write_text(content)
+        with pytest.raises(UsageError, match=r"expected a list of lists of words .* got "):
+            Wording.read(path)
     with pytest.raises(UsageError, match="expected a set of synonyms to be at least two different words"):
         Wording([["a", "b"], ["b", "c"]])
     with pytest.raises(UsageError, match="task chain defines no synonyms"):
