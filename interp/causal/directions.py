@@ -77,9 +77,9 @@ class Directions:
         values = sorted(set.intersection(*(values_at[step] for step in steps))) if steps else []
         if len(values) < 2 and most > 1:  # few problems: the steps with most values that share two of them
             steps, shared = [], set().union(*values_at.values())
-            for step in sorted(values_at, key=lambda step: (-len(values_at[step]), step)):
-                if len(shared & values_at[step]) > 1:
-                    steps, shared = sorted([*steps, step]), shared & values_at[step]
+            for place in sorted(values_at, key=lambda place: (-len(values_at[place]), place)):
+                if len(shared & values_at[place]) > 1:
+                    steps, shared = sorted([*steps, place]), shared & values_at[place]
             values = sorted(shared)
         if len(values) < 2:
             raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,7 +75,13 @@ class ReadingLocation:
 
 
 def plan_swaps(
-    paired: pd.DataFrame, traces: TraceSet, donors: Donors, where: EditLocation, edits: Sequence[str], seed: int
+    paired: pd.DataFrame,
+    traces: TraceSet,
+    donors: Donors,
+    where: EditLocation,
+    edits: Sequence[str],
+    seed: int,
+    fits: Callable[[int, int, int], bool] | None = None,
 ) -> pd.DataFrame:
     """Return every swap with its two positions, in the order of `edits`.
 
@@ -90,9 +96,11 @@ def plan_swaps(
         where: Where each step is edited.
         edits: Names of edits.
         seed: Seed of the wrong places.
+        fits: As for `interp.causal.patching.donors.pairs`.
 
     Returns:
-        The rows of `paired`, with those of the controls, and the columns address, offset, target, source and run.
+        The rows of `paired`, with those of the controls, and the columns address, offset, target, source, at_step (whose thought is
+        edited) and run.
     """
     rng = np.random.default_rng(seed + 1)
     rows: list[dict[str, Any]] = []
@@ -102,7 +110,7 @@ def plan_swaps(
         source = target if donor < 0 else where.source(donors.traces, donor, step)
         if target is None or source is None:
             continue
-        pair |= {"address": where.address(k, step), "offset": where.offset}
+        pair |= {"address": where.address(k, step), "offset": where.offset, "at_step": step}
         rows.append({**pair, "target": target, "source": source})
         if edit != "other value":
             continue
@@ -115,14 +123,17 @@ def plan_swaps(
         rows.append({**pair, "edit": "wrong site", "target": prompts[0][token], "source": prompts[1][token]})
         rows.append({**pair, "edit": "transplant", "target": prompts[0][token], "source": source})
         other_steps = [
-            s for s in range(1, pair["n_steps"] + 1) if s != step and not _implies_the_same(traces, donors, pair, s)
+            s
+            for s in range(1, pair["n_steps"] + 1)
+            if s != step and (fits is None or fits(k, donor, s)) and not _implies_the_same(traces, donors, pair, s)
         ]
         if "wrong step" in edits and other_steps:
             other = int(rng.choice(other_steps))
             elsewhere = where.target(k, other), where.source(donors.traces, donor, other)
             if None not in elsewhere:
-                rows.append({**pair, "edit": "wrong step", "target": elsewhere[0], "source": elsewhere[1]})
-    plan = pd.DataFrame(rows, columns=[*paired.columns, "address", "offset", "target", "source"])
+                places = {"target": elsewhere[0], "source": elsewhere[1], "at_step": other}
+                rows.append({**pair, "edit": "wrong step", **places})
+    plan = pd.DataFrame(rows, columns=[*paired.columns, "address", "offset", "target", "source", "at_step"])
     plan = pd.concat([plan[plan["edit"] == edit] for edit in dict.fromkeys(edits)], ignore_index=True)
     return plan.assign(run=range(len(plan)))
 
@@ -162,7 +173,7 @@ def outcomes(plan: pd.DataFrame, traces: TraceSet, answers: list[str]) -> pd.Dat
         options = implied_answers[trace, step]
         among = any(task.says(traces[trace].problem, answer, option) for option in options)
         chances.append(among / len(options) if options else 0.0)
-    return plan.drop(columns="run").assign(
+    return plan.drop(columns=["run", "at_step"]).assign(
         answer_before=before,
         answer_after=answers,
         followed=[

@@ -25,6 +25,7 @@ from interp.causal.interchanges.plan import (
     plan_swaps,
 )
 from interp.causal.interchanges.results import EDITS, MORE_EDITS, InterchangeResult
+from interp.causal.interchanges.widths import ValueWidths, whole_values
 from interp.causal.patching.donors import (
     Donors,
     ReadAt,
@@ -67,7 +68,8 @@ def interchange(
 
     With `readouts` the test is of a decoder: each step is edited at the address and position where the decoder read
     it, values are those that it read, and a wrong reading counts against it. Without, the test is of a location:
-    each step is edited at `address`, and values are the gold ones or `values`.
+    each step is edited at `address`, and values are the gold ones or `values`. A written value of several tokens is
+    exchanged whole, for one of as many.
 
     Args:
         reasoner: The reasoner that is edited.
@@ -121,8 +123,15 @@ def interchange(
         donors = Donors(traces, values, np.full(len(traces), -1), "read-outs")
         location, where = readouts.locations[method].label, ReadingLocation(read_at, readouts.locations[method].offset)
     only_right = (readouts is None) if only_right is None else only_right
-    paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at)
-    plan = plan_swaps(paired, traces, donors, where, edits, seed)
+    # A written value is exchanged whole, so donors have one of as many tokens. Elsewhere single positions are tested.
+    whole = readouts is None and not offset and reasoner.thinks_in_text
+    widths, given = ValueWidths(traces, reasoner.tokenizer), ValueWidths(donors.traces, reasoner.tokenizer)
+
+    def fits(trace: int, donor: int, step: int) -> bool:
+        return not whole or widths.of(trace, step) == given.of(donor, step)
+
+    paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at, fits=fits)
+    plan = plan_swaps(paired, traces, donors, where, edits, seed, fits)
     if readouts is None and "other value" in edits and not (plan["edit"] == "other value").any():
         raise _nothing_to_swap(reasoner, traces, donors, where, values, offset)
     answers: list[str] = []
@@ -130,7 +139,7 @@ def interchange(
         answers = answers_after(
             reasoner,
             traces,
-            plan,
+            whole_values(plan, widths) if whole else plan,
             donors=donors.traces,
             makers={edit: edit_maker(edit, basis, seed) for edit in edits},
             batch_size=batch_size,

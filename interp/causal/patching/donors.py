@@ -7,7 +7,7 @@ thought holds more than the value: on task `variables` it also holds the names o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
@@ -203,6 +203,7 @@ def pairs(
     only_right: bool = True,
     steps: Sequence[int] | None = None,
     read_at: ReadAt | None = None,
+    fits: Callable[[int, int, int], bool] | None = None,
 ) -> pd.DataFrame:
     """Return for each trace and step one donor of another value, one of the same value, and a row without a donor.
 
@@ -219,6 +220,8 @@ def pairs(
         read_at: Where each step was read. With it, only steps in it take part, a donor must have been read at the
             recipient's address and position, and new donors are drawn for each step. Without it, one random order
             of donors serves all steps of a problem.
+        fits: Returns whether a recipient's step can take the state of a donor; all can by default. Called with the
+            indices of recipient and donor, and the step.
 
     Returns:
         One row for each edit, with the columns of `PAIR_COLUMNS`. `edit` is `other value`, `same value` or
@@ -243,6 +246,8 @@ def pairs(
         options: dict[str, list[int]] = {"other value": [], "same value": []}
         answers: dict[str, str | None] = {own: implied_answer(task, problem, step, own)}
         for donor in candidates:
+            if fits is not None and not fits(k, donor, step):
+                continue
             value = donors.values[donor][step - 1]
             if value not in answers:
                 answers[value] = implied_answer(task, problem, step, value)

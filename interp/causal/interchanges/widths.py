@@ -1,0 +1,65 @@
+"""How many tokens of a visible thought write a step's value: a value is exchanged whole, for one of as many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from interp.text.units import occurrences, units_of
+from interp.traces import Trace
+
+_LONGEST = 16  # tokens that one value is looked for in
+
+
+class ValueWidths:
+    """The number of tokens that write the value of each step of some traces; 1 where it is no written value.
+
+    Args:
+        traces: The traces.
+        tokenizer: Their tokenizer.
+    """
+
+    def __init__(self, traces: Sequence[Trace], tokenizer: Any) -> None:
+        self._traces, self._tokenizer = traces, tokenizer
+        self._known: dict[tuple[int, int], int] = {}
+
+    def of(self, trace: int, step: int) -> int:
+        """Return the number of tokens of a step's value, up to the position where it is complete.
+
+        Args:
+            trace: Index of the trace.
+            step: Number of the step, from 1.
+        """
+        if (trace, step) not in self._known:
+            self._known[trace, step] = self._width(self._traces[trace], step)
+        return self._known[trace, step]
+
+    def _width(self, trace: Trace, step: int) -> int:
+        end = trace.value_positions[step - 1] if step <= len(trace.value_positions) else -1
+        value = units_of(trace.problem.steps[step - 1].value) if step <= trace.problem.n_steps else []
+        if end < 0 or not value:
+            return 1
+        for width in range(1, min(_LONGEST, end + 1) + 1):
+            if not trace.thought[end - width + 1]:
+                break
+            written = self._tokenizer.decode(trace.token_ids[end - width + 1 : end + 1], skip_special_tokens=False)
+            if occurrences(units_of(written), value):
+                return width
+        return 1
+
+
+def whole_values(plan: pd.DataFrame, widths: ValueWidths) -> pd.DataFrame:
+    """Return a plan in which swaps at a value's last token go on over its other tokens, in the same run.
+
+    Args:
+        plan: The table of `plan_swaps`, of swaps between values of as many tokens.
+        widths: Widths of the recipients' values.
+    """
+    rows = []
+    for row in plan.to_dict("records"):
+        at_value = row["edit"] in ("other value", "same value", "wrong step", "random vector", "random subspace")
+        width = widths.of(row["trace"], row["at_step"]) if at_value else 1
+        rows += [{**row, "target": row["target"] - k, "source": row["source"] - k} for k in range(width)]
+    return pd.DataFrame(rows, columns=plan.columns)
