@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.harness import SCHEMA_VERSION, keep
 from benchmarks.measures import report
+from benchmarks.study_cost import study_cost
 from interp.loading.named_models import require_fetched
 from interp.models.wrapping import quiet
 from interp.organisms.catalog import card, recipe, recipes, shipped
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 MODEL = "smollm2"
 TEXT, LATENT, PAUSE = "smollm2-words-text", "smollm2-words-coconut", "smollm2-words-pause"
-# Questions of each row of the table, and problems of each adapter's exam; None for as many as its card has.
-SIZES: dict[str, tuple[int, int | None]] = {"quick": (8, 16), "normal": (100, None)}
+# Questions of each row of the table, problems of each adapter's exam (None for as many as its card has) and of the study.
+SIZES: dict[str, tuple[int, int | None, int]] = {"quick": (8, 16, 16), "normal": (100, None, 100)}
 FORMS = ("form=copy", "form=choice", "steps=1", "steps=2", "form=dial,steps=1", "form=dial,steps=2")
 SHOTS = 3
 BATCH = 16
@@ -52,7 +53,7 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
     import interp
 
     require_fetched(MODEL)
-    n_questions, n_exam = SIZES[size]
+    n_questions, n_exam, n_study = SIZES[size]
     measures: dict[str, dict[str, Any]] = {name: {"value": None, "note": note} for name, note in _ELSEWHERE.items()}
     base = interp.load(MODEL, device="cpu", dtype="float32")
     with bars.stage("the same file in transformers"):
@@ -60,6 +61,8 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
     with bars.stage("adapters"):
         measures["models.words_accuracy"] = _exam(TEXT, n_exam)
         measures["models.words_latent_accuracy"] = _exam(LATENT, n_exam, beside=PAUSE)
+    with bars.stage("a study of the adapter"):
+        measures |= _study(TEXT, n_study)
     with bars.stage("the base on every form") as progress:
         table = base_table(base, n_questions, progress)
     rows = jsonable(report("models", measures))
@@ -113,6 +116,21 @@ def _exam(name: str, n: int | None, beside: str | None = None) -> dict[str, Any]
     elif beside is not None and beside in recipes():
         note += f"; {beside} is not shipped: {recipe(beside).weaknesses}"
     return {"value": measured["accuracy"], "ci": measured["ci"], "n": measured["exam"]["n"], "note": note}
+
+
+def _study(name: str, n: int) -> dict[str, dict[str, Any]]:
+    """Return what a study of an adapter takes, in a process of its own; null where the adapter is not shipped."""
+    if name not in shipped():
+        return {
+            f"models.study_{what}": {"value": None, "note": f"{name} is not shipped"} for what in ("minutes", "rss_mb")
+        }
+    cost = study_cost(name, n)
+    note = f"cotlens study {name} --n {n}, {torch.get_num_threads()} threads"
+    note += f"; skipped: {', '.join(cost['skipped'])}" if cost["skipped"] else "; no stage skipped"
+    return {
+        "models.study_minutes": {"value": cost["seconds"] / 60, "n": n, "note": note},
+        "models.study_rss_mb": {"value": cost["peak"] / 2**20, "n": n, "note": note},
+    }
 
 
 def base_table(reasoner: Reasoner, n: int, progress: Any = None) -> list[dict[str, Any]]:

@@ -43,10 +43,10 @@ def main(what: str) -> None:
         else:
             with torch.inference_mode():
                 models[what](input_ids=ids, attention_mask=mask, use_cache=False)
-    print(json.dumps({"peak": _peak(), "kept": kept}))
+    print(json.dumps({"peak": peak_memory(), "kept": kept}))
 
 
-def _peak() -> int:
+def peak_memory() -> int:
     """Return the peak memory of this process, in bytes."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")

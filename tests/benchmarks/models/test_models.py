@@ -11,6 +11,7 @@ import pytest
 import interp
 from benchmarks import models
 from benchmarks.measures import report, table
+from benchmarks.study_cost import study_cost
 
 
 @dataclass
@@ -48,3 +49,22 @@ def test_measures_that_are_not_taken_are_null_and_say_why(monkeypatch: pytest.Mo
     rows = report("models", {name: {"value": None, "note": note} for name, note in models._ELSEWHERE.items()})
     assert [row["id"] for row in rows] == list(table()["models"])
     assert all(row["value"] is None and row["note"] for row in rows)
+
+
+def test_a_study_is_timed_in_its_own_process_and_says_what_it_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = {"seconds": 90.0, "peak": 3 * 2**30, "skipped": ["steering"]}
+    monkeypatch.setattr(models, "study_cost", lambda name, n: cost)
+    monkeypatch.setattr(models, "shipped", lambda: [models.TEXT])
+    taken = models._study(models.TEXT, 100)
+    assert taken["models.study_minutes"]["value"] == 1.5 and taken["models.study_rss_mb"]["value"] == 3072
+    assert all("steering" in row["note"] and row["n"] == 100 for row in taken.values())
+    monkeypatch.setattr(models, "shipped", list)
+    assert {row["value"] for row in models._study(models.TEXT, 100).values()} == {None}
+
+
+@pytest.mark.slow
+def test_what_a_study_takes() -> None:
+    cost = study_cost("chain-text", 12)
+    assert cost["seconds"] > 1 and cost["peak"] > 2**27
+    with pytest.raises(RuntimeError, match="failed"):
+        study_cost("no-such-model", 12)

@@ -1,0 +1,53 @@
+"""Print what a study takes, as one JSON object on the last line: wall seconds, and the peak memory of this process.
+
+Run as `python -m benchmarks.study_cost MODEL N`, so that the peak is this work's alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+
+def study_cost(model: str, n: int) -> dict[str, Any]:
+    """Return `seconds` and `peak`, in bytes, of `cotlens study MODEL --n N` in a process of its own, and `skipped`.
+
+    Args:
+        model: A shipped organism or adapter.
+        n: Number of problems.
+
+    Raises:
+        RuntimeError: The study failed.
+    """
+    command = [sys.executable, "-m", "benchmarks.study_cost", model, str(n)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=os.environ)
+    if done.returncode:
+        raise RuntimeError(f"the study of {model} failed: {done.stderr.strip()[-500:]}")
+    cost: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return cost
+
+
+def _run(model: str, n: str) -> None:
+    started = time.perf_counter()
+    from benchmarks.capture.memory import peak_memory
+    from cotlens.cli import main
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            main(["study", model, "--n", n, "--out", folder, "--json"])
+        except SystemExit as end:
+            if end.code:
+                raise
+        seconds = time.perf_counter() - started
+        info = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+    print(json.dumps({"seconds": seconds, "peak": peak_memory(), "skipped": [entry["stage"] for entry in info["skipped"]]}))
+
+
+if __name__ == "__main__":
+    _run(*sys.argv[1:])
