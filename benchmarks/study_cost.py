@@ -46,7 +46,11 @@ def _run(model: str, n: str) -> None:
                 raise
         seconds = time.perf_counter() - started
         info = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-    print(json.dumps({"seconds": seconds, "peak": peak_memory(), "skipped": [entry["stage"] for entry in info["skipped"]]}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "peak": peak_memory(), "skipped": [entry["stage"] for entry in info["skipped"]]}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from interp.errors import UsageError, unknown
+from interp.models.address import Address, hook_points
 from interp.models.base_model import base_of
 from interp.models.cache import hides_masked, keeps_only_positions, rotary_limit
 from interp.models.fast_model import FastModel, fast_model_for, watch_addresses
@@ -66,6 +68,19 @@ class Network:
     def _fast_copy(self, hooks: Iterable[str], fast: bool) -> FastModel | None:
         return fast_model_for(self.model, list(hooks)) if fast else None
 
+    def _check_names(self, hooks: Iterable[str]) -> None:
+        """Refuse hooks that would never see anything, which TransformerLens passes over in silence."""
+        names = hook_points(self.model).names
+        known = set(names)
+        for name in hooks:
+            if name not in known and Address(name).name not in known:
+                raise unknown("address", name, names)
+            if name.startswith("unembed."):
+                raise UsageError(
+                    f"expected an address before the unembedding, got {name}: logits are not computed here; take "
+                    "ln_final.hook_out, and apply `reasoner.unembed` to it."
+                )
+
     @contextmanager
     def hooked(self, hooks: Mapping[str, Callable[..., None]], *, fast: bool, whole: bool = True) -> Iterator[Any]:
         """Put read-only hooks on the model, and give the base model that has to run.
@@ -75,7 +90,11 @@ class Network:
             fast: Run the fast copy of the model if it can be read at every hook name. Not possible while anything
                 in the model is changed.
             whole: Run every pass to its end. Otherwise a pass may end with `StopForward` once every hook has run.
+
+        Raises:
+            UsageError: The model has no hook of a name, or the hook is at the unembedding, which does not run here.
         """
+        self._check_names(hooks)
         copy = self._fast_copy(hooks, fast)
         if copy is None:
             with self.model.hooks(fwd_hooks=list(hooks.items())):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError, checked_count
-from interp.models.address import Address
+from interp.models.address import Address, hook_points
 from interp.reasoners.interventions import Intervention
 from interp.reasoners.replayer import PartialTrace, ReplayBatch
 from interp.runtime.progress import Progress
@@ -151,14 +151,22 @@ def _attention(
 ) -> dict[str, Float[np.ndarray, "texts layers heads"]]:
     """Return for every text and head the mean attention of the second half at the offsets of `SCORES`."""
     n_layers = reasoner.model.cfg.n_layers
+    names = set(hook_points(reasoner.model).names)
+    hooks = [f"blocks.{k}.attn.hook_pattern" for k in range(n_layers)]
+    if not names.issuperset(hooks):
+        lacking = next(k for k, name in enumerate(hooks) if name not in names)
+        raise UsageError(
+            f"expected a model with attention in every block, got {reasoner.name}, which has none in block {lacking}; "
+            "induction heads are heads of attention."
+        )
     kept: list[dict[str, list[np.ndarray]]] = [{name: [] for name in SCORES} for _ in range(n_layers)]
 
     def keep(layer: int, pattern: Tensor, batch: ReplayBatch) -> None:
         for name, score in offset_scores(pattern, length).items():
             kept[layer][name].append(score.float().cpu().numpy())
 
-    hooks = {f"blocks.{k}.attn.hook_pattern": partial(keep, k) for k in range(n_layers)}
-    reasoner.replayer.replay(texts, hooks=hooks, batch_size=_BATCH)
+    watchers = {name: partial(keep, k) for k, name in enumerate(hooks)}
+    reasoner.replayer.replay(texts, hooks=watchers, batch_size=_BATCH)
     return {name: np.stack([np.concatenate(layer[name]) for layer in kept], axis=1) for name in SCORES}
 
 

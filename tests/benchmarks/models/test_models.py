@@ -63,8 +63,6 @@ def test_a_study_is_timed_in_its_own_process_and_says_what_it_skipped(monkeypatc
 
 
 @pytest.mark.slow
-def test_what_a_study_takes() -> None:
-    cost = study_cost("chain-text", 12)
-    assert cost["seconds"] > 1 and cost["peak"] > 2**27
+def test_a_study_that_fails_has_no_cost() -> None:
     with pytest.raises(RuntimeError, match="failed"):
         study_cost("no-such-model", 12)

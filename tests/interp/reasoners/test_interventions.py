@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +128,12 @@ def test_an_unknown_address_is_refused(reasoner, problems):
     edit = Intervention(Address("blocks.9.hook_out"), np.array([[0, 0]]), identity)
     with pytest.raises(UsageError, match="expected a known address"):
         reasoner.think(problems[:1], interventions=[edit])
+
+
+@pytest.mark.parametrize("name", ["blocks.0.hook_nothing", "blocks.99.hook_out", "unembed.hook_out"])
+def test_a_hook_that_would_see_nothing_is_refused(name, reasoner, problems, traces):
+    """TransformerLens passes over names that it does not know, and the unembedding does not run here."""
+    with pytest.raises(UsageError, match=re.escape(name)):
+        reasoner.replay(traces, hooks={name: lambda acts, batch: None})
+    with pytest.raises(UsageError, match=re.escape(name)):
+        reasoner.think(problems, hooks={name: lambda acts, state: None})

@@ -76,6 +76,8 @@ def test_what_cannot_be_run_is_refused(model_folder: Callable) -> None:
         causal.induction_heads(reasoner, 4, length=100)
     with pytest.raises(UsageError, match="at least 4"):
         causal.induction_heads(reasoner, 2)
+    with pytest.raises(UsageError, match=r"attention in every block, got .*none in block 0"):
+        causal.induction_heads(interp.load(model_folder("mamba")), 4)
 
 
 def test_the_command(cotlens: Callable, model_folder: Callable) -> None:
