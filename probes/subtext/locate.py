@@ -123,8 +123,12 @@ def _only_word(text: Sequence[str], place: int) -> list[str]:
 def _synonyms(
     written: Sequence[Sequence[str]], wording: Wording, labels: np.ndarray, place: int, target: str
 ) -> pd.DataFrame:
-    """Return how often each label goes with each choice at one place."""
-    rows = [k for k, text in enumerate(written) if len(text) >= place and labels[k] is not None]
+    """Return how often each label goes with each choice at one place; words without synonyms are no choice."""
+    rows = [
+        k
+        for k, text in enumerate(written)
+        if len(text) >= place and labels[k] is not None and len(wording.options(text[place - 1])) > 1
+    ]
     choices = pd.DataFrame(
         {
             "choice": [wording.choice(written[k][place - 1]) for k in rows],

@@ -124,7 +124,7 @@ def interchange(
         location, where = readouts.locations[method].label, ReadingLocation(read_at, readouts.locations[method].offset)
     only_right = (readouts is None) if only_right is None else only_right
     # A written value is exchanged whole, so donors have one of as many tokens. Elsewhere single positions are tested.
-    whole = readouts is None and not offset and reasoner.thinks_in_text
+    whole = where.offset in (-1, 0) and reasoner.thinks_in_text
     widths, given = ValueWidths(traces, reasoner.tokenizer), ValueWidths(donors.traces, reasoner.tokenizer)
 
     def fits(trace: int, donor: int, step: int) -> bool:

@@ -105,7 +105,7 @@ def edit_thought(
     own = problem.steps[step - 1].value
     some = TraceSet([recipient])
     donors = _donors(reasoner, traces, recipient, step, (value, own), task, seed)
-    whole = not offset and reasoner.thinks_in_text
+    whole = offset in (-1, 0) and reasoner.thinks_in_text
     widths, given = ValueWidths(some, reasoner.tokenizer), ValueWidths(donors.traces, reasoner.tokenizer)
 
     def fits(trace: int, donor: int, step: int) -> bool:

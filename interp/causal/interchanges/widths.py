@@ -36,6 +36,11 @@ class ValueWidths:
             self._known[trace, step] = self._width(self._traces[trace], step)
         return self._known[trace, step]
 
+    def ends_at(self, row: dict[str, Any]) -> bool:
+        """Return whether a swap is at the last token of a value, or at the position that writes it."""
+        positions, step = self._traces[row["trace"]].value_positions, row["at_step"]
+        return step <= len(positions) and positions[step - 1] - row["target"] in (0, 1)
+
     def _width(self, trace: Trace, step: int) -> int:
         end = trace.value_positions[step - 1] if step <= len(trace.value_positions) else -1
         value = units_of(trace.problem.steps[step - 1].value) if step <= trace.problem.n_steps else []
@@ -53,6 +58,8 @@ class ValueWidths:
 def whole_values(plan: pd.DataFrame, widths: ValueWidths) -> pd.DataFrame:
     """Return a plan in which swaps at a value's last token go on over its other tokens, in the same run.
 
+    The position before the last token writes it, so swaps there go on over those that write the other tokens.
+
     Args:
         plan: The table of `plan_swaps`, of swaps between values of as many tokens.
         widths: Widths of the recipients' values.
@@ -60,6 +67,6 @@ def whole_values(plan: pd.DataFrame, widths: ValueWidths) -> pd.DataFrame:
     rows = []
     for row in plan.to_dict("records"):
         at_value = row["edit"] in ("other value", "same value", "wrong step", "random vector", "random subspace")
-        width = widths.of(row["trace"], row["at_step"]) if at_value else 1
+        width = widths.of(row["trace"], row["at_step"]) if at_value and widths.ends_at(row) else 1
         rows += [{**row, "target": row["target"] - k, "source": row["source"] - k} for k in range(width)]
     return pd.DataFrame(rows, columns=plan.columns)

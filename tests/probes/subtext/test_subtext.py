@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import interp
@@ -15,7 +16,7 @@ from interp.errors import UsageError
 from interp.problems import Problem, task
 from interp.text.wording import Wording, texts, words
 from interp.traces import Channel, Trace, TraceSet
-from probes.subtext.locate import locate
+from probes.subtext.locate import _synonyms, locate
 from probes.subtext.measure import UNDECIDED, measure
 from probes.subtext.paraphrase import paraphrase
 
@@ -78,6 +79,12 @@ def test_a_clean_text_is_called_clean_at_a_few_hundred_traces(gold: Callable[[st
     result = measure(gold("subtext:bits=0"), ["hint:2"], wording=Wording.of_task(task("subtext")))
     assert list(result.table["verdict"]) == ["none"] and result.table["power"][0] >= 0.9
     assert result.total["words"].bits.low <= 0 <= result.total["words"].bits.high
+
+
+def test_a_word_without_synonyms_is_no_choice() -> None:
+    written, labels = [["so"], ["so"], ["thus"], ["via"]], np.array(["odd", "odd", "even", "even"], dtype=object)
+    table = _synonyms(written, Wording([["so", "thus"]]), labels, 1, "hint:1")
+    assert table[["label", "n", "words", "share"]].values.tolist() == [["odd", 2, "so", 1.0], ["even", 1, "thus", 1.0]]
 
 
 def test_synonyms_that_no_text_chooses_between_are_said(gold: Callable[[str], TraceSet]) -> None:

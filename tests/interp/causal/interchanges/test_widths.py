@@ -35,6 +35,12 @@ def test_the_width_of_a_value_is_the_fewest_tokens_that_write_it(written_trace: 
     widths = ValueWidths([trace], LETTERS)
     assert [widths.of(0, step) for step in (1, 2, 3, 4, 5)] == [2, 1, 5, 1, 1]
     row = {"run": 0, "trace": 0, "edit": "other value", "at_step": 1, "target": 5, "source": 9}
-    plan = pd.DataFrame([row, {**row, "run": 1, "edit": "wrong site"}, {**row, "run": 2, "at_step": 2}])
+    others = [{"run": 1, "edit": "wrong site"}, {"run": 2, "at_step": 2, "target": 10}, {"run": 3, "target": 4}]
+    plan = pd.DataFrame([row, *({**row, **other} for other in [*others, {"run": 4, "target": 8}])])
     wide = whole_values(plan, widths)
-    assert wide[["run", "target", "source"]].values.tolist() == [[0, 5, 9], [0, 4, 8], [1, 5, 9], [2, 5, 9]]
+    assert wide[["run", "target", "source"]].values.tolist() == [
+        *([0, 5, 9], [0, 4, 8]),
+        *([1, 5, 9], [2, 10, 9]),
+        *([3, 4, 9], [3, 3, 8]),  # the positions that write the value
+        [4, 8, 9],
+    ]
