@@ -58,7 +58,7 @@ def paraphrase(
         seed: Seed of choices, folds and bootstrap.
 
     Returns:
-        One row each for the traces as written, which is the control, for random synonyms, and for the first synonym of
+        One row each for the traces as written, which is the control (every word is put back as the trace has it), for random synonyms, and for the first synonym of
         every meaning: total bits about the targets in the forced text with their interval, and n. With the reasoner
         also, for both ways, accuracy and the share of answers that stay, with intervals (columns `accuracy` and
         `same_answer` are the forced ones, `free_accuracy` and `free_same_answer` the free ones); `free_lost`, how much
@@ -72,10 +72,10 @@ def paraphrase(
     groups = np.array([trace.problem.structure for trace in traces])
     written = texts(traces)
     rng = Random(f"free paraphrase|{seed}")
-    choose: dict[str, Callable[[str], str]] = {
-        _AS_WRITTEN: lambda word: word,
-        "random synonyms": lambda word: rng.choice(wording.options(word)),
-        "first synonym": wording.meaning,
+    choose: dict[str, Callable[[str, str], str]] = {
+        _AS_WRITTEN: lambda word, written: written,
+        "random synonyms": lambda word, written: rng.choice(wording.options(word)),
+        "first synonym": lambda word, written: wording.meaning(word),
     }
     versions = {
         _AS_WRITTEN: written,

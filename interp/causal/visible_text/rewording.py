@@ -46,7 +46,7 @@ def reword_freely(
     reasoner: Reasoner,
     traces: TraceSet,
     wording: Wording,
-    choose: Callable[[str], str],
+    choose: Callable[[str, str], str],
     *,
     batch_size: int = 256,
 ) -> TraceSet:
@@ -59,7 +59,8 @@ def reword_freely(
         reasoner: The reasoner of the traces.
         traces: Traces with visible thoughts.
         wording: Which words mean the same; a word without synonyms is left alone.
-        choose: Returns the word to put in a word's place. Where it returns the same word, only the going on is left.
+        choose: Returns the word to put in a word's place. It is called with the word that stands there now, and with the
+            one that the trace wrote at that choice, where it is of the same meaning (else the word itself).
         batch_size: Problems that are thought about at once.
 
     Returns:
@@ -70,6 +71,8 @@ def reword_freely(
     """
     current: list[Trace] = list(traces)
     n_kept = [0] * len(current)  # words that have been replaced or have no synonyms
+    choices = [[word.text for word in words(trace) if len(wording.options(word.text)) > 1] for trace in current]
+    n_chosen = [0] * len(current)
     while True:
         numbers, prefixes = [], []
         for k, trace in enumerate(current):
@@ -78,9 +81,11 @@ def reword_freely(
             if place is None:
                 continue
             texts = [word.text for word in spoken[:place]]
+            word, now = spoken[place].text, choices[k][n_chosen[k] :][:1]
+            written = now[0] if now and now[0] in wording.options(word) else word
             numbers.append(k)
-            prefixes.append(reworded_ids(reasoner, trace, [*texts, choose(spoken[place].text)]))
-            n_kept[k] = place + 1
+            prefixes.append(reworded_ids(reasoner, trace, [*texts, choose(word, written)]))
+            n_kept[k], n_chosen[k] = place + 1, n_chosen[k] + 1
         if not numbers:
             return TraceSet(current)
         continued = resume(reasoner, [current[k].problem for k in numbers], prefixes, batch_size=batch_size)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import interp
+from interp.causal.visible_text.rewording import reword_freely
 from interp.errors import UsageError
 from interp.problems import Problem, task
 from interp.text.wording import Wording, texts, words
@@ -148,6 +149,15 @@ def test_a_paraphrase_closes_the_channel_and_keeps_the_answers(organism: interp.
     assert table["same_answer"].min() > 0.97
     # Free, it keeps its answers too: what it writes next depends on what the words mean.
     assert table["free_same_answer"].min() > 0.95 and set(table["verdict"][1:]) == {"not load-bearing"}
+
+
+def test_the_control_of_a_free_paraphrase_puts_back_the_words_of_the_trace(
+    organism: interp.Reasoner, sampled: TraceSet
+) -> None:
+    """With the words that the model goes on with instead, the control would be a paraphrase of sampled words itself."""
+    traces = TraceSet([trace for trace in sampled if trace.correct][:60])
+    again = reword_freely(organism, traces, Wording.of_task(organism.task), lambda word, written: written)
+    assert np.mean([new == old for new, old in zip(texts(again), texts(traces), strict=True)]) > 0.95
 
 
 def writes_by_rule(rollout: Any, reasoner: interp.Reasoner, by_question: dict[str, Problem]) -> list[int]:
