@@ -107,8 +107,8 @@ class Reasoner(ABC):
         )
         self.curriculum = self.curriculum_class(config)
         self.steps = self.steps_class(config)
-        self.thinker = Thinker(self.network, self.vocabulary, self.shares_position)
         self.replayer = Replayer(self.network, self.vocabulary.pad_id, self.shares_position)
+        self.thinker = Thinker(self.network, self.vocabulary, self.replayer)
 
     @classmethod
     def prepare(cls, model: Any, config: ReasonerConfig) -> Any:

@@ -41,14 +41,13 @@ class Thinker:
     Args:
         network: The model and its ends.
         vocabulary: The reasoner's vocabulary.
-        shares_position: Channels whose positions share the position id of the next position of another channel.
+        replayer: The reasoner's replayer, which finds the address at which a row is not finite.
     """
 
-    def __init__(self, network: Network, vocabulary: Vocabulary, shares_position: frozenset[Channel]) -> None:
+    def __init__(self, network: Network, vocabulary: Vocabulary, replayer: Replayer) -> None:
         self.network = network
         self.vocabulary = vocabulary
-        self.shares_position = shares_position
-        self._replayer = Replayer(network, vocabulary.pad_id, shares_position)
+        self._replayer = replayer
 
     def batches(
         self,
@@ -95,7 +94,7 @@ class Thinker:
             pad_id=self.vocabulary.pad_id,
             sampler=options.sampler,
             padding_side=options.padding_side,
-            shares_position=self.shares_position,
+            shares_position=self._replayer.shares_position,
             # Finding out how the model takes masks runs it, so it comes before any hook is on.
             masks_by_key=copy is not None and not rereads and accepts_key_mask(copy.base),
             closes_gaps=batch_size > 1
