@@ -602,7 +602,9 @@ def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_store_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no activation store at .*not there.*cotlens capture run"):
+    with pytest.raises(
+        StoreError, match=r"no activation store at .*\(it is not there\)\. Make one: `cotlens capture run`"
+    ):
         Store(tmp_path / "nowhere")
     with pytest.raises(StoreError, match="empty or foreign folder"):
         Store(tmp_path)
