@@ -39,9 +39,16 @@ _CHOICE = re.compile(r"\(?([A-J])\)?\.?")
 # What says that the letter after it is not the choice.
 _DENIED = re.compile(
     r"(?:\bnot|n['’]t|\bcannot|\bnever|\bneither|\bnor|\bexcept(?: for)?|\brather than|\binstead of)"
-    r"(?:\s+(?:be|choose|pick|an?|the|answer|option|choice))*\s*\(?[A-J](?:\)|(?![\w']))(?:\s*,?\s*(?:but|nor)\b)?",
+    r"(?:\s+(?:be|choose|pick|an?|the|answer|option|choice))*\s*\(?[A-J](?:\)|(?![\w']))"
+    r"(?:\s+n?or\s+\(?[A-J](?:\)|(?![\w'])))*(?:\s*,?\s*(?:but|nor)\b)?",
     re.IGNORECASE,
 )
+# A reason behind a choice, which names other choices.
+_REASON = re.compile(
+    r"(?<=[A-J)])\s+(?:because|since)\b[^.;]*?(?=\b(?:so|therefore|hence|thus)\b|[.;]|$)", re.IGNORECASE
+)
+# What stands before a number that is not the answer.
+_NOT_ANSWER = re.compile(rf"(?:\bnot|n['’]t|\bnever|\bbetween(?:\s+{NUMBER}\s+and)?)\s+$", re.IGNORECASE)
 # Verbs at the end of a Korean or Japanese statement.
 _POLITE = re.compile(r"(?:입니다|이에요|예요|です|である|だ)[.。]?$")
 _OUTER = " \t\r\n.,;:!?\"'`*$()[]{}"
@@ -84,6 +91,7 @@ def final_answer(text: str, gold: str = "") -> FinalAnswer:
         return FinalAnswer(bare, "", False)
     ends = [match.span() for match in _INLINE.finditer(text) if is_mathematics(match.group())]
     spans = sorted([*number_spans(text), *ends], key=lambda span: (span[1], -span[0]))
+    spans = [span for span in spans if not _NOT_ANSWER.search(text[: span[0]])]
     if spans:
         start, end = spans[-1]
         return FinalAnswer(text[start:end].strip(), text[:start], False)
@@ -119,17 +127,25 @@ def answer_is_right(text: str, gold: str) -> bool:
         return any(_says(stated, gold) for stated in dict.fromkeys((answer.text, _POLITE.sub("", answer.text))))
     if _CHOICE.fullmatch(gold) and (letters := re.findall(r"(?<![A-Za-z'])\(?([A-J])(?:\)|(?![A-Za-z'+#-]))", text)):
         return letters[-1] == _CHOICE.fullmatch(gold)[1] and not _of_several(text, letters)  # type: ignore[index]
-    if _says(text, gold):
+    if _says(text, gold) or _opens_with(text, gold):
         return True
     wanted, written = words_of(gold).split(), words_of(text).split()
     denied = written[: -len(wanted)][-1:] in (["not"], ["no"], ["isn't"], ["never"])
     return bool(wanted) and written[-len(wanted) :] == wanted and not denied
 
 
+def _opens_with(text: str, gold: str) -> bool:
+    """Return whether a text begins with the sentence `gold`, a yes or no, and does not say the opposite later."""
+    wanted = words_of(gold)
+    opposite = {"yes": "no", "no": "yes", "true": "false", "false": "true"}.get(wanted)
+    first, _, rest = re.sub(r"([.!?])\s", r"\1\n", text.strip()).partition("\n")
+    return opposite is not None and words_of(first) == wanted and opposite not in words_of(rest).split()
+
+
 def _without_denied(text: str) -> str:
-    """Return a text without the letters of choices that it denies: `B and` of "B and not C"."""
+    """Return a text without the letters of choices that it denies, or names in a reason: `B and` of "B and not C"."""
     nor = re.compile(r"(\bneither\b.*?[A-J]\b\)?)\s+nor\s+\(?[A-J]\b\)?", re.IGNORECASE)
-    return _DENIED.sub("", nor.sub(r"\1", text))
+    return _REASON.sub(" ", _DENIED.sub("", nor.sub(r"\1", text)))
 
 
 def plain(text: str) -> str:
@@ -170,6 +186,8 @@ def _says(stated: str, gold: str) -> bool:
         return (first[1] or first[2]).upper() == choice[1] and not is_list
     if same_answer(stated, gold):
         return True
+    if "(" not in gold and same_answer(re.sub(r"\s*\([^()]*\)\s*$", "", stated), gold):
+        return True
     return any(same_answer(stated[: match.start()], gold) for match in _CUT.finditer(stated)) or _begins(stated, gold)
 
 
@@ -184,6 +202,8 @@ def _begins(stated: str, gold: str) -> bool:
 def _mathematics(stated: str, gold: str) -> str:
     """Return the number or expression of a statement: `3` of "3 apples for 4 people", `1, 2` of "1 or 2"."""
     stated = stated.strip()
+    if "mod" not in gold:
+        stated = re.sub(r"\s*\(?\s*\\?p?mod\s*\{?\s*\d+\s*\}?\s*\)?$", "", stated)
     if not any(sign in gold for sign in "=<>") and "=" in stated:
         equations = _LIST.split(tidied(stated))
         several = len(equations) > 1 and all("=" in equation for equation in equations)
