@@ -148,7 +148,8 @@ def test_logits_and_residual_streams(folder: Any, asked: Callable) -> None:
         torch.testing.assert_close(
             reasoner.unembed(seen["ln_final.hook_out", k]), out.logits[0], atol=1e-4 * scale, rtol=0
         )
-        residual = out.hidden_states[1][0]
+        # The list of Mamba 2 begins after the first block, not before it.
+        residual = out.hidden_states[0 if folder.name == "mamba2" else 1][0]
         torch.testing.assert_close(
             seen["blocks.0.hook_out", k], residual, atol=1e-4 * float(residual.abs().max()), rtol=0
         )
