@@ -134,11 +134,12 @@ def run_caption(run: Run) -> None:
 
 
 def _light_marks(figure: Any) -> None:
-    """Draw the black marks of a figure in a light grey, for a dark page."""
+    """Draw the black marks and lines of a figure in a light grey, for a dark page."""
     for trace in figure.data:
-        marker = getattr(trace, "marker", None)
-        if marker is not None and marker.color == palette.BLACK:
-            marker.color = "#e6e6e6"
+        for part in (getattr(trace, "marker", None), getattr(trace, "line", None)):
+            # A colour may be one for each point.
+            if part is not None and isinstance(part.color, str) and part.color == palette.BLACK:
+                part.color = "#e6e6e6"
 
 
 def chart(

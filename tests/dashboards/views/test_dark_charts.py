@@ -1,0 +1,19 @@
+"""Charts on a dark page: what is black on a light one is light there, in lines as in marks."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from dashboards.views.shared import _light_marks
+from interp.runtime import palette
+
+
+def test_black_marks_and_lines_become_light_and_other_colours_stay() -> None:
+    figure = go.Figure()
+    figure.add_scatter(x=[1], y=[1], line={"color": palette.BLACK}, marker={"color": palette.BLACK})
+    figure.add_scatter(x=[1], y=[1], line={"color": palette.BLUE}, marker={"color": [palette.BLACK]})
+    figure.add_heatmap(z=[[1]])
+    _light_marks(figure)
+    first, second, _ = figure.data
+    assert first.line.color == first.marker.color == "#e6e6e6"
+    assert second.line.color == palette.BLUE and list(second.marker.color) == [palette.BLACK]
