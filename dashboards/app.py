@@ -9,9 +9,17 @@ import streamlit as st
 
 from dashboards.components.keys import draw_keys
 from dashboards.pages import all_pages
+from dashboards.serving.collecting import settle
 from dashboards.views import home, opened
 from dashboards.views.pin import CODE, PAGE
 from dashboards.views.url import OPEN, page_link, register
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _settle_once() -> None:
+    """Leave what all pages import out of the collections after each drawing."""
+    settle()
+
 
 st.set_page_config(page_title="cotlens", layout="wide")
 # Pages have no icons, because browsers would fetch them from another host as the picture of the tab.
@@ -21,6 +29,7 @@ pages = {"home": st.Page(home.show, title="Home", url_path="home", default=True)
 for row in all_pages()[0]:
     module = importlib.import_module(row.module_name)
     pages[row.name] = st.Page(module.show, title=row.title, url_path=row.name)
+_settle_once()
 chosen = st.navigation(list(pages.values()), position="hidden")
 register(pages)
 

@@ -16,7 +16,7 @@ from dashboards.explore.screen import row_label
 from dashboards.explore.token_text import TokenText
 from interp.activations import Store
 from interp.models.address import Address
-from interp.traces import Channel, Trace
+from interp.traces import Channel
 
 MOST_ROWS = 40_000  # rows of a store that a neighbour is looked for among
 NEIGHBOURS = 6
@@ -39,15 +39,16 @@ class Neighbours:
     total: int
 
 
-def facts(trace: Trace, row: str, position: int) -> dict[str, str]:
+def facts(material: Material, row: str, position: int) -> dict[str, str]:
     """Return what the trace itself says of a cell."""
+    trace = material.trace
     words = TokenText(trace.tokens)
     entropy, logprob = trace.entropy[position], trace.logprob[position]
     step = trace.step[position]
     return {
         "token": words.cell(trace.tokens[position]),
         "position": str(position),
-        "place": trace.places[position],
+        "place": material.places[position],
         "step": str(step) if step else "–",
         "channel": trace.channel[position],
         "layer": row_label(row),

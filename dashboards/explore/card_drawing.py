@@ -32,7 +32,7 @@ def draw_card(choice: Choice, pair: Pair, row: str, position: int) -> None:
     """
     material = choice.material
     with st.container(border=True, key="locked_cell"):
-        facts = card.facts(material.trace, row, position)
+        facts = card.facts(material, row, position)
         items = "".join(
             f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in facts.items()
         )

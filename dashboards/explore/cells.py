@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from dataclasses import dataclass
@@ -86,24 +87,26 @@ def pool(
 def pack(header: dict[str, Any], cells: UInt8[np.ndarray, "rows columns"]) -> bytes:
     """Return a header and cells, without a locked cell, as the bytes that the grid in the browser reads.
 
-    They are the locked cell, the header, and the cells row by row. The first two are JSON, each after its length
-    (4 bytes, little-endian).
+    They are three parts: what changes (the locked cell, and a hash of the rest, by which the browser knows what it has),
+    the header, and the cells row by row. The first two are JSON, each after its length (4 bytes, little-endian).
     """
-    return _sized(None) + _sized(header) + np.ascontiguousarray(cells).tobytes()
+    rest = _sized(header) + np.ascontiguousarray(cells).tobytes()
+    return _sized({"lock": None, "content": hashlib.sha256(rest).hexdigest()[:16]}) + rest
 
 
 def with_lock(content: bytes, lock: dict[str, Any] | None) -> bytes:
     """Return the bytes of a grid with another locked cell; its header and cells stay as they are."""
-    return _sized(lock) + content[_after(content, 0) :]
+    end = _after(content, 0)
+    return _sized(json.loads(content[_LENGTH:end]) | {"lock": lock}) + content[end:]
 
 
 def unpack(content: bytes) -> tuple[dict[str, Any], UInt8[np.ndarray, "rows columns"]]:
     """Return what `pack` packed; the header holds the locked cell as `lock`."""
     middle = _after(content, 0)
     end = _after(content, middle)
-    lock, header = json.loads(content[_LENGTH:middle]), json.loads(content[middle + _LENGTH : end])
+    changing, header = json.loads(content[_LENGTH:middle]), json.loads(content[middle + _LENGTH : end])
     cells = np.frombuffer(content, np.uint8, offset=end)
-    return header | {"lock": lock}, cells.reshape(len(header["rows"]), -1)
+    return header | {"lock": changing["lock"]}, cells.reshape(len(header["rows"]), -1)
 
 
 def _sized(value: Any) -> bytes:

@@ -48,6 +48,11 @@ class Material:
         """The row of the store's index for each position of the trace, -1 where it was not captured."""
         return rows_of(self.store, self.row, len(self.trace)) if self.store else np.full(len(self.trace), -1)
 
+    @cached_property
+    def places(self) -> list[str]:
+        """The place of each position. Naming those of a long trace takes longer than the rest of a card."""
+        return self.trace.places
+
 
 def rows_of(store: Store, trace: int, length: int) -> np.ndarray:
     """Return the row of the index for each position of a trace, -1 where it was not captured.

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dashboards.serving.collecting import settle
+
 if TYPE_CHECKING:
     from interp.activations import Store
     from interp.reasoners import Reasoner
@@ -95,6 +97,7 @@ class LoadedModels:
                 self._entries[key] = entry
                 while self.size > self.cap and len(self._entries) > 1:
                     self._entries.popitem(last=False)
+            settle()
             return entry
 
 

@@ -23,19 +23,21 @@ export default function (component) {
     grids.set(parentElement, grid);
   }
   grid.send = (event) => setTriggerValue("event", event);
-  if (data) grid.show(unpack(data));
+  if (data) grid.show(unpack(data, grid));
   return () => { grid.close(); grids.delete(parentElement); };
 }
 
-function unpack(data) {
+function unpack(data, grid) {
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer || data);
   const view = new DataView(bytes.buffer, bytes.byteOffset), decoder = new TextDecoder();
   const part = (start) => {
     const end = start + 4 + view.getUint32(start, true);
     return { end, json: () => JSON.parse(decoder.decode(bytes.subarray(start + 4, end))) };
   };
-  const lock = part(0), header = part(lock.end);
-  return { header: { ...header.json(), lock: lock.json() }, cells: bytes.subarray(header.end) };
+  const first = part(0), header = part(first.end), { lock, content } = first.json();
+  // A header that is shown already is not read again: that of a long trace takes longer than drawing.
+  const known = content && grid.header && grid.header.content === content;
+  return { header: { ...(known ? grid.header : header.json()), lock, content }, cells: bytes.subarray(header.end) };
 }
 
 function mix(stops, share) {
