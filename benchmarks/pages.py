@@ -39,6 +39,7 @@ def main(run_folder: str | None = None) -> None:
         "papers": _measured("papers"),
         "probes": f"{_measured('probes')}\n\n{_growth()}",
         "sae": f"{sae_answer()}\n\n{_measured('sae')}",
+        "dash": _measured("dash"),
     }
     if run_folder:
         run = Run(run_folder).info

@@ -25,6 +25,7 @@ from dashboards.views.effects.results import (
 )
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
+from interp.traces import Channel
 
 #: What draws the result of each command.
 _DRAW: dict[str, Callable[[Result, View], None]] = {
@@ -74,6 +75,8 @@ def _page(artifact: Artifact, view: View) -> None:
         _bits(run, results, view)
     elif part == "hints":
         _hints(run, results, view)
+    elif part == "edits" and not results.of("causal faithfulness") and not _writes(run):
+        _writes_nothing()
     else:
         name, file, what = _COMMANDS[part]
         _one(run, results.of(name), view, what, command_for(run, file, *name.split(" "), *_MORE.get(part, ())))
@@ -94,11 +97,25 @@ def _one(run: Run, results: list[Result], view: View, what: str, command: str) -
     _drawn(choose_result(view, results), view)
 
 
+def _writes(run: Run) -> bool:
+    """Return whether a run's model writes what it thinks."""
+    return Channel.THOUGHT in run.traces[0].channel
+
+
+def _writes_nothing() -> None:
+    st.info(
+        "This model writes nothing while it thinks, so there is no text to edit; the page Causal edits its thoughts."
+    )
+
+
 def _hints(run: Run, results: ResultsOfRun, view: View) -> None:
     """Draw what hints do, from the results whose metrics put some into the questions; else the command for it."""
     hinted = [
         result for result in results.of("causal faithfulness") if (result.record.get("metrics") or {}).get("hints")
     ]
+    if not hinted and not _writes(run):
+        _writes_nothing()
+        return
     if not hinted:
         metrics = ("--metrics", "biased context,cue acknowledgement")
         missing("What hints do", command_for(run, "hints", "causal", "faithfulness", *metrics))
