@@ -25,7 +25,8 @@ class TokenText:
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._byte_level = any(token[:1] in "ĠĊ" for token in tokens if token)
-        self._pieces = any(token.startswith("▁") for token in tokens)
+        # Looked for only where it matters: a long trace has ten thousands of tokens.
+        self._pieces = not self._byte_level and any(token.startswith("▁") for token in tokens)
 
     @property
     def joins_closely(self) -> bool:
