@@ -19,6 +19,7 @@ from dashboards.launch import ROOTS_VARIABLE
 from dashboards.runs import Run
 from dashboards.views.causal import TESTS
 from dashboards.views.effects.graph_figure import GraphView, grouped, kept_nodes
+from dashboards.views.effects.one_trace import says
 from interp.errors import StoreError, UsageError
 from interp.runtime.results import read_result, write_result
 
@@ -302,6 +303,22 @@ def test_what_is_decoded_stands_beside_what_is_said(view: Open, measured: Path) 
     at = view("faithfulness", measured, trace="0")
     assert "decoded" in said(at) and "It says nothing while it thinks" in said(at)
     assert "moves 0.60" in said(at) and "chance 0.10" in said(at) and "<b>decided</b>" in said(at)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "is_said"),
+    [
+        ("Now it shows 1.", "1", True),
+        ("so two", "two", True),
+        ("0-2", "0-2", True),
+        ("it shows 11.", "1", False),
+        ("= (3);", "3", True),
+        ("nothing", "1", False),
+        ("+7", "+7", True),
+    ],
+)
+def test_a_value_is_said_whatever_marks_stand_around_it(text: str, value: str, is_said: bool) -> None:
+    assert says(text, value) == is_said
 
 
 def test_hints_that_are_followed_and_not_mentioned_stand_beside_their_control(view: Open, measured: Path) -> None:

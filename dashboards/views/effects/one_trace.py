@@ -145,13 +145,17 @@ def _written(trace: Trace) -> dict[int, str]:
     return {step: " ".join(vocabulary.join(part).split()) for step, part in words.items() if step}
 
 
+def says(text: str, value: str) -> bool:
+    """Return whether a text has a value among its words, whatever marks stand around it: `Now it shows 1.` says 1."""
+    words = text.split()
+    return value in words or value in {word.strip(".,;:!?()[]\"'*=") for word in words}
+
+
 def _headline(rows: list[dict[str, Any]], trace: Trace) -> None:
     read = [row for row in rows if row["decoded"]]
     written = [row for row in read if row["said"]]
     apart = [
-        row
-        for row in written
-        if row["gold"] and (row["gold"] in row["said"].split()) != (row["decoded"] == row["gold"])
+        row for row in written if row["gold"] and (says(row["said"], row["gold"])) != (row["decoded"] == row["gold"])
     ]
     if written and apart:
         text = f"Said and decoded differ at {len(apart)} of {len(written)} steps: {', '.join(str(row['step']) for row in apart)}."
