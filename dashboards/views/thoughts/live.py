@@ -75,7 +75,7 @@ def live_edit(run: Run, view: View, trace: int, method: str) -> None:
         st.caption(
             as_text(
                 f"Choose a value: the thought is exchanged for that of a problem whose step {step} has it, and the model "
-                "thinks again. Three controls are thought beside it."
+                "thinks again. Its controls are thought beside it."
             )
         )
         return
