@@ -34,23 +34,31 @@ def study_cost(model: str, n: int) -> dict[str, Any]:
 
 
 def _run(model: str, n: str) -> None:
-    started = time.perf_counter()
+    started = time.monotonic()
     from benchmarks.capture.memory import peak_memory
-    from cotlens.cli import main
+    from dashboards.studying import StudyOptions, run_study
+    from interp.commands.models import LOAD_DEFAULTS
+    from interp.runtime.console import Bars
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            main(["study", model, "--n", n, "--out", folder, "--json"])
-        except SystemExit as end:
-            if end.code:
-                raise
-        seconds = time.perf_counter() - started
-        info = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-    print(
-        json.dumps(
-            {"seconds": seconds, "peak": peak_memory(), "skipped": [entry["stage"] for entry in info["skipped"]]}
+    with tempfile.TemporaryDirectory() as folder, Bars() as bars:
+        options = StudyOptions(
+            model=model,
+            questions=None,
+            task=None,
+            n=int(n),
+            seed=0,
+            batch_size=128,
+            max_thought_tokens=None,
+            max_answer_tokens=None,
+            dictionaries=True,
+            twin=True,
+            load_options=LOAD_DEFAULTS,
         )
-    )
+        info = run_study(options, Path(folder), bars, started=started)
+        seconds = time.monotonic() - started
+        options.raise_for(info, Path(folder))
+    skipped = [entry["stage"] for entry in info["skipped"]]
+    print(json.dumps({"seconds": seconds, "peak": peak_memory(), "skipped": skipped}))
 
 
 if __name__ == "__main__":
