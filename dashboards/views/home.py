@@ -63,8 +63,8 @@ def _list(view: View, artifacts: list[Artifact]) -> None:
         selection_mode="single-row",
         alt="Everything that was found, with its model, date, size and health",
         column_config={
-            "name": st.column_config.TextColumn(width="large"),
-            "of": st.column_config.TextColumn(width="large"),
+            "name": st.column_config.TextColumn(width="medium"),
+            "of": st.column_config.TextColumn(width="medium"),
             "made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
             "MB": st.column_config.NumberColumn(format="%.1f"),
         },
