@@ -31,8 +31,8 @@ def _click_command(name: str) -> Any:
     return typer.main.get_command(pkgutil.resolve_name(place))
 
 
-# Their blocks are files of an example, which other tests run.
-TESTED_ELSEWHERE = {"README.md", "extending.md", "questions.md"}
+# Their blocks are files of an example or code of the package, which other tests compare.
+TESTED_ELSEWHERE = {"README.md", "CONTRIBUTING.md", "extending.md", "questions.md"}
 
 
 def _python(page: Path) -> str:
