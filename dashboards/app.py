@@ -23,8 +23,9 @@ def _settle_once() -> None:
 
 st.set_page_config(page_title="cotlens", layout="wide")
 # Pages have no icons, because browsers would fetch them from another host as the picture of the tab.
-if st.context.theme.type == "light":
-    st.html(Path(__file__).with_name("static") / "light.css")
+# Before the browser has said which theme it shows, there is none.
+if st.context.theme.type in ("light", "dark"):
+    st.html(Path(__file__).with_name("static") / f"{st.context.theme.type}.css")
 pages = {"home": st.Page(home.show, title="Home", url_path="home", default=True)}
 for row in all_pages()[0]:
     module = importlib.import_module(row.module_name)

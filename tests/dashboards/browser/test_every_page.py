@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +15,21 @@ from dashboards.components.keys import KEYS
 
 Open = Callable[..., Any]
 WIDTHS = (1280, 1920)
+PATIENCE = 20.0  # seconds
+OVERLAYS = "#stFloatingOverlayPortal"  # where Streamlit puts tooltips, outside of all landmarks
 ALL_RULES: dict[str, Any] = {"resultTypes": ["violations"]}
 # What a theme changes is colours; all else is looked at in the light.
 COLOURS = ALL_RULES | {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 
 
 def violations(page: Any, options: dict[str, Any] = ALL_RULES) -> list[str]:
-    found = Axe().run(page, options=options).response["violations"]
-    return [f"{v['id']}: {v['help']} ({node['html'][:200]})" for v in found for node in v["nodes"]]
+    """What a page does against the rules, once it does nothing or for `PATIENCE`: a theme arrives part by part."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = Axe().run(page, context={"exclude": [OVERLAYS]}, options=options).response["violations"]
+        if not found or time.monotonic() > deadline:
+            return [f"{v['id']}: {v['help']} ({node['html'][:200]})" for v in found for node in v["nodes"]]
+        page.wait_for_timeout(500)
 
 
 def overflow(page: Any) -> int:
@@ -82,7 +90,11 @@ def test_tab_reaches_every_control_in_reading_order(shared_page: Any) -> None:
             }"""
         ):
             break
-    assert page.evaluate("() => [...window.left].map((e) => e.outerHTML.slice(0, 300))") == []
+    left = page.evaluate("() => [...window.left].map((e) => e.outerHTML.slice(0, 300))")
+    # Other tests see this page too: what the focus opened is closed.
+    page.keyboard.press("Escape")
+    page.evaluate("() => document.activeElement?.blur()")
+    assert left == []
 
 
 def test_a_page_follows_the_system_into_the_dark(shared_page: Any, picture: Callable[..., None]) -> None:

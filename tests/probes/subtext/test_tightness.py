@@ -144,7 +144,7 @@ def test_intervals_hold_half_a_bit_in_nine_draws_of_ten(bits: float, classes: in
         y, given, beyond = _one_word(200, seed, bits, classes)
         joint = joint_gain({"y": y}, [given], beyond, np.arange(200), seed=seed)
         held += joint.bits.low <= bits <= joint.bits.high
-    assert held >= 0.93 * draws
+    assert held >= 0.9 * draws
 
 
 @pytest.mark.parametrize("with_bound", [True, False])
