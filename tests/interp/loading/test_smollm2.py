@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import interp
+from interp import causal
 from interp.errors import CotlensError
 from interp.loading.convert import get_named_model
 from interp.loading.named_models import require_fetched
@@ -82,7 +83,7 @@ def test_its_adapter_is_followed_swapped_and_refused_in_one_line(
 
 def test_induction_heads_are_found_again(smollm2: interp.Reasoner) -> None:
     """A few heads attend to what followed the same token, and repetition is lost without them and them alone."""
-    result = interp.causal.induction_heads(smollm2, 8, length=30)
+    result = causal.induction_heads(smollm2, 8, length=30)
     chosen = result.heads[result.heads["chosen"]]
     # Chosen above .4 on four texts; on four others the weakest of them may be a little below.
     assert 3 <= len(chosen) <= 20 and chosen["control"].max() < 0.1 < 0.3 < chosen["induction"].min()
@@ -92,7 +93,7 @@ def test_induction_heads_are_found_again(smollm2: interp.Reasoner) -> None:
 
 
 def test_a_task_vector_is_found_again(smollm2: interp.Reasoner) -> None:
-    pairs = {name: interp.causal.WORD_PAIRS[name] for name in ("capital", "past tense")}
-    table = interp.causal.task_vectors(smollm2, pairs).mean(numeric_only=True)
+    pairs = {name: causal.WORD_PAIRS[name] for name in ("capital", "past tense")}
+    table = causal.task_vectors(smollm2, pairs).mean(numeric_only=True)
     others = ("no examples", "vector of another task", "random vector")
     assert table["vector"] > max(table[name] for name in others) + 0.2
