@@ -88,8 +88,8 @@ def test_induction_heads_are_found_again(smollm2: interp.Reasoner) -> None:
     # Chosen above .4 on four texts; on four others the weakest of them may be a little below.
     assert 3 <= len(chosen) <= 20 and chosen["control"].max() < 0.1 < 0.3 < chosen["induction"].min()
     loss = result.ablations.set_index("ablated")["loss, repeated half"]
-    assert loss["induction heads"] > loss["nothing"] + 4
-    assert loss["other heads"] < loss["nothing"] + 1
+    lost, lost_by_others = (loss[name] - loss["nothing"] for name in ("induction heads", "other heads"))
+    assert lost > 4 and lost_by_others < lost / 2
 
 
 def test_a_task_vector_is_found_again(smollm2: interp.Reasoner) -> None:
