@@ -25,7 +25,7 @@ from interp.causal.interchanges.plan import (
     plan_swaps,
 )
 from interp.causal.interchanges.results import EDITS, MORE_EDITS, InterchangeResult
-from interp.causal.interchanges.widths import ValueWidths, whole_values
+from interp.causal.interchanges.widths import WholeValues
 from interp.causal.patching.donors import (
     Donors,
     ReadAt,
@@ -123,15 +123,12 @@ def interchange(
         donors = Donors(traces, values, np.full(len(traces), -1), "read-outs")
         location, where = readouts.locations[method].label, ReadingLocation(read_at, readouts.locations[method].offset)
     only_right = (readouts is None) if only_right is None else only_right
-    # A written value is exchanged whole, so donors have one of as many tokens. Elsewhere single positions are tested.
-    whole = where.offset in (-1, 0) and reasoner.thinks_in_text
-    widths, given = ValueWidths(traces, reasoner.tokenizer), ValueWidths(donors.traces, reasoner.tokenizer)
-
-    def fits(trace: int, donor: int, step: int) -> bool:
-        return not whole or widths.of(trace, step) == given.of(donor, step)
-
-    paired = pairs(traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at, fits=fits)
-    plan = plan_swaps(paired, traces, donors, where, edits, seed, fits)
+    # Donors of a written value have one of as many tokens.
+    whole = WholeValues(reasoner, traces, donors.traces, where.offset)
+    paired = pairs(
+        traces, donors, values, seed=seed, only_right=only_right, steps=steps, read_at=read_at, fits=whole.fits
+    )
+    plan = plan_swaps(paired, traces, donors, where, edits, seed, whole.fits)
     if readouts is None and "other value" in edits and not (plan["edit"] == "other value").any():
         raise _nothing_to_swap(reasoner, traces, donors, where, values, offset)
     answers: list[str] = []
@@ -139,7 +136,7 @@ def interchange(
         answers = answers_after(
             reasoner,
             traces,
-            whole_values(plan, widths) if whole else plan,
+            whole.widened(plan),
             donors=donors.traces,
             makers={edit: edit_maker(edit, basis, seed) for edit in edits},
             batch_size=batch_size,

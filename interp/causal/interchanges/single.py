@@ -17,7 +17,7 @@ import pandas as pd
 from interp.activations.while_thinking import record_thinking
 from interp.causal.interchanges.plan import OffsetLocation, edit_maker, outcomes, plan_swaps
 from interp.causal.interchanges.results import EDITS
-from interp.causal.interchanges.widths import ValueWidths, whole_values
+from interp.causal.interchanges.widths import WholeValues
 from interp.causal.patching.chosen import checked_prediction
 from interp.causal.patching.donors import Donors, gold_values, pairs
 from interp.causal.patching.patch import input_address, swaps_as_interventions
@@ -105,24 +105,20 @@ def edit_thought(
     own = problem.steps[step - 1].value
     some = TraceSet([recipient])
     donors = _donors(reasoner, traces, recipient, step, (value, own), task, seed)
-    whole = offset in (-1, 0) and reasoner.thinks_in_text
-    widths, given = ValueWidths(some, reasoner.tokenizer), ValueWidths(donors.traces, reasoner.tokenizer)
-
-    def fits(trace: int, donor: int, step: int) -> bool:
-        return not whole or widths.of(trace, step) == given.of(donor, step)
-
+    whole = WholeValues(reasoner, some, donors.traces, offset)
     values = [[s.value for s in problem.steps]]
-    paired = pairs(some, donors, values, seed=seed, only_right=False, steps=[step], fits=fits)
+    paired = pairs(some, donors, values, seed=seed, only_right=False, steps=[step], fits=whole.fits)
     where = OffsetLocation(some, address or input_address(reasoner), offset)
-    plan = plan_swaps(paired, some, donors, where, edits, seed, fits)
+    plan = plan_swaps(paired, some, donors, where, edits, seed, whole.fits)
     if not (plan["edit"] == "other value").any():
         raise UsageError(
             f"expected a thought of step {step} at offset {offset} and a donor with {value} there, got none for problem "
             f"{recipient.id}; try another value or more problems."
         )
     makers = {edit: edit_maker(edit, None, seed) for edit in edits}
-    wide = whole_values(plan, widths) if whole else plan
-    problems, interventions = swaps_as_interventions(reasoner, some, wide, donors=donors.traces, makers=makers)
+    problems, interventions = swaps_as_interventions(
+        reasoner, some, whole.widened(plan), donors=donors.traces, makers=makers
+    )
     recording = record_thinking(reasoner, problems, sites=sites, interventions=interventions)
     table = outcomes(plan, some, [after.answer for after in recording.traces]).assign(trace=trace)
     return ThoughtEdit(step, value, predicted, table, donors.traces, recording)

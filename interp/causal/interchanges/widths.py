@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from interp.text.units import occurrences, units_of
 from interp.traces import Trace
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
 
 _LONGEST = 16  # tokens that one value is looked for in
 
@@ -53,6 +56,29 @@ class ValueWidths:
             if occurrences(units_of(written), value):
                 return width
         return 1
+
+
+class WholeValues:
+    """Swaps of whole written values, for donors' of as many tokens; other places are swapped position by position.
+
+    Args:
+        reasoner: The reasoner that is edited.
+        traces: The recipients.
+        donors: The traces that give states.
+        offset: Thoughts after the step's last one at which it is edited.
+    """
+
+    def __init__(self, reasoner: Reasoner, traces: Sequence[Trace], donors: Sequence[Trace], offset: int) -> None:
+        self._is_written = offset in (-1, 0) and reasoner.thinks_in_text
+        self._widths, self._given = (ValueWidths(of, reasoner.tokenizer) for of in (traces, donors))
+
+    def fits(self, trace: int, donor: int, step: int) -> bool:
+        """Return whether a donor's value of a step can be put in place of a recipient's."""
+        return not self._is_written or self._widths.of(trace, step) == self._given.of(donor, step)
+
+    def widened(self, plan: pd.DataFrame) -> pd.DataFrame:
+        """Return a plan whose swaps go over all tokens of a written value, as `whole_values` does."""
+        return whole_values(plan, self._widths) if self._is_written else plan
 
 
 def whole_values(plan: pd.DataFrame, widths: ValueWidths) -> pd.DataFrame:
