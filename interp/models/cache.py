@@ -132,9 +132,7 @@ def _state_gives_same_output(model: Any) -> bool:
             out, cache = run_cached(model, cache, inputs_embeds=embeds[:, columns], position_ids=positions[:, columns])
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
         return False
-    tolerance = 1e-3 if table.dtype == torch.float32 else 5e-2
-    gap = (out.last_hidden_state.float() - whole).abs().max()
-    return bool((gap <= tolerance * whole.abs().max().clamp(min=1.0)).item())
+    return _agree(out.last_hidden_state.float(), whole, table.dtype)
 
 
 def accepts_key_mask(model: Any) -> bool:
@@ -210,9 +208,13 @@ def _padding_gives_same_output(model: Any) -> bool:
         out = model(**inputs, position_ids=positions[:, columns], use_cache=False)
         return out.last_hidden_state[:, -3:].float()
 
-    alone = states(slice(2, None))
-    tolerance = 1e-3 if table.dtype == torch.float32 else 5e-2
-    return bool(((states(slice(None)) - alone).abs().max() <= tolerance * alone.abs().max().clamp(min=1.0)).item())
+    return _agree(states(slice(None)), states(slice(2, None)), table.dtype)
+
+
+def _agree(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether states of a model that computes in `dtype` are equal but for rounding."""
+    tolerance = 1e-3 if dtype == torch.float32 else 5e-2
+    return bool(((found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1.0)).item())
 
 
 def gaps_matter(model: Any) -> bool:
