@@ -7,7 +7,7 @@ _HOMES = {
     for module, names in {
         "ablation": ("ablate",),
         "content": ("NEEDED", "content_or_compute"),
-        "directions": ("Directions",),
+        "directions": ("Directions", "ValueToken"),
         "following": ("follow_rewrites", "over_checkpoints"),
         "graphs.attribution": ("NEURONS", "attribute", "prune"),
         "graphs.graph_file": ("graph_json", "write_graph"),

@@ -3,7 +3,8 @@
 The direction of a value is the mean state of thoughts that hold it, minus the mean over values. Success: the answer
 becomes what the task's oracle computes from the chosen value. Collateral: what changes that should not, which is
 answers of problems whose thought holds the chosen value already, and answers that are no answers any more. The control
-at every dose is a random direction of the same length. The dose is chosen on other problems than are tested.
+at every dose is a random direction of the same length. The dose is chosen on other problems than are tested. A written
+value is pushed at all of its tokens, towards a value of as many.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.causal.directions import Directions, StepOfMany
+from interp.causal.directions import Directions, ValueToken
 from interp.causal.patching.donors import implied_answer, why_no_answer
 from interp.causal.patching.patch import (
     addresses_of,
@@ -24,6 +25,7 @@ from interp.causal.patching.patch import (
     position_of_step,
 )
 from interp.causal.patching.positions import in_place, position_parts
+from interp.causal.patching.widths import widths_of_steps
 from interp.errors import UsageError, unknown
 from interp.problems import task as make_task
 from interp.reasoners.interventions import Edit, Intervention
@@ -41,7 +43,7 @@ EDITS = ("steer", "already there", "random direction")
 MODES = ("add", "set")
 Mode = Literal["add", "set"]
 
-_PLAN_COLUMNS = ["trace", "step", "steps", "position", "value", "structure", "edit", "target", "predicted"]
+_PLAN_COLUMNS = ["trace", "step", "steps", "width", "position", "value", "structure", "edit", "target", "predicted"]
 
 
 class SteeringResult:
@@ -123,6 +125,8 @@ def steer(
 ) -> SteeringResult:
     """Steer every step of correctly answered problems to a random other value, at every dose.
 
+    A written value is pushed at each of its tokens, towards a value that is written in as many.
+
     Args:
         reasoner: The reasoner that is steered.
         val: Traces on which the dose is chosen: the smallest within one standard error of the best success.
@@ -148,8 +152,8 @@ def steer(
     for name, traces in (("val", val), ("test", test)):
         plan = _plan(reasoner, traces, directions, seed)
         for dose in sorted(doses):
-            edit = _edit(plan, directions, dose, mode, seed)
-            frames.append(_outcomes(reasoner, traces, plan, directions, edit, batch_size).assign(dose=dose, part=name))
+            edits = _edits(plan, directions, dose, mode, seed)
+            frames.append(_outcomes(reasoner, traces, plan, directions, edits, batch_size).assign(dose=dose, part=name))
             if progress:
                 progress(len(frames), 2 * len(doses))
     frame = pd.concat(frames, ignore_index=True)
@@ -162,29 +166,32 @@ def steer(
 def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: int) -> pd.DataFrame:
     """Return one row for each edit: a random other value, the value that is there already, and the control."""
     rng = np.random.default_rng(seed)
-    task = make_task(traces[0].problem.task)
+    task, width_of = make_task(traces[0].problem.task), widths_of_steps(reasoner, traces, directions.offset)
     rows: list[tuple[Any, ...]] = []
     for k, trace in enumerate(traces):
         problem, steps = trace.problem, trace.problem.n_steps
         for step, gold in enumerate(problem.steps, 1):
             where = position_of_step(trace, step, directions.offset)
-            known = (step, steps) in directions.means and gold.value in directions.values
-            if not trace.correct or where is None or not known:
+            if not trace.correct or where is None:
                 continue
-            answers = {value: implied_answer(task, problem, step, value) for value in directions.values}
+            width = width_of(k, step)
+            values = directions.values.get(width, [])
+            if ValueToken(step, steps, width) not in directions.means or gold.value not in values:
+                continue
+            answers = {value: implied_answer(task, problem, step, value) for value in values}
             targets = [
                 value
                 for value, answer in answers.items()
                 if answer is not None and not task.says(problem, trace.answer, answer)
             ]
-            shared = (k, step, steps, where, gold.value, problem.structure)
+            shared = (k, step, steps, width, where, gold.value, problem.structure)
             rows.append((*shared, "already there", gold.value, trace.answer))
             if targets:
                 target = str(rng.choice(targets))
                 rows += [(*shared, edit, target, answers[target]) for edit in ("steer", "random direction")]
     plan = pd.DataFrame(rows, columns=_PLAN_COLUMNS)
     if not (plan["edit"] == "steer").any():
-        reason = why_no_answer(traces, directions.values)
+        reason = why_no_answer(traces, [value for values in directions.values.values() for value in values])
         raise UsageError(
             f"expected thoughts of {reasoner.name} that can be steered, got none: none of {len(traces)} answers would "
             f"change. {reason or 'Take more problems.'}"
@@ -192,28 +199,46 @@ def _plan(reasoner: Reasoner, traces: TraceSet, directions: Directions, seed: in
     return plan
 
 
-def _edit(plan: pd.DataFrame, directions: Directions, dose: float, mode: str, seed: int) -> Edit:
-    """Return the edit that pushes every row of the plan."""
-    steps = list(zip(plan["step"].tolist(), plan["steps"].tolist(), strict=True))
-    towards = torch.stack([directions.of(*key) for key in zip(plan["target"], steps, strict=True)])
-    random = torch.tensor((plan["edit"] == "random direction").tolist())
-    pushes = torch.where(random[:, None], norm_matched_noise(towards, seed), towards) * dose
-    return _set(directions, steps, pushes) if mode == "set" else _add(pushes)
+def _edits(plan: pd.DataFrame, directions: Directions, dose: float, mode: str, seed: int) -> list[Edit]:
+    """Return the edits that push every row of the plan: at the last token of each value, the one before it, and so on.
+
+    The rows of each edit are those of the plan whose values have such a token.
+    """
+    edits = []
+    for back in range(plan["width"].max()):
+        part = plan[plan["width"] > back]
+        places = zip(part["step"].tolist(), part["steps"].tolist(), part["width"].tolist(), strict=True)
+        tokens = [ValueToken(step, n_steps, width, back) for step, n_steps, width in places]
+        towards = torch.stack([directions.of(*key) for key in zip(part["target"], tokens, strict=True)])
+        random = torch.tensor((part["edit"] == "random direction").tolist())
+        pushes = torch.where(random[:, None], norm_matched_noise(towards, seed + back), towards) * dose
+        edits.append(_set(directions, tokens, pushes) if mode == "set" else _add(pushes))
+    return edits
 
 
 def _outcomes(
-    reasoner: Reasoner, traces: TraceSet, plan: pd.DataFrame, directions: Directions, edit: Edit, batch_size: int
+    reasoner: Reasoner,
+    traces: TraceSet,
+    plan: pd.DataFrame,
+    directions: Directions,
+    edits: Sequence[Edit],
+    batch_size: int,
 ) -> pd.DataFrame:
-    """Return the plan with the answers after `edit`."""
+    """Return the plan with the answers after `edits`."""
     (address,) = addresses_of(reasoner, directions.address)
-    edit = in_place(edit, position_parts(reasoner, traces, address, plan[["trace", "position"]].to_numpy()))
-    rows = np.stack([np.arange(len(plan)), plan["position"].to_numpy()], axis=1)
+    interventions = []
+    for back, edit in enumerate(edits):
+        slots = np.flatnonzero(plan["width"] > back)
+        part = plan.iloc[slots]
+        positions = part["position"].to_numpy() - back
+        parts = position_parts(reasoner, traces, address, np.stack([part["trace"], positions], axis=1))
+        interventions.append(Intervention(address, np.stack([slots, positions], axis=1), in_place(edit, parts)))
     problems = [traces[t].problem for t in plan["trace"]]
-    after = reasoner.think(problems, batch_size=batch_size, interventions=[Intervention(address, rows, edit)])
+    after = reasoner.think(problems, batch_size=batch_size, interventions=interventions)
     answers = [trace.answer for trace in after]
     before = [traces[t].answer for t in plan["trace"]]
     task = make_task(problems[0].task)
-    return plan.drop(columns=["position"]).assign(
+    return plan.drop(columns=["position", "width"]).assign(
         answer_after=answers,
         followed=[
             isinstance(implied, str) and task.says(problem, after, implied)
@@ -248,20 +273,20 @@ def _add(pushes: Tensor) -> Edit:
     return edit
 
 
-def _set(directions: Directions, steps: Sequence[StepOfMany], pushes: Tensor) -> Edit:
-    """Return an edit that removes what the state has along its step's directions, and adds the push."""
-    spans: dict[StepOfMany, Tensor] = {}
-    for step, means in directions.means.items():
-        _, scales, basis = torch.linalg.svd(means - directions.centres[step], full_matrices=False)
-        spans[step] = basis[scales > 1e-6 * scales[0]]
+def _set(directions: Directions, tokens: Sequence[ValueToken], pushes: Tensor) -> Edit:
+    """Return an edit that removes what the state has along the directions of its token, and adds the push."""
+    spans: dict[ValueToken, Tensor] = {}
+    for token in dict.fromkeys(tokens):
+        _, scales, basis = torch.linalg.svd(directions.means[token] - directions.centres[token], full_matrices=False)
+        spans[token] = basis[scales > 1e-6 * scales[0]]
 
     def edit(activations: Tensor, rows: np.ndarray) -> Tensor:
         out = activations + pushes[torch.as_tensor(rows)].to(activations)
-        for step, span in spans.items():
-            of_step = torch.tensor([steps[row] == step for row in rows.tolist()])
-            centre = directions.centres[step].to(activations)
-            along = (activations[of_step] - centre) @ span.to(activations).T
-            out[of_step] -= along @ span.to(activations)
+        for token, span in spans.items():
+            of_token = torch.tensor([tokens[row] == token for row in rows.tolist()])
+            centre = directions.centres[token].to(activations)
+            along = (activations[of_token] - centre) @ span.to(activations).T
+            out[of_token] -= along @ span.to(activations)
         return out
 
     return edit

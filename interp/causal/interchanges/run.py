@@ -25,7 +25,6 @@ from interp.causal.interchanges.plan import (
     plan_swaps,
 )
 from interp.causal.interchanges.results import EDITS, MORE_EDITS, InterchangeResult
-from interp.causal.interchanges.widths import WholeValues
 from interp.causal.patching.donors import (
     Donors,
     ReadAt,
@@ -36,6 +35,7 @@ from interp.causal.patching.donors import (
     why_no_answer,
 )
 from interp.causal.patching.patch import answers_after, input_address
+from interp.causal.patching.widths import WholeValues
 from interp.errors import StoreError, UsageError, unknown
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet

@@ -17,10 +17,10 @@ import pandas as pd
 from interp.activations.while_thinking import record_thinking
 from interp.causal.interchanges.plan import OffsetLocation, edit_maker, outcomes, plan_swaps
 from interp.causal.interchanges.results import EDITS
-from interp.causal.interchanges.widths import WholeValues
 from interp.causal.patching.chosen import checked_prediction
 from interp.causal.patching.donors import Donors, gold_values, pairs
 from interp.causal.patching.patch import input_address, swaps_as_interventions
+from interp.causal.patching.widths import WholeValues
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.problems.base import Problem, Task

@@ -169,7 +169,7 @@ def test_steering_reaches_the_chosen_value_and_a_random_direction_does_not(
     assert done.collateral().value < 0.05
     assert list(done.summary()["dose"]) == [0.5, 1.0] and done.summary()["chosen"].sum() == 1
     with pytest.raises(UsageError, match="expected a known value with a steering direction, got 'x'"):
-        directions.of("x", (1, 3))
+        directions.of("x", causal.ValueToken(1, 3))
     with pytest.raises(UsageError, match="expected doses that are positive"):
         causal.steer(coconut, val, test, directions, doses=[0.0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -56,6 +56,20 @@ class ValueWidths:
             if occurrences(units_of(written), value):
                 return width
         return 1
+
+
+def widths_of_steps(reasoner: Reasoner, traces: Sequence[Trace], offset: int) -> Callable[[int, int], int]:
+    """Return the function that gives the number of tokens of a step's value, from the indices of trace and step.
+
+    Args:
+        reasoner: The reasoner of the traces.
+        traces: The traces.
+        offset: Thoughts after the step's last one. Only offsets 0 and -1 are at a written value; others have width 1,
+            and so have thoughts that are not text.
+    """
+    if offset not in (-1, 0) or not reasoner.thinks_in_text:
+        return lambda trace, step: 1
+    return ValueWidths(traces, reasoner.tokenizer).of
 
 
 class WholeValues:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from interp.causal.interchanges.widths import ValueWidths, whole_values
+from interp.causal.patching.widths import ValueWidths, whole_values
 from interp.problems.base import Step
 from interp.traces import Trace
 
