@@ -14,6 +14,7 @@ from typing import Any
 
 from scipy.stats import quantile_test
 
+from interp.errors import StoreError
 from interp.runtime.files import commit
 
 RESULTS = Path(__file__).parent / "results"
@@ -81,4 +82,23 @@ def keep(name: str, measures: list[dict[str, Any]], **more: Any) -> dict[str, An
         **more,
     }
     commit(RESULTS / f"{name}.json", (json.dumps(result, indent=2) + "\n").encode())
+    return result
+
+
+def kept_result(name: str, *, required: bool = False) -> dict[str, Any]:
+    """Return the kept result of a bench; empty where there is none.
+
+    Args:
+        name: Name of the bench.
+        required: Whether a missing result is an error.
+
+    Raises:
+        StoreError: The result is required, and none is kept.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        if required:
+            raise StoreError(f"expected the kept result of bench {name} at {path}, got no file; run that bench first.")
+        return {}
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result

@@ -6,8 +6,6 @@ typed by hand. With the folder of a demo's run, its measures are first copied to
 
 from __future__ import annotations
 
-import json
-import platform
 import re
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 from benchmarks.decoders.table import decoder_table
 from benchmarks.decoders.transfer import transfer_table
 from benchmarks.faithfulness.page import faithfulness_table
+from benchmarks.harness import keep, kept_result
 from benchmarks.sae.answer import sae_answer
 from benchmarks.shown import other_seeds, peer_of
 from dashboards.runs import Run
@@ -23,7 +22,6 @@ from interp.organisms.catalog import card, recipe, shipped
 from interp.runtime import palette
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 _LONGEST = 400  # characters of a note; enough for every control
 _READABLE = ("read", "same_value_changes", "other_value_follows")
 
@@ -44,14 +42,15 @@ def main(run_folder: str | None = None) -> None:
     if run_folder:
         run = Run(run_folder).info
         figures["figures"] = _figures(run)
-        _keep(run)
-    decoders = _kept("decoders")
+        versions = run["versions"]  # those that the run was made with
+        keep("demo", run["measures"], versions=versions, steps=run["steps"], comparisons=run["comparisons"])
+    decoders = kept_result("decoders", required=True)
     figures["decoders"] = f"{decoder_table(decoders['organisms'])}\n\n{_measured('decoders')}"
     _fill_page("docs/figures.md", figures)
     _fill_page("README.md", {"readable": _readable_in_short()})
     _fill_page("docs/organisms.md", {"organisms": _organisms()})
     _fill_page("docs/decoders.md", {"transfer": transfer_table(decoders.get("transfer", []))})
-    judged = f"{faithfulness_table(_kept('faithfulness'))}\n\n{_measured('faithfulness')}"
+    judged = f"{faithfulness_table(kept_result('faithfulness', required=True))}\n\n{_measured('faithfulness')}"
     _fill_page("docs/faithfulness.md", {"faithfulness": judged})
     contests = [_measured(name, peers=True) for name in ("capture", "store")]
     _fill_page("docs/capture.md", {"contests": "\n\n".join(contests)})
@@ -66,12 +65,6 @@ def _fill_page(name: str, parts: dict[str, str]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def _kept(name: str) -> dict[str, Any]:
-    """Return a kept result."""
-    kept: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return kept
-
-
 def _readable() -> str:
     """Return the table of the picture on the front page."""
     lines = [
@@ -79,7 +72,7 @@ def _readable() -> str:
         "another value |",
         "|---|---|---|---|",
     ]
-    for row in _kept("readable")["places"]:
+    for row in kept_result("readable", required=True)["places"]:
         cells = [f"{row[key]['value']:.3f} {_ci([row[key]['low'], row[key]['high']])}" for key in _READABLE]
         lines.append(f"| {row['place']} (`{row['address']}`) | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -88,24 +81,10 @@ def _readable() -> str:
 def _readable_in_short() -> str:
     """Return the numbers of that picture, for a front page that is shown where the picture is not."""
     lines = ["| place | read by a linear probe | answers changed by a same-value donor |", "|---|---|---|"]
-    for row in _kept("readable")["places"]:
+    for row in kept_result("readable", required=True)["places"]:
         read, changed = (row[key]["value"] for key in ("read", "same_value_changes"))
         lines.append(f"| {row['place']} | {read:.2f} | {changed:.2f} |")
     return "\n".join(lines)
-
-
-def _keep(run: dict[str, Any]) -> None:
-    """Copy the measures of a demo's run to `benchmarks/results/demo.json`."""
-    kept = {
-        "schema_version": 1,
-        "name": "demo",
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
-        "versions": run["versions"],
-        "measures": run["measures"],
-        "steps": run["steps"],
-        "comparisons": run["comparisons"],
-    }
-    (RESULTS / "demo.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def _figures(run: dict[str, Any]) -> str:
@@ -146,7 +125,7 @@ def _figures(run: dict[str, Any]) -> str:
 def _measured(name: str, *, peers: bool = False) -> str:
     """Return the table of a bench's measures with their notes, and with their peers where `peers` is true."""
     lines = ["| figure | measured | target | beside it |", "|---|---|---|---|"]
-    for row in _kept(name)["measures"]:
+    for row in kept_result(name, required=True)["measures"]:
         value = row["value"]
         measured = (
             "not measured" if value is None else f"**{value:.3g}**" + (f" {_ci(row['ci'])}" if row.get("ci") else "")
@@ -170,7 +149,7 @@ def _short(note: str, where: str) -> str:
 
 def _growth() -> str:
     """Return sentences about how the solver's time grows."""
-    growth = _kept("probes")["growth"]["summary"]
+    growth = kept_result("probes", required=True)["growth"]["summary"]
     return (
         f"One target on 20,000 rows of width 256 takes {growth['seconds_for_one_target']:.2f} s, and each further one "
         f"{1000 * growth['seconds_per_further_target']:.0f} ms. With 20 targets that is {growth['over_floor']:.1f} times the "

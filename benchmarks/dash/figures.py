@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from benchmarks.dash.browser import Browser, browser, why_no_browser
 from benchmarks.dash.edit import measure_edit
 from benchmarks.dash.explorer import Measures, measure_bytes, measure_lock, measure_memory, measure_paint
 from benchmarks.dash.pages import measure_pages, measure_search
-from benchmarks.harness import RESULTS, keep
+from benchmarks.harness import keep, kept_result
 from benchmarks.measures import report, table
 from interp.errors import UsageError, unknown
 from interp.runtime.console import Bars, jsonable
@@ -60,10 +59,7 @@ def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, 
 
 def kept_measures() -> Measures:
     """Return what was measured before, by measure id; empty where nothing was kept."""
-    path = RESULTS / "dash.json"
-    if not path.exists():
-        return {}
-    rows = json.loads(path.read_text(encoding="utf-8"))["measures"]
+    rows = kept_result("dash").get("measures", [])
     described = {key for row in table()["dash"].values() for key in row} | {"id", "met"}
     return {
         row["id"]: {key: value for key, value in row.items() if key not in described}

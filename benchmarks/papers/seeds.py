@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.harness import RESULTS
+from benchmarks.harness import kept_result
 
 SOLVED = 0.9  # share of right answers from which on an organism solves its task
 SEEDS = ("0", "1", "2")
@@ -23,9 +22,9 @@ def figures(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any
     """
     return {
         "seeds.igsm_min": _igsm(systems.get("igsm", {})),
-        "seeds.solved": _solved(_kept("decoders")),
-        "seeds.sae_mid_f1": _middle(_kept("sae")),
-        "seeds.paths_confirmed": _paths(_kept("causal")),
+        "seeds.solved": _solved(kept_result("decoders")),
+        "seeds.sae_mid_f1": _middle(kept_result("sae")),
+        "seeds.paths_confirmed": _paths(kept_result("causal")),
     }
 
 
@@ -77,10 +76,3 @@ def _paths(kept: Mapping[str, Any]) -> dict[str, Any]:
     width = "narrow enough" if half <= HALF_WIDTH else f"wider than ±{HALF_WIDTH}"
     note = f"the interval is ±{half:.3f}, {width}; {row['note']}"
     return {"value": row["value"], "ci": row["ci"], "n": row["n"], "note": note}
-
-
-def _kept(name: str) -> dict[str, Any]:
-    """Return the kept result of a bench; empty where there is none."""
-    path = RESULTS / f"{name}.json"
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return kept

@@ -7,7 +7,6 @@ training seeds are kept beside those of the shipped organisms, under the seed's 
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measures
-from benchmarks.harness import RESULTS, keep
+from benchmarks.harness import RESULTS, keep, kept_result
 from benchmarks.papers import seeds
 from benchmarks.papers.base import Organisms, Section
 from benchmarks.papers.earlier import with_earlier_rows
@@ -85,7 +84,7 @@ def bench(
         raise unknown("system", only, SYSTEMS)
     names = [only] if only else sorted(SYSTEMS, key=lambda name: [*_LONGEST, *SYSTEMS].index(name))
     work = [Work(name, full, folder, seed) for name in names]
-    kept, missing = _kept(), []
+    kept, missing = kept_result("papers").get("systems", {}), []
     with bars.stage(f"{SYSTEMS[only] if only else 'the systems'}{f', seed {seed}' if seed else ''}") as step:
         sections: Iterable[tuple[int, dict[str, Any]]]
         if only:
@@ -132,14 +131,6 @@ def _write(systems: dict[str, Any]) -> dict[str, Any]:
     result = keep("papers", rows, systems=systems)
     commit(RESULTS / "papers.md", page(result).encode())
     return result
-
-
-def _kept() -> dict[str, Any]:
-    """Return the systems of the kept result."""
-    try:
-        return json.loads((RESULTS / "papers.json").read_text(encoding="utf-8")).get("systems", {})
-    except FileNotFoundError:
-        return {}
 
 
 def _to_dict(section: Section) -> dict[str, Any]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from benchmarks.harness import RESULTS
+from benchmarks.harness import kept_result
 from interp.runtime import palette
-
-_KEPT = RESULTS / "sae.json"
 
 
 def sae_answer() -> str:
     """Return the paragraph and its tables."""
-    kept = json.loads(_KEPT.read_text(encoding="utf-8"))
+    kept = kept_result("sae", required=True)
     best, middle = kept["best_site"], kept["middle"]
     chains, rivals = best["chains"], best["rivals"]
     measures = {row["id"]: row for row in kept["measures"]}

@@ -25,7 +25,6 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         yield None
 
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    monkeypatch.setattr(figures, "RESULTS", tmp_path)
     monkeypatch.setattr(figures, "browser", no_browser)
     monkeypatch.setattr(figures, "why_no_browser", lambda: "")
     parts = {

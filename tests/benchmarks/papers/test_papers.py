@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import harness
-from benchmarks.papers import seeds, table
+from benchmarks.papers import table
 from benchmarks.papers.base import Organisms, PaperFigure, Section
 from benchmarks.papers.page import markdown, page
 from interp.errors import StoreError, UsageError
@@ -43,7 +43,7 @@ def systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple]:
     monkeypatch.setattr(table, "SYSTEMS", {"one": "One", "two": "Two"})
     system("one", "papers.heima.answer_ratio", 0.97)
     system("two", "papers.lcm.next_step_accuracy", 0.5)
-    for module in (table, harness, seeds):
+    for module in (table, harness):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     return asked
 
