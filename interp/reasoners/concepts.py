@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import CotlensError
+from interp.models.base_model import base_of
 from interp.models.tokenizers import PAD
+from interp.models.unembedding import Unembedding
 from interp.problems.base import Problem
 from interp.reasoners.curriculum import Lesson, LessonBatch, next_token_loss
 from interp.reasoners.silent import ContinuousCurriculum, ContinuousReasoner
@@ -61,13 +63,13 @@ class ConceptCurriculum(ContinuousCurriculum):
         first, last = batch.first_thought, batch.first_thought + batch.n_thoughts
         embeds = model.get_input_embeddings()(batch.ids)
         fed = (true + _NOISE * torch.randn_like(true)) * self.config.latent_scale
-        states = model.base_model(
+        states = base_of(model)(
             inputs_embeds=torch.cat([embeds[:, :first], fed.to(embeds), embeds[:, last:]], dim=1)
         ).last_hidden_state
         predicted = model.thought_projection(states[:, first - 1 : last - 1]).float()
         word_logits = autoencoder.decode(predicted).float().flatten(0, -2)
         word_loss = torch.nn.functional.cross_entropy(word_logits, steps.flatten())
-        answer_loss = next_token_loss(model.get_output_embeddings()(states), batch)
+        answer_loss = next_token_loss(Unembedding(model)(states), batch)
         return (predicted - true).square().mean() + word_loss + answer_loss
 
 

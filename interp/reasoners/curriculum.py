@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import CotlensError
+from interp.models.base_model import base_of
 from interp.models.cache import run_cached
 from interp.problems.base import Problem
 from interp.reasoners.config import ReasonerConfig
@@ -143,7 +144,7 @@ class Curriculum:
 
         With `shares_beginning` the columns that are the same in every row are read as one row.
         """
-        base = model.base_model
+        base = base_of(model)
         n_shared = int((ids == ids[:1]).all(0).cumprod(0)[:-1].sum()) if self.shares_beginning else 0
         if not n_shared:
             out, cache = run_cached(base, None, input_ids=ids)

@@ -23,7 +23,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.models.base_model import base_of
 from interp.models.stop_gradient_attention import same_step, use_stop_gradients
+from interp.models.unembedding import Unembedding
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
 from interp.reasoners.config import ReasonerConfig
@@ -166,13 +168,13 @@ def _logits(model: Any, batch: LessonBatch, config: ReasonerConfig, *, stop: boo
     inputs["attention_mask"] = torch.ones_like(batch.ids)
     if stop:
         with use_stop_gradients(model):
-            states = model.base_model(**inputs, stopped=same_step(position_ids, silent)).last_hidden_state
+            states = base_of(model)(**inputs, stopped=same_step(position_ids, silent)).last_hidden_state
     else:
-        states = model.base_model(**inputs).last_hidden_state
+        states = base_of(model)(**inputs).last_hidden_state
     if config.reasoning_read == "text":
         source = torch.cat([before[:, 1:], before[:, -1:]], dim=1)
         states = states.gather(1, source[:, :, None].expand_as(states))
-    return model.get_output_embeddings()(states)
+    return Unembedding(model)(states)
 
 
 def _reasoning_words(config: ReasonerConfig) -> list[str]:

@@ -26,8 +26,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UsageError
+from interp.models.base_model import base_of
 from interp.models.cache import run_cached
 from interp.models.projection import Projection
+from interp.models.unembedding import Unembedding
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
@@ -160,19 +162,19 @@ class ContinuousCurriculum(SilentCurriculum):
         """Return the logits of a model in training, whose thoughts are fed back."""
         if not batch.n_thoughts:
             return super().logits(model, batch)
-        return model.get_output_embeddings()(self.states(model, batch))
+        return Unembedding(model)(self.states(model, batch))
 
     def states(self, model: Any, batch: LessonBatch) -> Float[Tensor, "batch pos d_model"]:
         """Return the final-norm states of a model in training, whose thoughts are fed back."""
         if not batch.n_thoughts:
             return super().states(model, batch)
-        embed, base = model.get_input_embeddings(), model.base_model
+        embed, unembed, base = model.get_input_embeddings(), Unembedding(model), base_of(model)
         projection = getattr(model, "thought_projection", None)
         first, last = batch.first_thought, batch.first_thought + batch.n_thoughts
         read, cache = self.read(model, batch.ids[:, :first])
         states = [read]
         for _ in range(batch.n_thoughts):
-            thought = _fed_back(states[-1][:, -1:], projection, self.config, embed, model.get_output_embeddings())
+            thought = _fed_back(states[-1][:, -1:], projection, self.config, embed, unembed)
             out, cache = run_cached(base, cache, inputs_embeds=thought)
             states.append(out.last_hidden_state)
         out, _ = run_cached(base, cache, inputs_embeds=embed(batch.ids[:, last:]))

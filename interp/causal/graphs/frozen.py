@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.causal.graphs.freezing import Tape, frozen_attention
 from interp.errors import UsageError
+from interp.models.base_model import base_prefix
 from interp.models.devices import to_device
 from interp.models.fast_model import base_copy
 from interp.models.norms import TOLERANCE, FrozenNorm, close
@@ -100,7 +101,7 @@ class FrozenPass:
             LookupError: There is none.
         """
         bridge = self._reasoner.model
-        prefix = f"{bridge.original_model.base_model_prefix}."
+        prefix = base_prefix(bridge.original_model)
         try:
             path = bridge.adapter.translate_transformer_lens_path(name)
             return self._model.get_submodule(path.removeprefix(prefix))

@@ -19,6 +19,7 @@ from torch import Tensor
 from interp.errors import UsageError
 from interp.loading.named_models import require_fetched
 from interp.models.report import LoadReport
+from interp.models.unembedding import Unembedding
 from interp.models.wrapping import quiet
 from interp.organisms.catalog import Recipe
 from interp.reasoners.curriculum import Curriculum, LessonBatch
@@ -139,7 +140,7 @@ def scored_logits(
     """Return the logits before each scored word of a batch, and the words' ids."""
     scored = batch.scored[:, 1:] > 0
     states = curriculum.states(model, batch)[:, :-1]
-    return model.get_output_embeddings()(states[scored]), batch.ids[:, 1:][scored]
+    return Unembedding(model)(states[scored]), batch.ids[:, 1:][scored]
 
 
 @torch.no_grad()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from transformers import AutoModelForCausalLM
 import interp
 from interp.errors import UsageError
 from interp.organisms.catalog import weights_folder
+from interp.problems.base import Problem
 from interp.reasoners.config import ReasonerConfig
 from interp.reasoners.curriculum import collate
 from interp.reasoners.registry import curriculum_of
@@ -41,6 +45,41 @@ def test_a_thought_is_the_mean_of_all_embeddings_weighted_by_what_comes_next() -
             states = curriculum.states(model, batch)
             expected = model.base_model(inputs_embeds=inputs).last_hidden_state
             torch.testing.assert_close(states[:, : inputs.shape[1]], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fed_back", ["state", "embedding"])
+@pytest.mark.parametrize("architecture", ["gemma2", "llama4_text"])
+def test_training_reads_the_logits_that_thinking_reads(
+    model_folder: Callable[[str], Path], asked: Callable[[int], list[Problem]], architecture: str, fed_back: str
+) -> None:
+    """Gemma 2 caps its logits; the class of Llama 4's text model names its body wrongly."""
+    folder = model_folder(architecture)
+    silent = {
+        "kind": "continuous",
+        "fed_back": fed_back,
+        "begin": "<think>",
+        "end": "</think>",
+        "thoughts": 2,
+        "latent": "<pad>",
+    }
+    reasoner = interp.load(folder, reasoner=silent, device="cpu", dtype="float32")
+    curriculum = curriculum_of(reasoner.config)
+    curriculum.tokenize = reasoner.tokenizer.tokenize
+    batch = collate([curriculum.lesson(asked(4)[0], 2)], reasoner.tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
+    embed, first = model.get_input_embeddings(), batch.first_thought
+    with torch.no_grad():
+        inputs = embed(batch.ids[:, :first])
+        for _ in range(2):
+            out = model(inputs_embeds=inputs, output_hidden_states=True)
+            shares = out.logits[:, -1:].softmax(-1)
+            thought = (
+                out.hidden_states[-1][:, -1:] if fed_back == "state" else shares @ embed(torch.arange(shares.shape[-1]))
+            )
+            inputs = torch.cat([inputs, thought], dim=1)
+        inputs = torch.cat([inputs, embed(batch.ids[:, first + 2 :])], dim=1)
+        expected = model(inputs_embeds=inputs).logits
+        torch.testing.assert_close(curriculum.logits(model, batch), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_embedding_is_not_projected() -> None:
