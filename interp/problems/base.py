@@ -291,6 +291,11 @@ class Task(ABC):
         """Return every word with the meaning of `word`, itself included."""
         return (word,)
 
+    def synonym_sets(self) -> list[tuple[str, ...]]:
+        """Return the sets of words of one meaning; words that have no synonyms are in none."""
+        sets = {self.synonyms(word) for word in self.vocabulary()}
+        return sorted(words for words in sets if len(words) > 1)
+
 
 def structure_hash(*parts: object) -> str:
     """Return a short stable hash of a problem's canonical form."""

@@ -6,7 +6,9 @@ the same meaning: `[["big", "large"], ["so", "thus"]]`.
 
 from __future__ import annotations
 
+import functools
 import json
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ class Word:
 
 
 class Wording:
-    """Sets of synonyms. A word of no set is its own only synonym.
+    """Sets of synonyms. A word of no set is its own only synonym. A word of a set may also begin with a capital letter.
 
     Args:
         sets: Lists of at least two words with the same meaning; no word is in two of them.
@@ -54,12 +56,12 @@ class Wording:
             task: A task that defines synonyms, such as `subtext`.
 
         Returns:
-            The synonyms of all words of its vocabulary.
+            The synonyms of all its words that have some.
 
         Raises:
             UsageError: The task defines no synonyms.
         """
-        sets = sorted({task.synonyms(word) for word in task.vocabulary() if len(task.synonyms(word)) > 1})
+        sets = task.synonym_sets()
         if not sets:
             raise UsageError(f"task {task.name} defines no synonyms; give a file of synonyms (--synonyms).")
         return cls(sets)
@@ -96,9 +98,16 @@ class Wording:
             word: The word.
 
         Returns:
-            All words of the same meaning, including `word`, in the order of their set.
+            All words of the same meaning, including `word`, in the order of their set. Those of a word with a capital
+            letter have one too.
         """
-        return self._synonyms.get(word, (word,))
+        if word in self._synonyms:
+            return self._synonyms[word]
+        small = word[:1].lower() + word[1:]
+        if small == word or small not in self._synonyms:
+            return (word,)
+        capital = tuple(other[:1].upper() + other[1:] for other in self._synonyms[small])
+        return capital if not set(capital) & self._synonyms.keys() and len(set(capital)) == len(capital) else (word,)
 
     def meaning(self, word: str) -> str:
         """Return the name of a word's meaning.
@@ -142,29 +151,48 @@ class Wording:
 def words(trace: Trace) -> list[Word]:
     """Return the words of a trace's visible thought.
 
-    Where any token starts with `Ġ` or `▁`, tokens without one continue the word before. Tokens of bytes, which are those
-    of a tokenizer that writes `Ġ`, are decoded, so that a word is as it is read.
+    Where any token starts with `Ġ` or `▁`, tokens are pieces of words: letters and digits continue the word before.
+    Punctuation and new lines are words of their own, so that "so" is the same word before a comma and at the start of a
+    line. Tokens of bytes, which are those of a tokenizer that writes `Ġ`, are decoded, so that a word is as it is read.
     """
     thought = [k for k, channel in enumerate(trace.channel) if channel == Channel.THOUGHT]
-    has_pieces = any(trace.tokens[k][:1] in "Ġ▁" for k in thought if trace.tokens[k])
+    is_bytes = any(trace.tokens[k].startswith("Ġ") for k in thought)
+    has_pieces = is_bytes or any(trace.tokens[k].startswith("▁") for k in thought)
     of_word: list[list[int]] = []
+    before = ""
     for k in thought:
-        if has_pieces and of_word and trace.tokens[k][:1] not in ("Ġ", "▁"):
+        piece = _decoded(trace.tokens[k], is_bytes)
+        if has_pieces and of_word and _goes_on(before, piece):
             of_word[-1].append(k)
         else:
             of_word.append([k])
-    is_bytes = any(trace.tokens[k].startswith("Ġ") for k in thought)
+        before = piece or before
     return [Word(_word_text([trace.tokens[k] for k in numbers], is_bytes), numbers[0]) for numbers in of_word]
+
+
+def _goes_on(before: str, piece: str) -> bool:
+    """Return whether a token's text continues the word that the text before it ends with."""
+    return not piece or not before or (_in_word(before[-1]) and _in_word(piece[0]))
+
+
+def _in_word(character: str) -> bool:
+    """Return whether a character stands within words. The replacement character is a part of one that is not complete."""
+    return character.isalnum() or character in "_'’\ufffd" or unicodedata.category(character).startswith("M")
+
+
+@functools.lru_cache(maxsize=100_000)
+def _decoded(token: str, is_bytes: bool) -> str:
+    """Return the text of one token, in which a byte-level tokenizer writes bytes beyond ASCII in letters of its own."""
+    if is_bytes and not token.isascii():
+        from tokenizers.decoders import ByteLevel
+
+        return ByteLevel().decode([token])
+    return token
 
 
 def _word_text(tokens: Sequence[str], is_bytes: bool) -> str:
     """Return the text of the tokens of a word, without the space before it."""
-    text = "".join(tokens)
-    if is_bytes and not text.isascii():
-        from tokenizers.decoders import ByteLevel
-
-        return ByteLevel().decode(list(tokens)).lstrip(" ")
-    return text.lstrip("Ġ▁")
+    return _decoded("".join(tokens), is_bytes).lstrip(" ▁")
 
 
 def texts(traces: Sequence[Trace]) -> list[list[str]]:

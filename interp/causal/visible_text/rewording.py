@@ -100,5 +100,8 @@ def _next_choice(spoken: Sequence[Word], wording: Wording, first: int) -> int | 
 
 def _word_ids(reasoner: Reasoner, token: str, word: str) -> list[int]:
     """Return the tokens of a word that takes the place of one that begins with `token`."""
-    # A byte-level tokenizer writes the space before a word with it, one of SentencePiece's kind adds it by itself.
+    # A byte-level tokenizer writes the space before a word with it. One of SentencePiece's kind adds it by itself, also
+    # at the start of a line, where the word without it is a token of its own.
+    if not token.startswith(("Ġ", "▁")) and reasoner.vocabulary.knows(word):
+        return [reasoner.vocabulary.token_id(word)]
     return reasoner.vocabulary.text_ids(f" {word}" if token.startswith("Ġ") else word)

@@ -134,6 +134,10 @@ class QuestionsTask(FreeTextTask):
         """Return every word that the file gives the meaning of `word`, itself included."""
         return self._file.synonyms.get(word, (word,))
 
+    def synonym_sets(self) -> list[tuple[str, ...]]:
+        """Return the file's sets of words of one meaning. A model may write words that the file's texts do not have."""
+        return sorted(set(self._file.synonyms.values()))
+
 
 class TranscriptsTask(QuestionsTask):
     """Task `transcripts`: questions whose replies were written elsewhere and imported (`cotlens import traces`).

@@ -15,7 +15,7 @@ import interp
 from interp.causal.visible_text.rewording import reword_freely
 from interp.errors import UsageError
 from interp.problems import Problem, task
-from interp.text.wording import Wording, texts, words
+from interp.text.wording import Wording, texts
 from interp.traces import Channel, Trace, TraceSet
 from probes.subtext.locate import _synonyms, locate
 from probes.subtext.measure import UNDECIDED, measure
@@ -210,17 +210,6 @@ def test_latents_hold_a_hint_that_a_linear_reader_of_the_text_before_it_has_too(
     """Nothing is usable beyond question and text that the question's own words give."""
     result = measure(sampled, ["hint:2"], reasoner=organism, places=["thought 1"], with_power=False)
     assert abs(result.table["bits"][0]) < 0.05 and result.table["without"][0] < 0.1
-
-
-def test_words_are_joined_from_their_pieces(gold: Callable[..., TraceSet]) -> None:
-    trace = gold("chain:steps=3", 1)[0]
-    thought = [k for k, channel in enumerate(trace.channel) if channel == Channel.THOUGHT]
-    tokens = list(trace.tokens)
-    for k, piece in zip(thought, ["Ġthere", "fore", "Ġsix"], strict=True):
-        tokens[k] = piece
-    joined = words(replace(trace, tokens=tokens))
-    assert [(word.text, word.position) for word in joined] == [("therefore", thought[0]), ("six", thought[2])]
-    assert texts([trace])[0] == [step.text for step in trace.problem.steps]
 
 
 def test_synonyms_are_read_from_a_file_and_refused_where_they_are_none(tmp_path: Path) -> None:
