@@ -19,9 +19,9 @@ class Node:
 
 
 @pytest.fixture(autouse=True)
-def thaw() -> Iterator[None]:
+def forget() -> Iterator[None]:
     yield
-    gc.unfreeze()
+    settle()
 
 
 def test_later_collections_leave_out_what_was_alive() -> None:
