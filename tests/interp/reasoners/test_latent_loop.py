@@ -355,5 +355,8 @@ def test_problems_without_steps_get_no_thoughts_and_a_warning(coconut: interp.Re
         next(iter(coconut.thinking(problems)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Channel.LATENT in coconut.with_config(thoughts=2).think(problems[:1])[0].channel
+        (fixed,) = coconut.with_config(thoughts=2).think(problems[:1])
         coconut.think_steps(problems[3:], 0)  # no thoughts are asked for
+    cells = zip(fixed.channel, fixed.thought, fixed.step, strict=True)
+    thoughts = [(thought, step) for channel, thought, step in cells if channel == Channel.LATENT]
+    assert thoughts == [(1, 0), (2, 0)], "thoughts of a problem without steps belong to no step"

@@ -208,6 +208,22 @@ def test_a_thought_is_opened_once(base: interp.Reasoner, question: Problem, conf
     assert trace.channel[trace.channel.index("thought") - 1] == "special"
 
 
+@pytest.mark.parametrize("tail", ["", "<think>\n", "<think>\n\n</think>\n\n", "</think>"])
+def test_silent_thoughts_are_opened_once_also_after_a_closed_thought(
+    folder: Path, tokenizer: Any, question: Problem, tail: str
+) -> None:
+    """How many thoughts a silent reasoner has is known beforehand, so a prompt cannot forbid them."""
+    chat = {"prompt": "chat", "chat_options": {"tail": tail}, "max_answer_tokens": 3}
+    silent = {"kind": "pause", "pause": "<pad>", "thoughts": 2, "eos": "", **SINGLE, **chat}
+    reasoner = interp.load(folder, reasoner=silent)
+    (trace,) = reasoner.think([question])
+    prompt, first = reasoner.vocabulary.prompt_ids(question), trace.channel.index("latent")
+    begin = "" if tail == "<think>\n" else "<think>"
+    assert tokenizer.decode(trace.token_ids[:first]) == tokenizer.decode(prompt) + begin
+    assert trace.channel[first - 1 : first + 4] == ["special", "latent", "latent", "special", "answer"]
+    assert tokenizer.decode(trace.token_ids[first + 2]) == "</think>"
+
+
 def test_prompts_that_open_close_or_leave_the_thought_share_a_batch(base: interp.Reasoner, question: Problem) -> None:
     reasoner = base.with_config(eos="", max_thought_tokens=4, max_answer_tokens=3)
     questions = [replace(question, question=f"What is it? {tail}".strip()) for tail in ("", "<think>", "</think>")]
