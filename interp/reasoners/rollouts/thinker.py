@@ -55,9 +55,9 @@ class Thinker:
         problems: Sequence[Problem],
         options: CheckedThinkOptions,
         *,
-        start: int = 0,
+        start: int,
         expected_positions: Callable[[Sequence[Problem]], int],
-        replaces_rows: bool = False,
+        replaces_rows: bool,
     ) -> Iterator[list[tuple[int, Row]]]:
         """Yield the number of each problem and its finished row, batch after batch.
 

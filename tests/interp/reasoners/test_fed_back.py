@@ -85,3 +85,18 @@ def test_training_reads_the_logits_that_thinking_reads(
 def test_an_embedding_is_not_projected() -> None:
     with pytest.raises(UsageError, match="expected fed_back `state` with a projection, got `embedding`"):
         ReasonerConfig.parse({"kind": "continuous", "fed_back": "embedding", "projection": 8}, "reasoner.json")
+
+
+def test_a_lesson_without_silent_steps_is_read_as_transformers_reads_it() -> None:
+    """The first stage of the curriculum, in which every step is written."""
+    reasoner = interp.load(NAME, device="cpu", dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(weights_folder(NAME), dtype=torch.float32, trust_remote_code=False)
+    curriculum = curriculum_of(reasoner.config)
+    problems = reasoner.task.generate(5, seed=5, split="test")
+    batch = collate([curriculum.lesson(problem, 0) for problem in problems], reasoner.tokenizer)
+    assert batch.n_thoughts == 0
+    with torch.no_grad():
+        expected = model(input_ids=batch.ids, output_hidden_states=True)
+        states, logits = curriculum.states(model, batch), curriculum.logits(model, batch)
+    torch.testing.assert_close(states, expected.hidden_states[-1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, expected.logits, atol=1e-4, rtol=1e-4)
