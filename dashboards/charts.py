@@ -64,14 +64,19 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
                 marker={"symbol": mark, "size": 9, "color": palette.BLACK},
                 hovertemplate="%{customdata}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
             )
-    for k, step in zip(across, steps, strict=True):
-        at = chance if step.get("chance") is None else step["chance"]
+    guesses = [chance if step.get("chance") is None else step["chance"] for step in steps]
+    for k, at in zip(across, guesses, strict=True):
         figure.add_shape(
             type="line", x0=k - 0.45, x1=k + 0.45, y0=at, y1=at, line={"dash": "dot", "color": palette.GREY, "width": 2}
         )
+    # Beside the bars, or below them where steps differ: on them it could not be read.
+    shown = [f"{at:.2f}" for at in guesses]
+    if len(set(shown)) == 1:
         figure.add_annotation(
-            x=k + 0.45, y=at, text=f"chance {at:.2f}", showarrow=False, font_size=10, yshift=8, xanchor="right"
+            x=1, xref="x domain", y=guesses[0], text=f"chance<br>{shown[0]}", showarrow=False, xanchor="left"
         )
+    else:
+        names = [f"{name}<br>chance {at}" for name, at in zip(names, shown, strict=True)]
     figure.update_xaxes(tickvals=across, ticktext=names)
     return lay_out(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
 

@@ -115,12 +115,16 @@ def serve(roots: Sequence[Path], port: int, token: str | None) -> None:
     from starlette.middleware import Middleware
     from streamlit import App
 
+    from dashboards.serving.allocating import give_memory_back
+    from dashboards.serving.assets import Assets
     from dashboards.serving.guard import Guard
     from dashboards.serving.page_paths import PagePaths
 
     url = url_of(port, token)
+    give_memory_back()
     os.environ[ROOTS_VARIABLE] = json.dumps([str(root) for root in roots])
-    app = App(APP, middleware=[Middleware(Guard, port=port, token=token), Middleware(PagePaths)])
+    in_front = [Middleware(Guard, port=port, token=token), Middleware(PagePaths), Middleware(Assets)]
+    app = App(APP, middleware=in_front)
     print(url, flush=True)
     shown = ", ".join(repr(str(root))[1:-1] for root in roots)
     print(f"serving the dashboard of {shown}; press Ctrl-C to stop", file=sys.stderr, flush=True)

@@ -21,6 +21,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    # No name of another host leads anywhere. Requests are not held up to look at them, as that takes longer than a
+    # request to this machine does.
+    f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {HOST}",
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Streamlit marks its root element while a page is drawn.
@@ -70,25 +73,16 @@ class Browser:
         context = self.driver.new_context(
             color_scheme=theme, viewport={"width": width, "height": height}, accept_downloads=True
         )
-        context.route("**/*", self._route)
-        # Websockets pass by the routes.
+        context.on("request", lambda request: self._note(request.url))
         page = context.new_page()
         page.on("websocket", lambda socket: self._note(socket.url))
         return page
 
-    def _route(self, route: Any) -> None:
-        if self._note(route.request.url):
-            route.abort()
-        else:
-            route.continue_()
-
-    def _note(self, url: str) -> bool:
-        """Keep a URL of another host, and return whether it is one."""
+    def _note(self, url: str) -> None:
+        """Keep a URL of another host."""
         parts = urlsplit(url)
-        is_outside = parts.scheme not in _LOCAL_SCHEMES and parts.hostname != HOST
-        if is_outside:
+        if parts.scheme not in _LOCAL_SCHEMES and parts.hostname != HOST:
             self.outside.append(url)
-        return is_outside
 
 
 @contextmanager

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from dashboards.artifacts.finding import Artifact
+from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.explore import controls, opening, pins
 from dashboards.explore.opening import Material
 from dashboards.explore.read_outs import READ_OUTS, Pair, ReadOut, Sources
 from dashboards.explore.saved import Saved, read_out_of, saved_for
 from dashboards.explore.screen import SHOWS
 from dashboards.explore.segments import UNITS
+from dashboards.explore.windows import Window
 from dashboards.views import opened
 from dashboards.views.shared import as_text
 from dashboards.views.url import View, go
@@ -223,3 +225,15 @@ def token_id(choice: Choice, model: opening.Model | None) -> int:
     if not choice.token or model is None or model.reasoner is None:
         return -1
     return pins.token_id(model.reasoner, choice.token)
+
+
+def identity(choice: Choice, part: Window) -> tuple[Any, ...]:
+    """Return what the cells of a window depend on."""
+    store, path = choice.material.store, choice.material.file.path
+    return (
+        str(path),
+        last_written(path),
+        "" if store is None else f"{store.name} {store.meta['config_hash']}",
+        choice.material.row,
+        *(choice.key, choice.versus, choice.show, choice.special, choice.sinks, choice.token, choice.feature, part),
+    )

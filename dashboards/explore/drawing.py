@@ -1,21 +1,20 @@
-"""The grid of the trace explorer, what is said of it, and what is measured beside it."""
+"""The grid of the trace explorer, and what is said of it."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from dashboards.artifacts.finding import Artifact, last_written
+from dashboards.artifacts.finding import Artifact
 from dashboards.components.grid import grid
 from dashboards.explore import opening, windows
+from dashboards.explore.below import draw_below
 from dashboards.explore.card_drawing import draw_card
 from dashboards.explore.cells import with_lock
-from dashboards.explore.choosing import NONE, Choice, sources_of
-from dashboards.explore.controls import SAMPLE, by_row
+from dashboards.explore.choosing import NONE, Choice, identity, sources_of
 from dashboards.explore.events import answer
 from dashboards.explore.lens import affordable_positions
 from dashboards.explore.read_outs import READ_OUTS, Pair, Sources
@@ -26,7 +25,6 @@ from dashboards.explore.screen import (
     hidden_positions,
     lock_of,
     packed,
-    row_label,
     screen,
 )
 from dashboards.explore.segments import Segment
@@ -36,6 +34,7 @@ from dashboards.views.shared import as_text
 from dashboards.views.url import View
 
 _BYTES = 256e6  # of activations that a view may read
+_VIEWS = 6  # that are kept, for all readers
 GRID = "explorer_grid"
 
 
@@ -70,11 +69,9 @@ def draw(artifact: Artifact, choice: Choice, view: View) -> None:
     if choice.key == "token":
         _say_token(choice, model)
     part = _window(view, choice, model)
-    pair = sources_of(choice, model)
     _cells(artifact, choice, view, model is not None, part)
     view.check_rest()
-    _compared(choice, pair, part)
-    _code(artifact, choice)
+    draw_below(artifact, choice, model is not None, part)
 
 
 # A locked cell draws this part again and not the whole page. What it is given is kept as long as the page is open, so the
@@ -94,7 +91,7 @@ def _cells(artifact: Artifact, choice: Choice, view: View, needs_model: bool, pa
 
 
 def _grid_and_card(choice: Choice, view: View, pair: Pair, part: Window) -> None:
-    cells = _screen(_identity(choice, part), pair, choice, part)
+    cells = _screen(identity(choice, part), pair, choice, part)
     drawing = Drawing(choice, pair, part, cells)
     position, row = _locked(view, drawing)
     _grid(drawing, position, row)
@@ -135,7 +132,7 @@ def _meanwhile(choice: Choice) -> None:
     with st.container():
         st.caption("The model is being loaded for the lens. Until then: the length of states.")
         _grid(
-            Drawing(plain, pair, part, _screen(_identity(plain, part), pair, plain, part)), None, None, key="meanwhile"
+            Drawing(plain, pair, part, _screen(identity(plain, part), pair, plain, part)), None, None, key="meanwhile"
         )
 
 
@@ -183,19 +180,8 @@ def _is_position(text: str, total: int) -> bool:
     return text.isdecimal() and len(text) < 10 and int(text) < total
 
 
-def _identity(choice: Choice, part: Window) -> tuple[Any, ...]:
-    """Return what the cells depend on."""
-    store, path = choice.material.store, choice.material.file.path
-    return (
-        str(path),
-        last_written(path),
-        "" if store is None else f"{store.name} {store.meta['config_hash']}",
-        choice.material.row,
-        *(choice.key, choice.versus, choice.show, choice.special, choice.sinks, choice.token, choice.feature, part),
-    )
-
-
-@st.cache_resource(max_entries=16, show_spinner="Reading …")
+# A view of a long trace takes some two megabytes, and as much again as bytes for the browser.
+@st.cache_resource(max_entries=_VIEWS, show_spinner="Reading …")
 def _screen(identity: tuple[Any, ...], _pair: Pair, _choice: Choice, _part: Window) -> Screen:
     lengths = None
     if _choice.sinks and _choice.material.store is not None:
@@ -236,7 +222,7 @@ def _grid(drawing: Drawing, position: int | None, row: str | None, *, key: str =
     if position is not None and row is not None:
         lock = lock_of(choice.material.trace, cells, parts, row, position)
     st.markdown(f"**{as_text(label[:1].upper() + label[1:])}** ({as_text(unit)})")
-    content = _packed((*_identity(choice, part), choice.unit, choice.number), drawing, parts, label)
+    content = _packed((*identity(choice, part), choice.unit, choice.number), drawing, parts, label)
     grid(with_lock(content, lock), key=key, on_event=lambda event: answer(event, cells, part))
 
 
@@ -246,7 +232,7 @@ def _label(drawing: Drawing) -> str:
     return {"reading": read_out, "control": label}.get(drawing.choice.show, f"{read_out} minus {label}")
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=_VIEWS, show_spinner=False)
 def _packed(identity: tuple[Any, ...], _drawing: Drawing, _parts: list[Segment], _label: str) -> bytes:
     choice, part, cells = _drawing.choice, _drawing.part, _drawing.cells
     head = header(choice.material.trace, cells, part, _parts, label=_label, unit=choice.read_out.unit)
@@ -266,42 +252,3 @@ def _notes(drawing: Drawing) -> str:
         notes += [f"{missing:,} of them were not captured (crossed out)"] if missing else []
     notes.append(f"one of 255 shades is {2 * cells.scale.error:.2g} wide")
     return "; ".join(notes) + "."
-
-
-def _compared(choice: Choice, pair: Pair, part: Window) -> None:
-    """Draw the mean of the reading and of its control at each row."""
-    st.header("Beside its control" if choice.versus not in READ_OUTS else "Beside the other read-out")
-    if pair.other is None:
-        st.caption("There is no other trace in this file, so this read-out has no control here.")
-        return
-    frame = _means(_identity(choice, part), pair, part)
-    better = frame[(frame["low"] > 0) | (frame["high"] < 0)]
-    worse = frame[frame["difference"] < 0]
-    if choice.read_out.unit == "probability" and len(worse) == len(frame) and len(frame):
-        st.warning(
-            as_text(f"What it is compared with ({pair.label}) has higher values at every row."),
-            icon=":material/balance:",
-        )
-    st.caption(
-        as_text(
-            f"{choice.read_out.label} against {pair.label}: means over the positions on screen (at most {SAMPLE}, evenly "
-            f"spread); intervals are of the difference, 95 %, over positions of this one trace. At {len(better)} of "
-            f"{len(frame)} rows the interval leaves zero out."
-        )
-    )
-    shown = frame.assign(row=[row_label(name) for name in frame["row"]])
-    shared.table(shown, "by-row", alt="Means of the reading and of its control at each row, with intervals")
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _means(identity: tuple[Any, ...], _pair: Pair, _part: Window) -> Any:
-    return by_row(_pair, _part.positions)
-
-
-def _code(artifact: Artifact, choice: Choice) -> None:
-    store, row = choice.material.store, choice.material.row
-    python = f"import cotlens\n\ntrace = cotlens.TraceSet.part({str(choice.material.file.path)!r}, {row}, {row + 1})[0]"
-    if store is not None:
-        python += f"\nstore = cotlens.Store({store.name!r})\nacts = store.trace_acts({row})"
-    st.header("Code")
-    shared.copy_as(python, shlex.join(["cotlens", "dash", str(artifact.path)]))

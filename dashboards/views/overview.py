@@ -74,7 +74,9 @@ def _figures(info: dict[str, Any]) -> None:
     """Draw the headline: three figures, each with where it was measured and what stands beside it."""
     for column, figure in zip(st.columns(3), info["headline"].values(), strict=True):
         with column.container(border=True, height="stretch"):
-            st.metric(as_text(figure["what"]), number(figure["value"]))
+            # The label of a metric is cut off after one line.
+            st.markdown(as_text(_capital(figure["what"])))
+            st.metric(as_text(figure["what"]), number(figure["value"]), label_visibility="collapsed")
             if figure["value"] is None:
                 st.caption(as_text(f"not measured: {figure['note']}"))
                 continue

@@ -1,0 +1,34 @@
+"""Figures of a run: what is written on them can be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboards.charts import decoders_by_step
+
+
+def steps(*chances: float | None) -> list[dict[str, object]]:
+    return [
+        {"step": k + 1, "probe_top1": 0.9, "ci": [0.8, 0.95], "question_only": 0.1, "chance": chance}
+        for k, chance in enumerate(chances)
+    ]
+
+
+def test_one_chance_for_all_steps_is_named_beside_the_bars() -> None:
+    figure = decoders_by_step(steps(None, 0.1, 0.1), 0.1)
+    (label,) = figure.layout.annotations
+    assert (label.xref, label.x, label.xanchor, label.y) == ("x domain", 1, "left", 0.1)
+    assert label.text == "chance<br>0.10"
+    assert list(figure.layout.xaxis.ticktext) == ["step 1", "step 2", "step 3"]
+
+
+def test_a_chance_for_each_step_is_named_below_the_bars() -> None:
+    figure = decoders_by_step(steps(0.1, 0.25), 0.5)
+    assert not figure.layout.annotations
+    assert list(figure.layout.xaxis.ticktext) == ["step 1<br>chance 0.10", "step 2<br>chance 0.25"]
+
+
+@pytest.mark.parametrize("chances", [(0.1, 0.1), (0.1, 0.25)])
+def test_each_step_has_a_line_at_its_chance(chances: tuple[float, float]) -> None:
+    lines = decoders_by_step(steps(*chances), 0.1).layout.shapes
+    assert [(line.y0, line.y1) for line in lines] == [(at, at) for at in chances]
