@@ -39,7 +39,7 @@ def draw_links(key: str) -> None:
     """Draw the links to all pages; links of one's own, because those of `st.navigation` lose what the page shows."""
     with st.container(horizontal=True, key=key):
         for name, page in pages.items():
-            page_link(name, opened.showable(name, st.query_params.get(OPEN)), page.title)
+            page_link(name, opened.showable(name, st.query_params.get(OPEN)), page.title, is_menu=True)
 
 
 shown = st.query_params.get(OPEN)

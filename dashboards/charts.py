@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -40,7 +41,7 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
             customdata=names,
             y=value,
             marker_color=colour,
-            text=["0" if v == 0 else "" for v in value],
+            text=zeros(value),
             textposition="outside",
             error_y={
                 "type": "data",
@@ -151,8 +152,7 @@ def edits_by_step(by_step: list[dict[str, Any]]) -> go.Figure:
             x=[f"thought {k}" for k in part["step"]],
             y=part[column],
             marker_color=colour,
-            # A bar of no height is not to be seen.
-            text=["0" if value == 0 else "" for value in part[column]],
+            text=zeros(part[column]),
             textposition="outside",
             error_y={
                 "type": "data",
@@ -179,7 +179,7 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
         go.Bar(
             x=[f"{escape(row['organism'].replace('-', ' ', 1))}<br>{row['accuracy']:.3f}" for row in rows],
             y=[row["accuracy"] for row in rows],
-            text=["0" if row["accuracy"] == 0 else "" for row in rows],
+            text=zeros(row["accuracy"] for row in rows),
             textposition="outside",
             marker_color=[palette.BLUE, *[palette.GREY] * (len(rows) - 1)],
             error_y={
@@ -201,6 +201,11 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
         annotation_position="right",
     )
     return lay_out(figure, "Answers right on the same held-out problems", "fraction of answers right")
+
+
+def zeros(values: Iterable[Any]) -> list[str]:
+    """Return a text for each bar: 0, left of its interval, where it has no height and could not be seen."""
+    return ["0" + "\u2007" * 4 if value == 0 else "" for value in values]
 
 
 def lay_out(figure: go.Figure, title: str, y_title: str | None, *, height: int = 400) -> go.Figure:

@@ -100,13 +100,13 @@ def read(
 
     Returns:
         One row for each address and pin: address, label, pin, probability, low, high, control, control_low,
-        control_high, rank (geometric mean), rank_low, rank_high, traces.
+        control_high, rank (geometric mean), rank_low, rank_high, control_rank, control_rank_low, control_rank_high, traces.
     """
     table = []
     for address in sorted(store.addresses, key=lambda address: address.depth):
         states = store.acts(address, where.rows)
         probability, rank = _of_targets(reasoner, states, address.norm, wanted)
-        elsewhere, _ = _of_targets(reasoner, np.roll(states, 1, axis=0), address.norm, wanted)
+        elsewhere, rank_elsewhere = _of_targets(reasoner, np.roll(states, 1, axis=0), address.norm, wanted)
         for k, pin in enumerate(pins):
             known = wanted[:, k] >= 0
             if known.sum() < 2:
@@ -114,8 +114,6 @@ def read(
             mean, other = probability[known, k], elsewhere[known, k]
             low, high = grouped_mean_interval(mean, groups[known], draws=400)
             control_low, control_high = grouped_mean_interval(other, groups[known], draws=400)
-            log_rank = np.log10(rank[known, k])
-            rank_low, rank_high = grouped_mean_interval(log_rank, groups[known], draws=400)
             table.append(
                 {
                     "address": address.name,
@@ -127,9 +125,8 @@ def read(
                     "control": float(other.mean()),
                     "control_low": control_low,
                     "control_high": control_high,
-                    "rank": float(10 ** log_rank.mean()),
-                    "rank_low": 1.0 if (log_rank == 0).all() else float(10**rank_low),
-                    "rank_high": 1.0 if (log_rank == 0).all() else float(10**rank_high),
+                    **_mean_rank("rank", rank[known, k], groups[known]),
+                    **_mean_rank("control_rank", rank_elsewhere[known, k], groups[known]),
                     "traces": int(known.sum()),
                 }
             )
@@ -137,9 +134,18 @@ def read(
 
 
 _COLUMNS = [
-    *("address", "label", "pin", "probability", "low", "high", "control", "control_low", "control_high", "rank"),
-    *("rank_low", "rank_high", "traces"),
+    *("address", "label", "pin", "probability", "low", "high", "control", "control_low", "control_high"),
+    *("rank", "rank_low", "rank_high", "control_rank", "control_rank_low", "control_rank_high", "traces"),
 ]
+
+
+def _mean_rank(name: str, ranks: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    """Return the geometric mean of some ranks under a name, with its interval."""
+    logs = np.log10(ranks)
+    low, high = grouped_mean_interval(logs, groups, draws=400)
+    if not logs.any():  # all are first: no other rank was seen, and none can be better
+        low = high = 0.0
+    return {name: float(10 ** logs.mean()), f"{name}_low": float(10**low), f"{name}_high": float(10**high)}
 
 
 def _of_targets(reasoner: Reasoner, states: np.ndarray, norm: Any, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,30 +171,36 @@ def probability_chart(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for colour, (pin, part) in zip(_COLOURS, table.groupby("pin", sort=False), strict=False):
         _line(figure, part, str(pin), colour, ("probability", "low", "high"))
-        figure.add_scatter(
-            x=part["label"],
-            y=part["control"],
-            name=f"{pin}: another trace",
-            line={"color": colour, "dash": "dot"},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": part["control_high"] - part["control"],
-                "arrayminus": part["control"] - part["control_low"],
-                "thickness": 1,
-            },
-        )
+        _control(figure, part, str(pin), colour, "control")
     figure.update_yaxes(title="probability", range=[0, 1.03])
     return _lay_out(figure, "Probability of each pin by the logit lens")
 
 
 def rank_chart(table: pd.DataFrame) -> go.Figure:
-    """Return lines of the rank of each pin over layers; the likeliest token is at the top."""
+    """Return lines of the rank of each pin over layers, with its control; the likeliest token is at the top."""
     figure = go.Figure()
     for colour, (pin, part) in zip(_COLOURS, table.groupby("pin", sort=False), strict=False):
         _line(figure, part, str(pin), colour, ("rank", "rank_low", "rank_high"))
+        _control(figure, part, str(pin), colour, "control_rank")
     figure.update_yaxes(title="rank (geometric mean)", type="log", autorange="reversed", dtick="D2")
     return _lay_out(figure, "Rank of each pin among all tokens")
+
+
+def _control(figure: go.Figure, part: pd.DataFrame, pin: str, colour: str, column: str) -> None:
+    """Add the same pin in another trace as a dotted line with its intervals."""
+    figure.add_scatter(
+        x=part["label"],
+        y=part[column],
+        name=f"{pin}: another trace",
+        line={"color": colour, "dash": "dot"},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": part[f"{column}_high"] - part[column],
+            "arrayminus": part[column] - part[f"{column}_low"],
+            "thickness": 1,
+        },
+    )
 
 
 def _line(figure: go.Figure, part: pd.DataFrame, name: str, colour: str, columns: tuple[str, str, str]) -> None:

@@ -195,7 +195,7 @@ def _list(features: pd.DataFrame, control: ControlNames | None, view: View) -> i
             "feature": st.column_config.NumberColumn(width="small"),
             "name": st.column_config.TextColumn(width="medium"),
             "score": st.column_config.NumberColumn("F1", format="%.3f", width="small"),
-            "random": st.column_config.NumberColumn("random direction's F1", format="%.3f", width="small"),
+            "random": st.column_config.NumberColumn("random direction's F1", format="%.3f", width=150),
             "q": st.column_config.NumberColumn(format="%.1e", width="small"),
             "fires": st.column_config.NumberColumn(format="percent", width="small"),
         },

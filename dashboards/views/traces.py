@@ -144,14 +144,17 @@ def _list(kept: pd.DataFrame) -> None:
         selection_mode="single-row",
         alt="Traces with their questions, what the model wrote, and whether the answer is right",
         column_config={
-            "trace": st.column_config.NumberColumn(width="small"),
-            "question": st.column_config.TextColumn(width="large"),
-            "answer": st.column_config.TextColumn(width="small"),
-            "gold": st.column_config.TextColumn(width="small"),
-            "wrote": st.column_config.TextColumn("the model wrote", width="medium"),
-            "correct": st.column_config.TextColumn("right", width="small"),
-            "n_steps": st.column_config.NumberColumn("steps", width="small"),
-            "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.3f"),
+            # In pixels, so that all of them fit in a window of 1280.
+            "trace": st.column_config.NumberColumn(width=60),
+            "question": st.column_config.TextColumn(width=350),
+            "wrote": st.column_config.TextColumn("the model wrote", width=170),
+            "answer": st.column_config.TextColumn(width=65),
+            "gold": st.column_config.TextColumn(width=65),
+            "correct": st.column_config.TextColumn("right", width=55),
+            "n_steps": st.column_config.NumberColumn("steps", width=60),
+            "tokens": st.column_config.NumberColumn(width=65),
+            "thoughts": st.column_config.NumberColumn(width=75),
+            "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.3f", width=110),
         },
     )
 

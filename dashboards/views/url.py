@@ -178,18 +178,20 @@ def register(pages: Mapping[str, Any]) -> None:
     st.session_state[_PAGES] = dict(pages)
 
 
-def page_link(page: str, name: str | None, label: str, **params: str) -> None:
+def page_link(page: str, name: str | None, label: str, *, is_menu: bool = False, **params: str) -> None:
     """Draw a link to a page; none where a page is drawn without the app around it.
 
     Args:
         page: Name of the page.
         name: What it is to show; None leaves it to the page.
         label: Text of the link.
+        is_menu: Whether it is one of the links to all pages; others have an arrow, so that they are seen to be links.
         **params: Settings of the page, over those that it had when it last showed this.
     """
     target = st.session_state.get(_PAGES, {}).get(page)
     if target is not None:
-        st.page_link(target, label=label, query_params=link_to(page, name) | params)
+        icon = None if is_menu else ":material/arrow_forward:"
+        st.page_link(target, label=label, icon=icon, query_params=link_to(page, name) | params)
 
 
 def _remember(page: str, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboards.charts import decoders_by_step
+from dashboards.charts import decoders_by_step, zeros
 
 
 def steps(*chances: float | None) -> list[dict[str, object]]:
@@ -32,3 +32,9 @@ def test_a_chance_for_each_step_is_named_below_the_bars() -> None:
 def test_each_step_has_a_line_at_its_chance(chances: tuple[float, float]) -> None:
     lines = decoders_by_step(steps(*chances), 0.1).layout.shapes
     assert [(line.y0, line.y1) for line in lines] == [(at, at) for at in chances]
+
+
+def test_only_a_bar_without_height_has_a_text_and_it_is_left_of_the_interval() -> None:
+    nothing, small, unknown = zeros([0.0, 0.001, float("nan")])
+    assert nothing.strip() == "0" and nothing.startswith("0") and len(nothing) > 1
+    assert small == unknown == ""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.charts import lay_out
+from dashboards.charts import lay_out, zeros
 from interp.runtime import palette
 
 _HEIGHT = 380  # pixels
@@ -36,7 +36,7 @@ def bars(rows: Rows, name: str, series: Sequence[tuple[str, str, str, str]], tit
             x=names,
             y=values,
             marker_color=colour,
-            text=["0" if v == 0 else "" for v in values],  # a bar of no height is not to be seen
+            text=zeros(values),
             textposition="outside",
             error_y=_errors(values, [row.get(interval) for row in rows]),
             customdata=[row.get("n") for row in rows],

@@ -38,6 +38,10 @@ def test_thoughts_hold_their_own_value_and_not_another_traces(demo_run: Path) ->
     assert set(table["pin"]) == {"value 1"}
     first = table[table["label"] == "in 0"].iloc[0]
     assert first["probability"] > 0.9 and first["low"] > first["control_high"] and first["rank"] < 1.1
+    assert first["rank_high"] < first["control_rank_low"] <= first["control_rank"] <= first["control_rank_high"]
+    for chart in (pins.probability_chart(table), pins.rank_chart(table)):
+        (control,) = [line for line in chart.data if line.name == "value 1: another trace"]
+        assert control.error_y.array is not None and len(control.y) == len(table)
 
 
 def test_unknown_pins_and_places_are_said(open_view: Open, said: Said) -> None:
