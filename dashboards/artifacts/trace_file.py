@@ -143,6 +143,13 @@ class TraceFile:
         joined = (table["question"] + "\n" + table["wrote"] + "\n" + table["answer"]).str.lower()
         return pa.array(joined.to_numpy(object), pa.large_string())
 
+    @cached_property
+    def scripts(self) -> list[frozenset[str]]:
+        """The scripts of the letters that the model wrote in each trace, such as LATIN and HAN."""
+        from interp.text.languages import scripts
+
+        return [frozenset(scripts("".join(set(text)))) - {"DIGIT"} for text in self.table["wrote"]]
+
     def search(self, text: str) -> np.ndarray:
         """Return which traces hold a text, in any case, in the question or in what the model wrote.
 

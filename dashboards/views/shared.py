@@ -21,6 +21,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
 # What Streamlit replaces after Markdown is read, so that no backslash helps: bare addresses, icons, arrows and dashes.
 _REPLACED = re.compile(r":(?=\S)|@|w(?=ww\.)|-(?=[->])|<(?=-)|[<>!~=](?==)", re.IGNORECASE)
 _WHOLE = 30  # rows of a table that is drawn whole
+_LIGHT = "#e6e6e6"
 _JOINER = "\u2060"  # has no width, and no line breaks there
 
 
@@ -134,12 +135,15 @@ def run_caption(run: Run) -> None:
 
 
 def _light_marks(figure: Any) -> None:
-    """Draw the black marks and lines of a figure in a light grey, for a dark page."""
+    """Draw the black marks and lines of a figure, and intervals without a colour, in a light grey, for a dark page."""
     for trace in figure.data:
+        # Plotly draws those of bars in a dark blue.
+        if trace.type == "bar" and trace.error_y.color is None:
+            trace.error_y.color = _LIGHT
         for part in (getattr(trace, "marker", None), getattr(trace, "line", None)):
             # A colour may be one for each point.
             if part is not None and isinstance(part.color, str) and part.color == palette.BLACK:
-                part.color = "#e6e6e6"
+                part.color = _LIGHT
 
 
 def chart(

@@ -15,28 +15,11 @@ from dashboards.artifacts.trace_file import TraceFile
 from dashboards.views import opened, shared
 from dashboards.views.cards import question_html
 from dashboards.views.shared import as_text
+from dashboards.views.trace_filters import FILTERS, filtered
 from dashboards.views.url import View, go, page_link
-from interp.errors import UsageError
 
-ANY = "any"
 SHOWN = 500  # rows that the browser gets; filters reach the others
 _LONG = 20_000  # characters of a text that are shown
-_RIGHT = {ANY: None, "right": True, "wrong": False}
-_ORDERS = {
-    "trace": "number of the trace",
-    "tokens": "most tokens first",
-    "thoughts": "most thoughts first",
-    "entropy": "highest entropy first",
-    "n_steps": "most steps first",
-}
-_FILTERS = ("search", "answers", "steps", "tokens", "trace", "task", "channel")
-_CHANNELS = {
-    ANY: ANY,
-    "thought": "a visible thought",
-    "latent": "a latent thought",
-    "answer": "an answer",
-    "special": "a marker",
-}
 
 
 def show() -> None:
@@ -50,7 +33,7 @@ def _page(artifact: Artifact, view: View) -> None:
     file = opened.traces_of(artifact)
     table = file.table
     st.caption(as_text(f"{len(table):,} traces of {file.reasoner} · {file.path}"))
-    kept = _filtered(file, table, view)
+    kept = filtered(artifact, file, table, view)
     st.caption(
         as_text(
             f"{len(kept):,} of {len(table):,} traces match; {int(kept['correct'].sum()):,} of these answer right."
@@ -73,59 +56,8 @@ def _page(artifact: Artifact, view: View) -> None:
     )
 
 
-def _filtered(file: TraceFile, table: pd.DataFrame, view: View) -> pd.DataFrame:
-    """Draw the filters and return the rows that they keep, in the chosen order."""
-    columns = st.columns([4, 2, 2, 2, 3], vertical_alignment="bottom")
-    with columns[0]:
-        search = view.text("Search all text", "search", placeholder="a word of a question, a thought or an answer")
-    with columns[1]:
-        answers = view.choice("Answers", list(_RIGHT), "answers", why_not="neither any, right nor wrong")
-    with columns[2]:
-        numbers = sorted({int(n) for n in table["n_steps"]})
-        steps = view.choice("Steps", [ANY, *map(str, numbers)], "steps", why_not="no number of steps here")
-    with columns[3]:
-        at_least = view.text("Tokens, at least", "tokens", placeholder="0")
-    with columns[4]:
-        order = view.choice("Order", list(_ORDERS), "order", label_of=_ORDERS.__getitem__, why_not="no order here")
-    mask = _of_task_and_channel(file, table, view)
-    if search:
-        mask &= file.search(search)
-    if _RIGHT[answers] is not None:
-        mask &= table["correct"].to_numpy() == _RIGHT[answers]
-    if steps != ANY:
-        mask &= table["n_steps"].to_numpy() == int(steps)
-    if at_least:
-        if not at_least.isdecimal():
-            raise UsageError(f"expected a number of tokens, got {at_least}; clear the field, or write digits.")
-        mask &= table["tokens"].to_numpy() >= int(at_least)
-    kept = table[mask]
-    return kept if order == "trace" else kept.sort_values(order, ascending=False, kind="stable")
-
-
-def _of_task_and_channel(file: TraceFile, table: pd.DataFrame, view: View) -> np.ndarray:
-    """Draw the filters of task and channel and return the rows that they keep."""
-    left, right, _ = st.columns([4, 4, 5])
-    tasks = list(dict.fromkeys(map(str, table["task"])))
-    with left:
-        task = view.choice("Task", [ANY, *(t for t in tasks if t != ANY)], "task", why_not="no task of these traces")
-    with right:
-        channel = view.choice(
-            "With a position that is",
-            list(_CHANNELS),
-            "channel",
-            label_of=_CHANNELS.__getitem__,
-            why_not="no channel",
-        )
-    mask = np.ones(len(table), dtype=bool)
-    if task != ANY:
-        mask &= table["task"].to_numpy() == task
-    if channel != ANY:
-        mask &= file.has_channel(channel)
-    return mask
-
-
 def _clear() -> None:
-    for key in _FILTERS:
+    for key in (*FILTERS, "trace"):
         go(key, None)
 
 

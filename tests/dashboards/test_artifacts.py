@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -144,6 +145,14 @@ def test_traces_are_listed_searched_and_opened(traces: TraceSet, tmp_path: Path)
     assert (file.trace(7).problem, file.trace(7).token_ids) == (traces[7].problem, traces[7].token_ids)
     means = [np.nanmean(trace.entropy) for trace in traces]
     assert np.allclose(table["entropy"], means, atol=1e-6)
+
+
+def test_the_scripts_that_a_model_writes_in_are_known(traces: TraceSet, tmp_path: Path) -> None:
+    texts = ["So 7.", "所以 7", "Итак so", "42"]
+    written = [replace(trace, text=text, answer="") for trace, text in zip(traces, texts, strict=False)]
+    path = tmp_path / "t.parquet"
+    TraceSet(written).to_parquet(path)
+    assert TraceFile(path).scripts == [{"LATIN"}, {"HAN"}, {"CYRILLIC", "LATIN"}, set()]
 
 
 def test_a_search_over_many_traces_is_quick(traces: TraceSet, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -430,6 +431,27 @@ def test_traces_are_filtered_sorted_and_opened(view: Open, demo_run: Path) -> No
     assert "No trace matches" in said(at)
     at.button[0].click().run()
     assert settings(at) == {} and len(at.dataframe[0].value) == len(traces)
+
+
+def test_traces_are_filtered_by_entropy_script_and_what_the_probe_reads(view: Open, demo_run: Path) -> None:
+    run = Run(demo_run)
+    read = run.readouts[(run.readouts["method"] == "probe") & (run.readouts["split"] == "test")]
+    all_right = read.groupby("trace")["right"].all()
+
+    def listed(**filters: str) -> set[int]:
+        at = view("traces", **filters)
+        assert not at.error and not at.exception
+        return set(at.dataframe[0].value["trace"]) if at.dataframe else set()
+
+    assert listed(probe="right") == set(all_right.index[all_right])
+    assert listed(probe="wrong") == set(all_right.index[~all_right])
+    assert listed(probe="seen") == {trace.id for trace in run.traces} - set(read["trace"])
+    means = {trace.id: np.nanmean(trace.entropy) for trace in run.traces}
+    least = float(np.median(list(means.values())))
+    assert listed(entropy=f"{least}") == {number for number, mean in means.items() if mean >= float(f"{least}")}
+    # The organism writes digits, which are of no script.
+    assert "script=LATIN, which is no script of these traces" in said(view("traces", script="LATIN"))
+    assert "expected an entropy in nats, got much" in said(view("traces", entropy="much"))
 
 
 @pytest.mark.parametrize("wrong", [{"trace": "99999"}, {"answers": "maybe"}, {"steps": "77"}, {"order": "colour"}])

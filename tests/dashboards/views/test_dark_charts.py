@@ -17,3 +17,11 @@ def test_black_marks_and_lines_become_light_and_other_colours_stay() -> None:
     first, second, _ = figure.data
     assert first.line.color == first.marker.color == "#e6e6e6"
     assert second.line.color == palette.BLUE and list(second.marker.color) == [palette.BLACK]
+
+
+def test_intervals_of_bars_become_light_and_chosen_colours_stay() -> None:
+    figure = go.Figure()
+    figure.add_bar(x=[1], y=[1], error_y={"type": "data", "array": [0.1]})
+    figure.add_bar(x=[1], y=[1], error_y={"type": "data", "array": [0.1], "color": palette.GREY})
+    _light_marks(figure)
+    assert [bar.error_y.color for bar in figure.data] == ["#e6e6e6", palette.GREY]
