@@ -63,10 +63,14 @@ def _list(view: View, artifacts: list[Artifact]) -> None:
         selection_mode="single-row",
         alt="Everything that was found, with its model, date, size and health",
         column_config={
-            "name": st.column_config.TextColumn(width="medium"),
-            "of": st.column_config.TextColumn(width="medium"),
-            "made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
-            "MB": st.column_config.NumberColumn(format="%.1f"),
+            # In pixels, so that all of them fit in a window of 1280.
+            "kind": st.column_config.TextColumn(width=60),
+            "name": st.column_config.TextColumn(width=270),
+            "model": st.column_config.TextColumn(width=155),
+            "of": st.column_config.TextColumn(width=240),
+            "made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
+            "MB": st.column_config.NumberColumn(format="%.1f", width=60),
+            "health": st.column_config.TextColumn(width=150),
         },
     )
     names = {item.name: item for item in artifacts}
@@ -123,17 +127,13 @@ def _questions(artifacts: list[Artifact]) -> None:
     """Draw what can be asked, with a link to the answer where there is one."""
     st.header("What can I ask here?")
     for question in QUESTIONS:
-        able = [
-            item
-            for item in artifacts
-            if question.page and question.page in pages_of(item.kind) and opened.facts(item).is_complete
-        ]
+        able = [item for item in artifacts if item.kind in question.kinds and opened.facts(item).is_complete]
         left, right = st.columns([3, 4], vertical_alignment="center")
         with left:
-            if able:
+            if able:  # `usual` prefers a run, which answers with controls
                 page_link(question.page, opened.usual(able).name, question.text)
             else:
-                st.markdown(question.text)
+                st.caption(question.text)
         with right:
             st.code(question.command, language="bash", wrap_lines=True)
 

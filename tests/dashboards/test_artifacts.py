@@ -20,7 +20,8 @@ from dashboards.artifacts.facts import facts_of
 from dashboards.artifacts.finding import find_artifacts
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.launch import APP, ROOTS_VARIABLE
-from dashboards.pages import PAGES
+from dashboards.pages import PAGES, pages_of
+from dashboards.views.questions import QUESTIONS
 from interp.activations import Store
 from interp.errors import StoreError
 from interp.traces import TraceSet
@@ -184,3 +185,8 @@ def test_traces_are_filtered_by_the_channels_of_their_positions(traces: TraceSet
     assert [problem.question for problem in file.problems(np.array([4, 1]))] == [
         traces[k].problem.question for k in (4, 1)
     ]
+
+
+def test_every_question_names_a_page_that_shows_what_answers_it() -> None:
+    for question in QUESTIONS:
+        assert question.kinds and all(question.page in pages_of(kind) for kind in question.kinds), question.text
