@@ -32,6 +32,7 @@ from dashboards.explore.windows import Window, usual_zoom, window
 from dashboards.views import opened, shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
+from interp.errors import CotlensError
 
 _BYTES = 256e6  # of activations that a view may read
 _VIEWS = 6  # that are kept, for all readers
@@ -110,8 +111,12 @@ def _with_model(choice: Choice) -> tuple[Choice, opening.Model | None]:
         return choice, None
     slot = st.empty()
     if not opening.is_in_memory(store):
-        with slot:
-            _meanwhile(choice)
+        try:
+            with slot:
+                _meanwhile(choice)
+        except CotlensError:
+            slot.empty()
+            raise
     model = opening.model_of(store)
     slot.empty()
     if model.reasoner is not None:

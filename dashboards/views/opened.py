@@ -24,6 +24,8 @@ from interp.errors import CotlensError, StoreError
 
 # Seconds until new files are looked for.
 _FRESH = 10
+# What the commands are for that make an artifact usable; others make something of it.
+_REPAIRS = ("finish it", "the rest of it")
 
 
 def found() -> Found:
@@ -193,11 +195,18 @@ def commands_for(roots: Sequence[Path]) -> list[str]:
 def _failed(message: str, artifact: Artifact, *, unusable: bool) -> None:
     """Draw an error, and the command that makes the artifact again where it is of no use."""
     st.error(as_text(message), icon=":material/folder_off:")
-    known = facts(artifact).next
-    if unusable and known:
-        st.write(f"To {known[0][0]}:" if known[0][0].startswith("finish") else f"For {known[0][0]}:")
-        st.code(known[0][1], language="bash", wrap_lines=True)
-    elif unusable and artifact.kind == "run":
+    if not unusable:
+        return
+    known = facts(artifact)
+    repairs = [(what, command) for what, command in known.next if what in _REPAIRS]
+    if repairs:
+        what, command = repairs[0]
+        st.write("To finish it:" if what.startswith("finish") else f"For {what}:")
+        st.code(command, language="bash", wrap_lines=True)
+    elif artifact.kind == "store" and known.is_complete:
+        st.write("Write its damaged shards again:")
+        st.code(shlex.join(["cotlens", "capture", "resume", str(artifact.path)]), language="bash", wrap_lines=True)
+    elif artifact.kind == "run":
         st.write("Make the run again, after its folder is removed:")
         st.code(run_command(artifact.path, _options(artifact.path)), language="bash", wrap_lines=True)
 

@@ -106,6 +106,18 @@ def test_an_unfinished_store_shows_the_command_that_finishes_it(
     assert header(at)["rows"] == ["entropy", "surprisal"]
 
 
+def test_a_damaged_store_shows_the_command_that_repairs_it_and_nothing_of_a_wait(
+    open_view: Open, said: Said, demo_run: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(demo_run / "store", tmp_path / "store"))
+    for shard in (folder / "acts").rglob("*.safetensors"):
+        shard.write_bytes(shard.read_bytes()[:100])
+    at = open_view("explorer", folder)
+    assert "is damaged" in at.error[0].value and not at.exception
+    assert [code.value for code in at.code] == [f"cotlens capture resume {folder}"]
+    assert "is being loaded" not in said(at)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
