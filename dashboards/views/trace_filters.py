@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboards.artifacts.finding import Artifact
+from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.views import opened
+from dashboards.views.effects.one_trace import unsaid
 from dashboards.views.url import View
 from interp.errors import StoreError, UsageError
 
@@ -37,6 +39,7 @@ _PROBE = {
     ANY: ANY,
     "right": "reads every step right",
     "wrong": "reads a step wrong",
+    "unsaid": "reads a step that is not said",
     "seen": "was fitted or selected on it",
 }
 
@@ -142,6 +145,8 @@ def _of_readings(artifact: Artifact, table: pd.DataFrame, view: View) -> np.ndar
     if probe == ANY:
         return mask
     numbers = table["trace"].to_numpy()
+    if probe == "unsaid":
+        return mask & np.isin(numbers, _unsaid(str(artifact.path), last_written(artifact.path)))
     if probe == "seen":
         return mask & ~np.isin(numbers, readings["trace"])
     right_of = readings.groupby("trace")["right"].all()
@@ -155,3 +160,8 @@ def _probe_readings(artifact: Artifact) -> pd.DataFrame:
     except StoreError:  # it is not finished, or its table is lost; its traces can be seen all the same
         return pd.DataFrame()
     return read[(read["method"] == "probe") & (read["split"] == "test")] if len(read) else read
+
+
+@st.cache_resource(max_entries=4, show_spinner="Comparing what is said and what is read …")
+def _unsaid(path: str, written: int) -> list[int]:
+    return unsaid(opened.run_of(Path(path)))

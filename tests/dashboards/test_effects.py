@@ -7,9 +7,12 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -19,7 +22,7 @@ from dashboards.launch import ROOTS_VARIABLE
 from dashboards.runs import Run
 from dashboards.views.causal import TESTS
 from dashboards.views.effects.graph_figure import GraphView, grouped, kept_nodes
-from dashboards.views.effects.one_trace import says
+from dashboards.views.effects.one_trace import says, unsaid
 from interp.errors import StoreError, UsageError
 from interp.runtime.results import read_result, write_result
 
@@ -427,3 +430,21 @@ def test_a_broken_graph_is_refused_in_words(view: Open, graph: Path) -> None:
     graph.write_text(json.dumps(content), encoding="utf-8")
     at = view("causal", graph.parent)
     assert len(at.error) == 1 and "expected" in said(at)
+
+
+def test_a_trace_that_writes_what_is_read_says_it(demo_run: Path) -> None:
+    latent = Run(demo_run).traces[0]
+    gold = [step.value for step in latent.problem.steps]
+    spoken = replace(
+        latent,
+        tokens=[gold[k - 1] if k else token for token, k in zip(latent.tokens, latent.step, strict=True)],
+        channel=["thought" if k else channel for channel, k in zip(latent.channel, latent.step, strict=True)],
+    )
+    silent_at_last = replace(spoken, channel=[*spoken.channel[:-3], *latent.channel[-3:]])
+    rows = [
+        {"method": "probe", "split": "test", "trace": trace, "step": k + 1, "gold": value, "right": True}
+        for trace in range(3)
+        for k, value in enumerate(gold)
+    ]
+    run = SimpleNamespace(traces=[latent, spoken, silent_at_last], readouts=pd.DataFrame(rows))
+    assert unsaid(run) == [0, 2]

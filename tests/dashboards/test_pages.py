@@ -445,6 +445,8 @@ def test_traces_are_filtered_by_entropy_script_and_what_the_probe_reads(view: Op
 
     assert listed(probe="right") == set(all_right.index[all_right])
     assert listed(probe="wrong") == set(all_right.index[~all_right])
+    # This model says nothing while it thinks.
+    assert listed(probe="unsaid") == set(read["trace"][read["right"].astype(bool)])
     assert listed(probe="seen") == {trace.id for trace in run.traces} - set(read["trace"])
     means = {trace.id: np.nanmean(trace.entropy) for trace in run.traces}
     least = float(np.median(list(means.values())))

@@ -145,6 +145,22 @@ def _written(trace: Trace) -> dict[int, str]:
     return {step: " ".join(vocabulary.join(part).split()) for step, part in words.items() if step}
 
 
+def unsaid(run: Run) -> list[int]:
+    """Return the held-out traces with a step that the probe reads right and the text does not say.
+
+    Args:
+        run: The run; its `readouts` have a probe.
+    """
+    read = run.readouts
+    read = read[(read["method"] == "probe") & (read["split"] == "test") & read["right"].astype(bool)]
+    found = []
+    for trace, rows in read.groupby("trace"):
+        written = _written(run.traces[trace])
+        if any(not says(written.get(step, ""), gold) for step, gold in zip(rows["step"], rows["gold"], strict=True)):
+            found.append(int(trace))
+    return found
+
+
 def says(text: str, value: str) -> bool:
     """Return whether a text has a value among its words, whatever marks stand around it: `Now it shows 1.` says 1."""
     words = text.split()
