@@ -100,7 +100,7 @@ def _of_text_and_task(file: TraceFile, table: pd.DataFrame, view: View) -> np.nd
             "Written in letters that are",
             [ANY, *names, *([_SEVERAL] if len(names) > 1 else [])],
             "script",
-            label_of=lambda name: "of several scripts" if name == _SEVERAL else name.capitalize(),
+            label_of=lambda name: {ANY: ANY, _SEVERAL: "of several scripts"}.get(name, name.capitalize()),
             why_not="no script of these traces",
         )
     mask = np.ones(len(table), dtype=bool)
