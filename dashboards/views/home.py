@@ -10,8 +10,8 @@ import streamlit as st
 from dashboards.artifacts.finding import KINDS, Artifact, last_written
 from dashboards.launch import roots_of_environment
 from dashboards.pages import all_pages, pages_of, titles
+from dashboards.questions import QUESTIONS
 from dashboards.views import opened, shared
-from dashboards.views.questions import QUESTIONS
 from dashboards.views.shared import as_text
 from dashboards.views.url import OPEN, View, go, page_link
 

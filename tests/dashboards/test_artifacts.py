@@ -21,7 +21,7 @@ from dashboards.artifacts.finding import find_artifacts
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.launch import APP, ROOTS_VARIABLE
 from dashboards.pages import PAGES, pages_of
-from dashboards.views.questions import QUESTIONS
+from dashboards.questions import QUESTIONS
 from interp.activations import Store
 from interp.errors import StoreError
 from interp.traces import TraceSet

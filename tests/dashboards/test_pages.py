@@ -403,7 +403,7 @@ def test_each_step_has_one_chance(view: Open, demo_run: Path) -> None:
     figures = [json.loads(chart.proto.spec) for chart in view("overview").get("plotly_chart")]
     lines = figures[0]["layout"]["shapes"]
     assert [line["y0"] for line in lines] == [step["chance"] for step in steps]
-    said_there = [note["text"] for note in figures[0]["layout"]["annotations"]]
+    said_there = [text.partition("<br>")[2] for text in figures[0]["layout"]["xaxis"]["ticktext"]]
     assert said_there == [f"chance {step['chance']:.2f}" for step in steps]
 
 
