@@ -22,7 +22,10 @@ _CAUSAL_SCALES = {"quick": 0.25, "normal": 1.0, "full": 2.0}
 
 @app.command("probes")
 def probes(repetitions: Repetitions = 5, as_json: AsJson = False) -> None:
-    """Time the batched solver beside scikit-learn, and count false discoveries over noise."""
+    """Time the batched solver beside scikit-learn, and count false discoveries over noise.
+
+    Example: cotlens bench probes
+    """
     from benchmarks.probes.figures import bench
 
     _run_timed(bench, repetitions, as_json)
@@ -34,7 +37,10 @@ def sae(
     organism: Annotated[str, typer.Option(help="A chain organism of continuous thoughts.")] = "chain31-coconut",
     as_json: AsJson = False,
 ) -> None:
-    """Time SAE training beside SAELens, and read out single features beside untrained dictionaries."""
+    """Time SAE training beside SAELens, and read out single features beside untrained dictionaries.
+
+    Example: cotlens bench sae
+    """
     from benchmarks.sae.figures import bench
 
     _run_timed(bench, repetitions, as_json, organism)
@@ -46,7 +52,10 @@ def capture(
     device: Annotated[str, typer.Option(help="cpu, or cuda, where a large model is timed too.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Time recording beside a bare forward pass, other libraries and a Coconut loop, and measure its peak memory."""
+    """Time recording beside a bare forward pass, other libraries and a Coconut loop, and measure its peak memory.
+
+    Example: cotlens bench capture
+    """
     from benchmarks.capture import contest as capture
     from benchmarks.capture import device as capture_device
     from interp.models.devices import choose_device
@@ -60,7 +69,10 @@ def capture(
 
 @app.command("store")
 def store(repetitions: Repetitions = 15, as_json: AsJson = False) -> None:
-    """Time reading a store beside a raw memory map and beside SAELens's format, and how both grow."""
+    """Time reading a store beside a raw memory map and beside SAELens's format, and how both grow.
+
+    Example: cotlens bench store
+    """
     from benchmarks.store.contest import bench
 
     _run_timed(bench, repetitions, as_json)
@@ -72,13 +84,17 @@ def dash(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this part: paint, lock, bytes, memory, pages, search or edit. May be given several times; what "
-            "was kept of the other parts stays."
+            help="Only this part: paint, lock, bytes, memory, pages, search or edit. Repeatable. What was kept "
+            "of the other parts stays.",
+            show_default="all",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the dashboard in a headless browser: first paint, locking a cell, bytes, memory, search and live edits."""
+    """Measure the dashboard in a headless browser: first paint, locking a cell, bytes, memory, search and live edits.
+
+    Example: cotlens bench dash --part search
+    """
     from benchmarks.dash.figures import bench
 
     _run_timed(partial(bench, parts=part or ()), repetitions, as_json)
@@ -86,7 +102,10 @@ def dash(
 
 @app.command("generate")
 def generate(repetitions: Repetitions = 3, as_json: AsJson = False) -> None:
-    """Time thinking on SmolLM2 beside transformers' own generation, with shared prompts and answers of all lengths."""
+    """Time thinking on SmolLM2 beside transformers' own generation, with shared prompts and answers of all lengths.
+
+    Example: cotlens bench generate
+    """
     from benchmarks.generate import bench
 
     _run_timed(bench, repetitions, as_json)
@@ -97,7 +116,10 @@ def models(
     size: Annotated[str, typer.Option(help="normal, or quick: few questions; the result is not kept then.")] = "normal",
     as_json: AsJson = False,
 ) -> None:
-    """Measure SmolLM2 and its adapters on the task words, and its logits beside transformers' own."""
+    """Measure SmolLM2 and its adapters on the task words, and its logits beside transformers' own.
+
+    Example: cotlens bench models
+    """
     from benchmarks.models import SIZES, bench
 
     _check_size(size, *SIZES)
@@ -109,7 +131,7 @@ def models(
 @app.command("papers")
 @with_options
 def papers(
-    only: Annotated[str | None, typer.Option(help="One system, such as coconut. All by default.")] = None,
+    only: Annotated[str | None, typer.Option(help="One system, such as coconut.", show_default="all")] = None,
     size: Annotated[
         str,
         typer.Option(help="normal, or full: larger samples and tighter intervals, in several times the time."),
@@ -125,7 +147,10 @@ def papers(
     training_seed: Annotated[int, typer.Option(help="Training seed of those organisms."), OldName("--seed")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure nine systems of the literature again on the organisms, with controls and the papers' figures."""
+    """Measure nine systems of the literature again on the organisms, with controls and the papers' figures.
+
+    Example: cotlens bench papers --only coconut
+    """
     from benchmarks.papers.table import bench
     from interp.errors import UsageError, checked_count
 
@@ -167,7 +192,10 @@ def subtext(
     ] = "normal",
     as_json: AsJson = False,
 ) -> None:
-    """Measure planted bits, detect them without labels, locate them, and remove them with a paraphrase."""
+    """Measure planted bits, detect them without labels, locate them, and remove them with a paraphrase.
+
+    Example: cotlens bench subtext
+    """
     from benchmarks.subtext import bench
 
     _check_size(size, "normal", "full")
@@ -181,7 +209,7 @@ def subtext(
 def causal(
     organisms: Annotated[
         Path | None,
-        typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN. None by default."),
+        typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN.", show_default="none"),
     ] = None,
     size: Annotated[
         str,
@@ -193,6 +221,8 @@ def causal(
     """Interchange, content or compute, used maps, steering and attribution graphs, with known answers.
 
     Where an organism is there in several training seeds, the worst one counts.
+
+    Example: cotlens bench causal --organisms FOLDER
     """
     from benchmarks.causal.figures import bench
     from interp.errors import UsageError
@@ -213,7 +243,7 @@ def causal(
 def decoders(
     organisms: Annotated[
         Path | None,
-        typer.Option(help="Folder of organisms of training seeds 1 and 2, each in NAME-seedN. None by default."),
+        typer.Option(help="Folder of organisms of training seeds 1 and 2, each in NAME-seedN.", show_default="none"),
     ] = None,
     only: Annotated[
         str | None, typer.Option(help="One organism, such as chain-coconut. The result is not kept then.")
@@ -225,7 +255,10 @@ def decoders(
     ] = "normal",
     as_json: AsJson = False,
 ) -> None:
-    """Measure every decoder on every organism with latents: exact match, controls, calibration, cost, both lenses."""
+    """Measure every decoder on every organism with latents: exact match, controls, calibration, cost, both lenses.
+
+    Example: cotlens bench decoders --organisms FOLDER
+    """
     from benchmarks.decoders.figures import bench
 
     _check_folder(organisms)
@@ -242,11 +275,14 @@ def faithfulness(
     ] = "normal",
     organisms: Annotated[
         Path | None,
-        typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN. None by default."),
+        typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN.", show_default="none"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge every metric of faithfulness where it is known which written steps are used: AUROC, lean, decay, cost."""
+    """Judge every metric of faithfulness where it is known which written steps are used: AUROC, lean, decay, cost.
+
+    Example: cotlens bench faithfulness --size quick
+    """
     from benchmarks.faithfulness.figures import SIZES, bench
 
     _check_size(size, *SIZES)

@@ -210,12 +210,15 @@ def _help() -> str:
             *lines,
             "",
             textwrap.fill(
-                "Run `cotlens COMMAND --help` for its options. Results go to stdout, progress and errors to stderr; "
-                "--json prints one JSON object. Every option can be set by an environment variable: `cotlens config "
-                "env`.",
+                "Run `cotlens COMMAND --help` for its options and an example. Results go to stdout, progress and errors "
+                "to stderr; --json prints one JSON object. Every option can be set by an environment variable: "
+                "`cotlens config env`.",
                 columns,
                 break_on_hyphens=False,
             ),
+            "",
+            "Example:",
+            "  cotlens demo --out runs/demo && cotlens dash runs/demo",
         ]
     )
 

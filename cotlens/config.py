@@ -17,7 +17,9 @@ from interp.runtime.environment import variable_prefix
 
 app = new_app("Write and show what sets the options of commands besides the command line.")
 Commands = Mapping[str, tuple[str, str]]
-Words = Annotated[list[str] | None, typer.Argument(help="A command, such as `probe sweep`. Default: every command.")]
+Words = Annotated[
+    list[str] | None, typer.Argument(help="A command, such as `probe sweep`.", show_default="every command")
+]
 _INTRODUCTION = """# Defaults of options for the work in this folder. Options on the command line come first, then environment
 # variables (`cotlens config env`), then this file. Take away the # before what you want to set.
 """
@@ -31,7 +33,7 @@ def init(
 ) -> None:
     """Write a file of options in which every option stands with its help and default, as a comment.
 
-    Example: cotlens config init think, then set batch-size in cotlens.toml.
+    Example: cotlens config init think
     """
     if out.exists():
         raise UsageError(f"expected a new file, got {out}, which exists; edit it, or choose another --out.")
@@ -39,14 +41,15 @@ def init(
     from interp.runtime.files import commit
 
     commit(out, "\n".join([_INTRODUCTION, *sections]).encode())
-    print(f"{len(sections)} commands in {out}; every option is a comment until its # is taken away")
+    count = f"{len(sections)} command{'' if len(sections) == 1 else 's'}"
+    print(f"{count} in {out}; every option is a comment until its # is taken away")
 
 
 @app.command("show")
 def show(context: typer.Context, command: Words = None, as_json: AsJson = False) -> None:
     """List the options that the file of options or an environment variable sets, and which of the two wins.
 
-    Example: cotlens config show probe sweep.
+    Example: cotlens config show probe sweep
     """
     path = options_file.find()
     in_file = {(s.command, s.option): s for s in (settings_in(path, context.obj) if path else [])}
@@ -72,7 +75,7 @@ def show(context: typer.Context, command: Words = None, as_json: AsJson = False)
 def schema(context: typer.Context) -> None:
     """Print the JSON schema of the file of options, for editors that check TOML by it.
 
-    Example: cotlens config schema > cotlens.schema.json.
+    Example: cotlens config schema > cotlens.schema.json
     """
     import json
 
@@ -90,7 +93,7 @@ def schema(context: typer.Context) -> None:
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh, fish or powershell.")]) -> None:
     """Print what a shell reads to complete commands and options.
 
-    Example: eval "$(cotlens config completion bash)" in ~/.bashrc.
+    Example: eval "$(cotlens config completion bash)"
     """
     from cotlens.completion import script
 
@@ -101,11 +104,14 @@ def completion(shell: Annotated[str, typer.Argument(help="bash, zsh, fish or pow
 def env(
     context: typer.Context,
     command: Annotated[
-        list[str] | None, typer.Argument(help="A command, such as `probe sweep`. Default: every command.")
+        list[str] | None, typer.Argument(help="A command, such as `probe sweep`.", show_default="every command")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the environment variable of every option. Options on the command line win."""
+    """List the environment variable of every option. Options on the command line win.
+
+    Example: cotlens config env probe sweep
+    """
     rows = list(_variables(context.obj, command or []))
 
     def human() -> None:
@@ -159,7 +165,9 @@ def _section(words: tuple[str, ...], command: Any) -> str:
     lines = [f"[{'.'.join(words)}]"]
     for name, parameter in options_of(command).items():
         default = parameter.default
-        lines += textwrap.wrap(parameter.help or "", 110, initial_indent="# ", subsequent_indent="# ")
+        in_words = f" Default: {parameter.show_default}." if isinstance(parameter.show_default, str) else ""
+        text = f"{parameter.help or ''}{in_words}"
+        lines += textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
         if isinstance(default, str | int | float | bool | list):
             lines.append(f"# {name} = {json.dumps(default, ensure_ascii=False)}")
         else:

@@ -19,7 +19,7 @@ dash = new_app("Open the dashboard over anything that this toolkit wrote.", sing
 
 @demo.command()
 def demo_command(
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. runs/demo-ORGANISM by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/demo-ORGANISM")] = None,
     organism: Annotated[
         str, typer.Option(help="A shipped organism that thinks (`cotlens organisms ls`).")
     ] = "chain-coconut",
@@ -27,7 +27,10 @@ def demo_command(
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 7,
     as_json: AsJson = False,
 ) -> None:
-    """Think, capture, probe, decode, intervene and report, in less than three minutes on two cores."""
+    """Think, capture, probe, decode, intervene and report, in less than three minutes on two cores.
+
+    Example: cotlens demo --out runs/demo
+    """
     from dashboards.demo import run_demo
     from interp.runtime.console import STARTED
 
@@ -59,20 +62,29 @@ def study_command(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Problems to generate, such as chain:steps=3. The reasoner's own task by default."),
+        typer.Option(help="Problems to generate, such as chain:steps=3.", show_default="the reasoner's own task"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: runs/study-MODEL, with the questions or the task.")
+        Path | None,
+        typer.Option(
+            help="Folder of the run.", show_default="runs/study-MODEL, with the questions or the task in its name"
+        ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option(help="Number of problems. Default: all questions of a file, 1,000 of a task.")
+        int | None, typer.Option(help="Number of problems.", show_default="all questions of a file, 1,000 of a task")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of generated problems.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Number of problems in a batch.")] = 128,
     max_thought_tokens: Annotated[
-        int | None, typer.Option(help="Largest number of thought tokens. A longer thought is closed there.")
+        int | None,
+        typer.Option(
+            help="Largest number of thought tokens. A longer thought is closed there.",
+            show_default="that of reasoner.json",
+        ),
     ] = None,
-    max_answer_tokens: Annotated[int | None, typer.Option(help="Largest number of answer tokens.")] = None,
+    max_answer_tokens: Annotated[
+        int | None, typer.Option(help="Largest number of answer tokens.", show_default="that of reasoner.json")
+    ] = None,
     dictionaries: Annotated[
         bool, typer.Option(help="Also train a sparse autoencoder and read with it, beside three baselines.")
     ] = True,
@@ -86,6 +98,8 @@ def study_command(
     """Think, capture, probe, decode, intervene and report, for any model: an organism, a folder or a hub id.
 
     What cannot be done for the model is said in one line, and the rest goes on. Run the same command again to resume.
+
+    Example: cotlens study MODEL --questions questions.jsonl --out runs/study
     """
     from dashboards.studying import StudyOptions, run_study
     from interp.runtime.console import STARTED
@@ -113,10 +127,13 @@ def study_command(
 @report.command("build")
 def build(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    out: Annotated[Path | None, typer.Option(help="File to write. RUN/report.html by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="RUN/report.html")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a run."""
+    """Write the report of a run.
+
+    Example: cotlens report build runs/demo
+    """
     from dashboards.report import build_report
 
     written = build_report(run, out)
@@ -129,7 +146,8 @@ def dash_command(
         list[Path] | None,
         typer.Argument(
             metavar="[PATH]...",
-            help="Runs, stores, sweeps, traces, SAEs, probes, graphs, or folders of them. runs/ by default.",
+            help="Runs, stores, sweeps, traces, SAEs, probes, graphs, or folders of them.",
+            show_default="runs, or the current folder where there is none",
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
@@ -141,7 +159,10 @@ def dash_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open the dashboard over anything that this toolkit wrote. It can be reached from this machine only."""
+    """Open the dashboard over anything that this toolkit wrote. It can be reached from this machine only.
+
+    Example: cotlens dash runs/demo
+    """
     from dashboards.launch import checked_roots, serve, url_of
 
     roots = checked_roots(paths or [])

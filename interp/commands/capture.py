@@ -26,7 +26,7 @@ Engine = Annotated[
         "slurm:partition=gpu,mem_gb=32."
     ),
 ]
-Workers = Annotated[int | None, typer.Option(help="Number of workers of the engine. One per core by default.")]
+Workers = Annotated[int | None, typer.Option(help="Number of workers of the engine.", show_default="one for each core")]
 Threads = Annotated[int, typer.Option(help="Threads per shard. The same number gives the same bytes.")]
 BatchSize = Annotated[int, typer.Option(help="Largest number of traces in a forward pass.")]
 Format = Annotated[str, typer.Option(help="Format to write: saelens or arrow.")]
@@ -41,14 +41,19 @@ def run(
     out: Annotated[str, typer.Option(help="Folder or fsspec URL of the store. An unfinished store is resumed.")],
     sites: Annotated[
         list[str] | None,
-        typer.Option(help="Activations to record: a group such as resid, a hook name or a pattern. Repeatable."),
+        typer.Option(
+            help="Activations to record: a group such as mlp_out, a hook name or a pattern. Repeatable.",
+            show_default="resid",
+        ),
     ] = None,
-    layers: Annotated[str | None, typer.Option(help="Blocks to record, such as 0,2,4 or 0-3. All by default.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Blocks to record, such as 0,2,4 or 0-3.", show_default="all")
+    ] = None,
     channels: Annotated[
         list[str] | None,
         typer.Option(
-            help="Positions to record: prompt, thought, latent, answer or special. All but the prompt by default. "
-            "Repeatable."
+            help="Positions to record: prompt, thought, latent, answer or special. Repeatable.",
+            show_default="all but the prompt",
         ),
     ] = None,
     positions: Annotated[
@@ -70,7 +75,10 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replay traces and record activations. Run the same command again to resume."""
+    """Replay traces and record activations. Run the same command again to resume.
+
+    Example: cotlens capture run chain-coconut runs/traces.parquet --out runs/store
+    """
     from interp.activations.capturing import CheckedExecutionOptions, run_plan
     from interp.activations.plan import plan
     from interp.runtime.engines import executor
@@ -113,7 +121,8 @@ def resume(
     device: Annotated[
         str | None,
         typer.Option(
-            help="Device, such as cpu or cuda:1. By default the type of device that the store was started on."
+            help="Device to run on, such as cpu or cuda:1.",
+            show_default="the type of device that the store was started on",
         ),
     ] = None,
     batch_size: BatchSize = 64,
@@ -122,7 +131,10 @@ def resume(
     threads: Threads = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Finish a store and repair its damaged shards, with the settings that it records."""
+    """Finish a store and repair its damaged shards, with the settings that it records.
+
+    Example: cotlens capture resume runs/store
+    """
     from interp.activations import resume as finish
 
     with Bars() as bars, bars.stage(f"resuming {store}") as report:
@@ -140,7 +152,10 @@ def resume(
 
 @app.command("validate")
 def validate(store: Annotated[str, typer.Argument(help="Folder or URL of a store.")], as_json: AsJson = False) -> None:
-    """Check every shard against its hash. The exit code is 5 if one is damaged."""
+    """Check every shard against its hash. The exit code is 5 if one is damaged.
+
+    Example: cotlens capture validate runs/store
+    """
     from interp.activations import Store
 
     wrong = Store(store).validate()
@@ -157,7 +172,10 @@ def validate(store: Annotated[str, typer.Argument(help="Folder or URL of a store
 def list_stores(
     root: Annotated[Path, typer.Argument(help="Folder to search.")] = Path("runs"), as_json: AsJson = False
 ) -> None:
-    """List the stores below a folder."""
+    """List the stores below a folder.
+
+    Example: cotlens capture ls runs
+    """
     import pandas as pd
 
     from interp.activations import Store
@@ -186,12 +204,15 @@ def export(
     to: Format = "saelens",
     address: Annotated[
         list[str] | None,
-        typer.Option(help="Activation to export, such as blocks.1.hook_out. All by default. Repeatable."),
+        typer.Option(help="Activation to export, such as blocks.1.hook_out. Repeatable.", show_default="all"),
     ] = None,
     context_size: Annotated[int, typer.Option(help="Positions per row of SAELens's format.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Write a store in the format of SAELens's cached activations, or as Arrow files."""
+    """Write a store in the format of SAELens's cached activations, or as Arrow files.
+
+    Example: cotlens capture export runs/store --to arrow --out runs/arrow
+    """
     from interp.activations import Store
     from interp.activations.formats.exports import export as write
 
@@ -225,7 +246,10 @@ def import_(
     dtype: Annotated[str, typer.Option(help="vllm: type to store, float32, float16 or bfloat16.")] = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Make a store from activations that another program recorded."""
+    """Make a store from activations that another program recorded.
+
+    Example: cotlens capture import hidden-states --layers 1,2 --tokenizer MODEL --out runs/imported
+    """
     from interp.activations.formats import imports
     from interp.traces import TraceSet
 

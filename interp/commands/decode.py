@@ -25,7 +25,7 @@ app = new_app("Read the thoughts of a store, and score every decoder beside its 
 StorePath = Annotated[Path, typer.Argument(help="Folder of an activation store.")]
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", "-m", help="A decoder, such as tuned_lens. Repeatable; the quick ones by default."),
+    typer.Option("--method", "-m", help="A decoder, such as tuned_lens. Repeatable.", show_default="the quick ones"),
 ]
 MaxUnplaced = Annotated[
     float, typer.Option(help="Largest share of the steps of visible thoughts that may have no place in the text.")
@@ -59,7 +59,10 @@ def run(
     max_unplaced: MaxUnplaced = MAX_UNPLACED,
     as_json: AsJson = False,
 ) -> None:
-    """Read the value of every step of every trace, and write the read-outs."""
+    """Read the value of every step of every trace, and write the read-outs.
+
+    Example: cotlens decode run runs/store --method probe --method logit_lens --out runs/readouts.parquet
+    """
     from interp.activations import Store
     from interp.activations.splits import describe_split
     from interp.activations.store import parquet_bytes
@@ -123,7 +126,10 @@ def evaluate_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score all decoders on held-out problems: exact match, controls, calibration, cause and cost."""
+    """Score all decoders on held-out problems: exact match, controls, calibration, cause and cost.
+
+    Example: cotlens decode eval runs/store --method probe --method logit_lens --out runs/evaluation
+    """
     from interp.activations import Store
     from interp.causal.evaluation import QUICK, evaluate
     from interp.decoders.lens_files import lens_settings

@@ -41,6 +41,8 @@ def doctor(
     """Check everything that this project needs. The exit code is 1 if a check fails.
 
     With a model, report how it thinks, its prompt, its markers and stops, and how each of them was recognised.
+
+    Example: cotlens doctor smollm2
     """
     if model is not None:
         _model(model, load_options, as_json)

@@ -25,7 +25,8 @@ class EndpointOptions:
         ),
     ] = None
     endpoint_model: Annotated[
-        str | None, typer.Option(help="The model that the server is asked for. The only one that it serves by default.")
+        str | None,
+        typer.Option(help="The model that the server is asked for.", show_default="the only one that it serves"),
     ] = None
     endpoint_timeout: Annotated[float, typer.Option(help="Seconds that one reply of the server may take.")] = 600.0
     concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.")] = 8

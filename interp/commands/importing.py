@@ -32,9 +32,11 @@ def traces(
         str, typer.Option(help="The local model whose tokens they get: an organism, a folder or a hub id.")
     ],
     answer: Annotated[
-        str | None, typer.Option(help="Column with the right answer. Found by its name by default.")
+        str | None, typer.Option(help="Column with the right answer.", show_default="found by its name")
     ] = None,
-    written_by: Annotated[str | None, typer.Option(help="Who wrote the texts. What the files say by default.")] = None,
+    written_by: Annotated[
+        str | None, typer.Option(help="Who wrote the texts.", show_default="what the files say")
+    ] = None,
     without_system: Annotated[
         bool, typer.Option("--without-system", help="Leave system messages out of the prompts.")
     ] = False,
@@ -52,6 +54,8 @@ def traces(
     """Align transcripts to a local model's tokens, for captures, probes and faithfulness.
 
     What is assumed is listed. Transcripts that cannot be used are named with the reason; the exit code is then 3.
+
+    Example: cotlens import traces chats.jsonl --model smollm2 --to runs/chats.parquet
     """
     from interp.errors import checked_count
     from interp.transcripts.importing import import_traces, summary

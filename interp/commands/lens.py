@@ -30,17 +30,18 @@ def fit(
     texts: Annotated[Path | None, typer.Option(help="Text file, one text a line, in place of --traces.")] = None,
     contexts: Annotated[int | None, typer.Option(help="Use only so many of them, the first ones.", min=1)] = None,
     layers: Annotated[
-        list[int] | None, typer.Option(help="Block whose output is read. Repeatable. Default: all but the last.")
+        list[int] | None, typer.Option(help="Block whose output is read. Repeatable.", show_default="all but the last")
     ] = None,
     channels: Annotated[
         list[str] | None,
         typer.Option(
-            help="Positions of traces that are sources: prompt, thought, latent, answer or special. Repeatable."
+            help="Positions of traces that are sources: prompt, thought, latent, answer or special. Repeatable.",
+            show_default="all",
         ),
     ] = None,
     skip_first: Annotated[
         int | None,
-        typer.Option(help="Positions at the beginning that do not count. Default: 16 of texts, 0 of traces."),
+        typer.Option(help="Positions at the beginning that do not count.", show_default="16 of texts, 0 of traces"),
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Texts are cut to so many tokens.")] = 128,
     candidate: Annotated[
@@ -53,7 +54,10 @@ def fit(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a Jacobian lens. Run the same command again to resume a fit that was cut off."""
+    """Fit a Jacobian lens. Run the same command again to resume a fit that was cut off.
+
+    Example: cotlens lens fit chain-coconut --traces runs/traces.parquet --out lens.pt
+    """
     from interp.decoders.jacobian.estimate import Positions
     from interp.decoders.jacobian.fitting import SKIP_FIRST, fit_jacobians
     from interp.decoders.jacobian.lens import token_ids
@@ -90,7 +94,10 @@ def merge(
     out: Out,
     as_json: AsJson = False,
 ) -> None:
-    """Merge lenses of one model into the lens of all their contexts."""
+    """Merge lenses of one model into the lens of all their contexts.
+
+    Example: cotlens lens merge part1.pt part2.pt --out lens.pt
+    """
     from interp.decoders.jacobian.lens_file import LensFile
     from interp.decoders.jacobian.lens_file import merge as merged
 
@@ -106,7 +113,10 @@ def show(
     path: Annotated[Path, typer.Argument(help="File of a Jacobian lens.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a Jacobian lens was fitted to."""
+    """Show what a Jacobian lens was fitted to.
+
+    Example: cotlens lens show lens.pt
+    """
     from interp.decoders.jacobian.lens_file import LensFile
 
     _emit(LensFile.read(path), path, as_json)

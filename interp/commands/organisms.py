@@ -21,7 +21,10 @@ app = new_app("List, train and check organisms: small models with exact ground t
 
 @app.command("ls")
 def list_organisms(as_json: AsJson = False) -> None:
-    """List every organism with its task, its kind and its accuracy."""
+    """List every organism with its task, its kind and its accuracy.
+
+    Example: cotlens organisms ls
+    """
     from interp.errors import StoreError
     from interp.organisms.catalog import card, recipes
 
@@ -66,14 +69,17 @@ def train(
     training_seed: Annotated[
         int, typer.Option(help="Seed of the weights and of the training data."), OldName("--seed")
     ] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder to write. organisms/NAME-seedN by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="organisms/NAME-seedN")] = None,
     device: Annotated[str, typer.Option(help="Device to train on: cpu or cuda.")] = "cpu",
     keep_every: Annotated[
         int | None, typer.Option(help="Also keep a copy of the reasoner every N updates, in OUT/checkpoints.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train an organism from its recipe and measure it. It takes minutes on one core, and resumes when run again."""
+    """Train an organism from its recipe and measure it. It takes minutes on one core, and resumes when run again.
+
+    Example: cotlens organisms train chain-coconut --training-seed 1
+    """
     import torch
 
     from interp.organisms.training.build import train_organism
@@ -103,12 +109,14 @@ def train(
 
 @app.command("check")
 def check(
-    name: Annotated[str | None, typer.Argument(help="Name of one organism. All by default.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of one organism.", show_default="all")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the shipped organisms again and compare with their cards. The exit code is 4 if one differs.
 
     Adapters whose base model has not been fetched are left out and named.
+
+    Example: cotlens organisms check chain-coconut
     """
     from interp.loading.named_models import is_fetched
     from interp.organisms.catalog import recipe, shipped

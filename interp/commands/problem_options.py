@@ -46,7 +46,7 @@ class ProblemOptions:
 
     task: Annotated[
         str | None,
-        typer.Option(help="Task and its options, such as chain:n=300,seed=7. Default: the reasoner's own task."),
+        typer.Option(help="Task and its options, such as chain:n=300,seed=7.", show_default="the reasoner's own task"),
     ] = None
     questions: Annotated[
         Path | None,
@@ -63,7 +63,7 @@ class ProblemOptions:
     ] = False
     n: Annotated[
         int | None,
-        typer.Option(help="Number of problems. Default: as many as the command needs of a task, and all of a file."),
+        typer.Option(help="Number of problems.", show_default="as many as the command needs of a task, all of a file"),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of what the command draws at random.")] = 0
 

@@ -23,12 +23,18 @@ SAEFolder = Annotated[
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", help="Activation to use, such as blocks.1.hook_out. The store's only one by default."),
+    typer.Option(
+        "--address", help="Activation to use, such as blocks.1.hook_out.", show_default="the store's only one"
+    ),
 ]
 SAEId = Annotated[str | None, typer.Option(help="Id in a release of SAELens's registry; needs access to the hub.")]
 Channels = Annotated[
     list[str] | None,
-    typer.Option("--channels", help="Positions to train on: thought and latent by default. Repeat for several."),
+    typer.Option(
+        "--channels",
+        help="Channel of the positions to train on, such as latent. Repeatable.",
+        show_default="thought and latent",
+    ),
     OldName("--channel"),
 ]
 Transfer = Annotated[bool, typer.Option("--transfer", help="Allow activations of another model than the SAE's.")]
@@ -37,9 +43,15 @@ Sinks = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Option("--target", help="Concept to compare features with: step_value, next_step, answer. Repeatable."),
+    typer.Option(
+        "--target",
+        help="Concept to compare features with, such as step_value. Repeatable.",
+        show_default="step_value, next_step and answer",
+    ),
 ]
-Model = Annotated[str | None, typer.Option(help="The reasoner. By default the one that the store was captured from.")]
+Model = Annotated[
+    str | None, typer.Option(help="The reasoner.", show_default="the one that the store was captured from")
+]
 ConfigFile = Annotated[Path | None, typer.Option(help="YAML or TOML file with training settings.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One training setting, such as learning_rate=3e-4. Repeatable.")
@@ -78,13 +90,15 @@ def train(
     config: ConfigFile = None,
     settings: Settings = None,
     architecture: Annotated[
-        str | None, typer.Option(help="topk (the default), batchtopk, matryoshka or jumprelu."), OldName("--kind")
+        str | None,
+        typer.Option(help="topk, batchtopk, matryoshka or jumprelu.", show_default="topk"),
+        OldName("--kind"),
     ] = None,
-    d_sae: Annotated[int | None, typer.Option(help="Number of features; 512 by default.")] = None,
-    k: Annotated[int | None, typer.Option(help="Active features per row; 16 by default.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Rows seen in training; 200000 by default.")] = None,
+    d_sae: Annotated[int | None, typer.Option(help="Number of features.", show_default="512")] = None,
+    k: Annotated[int | None, typer.Option(help="Active features per row.", show_default="16")] = None,
+    samples: Annotated[int | None, typer.Option(help="Rows seen in training.", show_default="200000")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the weights and of the order of rows; 0 by default.")
+        int | None, typer.Option(help="Seed of the weights and of the order of rows.", show_default="0")
     ] = None,
     dense: Annotated[
         bool, typer.Option("--dense", help="Use SAELens's dense training in place of the sparse kernels.")
@@ -94,7 +108,10 @@ def train(
     split_seed: Annotated[int, typer.Option(help="Seed of the split that holds problem structures out.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a sparse autoencoder on the thoughts of a store. Run the same command again to resume."""
+    """Train a sparse autoencoder on the thoughts of a store. Run the same command again to resume.
+
+    Example: cotlens sae train runs/store --address ln_final.hook_out --d-sae 128 --k 4 --out runs/sae
+    """
     from interp.activations import Store
     from interp.runtime.config import resolve_config
     from interp.sae.settings import SAESettings
@@ -151,7 +168,10 @@ def evaluate(
     splice: Annotated[bool, typer.Option(help="Also splice the SAE into the model and let it think again.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate an SAE beside baselines: explained variance, dead features, splicing, sparse probing, absorption."""
+    """Evaluate an SAE beside baselines: explained variance, dead features, splicing, sparse probing, absorption.
+
+    Example: cotlens sae eval runs/sae --store runs/store
+    """
     from interp.activations import Store
     from interp.sae.concepts import TARGETS
     from interp.sae.evaluate import evaluate as run
@@ -210,7 +230,10 @@ def features(
     show: Annotated[int, typer.Option(help="Number of features to print.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Name each feature after what it detects, with evidence and score. No language model is needed."""
+    """Name each feature after what it detects, with evidence and score. No language model is needed.
+
+    Example: cotlens sae features runs/sae --store runs/store --out runs/features
+    """
     import os
 
     from interp.activations import Store
@@ -251,7 +274,7 @@ def share(
     second: Annotated[Path, typer.Argument(help="Store of another reasoner on the same problems.")],
     first_address: Annotated[str, typer.Option(help="Address in the first store.")],
     second_address: Annotated[
-        str | None, typer.Option(help="Address in the second store. The same by default.")
+        str | None, typer.Option(help="Address in the second store.", show_default="that of the first")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the SAE and its features to.")] = None,
     config: ConfigFile = None,
@@ -259,7 +282,10 @@ def share(
     show: Annotated[int, typer.Option(help="Number of features to print.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Train one SAE on the thoughts of two reasoners, and find the features that mean the same in both."""
+    """Train one SAE on the thoughts of two reasoners, and find the features that mean the same in both.
+
+    Example: cotlens sae share runs/text-store runs/store --first-address ln_final.hook_out --out runs/shared
+    """
     from interp.activations import Store
     from interp.runtime.config import resolve_config
     from interp.sae.load import save_sae

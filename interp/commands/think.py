@@ -36,14 +36,14 @@ def think(
     ],
     task: Annotated[
         str | None,
-        typer.Option(help="Problems to generate, such as chain:n=500,seed=7. The reasoner's own task by default."),
+        typer.Option(help="Problems to generate, such as chain:n=500,seed=7.", show_default="the reasoner's own task"),
     ] = None,
     questions: Annotated[
         Path | None, typer.Option(help="JSONL file with one question and its answer per line, in place of --task.")
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option(help="Number of problems. Default: what the task says, else 500; all lines of a file."),
+        typer.Option(help="Number of problems.", show_default="what the task says, else 500; all lines of a file"),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Number of problems in a batch.")] = 128,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 0.0,
@@ -52,9 +52,15 @@ def think(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     max_thought_tokens: Annotated[
-        int | None, typer.Option(help="Largest number of thought tokens. A longer thought is closed there.")
+        int | None,
+        typer.Option(
+            help="Largest number of thought tokens. A longer thought is closed there.",
+            show_default="that of reasoner.json",
+        ),
     ] = None,
-    max_answer_tokens: Annotated[int | None, typer.Option(help="Largest number of answer tokens.")] = None,
+    max_answer_tokens: Annotated[
+        int | None, typer.Option(help="Largest number of answer tokens.", show_default="that of reasoner.json")
+    ] = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(help="Token or text at which an answer ends, besides the model's own. Repeatable."),
@@ -66,6 +72,8 @@ def think(
     """Think about problems and write the traces. Run the same command again to resume after an interruption.
 
     Lines of a question file that cannot be used are named and left out; the exit code is then 3.
+
+    Example: cotlens think chain-coconut --task chain:n=500 --out runs/traces.parquet
     """
     from interp.loading.guessing import ChanceCheck
     from interp.reasoners.resumable import think_to_file

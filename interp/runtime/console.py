@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.runtime.option_checks import CheckedApp
+from interp.runtime.option_checks import CheckedApp, CheckedGroup
 from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def new_app(help_text: str, *, single: bool = False) -> typer.Typer:
         single: Whether it is one command, not a group.
     """
     app = CheckedApp(
+        cls=CheckedGroup,
         help=help_text,
         add_completion=False,
         no_args_is_help=not single,

@@ -6,13 +6,47 @@ import math
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from interp.errors import LARGEST_COUNT, UsageError
 from interp.runtime.environment import PREFIX, current_and_old_variable, variable_prefix
 
+_EXAMPLE = "\n\nExample: "
 
-class CheckedCommand(TyperCommand):
+
+class _HelpWithExample:
+    """Help that ends with an example on a line of its own, and that lists whole sentences.
+
+    The docstring of a command ends with a paragraph `Example: cotlens ...`.
+
+    Attributes:
+        example: The command line of the example.
+    """
+
+    help: str | None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        text, _, example = (options.get("help") or "").partition(_EXAMPLE)
+        self.example = " ".join(example.split())
+        super().__init__(*arguments, **{**options, "help": text})
+        # The reference of all options is made of this text.
+        self.epilog = f"**Example**: `{self.example}`" if self.example else None
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the first sentence, however long: the list of a group's commands is wrapped."""
+        paragraph = " ".join((self.help or "").partition("\n\n")[0].split())
+        first, stop, _ = paragraph.partition(". ")
+        return first + stop.strip()
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the example so that it can be copied: lines are broken before options, with a backslash."""
+        if self.example:
+            with formatter.section("Example"):
+                for line in _broken(self.example, formatter.width - formatter.current_indent):
+                    formatter.write(" " * formatter.current_indent + line + "\n")
+
+
+class CheckedCommand(_HelpWithExample, TyperCommand):
     """A command that refuses numbers that are not finite, and whole numbers that no array, file or generator can hold.
 
     Each of its options has a variable of its own, which `cotlens config env` lists; the help does not repeat them.
@@ -47,12 +81,31 @@ class CheckedCommand(TyperCommand):
         return super().invoke(ctx)
 
 
+class CheckedGroup(_HelpWithExample, TyperGroup):
+    """A group of commands whose help lists the whole first sentence of each; its example is that of the first one."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.example = next((getattr(command, "example", "") for command in self.commands.values()), "")
+
+
 class CheckedApp(typer.Typer):
     """A Typer app whose commands are `CheckedCommand`s."""
 
     def command(self, name: str | None = None, **options: Any) -> Any:  # type: ignore[override]
         """Add a command; see `typer.Typer.command`."""
         return super().command(name, **{"cls": CheckedCommand, **options})
+
+
+def _broken(command: str, width: int) -> list[str]:
+    """Return a command line as lines that a shell reads as one; they are broken before options."""
+    lines = [""]
+    for part in command.replace(" --", "\n--").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(part) + 3 > width:
+            lines[-1] += " \\"
+            lines.append("   ")
+        lines[-1] += f" {part}" if lines[-1] else part
+    return lines
 
 
 def _check_number(option: str, number: Any) -> None:

@@ -20,7 +20,10 @@ def foresight_command(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Predict whether the next step is wrong: latents beside the visible words, difficulty and the next word's entropy."""
+    """Predict whether the next step is wrong: latents beside the visible words, difficulty and the next word's entropy.
+
+    Example: cotlens subtext foresight igsm-retries
+    """
     from probes.subtext.foresight import foresight
 
     with Bars() as bars:
@@ -57,14 +60,17 @@ def compute_command(
         Path | None, typer.Option(help="Parquet file of traces of this model, in place of its own task.")
     ] = None,
     n: Annotated[
-        int | None, typer.Option(help="Number of problems. Default: 400 of each task, and all of a file.")
+        int | None, typer.Option(help="Number of problems.", show_default="400 of each task, all of a file")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the problems and of sampling.")] = 0,
     temperature: Temperature = 0.0,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Compare thoughts used with operations needed, on the reasoner's own task and, with --task, out of distribution."""
+    """Compare thoughts used with operations needed, on the reasoner's own task and, with --task, out of distribution.
+
+    Example: cotlens subtext compute graph-text --task graph:hops=5,nodes=15,edges=15
+    """
     from interp.commands.think import problems_of
     from probes.subtext.compute import adaptive_compute, compute_summary
 
@@ -106,7 +112,10 @@ def uncertainty_command(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the entropy of the true posterior that the latents hold and the words do not, on tasks that know it (graph)."""
+    """Measure the entropy of the true posterior that the latents hold and the words do not, on tasks that know it (graph).
+
+    Example: cotlens subtext uncertainty graph-coconut-breadth
+    """
     from probes.subtext.uncertainty import uncertainty
 
     with Bars() as bars:

@@ -23,11 +23,11 @@ Temperature = Annotated[
 ]
 Target = Annotated[
     list[str] | None,
-    typer.Option(help="Label to test, such as hint:2 or answer. Repeatable; the task's facts by default."),
+    typer.Option(help="Label to test, such as hint:2 or answer. Repeatable.", show_default="the task's facts"),
 ]
 Synonyms = Annotated[
     Path | None,
-    typer.Option(help="JSON file: a list of lists of words that mean the same. By default, the task's own."),
+    typer.Option(help="JSON file: a list of lists of words that mean the same.", show_default="the task's own"),
 ]
 
 

@@ -22,7 +22,7 @@ app = new_app("Fit probes to the activations in a store. Each score is shown wit
 _SWEEP = ("probe", "sweep")  # as variables are named
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="One setting of the configuration, such as splits=5. Can be repeated."),
+    typer.Option("--set", help="One setting of the configuration, such as splits=5. Repeatable."),
 ]
 Controls = Annotated[
     str, typer.Option(help="Controls to compute: all, none, or names separated by commas, such as majority,text_only.")
@@ -39,30 +39,33 @@ def sweep_command(
     store: Annotated[Path | None, typer.Argument(help="Folder of an activation store.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or TOML file with the configuration of the sweep.")] = None,
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the table. Default: STORE-sweep.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table.", show_default="STORE-sweep")] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="Target to probe. Can be repeated. Default: the value after each step.")
+        list[str] | None, typer.Option(help="Target to probe. Repeatable.", show_default="the value after each step")
     ] = None,
     place: Annotated[
         list[str] | None,
-        typer.Option(help="Place to probe, such as 'thought 2'. Can be repeated. Default: every place."),
+        typer.Option(help="Place to probe, such as 'thought 2'. Repeatable.", show_default="every place"),
     ] = None,
     channels: Annotated[
         list[str] | None,
-        typer.Option(help="Channel whose places are probed, such as latent. Can be repeated."),
+        typer.Option(
+            help="Channel whose places are probed, such as latent. Repeatable.", show_default="all that were captured"
+        ),
         OldName("--channel"),
     ] = None,
     address: Annotated[
-        list[str] | None, typer.Option(help="Address to probe. Can be repeated. Default: every captured address.")
+        list[str] | None, typer.Option(help="Address to probe. Repeatable.", show_default="every captured address")
     ] = None,
     estimator: Annotated[
-        list[str] | None, typer.Option(help=f"Estimator: {_ESTIMATORS}. Can be repeated. Default: ridge.")
+        list[str] | None, typer.Option(help=f"Estimator: {_ESTIMATORS}. Repeatable.", show_default="ridge")
     ] = None,
     splits: Annotated[
-        int | None, typer.Option(help="Number of problem splits. Default: 3."), OldName("--seeds")
+        int | None, typer.Option(help="Number of problem splits.", show_default="3"), OldName("--seeds")
     ] = None,
     controls: Annotated[
-        str | None, typer.Option(help="Controls to compute: all, none, or names separated by commas. Default: all.")
+        str | None,
+        typer.Option(help="Controls to compute: all, none, or names separated by commas.", show_default="all"),
     ] = None,
     random_init: RandomInit = None,
     description_length: Annotated[
@@ -70,12 +73,19 @@ def sweep_command(
     ] = False,
     max_unplaced: Annotated[
         float | None,
-        typer.Option(help="Largest share of the steps of visible thoughts that may have no place. Default: 0.02."),
+        typer.Option(
+            help="Largest share of the steps of visible thoughts that may have no place.", show_default="0.02"
+        ),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Where to run: inline, process, ray or slurm, with settings behind a colon.")
+        str | None,
+        typer.Option(
+            help="Where to run: inline, process, ray or slurm, with settings behind a colon.", show_default="inline"
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Number of workers. Default: one for each core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of workers of the engine.", show_default="one for each core")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate cells, time and memory, and do nothing else.")
     ] = False,
@@ -84,7 +94,10 @@ def sweep_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sweep probes over address, place and target. Run the same command again to resume."""
+    """Sweep probes over address, place and target. Run the same command again to resume.
+
+    Example: cotlens probe sweep runs/store --target step_value --out runs/sweep
+    """
     from interp.activations import Store
     from interp.errors import UsageError
     from interp.runtime.config import resolve_config
@@ -189,7 +202,10 @@ def train_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit one probe, save it, and show its held-out accuracy with its controls."""
+    """Fit one probe, save it, and show its held-out accuracy with its controls.
+
+    Example: cotlens probe train runs/store --target value_2 --place "thought 2" --address ln_final.hook_out --out runs/probe
+    """
     from interp.activations import Store
     from probes.sweeps.single import train_probe
 
@@ -218,14 +234,17 @@ def train_command(
 @app.command("eval")
 def eval_command(
     probe: Annotated[list[Path], typer.Argument(help="Folders of saved probes.")],
-    store: Annotated[list[Path], typer.Option(help="Store to read with them. Can be repeated.")],
-    place: Annotated[str | None, typer.Option(help="Place to read. Default: that of the probe.")] = None,
-    target: Annotated[str | None, typer.Option(help="Target to score. Default: that of the probe.")] = None,
+    store: Annotated[list[Path], typer.Option(help="Store to read with them. Repeatable.")],
+    place: Annotated[str | None, typer.Option(help="Place to read.", show_default="that of the probe")] = None,
+    target: Annotated[str | None, typer.Option(help="Target to score.", show_default="that of the probe")] = None,
     transfer: Annotated[bool, typer.Option("--transfer", help="Allow activations of another model.")] = False,
     fail_under: Annotated[float | None, typer.Option(help="Exit with code 4 if any accuracy is lower.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate saved probes on stores, on problems that they were not fitted to."""
+    """Evaluate saved probes on stores, on problems that they were not fitted to.
+
+    Example: cotlens probe eval runs/probe --store runs/store
+    """
     from interp.activations import Store
     from probes.estimators.saved import load_probe
     from probes.sweeps.single import evaluate_probe
@@ -254,7 +273,10 @@ def list_command(
     folder: Annotated[Path, typer.Argument(help="Folder to search, with its subfolders.")] = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """List the saved probes below a folder."""
+    """List the saved probes below a folder.
+
+    Example: cotlens probe ls runs
+    """
     from interp.errors import StoreError
     from probes.sweeps.single import saved_probes
 

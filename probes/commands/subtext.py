@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from probes.subtext.joint import JointGain
 
 app = new_app("Measure and locate the information in a chain of thought that its text does not carry.")
-app.command("foresight")(foresight_command)
-app.command("compute")(compute_command)
-app.command("uncertainty")(uncertainty_command)
 
 
 @app.command("measure")
@@ -39,7 +36,7 @@ def measure_command(
     address: Annotated[
         list[str] | None,
         typer.Option(
-            help="Hook name of an activation. Repeatable; by default every block's output and the final state."
+            help="Hook name of an activation. Repeatable.", show_default="every block's output and the final state"
         ),
     ] = None,
     power: Annotated[bool, typer.Option(help="Compute the power to detect 0.1 bit.")] = True,
@@ -50,7 +47,10 @@ def measure_command(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Measure bits about each target in the choice of words beyond their meaning, and in latents beyond the text."""
+    """Measure bits about each target in the choice of words beyond their meaning, and in latents beyond the text.
+
+    Example: cotlens subtext measure subtext-1 --n 1000 --target hint:1 --target hint:2
+    """
     from probes.subtext.measure import measure
 
     with Bars() as bars:
@@ -98,7 +98,10 @@ def locate_command(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Find which words carry subtext, which synonyms say what, and which layers hold it; knock them out as a proof."""
+    """Find which words carry subtext, which synonyms say what, and which layers hold it; knock them out as a proof.
+
+    Example: cotlens subtext locate subtext-1
+    """
     from probes.subtext.locate import locate
 
     with Bars() as bars:
@@ -144,7 +147,10 @@ def discover_command(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Flag words whose choice depends on hidden state, without being told what they say."""
+    """Flag words whose choice depends on hidden state, without being told what they say.
+
+    Example: cotlens subtext discover subtext-1
+    """
     from probes.subtext.discover import discover
 
     with Bars() as bars:
@@ -186,7 +192,10 @@ def paraphrase_command(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Replace words by synonyms: how many bits, and how many answers, are left, forced and as the model goes on itself."""
+    """Replace words by synonyms: how many bits, and how many answers, are left, forced and as the model goes on itself.
+
+    Example: cotlens subtext paraphrase subtext-1
+    """
     from probes.subtext.paraphrase import paraphrase
 
     with Bars() as bars:
@@ -227,7 +236,10 @@ def commitment_command(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Find the step at which the answer is decided, by forced early answers and a probe, and test whether later text matters."""
+    """Find the step at which the answer is decided, by forced early answers and a probe, and test whether later text matters.
+
+    Example: cotlens subtext commitment chain-text
+    """
     from probes.subtext.commitment import commitment
 
     with Bars() as bars:
@@ -262,3 +274,8 @@ def _bits(gain: JointGain) -> str:
         else ""
     )
     return f"{at_least}{gain.bits.value:.3f} bits [{gain.bits.low:.3f}, {gain.bits.high:.3f}]{tight}"
+
+
+app.command("foresight")(foresight_command)
+app.command("compute")(compute_command)
+app.command("uncertainty")(uncertainty_command)

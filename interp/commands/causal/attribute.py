@@ -37,7 +37,10 @@ def attribute(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Build attribution graphs over transcoder features or neurons, and test their paths by intervention."""
+    """Build attribution graphs over transcoder features or neurons, and test their paths by intervention.
+
+    Example: cotlens causal attribute chain-text --prompts 2 --neurons 200 --out runs/graphs
+    """
     import pandas as pd
 
     from interp import causal

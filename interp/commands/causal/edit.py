@@ -30,6 +30,8 @@ def edit(
     """Exchange one thought of one problem for a donor's that holds a chosen value, and answer again.
 
     Controls: a donor of the same value, the same donor at a wrong place, a random vector.
+
+    Example: cotlens causal edit chain-coconut runs/traces.parquet --trace 0 --edit 2:7
     """
     from interp import causal
     from interp.errors import UsageError

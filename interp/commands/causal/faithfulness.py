@@ -28,7 +28,7 @@ def faithfulness(
     options: BatchOptions = BATCH_DEFAULTS,
     synonyms: Annotated[
         Path | None,
-        typer.Option(help="JSON file: a list of lists of words that mean the same. Default: the task's synonyms."),
+        typer.Option(help="JSON file: a list of lists of words that mean the same.", show_default="the task's own"),
     ] = None,
     anchors: Annotated[
         int, typer.Option(help="Measure thought anchors too, on this many problems, with 20 continuations per step.")
@@ -48,6 +48,8 @@ def faithfulness(
     """Answer early, insert mistakes, filler and paraphrases, and measure which answers stay the same.
 
     Where a question has no gold steps, the sentences of a thought are its steps.
+
+    Example: cotlens causal faithfulness chain-text --n 200
     """
     from interp.causal.metrics.base import Chains
     from interp.causal.metrics.battery import metrics_named, run_battery

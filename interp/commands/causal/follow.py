@@ -27,7 +27,10 @@ def follow(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Change one constant or one edge of each problem, and test whether the answer follows."""
+    """Change one constant or one edge of each problem, and test whether the answer follows.
+
+    Example: cotlens causal follow chain-coconut --n 200
+    """
     from interp import causal
 
     given = options.problem_set(load_options, model)

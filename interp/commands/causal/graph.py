@@ -25,7 +25,10 @@ def graph(
     paths: Annotated[int, typer.Option(help="Number of paths between features to show.", min=0)] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Open an attribution graph from a file: its nodes, how complete it is, and its strongest paths."""
+    """Open an attribution graph from a file: its nodes, how complete it is, and its strongest paths.
+
+    Example: cotlens causal graph runs/graphs/NAME.json --node-share 0.8
+    """
     import pandas as pd
 
     from interp import causal

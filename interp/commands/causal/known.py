@@ -27,7 +27,10 @@ def heads(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Find induction heads on repeated random tokens, and ablate them beside as many other heads."""
+    """Find induction heads on repeated random tokens, and ablate them beside as many other heads.
+
+    Example: cotlens causal heads smollm2
+    """
     from interp import causal
 
     reasoner = load_options.load(model, note=False)
@@ -60,7 +63,10 @@ def task_vector(
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Put the state after worked examples into a query without examples, and test whether the task is done."""
+    """Put the state after worked examples into a query without examples, and test whether the task is done.
+
+    Example: cotlens causal task-vector smollm2
+    """
     from interp import causal
 
     tasks = causal.WORD_PAIRS if pairs is None else causal.read_pairs(pairs)

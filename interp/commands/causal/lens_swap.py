@@ -20,13 +20,11 @@ def lens_swap(
     options: BatchOptions = BATCH_DEFAULTS,
     layers: Annotated[
         list[int] | None,
-        typer.Option(help="Layer of the lens to edit in. Repeatable. Chosen on other problems by default."),
+        typer.Option(help="Layer of the lens to edit in. Repeatable.", show_default="chosen on other problems"),
     ] = None,
     offset: Annotated[
         int | None,
-        typer.Option(
-            help="Positions after the step's last thought. Chosen from 0 and -1 on other problems by default."
-        ),
+        typer.Option(help="Positions after the step's last thought.", show_default="0 or -1, chosen on other problems"),
     ] = None,
     mode: Annotated[
         Literal["clamp", "swap"],
@@ -40,6 +38,8 @@ def lens_swap(
     """Exchange the value of each step with another one in the space of a Jacobian lens.
 
     Controls: two other values, a random change of the same length, and the same edit at the question.
+
+    Example: cotlens causal lens-swap chain-coconut --lens lens.pt
     """
     from interp import causal
     from interp.decoders.jacobian.lens import JacobianLens

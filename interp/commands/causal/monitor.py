@@ -31,12 +31,13 @@ def monitor(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Score above which the monitor fires. Default: 0.5 for a probe's probability, 0 for a feature."
+            help="Score above which the monitor fires.", show_default="0.5 for a probe's probability, 0 for a feature"
         ),
     ] = None,
     says: Annotated[str | None, typer.Option(help="The class of the probe whose probability is watched.")] = None,
     place: Annotated[
-        list[str] | None, typer.Option(help="Place to watch, such as 'thought 2'. Repeatable. Default: every thought.")
+        list[str] | None,
+        typer.Option(help="Place to watch, such as 'thought 2'. Repeatable.", show_default="every thought"),
     ] = None,
     inject_text: Annotated[
         str | None, typer.Option(help="Text to insert into the thought after the position that fired.")
@@ -47,7 +48,7 @@ def monitor(
     dose: Annotated[float, typer.Option(help="Factor of the vector.")] = 1.0,
     address: Annotated[
         str | None,
-        typer.Option(help="Hook name where the vector is added. Default: where the probe reads."),
+        typer.Option(help="Hook name where the vector is added.", show_default="where the probe reads"),
         OldName("--at"),
     ] = None,
     times: Annotated[int, typer.Option(help="Largest number of injections into one trace.")] = 1,
@@ -62,6 +63,8 @@ def monitor(
     Without --inject-text and --inject-vector it only logs. Controls: the same problems without the monitor, other
     content at the same places, and the same content at other places of the same thoughts. With --transfer, a probe or SAE
     of another model is allowed too.
+
+    Example: cotlens causal monitor chain-coconut --watch runs/probe --says 3 --threshold 0.9
     """
     from interp.causal import supervise
     from interp.errors import UsageError
