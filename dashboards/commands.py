@@ -49,7 +49,8 @@ def _print_summary(run: dict, folder: Path) -> None:
     for entry in run["skipped"]:
         print(f"skipped:  {entry['stage']}: {entry['why']}")
     print()
-    print(f"report:     {run['report']}   ({run['seconds']:.0f} s, {run['peak_rss_mb']:.0f} MB)")
+    memory = f", {run['peak_rss_mb']:.0f} MB" if run["peak_rss_mb"] is not None else ""
+    print(f"report:     {run['report']}   ({run['seconds']:.0f} s{memory})")
     print(f"dashboard:  cotlens dash {folder}")
 
 

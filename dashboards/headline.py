@@ -6,6 +6,7 @@ well as the thought is said in the sentence of the figure.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from interp.runtime import palette
@@ -36,7 +37,24 @@ def headline(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _figure(what: str, **fields: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"value": None, "ci": None, "n": None, "unit": "", "where": ""}
-    return {"what": what, **empty, "beside": {}, "beaten_by": {}, "note": "", **fields}
+    figure = {"what": what, **empty, "beside": {}, "beaten_by": {}, "note": "", **fields}
+    return {**figure, "where": location_in_words(figure["where"])}
+
+
+def location_in_words(label: str) -> str:
+    """Return a location as a sentence names it: tables and axes call the input of block 0 `in 0`.
+
+    Args:
+        label: Such as `in 0, thought k-1`: k is the step that is read.
+    """
+    words = re.sub(r"\b(in|out) (\d+)\b", lambda found: f"{found[1]}put of block {found[2]}", label)
+    positions = {"": "at the step's thought", "-1": "one position before the step's thought"}
+    positions["+1"] = "one position after the step's thought"
+    return re.sub(
+        r"\bthought k([+-]\d+)?$",
+        lambda found: positions.get(found[1] or "", f"{found[1]} positions from the step's thought"),
+        words,
+    )
 
 
 def _answers(info: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,8 +61,12 @@ def package_versions() -> dict[str, str]:
     return {package: version(package) for package in _PACKAGES}
 
 
-def peak_rss_mb() -> float:
-    """Return the peak memory of this process in MB."""
+def peak_rss_mb() -> float | None:
+    """Return the peak memory of this process in MB; None on systems that do not tell."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
     # KiB on Linux, bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10, 1)

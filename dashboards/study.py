@@ -250,7 +250,7 @@ def run_record(studied: Study, options: dict[str, Any], out: Path) -> dict[str, 
         "comparisons": [],
         "measures": [],
         "report": str(out / "report.html"),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "peak_rss_mb": peak_rss_mb(),
     }
     return result | {"headline": headline(result)}
 

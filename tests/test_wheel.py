@@ -44,7 +44,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     junk = shutil.ignore_patterns("__pycache__", "*.egg-info", "checkpoint.safetensors", ".ipynb_checkpoints")
     for name in (*PACKAGES, "tests", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=junk)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy
 

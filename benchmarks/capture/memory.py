@@ -8,7 +8,6 @@ would hide what is kept.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -51,6 +50,8 @@ def peak_memory() -> int:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except FileNotFoundError:
+        import resource  # not on Windows
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
     # On Linux, `ru_maxrss` starts at what the parent held when it started this process.
     return int(status.split("VmHWM:")[1].split()[0]) * 2**10

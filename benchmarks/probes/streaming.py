@@ -7,7 +7,6 @@ JSON object.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -47,6 +46,8 @@ def main() -> None:
         seconds = time.perf_counter() - started
     fitted = fit.coef[:, :, 0] / fit.coef[:, :, 0].norm(dim=0)
     truth = torch.from_numpy(directions / np.linalg.norm(directions, axis=0))
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     print(
         json.dumps(

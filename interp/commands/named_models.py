@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from interp.runtime.console import AsJson, emit, new_app, print_table
+from interp.runtime.console import AsJson, emit, new_app
 
 app = new_app("Fetch small pretrained models by name, list them, and convert GGUF files.")
 
@@ -35,11 +36,10 @@ def list_models(as_json: AsJson = False) -> None:
         )
 
     def human() -> None:
-        import pandas as pd
-
-        print_table(
-            pd.DataFrame(rows).assign(file=[row["file"] or f"cotlens models get {row['name']}" for row in rows])
-        )
+        for row in rows:
+            print(f"{row['name']}  {row['megabytes']} MB, {row['licence']}")
+            print(textwrap.fill(row["summary"], 96, initial_indent="    ", subsequent_indent="    "))
+            print(f"    {row['file'] or 'not here yet: cotlens models get ' + row['name']}")
 
     emit({"models": rows}, as_json, human)
 

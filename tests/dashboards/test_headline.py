@@ -13,7 +13,7 @@ import pytest
 
 import interp
 import probes
-from dashboards.headline import headline, sentence
+from dashboards.headline import headline, location_in_words, sentence
 from dashboards.report import build_report
 from dashboards.runs import Run
 from dashboards.steps import step_figures
@@ -92,7 +92,7 @@ def test_a_single_label_has_no_controls(store: Store) -> None:
 
 def test_the_headline_is_the_worst_step_and_names_where_it_was_read() -> None:
     figure = headline(info_of(steps=[step_of(1, 0.99, question_only=0.1), step_of(2, 0.9, question_only=0.2)]))["read"]
-    assert figure["value"] == 0.9 and figure["where"] == "step 2, linear probe, layer 1, thought k"
+    assert figure["value"] == 0.9 and figure["where"] == "step 2, linear probe, layer 1, at the step's thought"
     assert figure["beside"] == {"question_only": 0.2} and not figure["beaten_by"] and not figure["note"]
 
 
@@ -160,3 +160,21 @@ def test_an_older_run_gets_the_score_of_its_decoder(demo_run: Path, tmp_path: Pa
     assert all("question_only" not in step for step in run.info["steps"]), "it was measured at another place"
     assert len(run.traces) == 300
     assert build_report(old).exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("in 0, thought k", "input of block 0, at the step's thought"),
+        (
+            "step 1, linear probe, out 2, thought k-1",
+            "step 1, linear probe, output of block 2, one position before the",
+        ),
+        ("final norm, thought k+1", "final norm, one position after the step's thought"),
+        ("final norm, thought k-3", "final norm, -3 positions from the step's thought"),
+        ("attn 1, thought 3", "attn 1, thought 3"),
+        ("", ""),
+    ],
+)
+def test_a_location_is_written_in_words(label: str, words: str) -> None:
+    assert location_in_words(label).startswith(words) and bool(label) == bool(location_in_words(label))
