@@ -51,6 +51,15 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_the_code_of_other_tools_runs_where_they_are_installed(tmp_path: Path) -> None:
+    pytest.importorskip("nnsight", reason="the code of nnsight and tuned-lens on the page needs both")
+    pytest.importorskip("tuned_lens", reason="the code of nnsight and tuned-lens on the page needs both")
+    page = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python title=[^\n]*\n(.*?)```", page, re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "nnsight" in code and "tuned_lens" in code, done.stderr[-2000:]
+
+
 def test_the_error_messages_of_the_faq_are_those_of_the_code() -> None:
     page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
     quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -93,8 +94,12 @@ def jsonable(value: Any) -> Any:
 
 
 def print_table(frame: pd.DataFrame, *, digits: int = 3) -> None:
-    """Print a table to stdout, with `digits` decimals and "–" for missing values."""
-    print(frame.to_string(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="–"))
+    """Print a table to stdout, with `digits` decimals and "–" for missing values.
+
+    On a terminal, a table that is too wide is broken into blocks of columns; a file gets whole lines.
+    """
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
+    print(frame.to_string(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="–", line_width=width))
 
 
 class Bars:
