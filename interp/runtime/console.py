@@ -98,7 +98,14 @@ def print_table(frame: pd.DataFrame, *, digits: int = 3) -> None:
 
     On a terminal, a table that is too wide is broken into blocks of columns; a file gets whole lines.
     """
+
+    def shown(value: Any) -> Any:
+        is_interval = isinstance(value, (list, tuple)) and value and all(isinstance(end, float) for end in value)
+        return f"[{', '.join(f'{end:.{digits}f}' for end in value)}]" if is_interval else value
+
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
+    intervals = [column for column in frame if frame[column].dtype == object]
+    frame = frame.assign(**{str(column): frame[column].map(shown) for column in intervals})
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="–", line_width=width))
 
 

@@ -114,7 +114,7 @@ def interchange(
     write_result(out, "causal interchange", reasoner.describe(), record)
 
     def print_text() -> None:
-        print_table(table)
+        print_table(table.assign(step=table["step"].map(lambda step: step or "all")))
         for name, estimate in contract.items():
             print(f"{name}: {figure(estimate)}")
         print(f"verdict: {verdict.name} ({verdict.why}): {verdict.claim}")

@@ -92,10 +92,10 @@ def _steps(raw: dict[str, Any], rationale: str) -> tuple[Step, ...]:
 
 def _step(raw: Any, number: int, value: Any) -> Step:
     if isinstance(raw, dict):
-        if "text" not in raw:
-            raise ValueError(f"its step {number} has no 'text'")
         value = raw.get("value", value)
-        raw = raw["text"]
+        if "text" not in raw and value is None:
+            raise ValueError(f"its step {number} has neither 'text' nor 'value'")
+        raw = raw.get("text", value)
     text = _checked_text(raw, f"step {number}")
     annotations = _ANNOTATION.findall(text)
     text = " ".join(_ANNOTATION.sub("", text).split())

@@ -25,3 +25,8 @@ def test_a_file_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     print_table(WIDE)
     header, row = capsys.readouterr().out.splitlines()
     assert len(header) > 80 and all(name in header for name in WIDE) and row.split()[-1] == "7.000"
+
+
+def test_intervals_have_as_many_decimals_as_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(pd.DataFrame({"score": [0.99954], "ci": [[0.9967321, 1.0]], "layers": [[1, 2]], "none": [None]}))
+    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=1)[1] == "[0.997, 1.000] [1, 2] None"

@@ -55,3 +55,12 @@ def test_the_page_names_every_field_and_kind() -> None:
     for name, field in ReasonerConfig.model_fields.items():
         assert rows[name] == ("needed" if field.is_required() else f"`{json.dumps(field.default)}`")
     assert all(f"`{kind}`" in PAGE for kind in KINDS)
+
+
+def test_the_line_of_the_quick_start_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "questions.jsonl"
+    path.write_text(example, encoding="utf-8")
+    file = read_question_file(path)
+    assert not file.broken and [step.value for step in file.problems[0].steps] == ["7"]
