@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,13 +37,17 @@ def traces_file(traces: TraceSet, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]])
 def test_help_is_instant(arguments: list[str]) -> None:
-    """Help takes less than twice the time of importing Typer."""
+    """Help takes less than twice the processor time of importing Typer."""
+
+    def spent() -> float:
+        return sum(os.times()[2:4])  # by the processes that have ended
+
     best = dict.fromkeys(("typer", "ours"), float("inf"))
     for _ in range(5):
         for who, command in (("typer", ("-c", "import typer")), ("ours", ("-m", "cotlens.cli", *arguments))):
-            started = time.perf_counter()
+            before = spent()
             ended = run(*command)
-            best[who] = min(best[who], time.perf_counter() - started)
+            best[who] = min(best[who], spent() - before)
             assert ended.returncode == 0 and ended.stderr == ""
             assert who == "typer" or "usage" in ended.stdout.lower()
     assert best["ours"] < 2 * best["typer"], best
