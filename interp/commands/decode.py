@@ -189,11 +189,17 @@ def _split_note(split: dict[str, Any]) -> list[str]:
     return [sentence] if (sentence := split_sentence(split)) else []
 
 
+def _with_all(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that calls step 0, which stands for all steps together, by that name."""
+    return table.assign(step=table["step"].map(lambda step: step or "all")) if "step" in table else table
+
+
 def _print(
     evaluation: Evaluation, summary: pd.DataFrame, placement: StepPlacement | None, first_notes: list[str]
 ) -> None:
-    steps = evaluation.table()
-    print_table(steps[["method", "step", "site", "top1", "ci_low", "ci_high", "chance", "topk", "any_position", "n"]])
+    steps = _with_all(evaluation.table().rename(columns={"site": "location"}))
+    columns = ["method", "step", "location", "top1", "ci_low", "ci_high", "chance", "topk", "any_position", "n"]
+    print_table(steps[columns])
     print("\nby method, at its worst step; text scores and calibration over all steps")
     columns = [
         "method",
@@ -214,7 +220,7 @@ def _print(
     }.items():
         if len(frame):
             print(f"\n{title}")
-            print_table(frame)
+            print_table(_with_all(frame))
     for row in evaluation.searched.query("step == 0").to_dict("records") if whole else ():
         print(
             f"whole traces by {row['method']}: {row['whole']:.3f} with the search, {row['whole_unconstrained']:.3f} without, "
