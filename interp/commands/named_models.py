@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ def list_models(as_json: AsJson = False) -> None:
     """
     from interp.loading.named_models import NAMED_MODELS, named_model_file
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, model in NAMED_MODELS.items():
         file = named_model_file(name)
         fetched = file is not None and file.is_file()
