@@ -37,8 +37,7 @@ def headline(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _figure(what: str, **fields: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"value": None, "ci": None, "n": None, "unit": "", "where": ""}
-    figure = {"what": what, **empty, "beside": {}, "beaten_by": {}, "note": "", **fields}
-    return {**figure, "where": location_in_words(figure["where"])}
+    return {"what": what, **empty, "beside": {}, "beaten_by": {}, "note": "", **fields}
 
 
 def location_in_words(label: str) -> str:
@@ -48,11 +47,11 @@ def location_in_words(label: str) -> str:
         label: Such as `in 0, thought k-1`: k is the step that is read.
     """
     words = re.sub(r"\b(in|out) (\d+)\b", lambda found: f"{found[1]}put of block {found[2]}", label)
-    positions = {"": "at the step's thought", "-1": "one position before the step's thought"}
-    positions["+1"] = "one position after the step's thought"
+    positions = {"": "at the thought of the step", "-1": "one position before the thought of the step"}
+    positions["+1"] = "one position after the thought of the step"
     return re.sub(
         r"\bthought k([+-]\d+)?$",
-        lambda found: positions.get(found[1] or "", f"{found[1]} positions from the step's thought"),
+        lambda found: positions.get(found[1] or "", f"{found[1]} positions from the thought of the step"),
         words,
     )
 
@@ -186,7 +185,7 @@ def sentence(figure: dict[str, Any]) -> str:
         return f"not measured: {figure['note']}"
     text = f"{figure['value']:.3f} {interval(figure['ci'])} {figure['what']}".replace("  ", " ")
     if figure["where"]:
-        text += f" ({figure['where']})"
+        text += f" ({location_in_words(figure['where'])})"
     beside = ", ".join(f"{palette.label(name)} {value:.3f}" for name, value in figure["beside"].items())
     return text + (f"; beside it: {beside}" if beside else "") + (f"; {figure['note']}" if figure["note"] else "")
 

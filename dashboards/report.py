@@ -9,7 +9,7 @@ import pandas as pd
 
 from dashboards import charts
 from dashboards.describe import how_it_thinks, model_name, problems_of
-from dashboards.headline import reading_location
+from dashboards.headline import location_in_words, reading_location
 from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from interp.runtime import palette
@@ -48,6 +48,7 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
         problems=problems_of(opened.info),
         how_it_thinks=how_it_thinks(opened.info),
         reading_location=reading_location,
+        in_words=location_in_words,
         figures=[figure.to_html(full_html=False, include_plotlyjs=False) for figure in _figures(opened)],
         label=palette.label,
         percent=percent,

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards import charts
 from dashboards.describe import how_it_thinks, model_name, problems_of, run_command
-from dashboards.headline import interval
+from dashboards.headline import interval, location_in_words
 from dashboards.runs import Run
 from dashboards.views import opened, shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
@@ -80,7 +80,7 @@ def _figures(info: dict[str, Any]) -> None:
             if figure["value"] is None:
                 st.caption(as_text(f"not measured: {figure['note']}"))
                 continue
-            where = f"; {figure['where']}" if figure["where"] else ""
+            where = f"; {location_in_words(figure['where'])}" if figure["where"] else ""
             st.caption(as_text(f"{interval(figure['ci'])}, {figure['n']} {figure['unit']}{where}"))
             beside = ", ".join(f"{palette.label(name)} {number(value)}" for name, value in figure["beside"].items())
             if beside:

@@ -92,7 +92,7 @@ def test_a_single_label_has_no_controls(store: Store) -> None:
 
 def test_the_headline_is_the_worst_step_and_names_where_it_was_read() -> None:
     figure = headline(info_of(steps=[step_of(1, 0.99, question_only=0.1), step_of(2, 0.9, question_only=0.2)]))["read"]
-    assert figure["value"] == 0.9 and figure["where"] == "step 2, linear probe, layer 1, at the step's thought"
+    assert figure["value"] == 0.9 and figure["where"] == "step 2, linear probe, layer 1, thought k"
     assert figure["beside"] == {"question_only": 0.2} and not figure["beaten_by"] and not figure["note"]
 
 
@@ -138,7 +138,8 @@ def test_every_page_of_a_run_takes_the_headline_from_one_place(demo_run: Path) -
     assert measure["value"] == min(probe["top1"])
     html = build_report(demo_run, demo_run.with_name("again.html")).read_text(encoding="utf-8")
     for figure in run.info["headline"].values():
-        assert f"<b>{figure['value']:.3f}</b>{figure['what']}" in html and figure["where"] in html
+        assert f"<b>{figure['value']:.3f}</b>{figure['what']}" in html
+        assert location_in_words(figure["where"]) in html
 
 
 def test_an_older_run_gets_the_score_of_its_decoder(demo_run: Path, tmp_path: Path) -> None:
@@ -165,13 +166,13 @@ def test_an_older_run_gets_the_score_of_its_decoder(demo_run: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ("in 0, thought k", "input of block 0, at the step's thought"),
+        ("in 0, thought k", "input of block 0, at the thought of the step"),
         (
             "step 1, linear probe, out 2, thought k-1",
             "step 1, linear probe, output of block 2, one position before the",
         ),
-        ("final norm, thought k+1", "final norm, one position after the step's thought"),
-        ("final norm, thought k-3", "final norm, -3 positions from the step's thought"),
+        ("final norm, thought k+1", "final norm, one position after the thought of the step"),
+        ("final norm, thought k-3", "final norm, -3 positions from the thought of the step"),
         ("attn 1, thought 3", "attn 1, thought 3"),
         ("", ""),
     ],
