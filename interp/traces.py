@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -75,6 +75,9 @@ class Trace:
             not known, as in files of older versions.
         written_by: Who wrote the text, where it was not the reasoner: an imported transcript, or a server. Entropies and
             log-probabilities are those of the reasoner's model all the same. Empty where the reasoner wrote it.
+        labels: Labels of a table of the user's own, beside those of the problem: one for the trace, or a list with one
+            for each step; see `interp.text.label_tables`.
+        token_labels: Labels of positions of such a table: a list with one for each position, None where there is none.
     """
 
     id: int
@@ -99,6 +102,8 @@ class Trace:
     value_positions: list[int] = field(default_factory=list)
     temperature: float | None = field(default=None, compare=False)
     written_by: str = field(default="", compare=False)
+    labels: Mapping[str, str | list[str | None]] = field(default_factory=dict, hash=False, compare=False)
+    token_labels: Mapping[str, list[str | None]] = field(default_factory=dict, hash=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -220,6 +225,8 @@ class TraceSet(Sequence[Trace]):
                 "value_positions": [trace.value_positions for trace in self],
                 "temperature": np.array([trace.temperature for trace in self], np.float64),
                 "written_by": [trace.written_by for trace in self],
+                "labels": [json.dumps(dict(trace.labels)) for trace in self],
+                "token_labels": [json.dumps(dict(trace.token_labels)) for trace in self],
                 "n_latents": [0 if trace.latents is None else len(trace.latents) for trace in self],
             }
         )
@@ -309,6 +316,7 @@ def _trace_from_row(row: dict) -> Trace:
     n_latents = int(row.pop("n_latents"))
     latents = row.pop("latents")
     events = json.loads(row.pop("events", None) or "[]")
+    labels, token_labels = (json.loads(row.pop(key, None) or "{}") for key in ("labels", "token_labels"))
     columns: dict[str, Any] = {key: list(map(convert, row.pop(key))) for key, convert in _LISTS.items()}
     for key in ("sentence", "value_positions"):
         columns[key] = list(map(int, row.pop(key, ())))
@@ -317,6 +325,8 @@ def _trace_from_row(row: dict) -> Trace:
         **columns,
         **{**row, "problem": Problem.from_json(row["problem"])},
         events=events,
+        labels=labels,
+        token_labels=token_labels,
         temperature=None if np.isnan(temperature) else temperature,
         latents=None if n_latents == 0 else np.array(latents, np.float32).reshape(n_latents, -1),
     )
@@ -324,6 +334,7 @@ def _trace_from_row(row: dict) -> Trace:
 
 # Older files lack some columns.
 _NEWER = {"sentence", "events", "weights", "tokenizer", "value_positions", "temperature", "written_by"}
+_NEWER |= {"labels", "token_labels"}
 _COLUMNS = {column.name for column in fields(Trace)} - _NEWER | {"n_latents"}
 _LISTS = {
     "token_ids": int,

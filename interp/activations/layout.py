@@ -17,6 +17,7 @@ from interp.runtime.files import AnyPath, commit, explain_os_errors, file_hash, 
 
 SCHEMA_VERSION = 1
 META, INDEX, TRACES, MANIFEST = "meta.json", "index.parquet", "traces.parquet", "manifest.jsonl"
+LABELS = "labels.parquet"  # labels of the user's own tables, beside those of the problems
 RECEIPTS = "receipts"
 KEY = "acts"
 PAGE = 4096

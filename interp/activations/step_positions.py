@@ -2,6 +2,9 @@
 
 `thought 3` is the third position of a thought. Where steps are written in several tokens, that is no step's place, and
 `step 3` names the position at which the value of step 3 is complete.
+
+Some places are many positions of a trace: `every thought` is all positions of the thought, `every sentence` the last token
+of each sentence, `every step` the position at which each step is complete.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from interp.activations.source import ActivationSource
+from interp.errors import UsageError
 from interp.traces import THINKING
 
 _Numbers = dict[str, np.ndarray]
@@ -56,14 +60,47 @@ def step_places(source: ActivationSource) -> dict[str, np.ndarray]:
     return _KNOWN[source]
 
 
+#: Places that are many positions of a trace, and what is at them.
+POOLED = {
+    "every thought": "all positions of the thought",
+    "every sentence": "the last token of each sentence of the thought",
+    "every step": "the position at which each gold step is complete",
+}
+
+
 def rows_at(source: ActivationSource, place: str) -> pd.DataFrame:
-    """Return the rows of the index at a place, which may be one of `step_places`.
+    """Return the rows of the index at a place, which may be one of `step_places` or of `POOLED`.
 
     Raises:
         UsageError: There is no such place.
     """
+    if place in POOLED:
+        return _pooled_rows(source, place)
     numbers = step_places(source).get(place)
     return source.rows(place=place) if numbers is None else source.index.iloc[numbers]
+
+
+def _pooled_rows(source: ActivationSource, place: str) -> pd.DataFrame:
+    """Return the rows of the index at one of `POOLED`.
+
+    Raises:
+        UsageError: There are none.
+    """
+    index = source.index
+    if place == "every thought":
+        rows = index[index["channel"].isin(THINKING)]
+    elif place == "every sentence":
+        rows = index[index["place"].str.startswith("sentence ")]
+    else:
+        at = step_positions(source)[["trace", "position"]]
+        at = pd.MultiIndex.from_frame(at)
+        rows = index[pd.MultiIndex.from_frame(index[["trace", "position"]]).isin(at)]
+    if rows.empty:
+        raise UsageError(
+            f"expected {POOLED[place]} in the store, got none of {source.name}; capture the channels thought or latent, or "
+            "choose another place."
+        )
+    return rows
 
 
 def _step_places(source: ActivationSource) -> _Numbers:

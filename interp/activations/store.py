@@ -5,6 +5,7 @@
     STORE/traces.parquet   the traces and their problems
     STORE/acts/<hook>/L<layer>/<shard>.safetensors
     STORE/manifest.jsonl   one line for each committed shard
+    STORE/labels.parquet   labels of the user's own tables (`cotlens import labels`), where there are any
 
 A shard without a manifest line is captured again. A trace never spans shards.
 
@@ -33,6 +34,7 @@ from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import AnyPath, as_path, file_hash, is_local
 from interp.runtime.written import kind_in_words
+from interp.text.label_tables import read_labels, with_labels
 from interp.text.placement import step_placement
 from interp.traces import TraceSet
 
@@ -95,7 +97,9 @@ class Store(ActivationSource):
     def traces(self) -> TraceSet:
         """The traces that the rows belong to."""
         self._require_unchanged(layout.TRACES)
-        return TraceSet.from_parquet(self.path / layout.TRACES)
+        traces = TraceSet.from_parquet(self.path / layout.TRACES)
+        added = self.path / layout.LABELS
+        return with_labels(traces, read_labels(added)) if added.exists() else traces
 
     @cached_property
     def committed(self) -> set[int]:

@@ -63,7 +63,8 @@ def _fact(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
     spec = store.traces[0].problem.task
     task = make_task(spec)
     if name not in task.facts:
-        offered = [f"{fact}:{','.join(['ENTITY'] * n)}" for fact, n in task.facts.items()]
+        tokens = dict.fromkeys(name for trace in store.traces for name in trace.token_labels)
+        offered = [*tokens, *(f"{fact}:{','.join(['ENTITY'] * n)}" for fact, n in task.facts.items())]
         values = [f"value_{k}" for k in range(1, max(9, _longest(store)) + 1)]
         raise unknown("target", target, [*TARGETS, *values, *label_names(store.traces), *offered])
     if len(entities) != task.facts[name]:
@@ -89,7 +90,7 @@ def _longest(store: HasTraces) -> int:
 
 def _own_labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray | None:
     """Return the user's own labels, at each row's step or at step k of `NAME:k`; None where `target` names none."""
-    by_trace = [trace.problem.labels for trace in store.traces]
+    by_trace = [{**trace.problem.labels, **trace.labels} for trace in store.traces]
     name, at = target.removeprefix(_LABEL), None
     if name not in {known.removeprefix(_LABEL) for known in label_names(store.traces)}:
         return None
@@ -106,6 +107,21 @@ def _own_labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray
     return np.array(values, dtype=object)
 
 
+def _token_labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray | None:
+    """Return the user's own labels of each row's position; None where `target` names none."""
+    name = target.removeprefix(_LABEL)
+    if not any(name in trace.token_labels for trace in store.traces):
+        return None
+    if "position" not in rows:
+        raise UsageError(
+            f"expected a label of whole traces or of steps, got {name}, which labels positions; probe it in a store, at a "
+            "place such as `every thought`."
+        )
+    by_trace = [trace.token_labels.get(name) for trace in store.traces]
+    pairs = zip(rows["trace"], rows["position"], strict=True)
+    return np.array([None if (own := by_trace[t]) is None else own[p] for t, p in pairs], dtype=object)
+
+
 def label_names(traces: Sequence[Trace]) -> list[str]:
     """Return the targets that are the user's own labels of these traces.
 
@@ -118,7 +134,7 @@ def label_names(traces: Sequence[Trace]) -> list[str]:
     """
     lengths: dict[str, int] = {}
     for trace in traces:
-        for name, label in trace.problem.labels.items():
+        for name, label in {**trace.problem.labels, **trace.labels}.items():
             n_steps = 0 if label is None or isinstance(label, str) else len(label)
             lengths[name] = max(lengths.get(name, 0), n_steps)
     full = {name: f"{_LABEL}{name}" if name in TARGETS or _VALUE.match(name) else name for name in lengths}
@@ -131,15 +147,15 @@ def labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
 
     Args:
         store: Where the rows come from.
-        rows: A part of its index; the columns `trace` and `step` are read.
+        rows: A part of its index; the columns `trace` and `step` are read, and `position` for labels of positions.
         target: A name in `TARGETS`, `value_k` for the value after step k at every position, a label of the user's own
-            (see `label_names`), or a fact of the task such as `necessary:B` about its entity B.
+            (see `label_names`; labels of positions have the names of `Trace.token_labels`), or a fact of the task such as `necessary:B` about its entity B.
 
     Returns:
         Labels, str or None where the target is not defined, shape (rows,).
 
     Raises:
-        UsageError: On an unknown target or entity.
+        UsageError: On an unknown target or entity, or a label of positions where whole traces are asked about.
     """
     value_match = _VALUE.match(target)
     if value_match and int(value_match.group(1)) <= max(9, _longest(store)):
@@ -147,6 +163,7 @@ def labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
         return np.array([_value_after(store.traces[t], k) for t in rows["trace"]], dtype=object)
     if target not in TARGETS:
         own = _own_labels(store, rows, target)
+        own = _token_labels(store, rows, target) if own is None else own
         return _fact(store, rows, target) if own is None else own
     labeller = TARGETS[target][0]
     pairs = zip(rows["trace"], rows["step"], strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from interp.commands.options import with_options
 from interp.errors import PartialError, UsageError
 from interp.runtime.console import AsJson, Bars, emit, new_app
 
-app = new_app("Make traces of transcripts that were written elsewhere.")
+app = new_app("Make traces of transcripts that were written elsewhere, and label traces by tables of your own.")
 _SHOWN = 5
 
 
@@ -85,7 +85,7 @@ def traces(
     result.traces.to_parquet(to)
     graded = result.graded
     accuracy = sum(graded) / len(graded) if graded else None
-    record = {
+    record: dict[str, Any] = {
         "formats": result.formats,
         "reasoner": reasoner.name,
         **summary(result),
@@ -110,6 +110,69 @@ def traces(
             f"{len(result.refused)} transcripts refused, the others are in {to}: {listed(record['refused'])}. "
             "Correct them and import them with another --to."
         )
+
+
+@app.command("labels")
+def labels(
+    table: Annotated[
+        Path, typer.Argument(help="CSV, TSV, JSONL, JSON or Parquet: a row for each trace, step, sentence or token.")
+    ],
+    to: Annotated[Path, typer.Option(help="Folder of an activation store, or Parquet file of traces, that it labels.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet file of labelled traces to write, where --to is a file of traces.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add the columns of a table to traces or a store as labels, which are targets for probes and decoders.
+
+    The table names the trace of each row by `trace` (its number from 0), `id` or `question`, and a `step`, `sentence`
+    or `position` in it, if it labels these. Where it has a column `token` or `text`, that is compared with the traces.
+
+    Example: cotlens import labels sentences.csv --to STORE
+    """
+    from interp.activations.labelling import label_store
+    from interp.text.label_tables import checked_labels, read_table, with_labels
+    from interp.traces import TraceSet
+
+    given = read_table(table)
+    if to.is_dir():
+        if out is not None:
+            raise UsageError(f"expected --out with a file of traces, got it with the folder {to}; leave it out.")
+        added, n_traces = label_store(to, given)
+        where = to
+    else:
+        if out is None or out.exists():
+            got = "nothing" if out is None else f"{out}, which exists already"
+            raise UsageError(f"expected a new file for --out, where the labelled traces are written, got {got}.")
+        recorded = TraceSet.from_parquet(to)
+        added, n_traces = checked_labels(given, recorded), len(recorded)
+        with_labels(recorded, added).to_parquet(out)
+        where = out
+    record: dict[str, Any] = {
+        "to": str(where),
+        "traces": n_traces,
+        "labels": [
+            {
+                "label": str(name),
+                "of": str(part["unit"].iloc[0]),
+                "n": len(part),
+                "traces": int(part["trace"].nunique()),
+                "values": sorted(part["value"].unique())[:20],
+                "n_values": int(part["value"].nunique()),
+            }
+            for name, part in added.groupby("name", sort=False)
+        ],
+    }
+
+    def print_text() -> None:
+        for row in record["labels"]:
+            print(
+                f"{row['label']}: {row['n']} labels of a {row['of']}, {row['n_values']} values, in {row['traces']} of "
+                f"{n_traces} traces"
+            )
+        print(f"in {where}")
+
+    emit(record, as_json, print_text)
 
 
 def print_assumptions(assumptions: dict[str, str]) -> None:

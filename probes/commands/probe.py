@@ -45,7 +45,9 @@ def sweep_command(
     ] = None,
     place: Annotated[
         list[str] | None,
-        typer.Option(help="Place to probe, such as 'thought 2'. Repeatable.", show_default="every place"),
+        typer.Option(
+            help="Place to probe, such as 'thought 2' or 'every sentence'. Repeatable.", show_default="every place"
+        ),
     ] = None,
     channels: Annotated[
         list[str] | None,

@@ -118,7 +118,10 @@ def position_only(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
 
 
 def text_only(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
-    """Return the tokens of the visible thoughts up to each row; none for reasoners that write nothing."""
+    """Return the tokens of the visible thoughts up to each row; none for reasoners that write nothing.
+
+    Where a trace has several rows, the row's own token alone is an alternative.
+    """
     texts = []
     for k, position in zip(rows["trace"], rows["position"], strict=True):
         trace = store.traces[k]
@@ -127,14 +130,18 @@ def text_only(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
         )
     if not any(texts):
         return ControlInputs({}, "there is no visible reasoning before this place")
+    own = {}
+    if rows["trace"].duplicated().any():
+        read = [store.traces[k].token_ids[p] for k, p in zip(rows["trace"], rows["position"], strict=True)]
+        own = {"its own token": one_hot_columns(np.array(read))}
     tokens = _token_features(texts)
     width = min(int(store.meta["d_model"]), min(tokens.shape) - 1)
     if width < 2:
-        return ControlInputs({"visible text": tokens})
+        return ControlInputs({"visible text": tokens, **own})
     from sklearn.decomposition import TruncatedSVD
 
     embedded = TruncatedSVD(width, random_state=0).fit_transform(tokens).astype(np.float32)
-    return ControlInputs({"visible text": tokens, "visible text, embedded": embedded})
+    return ControlInputs({"visible text": tokens, "visible text, embedded": embedded, **own})
 
 
 _INPUT_CONTROLS: dict[str, Control] = {

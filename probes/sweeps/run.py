@@ -20,7 +20,7 @@ import pandas as pd
 from interp.activations import ActivationSource, Store
 from interp.activations.source import place_key
 from interp.activations.splits import describe_split, seeds_of_splits
-from interp.activations.step_positions import rows_at, step_places
+from interp.activations.step_positions import POOLED, rows_at, step_places
 from interp.activations.targets import value_targets
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.problems.base import checked_seed
@@ -212,8 +212,8 @@ def _places(store: ActivationSource, places: Sequence[str] | None, channels: Seq
     all_places = places_of(store)
     if places:
         for place in places:
-            if place not in all_places:
-                raise unknown("place in this store", place, all_places)
+            if place not in all_places and place not in POOLED:
+                raise unknown("place in this store", place, [*all_places, *POOLED])
         return list(places)
     if not channels:
         return [place for place in all_places if place != "question"]

@@ -40,7 +40,7 @@ def labelled(problems: Sequence[Problem], lines: Sequence[Line]) -> tuple[list[P
         roles[name] = _role(given)
     result = []
     for problem, content in zip(problems, contents, strict=True):
-        labels = {name: _label(value) for name, value in content.items() if roles[name] in (OF_TRACE, OF_STEP)}
+        labels = {name: label_text(value) for name, value in content.items() if roles[name] in (OF_TRACE, OF_STEP)}
         kept = {name: value for name, value in content.items() if name not in labels}
         added = {key: entries for key, entries in (("labels", labels), ("fields", kept)) if entries}
         result.append(replace(problem, meta={**problem.meta, **added}))
@@ -85,10 +85,10 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _label(value: Any) -> Any:
+def label_text(value: Any) -> Any:
     """Return a label, or those of a list, as texts; None where there is none."""
     if isinstance(value, list):
-        return [_label(entry) for entry in value]
+        return [label_text(entry) for entry in value]
     if value is None or value != value or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, float) and value.is_integer():
