@@ -34,6 +34,7 @@ NOT_RUN = {
     "cotlens models convert": "needs a GGUF file; tests/interp/loading has them",
     "cotlens capture import": "needs files of vLLM; tests/interp/activations have them",
     "cotlens capture resume": "needs an interrupted store; tests/interp/activations have them",
+    "cotlens subtext foresight": "needs a thousand problems to meet 20 wrong steps; tests/probes/subtext run it",
     "cotlens causal graph": "needs the name of a prompt; tests/interp/causal/graphs open them",
     "eval": "for a shell; tests/cotlens run `config completion`",
     "cotlens config init": "writes options into the folder of the other commands; tests/cotlens run it",
@@ -68,13 +69,17 @@ def _is_run(line: str) -> bool:
 def _small(line: str) -> list[str]:
     """Return the words of a command, with files that are there and few problems."""
     line = re.sub(r"\bn=\d+", "n=100", line)
-    line = re.sub(r"--n \d+", "--n 60", line)
+    line = re.sub(r"--n \d+", "--n 40", line)
     line = line.partition(" > ")[0]
     words = [SMALL.get(word, word) for word in shlex.split(line)[1:]]
     if words[:2] == ["sae", "train"]:
         words += ["--samples", "4000"]
     if words[:1] in (["causal"], ["subtext"]) and not {"--n", "--traces", "--questions", "graph", "edit"} & set(words):
-        words += ["--n", "60"]
+        words += ["--n", "200" if "uncertainty" in words else "40"]
+    if words[:2] == ["subtext", "measure"]:
+        words += ["--no-power"]
+    if "--metrics" in words:
+        words += ["--n", "12"]
     if words[0] == "study":
         words += ["--no-twin", "--no-dictionaries"]
     return words
@@ -94,7 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small files of the names that the pages use."""
     folder = tmp_path_factory.mktemp("world")
     writer = interp.load("chain-text")
-    problems = writer.task.generate(100, seed=3)
+    problems = writer.task.generate(60, seed=3)
     questions = [
         {"question": p.question, "answer": p.answer, "steps": [{"text": s.text, "value": s.value} for s in p.steps]}
         for p in problems
@@ -165,6 +170,7 @@ def test_the_commands_of_a_page_run(page: Path, world: Path, tmp_path: Path, cot
 def test_the_example_of_a_help_runs(line: str, world: Path, tmp_path: Path, cotlens: Callable) -> None:
     for file in ("questions.jsonl", "chats.jsonl"):
         shutil.copy(world / file, tmp_path)
+    (tmp_path / "runs").mkdir()
     words = _small(line)
     _make(words, world, tmp_path, cotlens)
     _run(words, tmp_path, cotlens)

@@ -290,7 +290,7 @@ def swap(
 
     Controls: another problem's reasoning, and the question only.
 
-    Example: cotlens causal swap chain-direct chain-text --n 300
+    Example: cotlens causal swap chain-coconut chain-coconut-hard --latents --n 200
     """
     from interp import causal
 
