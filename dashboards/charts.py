@@ -15,6 +15,7 @@ from interp.causal.interchanges.results import with_current_names
 from interp.runtime import palette
 
 _CONTROLS = ("question_only", "before_thinking", "text_only", "other_problem", "shuffled_labels", "random_init")
+_FEW_STEPS = 8  # that fit side by side with their names
 _MARKS = ("x", "cross-open", "star-open", "diamond-open", "triangle-down-open", "square-open")
 
 
@@ -66,11 +67,29 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
                 hovertemplate="%{customdata}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
             )
     guesses = [chance if step.get("chance") is None else step["chance"] for step in steps]
-    for k, at in zip(across, guesses, strict=True):
-        figure.add_shape(
-            type="line", x0=k - 0.45, x1=k + 0.45, y0=at, y1=at, line={"dash": "dot", "color": palette.GREY, "width": 2}
+    _chance(figure, names, guesses)
+    return lay_out(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
+
+
+def _chance(figure: go.Figure, names: list[str], guesses: list[float]) -> None:
+    """Draw the chance of each step, named where no bar hides it: beside all bars, below each, or in the legend."""
+    across = list(range(len(names)))
+    line = {"dash": "dot", "color": palette.GREY, "width": 2}
+    if len(names) > _FEW_STEPS:
+        every = -(-len(names) // _FEW_STEPS)
+        figure.add_scatter(
+            name="chance",
+            x=across,
+            y=guesses,
+            mode="lines",
+            line=line | {"shape": "hvh"},
+            customdata=names,
+            hovertemplate="%{customdata}, chance: %{y:.3f}<extra></extra>",
         )
-    # Beside the bars, or below them where steps differ: on them it could not be read.
+        figure.update_xaxes(tickvals=across[::every], ticktext=names[::every])
+        return
+    for k, at in zip(across, guesses, strict=True):
+        figure.add_shape(type="line", x0=k - 0.45, x1=k + 0.45, y0=at, y1=at, line=line)
     shown = [f"{at:.2f}" for at in guesses]
     if len(set(shown)) == 1:
         figure.add_annotation(
@@ -79,7 +98,6 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
     else:
         names = [f"{name}<br>chance {at}" for name, at in zip(names, shown, strict=True)]
     figure.update_xaxes(tickvals=across, ticktext=names)
-    return lay_out(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
 
 
 def held_values(frame: pd.DataFrame, address: str) -> go.Figure:

@@ -253,7 +253,7 @@ def interchange(
     if decoded is None:
         stages.skip("interchange", "no step was read, so it is not known what to edit.")
         return None
-    if not _has_counterfactuals(traces):
+    if not has_counterfactuals(traces):
         stages.skip(
             "interchange",
             "no answer is known to follow from another value of a step. Add `counterfactuals` to the questions, or use a "
@@ -270,7 +270,7 @@ def interchange(
     return edits
 
 
-def _has_counterfactuals(traces: interp.TraceSet) -> bool:
+def has_counterfactuals(traces: interp.TraceSet) -> bool:
     """Return whether some other value of some step implies another answer."""
     task = make_task(traces[0].problem.task)
     tried = [trace.problem for trace in traces[:50]]

@@ -31,6 +31,7 @@ _STYLE = f"""<style>
 .cot-meter {{ height: 6px; background: rgba(128,128,128,.25); border-radius: 3px; margin: 3px 0 4px; }}
 .cot-meter i {{ display: block; height: 6px; border-radius: 3px; background: {palette.BLUE}; }}
 .cot-head {{ font-size: 20px; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }}
+.cot-picture {{ font-family: monospace; font-size: 14px; line-height: 1.2; margin: 6px 0 10px; overflow-x: auto; }}
 .cot-card code, .cot-head code, .cot-line code {{ background: rgba(128,128,128,.15); padding: 1px 6px; border-radius: 4px; }}
 .cot-wrote {{ white-space: pre-wrap; overflow-wrap: anywhere; max-height: 420px; overflow-y: auto; font-size: 15px;
   border: 1px solid rgba(128,128,128,.4); border-radius: 8px; padding: 10px 14px; }}
@@ -99,8 +100,11 @@ def question_html(trace: Trace) -> str:
         if trace.correct
         else f"{answer}<span class='cot-no'>✗ wrong, should be {escape(problem.answer)}</span>"
     )
+    # Below its first line, a question of several lines is a picture, such as a maze.
+    words, _, picture = problem.readable.partition("\n")
+    drawn = f"<pre class='cot-picture'>{escape(picture)}</pre>" if picture else ""
     return themed(
-        f"<div class='cot-head'>{escape(problem.readable)}</div>"
+        f"<div class='cot-head'>{escape(words)}</div>{drawn}"
         f"<div class='cot-line'>The model reads <code>{escape(problem.question)}</code> and {verdict}</div>"
     )
 

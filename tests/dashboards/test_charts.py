@@ -28,6 +28,15 @@ def test_a_chance_for_each_step_is_named_below_the_bars() -> None:
     assert list(figure.layout.xaxis.ticktext) == ["step 1<br>chance 0.10", "step 2<br>chance 0.25"]
 
 
+def test_many_steps_have_few_names_and_their_chance_in_the_legend() -> None:
+    chances = [0.01 * k for k in range(60)]
+    figure = decoders_by_step(steps(*chances), 0.5)
+    assert not figure.layout.annotations and not figure.layout.shapes
+    (line,) = [part for part in figure.data if part.name == "chance"]
+    assert list(line.y) == chances
+    assert list(figure.layout.xaxis.ticktext) == [f"step {k}" for k in range(1, 61, 8)]
+
+
 @pytest.mark.parametrize("chances", [(0.1, 0.1), (0.1, 0.25)])
 def test_each_step_has_a_line_at_its_chance(chances: tuple[float, float]) -> None:
     lines = decoders_by_step(steps(*chances), 0.1).layout.shapes

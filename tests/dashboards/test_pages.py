@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -405,6 +406,15 @@ def test_each_step_has_one_chance(view: Open, demo_run: Path) -> None:
     assert [line["y0"] for line in lines] == [step["chance"] for step in steps]
     said_there = [text.partition("<br>")[2] for text in figures[0]["layout"]["xaxis"]["ticktext"]]
     assert said_there == [f"chance {step['chance']:.2f}" for step in steps]
+
+
+def test_a_question_that_is_a_picture_keeps_its_lines(demo_run: Path) -> None:
+    trace = Run(demo_run).traces[0]
+    maze = replace(trace, problem=replace(trace.problem, readable="Find a way.\n.|. G\n  _ <"))
+    assert "<div class='cot-head'>Find a way.</div><pre class='cot-picture'>.|. G\n  _ &lt;</pre>" in question_html(
+        maze
+    )
+    assert "<pre" not in question_html(trace)
 
 
 def test_text_comes_before_charts(view: Open) -> None:
