@@ -102,7 +102,7 @@ def question_html(trace: Trace) -> str:
     )
     # Below its first line, a question of several lines is a picture, such as a maze.
     words, _, picture = problem.readable.partition("\n")
-    drawn = f"<pre class='cot-picture'>{escape(picture)}</pre>" if picture else ""
+    drawn = f"<pre class='cot-picture' tabindex='0'>{escape(picture)}</pre>" if picture else ""
     return themed(
         f"<div class='cot-head'>{escape(words)}</div>{drawn}"
         f"<div class='cot-line'>The model reads <code>{escape(problem.question)}</code> and {verdict}</div>"

@@ -411,8 +411,9 @@ def test_each_step_has_one_chance(view: Open, demo_run: Path) -> None:
 def test_a_question_that_is_a_picture_keeps_its_lines(demo_run: Path) -> None:
     trace = Run(demo_run).traces[0]
     maze = replace(trace, problem=replace(trace.problem, readable="Find a way.\n.|. G\n  _ <"))
-    assert "<div class='cot-head'>Find a way.</div><pre class='cot-picture'>.|. G\n  _ &lt;</pre>" in question_html(
-        maze
+    assert (
+        "<div class='cot-head'>Find a way.</div><pre class='cot-picture' tabindex='0'>.|. G\n  _ &lt;</pre>"
+        in question_html(maze)
     )
     assert "<pre" not in question_html(trace)
 
