@@ -43,7 +43,12 @@ def with_earlier_rows(section: dict[str, Any], before: dict[str, Any], missing: 
 
 
 def _merge_rows(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows and those that are only in `earlier`, in the order of `earlier`."""
+    """Return the rows and those that are only in `earlier`, in the order of `earlier`.
+
+    Earlier rows whose first column has another name are left out: what they hold goes by other words now.
+    """
+    names = {next(iter(row)) for row in rows}
+    earlier = [row for row in earlier if not names or next(iter(row)) in names]
     present = set(map(_key, rows))
     order = list(dict.fromkeys(map(_key, [*earlier, *rows])))
     return sorted(

@@ -32,6 +32,12 @@ def test_a_figure_in_the_second_column_does_not_tell_rows_apart() -> None:
     assert with_earlier_rows(later, before, ["igsm"]) == later
 
 
+def test_rows_under_an_older_name_of_their_column_do_not_stay_beside_the_new_ones() -> None:
+    earlier = {"tables": {"swapped": [{"kind": "random", "n": 7}, {"kind": "same value", "n": 7}]}, "notes": []}
+    later = {"tables": {"swapped": [{"edit": "random vector", "n": 8}, {"edit": "same value", "n": 8}]}, "notes": []}
+    assert with_earlier_rows(later, earlier, ["graph-direct"]) == later
+
+
 def test_a_run_with_all_organisms_takes_the_place_of_the_earlier_one() -> None:
     later = section({"text": 0.7})
     assert with_earlier_rows(later, BEFORE, []) == later
