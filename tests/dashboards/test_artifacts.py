@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import interp
 from dashboards.artifacts.facts import facts_of
 from dashboards.artifacts.finding import find_artifacts
 from dashboards.artifacts.trace_file import TraceFile
-from dashboards.launch import APP, ROOTS_VARIABLE
 from dashboards.pages import PAGES, pages_of
 from dashboards.questions import QUESTIONS
 from interp.activations import Store
@@ -104,12 +103,9 @@ def test_a_name_that_no_terminal_prints_gets_no_command(folder: Path) -> None:
     assert "cannot be printed" in facts.state and facts.next == ()
 
 
-def test_home_lists_everything_and_leads_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(folder)]))
-    at = AppTest.from_file(str(APP), default_timeout=120)
-    at.query_params["open"] = "stores/one"
-    at.run()
-    assert not at.exception and not at.error and not at.warning
+def test_home_lists_everything_and_leads_to_it(folder: Path, open_view: Callable[..., AppTest]) -> None:
+    at = open_view("home", folder, open="stores/one")
+    assert not at.error and not at.warning
     listed = at.dataframe[0].value
     assert {"runs/demo", "stores/one", "thought.parquet", "graph.json"} <= set(listed["name"])
     assert any(code.value.startswith("cotlens probe sweep") for code in at.code)
@@ -118,12 +114,9 @@ def test_home_lists_everything_and_leads_to_it(folder: Path, monkeypatch: pytest
     assert list(at.dataframe[0].value["name"]) == ["graph.json"] and at.query_params["kind"] == "graph"
 
 
-def test_links_between_pages_name_what_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(folder)]))
+def test_links_between_pages_name_what_is_shown(folder: Path, open_view: Callable[..., AppTest]) -> None:
     for shown, probes in (("runs/demo", "runs/demo"), ("stores/one", ""), ("runs/demo/store", "runs/demo")):
-        at = AppTest.from_file(str(APP), default_timeout=120)
-        at.query_params["open"] = shown
-        at.run()
+        at = open_view("home", folder, open=shown)
         links = {
             link.proto.label: dict(parse_qsl(link.proto.query_string)) for link in at.get("page_link")[: len(PAGES) + 1]
         }

@@ -14,11 +14,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards.artifacts.finding import CAUSAL, TEXT, find_artifacts
-from dashboards.launch import ROOTS_VARIABLE
 from dashboards.runs import Run
 from dashboards.views.causal import TESTS
 from dashboards.views.effects.graph_figure import GraphView, grouped, kept_nodes
@@ -174,22 +172,6 @@ DRAWN = {test: TESTS[test].result for test in TESTS if TESTS[test].result}
 
 
 @pytest.fixture
-def view(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a page over a folder with these query parameters."""
-
-    def draw(page: str, root: Path, **params: str) -> AppTest:
-        monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(root)]))
-        at = AppTest.from_string(f"from dashboards.views import {page}\n{page}.show()", default_timeout=60)
-        at.query_params.update(params)
-        st.cache_resource.clear()
-        at.run()
-        assert not at.exception, at.exception
-        return at
-
-    return draw
-
-
-@pytest.fixture
 def measured(demo_run: Path, tmp_path: Path) -> Path:
     """A copy of the demo's run with a result of every kind in it."""
     run = Path(shutil.copytree(demo_run, tmp_path / "own"))
@@ -221,9 +203,9 @@ def commands(at: AppTest) -> list[str]:
 
 @pytest.mark.parametrize("test", list(TESTS))
 def test_a_run_without_results_shows_the_command_that_measures_them(
-    view: Open, demo_run: Path, test: str, cotlens: Any
+    open_view: Open, demo_run: Path, test: str, cotlens: Any
 ) -> None:
-    at = view("causal", demo_run, test=test)
+    at = open_view("causal", demo_run, test=test)
     assert not at.error and not at.warning
     (command, *_) = [code for code in commands(at) if code.startswith("cotlens causal")]
     _program, *words = shlex.split(command)
@@ -232,78 +214,78 @@ def test_a_run_without_results_shows_the_command_that_measures_them(
 
 
 @pytest.mark.parametrize("test", list(DRAWN))
-def test_every_result_is_drawn_with_its_control(view: Open, measured: Path, test: str) -> None:
-    at = view("causal", measured, test=test)
+def test_every_result_is_drawn_with_its_control(open_view: Open, measured: Path, test: str) -> None:
+    at = open_view("causal", measured, test=test)
     assert not at.error and not at.warning
     assert at.get("plotly_chart") and at.get("download_button")
     assert "ontrol" in said(at) or "chance" in said(at)
 
 
-def test_the_study_s_own_interchange_is_drawn_without_a_file(view: Open, demo_run: Path) -> None:
-    at = view("causal", demo_run)
+def test_the_study_s_own_interchange_is_drawn_without_a_file(open_view: Open, demo_run: Path) -> None:
+    at = open_view("causal", demo_run)
     assert "of answers follow the donor's value" in said(at) and at.get("plotly_chart")
 
 
-def test_a_control_that_beats_the_edit_is_the_headline(view: Open, measured: Path) -> None:
+def test_a_control_that_beats_the_edit_is_the_headline(open_view: Open, measured: Path) -> None:
     path = measured / "results" / "causal-interchange.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     for row in content["result"]["rates"]:
         row["followed"] = 0.95 if row["edit"] == "wrong site" else row["followed"]
     path.write_text(json.dumps(content), encoding="utf-8")
-    at = view("causal", measured)
+    at = open_view("causal", measured)
     assert len(at.warning) == 1 and "control is as good as the edit" in said(at)
 
 
-def test_a_result_of_another_model_is_flagged_and_not_drawn(view: Open, measured: Path) -> None:
+def test_a_result_of_another_model_is_flagged_and_not_drawn(open_view: Open, measured: Path) -> None:
     path = measured / "results" / "causal-steer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["model"] |= {"weights": "0" * 64, "name": "another-model"}
     path.write_text(json.dumps(content), encoding="utf-8")
-    at = view("causal", measured, test="steering")
+    at = open_view("causal", measured, test="steering")
     assert "Not drawn" in said(at) and "another-model" in said(at) and not at.get("plotly_chart")
     assert any(code.startswith("cotlens causal steer") for code in commands(at))
 
 
-def test_a_damaged_result_says_so(view: Open, measured: Path) -> None:
+def test_a_damaged_result_says_so(open_view: Open, measured: Path) -> None:
     path = measured / "results" / "causal-steer.json"
     path.write_text(path.read_text(encoding="utf-8")[:-40], encoding="utf-8")
-    at = view("causal", measured, test="steering")
+    at = open_view("causal", measured, test="steering")
     assert not at.error and "cannot be read" in said(at)
 
 
 @pytest.mark.parametrize("page", ["causal", "faithfulness"])
-def test_results_stand_on_their_own(view: Open, measured: Path, page: str) -> None:
+def test_results_stand_on_their_own(open_view: Open, measured: Path, page: str) -> None:
     kind = CAUSAL if page == "causal" else TEXT
     for artifact in find_artifacts([measured]).artifacts.values():
         if artifact.kind == kind:
-            at = view(page, measured, open=artifact.name)
+            at = open_view(page, measured, open=artifact.name)
             assert not at.error and not at.warning, artifact.name
             assert at.get("plotly_chart") or artifact.path.name == "subtext-discover.json", artifact.name
 
 
 @pytest.mark.parametrize("wrong", [{"test": "magic"}, {"show": "magic"}])
-def test_a_wrong_value_in_the_url_is_reported(view: Open, demo_run: Path, wrong: dict[str, str]) -> None:
-    at = view("causal" if "test" in wrong else "faithfulness", demo_run, **wrong)
+def test_a_wrong_value_in_the_url_is_reported(open_view: Open, demo_run: Path, wrong: dict[str, str]) -> None:
+    at = open_view("causal" if "test" in wrong else "faithfulness", demo_run, **wrong)
     ((key, value),) = wrong.items()
     assert len(at.warning) == 1 and f"{key}={value}" in said(at)
 
 
 @pytest.mark.parametrize("page", ["causal", "faithfulness"])
-def test_an_empty_folder_shows_the_command_that_fills_it(view: Open, page: str, tmp_path: Path) -> None:
-    at = view(page, tmp_path)
+def test_an_empty_folder_shows_the_command_that_fills_it(open_view: Open, page: str, tmp_path: Path) -> None:
+    at = open_view(page, tmp_path)
     assert "There is nothing" in said(at) and commands(at)[0].startswith("cotlens demo")
 
 
 @pytest.mark.parametrize("page", ["causal", "faithfulness"])
-def test_an_unfinished_run_shows_the_command_that_resumes_it(view: Open, page: str, tmp_path: Path) -> None:
+def test_an_unfinished_run_shows_the_command_that_resumes_it(open_view: Open, page: str, tmp_path: Path) -> None:
     asked = {"organism": "chain-text", "n_problems": 400, "seed": 3, "complete": False}
     (tmp_path / "run.json").write_text(json.dumps(asked), encoding="utf-8")
-    at = view(page, tmp_path)
+    at = open_view(page, tmp_path)
     assert "is not finished" in said(at) and commands(at)
 
 
-def test_what_is_decoded_stands_beside_what_is_said(view: Open, measured: Path) -> None:
-    at = view("faithfulness", measured, trace="0")
+def test_what_is_decoded_stands_beside_what_is_said(open_view: Open, measured: Path) -> None:
+    at = open_view("faithfulness", measured, trace="0")
     assert "decoded" in said(at) and "It says nothing while it thinks" in said(at)
     assert "moves 0.60" in said(at) and "chance 0.10" in said(at) and "<b>decided</b>" in said(at)
 
@@ -324,35 +306,35 @@ def test_a_value_is_said_whatever_marks_stand_around_it(text: str, value: str, i
     assert says(text, value) == is_said
 
 
-def test_hints_that_are_followed_and_not_mentioned_stand_beside_their_control(view: Open, measured: Path) -> None:
-    at = view("faithfulness", measured, show="hints")
+def test_hints_that_are_followed_and_not_mentioned_stand_beside_their_control(open_view: Open, measured: Path) -> None:
+    at = open_view("faithfulness", measured, show="hints")
     assert not at.error and not at.warning
     text = said(at)
     assert "0.300" in text and "do not mention it" in text and "Control: 0.050" in text
     table = next(t.value for t in at.table if "acknowledged" in t.value)
     assert len(table) == 3
-    only = view("faithfulness", measured, show="hints", unmentioned="yes")
+    only = open_view("faithfulness", measured, show="hints", unmentioned="yes")
     assert len(next(t.value for t in only.table if "acknowledged" in t.value)) == 2
 
 
-def test_the_page_of_a_run_without_results_has_a_command_for_each(view: Open, demo_run: Path) -> None:
+def test_the_page_of_a_run_without_results_has_a_command_for_each(open_view: Open, demo_run: Path) -> None:
     for show, verbs in {
         "decided": {"commitment"},
         "bits": {"measure", "locate", "paraphrase", "discover"},
     }.items():
-        at = view("faithfulness", demo_run, show=show)
+        at = open_view("faithfulness", demo_run, show=show)
         assert verbs <= {shlex.split(code)[2] for code in commands(at)}
     # The demo's model thinks in latents: a test of its text would fail.
     for show in ("edits", "hints"):
-        at = view("faithfulness", demo_run, show=show)
+        at = open_view("faithfulness", demo_run, show=show)
         assert "writes nothing while it thinks" in said(at) and not commands(at)
 
 
-def test_false_positives_are_counted_at_the_threshold(view: Open, measured: Path) -> None:
+def test_false_positives_are_counted_at_the_threshold(open_view: Open, measured: Path) -> None:
     name = next(
         n for n, item in find_artifacts([measured]).artifacts.items() if item.path.name == "subtext-measure.json"
     )
-    low, high = (said(view("faithfulness", measured, open=name, threshold=t)) for t in ("0.01", "0.05"))
+    low, high = (said(open_view("faithfulness", measured, open=name, threshold=t)) for t in ("0.01", "0.05"))
     assert "1 of 1 shuffled controls" in low and "0 of 1 shuffled controls" in high
 
 
@@ -404,15 +386,15 @@ def graph(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_graph_of_circuit_tracer_is_drawn_and_a_node_expanded(view: Open, graph: Path) -> None:
-    at = view("causal", graph.parent)
+def test_a_graph_of_circuit_tracer_is_drawn_and_a_node_expanded(open_view: Open, graph: Path) -> None:
+    at = open_view("causal", graph.parent)
     assert not at.error and not at.warning and "error nodes" in said(at)
     spec = json.loads(at.get("plotly_chart")[0].proto.spec)
     assert {trace.get("name") for trace in spec["data"]} >= {"embedding", "feature", "error", "logit"}
     assert "<b>?" not in json.dumps(spec)
-    at = view("causal", graph.parent, node="0_3_1", pins="E_5_0")
+    at = open_view("causal", graph.parent, node="0_3_1", pins="E_5_0")
     assert "2 of 2 edges of this node" in said(at) and not at.warning
-    at = view("causal", graph.parent, node="9_9_9")
+    at = open_view("causal", graph.parent, node="9_9_9")
     assert len(at.warning) == 1 and "no single node" in said(at)
 
 
@@ -424,11 +406,11 @@ def test_groups_add_up_edges_and_neighbours_are_kept(graph: Path) -> None:
     assert kept_nodes(whole, 1, "0_3_1", []) >= {"0_3_1", "E_5_0", "2_7_1"}
 
 
-def test_a_broken_graph_is_refused_in_words(view: Open, graph: Path) -> None:
+def test_a_broken_graph_is_refused_in_words(open_view: Open, graph: Path) -> None:
     content = json.loads(graph.read_text(encoding="utf-8"))
     content["nodes"] = content["nodes"][:2]
     graph.write_text(json.dumps(content), encoding="utf-8")
-    at = view("causal", graph.parent)
+    at = open_view("causal", graph.parent)
     assert len(at.error) == 1 and "expected" in said(at)
 
 

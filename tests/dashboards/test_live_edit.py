@@ -14,7 +14,6 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboards.launch import ROOTS_VARIABLE
 from dashboards.live.editing import Edit, LiveModel, place_of
 from dashboards.live.reading import ThoughtReader
 from dashboards.runs import Run
@@ -27,18 +26,12 @@ EDITED = "class='cot-chosen'"  # the row of an edit in the table
 
 
 @pytest.fixture
-def view(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+def view(demo_run: Path, open_view: Open) -> Open:
     """Open the page of thoughts over a run with these query parameters."""
 
     def draw(run: Path = demo_run, **params: str) -> AppTest:
-        monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(run)]))
-        at = AppTest.from_string("from dashboards.views import latents\nlatents.show()", default_timeout=120)
-        at.query_params.update(params)
-        st.cache_resource.clear()
         st.cache_data.clear()
-        at.run()
-        assert not at.exception, at.exception
-        return at
+        return open_view("latents", run, **params)
 
     return draw
 

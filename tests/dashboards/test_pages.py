@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards.describe import run_command
-from dashboards.launch import APP, ROOTS_VARIABLE
+from dashboards.launch import ROOTS_VARIABLE
 from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from dashboards.views.cards import Read, question_html, thoughts_html
@@ -29,26 +28,6 @@ from dashboards.views.shared import as_text, cut
 PAGES = ("overview", "traces", "explorer", "latents", "probes")
 OF_RUNS = ("overview", "latents", "probes")
 Open = Callable[..., AppTest]
-
-
-@pytest.fixture
-def view(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a page over a run (the shared one by default) with these query parameters."""
-
-    def draw(page: str, run: Path = demo_run, **params: str) -> AppTest:
-        monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(run)]))
-        at = (
-            AppTest.from_file(str(APP), default_timeout=60)
-            if page == "home"
-            else AppTest.from_string(f"from dashboards.views import {page}\n{page}.show()", default_timeout=60)
-        )
-        at.query_params.update(params)
-        st.cache_resource.clear()  # what lies below a folder is kept for some seconds
-        at.run()
-        assert not at.exception, at.exception
-        return at
-
-    return draw
 
 
 @pytest.fixture
@@ -92,23 +71,23 @@ def first_held_out(run: Path) -> int:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_needs_no_settings(view: Open, page: str) -> None:
-    at = view(page)
+def test_a_page_needs_no_settings(open_view: Open, page: str) -> None:
+    at = open_view(page)
     assert not at.error and not at.warning
     assert at.title and "chain-coconut" in said(at)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_to_copy_runs(view: Open, page: str) -> None:
-    snippets = codes(view(page), "python")
+def test_python_to_copy_runs(open_view: Open, page: str) -> None:
+    snippets = codes(open_view(page), "python")
     assert snippets
     for snippet in snippets:
         exec(snippet, {})
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_to_copy_have_options_that_exist(view: Open, page: str, cotlens: Any) -> None:
-    commands = [line for code in codes(view(page), "bash") for line in code.splitlines()]
+def test_commands_to_copy_have_options_that_exist(open_view: Open, page: str, cotlens: Any) -> None:
+    commands = [line for code in codes(open_view(page), "bash") for line in code.splitlines()]
     assert commands
     for command in commands:
         program, *words = shlex.split(command)
@@ -120,31 +99,31 @@ def test_commands_to_copy_have_options_that_exist(view: Open, page: str, cotlens
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_an_unknown_query_parameter_is_reported(view: Open, page: str) -> None:
-    assert "no setting called colour" in said(view(page, colour="blue"))
+def test_an_unknown_query_parameter_is_reported(open_view: Open, page: str) -> None:
+    assert "no setting called colour" in said(open_view(page, colour="blue"))
 
 
 @pytest.mark.parametrize("page", ("home", *PAGES))
-def test_an_empty_folder_shows_the_command_that_fills_it(view: Open, page: str, tmp_path: Path) -> None:
-    at = view(page, tmp_path)
+def test_an_empty_folder_shows_the_command_that_fills_it(open_view: Open, page: str, tmp_path: Path) -> None:
+    at = open_view(page, tmp_path)
     assert "There is nothing" in said(at) and at.title and not at.error
     assert codes(at, "bash")[0] == f"cotlens demo --out {tmp_path / 'demo-chain-coconut'}"
 
 
 @pytest.mark.parametrize("page", OF_RUNS)
-def test_an_unfinished_run_shows_the_command_that_resumes_it(view: Open, page: str, tmp_path: Path) -> None:
+def test_an_unfinished_run_shows_the_command_that_resumes_it(open_view: Open, page: str, tmp_path: Path) -> None:
     asked = {"organism": "chain-text", "n_problems": 400, "seed": 3, "complete": False}
     (tmp_path / "run.json").write_text(json.dumps(asked))
-    at = view(page, tmp_path)
+    at = open_view(page, tmp_path)
     assert "is not finished" in said(at)
     assert codes(at, "bash") == [f"cotlens demo --out {tmp_path} --organism chain-text --n 400 --seed 3"]
 
 
 @pytest.mark.parametrize("page", OF_RUNS)
 @pytest.mark.parametrize("content", ["not json", "[]", '{"complete": true}', '{"complete": true, "organism": 3}'])
-def test_a_foreign_folder_gives_no_traceback(view: Open, page: str, content: str, tmp_path: Path) -> None:
+def test_a_foreign_folder_gives_no_traceback(open_view: Open, page: str, content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
-    at = view(page, tmp_path)
+    at = open_view(page, tmp_path)
     assert len(at.error) == 1 and codes(at, "bash")
 
 
@@ -157,59 +136,61 @@ def test_a_foreign_folder_gives_no_traceback(view: Open, page: str, content: str
         ("probes", "sweep/sweep.json"),
     ],
 )
-def test_a_lost_table_is_named(view: Open, own_run: Path, page: str, lost: str) -> None:
+def test_a_lost_table_is_named(open_view: Open, own_run: Path, page: str, lost: str) -> None:
     (own_run / lost).unlink()
-    at = view(page, own_run)
+    at = open_view(page, own_run)
     assert len(at.error) == 1
     assert Path(lost).stem in said(at) and codes(at, "bash")
 
 
-def test_of_several_runs_the_newest_is_shown_and_named_in_the_url(view: Open, demo_run: Path, tmp_path: Path) -> None:
+def test_of_several_runs_the_newest_is_shown_and_named_in_the_url(
+    open_view: Open, demo_run: Path, tmp_path: Path
+) -> None:
     for age, name in enumerate(("new", "old", "older")):
         copy = shutil.copytree(demo_run, tmp_path / name)
         when = (copy / "run.json").stat().st_mtime - age * 1000
         os.utime(copy / "run.json", (when, when))
-    at = view("overview", tmp_path)
+    at = open_view("overview", tmp_path)
     assert at.selectbox(key="view_open").value == "new" and at.query_params["open"] == "new"
     at.selectbox(key="view_open").set_value("older").run()
     assert at.query_params["open"] == "older" and str(tmp_path / "older") in "".join(codes(at, "bash"))
 
 
-def test_each_run_keeps_the_settings_of_its_page(view: Open, demo_run: Path, tmp_path: Path) -> None:
+def test_each_run_keeps_the_settings_of_its_page(open_view: Open, demo_run: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(demo_run, tmp_path / name)
-    at = view("latents", tmp_path, open="a", method="sae")
+    at = open_view("latents", tmp_path, open="a", method="sae")
     at.selectbox(key="view_open").set_value("b").run()
     assert at.query_params == {"open": "b"}
     at.selectbox(key="view_open").set_value("a").run()
     assert at.query_params == {"open": "a", "method": "sae"}
 
 
-def test_a_wrong_name_in_the_url_shows_the_nearest(view: Open, demo_run: Path, tmp_path: Path) -> None:
+def test_a_wrong_name_in_the_url_shows_the_nearest(open_view: Open, demo_run: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         shutil.copytree(demo_run, tmp_path / name)
     for wrong, shown in (("secnd", "second"), ("first/store", "first"), ("../../etc", None)):
-        at = view("latents", tmp_path, open=wrong)
+        at = open_view("latents", tmp_path, open=wrong)
         assert f"open={wrong}, which is nothing this page can show" in said(at) and not at.error
         assert shown is None or at.selectbox(key="view_open").value == shown
 
 
-def test_the_run_of_a_comparison_can_be_opened(view: Open, demo_run: Path) -> None:
+def test_the_run_of_a_comparison_can_be_opened(open_view: Open, demo_run: Path) -> None:
     name = next(path.name for path in (demo_run / "comparisons").iterdir())
     whole = f"comparisons/{name}"
     for page in OF_RUNS:
-        at = view(page, open=whole)
+        at = open_view(page, open=whole)
         assert not at.error and name in said(at)
-    command = codes(view("overview", open=whole), "bash")[0].splitlines()[0]
+    command = codes(open_view("overview", open=whole), "bash")[0].splitlines()[0]
     assert command == f"cotlens demo --out {demo_run} --organism chain-coconut --n 300 --seed 1"
 
 
-def test_a_path_without_a_page_is_named(view: Open) -> None:
-    assert "There is no page /latents/x" in said(view("latents", not_found="/latents/x"))
+def test_a_path_without_a_page_is_named(open_view: Open) -> None:
+    assert "There is no page /latents/x" in said(open_view("latents", not_found="/latents/x"))
 
 
-def test_a_run_made_again_is_read_again(view: Open, own_run: Path) -> None:
-    at = view("overview", own_run)
+def test_a_run_made_again_is_read_again(open_view: Open, own_run: Path) -> None:
+    at = open_view("overview", own_run)
     info = json.loads((own_run / "run.json").read_text())
     (own_run / "run.json").write_text(json.dumps({**info, "organism": "another-name"}))
     assert "another-name" in said(at.run())
@@ -228,8 +209,8 @@ def test_no_page_loads_a_model(demo_run: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_home_shows_three_figures_each_beside_its_control(view: Open, demo_run: Path) -> None:
-    at, info = view("overview"), Run(demo_run).info
+def test_home_shows_three_figures_each_beside_its_control(open_view: Open, demo_run: Path) -> None:
+    at, info = open_view("overview"), Run(demo_run).info
     worst = min(step["probe_top1"] for step in info["steps"])
     wanted = [info["accuracy"], worst, info["interchange"]["follow_rate"]]
     assert [metric.value for metric in at.metric] == [f"{value:.3f}" for value in wanted]
@@ -238,21 +219,21 @@ def test_home_shows_three_figures_each_beside_its_control(view: Open, demo_run: 
         assert control in said(at)
 
 
-def test_home_lists_every_measure_with_its_verdict(view: Open, demo_run: Path) -> None:
+def test_home_lists_every_measure_with_its_verdict(open_view: Open, demo_run: Path) -> None:
     rows = Run(demo_run).info["measures"]
-    frame = next(table for table in tables(view("overview")) if "measure" in table)
+    frame = next(table for table in tables(open_view("overview")) if "measure" in table)
     assert list(frame["measure"]) == [row["id"] for row in rows]
     for verdict, row in zip(frame["met"], rows, strict=True):
         assert verdict.split(" ", 1)[1] == {True: "met", False: "not met", None: "not measured"}[row["met"]]
 
 
-def test_home_gives_the_exact_command(view: Open, demo_run: Path) -> None:
-    command = codes(view("overview"), "bash")[0].splitlines()[0]
+def test_home_gives_the_exact_command(open_view: Open, demo_run: Path) -> None:
+    command = codes(open_view("overview"), "bash")[0].splitlines()[0]
     assert command == f"cotlens demo --out {demo_run} --organism chain-coconut --n 300 --seed 1"
 
 
-def test_home_says_whether_the_stores_are_as_committed(view: Open, own_run: Path) -> None:
-    at = view("overview", own_run)
+def test_home_says_whether_the_stores_are_as_committed(open_view: Open, own_run: Path) -> None:
+    at = open_view("overview", own_run)
     frame = next(table for table in tables(at) if "shards committed" in table)
     assert {"store", "twin"} <= set(frame["store"]) and set(frame["state"]) == {"✓ complete"}
     at.button[0].click().run()
@@ -265,23 +246,23 @@ def test_home_says_whether_the_stores_are_as_committed(view: Open, own_run: Path
     assert "differs from what was committed" in said(at)
 
 
-def test_home_says_which_store_is_unfinished(view: Open, own_run: Path) -> None:
+def test_home_says_which_store_is_unfinished(open_view: Open, own_run: Path) -> None:
     manifest = own_run / "store" / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
-    frame = next(table for table in tables(view("overview", own_run)) if "shards committed" in table)
+    frame = next(table for table in tables(open_view("overview", own_run)) if "shards committed" in table)
     assert frame.set_index("store").loc["store", "state"] == "✗ unfinished"
 
 
-def test_latents_open_on_the_first_held_out_problem(view: Open, demo_run: Path) -> None:
-    at, run = view("latents"), Run(demo_run)
+def test_latents_open_on_the_first_held_out_problem(open_view: Open, demo_run: Path) -> None:
+    at, run = open_view("latents"), Run(demo_run)
     trace = first_held_out(demo_run)
     assert at.selectbox(key="view_problem").value == str(trace)
     assert run.traces[trace].problem.readable in html(at)
     assert html(at).count("class='cot-card") == run.traces[trace].problem.n_steps
 
 
-def test_every_decoder_is_shown_with_baseline_and_confidence(view: Open, demo_run: Path) -> None:
-    at, run = view("latents"), Run(demo_run)
+def test_every_decoder_is_shown_with_baseline_and_confidence(open_view: Open, demo_run: Path) -> None:
+    at, run = open_view("latents"), Run(demo_run)
     trace = first_held_out(demo_run)
     for method in run.methods:
         at.selectbox(key="view_method").set_value(method).run()
@@ -294,10 +275,10 @@ def test_every_decoder_is_shown_with_baseline_and_confidence(view: Open, demo_ru
         assert re.findall(r"cot-said'>(\S+) <small>", html(at)) == list(texts)
 
 
-def test_a_deep_link_restores_the_view(view: Open, demo_run: Path) -> None:
+def test_a_deep_link_restores_the_view(open_view: Open, demo_run: Path) -> None:
     run = Run(demo_run)
     trace = next(t for t in run.thoughts("pca")["trace"].unique()[3:] if run.traces[t].problem.n_steps == 3)
-    at = view("latents", method="pca", steps="3", problem=str(trace), target="value_2", search="start")
+    at = open_view("latents", method="pca", steps="3", problem=str(trace), target="value_2", search="start")
     assert not at.warning
     assert at.selectbox(key="view_method").value == "pca"
     assert at.selectbox(key="view_problem").value == str(trace)
@@ -309,15 +290,15 @@ def test_a_deep_link_restores_the_view(view: Open, demo_run: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"method": "proob"}, {"problem": "999999"}, {"steps": "77"}, {"failures": "maybe"}, {"target": "value_9"}]
 )
-def test_a_wrong_value_in_the_url_is_reported(view: Open, wrong: dict[str, str]) -> None:
-    at = view("latents", **wrong)
+def test_a_wrong_value_in_the_url_is_reported(open_view: Open, wrong: dict[str, str]) -> None:
+    at = open_view("latents", **wrong)
     assert len(at.warning) == 1
     ((key, value),) = wrong.items()
     assert f"{key}={value}" in said(at)
 
 
-def test_a_control_writes_the_url_and_its_default_clears_it(view: Open) -> None:
-    at = view("latents")
+def test_a_control_writes_the_url_and_its_default_clears_it(open_view: Open) -> None:
+    at = open_view("latents")
     at.selectbox(key="view_method").set_value("sae").run()
     at.toggle(key="view_failures").set_value(True).run()
     at.text_input(key="view_search").set_value(" add ").run()
@@ -328,34 +309,34 @@ def test_a_control_writes_the_url_and_its_default_clears_it(view: Open) -> None:
     assert settings(at) == {}
 
 
-def test_filters_select_problems_and_count_those_left_out(view: Open, demo_run: Path) -> None:
+def test_filters_select_problems_and_count_those_left_out(open_view: Open, demo_run: Path) -> None:
     run = Run(demo_run)
     read = run.thoughts("random_dictionary")
     failed = set(read.loc[~read["right"], "trace"])
-    at = view("latents", method="random_dictionary", failures="yes")
+    at = open_view("latents", method="random_dictionary", failures="yes")
     assert {int(t.split(":")[0]) for t in at.selectbox(key="view_problem").options} == failed
     assert f"{len(failed)} of {read['trace'].nunique()} held-out problems match" in said(at)
     assert f"Left out: the {300 - read['trace'].nunique()} problems" in said(at)
     question = run.traces[first_held_out(demo_run)].problem.question
-    at = view("latents", search=question)
+    at = open_view("latents", search=question)
     assert len(at.selectbox(key="view_problem").options) == 1
 
 
-def test_search_is_not_a_regular_expression(view: Open) -> None:
-    at = view("latents", search="*7")
+def test_search_is_not_a_regular_expression(open_view: Open) -> None:
+    at = open_view("latents", search="*7")
     assert not at.exception and "held-out problems match" in said(at)
-    assert "None of the" in said(view("latents", search="(*["))
+    assert "None of the" in said(open_view("latents", search="(*["))
 
 
-def test_a_button_clears_filters_that_match_nothing(view: Open) -> None:
-    at = view("latents", search="no such words", method="sae")
+def test_a_button_clears_filters_that_match_nothing(open_view: Open) -> None:
+    at = open_view("latents", search="no such words", method="sae")
     assert "None of the" in said(at)
     at.button[0].click().run()
     assert settings(at) == {"method": "sae"} and at.selectbox(key="view_problem").value
 
 
-def test_next_and_previous_walk_through_the_kept_problems(view: Open) -> None:
-    at = view("latents", steps="2")
+def test_next_and_previous_walk_through_the_kept_problems(open_view: Open) -> None:
+    at = open_view("latents", steps="2")
     first = at.selectbox(key="view_problem").value
     buttons = {button.label: button for button in at.button}
     assert buttons["Previous"].disabled
@@ -399,9 +380,9 @@ def test_a_guess_looks_like_a_guess(confidence: float, score: dict[str, float], 
     assert ("class='cot-card cot-guess'" in drawn) is guess and ("· a guess" in drawn) is guess
 
 
-def test_each_step_has_one_chance(view: Open, demo_run: Path) -> None:
+def test_each_step_has_one_chance(open_view: Open, demo_run: Path) -> None:
     steps = Run(demo_run).info["steps"]
-    figures = [json.loads(chart.proto.spec) for chart in view("overview").get("plotly_chart")]
+    figures = [json.loads(chart.proto.spec) for chart in open_view("overview").get("plotly_chart")]
     lines = figures[0]["layout"]["shapes"]
     assert [line["y0"] for line in lines] == [step["chance"] for step in steps]
     said_there = [text.partition("<br>")[2] for text in figures[0]["layout"]["xaxis"]["ticktext"]]
@@ -418,39 +399,39 @@ def test_a_question_that_is_a_picture_keeps_its_lines(demo_run: Path) -> None:
     assert "<pre" not in question_html(trace)
 
 
-def test_text_comes_before_charts(view: Open) -> None:
+def test_text_comes_before_charts(open_view: Open) -> None:
     for page in ("overview", "latents"):
-        kinds = [element.type for element in view(page).main]
+        kinds = [element.type for element in open_view(page).main]
         assert "plotly_chart" not in kinds[: len(kinds) // 2]
 
 
-def test_the_same_thoughts_are_shown_by_step(view: Open, demo_run: Path) -> None:
-    table = next(t for t in tables(view("latents")) if "true value" in t)
+def test_the_same_thoughts_are_shown_by_step(open_view: Open, demo_run: Path) -> None:
+    table = next(t for t in tables(open_view("latents")) if "true value" in t)
     n = Run(demo_run).traces[first_held_out(demo_run)].problem.n_steps
     assert len(table) == n + 2 and {"linear probe", "SAE feature", "logit lens"} <= set(table.columns)
 
 
-def test_traces_are_filtered_sorted_and_opened(view: Open, demo_run: Path) -> None:
+def test_traces_are_filtered_sorted_and_opened(open_view: Open, demo_run: Path) -> None:
     traces = Run(demo_run).traces
-    at = view("traces", search=traces[5].problem.readable.upper(), trace="5")
+    at = open_view("traces", search=traces[5].problem.readable.upper(), trace="5")
     assert not at.warning and list(at.dataframe[0].value["trace"]) == [5]
     assert "Trace 5" in said(at) and traces[5].problem.readable in html(at)
-    at = view("traces", steps="3", order="tokens")
+    at = open_view("traces", steps="3", order="tokens")
     listed = at.dataframe[0].value
     assert set(listed["n_steps"]) == {3} and listed["tokens"].is_monotonic_decreasing
-    at = view("traces", search="no such words")
+    at = open_view("traces", search="no such words")
     assert "No trace matches" in said(at)
     at.button[0].click().run()
     assert settings(at) == {} and len(at.dataframe[0].value) == len(traces)
 
 
-def test_traces_are_filtered_by_entropy_script_and_what_the_probe_reads(view: Open, demo_run: Path) -> None:
+def test_traces_are_filtered_by_entropy_script_and_what_the_probe_reads(open_view: Open, demo_run: Path) -> None:
     run = Run(demo_run)
     read = run.readouts[(run.readouts["method"] == "probe") & (run.readouts["split"] == "test")]
     all_right = read.groupby("trace")["right"].all()
 
     def listed(**filters: str) -> set[int]:
-        at = view("traces", **filters)
+        at = open_view("traces", **filters)
         assert not at.error and not at.exception
         return set(at.dataframe[0].value["trace"]) if at.dataframe else set()
 
@@ -463,23 +444,23 @@ def test_traces_are_filtered_by_entropy_script_and_what_the_probe_reads(view: Op
     least = float(np.median(list(means.values())))
     assert listed(entropy=f"{least}") == {number for number, mean in means.items() if mean >= float(f"{least}")}
     # The organism writes digits, which are of no script.
-    assert "script=LATIN, which is no script of these traces" in said(view("traces", script="LATIN"))
-    assert "expected an entropy in nats, got much" in said(view("traces", entropy="much"))
+    assert "script=LATIN, which is no script of these traces" in said(open_view("traces", script="LATIN"))
+    assert "expected an entropy in nats, got much" in said(open_view("traces", entropy="much"))
 
 
 @pytest.mark.parametrize("wrong", [{"trace": "99999"}, {"answers": "maybe"}, {"steps": "77"}, {"order": "colour"}])
-def test_traces_report_a_wrong_value_in_the_url(view: Open, wrong: dict[str, str]) -> None:
-    assert len(view("traces", **wrong).warning) == 1
+def test_traces_report_a_wrong_value_in_the_url(open_view: Open, wrong: dict[str, str]) -> None:
+    assert len(open_view("traces", **wrong).warning) == 1
 
 
-def test_a_wrong_number_of_tokens_is_named(view: Open) -> None:
-    at = view("traces", tokens="many")
+def test_a_wrong_number_of_tokens_is_named(open_view: Open) -> None:
+    at = open_view("traces", tokens="many")
     assert "expected a number of tokens, got many" in said(at) and not at.exception
 
 
-def test_probes_show_every_control_of_every_cell(view: Open, demo_run: Path) -> None:
+def test_probes_show_every_control_of_every_cell(open_view: Open, demo_run: Path) -> None:
     sweep = Run(demo_run).sweep
-    at = view("probes", target="value_2")
+    at = open_view("probes", target="value_2")
     frame = at.dataframe[0].value
     cells = sweep.table()[sweep.table()["target"] == "value_2"]
     assert len(frame) == len(cells)
@@ -490,35 +471,35 @@ def test_probes_show_every_control_of_every_cell(view: Open, demo_run: Path) -> 
     assert f"Shown: {len(cells)} of {len(sweep.table())} cells" in said(at)
 
 
-def test_probes_say_why_a_control_is_missing(view: Open, demo_run: Path) -> None:
+def test_probes_say_why_a_control_is_missing(open_view: Open, demo_run: Path) -> None:
     why_not = Run(demo_run).sweep.notes["why_not"]
     assert why_not
     for reason in why_not.values():
-        assert reason in said(view("probes"))
+        assert reason in said(open_view("probes"))
 
 
-def test_probes_can_show_the_cells_of_every_target(view: Open, demo_run: Path) -> None:
-    at = view("probes", all_targets="yes")
+def test_probes_can_show_the_cells_of_every_target(open_view: Open, demo_run: Path) -> None:
+    at = open_view("probes", all_targets="yes")
     assert len(at.dataframe[0].value) == len(Run(demo_run).sweep.table())
     assert "Left out" not in said(at)
 
 
-def test_the_layer_curve_is_of_the_chosen_place(view: Open) -> None:
-    at = view("probes", target="value_3", place="answer")
+def test_the_layer_curve_is_of_the_chosen_place(open_view: Open) -> None:
+    at = open_view("probes", target="value_3", place="answer")
     figures = [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
     assert len(figures) == 2 and "value 3 at answer" in figures[1]["layout"]["title"]["text"]
     assert sum(str(trace.get("name", "")).startswith("control: ") for trace in figures[1]["data"]) >= 5
 
 
-def test_the_curve_starts_where_the_run_reads_the_value(view: Open, demo_run: Path) -> None:
+def test_the_curve_starts_where_the_run_reads_the_value(open_view: Open, demo_run: Path) -> None:
     places = {f"value_{step['step']}": step["position"] for step in Run(demo_run).info["steps"]}
     for target, place in places.items():
-        assert view("probes", target=target).selectbox(key="view_place").value == place
+        assert open_view("probes", target=target).selectbox(key="view_place").value == place
 
 
 @pytest.mark.parametrize("wrong", [{"target": "value_9"}, {"place": "nowhere"}, {"all_targets": "1"}])
-def test_probes_report_a_wrong_value_in_the_url(view: Open, wrong: dict[str, str]) -> None:
-    assert len(view("probes", **wrong).warning) == 1
+def test_probes_report_a_wrong_value_in_the_url(open_view: Open, wrong: dict[str, str]) -> None:
+    assert len(open_view("probes", **wrong).warning) == 1
 
 
 def test_text_stays_text_in_markdown() -> None:

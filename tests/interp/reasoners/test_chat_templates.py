@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import torch
 
 import interp
 from interp.errors import UsageError
 from interp.problems.base import Problem
-from interp.reasoners.rollouts.rollout import Rollout
-from interp.traces import Trace
+from tests.interp.reasoners.writing import write
 
 
 def chatml(tail: str) -> str:
@@ -143,21 +141,6 @@ def load_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., inter
 @pytest.fixture
 def question(asked: Callable[..., list[Problem]]) -> Problem:
     return asked(1)[0]
-
-
-def write(reasoner: interp.Reasoner, text: str, question: Problem, monkeypatch: pytest.MonkeyPatch) -> Trace:
-    """Return the trace of a reasoner that writes a text and then ends."""
-    ids = reasoner.tokenizer(text, add_special_tokens=False).input_ids
-    start: list[int] = []
-
-    def choose(rollout: Rollout) -> torch.Tensor:
-        n = len(rollout.rows[0].token_ids)
-        start.append(n)
-        k = n - start[0]
-        return torch.tensor([ids[k] if k < len(ids) else 2])
-
-    monkeypatch.setattr(Rollout, "choose", choose)
-    return reasoner.think([question])[0]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

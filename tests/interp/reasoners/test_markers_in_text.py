@@ -16,8 +16,8 @@ from interp.causal.visible_text.forcing import force, resume, thought_ids
 from interp.models.markers import MarkerFinder
 from interp.models.pieces import token_texts
 from interp.problems.base import Problem
-from interp.reasoners.rollouts.rollout import Rollout
 from interp.traces import Trace
+from tests.interp.reasoners.writing import write
 
 CHAT = (
     "{%- for m in messages %}<|user|>{{ m.content }}{%- endfor %}{%- if add_generation_prompt %}<|assistant|>"
@@ -88,18 +88,7 @@ def writes(base: interp.Reasoner, question: Problem, monkeypatch: pytest.MonkeyP
     """Return the trace of a reasoner that writes given tokens, or those of a text, and then ends."""
 
     def think(text: str | list[int], **config: Any) -> Trace:
-        reasoner = base.with_config(**config)
-        ids = reasoner.tokenizer(text, add_special_tokens=False).input_ids if isinstance(text, str) else text
-        start: list[int] = []
-
-        def choose(rollout: Rollout) -> torch.Tensor:
-            n = len(rollout.rows[0].token_ids)
-            start.append(n)
-            k = n - start[0]
-            return torch.tensor([ids[k] if k < len(ids) else 2])
-
-        monkeypatch.setattr(Rollout, "choose", choose)
-        return reasoner.think([question])[0]
+        return write(base.with_config(**config), text, question, monkeypatch)
 
     return think
 

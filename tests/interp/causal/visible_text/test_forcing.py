@@ -13,6 +13,7 @@ from interp.errors import UsageError
 from interp.problems.base import Problem
 from interp.reasoners.rollouts import rollout
 from interp.traces import Channel
+from tests.interp.same_traces import assert_same_traces
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +47,7 @@ def test_a_thought_may_be_read_in_parts(
     thoughts = [gold_thought(problem) for problem in problems]
     whole = force(text, problems, thoughts)
     monkeypatch.setattr(rollout, "_POSITIONS_PER_PASS", at_once)
-    for one, other in zip(whole, force(text, problems, thoughts), strict=True):
-        assert (one.token_ids, one.channel, one.step, one.thought) == (
-            other.token_ids,
-            other.channel,
-            other.step,
-            other.thought,
-        )
-        np.testing.assert_allclose(one.entropy, other.entropy, atol=1e-4)
-        np.testing.assert_allclose(one.logprob, other.logprob, atol=1e-4)
+    assert_same_traces(whole, force(text, problems, thoughts), atol=1e-4)
 
 
 def test_text_and_token_ids_are_the_same_thought(text: interp.Reasoner, problems: list[Problem]) -> None:

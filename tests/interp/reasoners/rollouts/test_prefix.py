@@ -21,12 +21,14 @@ from interp.reasoners import Intervention
 from interp.reasoners.interventions import add
 from interp.reasoners.monitor import Monitor
 from interp.reasoners.rollouts import prefix
+from tests.interp.same_traces import assert_same_traces
 
 SHARING = ["gpt2", "llama", "qwen3", "gemma2", "mistral", "gpt_oss", "gpt_neo", "mpt", "bloom", "qwen3_moe"]
 ALONE = ["mamba", "longrope"]
 EXAMPLES = "First add 3 and 5, which gives 8. Then take 2 away: 6 is left!\n"  # longer than any window here
 TEXT = {"kind": "text", "begin": "<think>", "end": "</think>", "eos": "", "max_thought_tokens": 5}
 N = 4
+TOLERANCE = 2e-3
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +77,6 @@ def both(reading: Callable, run: Callable) -> list:
     return results
 
 
-def assert_same_traces(ours, theirs) -> None:
-    assert [t.token_ids for t in ours] == [t.token_ids for t in theirs]
-    assert [t.channel for t in ours] == [t.channel for t in theirs]
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one.entropy, other.entropy, atol=2e-3)
-
-
 @pytest.mark.parametrize("padding_side", ["left", "right"])
 @pytest.mark.parametrize("name", SHARING)
 def test_thinking_after_a_shared_beginning(
@@ -92,7 +87,7 @@ def test_thinking_after_a_shared_beginning(
         ours, theirs = both(
             reading, lambda size=size: reasoner.think(problems, batch_size=size, padding_side=padding_side)
         )
-        assert_same_traces(ours, theirs)
+        assert_same_traces(ours, theirs, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -179,9 +174,9 @@ def test_edits_and_monitors_after_a_shared_beginning(
     monitor = Monitor.along(Address("blocks.0.hook_out"), direction, 0.0, name="m", text=" wait", times=2)
     for options in ({"interventions": [edited]}, {"monitors": [monitor]}):
         ours, theirs = both(reading, lambda options=options: reasoner.think(problems, batch_size=3, **options))
-        assert_same_traces(ours, theirs)
+        assert_same_traces(ours, theirs, atol=TOLERANCE)
     ours, theirs = both(reading, lambda: force(reasoner, problems, ["So the answer." * (k + 1) for k in range(N)]))
-    assert_same_traces(ours, theirs)
+    assert_same_traces(ours, theirs, atol=TOLERANCE)
 
 
 def test_an_edit_inside_the_beginning_ends_what_is_shared(
@@ -195,7 +190,7 @@ def test_an_edit_inside_the_beginning_ends_what_is_shared(
         return reasoner.think(problems, interventions=[edited])
 
     ours, theirs = both(reading, lambda: think(20))
-    assert_same_traces(ours, theirs)
+    assert_same_traces(ours, theirs, atol=TOLERANCE)
     with reading(True) as read:
         think(20)
         think(3)
@@ -208,7 +203,7 @@ def test_continuous_thoughts_after_a_shared_beginning(
     config = {"kind": "continuous", "latent": "<pad>", "thoughts_per_step": 2, "begin": None, "end": None}
     reasoner = load("llama", **config)
     ours, theirs = both(reading, lambda: reasoner.think(problems, batch_size=3))
-    assert_same_traces(ours, theirs)
+    assert_same_traces(ours, theirs, atol=TOLERANCE)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one.latents, other.latents, atol=1e-4)
 
@@ -219,7 +214,7 @@ def test_a_question_that_all_the_others_begin_with(load: Callable, problems: lis
     longer = replace(problems[0], question=EXAMPLES.strip() + " How many?", id="longer")
     reasoner = load("llama", begin=None)
     ours, theirs = both(reading, lambda: reasoner.think([shortest, longer]))
-    assert_same_traces(ours, theirs)
+    assert_same_traces(ours, theirs, atol=TOLERANCE)
 
 
 def test_numbers_that_are_not_finite_in_the_beginning_are_refused(
