@@ -16,12 +16,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dashboards.jobs.worker import END, JOB, LOG, STATE, now, write
+from dashboards.jobs.worker import CANCELLED, END, JOB, LOG, STATE, now, write
 from interp.errors import StoreError
 from interp.runtime.locks import LOCK
 
 FOLDER = "jobs"
-_ENDS = {0: "finished", 3: "finished in part", 130: "cancelled", -signal.SIGINT: "cancelled"}
+_ENDS = {0: "finished", 3: "finished in part", CANCELLED: "cancelled", -signal.SIGINT: "cancelled"}
 # Processes that this one started; asked after, so that none stays behind as a zombie.
 _started: list[subprocess.Popen[bytes]] = []
 

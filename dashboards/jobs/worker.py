@@ -20,6 +20,7 @@ from interp.runtime.files import commit
 from interp.runtime.locks import locked
 
 JOB, STATE, END, LOG = "job.json", "state.json", "end.json", "log.txt"
+CANCELLED = 130  # as shells count an end by Ctrl-C
 
 
 def now() -> str:
@@ -62,6 +63,8 @@ def run_job(folder: Path) -> int:
             command.send_signal(signal.SIGINT)
         write(folder / STATE, {"pid": os.getpid(), "started": now()})
         code = command.wait()
+        if cancelled and code not in (0, 3):
+            code = CANCELLED  # Python that is interrupted while it starts ends with 1
         write(folder / END, {"code": code, "ended": now()})
     return code
 

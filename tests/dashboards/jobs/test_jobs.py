@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +119,28 @@ def test_a_job_can_be_cancelled_and_one_that_is_gone_is_not_running(tmp_path: Pa
     assert wait(first.folder, "cancelled").pid
     assert not wait(second.folder, "stopped").is_running
     cancel_job(read_job(second.folder))  # a process number may be another program's now
+
+
+@pytest.mark.parametrize(("code", "state"), [(1, "cancelled"), (0, "finished")])
+def test_an_interrupt_while_python_starts_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, state: str
+) -> None:
+    class Command:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def wait(self) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return code
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("dashboards.jobs.process._launch", lambda folder: None)
+    job = start_job(tmp_path, "study", ["study", "chain-coconut"])
+    monkeypatch.setattr(subprocess, "Popen", Command)
+    try:
+        run_job(job.folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert read_job(job.folder).state == state
 
 
 def test_escapes_and_control_characters_are_left_out_of_a_log(tmp_path: Path) -> None:
