@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("cotlens", "interp", "probes", "dashboards", "benchmarks")
 FILES = [*(file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")))]
 FILES += [ROOT / "docs" / "hooks.py", ROOT / "notebooks" / "execute.py"]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # Of the standard library, what Windows does not have.
 UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
 
@@ -47,9 +48,9 @@ def unix_imports(tree: ast.Module) -> Iterator[str]:
         yield from UNIX & {name.partition(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("package", [*PACKAGES, "docs", "notebooks"])
+@pytest.mark.parametrize("package", [*PACKAGES, "docs", "notebooks", "tests"])
 def test_text_is_read_and_written_in_a_named_encoding(package: str) -> None:
-    files = [file for file in FILES if file.relative_to(ROOT).parts[0] == package]
+    files = [file for file in [*FILES, *TESTS] if file.relative_to(ROOT).parts[0] == package]
     missing = {str(file.relative_to(ROOT)): list(encodings_missing(ast.parse(file.read_bytes()))) for file in files}
     assert files and {name: lines for name, lines in missing.items() if lines} == {}
 

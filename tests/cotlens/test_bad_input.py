@@ -36,11 +36,11 @@ def place(traces: TraceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     TraceSet([wide]).to_parquet(root / "wide.parquet")
     TraceSet([replace(first, token_ids=[99999, *first.token_ids[1:]])]).to_parquet(root / "words.parquet")
     (root / "thesis").mkdir()
-    (root / "thesis" / "chapter.tex").write_text("years of work")
+    (root / "thesis" / "chapter.tex").write_text("years of work", encoding="utf-8")
     (root / "run").mkdir()
     asked = {"schema_version": 1, "organism": "chain-coconut", "n_problems": 300, "seed": 1, "task": "chain"}
-    (root / "run" / "run.json").write_text(json.dumps({**asked, "complete": False}))
-    (root / "file").write_text("a file")
+    (root / "run" / "run.json").write_text(json.dumps({**asked, "complete": False}), encoding="utf-8")
+    (root / "file").write_text("a file", encoding="utf-8")
     return root
 
 
@@ -470,7 +470,7 @@ def test_ctrl_c_in_a_demo_ends_with_130_and_can_be_resumed(
     code, stdout, stderr = interrupt_when(lambda: True, process)
     assert code == 130 and stdout == ""
     assert "Traceback" not in stderr and stderr.count("error:") == 1
-    assert json.loads((out / "run.json").read_text())["complete"] is False
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["complete"] is False
     asked = {"organism": "chain-coconut", "n_problems": 300, "seed": 7, "task": "chain"}
     start_run(out, asked)  # the same command may go on; another may not
     with pytest.raises(StoreError, match="holds another run"):
@@ -517,8 +517,8 @@ def test_a_model_that_names_no_task_says_to_give_one(cotlens: Callable, tmp_path
     from interp.organisms.catalog import weights_folder
 
     folder = Path(shutil.copytree(weights_folder("chain-text"), tmp_path / "model"))
-    config = json.loads((folder / "reasoner.json").read_text())
-    (folder / "reasoner.json").write_text(json.dumps({**config, "task": None}))
+    config = json.loads((folder / "reasoner.json").read_text(encoding="utf-8"))
+    (folder / "reasoner.json").write_text(json.dumps({**config, "task": None}), encoding="utf-8")
     result = cotlens("think", folder, "--out", tmp_path / "t.parquet")
     assert result.code == 2
     assert "expected a task in the reasoner.json" in result.error

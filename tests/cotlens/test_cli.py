@@ -203,7 +203,7 @@ def test_capture_ls_skips_a_damaged_store(cotlens: Callable, traces_file: Path, 
     for name in ("bad", "good"):
         out = tmp_path / "runs" / name
         assert cotlens("capture", "run", "chain-coconut", traces_file, "--out", out, "--sites", "final").code == 0
-    (tmp_path / "runs" / "bad" / "meta.json").write_text("{")
+    (tmp_path / "runs" / "bad" / "meta.json").write_text("{", encoding="utf-8")
     result = cotlens("capture", "ls", tmp_path / "runs", "--json")
     assert result.code == 0
     assert str(tmp_path / "runs" / "good") in [s["path"] for s in result.json["stores"]]
@@ -254,7 +254,10 @@ def test_the_default_output_of_a_sweep_is_named_after_its_store(
     for name in ("one", "two"):
         capture(coconut, traces[: 80 if name == "one" else 100], out=tmp_path / name, sites="final")
         assert cotlens("probe", "sweep", tmp_path / name, *options, "--json").json["out"] == f"{tmp_path / name}-sweep"
-    stores = [json.loads((tmp_path / f"{name}-sweep" / "sweep.json").read_text())["store"] for name in ("one", "two")]
+    stores = [
+        json.loads((tmp_path / f"{name}-sweep" / "sweep.json").read_text(encoding="utf-8"))["store"]
+        for name in ("one", "two")
+    ]
     assert [Path(store).name for store in stores] == ["one", "two"]
     monkeypatch.chdir(tmp_path / "one")
     assert cotlens("probe", "sweep", ".", *options, "--json").json["out"] == f"{tmp_path / 'one'}-sweep"
@@ -317,4 +320,4 @@ def test_the_demo_prints_one_object_and_leaves_a_run(demo_run: Path) -> None:
     assert result["schema_version"] == 1 and result["complete"] is True
     assert result["accuracy"] > 0.95
     assert {row["id"] for row in result["measures"]} >= {"demo.accuracy", "demo.interchange_follow"}
-    assert json.loads((demo_run / "run.json").read_text())["measures"] == result["measures"]
+    assert json.loads((demo_run / "run.json").read_text(encoding="utf-8"))["measures"] == result["measures"]

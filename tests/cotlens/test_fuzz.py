@@ -225,15 +225,15 @@ def place(traces: TraceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "cut.parquet").write_bytes(content[: len(content) // 2])
     (root / "flipped.parquet").write_bytes(content[:2000] + bytes([content[2000] ^ 1]) + content[2001:])
     (root / "empty").touch()
-    (root / "file").write_text("a file")
+    (root / "file").write_text("a file", encoding="utf-8")
     (root / "folder").mkdir()
-    (root / "folder" / "chapter.tex").write_text("years of work")
-    (root / "q.jsonl").write_text('{"question": "1 + 1", "answer": "2"}\n{"question": 3}\n[\n')
-    (root / "array.json").write_text('[{"question": "1 + 1", "answer": "2"}, ["a", "b"]]')
-    (root / "bad.toml").write_text("splits = ")
+    (root / "folder" / "chapter.tex").write_text("years of work", encoding="utf-8")
+    (root / "q.jsonl").write_text('{"question": "1 + 1", "answer": "2"}\n{"question": 3}\n[\n', encoding="utf-8")
+    (root / "array.json").write_text('[{"question": "1 + 1", "answer": "2"}, ["a", "b"]]', encoding="utf-8")
+    (root / "bad.toml").write_text("splits = ", encoding="utf-8")
     (root / "vector.npy").write_bytes(b"\x93NUMPY\x01\x00")
     (root / "run").mkdir()
-    (root / "run" / "run.json").write_text('{"organism": "chain-coconut", "complete": true}')
+    (root / "run" / "run.json").write_text('{"organism": "chain-coconut", "complete": true}', encoding="utf-8")
     train_into(root / "sae", store, "ln_final.hook_out", SAESettings(d_sae=16, k=2, samples=600, batch_size=64))
     train_probe(
         store, root / "probe", target="value_1", place="thought 1", address="ln_final.hook_out", controls="none"
@@ -250,7 +250,7 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Bound the memory of this process, keep it off the network, and end a command after some seconds."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    mapped = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + SPARE_MEMORY, limits[1]))
 
     def interrupt(*_: object) -> None:

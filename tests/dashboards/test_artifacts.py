@@ -32,8 +32,10 @@ def folder(demo_run: Path, store: Store, traces: TraceSet, tmp_path: Path) -> Pa
     shutil.copytree(demo_run, tmp_path / "runs" / "demo")
     shutil.copytree(Path(str(store.path)), tmp_path / "stores" / "one")
     traces.to_parquet(tmp_path / "thought.parquet")
-    (tmp_path / "graph.json").write_text('{"metadata": {"slug": "g", "scan": "m"}, "nodes": [], "links": []}')
-    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "graph.json").write_text(
+        '{"metadata": {"slug": "g", "scan": "m"}, "nodes": [], "links": []}', encoding="utf-8"
+    )
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
     return tmp_path
 
 
@@ -87,10 +89,10 @@ def test_facts_and_next_commands(folder: Path, cotlens: Any) -> None:
 
 
 def test_a_damaged_one_is_listed_and_says_so(folder: Path) -> None:
-    (folder / "stores" / "one" / "meta.json").write_text("[" * 100_000)
+    (folder / "stores" / "one" / "meta.json").write_text("[" * 100_000, encoding="utf-8")
     (folder / "thought.parquet").write_bytes(b"no parquet")
     (folder / "traces.parquet").write_bytes(b"no parquet")
-    (folder / "runs" / "demo" / "run.json").write_text('{"organism": "a\\u001b[2J"}')
+    (folder / "runs" / "demo" / "run.json").write_text('{"organism": "a\\u001b[2J"}', encoding="utf-8")
     facts = {name: facts_of(item) for name, item in find_artifacts([folder]).artifacts.items()}
     for name in ("stores/one", "traces.parquet", "runs/demo"):
         assert facts[name].state.startswith("✗") and "\x1b" not in facts[name].state

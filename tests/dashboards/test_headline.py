@@ -146,13 +146,13 @@ def test_an_older_run_gets_the_score_of_its_decoder(demo_run: Path, tmp_path: Pa
     """Runs of version 0.1 named the sweep's matched place, which need not be where the value is."""
     old = Path(shutil.copytree(demo_run, tmp_path / "old"))
     (old / "traces.parquet").unlink()
-    info = json.loads((old / "run.json").read_text())
+    info = json.loads((old / "run.json").read_text(encoding="utf-8"))
     for key in ("headline", "skipped", "ablation", "answer_reading", "steps_from"):
         info.pop(key, None)
     for step in info["steps"]:
         step.pop("where")
         step |= {"probe_top1": 0.071, "question_only": 0.3}
-    (old / "run.json").write_text(json.dumps(info))
+    (old / "run.json").write_text(json.dumps(info), encoding="utf-8")
     run = Run(old)
     scores = pd.read_parquet(old / "scores.parquet")
     expected = scores[scores["method"] == "probe"].set_index("step")["top1"]

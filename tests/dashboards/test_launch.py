@@ -43,7 +43,7 @@ class Server:
         # What a user's own settings say must not open the dashboard to others.
         (folder / ".streamlit").mkdir()
         (folder / ".streamlit" / "config.toml").write_text(
-            '[server]\naddress = "0.0.0.0"\nenableCORS = false\nbaseUrlPath = "x"\n'
+            '[server]\naddress = "0.0.0.0"\nenableCORS = false\nbaseUrlPath = "x"\n', encoding="utf-8"
         )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cotlens.cli", "dash", str(run), "--port", str(self.port), *more],
@@ -109,7 +109,7 @@ class Server:
     def connections(self) -> set[str]:
         """The remote addresses that the server has TCP connections to, also those that it is only opening."""
         own = {str(link.readlink()) for link in Path(f"/proc/{self.process.pid}/fd").iterdir() if link.is_symlink()}
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]]
         words = [row[2].partition(":")[0] for row in rows if f"socket:[{row[9]}]" in own and row[3] != "0A"]
         return {socket.inet_ntoa(bytes.fromhex(word)[::-1]) for word in words}
 

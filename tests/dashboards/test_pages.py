@@ -113,7 +113,7 @@ def test_an_empty_folder_shows_the_command_that_fills_it(open_view: Open, page: 
 @pytest.mark.parametrize("page", OF_RUNS)
 def test_an_unfinished_run_shows_the_command_that_resumes_it(open_view: Open, page: str, tmp_path: Path) -> None:
     asked = {"organism": "chain-text", "n_problems": 400, "seed": 3, "complete": False}
-    (tmp_path / "run.json").write_text(json.dumps(asked))
+    (tmp_path / "run.json").write_text(json.dumps(asked), encoding="utf-8")
     at = open_view(page, tmp_path)
     assert "is not finished" in said(at)
     assert codes(at, "bash") == [f"cotlens demo --out {tmp_path} --organism chain-text --n 400 --seed 3"]
@@ -122,7 +122,7 @@ def test_an_unfinished_run_shows_the_command_that_resumes_it(open_view: Open, pa
 @pytest.mark.parametrize("page", OF_RUNS)
 @pytest.mark.parametrize("content", ["not json", "[]", '{"complete": true}', '{"complete": true, "organism": 3}'])
 def test_a_foreign_folder_gives_no_traceback(open_view: Open, page: str, content: str, tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(content)
+    (tmp_path / "run.json").write_text(content, encoding="utf-8")
     at = open_view(page, tmp_path)
     assert len(at.error) == 1 and codes(at, "bash")
 
@@ -191,8 +191,8 @@ def test_a_path_without_a_page_is_named(open_view: Open) -> None:
 
 def test_a_run_made_again_is_read_again(open_view: Open, own_run: Path) -> None:
     at = open_view("overview", own_run)
-    info = json.loads((own_run / "run.json").read_text())
-    (own_run / "run.json").write_text(json.dumps({**info, "organism": "another-name"}))
+    info = json.loads((own_run / "run.json").read_text(encoding="utf-8"))
+    (own_run / "run.json").write_text(json.dumps({**info, "organism": "another-name"}), encoding="utf-8")
     assert "another-name" in said(at.run())
 
 
@@ -248,7 +248,7 @@ def test_home_says_whether_the_stores_are_as_committed(open_view: Open, own_run:
 
 def test_home_says_which_store_is_unfinished(open_view: Open, own_run: Path) -> None:
     manifest = own_run / "store" / "manifest.jsonl"
-    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    manifest.write_text("".join(manifest.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
     frame = next(table for table in tables(open_view("overview", own_run)) if "shards committed" in table)
     assert frame.set_index("store").loc["store", "state"] == "✗ unfinished"
 

@@ -18,7 +18,7 @@ GOOD: dict[str, Any] = {"schema_version": 1, "model": "a model", "task": "chain"
 
 
 def written(folder: Path, content: str | dict[str, Any]) -> Path:
-    (folder / "run.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    (folder / "run.json").write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return folder
 
 

@@ -96,8 +96,8 @@ def test_every_kind_of_organism_is_studied(organism: str, tmp_path: Path, monkey
 def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder that names no task and no way of thinking."""
     folder = Path(shutil.copytree(weights_folder("chain-text"), tmp_path_factory.mktemp("folder") / "model"))
-    config = json.loads((folder / "reasoner.json").read_text())
-    (folder / "reasoner.json").write_text(json.dumps({**config, "task": None}))
+    config = json.loads((folder / "reasoner.json").read_text(encoding="utf-8"))
+    (folder / "reasoner.json").write_text(json.dumps({**config, "task": None}), encoding="utf-8")
     return folder
 
 
@@ -113,7 +113,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             for p in problems
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        path.write_text(text + ('{"question": "a dragon"}\n' if broken else ""))
+        path.write_text(text + ('{"question": "a dragon"}\n' if broken else ""), encoding="utf-8")
         return path
 
     return write
@@ -194,7 +194,7 @@ def number_problems(path: Path) -> list[Any]:
         for a in range(9)
         for b in range(9)
     ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return front.questions(path)
 
 
@@ -224,9 +224,9 @@ def test_an_interrupted_study_goes_on(
     """Traces, activations and finished parts of the sweep are read again; nothing is thought or captured twice."""
     done, first = small_study
     out = Path(shutil.copytree(done, tmp_path / "run"))
-    info = json.loads((out / "run.json").read_text())
+    info = json.loads((out / "run.json").read_text(encoding="utf-8"))
     options = {key: info[key] for key in ("name", "model", "weights", "task", "n_problems", "problems")}
-    (out / "run.json").write_text(json.dumps({"schema_version": 1, **options, "complete": False}))
+    (out / "run.json").write_text(json.dumps({"schema_version": 1, **options, "complete": False}), encoding="utf-8")
     for name in ("scores.parquet", "readouts.parquet", "interchange.parquet", "report.html"):
         (out / name).unlink()
     reasoner = interp.load("chain-coconut")

@@ -73,11 +73,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution `probe-example` with two estimators and two controls, on the path."""
     site = tmp_path / "site"
     (site / "probe_example-1.0.dist-info").mkdir(parents=True)
-    (site / "probe_example.py").write_text(MODULE)
+    (site / "probe_example.py").write_text(MODULE, encoding="utf-8")
     (site / "probe_example-1.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: probe-example\nVersion: 1.0\n"
+        "Metadata-Version: 2.1\nName: probe-example\nVersion: 1.0\n", encoding="utf-8"
     )
-    (site / "probe_example-1.0.dist-info" / "entry_points.txt").write_text(ENTRY_POINTS)
+    (site / "probe_example-1.0.dist-info" / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
 

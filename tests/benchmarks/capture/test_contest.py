@@ -60,7 +60,7 @@ def test_the_contest_on_a_device_is_kept_under_its_name(
     monkeypatch.setattr(capture_device, "SMALL", (1, 4))
     with Bars() as bars:
         result = capture_device.bench("cpu", 1, bars)
-    assert json.loads((tmp_path / "capture-cpu.json").read_text())["table"] == result["table"]
+    assert json.loads((tmp_path / "capture-cpu.json").read_text(encoding="utf-8"))["table"] == result["table"]
     assert {row["model"] for row in result["table"]} == {
         "GPT-2, 6 layers of 256, float32",
         "Llama 3.2 1B's shape, bfloat16",

@@ -59,7 +59,7 @@ def test_every_system_is_measured_and_every_measure_of_the_group_is_listed(syste
     met = {row["id"]: row["met"] for row in result["measures"]}
     assert met["papers.heima.answer_ratio"] is True and met["papers.lcm.next_step_accuracy"] is False
     assert met["papers.maze.correct_plan_valid"] is None and len(met) > 15
-    kept = json.loads((tmp_path / "papers.json").read_text())
+    kept = json.loads((tmp_path / "papers.json").read_text(encoding="utf-8"))
     assert kept["systems"]["one"]["tables"]["a table"][0] == {"arm": "ours", "accuracy": 0.97}
 
 
@@ -83,7 +83,9 @@ def test_a_missing_organism_is_said_in_place_of_its_figures(
     monkeypatch.setattr(sys.modules["benchmarks.papers.one"], "measure", without_organism)
     result = table.bench(None, False, Bars(), engine="inline")
     assert set(values(result)) == {"papers.lcm.next_step_accuracy"} and result["missing"] == ["graph-direct"]
-    assert "- not measured: organism 'graph-direct' is not shipped." in (tmp_path / "papers.md").read_text()
+    assert "- not measured: organism 'graph-direct' is not shipped." in (tmp_path / "papers.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_what_was_measured_before_stays_where_the_organisms_are_missing_now(
@@ -95,7 +97,7 @@ def test_what_was_measured_before_stays_where_the_organisms_are_missing_now(
     assert again["systems"] == before["systems"] and again["missing"] == ["graph-direct"]
     again = table.bench("one", False, Bars(), folder=tmp_path, seed=1)
     assert again["systems"]["one"] == before["systems"]["one"] | {"seeds": {"1": {}}}
-    assert "missing" not in json.loads((tmp_path / "papers.json").read_text())
+    assert "missing" not in json.loads((tmp_path / "papers.json").read_text(encoding="utf-8"))
 
 
 def test_the_command_says_which_organisms_were_missing(systems: list, monkeypatch: pytest.MonkeyPatch, cotlens) -> None:
@@ -129,7 +131,7 @@ def test_what_a_seed_had_stays_where_some_of_its_organisms_are_measured_later(
 
 def test_the_page_shows_figures_controls_and_sources(systems: list, tmp_path: Path) -> None:
     table.bench(None, False, Bars(), engine="inline")
-    written = (tmp_path / "papers.md").read_text()
+    written = (tmp_path / "papers.md").read_text(encoding="utf-8")
     for part in (
         "## System one",
         "| ours | 0.97 |",

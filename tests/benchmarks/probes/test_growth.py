@@ -42,7 +42,7 @@ def test_the_figure_has_a_curve_for_each_contestant_on_each_axis(found: pd.DataF
     figure = growth.growth_figure(found)
     assert len(figure.data) == len(growth.GRID) * len(growth.COLUMNS)
     assert sum(trace.showlegend for trace in figure.data) == len(growth.COLUMNS)
-    page = growth.keep_figure(found, tmp_path / "growth.html").read_text()
+    page = growth.keep_figure(found, tmp_path / "growth.html").read_text(encoding="utf-8")
     assert "scikit-learn, one target after another" in page
 
 

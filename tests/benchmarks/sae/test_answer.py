@@ -40,7 +40,7 @@ def test_every_figure_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest
             },
         },
     }
-    (tmp_path / "sae.json").write_text(json.dumps(kept))
+    (tmp_path / "sae.json").write_text(json.dumps(kept), encoding="utf-8")
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     output = sae_answer.sae_answer()
     for figure in (

@@ -59,7 +59,7 @@ def test_a_store_is_timed_beside_a_memory_map_as_it_grows(monkeypatch: pytest.Mo
     grown = store_growth.grow(lambda done, total: None, repetitions=2)
     assert grown["rows"].tolist() == [2000, 6000] and (grown.drop(columns="rows") > 0).all().all()
     store_growth.keep_figure(grown)
-    assert "random, memmap" in (tmp_path / "store-growth.html").read_text()
+    assert "random, memmap" in (tmp_path / "store-growth.html").read_text(encoding="utf-8")
     figure = store_growth.growth_figure(grown)
     dashes = {trace.name: trace.line.dash for trace in figure.data}
     assert dashes["random"] == "solid" and dashes["random, memmap"] == "dot"

@@ -24,11 +24,15 @@ def folder(tmp_path: Path) -> Path:
     """Files for a browser: a button that imports two scripts, one of which the page lists itself."""
     scripts = tmp_path / "static" / "js"
     scripts.mkdir(parents=True)
-    (tmp_path / "index.html").write_text('<head><script src="./static/js/index.a1.js"></script></head>')
-    (scripts / "index.a1.js").write_text("start()")
-    (scripts / "Button.b2.js").write_text('import{a}from"./index.a1.js";import"./useField.c3.js";const d="é";')
-    (scripts / "useField.c3.js").write_text('export*from"./Button.b2.js"')
-    (scripts / "secret.txt").write_text("no script")
+    (tmp_path / "index.html").write_text(
+        '<head><script src="./static/js/index.a1.js"></script></head>', encoding="utf-8"
+    )
+    (scripts / "index.a1.js").write_text("start()", encoding="utf-8")
+    (scripts / "Button.b2.js").write_text(
+        'import{a}from"./index.a1.js";import"./useField.c3.js";const d="é";', encoding="utf-8"
+    )
+    (scripts / "useField.c3.js").write_text('export*from"./Button.b2.js"', encoding="utf-8")
+    (scripts / "secret.txt").write_text("no script", encoding="utf-8")
     return tmp_path
 
 

@@ -77,7 +77,7 @@ def children(pid: int) -> list[int]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                parent = int((folder / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
                 command = (folder / "cmdline").read_bytes()
             except (OSError, IndexError):
                 continue
@@ -95,7 +95,7 @@ def test_a_killed_worker_or_driver_costs_only_unfinished_shards(
     many = TraceSet([*small] * 8)
     many.to_parquet(tmp_path / "t.parquet")
     program = tmp_path / "program.py"  # spawned workers import the file that their driver runs
-    program.write_text(PROGRAM)
+    program.write_text(PROGRAM, encoding="utf-8")
     out = tmp_path / "s"
     driver = start(
         "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')",
@@ -192,7 +192,7 @@ def test_a_store_begun_on_a_gpu_says_how_to_resume_on_a_cpu(
     store = interp.capture(coconut, small, out=tmp_path / "s", shard_size=2)
     (tmp_path / "s" / layout.MANIFEST).unlink()
     path = tmp_path / "s" / layout.META
-    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"device": "cpu"', '"device": "cuda"'), encoding="utf-8")
     with pytest.raises(UsageError, match=r"--device cpu.*slurm:gpus_per_node=1, --engine ray:num_gpus=1"):
         resume(tmp_path / "s")
     assert resume(tmp_path / "s", device="cpu").complete and store.path == tmp_path / "s"

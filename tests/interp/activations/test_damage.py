@@ -108,8 +108,8 @@ def test_validate_names_a_missing_index_and_still_checks_the_shards(copy: Path, 
 
 
 def test_validate_notices_a_changed_description(copy: Path) -> None:
-    meta = json.loads((copy / layout.META).read_text())
-    (copy / layout.META).write_text(json.dumps({**meta, "shard_size": 5}))
+    meta = json.loads((copy / layout.META).read_text(encoding="utf-8"))
+    (copy / layout.META).write_text(json.dumps({**meta, "shard_size": 5}), encoding="utf-8")
     assert Store(copy).validate() == ["meta.json differs from what was written"]
 
 

@@ -64,7 +64,7 @@ def test_a_store_is_the_same_with_staged_and_direct_copies(
 
 
 def _manifest(store: interp.activations.Store) -> list[str]:
-    return (store.path / "manifest.jsonl").read_text().splitlines()
+    return (store.path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.gpu

@@ -153,12 +153,14 @@ def test_an_sae_and_a_lens_of_another_model_are_refused(coconut, other_weights, 
     lens.save(tmp_path / "lens")
     assert TunedLens.load(tmp_path / "lens", coconut).translators_.keys() == {address.name}
     path = tmp_path / "lens" / DESCRIPTION
-    description = json.loads(path.read_text())
-    path.write_text(json.dumps(description | {"weights": "another"}))
+    description = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(description | {"weights": "another"}), encoding="utf-8")
     with pytest.raises(StoreError, match=r"got one of chain-coconut \(weights another\).*transfer=True"):
         TunedLens.load(tmp_path / "lens", coconut)
     TunedLens.load(tmp_path / "lens", coconut, transfer=True)
-    path.write_text(json.dumps({key: value for key, value in description.items() if key != "weights"}))
+    path.write_text(
+        json.dumps({key: value for key, value in description.items() if key != "weights"}), encoding="utf-8"
+    )
     with pytest.warns(UserWarning, match="does not say which weights"):
         TunedLens.load(tmp_path / "lens", coconut)
 

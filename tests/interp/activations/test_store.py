@@ -203,7 +203,7 @@ def test_receipts_become_lines_of_the_manifest_in_the_order_of_shards(tmp_path: 
     layout.append_line(tmp_path / layout.MANIFEST, {"shard": 1, "sha256": {"kept": "line"}})
     for shard in (2, 0, 1):
         layout.write_receipt(tmp_path, {"shard": shard, "sha256": {}})
-    (tmp_path / layout.RECEIPTS / "00003.json").write_text("damaged")
+    (tmp_path / layout.RECEIPTS / "00003.json").write_text("damaged", encoding="utf-8")
     layout.collect_receipts(tmp_path)
     assert layout.read_manifest(tmp_path) == [
         {"shard": 0, "sha256": {}},
@@ -524,7 +524,7 @@ def test_a_foreign_folder_is_refused_and_nothing_is_touched(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work", encoding="utf-8")
     before = folder_bytes(tmp_path)
     with pytest.raises(StoreError, match=r"thesis is not empty and holds no activation store. Choose another folder"):
         interp.capture(coconut, small, out=tmp_path / "thesis")
@@ -532,11 +532,11 @@ def test_a_foreign_folder_is_refused_and_nothing_is_touched(
 
 
 def test_a_file_in_the_way_is_refused_and_kept(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
-    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "notes").write_text("mine", encoding="utf-8")
     for out in (tmp_path / "notes", tmp_path / "notes" / "below"):
         with pytest.raises(StoreError, match=r"There is a file where a folder is needed. Choose another --out"):
             interp.capture(coconut, small, out=out)
-    assert (tmp_path / "notes").read_text() == "mine"
+    assert (tmp_path / "notes").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_folder_that_refuses_to_be_written_says_so(
@@ -589,14 +589,16 @@ def test_a_capture_larger_than_the_disk_is_refused_before_it_starts(
 def test_another_schema_version_is_refused(coconut: interp.Reasoner, small: TraceSet, tmp_path: Path) -> None:
     store = interp.capture(coconut, small, out=tmp_path / "s")
     meta = store.path / layout.META
-    meta.write_text(json.dumps({**json.loads(meta.read_text()), "schema_version": 99}))
+    meta.write_text(
+        json.dumps({**json.loads(meta.read_text(encoding="utf-8")), "schema_version": 99}), encoding="utf-8"
+    )
     with pytest.raises(StoreError, match=r"has schema version 99, and this version reads 1. Capture again"):
         Store(store.path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema_version": 1}', "null"])
 def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / layout.META).write_text(content)
+    (tmp_path / layout.META).write_text(content, encoding="utf-8")
     with pytest.raises(StoreError, match=r"meta\.json does not describe an activation store"):
         Store(tmp_path)
 
@@ -669,6 +671,6 @@ def test_a_store_without_sentences_says_so_and_older_ones_can_be_read(
         store.rows(sentence=1)
     store.index.drop(columns="sentence").to_parquet(store.path / layout.INDEX)
     files = {layout.INDEX: layout.file_hash(store.path / layout.INDEX)}
-    (store.path / layout.META).write_text(json.dumps({**store.meta, "files": files}))
+    (store.path / layout.META).write_text(json.dumps({**store.meta, "files": files}), encoding="utf-8")
     older = Store(store.path)
     assert (older.index["sentence"] == 0).all() and older.acts("ln_final.hook_out").shape[0] == len(store.index)

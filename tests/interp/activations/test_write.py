@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(traces: list[Tr
         write_store(tmp_path / "s", traces, {HERE: np.zeros((3, 2))}, dtype="int8")
     assert not (tmp_path / "s").exists()
     (tmp_path / "kept").mkdir()
-    (tmp_path / "kept" / "notes").write_text("mine")
+    (tmp_path / "kept" / "notes").write_text("mine", encoding="utf-8")
     with pytest.raises(StoreError, match="is not empty"):
         write_store(tmp_path / "kept", traces, {HERE: np.zeros((3, 2))})
 

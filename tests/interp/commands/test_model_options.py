@@ -41,7 +41,8 @@ def test_a_store_remembers_how_its_model_was_loaded(
     model, traces, out = file.name, tmp_path / "t.parquet", tmp_path / "s"
     questions = tmp_path / "q.jsonl"
     questions.write_text(
-        '{"question": "What is two?", "answer": "2"}\n{"question": "And three plus 1?", "answer": "4"}\n'
+        '{"question": "What is two?", "answer": "2"}\n{"question": "And three plus 1?", "answer": "4"}\n',
+        encoding="utf-8",
     )
     refused = cotlens("think", model, "--questions", questions, "--out", traces, *how)
     assert refused.code == 2 and "--allow-pickle" in refused.error
@@ -77,7 +78,7 @@ def test_the_same_weights_in_another_dtype_do_not_finish_a_store(
 ) -> None:
     store = interp.capture(coconut, traces[:2], out=tmp_path / "s")
     meta = store.meta | {"computed": {"device": "cpu", "dtype": "bfloat16"}}
-    (store.path / layout.META).write_text(json.dumps(meta))
+    (store.path / layout.META).write_text(json.dumps(meta), encoding="utf-8")
     with pytest.raises(StoreError, match=r"expected a model in bfloat16.*got float32.*--model-dtype"):
         interp.capture(coconut, traces[:2], out=tmp_path / "s")
 

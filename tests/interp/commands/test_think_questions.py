@@ -40,7 +40,7 @@ def questions(tmp_path: Path) -> Path:
     lines += [json.dumps({"question": "why " * 25_000, "answer": "1"})]
     lines += [json.dumps({"question": "bell \x07, escape \x1b[31m and zero \x00 in it?", "answer": "1"})]
     path = tmp_path / "questions.jsonl"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -117,7 +117,7 @@ def test_a_killed_run_resumes_without_losing_or_repeating_traces(
     """After SIGKILL, as when memory runs out, the same command resumes and writes the file of an undisturbed run."""
     questions, out = tmp_path / "q.jsonl", tmp_path / "t.parquet"
     lines = [json.dumps({"question": f"What is {k} plus {k % 7}?", "answer": str(k)}) for k in range(16)]
-    questions.write_text("\n".join(lines))
+    questions.write_text("\n".join(lines), encoding="utf-8")
     options = ["--questions", questions, *LIMITS[:4], "--batch-size", "1", "--temperature", "0.8", "--seed", "3"]
     program = "import sys; from cotlens.cli import main; main(sys.argv[1:])"
     running = start(program, "think", folder, "--out", out, *options)

@@ -39,7 +39,7 @@ def write_folder(folder: Path, unembedding: np.ndarray | None, **changes: Any) -
         config["unembed_hash"] = hashlib.sha256(printed.encode()).hexdigest()
     folder.mkdir(exist_ok=True)
     torch.save(changes.pop("tensors", tensors), folder / "params.pt")
-    (folder / "config.json").write_text(json.dumps(config | changes))
+    (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
     return tensors
 
 
@@ -141,9 +141,9 @@ def test_folders_that_are_refused(
     write_folder(folder, unembedding, tensors=tensors | {"0.bias": Harmful()})
     refused("cannot be read safely as tensors")
     assert not (tmp_path / "ran").exists()
-    (folder / "config.json").write_text("[" * 100_000)
+    (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
     refused("configuration of the tuned lens .* cannot be read")
-    (folder / "config.json").write_text("[]")
+    (folder / "config.json").write_text("[]", encoding="utf-8")
     refused("expected an object")
     write_folder(folder, unembedding)
     (folder / "params.pt").unlink()

@@ -433,11 +433,11 @@ def test_a_folder_that_holds_no_whole_verbalizer_is_refused(verbalizer: Verbaliz
     with pytest.raises(StoreError, match=r"no verbalizer in .*: it has no verbalizer\.json"):
         Verbalizer.load(tmp_path)
     verbalizer.save(tmp_path)
-    described = json.loads((tmp_path / "verbalizer.json").read_text())
-    (tmp_path / "verbalizer.json").write_text(json.dumps({**described, "d_model": 64}))
+    described = json.loads((tmp_path / "verbalizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "verbalizer.json").write_text(json.dumps({**described, "d_model": 64}), encoding="utf-8")
     with pytest.raises(StoreError, match=r"cannot be read \(.*Fit and save it again"):
         Verbalizer.load(tmp_path)
-    (tmp_path / "verbalizer.json").write_text(json.dumps(described))
+    (tmp_path / "verbalizer.json").write_text(json.dumps(described), encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(StoreError, match="cannot be read"):
         Verbalizer.load(tmp_path)

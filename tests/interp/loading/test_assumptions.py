@@ -36,7 +36,7 @@ def test_defaults_that_the_vocabulary_happens_to_have_are_assumed(folder: Path) 
 def test_a_folder_whose_config_leaves_fields_out_says_so_too(folder: Path, tmp_path: Path) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).symlink_to(file)
-    (tmp_path / "reasoner.json").write_text(json.dumps({**CONFIG, "eos": "<eos>"}))
+    (tmp_path / "reasoner.json").write_text(json.dumps({**CONFIG, "eos": "<eos>"}), encoding="utf-8")
     loaded = interp.load(tmp_path).loaded
     assert {"begin": "<bot>", "end": "<eot>"}.items() <= loaded.assumptions().items()
     assert "begin: <bot> (not given, so the default; reasoner={'begin': TOKEN or None})" in loaded.line()
@@ -100,7 +100,7 @@ def test_the_warning_names_the_assumptions(guesses: Callable[[float], TraceSet])
 def test_think_and_doctor_list_what_was_assumed(cotlens: Callable, folder: Path, tmp_path: Path) -> None:
     questions = tmp_path / "q.jsonl"
     lines = [json.dumps({"question": f"What is {k}?", "answer": "ab"[k % 2], "steps": ["x"]}) for k in range(12)]
-    questions.write_text("\n".join(lines))
+    questions.write_text("\n".join(lines), encoding="utf-8")
     options = ["--questions", questions, "--out", tmp_path / "t", "--reasoner", json.dumps(CONFIG), "--json"]
     result = cotlens("think", folder, *options)
     assert result.code == 0 and result.json["assumed"]["begin"] == "<bot>" and result.json["chance"] == 0.5

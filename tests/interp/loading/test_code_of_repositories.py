@@ -56,7 +56,7 @@ def with_code(model_folder, tmp_path):
 
     def make(*parts: str, model_type: str = "llama"):
         folder, mark = Path(shutil.copytree(model_folder("llama"), tmp_path / "repository")), tmp_path / "code-ran"
-        (folder / "own.py").write_text(CODE.format(mark=str(mark)))
+        (folder / "own.py").write_text(CODE.format(mark=str(mark)), encoding="utf-8")
         classes = {
             "AutoConfig": "own.OwnConfig",
             "AutoModelForCausalLM": "own.OwnModel",
@@ -65,13 +65,13 @@ def with_code(model_folder, tmp_path):
         files = {"AutoTokenizer": "tokenizer_config.json"}
         for part in parts:
             path = folder / files.get(part, "config.json")
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             content.setdefault("auto_map", {})[part] = classes[part]
             if part == "AutoConfig":
                 content["model_type"] = model_type
             if part == "AutoTokenizer":
                 content["tokenizer_class"] = "OwnTokenizer"
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(content), encoding="utf-8")
         return folder, mark
 
     return make

@@ -125,8 +125,10 @@ def test_tokenizers_without_padding_or_beginning(pad, bos, model_folder, asked):
 
 def test_a_tokenizer_whose_unknown_token_is_its_end_can_be_used(model_folder, tmp_path, asked):
     folder = copied(model_folder("gpt2", bos=False), tmp_path)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "unk_token": "<eos>", "bos_token": "<eos>"}))
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**config, "unk_token": "<eos>", "bos_token": "<eos>"}), encoding="utf-8"
+    )
     reasoner = interp.load(folder).with_config(max_thought_tokens=3, max_answer_tokens=2)
     assert reasoner.tokenizer.unk_token_id == reasoner.tokenizer.eos_token_id
     assert len(reasoner.think(asked(2))) == 2
@@ -292,8 +294,8 @@ def test_an_organism_keeps_its_own_config():
 
 def test_a_model_of_few_positions_keeps_room_for_its_thought(model_folder, tmp_path, asked, capsys, cotlens):
     folder = copied(model_folder("gpt2"), tmp_path)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "n_positions": 512}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "n_positions": 512}), encoding="utf-8")
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if name.endswith("wpe.weight"))
     repeats = -(-512 // len(weights[name]))
@@ -308,7 +310,7 @@ def test_a_model_of_few_positions_keeps_room_for_its_thought(model_folder, tmp_p
     own = interp.load(folder, reasoner={**given, "max_answer_tokens": 7})
     assert own.config.max_answer_tokens == 7 and "a quarter" not in own.loaded.line()
     questions = tmp_path / "q.jsonl"
-    questions.write_text(json.dumps({"question": "1 + 1 =", "answer": "2"}))
+    questions.write_text(json.dumps({"question": "1 + 1 =", "answer": "2"}), encoding="utf-8")
     capsys.readouterr()
     command = [
         "think",

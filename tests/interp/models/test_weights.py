@@ -122,7 +122,7 @@ def in_shards(folder, out):
 def test_shards_are_read_whole(llama, hash_of_llama, tmp_path):
     folder = in_shards(llama, tmp_path / "shards")
     assert interp.load(folder).weights == hash_of_llama
-    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
     shard = folder / index["weight_map"][DOWN]
     state = load_file(shard)
     save_file(without(DOWN)(state), shard, metadata={"format": "pt"})

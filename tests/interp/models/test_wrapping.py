@@ -136,8 +136,8 @@ def test_what_the_message_advises_works(unknown_folder, tmp_path, cotlens):
 )
 def test_a_configuration_of_no_language_model_is_one_line(model_type, reason, model_folder, tmp_path, cotlens):
     folder = Path(shutil.copytree(model_folder("llama"), tmp_path / "model"))
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}), encoding="utf-8")
     ended = cotlens("doctor", folder)
     assert ended.code == 2 and re.search(reason, ended.error) and "defect" not in ended.err
     assert "`cotlens capture import`" in ended.error

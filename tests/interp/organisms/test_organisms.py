@@ -188,7 +188,9 @@ def test_an_organism_without_weights_says_how_to_train_it(monkeypatch: pytest.Mo
 
 def test_a_recipe_with_an_unknown_key_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "bad.toml").write_text('kind = "text"\ntask = "chain"\nlerning_rate = 1\n')
+    (tmp_path / "recipes" / "bad.toml").write_text(
+        'kind = "text"\ntask = "chain"\nlerning_rate = 1\n', encoding="utf-8"
+    )
     monkeypatch.setattr(catalog, "ORGANISMS_FOLDER", tmp_path)
     recipes.cache_clear()
     try:
@@ -233,7 +235,7 @@ def test_how_a_model_thinks_can_be_given_by_hand(folder: Path, problems: list) -
     ],
 )
 def test_a_bad_reasoner_json_is_refused_by_field(folder: Path, content: str, message: str) -> None:
-    (folder / "reasoner.json").write_text(content)
+    (folder / "reasoner.json").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=message):
         interp.load(folder)
 
@@ -268,9 +270,9 @@ def test_a_new_kind_of_reasoner_is_one_file_and_its_name_in_the_registry(
     from interp.reasoners import silent
     from interp.reasoners.config import KINDS
 
-    text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
+    text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     example = text.split("```python\n")[1].split("```")[0]
-    assert example in Path(silent.__file__).read_text(), "the example is no longer the real code"
+    assert example in Path(silent.__file__).read_text(encoding="utf-8"), "the example is no longer the real code"
     scope = dict(vars(silent))
     exec(compile(example.replace('"pause"', '"tenth"'), "example", "exec", dont_inherit=True), scope)
     monkeypatch.setitem(KINDS, "tenth", "the example")

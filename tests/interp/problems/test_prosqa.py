@@ -33,7 +33,7 @@ PROSQA = ProsQATask()
 def file(tmp_path: Path) -> Callable[..., Path]:
     def write(*objects: Any, text: str | None = None) -> Path:
         path = tmp_path / "prosqa.json"
-        path.write_text(json.dumps(list(objects)) if text is None else text)
+        path.write_text(json.dumps(list(objects)) if text is None else text, encoding="utf-8")
         return path
 
     return write
@@ -54,7 +54,7 @@ def test_what_was_read_is_written_as_it_was(file: Callable[..., Path], tmp_path:
     objects = [{**GOOD, **extra}, {key: value for key, value in GOOD.items() if key != "idx_to_symbol"}]
     problems = read_prosqa(file(*objects))
     write_prosqa(problems, tmp_path / "again.json")
-    assert json.loads((tmp_path / "again.json").read_text()) == objects
+    assert json.loads((tmp_path / "again.json").read_text(encoding="utf-8")) == objects
     assert read_prosqa(tmp_path / "again.json") == problems
     assert [Problem.from_json(p.to_json()) for p in problems] == problems
 
@@ -154,7 +154,9 @@ def test_a_graph_problem_is_told_in_english(tmp_path: Path) -> None:
         }
         assert all(name[0].isupper() for name in names), "what nothing is a kind of has a person's name"
     write_prosqa(graphs, tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_text() == (tmp_path / "graphs.json").read_text()
+    assert (tmp_path / "again.json").read_text(encoding="utf-8") == (tmp_path / "graphs.json").read_text(
+        encoding="utf-8"
+    )
 
 
 # --- as a task --------------------------------------------------------------------------------------------

@@ -112,10 +112,10 @@ def test_a_finished_folder_is_opened_not_trained_again(planted: tuple[Store, np.
     with pytest.raises(StoreError, match="holds an SAE with another settings"):
         train_into(tmp_path / "s", store, ADDRESS, settings.model_copy(update={"k": 3}))
     (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "notes.txt").write_text("mine")
+    (tmp_path / "foreign" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StoreError, match="is not empty and holds no unfinished training"):
         train_into(tmp_path / "foreign", store, ADDRESS, settings)
-    assert (tmp_path / "foreign" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "foreign" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 # --- preflight --------------------------------------------------------------------------------------------
@@ -144,8 +144,8 @@ def test_an_sae_that_lost_its_thresholds_is_refused(kept: Path, tmp_path: Path) 
 
 def test_an_sae_that_loads_as_another_architecture_is_refused(kept: Path, tmp_path: Path) -> None:
     folder = changed(kept, tmp_path)
-    config = json.loads((folder / "cfg.json").read_text())
-    (folder / "cfg.json").write_text(json.dumps({**config, "architecture": "topk", "k": 2}))
+    config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    (folder / "cfg.json").write_text(json.dumps({**config, "architecture": "topk", "k": 2}), encoding="utf-8")
     weights = load_file(folder / "sae_weights.safetensors")
     save_file({k: v for k, v in weights.items() if k != "threshold"}, folder / "sae_weights.safetensors")
     with pytest.raises(StoreError, match=r"refused: its (features|reconstruction) differ by .*architecture topk"):
@@ -215,9 +215,9 @@ def test_a_folder_that_calls_the_architecture_kind_still_opens(
     kept: Path, tmp_path: Path, planted: tuple[Store, np.ndarray], recwarn: pytest.WarningsRecorder
 ) -> None:
     folder = changed(kept, tmp_path)
-    record = json.loads((folder / "training.json").read_text())
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     record["settings"]["kind"] = record["settings"].pop("architecture")
-    (folder / "training.json").write_text(json.dumps(record))
+    (folder / "training.json").write_text(json.dumps(record), encoding="utf-8")
     trained = open_trained(folder)
     assert trained.settings is not None and trained.settings.architecture == "batchtopk"
     again = train_into(folder, planted[0], ADDRESS, trained.settings)

@@ -41,7 +41,7 @@ def served(taught_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     program = "from transformers.cli.transformers import main; main()"
     arguments = ["serve", str(taught_llama), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments], stdout=file, stderr=subprocess.STDOUT, env=environment
         )
@@ -62,13 +62,15 @@ def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
     until = time.monotonic() + _SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
-            pytest.fail(f"transformers serve ended with {process.returncode}: {log.read_text()[-2000:]}")
+            pytest.fail(
+                f"transformers serve ended with {process.returncode}: {log.read_text(encoding='utf-8')[-2000:]}"
+            )
         try:
             urllib.request.urlopen(url, timeout=5).read()
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-    pytest.fail(f"transformers serve did not answer within {_SECONDS} s: {log.read_text()[-2000:]}")
+    pytest.fail(f"transformers serve did not answer within {_SECONDS} s: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 @pytest.fixture

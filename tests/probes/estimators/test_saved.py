@@ -234,11 +234,11 @@ def damaged(folder: Path, change: Callable[[dict], None], arrays: Callable[[dict
     held = load(arrays_of(folder).read_bytes())
     arrays(held)
     content = save(held)
-    raw = json.loads((folder / DESCRIPTION).read_text())
+    raw = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     raw["arrays_sha256"] = hashlib.sha256(content).hexdigest()
     (folder / arrays_name(raw["arrays_sha256"])).write_bytes(content)
     change(raw)
-    (folder / DESCRIPTION).write_text(json.dumps(raw))
+    (folder / DESCRIPTION).write_text(json.dumps(raw), encoding="utf-8")
 
 
 def keep(raw: dict) -> None:

@@ -214,12 +214,12 @@ def test_latents_hold_a_hint_that_a_linear_reader_of_the_text_before_it_has_too(
 
 def test_synonyms_are_read_from_a_file_and_refused_where_they_are_none(tmp_path: Path) -> None:
     path = tmp_path / "synonyms.json"
-    path.write_text(json.dumps([["so", "thus"], ["big", "large", "great"]]))
+    path.write_text(json.dumps([["so", "thus"], ["big", "large", "great"]]), encoding="utf-8")
     wording = Wording.read(path)
     assert wording.options("large") == ("big", "large", "great") and wording.choice("thus") == 1
     assert wording.meaning("great") == "big" and wording.options("other") == ("other",)
     for content in ("{}", "[]", "[[1, 2]]", '[["so", null]]'):
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
         with pytest.raises(UsageError, match=r"expected a list of lists of words .* got "):
             Wording.read(path)
     with pytest.raises(UsageError, match="expected a set of synonyms to be at least two different words"):

@@ -88,7 +88,7 @@ def test_wrong_arguments_raise(store: Store, tmp_path: Path) -> None:
     ):
         train_probe(store, tmp_path / "p", **{**AT, "target": "value_9"})
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").write_text("keep")
+    (tmp_path / "full" / "mine.txt").write_text("keep", encoding="utf-8")
     with pytest.raises(StoreError, match=r"expected an empty folder, got files in .*; choose another --out"):
         train_probe(store, tmp_path / "full", **AT)
 

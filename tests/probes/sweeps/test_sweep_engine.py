@@ -83,7 +83,7 @@ def test_a_sweep_run_again_computes_only_what_is_missing(
     again = probes.sweep(store, out=tmp_path, **AT)
     assert len(ran) == 3
     pd.testing.assert_frame_equal(first.table(), again.table(), check_dtype=False)
-    kept[0].write_text("{ half")
+    kept[0].write_text("{ half", encoding="utf-8")
     probes.sweep(store, out=tmp_path, **AT)
     assert len(ran) == 4, "a damaged unit is computed again, the others are kept"
     probes.sweep(store, out=tmp_path, **{**AT, "splits": 3})
@@ -188,7 +188,7 @@ def test_a_grid_is_every_combination_and_a_zip_goes_in_parallel() -> None:
 def test_a_wrong_configuration_raises_with_one_line(
     cotlens: Callable, store: Store, tmp_path: Path, text: str, message: str
 ) -> None:
-    (tmp_path / "sweep.yaml").write_text(f"store: {store.path}\n{text}\n")
+    (tmp_path / "sweep.yaml").write_text(f"store: {store.path}\n{text}\n", encoding="utf-8")
     ended = cotlens("probe", "sweep", "--config", tmp_path / "sweep.yaml")
     assert ended.code == 2 and message in ended.error
 
@@ -196,7 +196,8 @@ def test_a_wrong_configuration_raises_with_one_line(
 def test_the_command_takes_a_file_settings_and_options(cotlens: Callable, store: Store, tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(
         f'store = "{store.path}"\nsplits = 2\ncontrols = ["majority"]\n'
-        '[zip]\ntarget = ["value_1", "value_2"]\nplace = ["thought 1", "thought 2"]\n'
+        '[zip]\ntarget = ["value_1", "value_2"]\nplace = ["thought 1", "thought 2"]\n',
+        encoding="utf-8",
     )
     out = tmp_path / "out"
     command = ("probe", "sweep", "--config", tmp_path / "sweep.toml", "--out", out, "--set", "splits=1", "--json")

@@ -110,7 +110,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_written(
     store: Store, tmp_path: Path, full_after: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    (tmp_path / "mine" / "thesis.tex").write_text("years", encoding="utf-8")
     with pytest.raises(StoreError, match=r"exists already\. Choose another --out"):
         export(store, "saelens", tmp_path / "mine")
     with monkeypatch.context() as patched:

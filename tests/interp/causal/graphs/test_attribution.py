@@ -120,7 +120,7 @@ def test_the_replacement_agrees_and_a_silenced_model_does_not(writer, written, t
 def test_the_file_has_what_the_viewer_reads(writer, graph, tmp_path: Path) -> None:
     small = prune(graph)
     write_graph(tmp_path / "g.json", graph_json(small, writer, slug="one"))
-    read = json.loads((tmp_path / "g.json").read_text())
+    read = json.loads((tmp_path / "g.json").read_text(encoding="utf-8"))
     assert set(read) == {"metadata", "qParams", "nodes", "links"}
     ids = [node["node_id"] for node in read["nodes"]]
     assert len(set(ids)) == len(ids) == len(small.nodes)

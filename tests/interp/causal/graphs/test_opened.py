@@ -64,7 +64,7 @@ def foreign() -> dict[str, Any]:
 
 
 def write(path: Path, content: Any) -> Path:
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -95,7 +95,7 @@ def test_what_is_not_known_is_kept_and_written_again(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 links"):
         graph = open_graph(write(tmp_path / "g.json", content))
     write_graph(tmp_path / "again.json", graph.to_json())
-    again = json.loads((tmp_path / "again.json").read_text())
+    again = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
     assert again["metadata"] == content["metadata"] and again["added later"] == [1, 2]
     assert again["qParams"] == content["qParams"]
     renamed = copy.deepcopy(content["nodes"])
@@ -127,7 +127,7 @@ def test_our_own_graph_comes_back_whole(own: tuple, tmp_path: Path, cotlens: Cal
     assert (opened.n_layers, opened.position) == (small.n_layers, small.position)
     assert opened.tokens == small.trace.tokens[: small.position + 1]
     assert opened.completeness == pytest.approx(small.completeness) and top_paths(opened) == top_paths(small)
-    assert opened.to_json() == json.loads((tmp_path / "own.json").read_text())
+    assert opened.to_json() == json.loads((tmp_path / "own.json").read_text(encoding="utf-8"))
     arguments = ("causal", "graph", tmp_path / "own.json", "--node-share", 0.5, "--out", tmp_path / "small.json")
     ended = cotlens(*arguments, "--json")
     assert ended.code == 0 and ended.json["nodes"]["logit"] == 1
@@ -179,7 +179,7 @@ def test_hostile_files_are_refused_in_one_line(
 
 def test_files_that_are_no_graphs(tmp_path: Path, cotlens: Callable[..., Any]) -> None:
     for text in ("", "[]", "[" * 100_000, '{"metadata": 1}'):
-        (tmp_path / "g.json").write_text(text)
+        (tmp_path / "g.json").write_text(text, encoding="utf-8")
         with pytest.raises(StoreError, match="attribution graph") as error:
             open_graph(tmp_path / "g.json")
         assert "\n" not in str(error.value)

@@ -71,9 +71,9 @@ def test_built_in_pairs_are_of_two_different_words() -> None:
 
 def test_the_command_with_pairs_of_ones_own(cotlens: Callable, model_folder: Callable, tmp_path: Path) -> None:
     file = tmp_path / "pairs.json"
-    file.write_text(json.dumps({"next": PAIRS}))
+    file.write_text(json.dumps({"next": PAIRS}), encoding="utf-8")
     command = ("causal", "task-vector", str(model_folder("llama")), "--shots", "4", "--json", "--pairs")
     assert cotlens(*command, file).json["tasks"][0]["task"] == "next"
-    file.write_text("[1]")
+    file.write_text("[1]", encoding="utf-8")
     with pytest.raises(UsageError, match="expected a JSON file"):
         causal.read_pairs(file)

@@ -86,7 +86,7 @@ def test_damaged_and_hostile_files_are_refused_in_one_line(
 def test_files_that_are_no_lenses(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="got no file"):
         LensFile.read(tmp_path / "nothing.pt")
-    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "text.pt").write_text("hello", encoding="utf-8")
     with pytest.raises(StoreError, match="cannot be read safely"):
         LensFile.read(tmp_path / "text.pt")
 
@@ -126,7 +126,7 @@ def test_the_commands_fit_merge_and_read(
 
 
 def test_the_command_fits_to_texts_and_to_few_tokens(tmp_path: Path, cotlens: Callable[..., Any]) -> None:
-    (tmp_path / "texts.txt").write_text("3 +4 *2 =\n5 +1 +1 =\n\n7 *3 +2 =\n")
+    (tmp_path / "texts.txt").write_text("3 +4 *2 =\n5 +1 +1 =\n\n7 *3 +2 =\n", encoding="utf-8")
     base = ("lens", "fit", "chain-text", "--texts", tmp_path / "texts.txt", "--skip-first", 0)
     ended = cotlens(*base, "--out", tmp_path / "few.pt", "--candidate", "3", "--candidate", "4", "--json")
     assert ended.code == 0 and ended.json["contexts"] == 3 and len(ended.json["candidates"]) == 2

@@ -237,7 +237,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def test_a_trained_organism_loads_as_a_reasoner_and_has_a_card(quick: Recipe, tmp_path: Path) -> None:
     card = build.train_organism("tiny", 0, tmp_path / "tiny")
-    assert json.loads((tmp_path / "tiny" / "card.json").read_text()) == card
+    assert json.loads((tmp_path / "tiny" / "card.json").read_text(encoding="utf-8")) == card
     reasoner = interp.load(tmp_path / "tiny")
     assert reasoner.kind == "continuous" and reasoner.weights == card["weights"]
     assert reasoner.config.latent_scale == quick.latent_scale
@@ -272,7 +272,7 @@ def test_checkpoints_that_stay_are_reasoners_and_change_nothing(
 
 
 def test_training_into_a_folder_that_is_not_empty_is_refused(quick: Recipe, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("keep")
+    (tmp_path / "mine.txt").write_text("keep", encoding="utf-8")
     with pytest.raises(StoreError, match=r"expected an empty folder at .*; choose another --out"):
         build.train_organism("tiny", 0, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]

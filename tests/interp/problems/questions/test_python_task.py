@@ -145,7 +145,7 @@ def test_a_spec_calls_nothing_but_tasks(own_tasks: Path, spec: str) -> None:
 
 @pytest.mark.parametrize("file", ["config.json", "reasoner.json"])
 def test_code_in_a_models_folder_is_not_imported(own_tasks: Path, file: str) -> None:
-    (own_tasks / file).write_text("{}")
+    (own_tasks / file).write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError, match="there is no module 'own_tasks'"):
         task("own_tasks:Short")
 

@@ -30,7 +30,9 @@ GSM = (
 def write(tmp_path: Path) -> Callable[..., Path]:
     def lines(rows: Sequence[Any], name: str = "mine.jsonl") -> Path:
         path = tmp_path / name
-        path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+        path.write_text(
+            "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n", encoding="utf-8"
+        )
         return path
 
     return lines
