@@ -172,7 +172,12 @@ def words(trace: Trace) -> list[Word]:
 
 def _goes_on(before: str, piece: str) -> bool:
     """Return whether a token's text continues the word that the text before it ends with."""
-    return not piece or not before or (_in_word(before[-1]) and _in_word(piece[0]))
+    if not piece or not before:
+        return True
+    if piece[0] in " ▁":
+        return False
+    # Some tokenizers write the space before a number as a token of its own.
+    return not before.strip(" ▁") or (_in_word(before[-1]) and _in_word(piece[0]))
 
 
 def _in_word(character: str) -> bool:

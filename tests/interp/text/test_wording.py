@@ -69,6 +69,11 @@ def test_words_of_sentencepiece_begin_at_a_line_too(written_trace: Callable[...,
     assert [word.position for word in spoken] == [1, 3, 4, 5, 6, 7, 8, 9]
 
 
+def test_a_space_that_is_a_token_belongs_to_the_word_after_it(written_trace: Callable[..., Trace]) -> None:
+    spoken = words(thinking(["Ġso", "Ġ", "1", "0", "Ġ", "å°ı"], written_trace))
+    assert [(word.text, word.position) for word in spoken] == [("so", 1), ("10", 2), ("小", 5)]
+
+
 def test_where_no_token_has_a_space_each_is_a_word(written_trace: Callable[..., Trace]) -> None:
     assert [word.text for word in words(thinking(["so", "1", "2", ";"], written_trace))] == ["so", "1", "2", ";"]
 
