@@ -12,6 +12,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 # Packages whose shape annotations `make test-shapes` checks at run time; tests of bad input look at messages instead.
 SHAPED := interp.reasoners,interp.activations,interp.decoders.logit_lens,interp.organisms.training.train,probes.solvers
 export OMP_WAIT_POLICY := PASSIVE
+# Otherwise each process that the tests start compiles every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-shapes test-all coverage lint notebooks docs clean
 

@@ -493,6 +493,7 @@ def test_a_demo_that_is_interrupted_again_and_again_completes_when_it_is_run_aga
     assert (out / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_thinking_leaves_no_partial_file(start: Callable, tmp_path: Path) -> None:
     out = tmp_path / "t.parquet"
     process = start(PLAIN, "think", "chain-coconut", "--task", "chain:n=20000", "--out", out)

@@ -36,6 +36,8 @@ SKIPPED_OF_KIND: dict[str, set[str]] = {
     "maze-correct": {"interchange"},
 }
 SLOW = {
+    "chain-recurrent",
+    "lcm-chain",
     "chain-direct",
     "chain-pause-as-thought",
     "chain3-thinking-tokens",

@@ -45,7 +45,7 @@ def whole(coconut: interp.Reasoner, small: TraceSet, tmp_path_factory: pytest.Te
 @pytest.mark.parametrize(
     "engine",
     [
-        "process",
+        pytest.param("process", marks=pytest.mark.slow),
         pytest.param("slurm", marks=pytest.mark.slow),
         pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(NO_RAY, reason="needs cotlens[ray], 250 MB")]),
     ],

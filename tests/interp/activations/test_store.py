@@ -292,7 +292,7 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.mark.parametrize("slowed", ["commit", "fsync"])
+@pytest.mark.parametrize("slowed", ["commit", pytest.param("fsync", marks=pytest.mark.slow)])
 def test_a_killed_capture_resumes_to_the_same_bytes(
     coconut: interp.Reasoner, small: TraceSet, tmp_path: Path, start: Callable, slowed: str
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-HALF = ("bfloat16", "float16")
+HALF = ("bfloat16", pytest.param("float16", marks=pytest.mark.slow))
 
 
 @pytest.mark.slow  # half precision is slow on a CPU

@@ -19,7 +19,7 @@ from interp.problems.base import Problem
 from interp.sae.dictionaries import LinearDictionary
 from interp.sae.splice import splice
 
-HALVES = ["bfloat16", "float16"]
+HALVES = ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)]
 ADDRESSES = ["blocks.0.hook_out", "ln_final.hook_out"]
 PATCHED = "blocks.0.hook_in"  # where patching a thought changes the answer
 N_PROBLEMS = 40

@@ -52,7 +52,7 @@ def sampled(organism: interp.Reasoner) -> TraceSet:
 HINTS = [f"hint:{k}" for k in range(1, 5)]
 
 
-@pytest.mark.parametrize("bits", [0, 1, 2, 4])
+@pytest.mark.parametrize("bits", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))])
 def test_planted_bits_are_measured_and_a_clean_text_has_none(gold: Callable[[str], TraceSet], bits: int) -> None:
     traces = gold(f"subtext:bits={bits}")
     result = measure(traces, HINTS, wording=Wording.of_task(task("subtext")), with_power=False)

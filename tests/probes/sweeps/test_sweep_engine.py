@@ -64,6 +64,7 @@ def test_a_sweep_of_several_estimators_is_one_table_with_one_set_of_q_values(sto
     np.testing.assert_allclose(both["q"], q_values(both["p"].to_numpy()))
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_table_as_this_process(store: Store) -> None:
     inline = probes.sweep(store, **AT)
     in_processes = probes.sweep(store, engine="process", workers=1, **AT)
