@@ -8,6 +8,8 @@ EXTRAS ?= dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # One process a core; each test process uses one thread of PyTorch (tests/conftest.py).
 WORKERS ?= logical
+# Slow tests wait for browsers, servers and processes, which leaves a quarter of two cores idle.
+SLOW_WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 # Packages whose shape annotations `make test-shapes` checks at run time; tests of bad input look at messages instead.
 SHAPED := interp.reasoners,interp.activations,interp.decoders.logit_lens,interp.organisms.training.train,probes.solvers
@@ -25,7 +27,7 @@ test: .venv/installed
 	started=$$(date +%s) && $(MAKE) --no-print-directory lint && TESTS_STARTED=$$started $(PYTEST) $(PYTEST_OPTIONS)
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+	$(BIN)/python -m pytest -n $(SLOW_WORKERS) --dist worksteal -m slow
 
 test-shapes: .venv/installed
 	$(PYTEST) --jaxtyping-packages=$(SHAPED),beartype.beartype \

@@ -111,6 +111,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"messages": [{"role": "user", "content": p.question}, {"role": "assistant", "content": p.answer}]}
         for p in problems
     ]
+    kinds = "".join(f"{k},{'ab'[k % 2]}\n" for k in range(100))  # of the traces of runs/text-store
+    (folder / "labels.csv").write_text(f"trace,kind\n{kinds}", encoding="utf-8")
     (folder / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)) + "\n", encoding="utf-8")
     return folder
 
@@ -133,6 +135,7 @@ MADE_BY = {
 def _make(words: list[str], world: Path, folder: Path, cotlens: Callable) -> None:
     """Put what a command reads into its folder, made once."""
     outputs = {words[k + 1] for k, word in enumerate(words[:-1]) if word in ("--out", "--to")}
+    outputs -= {words[-1]} if words[:2] == ["import", "labels"] else set()  # it labels what is there
     for word in words:
         name = re.sub(r"^(runs/sae):.*", r"\1", word)
         if name in MADE_BY and name not in outputs and not (folder / name).exists():
@@ -158,7 +161,7 @@ def _run(words: list[str], folder: Path, cotlens: Callable) -> None:
 
 @pytest.mark.parametrize("page", PAGE_LINES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(page: Path, world: Path, tmp_path: Path, cotlens: Callable) -> None:
-    for file in ("questions.jsonl", "v.npy"):
+    for file in ("questions.jsonl", "v.npy", "labels.csv"):
         shutil.copy(world / file, tmp_path)
     for line in PAGE_LINES[page]:
         words = _small(line)
@@ -168,7 +171,7 @@ def test_the_commands_of_a_page_run(page: Path, world: Path, tmp_path: Path, cot
 
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_the_example_of_a_help_runs(line: str, world: Path, tmp_path: Path, cotlens: Callable) -> None:
-    for file in ("questions.jsonl", "chats.jsonl"):
+    for file in ("questions.jsonl", "chats.jsonl", "labels.csv"):
         shutil.copy(world / file, tmp_path)
     (tmp_path / "runs").mkdir()
     words = _small(line)

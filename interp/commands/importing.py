@@ -128,13 +128,15 @@ def labels(
     The table names the trace of each row by `trace` (its number from 0), `id` or `question`, and a `step`, `sentence`
     or `position` in it, if it labels these. Where it has a column `token` or `text`, that is compared with the traces.
 
-    Example: cotlens import labels sentences.csv --to STORE
+    Example: cotlens import labels labels.csv --to runs/text-store
     """
     from interp.activations.labelling import label_store
     from interp.text.label_tables import checked_labels, read_table, with_labels
     from interp.traces import TraceSet
 
     given = read_table(table)
+    if not to.exists():
+        raise UsageError(f"expected an activation store or a file of traces for --to, got {to}, which does not exist.")
     if to.is_dir():
         if out is not None:
             raise UsageError(f"expected --out with a file of traces, got it with the folder {to}; leave it out.")

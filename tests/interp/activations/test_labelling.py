@@ -106,6 +106,8 @@ def test_the_command_adds_labels_beside_those_that_are_there(marked: tuple[Path,
     said = cotlens("import", "labels", str(table), "--to", str(traces), "--out", str(path.parent / "new.parquet"))
     assert said.code == 0 and "tone: 1 labels of a trace, 1 values, in 1 of 2 traces" in said.out
     assert TraceSet.from_parquet(path.parent / "new.parquet")[1].labels["tone"] == "calm"
+    missing = cotlens("import", "labels", str(table), "--to", str(path.parent / "nowhere"))
+    assert missing.code == 2 and "nowhere, which does not exist" in missing.error
     refused = cotlens("import", "labels", str(table), "--to", str(traces))
     assert refused.code == 2 and "expected a new file for --out" in refused.error
 
