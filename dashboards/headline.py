@@ -46,11 +46,11 @@ def location_in_words(label: str) -> str:
     Args:
         label: Such as `in 0, thought k-1`: k is the step that is read.
     """
-    words = re.sub(r"\b(in|out) (\d+)\b", lambda found: f"{found[1]}put of block {found[2]}", label)
+    words = re.sub(r"\b(in|out) (\d+)(?=,|;|$)", lambda found: f"{found[1]}put of block {found[2]}", label)
     positions = {"": "at the thought of the step", "-1": "one position before the thought of the step"}
     positions["+1"] = "one position after the thought of the step"
     return re.sub(
-        r"\bthought k([+-]\d+)?$",
+        r"\bthought k([+-]\d+)?(?= \(|;|$)",
         lambda found: positions.get(found[1] or "", f"{found[1]} positions from the thought of the step"),
         words,
     )

@@ -42,7 +42,7 @@ class Neighbours:
 def facts(material: Material, row: str, position: int) -> dict[str, str]:
     """Return what the trace itself says of a cell."""
     trace = material.trace
-    words = TokenText(trace.tokens)
+    words = TokenText.of(trace)
     entropy, logprob = trace.entropy[position], trace.logprob[position]
     step = trace.step[position]
     return {

@@ -47,7 +47,7 @@ def aligned(baseline: Material, other: Material) -> pd.DataFrame:
     ours, theirs = baseline.trace, other.trace
     where = same_places(ours.places, theirs.places)
     there = where >= 0
-    own, other_words = TokenText(ours.tokens), TokenText(theirs.tokens)
+    own, other_words = TokenText.of(ours), TokenText.of(theirs)
     entropy = np.array(ours.entropy, dtype=float)
     other_entropy = np.where(there, np.array(theirs.entropy, dtype=float)[where], np.nan)
     tokens = [own.cell(token) for token in ours.tokens]

@@ -118,7 +118,7 @@ def header(
         label: What is shown.
         unit: Unit of the values.
     """
-    words, places = TokenText(trace.tokens), trace.places
+    words, places = TokenText.of(trace), trace.places
     first = drawn.first.tolist()
     return {
         "label": label,
@@ -154,7 +154,7 @@ def lock_of(trace: Trace, drawn: Screen, segments: Sequence[Segment], row: str, 
     if number is None or column is None:
         return None
     segment = next(part for part in segments if part.start <= position < part.stop)
-    words = TokenText(trace.tokens)
+    words = TokenText.of(trace)
     before, token, after = (
         words.join(trace.tokens[a:b])
         for a, b in ((segment.start, position), (position, position + 1), (position + 1, segment.stop))
@@ -182,7 +182,7 @@ def row_label(name: str) -> str:
 
 def as_table(trace: Trace, drawn: Screen) -> pd.DataFrame:
     """Return what is on screen as a table: one row for each column of the grid, with its token and place."""
-    words, places = TokenText(trace.tokens), trace.places
+    words, places = TokenText.of(trace), trace.places
     first = drawn.first.tolist()
     table = pd.DataFrame(
         {

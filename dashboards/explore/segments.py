@@ -42,7 +42,7 @@ def segments_of(trace: Trace, unit: str) -> list[Segment]:
     numbers = _numbers(trace, unit)
     keys = [(channel, int(number)) for channel, number in zip(trace.channel, numbers, strict=True)]
     starts = [k for k, key in enumerate(keys) if not k or key != keys[k - 1]]
-    words, parts = TokenText(trace.tokens), []
+    words, parts = TokenText.of(trace), []
     for start, stop in zip(starts, [*starts[1:], len(trace)], strict=True):
         channel, number = keys[start]
         text = words.join(trace.tokens[start:stop])
@@ -64,7 +64,7 @@ def _numbers(trace: Trace, unit: str) -> np.ndarray:
 
 def _cut(trace: Trace, thinks: np.ndarray, unit: str) -> np.ndarray:
     """Number the sentences or steps of a thought that was recorded without them."""
-    where, words = np.flatnonzero(thinks), TokenText(trace.tokens)
+    where, words = np.flatnonzero(thinks), TokenText.of(trace)
     pieces = [words.text(trace.tokens[k]) for k in where]
     ends = (sentence_ends if unit == "sentences" else step_ends)("".join(pieces))
     numbers = np.zeros(len(trace), int)

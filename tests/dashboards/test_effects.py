@@ -300,6 +300,8 @@ def test_what_is_decoded_stands_beside_what_is_said(open_view: Open, measured: P
         ("= (3);", "3", True),
         ("nothing", "1", False),
         ("+7", "+7", True),
+        ("thus27+4=31;", "31", True),
+        ("thus27+4=131;", "31", False),
     ],
 )
 def test_a_value_is_said_whatever_marks_stand_around_it(text: str, value: str, is_said: bool) -> None:

@@ -173,6 +173,11 @@ def test_an_older_run_gets_the_score_of_its_decoder(demo_run: Path, tmp_path: Pa
         ),
         ("final norm, thought k+1", "final norm, one position after the thought of the step"),
         ("final norm, thought k-3", "final norm, -3 positions from the thought of the step"),
+        (
+            "out 0, thought k (in 2 of 3 splits); in 1, thought k+1 (in 1 of 3 splits)",
+            "output of block 0, at the thought of the step (in 2 of 3 splits); input of block 1, one position after the "
+            "thought of the step (in 1 of 3 splits)",
+        ),
         ("attn 1, thought 3", "attn 1, thought 3"),
         ("", ""),
     ],

@@ -17,6 +17,7 @@ from dashboards.views.cards import question_html, themed
 from dashboards.views.effects.results import Result, ResultsOfRun, command_for, missing
 from dashboards.views.shared import as_text, cut
 from dashboards.views.url import View
+from interp.text.units import occurrences, units_of
 from interp.traces import Channel, Trace
 
 _LISTED = 400  # traces in the choice
@@ -141,7 +142,7 @@ def _written(trace: Trace) -> dict[int, str]:
     for token, channel, step in zip(trace.tokens, trace.channel, trace.step, strict=True):
         if channel == Channel.THOUGHT:
             words.setdefault(step or 0, []).append(token)
-    vocabulary = TokenText(trace.tokens)
+    vocabulary = TokenText.of(trace)
     return {step: " ".join(vocabulary.join(part).split()) for step, part in words.items() if step}
 
 
@@ -164,7 +165,10 @@ def unsaid(run: Run) -> list[int]:
 def says(text: str, value: str) -> bool:
     """Return whether a text has a value among its words, whatever marks stand around it: `Now it shows 1.` says 1."""
     words = text.split()
-    return value in words or value in {word.strip(".,;:!?()[]\"'*=") for word in words}
+    if value in words or value in {word.strip(".,;:!?()[]\"'*=") for word in words}:
+        return True
+    units = units_of(value)  # numbers and words, so that `2+3=5` says 5 and `15` does not
+    return bool(units) and bool(occurrences(units_of(text), units))
 
 
 def _headline(rows: list[dict[str, Any]], trace: Trace) -> None:
