@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, MaxAnswerTokens, MaxThoughtTokens, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app
 
@@ -76,16 +76,8 @@ def study_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of generated problems.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Number of problems in a batch.")] = 128,
-    max_thought_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Largest number of thought tokens. A longer thought is closed there.",
-            show_default="that of reasoner.json",
-        ),
-    ] = None,
-    max_answer_tokens: Annotated[
-        int | None, typer.Option(help="Largest number of answer tokens.", show_default="that of reasoner.json")
-    ] = None,
+    max_thought_tokens: MaxThoughtTokens = None,
+    max_answer_tokens: MaxAnswerTokens = None,
     dictionaries: Annotated[
         bool, typer.Option(help="Also train a sparse autoencoder and read with it, beside three baselines.")
     ] = True,

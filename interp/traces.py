@@ -108,6 +108,11 @@ class Trace:
     def __len__(self) -> int:
         return len(self.token_ids)
 
+    @property
+    def own_labels(self) -> Mapping[str, str | Sequence[str | None] | None]:
+        """The user's own labels of the trace and of its steps: those of the problem and those of tables."""
+        return {**self.problem.labels, **self.labels}
+
     def step_position(self, step: int) -> int | None:
         """Return the position at which a gold step is complete, None where it has none.
 

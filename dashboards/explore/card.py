@@ -13,9 +13,9 @@ from dashboards.explore.opening import Material
 from dashboards.explore.read_outs import Sources, next_tokens
 from dashboards.explore.saved import Saved, probe_scores, sae_features
 from dashboards.explore.screen import row_label
-from dashboards.explore.token_text import TokenText
 from interp.activations import Store
 from interp.models.address import Address
+from interp.text.token_text import TokenText
 from interp.traces import Channel
 
 MOST_ROWS = 40_000  # rows of a store that a neighbour is looked for among

@@ -9,10 +9,10 @@ import pandas as pd
 
 from dashboards.explore.controls import same_places
 from dashboards.explore.opening import Material
-from dashboards.explore.token_text import TokenText
 from dashboards.runs import Run
 from interp.activations import Store
 from interp.statistics.intervals import percentile_interval
+from interp.text.token_text import TokenText
 
 _DRAWS = 1000
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 from dashboards.explore.cells import Scale
 from dashboards.explore.lens import LensBlock, LensCache, read_states
-from dashboards.explore.token_text import TokenText
 from interp.activations import Store
 from interp.models.address import Address
+from interp.text.token_text import TokenText
 from interp.traces import Channel, Trace
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from dashboards.explore.cells import Pooling, Scale, pack, pool, quantise, scale_of
 from dashboards.explore.read_outs import Pair
 from dashboards.explore.segments import Segment
-from dashboards.explore.token_text import TokenText
 from dashboards.explore.windows import CHUNK, TOKENS, Window
 from interp.models.address import Address
+from interp.text.token_text import TokenText
 from interp.traces import Channel, Trace
 
 SHOWS = ("reading", "control", "difference")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dashboards.explore.token_text import TokenText
 from interp.text.segments import sentence_ends, step_ends
+from interp.text.token_text import TokenText
 from interp.traces import Channel, Trace
 
 UNITS = ("sentences", "steps")

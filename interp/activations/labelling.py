@@ -9,6 +9,7 @@ import pandas as pd
 from interp.activations import layout
 from interp.activations.store import Store
 from interp.runtime.files import commit
+from interp.runtime.locks import locked
 from interp.text.label_tables import checked_labels, labels_bytes, read_labels
 
 
@@ -24,12 +25,13 @@ def label_store(path: Path | str, table: pd.DataFrame) -> tuple[pd.DataFrame, in
         is open already has to be opened again.
 
     Raises:
-        StoreError: There is no store.
+        StoreError: There is no store, or another process writes to it.
         UsageError: The table does not fit the store's traces.
     """
     store = Store(path)
-    added = checked_labels(table, store.traces)
     file = store.path / layout.LABELS
-    known = [read_labels(file)] if file.exists() else []
-    commit(Path(str(file)), labels_bytes(pd.concat([*known, added], ignore_index=True)))
+    with locked(store.path, "adding labels to"):
+        added = checked_labels(table, store.traces)
+        known = [read_labels(file)] if file.exists() else []
+        commit(file, labels_bytes(pd.concat([*known, added], ignore_index=True)))
     return added, len(store.traces)

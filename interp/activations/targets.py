@@ -90,7 +90,7 @@ def _longest(store: HasTraces) -> int:
 
 def _own_labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray | None:
     """Return the user's own labels, at each row's step or at step k of `NAME:k`; None where `target` names none."""
-    by_trace = [{**trace.problem.labels, **trace.labels} for trace in store.traces]
+    by_trace = [trace.own_labels for trace in store.traces]
     name, at = target.removeprefix(_LABEL), None
     if name not in {known.removeprefix(_LABEL) for known in label_names(store.traces)}:
         return None
@@ -134,7 +134,7 @@ def label_names(traces: Sequence[Trace]) -> list[str]:
     """
     lengths: dict[str, int] = {}
     for trace in traces:
-        for name, label in {**trace.problem.labels, **trace.labels}.items():
+        for name, label in trace.own_labels.items():
             n_steps = 0 if label is None or isinstance(label, str) else len(label)
             lengths[name] = max(lengths.get(name, 0), n_steps)
     full = {name: f"{_LABEL}{name}" if name in TARGETS or _VALUE.match(name) else name for name in lengths}
@@ -149,7 +149,8 @@ def labels(store: HasTraces, rows: pd.DataFrame, target: str) -> np.ndarray:
         store: Where the rows come from.
         rows: A part of its index; the columns `trace` and `step` are read, and `position` for labels of positions.
         target: A name in `TARGETS`, `value_k` for the value after step k at every position, a label of the user's own
-            (see `label_names`; labels of positions have the names of `Trace.token_labels`), or a fact of the task such as `necessary:B` about its entity B.
+            (see `label_names`; labels of positions have the names of `Trace.token_labels`), or a fact of the task such
+            as `necessary:B` about its entity B.
 
     Returns:
         Labels, str or None where the target is not defined, shape (rows,).

@@ -90,6 +90,16 @@ class LoadOptions:
 
 
 LOAD_DEFAULTS = LoadOptions()
+MaxThoughtTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Largest number of thought tokens. A longer thought is closed there.",
+        show_default="that of reasoner.json",
+    ),
+]
+MaxAnswerTokens = Annotated[
+    int | None, typer.Option(help="Largest number of answer tokens.", show_default="that of reasoner.json")
+]
 Model = Annotated[str, typer.Argument(help="A shipped organism (`cotlens organisms ls`), a folder or a hub id.")]
 
 

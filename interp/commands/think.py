@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interp.commands.endpoint_options import EndpointOptions
-from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
+from interp.commands.models import LOAD_DEFAULTS, LoadOptions, MaxAnswerTokens, MaxThoughtTokens, Model
 from interp.commands.options import with_options
 from interp.errors import PartialError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app
@@ -51,16 +51,8 @@ def think(
         float, typer.Option(help="Sample from the smallest set of tokens with at least this probability.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    max_thought_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Largest number of thought tokens. A longer thought is closed there.",
-            show_default="that of reasoner.json",
-        ),
-    ] = None,
-    max_answer_tokens: Annotated[
-        int | None, typer.Option(help="Largest number of answer tokens.", show_default="that of reasoner.json")
-    ] = None,
+    max_thought_tokens: MaxThoughtTokens = None,
+    max_answer_tokens: MaxAnswerTokens = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(help="Token or text at which an answer ends, besides the model's own. Repeatable."),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from interp.errors import StoreError, UsageError
 from interp.problems.questions.labels import label_text
-from interp.text.wording import text_of
+from interp.text.token_text import TokenText
 from interp.traces import Trace, TraceSet
 
 _TRACE_KEYS = ("trace", "id", "question")
@@ -150,7 +150,7 @@ def read_labels(path: Any) -> pd.DataFrame:
 
 
 def _refuse_taken(names: Sequence[str], traces: Sequence[Trace]) -> None:
-    taken = {name for t in traces for name in (*t.problem.labels, *t.labels, *t.token_labels)}
+    taken = {name for t in traces for name in (*t.own_labels, *t.token_labels)}
     both = [name for name in names if name in taken]
     if both:
         raise UsageError(
@@ -203,7 +203,7 @@ def _check_text(given: Any, unit: str, number: int, trace: Trace, line: int) -> 
         return
     numbers = [number] if unit == "position" else [k for k, n in enumerate(trace.sentence) if n == number]
     tokens = [trace.tokens[k] for k in numbers]
-    there = text_of(tokens)
+    there = TokenText(trace.tokens).join(tokens)
     if "".join(str(given).split()) not in ("".join(there.split()), "".join(tokens)):
         raise UsageError(
             f"expected {there!r}, the {unit} {number} of trace {trace.id}, in row {line}, got {str(given)!r}; the table "

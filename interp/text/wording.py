@@ -200,12 +200,6 @@ def _word_text(tokens: Sequence[str], is_bytes: bool) -> str:
     return _decoded("".join(tokens), is_bytes).lstrip(" ▁")
 
 
-def text_of(tokens: Sequence[str]) -> str:
-    """Return the text that tokens of a trace write together, up to spaces where no token has any."""
-    is_bytes = any(character in token for token in tokens for character in "ĠĊ")
-    return _decoded("".join(tokens), is_bytes).replace("▁", " ")
-
-
 def texts(traces: Sequence[Trace]) -> list[list[str]]:
     """Return the words of each trace as texts."""
     return [[word.text for word in words(trace)] for trace in traces]

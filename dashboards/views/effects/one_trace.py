@@ -9,7 +9,6 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.describe import run_command
-from dashboards.explore.token_text import TokenText
 from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
 from dashboards.views import shared
@@ -17,6 +16,7 @@ from dashboards.views.cards import question_html, themed
 from dashboards.views.effects.results import Result, ResultsOfRun, command_for, missing
 from dashboards.views.shared import as_text, cut
 from dashboards.views.url import View
+from interp.text.token_text import TokenText
 from interp.text.units import occurrences, units_of
 from interp.traces import Channel, Trace
 
