@@ -62,9 +62,9 @@ class LogisticFit:
         Returns:
             Logits, shape (rows, labellings, width).
         """
-        d, labellings, width = self.coef.shape
+        labellings, width = self.coef.shape[1:]
         rows = rows.to(self.coef.device)
-        return (rows @ self.coef.reshape(d, -1)).reshape(len(rows), labellings, width) + self.intercept
+        return (rows @ self.coef.flatten(1)).reshape(len(rows), labellings, width) + self.intercept
 
 
 def fit_logistic(
@@ -109,7 +109,7 @@ def fit_logistic(
         scaled = Labellings(part.codes, part.n_classes, part.strength * sample / rows.n, part.weights)
         state, *_ = _newton(design.sample(chosen), scaled, state, 1e-2, 6)
     state, gradient, iterations = _newton(design, labellings, state, tolerance, max_iterations)
-    rotated_back = (design.vectors @ state.coef.reshape(design.d, -1)).reshape(state.coef.shape)
+    rotated_back = (design.vectors @ state.coef.flatten(1)).reshape(state.coef.shape)
     coef = rotated_back / design.scale[:, None, None]
     intercept = state.intercept - torch.einsum("d,dpw->pw", design.mean, coef)
     return LogisticFit(coef, intercept, gradient, gradient <= tolerance, iterations)
@@ -147,7 +147,7 @@ def _newton(
     active_labellings = labellings
     logits = intercept.expand(design.n, count, width).clone()
     if coef.any():
-        logits = logits + design.times(coef.reshape(d, -1)).reshape(design.n, count, width)
+        logits = logits + design.times(coef.flatten(1)).reshape(design.n, count, width)
     for iteration in range(max_iterations + 1):
         likelihood = Likelihood(active_labellings, logits)
         grad = design.transposed_times(likelihood.residual.reshape(design.n, -1)).reshape(d, len(active), width)
@@ -166,7 +166,7 @@ def _newton(
         # Far from the optimum a rough step is as good as an exact one.
         forcing = (norms[active] / start_norms[active]).sqrt().clamp(*_FORCING)
         step, step_intercept = _solve(design, active_labellings, likelihood, grad, grad_intercept, forcing)
-        change = design.times(step.reshape(d, -1)).reshape(design.n, len(active), width) + step_intercept
+        change = design.times(step.flatten(1)).reshape(design.n, len(active), width) + step_intercept
         length = _line_search(
             active_labellings, logits, change, coef[:, active], step, grad, grad_intercept, step_intercept
         )
@@ -272,8 +272,8 @@ class _System:
 
     def times(self, v: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Hessian of the objective times a vector of coefficients and intercepts."""
-        d, n = v.shape[0], self.design.n
-        change = self.design.rough_times(v.reshape(d, -1)).reshape(n, *v.shape[1:]) + vi
+        n = self.design.n
+        change = self.design.rough_times(v.flatten(1)).reshape(n, *v.shape[1:]) + vi
         curved = self.likelihood.curve(change)
         product = self.design.rough_transposed_times(curved.reshape(n, -1)).reshape(v.shape)
         return product.addcmul_(self.strength[:, None], v), curved.sum(dim=0)

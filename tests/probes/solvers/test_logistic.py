@@ -294,3 +294,15 @@ def test_a_row_that_is_not_finite_is_named() -> None:
 def test_another_number_of_labels_raises() -> None:
     with pytest.raises(UsageError, match="expected labels for 10 rows, got 9"):
         fit_logistic(InMemory(torch.zeros(10, 3)), Labellings(torch.zeros(9, 1, dtype=torch.long), 2, torch.ones(1)))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_rows_without_features_give_the_share_of_each_class(n_classes: int) -> None:
+    """A control whose features are all constant leaves none."""
+    codes = np.random.default_rng(0).integers(0, n_classes, (60, 2))
+    fit = fit_logistic(InMemory(torch.zeros(60, 0)), multinomial(codes, n_classes))
+    logits = fit.scores(torch.zeros(1, 0))[0]
+    p = torch.sigmoid(logits) if n_classes == 2 else logits.softmax(dim=1)
+    expected = np.stack([(codes == k).mean(axis=0) for k in range(n_classes)], axis=1)[:, -p.shape[1] :]
+    assert fit.converged.all()
+    np.testing.assert_allclose(p, expected, atol=1e-4)
