@@ -21,20 +21,37 @@ _CAUSAL_SCALES = {"quick": 0.25, "normal": 1.0, "full": 2.0}
 
 
 @app.command("probes")
-def probes(repetitions: Repetitions = 5, as_json: AsJson = False) -> None:
+def probes(
+    repetitions: Repetitions = 5,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: solvers, noise, streaming, growth or scale. Repeatable. What was kept of the other parts stays.",
+            show_default="all",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Time the batched solver beside scikit-learn, and count false discoveries over noise.
 
     Example: cotlens bench probes
     """
     from benchmarks.probes.figures import bench
 
-    _run_timed(bench, repetitions, as_json)
+    _run_timed(partial(bench, parts=part or ()), repetitions, as_json)
 
 
 @app.command("sae")
 def sae(
     repetitions: Repetitions = 5,
     organism: Annotated[str, typer.Option(help="A chain organism of continuous thoughts.")] = "chain31-coconut",
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: scale (speed) or features. Repeatable. What was kept of the other parts stays.",
+            show_default="all",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time SAE training beside SAELens, and read out single features beside untrained dictionaries.
@@ -43,13 +60,20 @@ def sae(
     """
     from benchmarks.sae.figures import bench
 
-    _run_timed(bench, repetitions, as_json, organism)
+    _run_timed(partial(bench, parts=part or ()), repetitions, as_json, organism)
 
 
 @app.command("capture")
 def capture(
     repetitions: Repetitions = 7,
     device: Annotated[str, typer.Option(help="cpu, or cuda, where a large model is timed too.")] = "cpu",
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: peers, memory, growth or scale. Repeatable. What was kept of the other parts stays.",
+            show_default="all",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time recording beside a bare forward pass, other libraries and a Coconut loop, and measure its peak memory.
@@ -58,24 +82,37 @@ def capture(
     """
     from benchmarks.capture import contest as capture
     from benchmarks.capture import device as capture_device
+    from interp.errors import UsageError
     from interp.models.devices import choose_device
     from interp.models.report import LoadReport
 
     if choose_device(device, LoadReport()) == "cpu":
-        _run_timed(capture.bench, repetitions, as_json)
+        _run_timed(partial(capture.bench, parts=part or ()), repetitions, as_json)
+    elif part:
+        raise UsageError(f"expected --part on the CPU only, got --device {device}; leave one of them out.")
     else:
         _run_timed(partial(capture_device.bench, device), repetitions, as_json)
 
 
 @app.command("store")
-def store(repetitions: Repetitions = 15, as_json: AsJson = False) -> None:
+def store(
+    repetitions: Repetitions = 15,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: reading, growth or scale. Repeatable. What was kept of the other parts stays.",
+            show_default="all",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Time reading a store beside a raw memory map and beside SAELens's format, and how both grow.
 
     Example: cotlens bench store
     """
     from benchmarks.store.contest import bench
 
-    _run_timed(bench, repetitions, as_json)
+    _run_timed(partial(bench, parts=part or ()), repetitions, as_json)
 
 
 @app.command("dash")
@@ -101,14 +138,24 @@ def dash(
 
 
 @app.command("generate")
-def generate(repetitions: Repetitions = 3, as_json: AsJson = False) -> None:
+def generate(
+    repetitions: Repetitions = 3,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: equal, spread, prefix or capture. Repeatable. What was kept of the other parts stays.",
+            show_default="all",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Time thinking on SmolLM2 beside transformers' own generation, with shared prompts and answers of all lengths.
 
     Example: cotlens bench generate
     """
     from benchmarks.generate import bench
 
-    _run_timed(bench, repetitions, as_json)
+    _run_timed(partial(bench, parts=part or ()), repetitions, as_json)
 
 
 @app.command("models")

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.harness import interleaved, keep, ratio
-from benchmarks.measures import report
+from benchmarks.harness import interleaved, ratio
+from benchmarks.parts import PartResult, check_parts, run_parts
+from benchmarks.smollm2 import MODEL, bare_model
 from interp.problems.base import Problem, structure_hash
-from interp.runtime.console import Bars, jsonable
+from interp.runtime.console import Bars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from interp.reasoners import Reasoner
     from interp.traces import TraceSet
 
-MODEL = "smollm2"
+_PEER = {"peer": "transformers generate, the same file, sdpa", "peer_version": version("transformers")}
 BATCH, NEW = 16, 32
 N_SPREAD, LONGEST = 64, 200  # 64 questions whose answers end by themselves, at 200 tokens at the latest
 N_PREFIX, N_SHARED, N_OWN = 32, 400, 40
@@ -48,50 +50,52 @@ _WORDS = [
 ]
 
 
-def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Take every measure of the group `generate` on SmolLM2-135M, in float32.
+def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the measures of the group `generate` on SmolLM2-135M, in float32.
 
     Args:
         repetitions: Rounds.
         bars: Progress bars.
+        parts: Which to take: `equal`, `spread`, `prefix` or `capture`; all by default.
 
     Returns:
         The kept result, as `cotlens bench --json` prints it.
 
     Raises:
-        UsageError: The model is not on this machine. The message says how to get it.
+        UsageError: A part is unknown, or the model is not on this machine. The message says how to get it.
     """
     import interp
 
+    stages: dict[str, tuple[str, str, Callable[[Reasoner, int], dict[str, Any]]]] = {
+        "equal": ("generate.equal_over_hf", "answers of one length", _equal),
+        "spread": ("generate.spread_over_hf", "answers of very different lengths", _spread),
+        "prefix": ("generate.prefix_gain", "a shared beginning", _prefix_gain),
+        "capture": ("generate.capture_once", "capture while thinking", _capture_once),
+    }
+    check_parts(parts, stages)
     torch.set_grad_enabled(False)
     reasoner = interp.load(MODEL, dtype="float32")
-    peer = {"peer": "transformers generate, the same file, sdpa", "peer_version": version("transformers")}
-    threads = f"{torch.get_num_threads()} threads"
-    measures = {}
-    with bars.stage("answers of one length"):
-        measures["generate.equal_over_hf"] = _equal(reasoner, repetitions) | peer
-    with bars.stage("answers of very different lengths"):
-        measures["generate.spread_over_hf"] = _spread(reasoner, repetitions) | peer
-    with bars.stage("a shared beginning"):
-        measures["generate.prefix_gain"] = _prefix_gain(reasoner, repetitions)
-    with bars.stage("capture while thinking"):
-        measures["generate.capture_once"] = _capture_once(reasoner, repetitions)
-    for measure in measures.values():
-        measure["note"] += f"; {MODEL}, float32, {threads}"
-    return keep("generate", jsonable(report("generate", measures)))
+
+    def take(name: str) -> PartResult:
+        measure, stage, run = stages[name]
+        with bars.stage(stage):
+            taken = run(reasoner, repetitions)
+        taken["note"] += f"; {MODEL}, float32, {torch.get_num_threads()} threads"
+        return PartResult({measure: taken})
+
+    return run_parts("generate", {name: partial(take, name) for name in stages}, parts)
 
 
 def _equal(reasoner: Reasoner, repetitions: int) -> dict[str, Any]:
     fixed = reasoner.with_config(eos="", stops=(), max_answer_tokens=NEW)
     problems = [_problem(f"Tell me about {_THINGS[k % 10]} and {_THINGS[k // 10 + 3]}.") for k in range(BATCH)]
     theirs = partial(_generate, reasoner, problems, BATCH, min_new_tokens=NEW, max_new_tokens=NEW, eos_token_id=None)
-    same = _same(fixed.think(problems, batch_size=BATCH), theirs())
-    seconds = interleaved(
-        {"ours": lambda: fixed.think(problems, batch_size=BATCH), "transformers": theirs}, repetitions
+    contest = _contest(lambda: fixed.think(problems, batch_size=BATCH), theirs, repetitions)
+    return (
+        ratio(contest.seconds, "ours", "transformers")
+        | _PEER
+        | {"note": f"{BATCH} questions, {NEW} new tokens each; the same text in {contest.same} of {BATCH}"}
     )
-    return ratio(seconds, "ours", "transformers") | {
-        "note": f"{BATCH} questions, {NEW} new tokens each; the same text in {same} of {BATCH}"
-    }
 
 
 def _spread(reasoner: Reasoner, repetitions: int) -> dict[str, Any]:
@@ -102,17 +106,17 @@ def _spread(reasoner: Reasoner, repetitions: int) -> dict[str, Any]:
         for (one, other), form in zip(itertools.permutations(_THINGS, 2), itertools.cycle(forms), strict=False)
     ][:N_SPREAD]
     theirs = partial(_generate, reasoner, problems, BATCH, max_new_tokens=LONGEST)
-    traces = ending.think(problems, batch_size=BATCH)
-    same = _same(traces, theirs())
-    lengths = sorted(trace.channel.count("answer") for trace in traces)
-    seconds = interleaved(
-        {"ours": lambda: ending.think(problems, batch_size=BATCH), "transformers": theirs}, repetitions
+    contest = _contest(lambda: ending.think(problems, batch_size=BATCH), theirs, repetitions)
+    lengths = sorted(trace.channel.count("answer") for trace in contest.traces)
+    return (
+        ratio(contest.seconds, "transformers", "ours")
+        | _PEER
+        | {
+            "note": f"tokens per second over generate in batches of {BATCH} in their order; {N_SPREAD} questions, answers of "
+            f"{lengths[0]} to {lengths[-1]} tokens (quartiles {lengths[N_SPREAD // 4]}, {lengths[N_SPREAD // 2]}, "
+            f"{lengths[3 * N_SPREAD // 4]}), greedy; the same text in {contest.same} of {N_SPREAD}"
+        }
     )
-    return ratio(seconds, "transformers", "ours") | {
-        "note": f"tokens per second over generate in batches of {BATCH} in their order; {N_SPREAD} questions, answers of "
-        f"{lengths[0]} to {lengths[-1]} tokens (quartiles {lengths[N_SPREAD // 4]}, {lengths[N_SPREAD // 2]}, "
-        f"{lengths[3 * N_SPREAD // 4]}), greedy; the same text in {same} of {N_SPREAD}"
-    }
 
 
 def _prefix_gain(reasoner: Reasoner, repetitions: int) -> dict[str, Any]:
@@ -165,6 +169,31 @@ def _capture_once(reasoner: Reasoner, repetitions: int) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Contest:
+    """Both contestants side by side.
+
+    Attributes:
+        seconds: Contestant to its seconds in each round.
+        traces: What our last round gave.
+        same: Number of traces whose answer is what transformers wrote.
+    """
+
+    seconds: dict[str, list[float]]
+    traces: TraceSet
+    same: int
+
+
+def _contest(ours: Callable[[], TraceSet], theirs: Callable[[], list[list[int]]], repetitions: int) -> _Contest:
+    """Time both in turns, and compare what they wrote."""
+    traces: list[TraceSet] = []
+    written: list[list[list[int]]] = []
+    seconds = interleaved(
+        {"ours": lambda: traces.append(ours()), "transformers": lambda: written.append(theirs())}, repetitions
+    )
+    return _Contest(seconds, traces[-1], _same(traces[-1], written[-1]))
+
+
 def _problem(question: str) -> Problem:
     return Problem(
         id=question[-60:],
@@ -180,7 +209,7 @@ def _problem(question: str) -> Problem:
 
 def _generate(reasoner: Reasoner, problems: Sequence[Problem], batch_size: int, **options: Any) -> list[list[int]]:
     """Return what transformers' own model and loop write after the same prompts, left-padded, in batches."""
-    model = _peer()
+    model = bare_model()
     prompts = [reasoner.vocabulary.prompt_ids(problem) for problem in problems]
     pad, stops = reasoner.vocabulary.pad_id, list(reasoner.vocabulary.stops.ids)
     options = {"eos_token_id": stops} | options
@@ -195,19 +224,6 @@ def _generate(reasoner: Reasoner, problems: Sequence[Problem], batch_size: int, 
             ending = next((k for k, token in enumerate(row) if token in (options["eos_token_id"] or ())), len(row))
             written.append(row[:ending])
     return written
-
-
-@cache
-def _peer() -> Any:
-    """Return transformers' own reading of the same file."""
-    from transformers import AutoModelForCausalLM
-
-    from interp.loading.named_models import require_fetched
-
-    path = require_fetched(MODEL)
-    return AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
-    ).eval()
 
 
 def _same(traces: TraceSet, written: Sequence[Sequence[int]]) -> int:

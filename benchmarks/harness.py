@@ -19,6 +19,8 @@ from interp.runtime.files import commit
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMA_VERSION = 1
+#: Entries that every kept result has.
+HEADER = ("schema_version", "name", "machine", "versions", "measures")
 
 
 def interleaved(

@@ -10,9 +10,9 @@ import torch
 
 from benchmarks.harness import SCHEMA_VERSION, keep
 from benchmarks.measures import report
+from benchmarks.smollm2 import MODEL, bare_model
 from benchmarks.study_cost import study_cost
 from interp.loading.named_models import require_fetched
-from interp.models.wrapping import quiet
 from interp.organisms.catalog import card, recipe, recipes, shipped
 from interp.problems import task as make_task
 from interp.runtime.console import Bars, jsonable
@@ -21,7 +21,6 @@ from interp.statistics.estimates import Estimate
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
-MODEL = "smollm2"
 TEXT, LATENT, PAUSE = "smollm2-words-text", "smollm2-words-coconut", "smollm2-words-pause"
 # Questions of each row of the table, problems of each adapter's exam (None for as many as its card has) and of the study.
 SIZES: dict[str, tuple[int, int | None, int]] = {"quick": (8, 16, 16), "normal": (100, None, 100)}
@@ -73,13 +72,7 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
 
 def _logit_gap(reasoner: Reasoner) -> dict[str, Any]:
     """Return the largest difference of logits to transformers' own reading of the file, over the largest logit."""
-    from transformers import AutoModelForCausalLM
-
-    path = require_fetched(MODEL)
-    with quiet():
-        own = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
-        ).eval()
+    own = bare_model()
     questions = [problem.question for form in FORMS for problem in _task(form).generate(2, seed=_SEED, split="test")]
     gaps = []
     with torch.no_grad():

@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
@@ -17,35 +17,52 @@ import torch
 from benchmarks.capture.growth import grow, keep_figure
 from benchmarks.capture.peers import INSTALL, missing_peers
 from benchmarks.capture.runs import LARGE, SMALL, batch_to_disk, loops, side_by_side
+from benchmarks.capture.scale import scale
 from benchmarks.capture.small_model import SmallModel
 from benchmarks.growth_figure import relative_spread
-from benchmarks.harness import interleaved, keep, ratio
-from benchmarks.measures import report
-from interp.runtime.console import Bars, jsonable
+from benchmarks.harness import interleaved, ratio
+from benchmarks.parts import PartResult, run_parts
+from interp.runtime.console import Bars
 
 # Freed memory returns to the system at once; otherwise the holes in glibc's heap would be measured.
 _RETURN_MEMORY = MappingProxyType({"MALLOC_MMAP_THRESHOLD_": str(2**17)})
 
 
-def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Take every measure of the group `capture`.
+def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the measures of the group `capture`.
 
     Args:
         repetitions: Rounds of the large batch; the small batch gets ten times as many.
         bars: Progress bars.
+        parts: Which to take: `peers`, `memory`, `growth` or `scale`; all by default.
 
     Returns:
         The kept result, as `cotlens bench --json` prints it.
+
+    Raises:
+        UsageError: A part is unknown.
     """
+
+    def real_model() -> PartResult:
+        with bars.stage("all layers of SmolLM2"):
+            return PartResult(scale(repetitions))
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # with two threads, other processes on a shared machine would be measured too
     try:
-        return _bench(repetitions, bars)
+        available = {
+            "peers": lambda: _peers(repetitions, bars),
+            "memory": lambda: _peak_memory(bars),
+            "growth": lambda: _growth(bars),
+            "scale": real_model,
+        }
+        return run_parts("capture", available, parts)
     finally:
         torch.set_num_threads(threads)
 
 
-def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
+def _peers(repetitions: int, bars: Bars) -> PartResult:
+    """Time recording and a Coconut loop beside other libraries."""
     small = SmallModel()
     measures: dict[str, dict[str, Any]] = {}
     seconds: dict[str, dict[str, float]] = {}
@@ -74,19 +91,21 @@ def _bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         without = statistics.median(a / b for a, b in zip(times["ours"], times["bare, no unembedding"], strict=True))
         note = f"16 question tokens, {small.thoughts} thoughts, 1 answer token; over a loop that skips the unembedding {without:.2f}"
         measures[f"capture.coconut_loop_{name}"] = ratio(times, "ours", "bare") | cached | {"note": note}
-    with bars.stage("peak memory"):
-        measures["capture.peak_memory_ratio"] = _memory()
+    return PartResult(measures, {"seconds": seconds, "peers": missing_peers(failures)})
+
+
+def _growth(bars: Bars) -> PartResult:
+    """Time traces of growing length."""
     with bars.stage("growth with the length of traces") as progress:
-        growth_table = grow(progress)
-    keep_figure(growth_table)
-    growth = {"rows": growth_table.to_dict("records"), "spread": relative_spread(growth_table["whole"])}
-    return keep(
-        "capture",
-        jsonable(report("capture", measures)),
-        seconds=jsonable(seconds),
-        peers=missing_peers(failures),
-        growth=jsonable(growth),
-    )
+        table = grow(progress)
+    keep_figure(table)
+    return PartResult({}, {"growth": {"rows": table.to_dict("records"), "spread": relative_spread(table["whole"])}})
+
+
+def _peak_memory(bars: Bars) -> PartResult:
+    """Measure peak memory above inference."""
+    with bars.stage("peak memory"):
+        return PartResult({"capture.peak_memory_ratio": _memory()})
 
 
 def _memory() -> dict[str, Any]:

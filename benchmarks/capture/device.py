@@ -14,7 +14,7 @@ from benchmarks.capture.peers import PEERS, missing_peers
 from benchmarks.capture.runs import BATCHES, EVERYTHING, LARGE, SMALL, batch_to_disk, loops, side_by_side
 from benchmarks.capture.small_model import POSITIONS, WORDS, SmallModel
 from benchmarks.harness import interleaved, keep, ratio
-from benchmarks.measures import report
+from benchmarks.measures import bench_report
 from interp.activations.replaying import gather
 from interp.activations.rows import index_of
 from interp.models.wrapping import quiet
@@ -102,7 +102,7 @@ def bench(device: str, repetitions: int, bars: Bars) -> dict[str, Any]:
         "device_memory": jsonable(memory),
         "peers": missing_peers(failures),
     }
-    return keep(f"capture-{torch.device(device).type}", jsonable(report("capture", measures)), **more)
+    return keep(f"capture-{torch.device(device).type}", jsonable(bench_report("capture", measures)), **more)
 
 
 def _title(model: SmallModel) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.dash.browser import Browser, wait_until_settled
-from benchmarks.dash.explorer import Measures
 from benchmarks.dash.pages import demo_run
 from benchmarks.dash.server import DashServer
 from benchmarks.harness import median_interval
+from benchmarks.parts import Measures
 from dashboards.runs import Run
 from interp.causal.patching.chosen import values_to_choose
 from interp.problems import task as make_task

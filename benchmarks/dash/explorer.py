@@ -14,8 +14,8 @@ from benchmarks.dash.browser import Browser, wait_until_drawn
 from benchmarks.dash.long_traces import LAYERS, long_store
 from benchmarks.dash.server import EMPTY_PAGE, DashServer
 from benchmarks.harness import interleaved, median_interval, ratio
+from benchmarks.parts import Measures
 
-Measures = dict[str, dict[str, Any]]
 SIZES = {"1k": 1_000, "10k": 10_000, "30k": 30_000}
 LOCKS = 30
 GROW_TRACES, GROW_LOCKS, GROW_TOKENS = 20, 25, 3_000

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.dash.browser import Browser, browser, why_no_browser
 from benchmarks.dash.edit import measure_edit
-from benchmarks.dash.explorer import Measures, measure_bytes, measure_lock, measure_memory, measure_paint
+from benchmarks.dash.explorer import measure_bytes, measure_lock, measure_memory, measure_paint
 from benchmarks.dash.pages import measure_pages, measure_search
-from benchmarks.harness import keep, kept_result
-from benchmarks.measures import report, table
-from interp.errors import UsageError, unknown
-from interp.runtime.console import Bars, jsonable
+from benchmarks.parts import Measures, PartResult, check_parts, run_parts
+from interp.errors import UsageError
+from interp.runtime.console import Bars
 
 #: Each takes some minutes and makes what it needs.
 PARTS: dict[str, Callable[[Browser, int], Measures]] = {
@@ -40,29 +40,14 @@ def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, 
     Raises:
         UsageError: A part is unknown, or no browser can be driven here. The message says what to install.
     """
-    for name in parts:
-        if name not in PARTS:
-            raise unknown("part of this bench", name, list(PARTS))
+    check_parts(parts, PARTS)
     missing = why_no_browser()
     if missing:
         raise UsageError(f"expected a browser for this bench, got none: {missing}.")
-    measures = kept_measures() if parts else {}
-    result: dict[str, Any] = {}
     with browser() as running:
-        for name in parts or PARTS:
+
+        def part(name: str) -> PartResult:
             with bars.stage(name):
-                measures |= PARTS[name](running, repetitions)
-            # After each part, so that one that fails loses nothing of the others.
-            result = keep("dash", jsonable(report("dash", measures)))
-    return result
+                return PartResult(PARTS[name](running, repetitions))
 
-
-def kept_measures() -> Measures:
-    """Return what was measured before, by measure id; empty where nothing was kept."""
-    rows = kept_result("dash").get("measures", [])
-    described = {key for row in table()["dash"].values() for key in row} | {"id", "met"}
-    return {
-        row["id"]: {key: value for key, value in row.items() if key not in described}
-        for row in rows
-        if row["value"] is not None and row["id"] in table()["dash"]
-    }
+        return run_parts("dash", {name: partial(part, name) for name in PARTS}, parts)

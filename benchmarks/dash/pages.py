@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.dash.browser import Browser, wait_until_drawn
-from benchmarks.dash.explorer import Measures
 from benchmarks.dash.forged import refused_share
 from benchmarks.dash.server import EMPTY_PAGE, DashServer
 from benchmarks.harness import interleaved, median_interval, ratio
+from benchmarks.parts import Measures
 from dashboards.pages import PAGES
 
 TRACES, SEARCHES, PROBLEMS = 10_000, 20, 300

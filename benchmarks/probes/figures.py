@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,49 @@ import torch
 
 import interp
 import probes
-from benchmarks.harness import RESULTS, interleaved, keep, ratio
-from benchmarks.measures import report
+from benchmarks.harness import RESULTS, interleaved, ratio
+from benchmarks.parts import Measures, PartResult, run_parts
 from benchmarks.probes.contests import CONTESTS
+from benchmarks.probes.floor import solver_over_floor
 from benchmarks.probes.growth import grow, keep_figure, summary
-from benchmarks.probes.sweep import sweep_over_sklearn
+from benchmarks.probes.sweep import sweep_beside_sklearn
 from interp.activations import Recording
-from interp.runtime.console import Bars, jsonable
+from interp.runtime.console import Bars
 
 SWEEPS = 240
 
 
-def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Measure the group `probes`, and keep the result."""
+def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the measures of the group `probes`.
+
+    Args:
+        repetitions: Rounds.
+        bars: Progress bars.
+        parts: Which to take: `solvers`, `noise`, `streaming`, `growth` or `scale`, a whole sweep and the distance of the
+            solver from its floor; all by default.
+
+    Returns:
+        The kept result, as `cotlens bench --json` prints it.
+
+    Raises:
+        UsageError: A part is unknown.
+    """
+    available = {
+        "solvers": lambda: PartResult(_solvers(repetitions, bars)),
+        "noise": lambda: PartResult(_noise_measures(bars)),
+        "streaming": lambda: PartResult(_streaming(bars)),
+        "scale": lambda: PartResult(_scale(repetitions, bars)),
+        "growth": lambda: _growth(bars),
+    }
+    return run_parts("probes", available, parts)
+
+
+def _solvers(repetitions: int, bars: Bars) -> Measures:
+    """Time the solver beside scikit-learn's."""
     import sklearn
 
     peer = {"peer": "scikit-learn", "peer_version": sklearn.__version__}
-    values: dict[str, dict[str, Any]] = {}
+    values: Measures = {}
     gaps: dict[str, float] = {}
     with bars.stage("solvers side by side") as progress:
         for number, (name, build) in enumerate(CONTESTS.items()):
@@ -38,17 +65,33 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
             values[name] = ratio(seconds, "peer", "ours") | peer | {"note": f"log-loss gap {gap:.1e}"}
             progress(number + 1, len(CONTESTS))
     values["probes.logloss_gap"] = {"value": max(gaps.values()), "n": len(gaps), "note": "over the runs above"} | peer
+    return values
+
+
+def _noise_measures(bars: Bars) -> Measures:
     with bars.stage("sweeps over noise") as progress:
-        values["probes.noise_false_discoveries"] = _noise(progress)
+        return {"probes.noise_false_discoveries": _noise(progress)}
+
+
+def _streaming(bars: Bars) -> Measures:
     with bars.stage("a million rows, streamed"):
-        values["probes.stream_peak_mb"] = _streamed()
+        return {"probes.stream_peak_mb": _streamed()}
+
+
+def _scale(repetitions: int, bars: Bars) -> Measures:
+    """Time a whole sweep beside scikit-learn, by default and tuned, and the solver beside its floor."""
+    with bars.stage("the solver beside its floor"):
+        floor = solver_over_floor(repetitions)
     with bars.stage("a whole sweep") as progress:
-        values["probes.sweep_over_sklearn"] = sweep_over_sklearn(progress)
+        return {"scale.solver_over_floor": floor} | sweep_beside_sklearn(progress)
+
+
+def _growth(bars: Bars) -> PartResult:
+    """Time the solver as rows, targets and width grow."""
     with bars.stage("growth in rows, targets and width") as progress:
         times = grow(progress)
     keep_figure(times, RESULTS / "probes-growth.html")
-    growth = {"seconds": times.to_dict("records"), "summary": summary(times)}
-    return keep("probes", jsonable(report("probes", values)), growth=jsonable(growth))
+    return PartResult({}, {"growth": {"seconds": times.to_dict("records"), "summary": summary(times)}})
 
 
 def _streamed() -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Growth of the batched solver's time with rows, targets and width, beside scikit-learn and beside a lower bound.
 
-The lower bound is the work that any solver of this objective does at least once: form the second moments in one pass
-over the rows, factorise them, and compute scores and gradients of every target in one more pass. scikit-learn's loop is
-timed on a few targets and extrapolated.
+scikit-learn's loop is timed on a few targets and extrapolated.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import pandas as pd
 import torch
 
 from benchmarks.probes.contests import BINARY_TOL, ROWS, SCALED_C, WIDTH, labelled, scaled_lbfgs
+from benchmarks.probes.floor import TARGETS, floor
 from interp.runtime.files import commit
 from interp.runtime.progress import Progress
 from probes.solvers.logistic import InMemory, binary, fit_logistic
@@ -24,7 +23,6 @@ from probes.solvers.logistic import InMemory, binary, fit_logistic
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TARGETS = 20
 GRID = {
     "rows": (2_500, 5_000, 10_000, 20_000, 40_000, 80_000),
     "targets": (1, 5, 20, 80, 200, 400),
@@ -60,14 +58,6 @@ def timed(rows: int, targets: int, width: int, repetitions: int) -> dict[str, fl
         "sklearn": least(lambda: scaled_lbfgs(x, y[:, :n_timed], held, SCALED_C), 1) * targets / n_timed,
         "floor": least(lambda: floor(data, torch.from_numpy(y)), repetitions),
     }
-
-
-def floor(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Do the work of the lower bound: second moments, a factorisation, and scores and gradient of every target."""
-    centred = x - x.mean(dim=0)
-    factor = torch.linalg.cholesky(centred.T @ centred / len(x) + 1e-4 * torch.eye(x.shape[1]))
-    start = torch.cholesky_solve(centred.T @ (y - 0.5).float(), factor)
-    return centred.T @ (torch.sigmoid(centred @ start) - y)
 
 
 def least(run: Callable[[], Any], repetitions: int) -> float:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import interp
-from benchmarks.harness import keep
-from benchmarks.measures import report
+from benchmarks.parts import PartResult, run_parts
 from benchmarks.sae.readouts import MIDDLE, TRIED, Readouts
 from benchmarks.sae.speed import speed
 from interp.decoders.features import FeatureReadout
-from interp.runtime.console import Bars, jsonable
+from interp.runtime.console import Bars
 from interp.statistics.intervals import grouped_mean_interval
 from probes.decoder import ProbeDecoder
 
@@ -21,11 +21,34 @@ _AT_THE_BEST_SITE = ("plain TopK", "longer", "in between")
 _SEEDS = (0, 1, 2)
 
 
-def bench(repetitions: int, bars: Bars, organism: str = "chain31-coconut") -> dict[str, Any]:
-    """Measure the group `sae`, and keep the result."""
+def bench(
+    repetitions: int, bars: Bars, organism: str = "chain31-coconut", *, parts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Take the measures of the group `sae`.
+
+    Args:
+        repetitions: Rounds of training side by side.
+        bars: Progress bars.
+        organism: A chain organism of continuous thoughts.
+        parts: Which to take: `scale`, the speed of training, or `features`; all by default.
+
+    Returns:
+        The kept result, as `cotlens bench --json` prints it.
+
+    Raises:
+        UsageError: A part is unknown.
+    """
+
+    def scale() -> PartResult:
+        with bars.stage("training side by side with SAELens") as progress:
+            return PartResult(speed(repetitions, progress))
+
+    return run_parts("sae", {"scale": scale, "features": lambda: _features(organism, bars)}, parts)
+
+
+def _features(organism: str, bars: Bars) -> PartResult:
+    """Read out single features where the value is read best, and at the middle layer."""
     reasoner = interp.load(organism)
-    with bars.stage("training side by side with SAELens") as progress:
-        values = speed(repetitions, progress)
     with bars.stage(f"{organism} thinks about {PROBLEMS} problems") as progress:
         problems = reasoner.task.generate(PROBLEMS, seed=11, split="test")
         traces = reasoner.think(problems, batch_size=256, progress=progress)
@@ -35,10 +58,7 @@ def bench(repetitions: int, bars: Bars, organism: str = "chain31-coconut") -> di
         best = _best_site(readouts, reasoner, organism)
     with bars.stage("single features at the middle layer") as progress:
         middle = _middle(readouts, organism, progress)
-    values |= best["measures"] | middle["measures"]
-    return keep(
-        "sae", jsonable(report("sae", values)), best_site=jsonable(best["result"]), middle=jsonable(middle["result"])
-    )
+    return PartResult(best["measures"] | middle["measures"], {"best_site": best["result"], "middle": middle["result"]})
 
 
 def _best_site(readouts: Readouts, reasoner: Any, organism: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,56 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness import interleaved, keep, ratio
-from benchmarks.measures import report
+from benchmarks.harness import interleaved, ratio
+from benchmarks.parts import PartResult, run_parts
 from benchmarks.store.growth import grow, keep_figure, made_traces, spread
+from benchmarks.store.large import store_rss
 from interp.activations import Store, write_store
 from interp.activations.formats.exports import export
-from interp.runtime.console import Bars, jsonable
+from interp.runtime.console import Bars
 
 TRACES, LENGTH, WIDTH, LAYERS, AT_ONCE = 256, 256, 256, 6, 4096
 BATCHES = 8
 CONTEXT = 256  # SAELens's own configurations use 128 to 1024
 
 
-def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
-    """Take every measure of the group `store`, with everything warm in the page cache.
+def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the measures of the group `store`.
 
     Args:
         repetitions: Rounds.
         bars: Progress bars.
+        parts: Which to take: `reading`, `growth` or `scale`; all by default.
 
     Returns:
         The kept result, as `cotlens bench --json` prints it.
+
+    Raises:
+        UsageError: A part is unknown.
     """
+
+    def scale() -> PartResult:
+        with bars.stage("ten million rows"):
+            return PartResult({"scale.store_rss_mb": store_rss()})
+
+    available = {"reading": lambda: _reading(repetitions, bars), "growth": lambda: _growth(bars), "scale": scale}
+    return run_parts("store", available, parts)
+
+
+def _growth(bars: Bars) -> PartResult:
+    """Time stores of growing size."""
+    with bars.stage("growth with the size of stores") as progress:
+        table = grow(progress)
+    keep_figure(table)
+    growth = {
+        "rows": table.to_dict("records"),
+        "spread": {c: spread(table, c) for c in ("write", "random over memmap", "sequential over memmap")},
+    }
+    return PartResult({}, {"growth": growth})
+
+
+def _reading(repetitions: int, bars: Bars) -> PartResult:
+    """Time all ways of reading, with everything warm in the page cache."""
     measures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -68,14 +96,7 @@ def bench(repetitions: int, bars: Bars) -> dict[str, Any]:
         f"into one array. As many rows in {AT_ONCE // CONTEXT} whole random contexts, not shuffled, {contexts:.1f} x; the very same rows, in "
         f"the contexts that hold them, {same:.1f} x",
     }
-    with bars.stage("growth with the size of stores") as progress:
-        table = grow(progress)
-    keep_figure(table)
-    growth = {
-        "rows": table.to_dict("records"),
-        "spread": {c: spread(table, c) for c in ("write", "random over memmap", "sequential over memmap")},
-    }
-    return keep("store", jsonable(report("store", measures)), growth=jsonable(growth))
+    return PartResult(measures)
 
 
 def _written(folder: Path) -> tuple[Store, list[np.memmap]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from interp.errors import unknown
 
+#: The note of a measure that nothing was said about.
+NOT_MEASURED = "not measured in this run"
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda value, target: value >= target,
     "<=": lambda value, target: value <= target,
@@ -58,7 +60,7 @@ def measure_rows(
             "peer_version": None,
             "note": "",
         }
-        row |= measured.get(name, {"note": "not measured in this run"})
+        row |= measured.get(name, {"note": NOT_MEASURED})
         met = None if row["value"] is None else meets(rule, row["value"])
         rows.append({"id": name, **row, "op": rule["op"], "target": rule["target"], "met": met, "says": rule["says"]})
     return rows

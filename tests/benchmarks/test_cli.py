@@ -13,10 +13,15 @@ RESULT = {"measures": [], "missing": []}
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list:
     """Calls of the benches, which measure nothing here."""
+    import benchmarks.capture.contest
     import benchmarks.causal.figures
     import benchmarks.cli
     import benchmarks.decoders.figures
+    import benchmarks.generate
     import benchmarks.papers.table
+    import benchmarks.probes.figures
+    import benchmarks.sae.figures
+    import benchmarks.store.contest
     import benchmarks.subtext
 
     calls: list = []
@@ -26,9 +31,14 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list:
         return RESULT
 
     for module in (
+        benchmarks.capture.contest,
         benchmarks.causal.figures,
         benchmarks.decoders.figures,
+        benchmarks.generate,
         benchmarks.papers.table,
+        benchmarks.probes.figures,
+        benchmarks.sae.figures,
+        benchmarks.store.contest,
         benchmarks.subtext,
     ):
         monkeypatch.setattr(module, "bench", bench)
@@ -75,3 +85,10 @@ def test_bad_options_are_one_line(cotlens: Callable, called: list, arguments: li
     ended = cotlens("bench", *arguments)
     assert ended.code == 2 and message in ended.error and not called
     assert Path("nowhere").exists() is False
+
+
+@pytest.mark.parametrize("bench", ["capture", "generate", "probes", "sae", "store"])
+def test_parts_of_a_bench_can_be_chosen(cotlens: Callable, called: list, bench: str) -> None:
+    assert cotlens("bench", bench, "--part", "scale", "--part", "growth", "--json").code == 0
+    assert cotlens("bench", bench, "--json").code == 0
+    assert [list(options["parts"]) for _, options in called] == [["scale", "growth"], []]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from benchmarks.capture import growth as capture_growth
 from benchmarks.probes import growth
@@ -49,12 +48,6 @@ def test_the_figure_has_a_curve_for_each_contestant_on_each_axis(found: pd.DataF
 def test_every_size_is_timed_for_all_three() -> None:
     taken = growth.timed(rows=400, targets=3, width=8, repetitions=1)
     assert set(taken) == set(growth.COLUMNS) and min(taken.values()) > 0
-
-
-def test_the_floor_gives_a_gradient_of_every_target() -> None:
-    x, y = labelled(200, 3, 4, seed=0)
-    gradient = growth.floor(torch.from_numpy(x), torch.from_numpy(y))
-    assert gradient.shape == (4, 3) and torch.isfinite(gradient).all()
 
 
 def test_labels_follow_the_rows() -> None:

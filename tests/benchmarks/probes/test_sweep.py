@@ -14,10 +14,13 @@ def test_a_small_sweep_is_timed_beside_its_loop(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(sweeping, name, value)
     monkeypatch.setattr(sweeping, "PLACES", ("thought 1", "thought 2"))
     monkeypatch.setattr(sweeping, "TARGETS", ("value_1", "value_2"))
-    result = sweeping.sweep_over_sklearn(lambda done, total: None)
-    assert result["value"] > 0 and result["peer"] == "scikit-learn" and "extrapolated" in result["note"]
+    monkeypatch.setattr(sweeping, "cores", lambda: 2)
+    taken = sweeping.sweep_beside_sklearn(lambda done, total: None)
+    assert list(taken) == ["probes.sweep_over_sklearn", "scale.sweep_over_tuned"]
     # 2 addresses x 2 places x 2 targets, one split, (target + 4 shuffles + control task + twin) x 3 strengths
-    assert f"to {8 * 7 * 3};" in result["note"] and "one thread a fit" in result["note"]
+    for result, at_once in zip(taken.values(), (1, 2), strict=True):
+        assert 0 < result["ci"][0] <= result["value"] <= result["ci"][1] and result["n"] == 2
+        assert result["note"].endswith(f"to {8 * 7 * 3} fits, {at_once} at once") and "extrapolated" in result["note"]
 
 
 def test_thoughts_hold_the_values_up_to_theirs_and_the_twin_holds_none(tmp_path, monkeypatch) -> None:

@@ -1,0 +1,203 @@
+"""Peak memory of a capture of ten million rows, of a sweep over it and of random reads from it.
+
+Run `python -m benchmarks.store.large FOLDER ROWS` as a separate process, so that the peak is that of this work. It prints
+one JSON object. A stand-in hands out ready activations in place of a model, which would take days for so many tokens:
+plan, index, shards, hashes and writing are those of every capture.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from benchmarks.capture.small_model import WORDS, SmallModel
+from benchmarks.store.growth import made_traces
+from interp.activations import Store, capture
+from interp.models.wrapping import quiet
+from interp.problems import task
+from interp.reasoners import Reasoner
+from interp.reasoners.replayer import ReplayBatch
+from interp.traces import TraceSet
+
+ROWS = 10_000_000
+LENGTH, WIDTH, SHARD, BATCH = 1000, 576, 64, 16
+AT_ONCE, READS = 4096, 200
+SITE = "blocks.0.hook_out"
+PLACES, TARGETS = ("question end", "thought 1", "thought 2", "thought 3"), ("value_1", "value_2")
+_SPARE = 1.3  # disk for the tables and what others write meanwhile
+
+
+@dataclass
+class OneLayer(SmallModel):
+    """An untrained GPT-2 with one layer of SmolLM2's width, whose replay costs nothing."""
+
+    layers: ClassVar[int] = 1
+    kept: ClassVar[torch.dtype] = torch.float16
+
+    def fresh(self) -> Any:
+        """Return the bare Hugging Face model."""
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        with quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            shape: dict[str, Any] = {"n_layer": 1, "n_embd": WIDTH, "n_head": 8, "n_positions": LENGTH}
+            config = GPT2Config(vocab_size=WORDS, bos_token_id=0, eos_token_id=0, **shape)
+            return GPT2LMHeadModel(config).eval().requires_grad_(False)
+
+
+def store_rss(rows: int | None = None) -> dict[str, Any]:
+    """Return the peak memory of all of it, in a process of its own; null where the disk has no room for the store.
+
+    Args:
+        rows: Number of rows; `ROWS` by default.
+    """
+    rows = rows or ROWS
+    with tempfile.TemporaryDirectory() as folder:
+        needed, free = rows * WIDTH * 2 * _SPARE, shutil.disk_usage(folder).free
+        if needed > free:
+            return {
+                "value": None,
+                "note": f"{rows:,} rows of width {WIDTH} need {needed / 1e9:.0f} GB of disk, {free / 1e9:.0f} GB are free",
+            }
+        command = [sys.executable, "-m", "benchmarks.store.large", folder, str(rows)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    phases = {name: Phase(**phase) for name, phase in json.loads(done.stdout).items()}
+    took = ", ".join(f"{name} {phase.seconds:.0f} s and {phase.own_mb:.0f} MB" for name, phase in phases.items())
+    return {
+        "value": max(phase.own_mb for phase in phases.values()),
+        "n": rows,
+        "unit": "MB",
+        "note": f"{rows:,} rows of {WIDTH} float16 of one layer: {took}; with pages of the store's files, which the system "
+        f"drops where memory is short, {max(phase.peak_mb for phase in phases.values()):.0f} MB; activations are "
+        f"ready, not a model's; sweep of {len(PLACES)} places and {len(TARGETS)} targets by ridge, "
+        f"{READS} reads of {AT_ONCE} rows",
+    }
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a part of the work took.
+
+    Attributes:
+        seconds: Wall time.
+        peak_mb: Most resident memory, with pages of the store's files that the system may drop at any time.
+        own_mb: Most resident memory without pages of files.
+    """
+
+    seconds: float
+    peak_mb: float
+    own_mb: float
+
+
+def main(folder: str, rows: int) -> None:
+    """Capture, sweep and read `rows` rows under `folder`, and print what each took."""
+    print(json.dumps({name: asdict(phase) for name, phase in measured(Path(folder), rows).items()}))
+
+
+def measured(folder: Path, rows: int) -> dict[str, Phase]:
+    """Return what a capture of `rows` rows, a sweep over them and random reads took.
+
+    Args:
+        folder: Where the store goes.
+        rows: Number of rows.
+    """
+    import probes
+
+    out = folder / "store"
+    phases = {"capture": _phase(lambda: _captured(out, rows))}
+    store = Store(out)
+    phases["sweep"] = _phase(lambda: probes.sweep(store, list(TARGETS), places=list(PLACES), splits=1).table())
+    rng = np.random.default_rng(0)
+
+    def read() -> None:
+        for _ in range(READS):
+            store.acts(SITE, rng.integers(0, len(store.index), AT_ONCE))
+
+    phases["random reads"] = _phase(read)
+    return phases
+
+
+def _captured(out: Path, rows: int) -> None:
+    """Capture a store of `rows` rows."""
+    reasoner = OneLayer().reasoner
+    reasoner.replay = _ready(BATCH * LENGTH)  # type: ignore[method-assign]
+    options: dict[str, Any] = {"sites": [SITE], "channels": ["prompt", "thought"], "dtype": "float16"}
+    traces = _traces(reasoner, rows // LENGTH)
+    capture(reasoner, traces, out=out, shard_size=SHARD, batch_size=BATCH, **options)
+
+
+def _traces(reasoner: Reasoner, count: int) -> TraceSet:
+    """Return traces of `LENGTH` positions that answer problems of the task `chain`."""
+    problems = task("chain:steps=3").generate(count, seed=0, split="test")
+    ids = [WORDS // 2] * LENGTH
+    own: dict[str, Any] = {
+        "token_ids": ids,
+        "tokens": reasoner.tokenizer.convert_ids_to_tokens(ids),
+        "reasoner": reasoner.name,
+        "weights": reasoner.weights,
+    }
+    traces = made_traces(count, LENGTH)
+    return TraceSet([replace(trace, problem=problem, **own) for trace, problem in zip(traces, problems, strict=True)])
+
+
+def _ready(cells: int) -> Callable[..., None]:
+    """Return a replay whose activations are slices of one tensor of random numbers."""
+    acts = torch.randn(cells, WIDTH, generator=torch.Generator().manual_seed(0))
+
+    def replay(traces: TraceSet, *, hooks: dict[str, Callable[..., None]], batch_size: int, **_: Any) -> None:
+        width = max(map(len, traces))
+        for start in range(0, len(traces), batch_size):
+            chosen = np.arange(start, min(start + batch_size, len(traces)))
+            batch = ReplayBatch(chosen, torch.ones(len(chosen), width, dtype=torch.bool))
+            for hook in hooks.values():
+                hook(acts[: len(chosen) * width].view(len(chosen), width, WIDTH), batch)
+
+    return replay
+
+
+def _phase(run: Callable[[], Any]) -> Phase:
+    """Run a part of the work, and return its time and peak memory."""
+    peak, own = 0.0, 0.0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak, own
+        while True:
+            total, anonymous = _resident()
+            peak, own = max(peak, total), max(own, anonymous)
+            if done.wait(0.05):
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    started = time.perf_counter()
+    try:
+        run()
+    finally:
+        seconds = time.perf_counter() - started
+        done.set()
+        watcher.join()
+    return Phase(seconds, peak, own)
+
+
+def _resident() -> tuple[float, float]:
+    """Return resident memory of this process and the part of it that is not pages of files, in MB."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    total, anonymous = (int(status.split(f"{key}:")[1].split()[0]) / 2**10 for key in ("VmRSS", "RssAnon"))
+    return total, anonymous
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
