@@ -109,26 +109,17 @@ class Design:
         self._rotated = isinstance(rows, InMemory) and columns * _PRODUCTS_PER_FIT > self.n
         self._rough: Tensor | None = None
         if isinstance(rows, InMemory):
-            standardised = (rows.rows - self.mean) / self.scale
-            self._hold(standardised @ self.vectors if self._rotated else standardised)
+            standardised = (rows.rows - self.mean).div_(self.scale)
+            held = standardised @ self.vectors if self._rotated else standardised
+            self._blocks: Callable[[], Iterator[Tensor]] = InMemory(held).blocks
+            self._rough = held.bfloat16() if self._rotated and fast_bfloat16(held) else None
         else:
-            self._blocks: Callable[[], Iterator[Tensor]] = lambda: (
-                (block - self.mean) / self.scale for block in rows.blocks()
-            )
+            self._blocks = lambda: ((block - self.mean) / self.scale for block in rows.blocks())
 
-    def _hold(self, rows: Tensor) -> None:
-        self._blocks = InMemory(rows).blocks
-        self._rough = rows.bfloat16() if self._rotated and fast_bfloat16(rows) else None
-
-    def sample(self, chosen: Tensor) -> Design:
-        """Return the design of some of the rows, with the same moments and eigenvectors and scaled eigenvalues."""
-        part = object.__new__(Design)
-        part.n, part.d = len(chosen), self.d
-        part.dtype, part._rotated = self.dtype, self._rotated
-        part.mean, part.scale, part.vectors = self.mean, self.scale, self.vectors
-        part.values = self.values * (len(chosen) / self.n)
-        part._hold(next(self._blocks())[chosen])
-        return part
+    @property
+    def exact(self) -> bool:
+        """Whether `rough_times` is as precise as `times`."""
+        return self._rough is None
 
     def times(self, coef: Float[Tensor, "d columns"]) -> Float[Tensor, "rows columns"]:
         """Return the product of the standardised rows and coefficients in the eigenbasis."""
@@ -171,18 +162,18 @@ def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor
                 f"expected finite rows in the probe's input, got NaN or inf in row {row}; "
                 "leave it out, or capture in float32."
             )
-        w = (
-            torch.ones(len(block), 1, device=block.device)
-            if weights is None
-            else weights[start : start + len(block), None].to(block.device)
-        )
         shift = block.mean(dim=0) if shift is None else shift
         shifted = block - shift  # sums of squares about a nearby point keep their digits when means are large
-        weighted = shifted * w.to(shifted.dtype)
+        weighted = shifted
+        if weights is None:
+            mass += len(block)
+        else:
+            w = weights[start : start + len(block), None].to(block.device)
+            weighted = shifted * w.to(shifted.dtype)
+            mass += float(w.sum(dtype=torch.float64))
         part = (weighted.sum(dim=0).double(), (weighted.T @ shifted).double())
         total = part if total is None else (total[0] + part[0], total[1] + part[1])
         start += len(block)
-        mass += float(w.sum(dtype=torch.float64))
     if total is None or shift is None or start < 2:
         raise UsageError(f"expected at least 2 training rows, got {start}; capture more problems.")
     offset = total[0] / mass

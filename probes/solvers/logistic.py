@@ -2,8 +2,8 @@
 
 Every target, strength, shuffled copy and row mask of an address shares the design matrix X. Their Newton systems are
 therefore solved together: each conjugate-gradient step is two matrix products for all of them, and one
-eigendecomposition of XᵀX preconditions them all. With many rows, a first pass over a sample of them gives the start.
-Every labelling reports its gradient norm and whether it converged.
+eigendecomposition of XᵀX preconditions them all. At the start every row has the same probabilities, and the first Newton
+step is then exact without conjugate gradients. Every labelling reports its gradient norm and whether it converged.
 
 References:
     Newton's method with conjugate gradients: Nocedal and Wright, "Numerical Optimization" (2006), algorithm 7.1.
@@ -24,8 +24,6 @@ from probes.solvers.likelihood import Labellings, Likelihood, binary, loss, mult
 
 __all__ = ["InMemory", "Labellings", "LogisticFit", "Streamed", "binary", "fit_logistic", "multinomial"]
 
-# The first pass sees one row in this many.
-_WARM_SHARE = 8
 _CG_STEPS = 25
 # Relative residual at which a Newton system counts as solved: near the optimum, and far from it.
 _FORCING = (0.1, 0.3)
@@ -98,17 +96,7 @@ def fit_logistic(
     columns = labellings.codes.shape[1] * labellings.width
     design = Design(rows, scale_weights, columns)
     labellings = labellings.to(design.mean)
-    state = _State.zero(design.d, labellings, design.dtype)
-    sample = max(rows.n // _WARM_SHARE, 1)
-    # Classes are coupled, so a sample of the rows is a worse start than zero for labellings with many classes.
-    if labellings.width == 1 and isinstance(rows, InMemory) and sample >= 4 * rows.d:
-        # On the CPU whatever the default device, so that the sample is the same everywhere.
-        chosen = torch.randperm(rows.n, generator=torch.Generator("cpu").manual_seed(0), device="cpu")[:sample]
-        chosen = chosen.to(design.mean.device)
-        part = labellings.of(rows=chosen)
-        scaled = Labellings(part.codes, part.n_classes, part.strength * sample / rows.n, part.weights)
-        state, *_ = _newton(design.sample(chosen), scaled, state, 1e-2, 6)
-    state, gradient, iterations = _newton(design, labellings, state, tolerance, max_iterations)
+    state, gradient, iterations = _newton(design, labellings, tolerance, max_iterations)
     rotated_back = (design.vectors @ state.coef.flatten(1)).reshape(state.coef.shape)
     coef = rotated_back / design.scale[:, None, None]
     intercept = state.intercept - torch.einsum("d,dpw->pw", design.mean, coef)
@@ -123,31 +111,34 @@ class _State:
     intercept: Float[Tensor, "labellings width"]
 
     @classmethod
-    def zero(cls, d: int, labellings: Labellings, dtype: torch.dtype) -> _State:
+    def constant(cls, d: int, labellings: Labellings, dtype: torch.dtype) -> _State:
+        """Return coefficients of 0, and for two classes intercepts that give their shares."""
         device, count = labellings.codes.device, labellings.codes.shape[1]
-        return cls(
-            torch.zeros(d, count, labellings.width, device=device, dtype=dtype),
-            torch.zeros(count, labellings.width, device=device, dtype=dtype),
-        )
+        intercept = torch.zeros(count, labellings.width, device=device, dtype=dtype)
+        if labellings.width == 1:
+            weights = torch.ones_like(labellings.codes) if labellings.weights is None else labellings.weights
+            ones, mass = (labellings.codes * weights).sum(dim=0), weights.sum(dim=0)
+            # One half of a row more in each class, so that a class without rows has a finite intercept.
+            intercept = torch.logit((ones + 0.5) / (mass + 1)).to(dtype)[:, None]
+        return cls(torch.zeros(d, count, labellings.width, device=device, dtype=dtype), intercept)
 
 
 def _newton(
-    design: Design, labellings: Labellings, start: _State, tolerance: float, max_iterations: int
+    design: Design, labellings: Labellings, tolerance: float, max_iterations: int
 ) -> tuple[_State, Tensor, Tensor]:
     """Take Newton steps for the labellings that have not converged, with a line search for each.
 
     Returns the final state, gradient norms and numbers of steps.
     """
     count, width, d = labellings.codes.shape[1], labellings.width, design.d
-    coef, intercept = start.coef.clone(), start.intercept.clone()
+    start = _State.constant(d, labellings, design.dtype)
+    coef, intercept = start.coef, start.intercept
     norms = torch.full((count,), float("inf"), device=coef.device, dtype=coef.dtype)
     iterations = torch.zeros(count, dtype=torch.long, device=coef.device)
     start_norms: Tensor | None = None
     active = torch.arange(count, device=coef.device)
     active_labellings = labellings
     logits = intercept.expand(design.n, count, width).clone()
-    if coef.any():
-        logits = logits + design.times(coef.flatten(1)).reshape(design.n, count, width)
     for iteration in range(max_iterations + 1):
         likelihood = Likelihood(active_labellings, logits)
         grad = design.transposed_times(likelihood.residual.reshape(design.n, -1)).reshape(d, len(active), width)
@@ -162,11 +153,17 @@ def _newton(
         if not unsolved.all():
             active, active_labellings = active[unsolved], active_labellings.of(labellings=unsolved)
             logits, grad, grad_intercept = logits[:, unsolved], grad[:, unsolved], grad_intercept[unsolved]
-            likelihood = Likelihood(active_labellings, logits)
+            likelihood = likelihood.of(unsolved)
         # Far from the optimum a rough step is as good as an exact one.
         forcing = (norms[active] / start_norms[active]).sqrt().clamp(*_FORCING)
-        step, step_intercept = _solve(design, active_labellings, likelihood, grad, grad_intercept, forcing)
-        change = design.times(step.flatten(1)).reshape(design.n, len(active), width) + step_intercept
+        if iteration == 0 and labellings.weights is None:
+            system = _System.of_likelihood(design, likelihood, active_labellings.strength)
+            step, step_intercept = system.precondition(-grad, -grad_intercept)
+            change = None
+        else:
+            step, step_intercept, change = _solve(design, active_labellings, likelihood, grad, grad_intercept, forcing)
+        if change is None:
+            change = design.times(step.flatten(1)).reshape(design.n, len(active), width) + step_intercept
         length = _line_search(
             active_labellings, logits, change, coef[:, active], step, grad, grad_intercept, step_intercept
         )
@@ -186,13 +183,16 @@ def _solve(
     grad: Tensor,
     grad_intercept: Tensor,
     forcing: Float[Tensor, " labellings"],
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Solve the Newton systems of all labellings by conjugate gradients, preconditioned in the shared eigenbasis.
 
     A system is solved when its residual, in the preconditioner's norm, is at most `forcing` times the first. Solved
-    systems are dropped once they are many. Returns the steps of coefficients and intercepts.
+    systems are dropped once they are many. Returns the steps of coefficients and intercepts, and the change of the
+    logits, which the products add up to; None where they are rough.
     """
     steps, steps_intercept = torch.zeros_like(grad), torch.zeros_like(grad_intercept)
+    changes = torch.zeros_like(likelihood.p) if design.exact else None
+    change = changes
     system = _System.of_likelihood(design, likelihood, labellings.strength)
     active = torch.arange(grad.shape[1], device=grad.device)
     x, xi = torch.zeros_like(grad), torch.zeros_like(grad_intercept)
@@ -202,10 +202,13 @@ def _solve(
     rz = first = _dot(r, ri, z, zi)
     goal = forcing.square() * first
     for _ in range(_CG_STEPS):
-        product, product_intercept = system.times(p, pi)
+        along = system.logits(p, pi)
+        product, product_intercept = system.times(p, along)
         curvature = _dot(p, pi, product, product_intercept)
         alpha = torch.where(curvature > 0, rz / curvature.clamp(min=1e-30), 0.0)
         x, xi = x.addcmul_(alpha[:, None], p), xi.addcmul_(alpha[:, None], pi)
+        if change is not None:
+            change = change.addcmul_(alpha[:, None], along)
         r = r.addcmul_(alpha[:, None], product, value=-1)
         ri = ri.addcmul_(alpha[:, None], product_intercept, value=-1)
         z, zi = system.precondition(r, ri)
@@ -217,12 +220,18 @@ def _solve(
         p, pi, rz = z.addcmul(beta[:, None], p), zi.addcmul(beta[:, None], pi), new
         if unsolved.sum() <= _OPEN_SHARE * len(active):
             steps[:, active], steps_intercept[active] = x, xi
+            if changes is not None and change is not None:
+                if change is not changes:
+                    changes[:, active] = change
+                change = change[:, unsolved]
             active, system = active[unsolved], system.of(unsolved)
             x, r, p = x[:, unsolved], r[:, unsolved], p[:, unsolved]
             xi, ri, pi = xi[unsolved], ri[unsolved], pi[unsolved]
             rz, goal = rz[unsolved], goal[unsolved]
     steps[:, active], steps_intercept[active] = x, xi
-    return steps, steps_intercept
+    if changes is not None and change is not None and change is not changes:
+        changes[:, active] = change
+    return steps, steps_intercept, changes
 
 
 @dataclass(frozen=True)
@@ -270,12 +279,14 @@ class _System:
             torch.einsum("pb,pab->pa", inner_intercept, self.classes),
         )
 
-    def times(self, v: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Hessian of the objective times a vector of coefficients and intercepts."""
-        n = self.design.n
-        change = self.design.rough_times(v.flatten(1)).reshape(n, *v.shape[1:]) + vi
-        curved = self.likelihood.curve(change)
-        product = self.design.rough_transposed_times(curved.reshape(n, -1)).reshape(v.shape)
+    def logits(self, v: Tensor, vi: Tensor) -> Tensor:
+        """Return the logits of a vector of coefficients and intercepts, shape (rows, labellings, width)."""
+        return self.design.rough_times(v.flatten(1)).reshape(self.design.n, *v.shape[1:]) + vi
+
+    def times(self, v: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Hessian of the objective times a vector of coefficients and intercepts, whose `logits` are given."""
+        curved = self.likelihood.curve(logits)
+        product = self.design.rough_transposed_times(curved.reshape(self.design.n, -1)).reshape(v.shape)
         return product.addcmul_(self.strength[:, None], v), curved.sum(dim=0)
 
 
@@ -305,8 +316,12 @@ def _line_search(
     before = objective(labellings, logits, coef)
     slack = torch.finfo(logits.dtype).eps * before.abs()  # smaller changes of the objective are rounding
     length = torch.ones(len(slope), dtype=torch.float64, device=logits.device)
-    settled = torch.zeros(len(slope), dtype=torch.bool, device=logits.device)
-    for _ in range(_HALVINGS):
+    # Nearly every full step is enough, and picking labellings would copy the logits of all.
+    settled = objective(labellings, logits + change, coef + step) <= before + 1e-4 * slope + slack
+    for _ in range(_HALVINGS - 1):
+        if bool(settled.all()):
+            break
+        length[~settled] *= 0.5
         unsettled = ~settled
         t = length[unsettled].to(logits.dtype)[None, :, None]
         after = objective(
@@ -316,8 +331,5 @@ def _line_search(
         )
         enough = after <= before[unsettled] + 1e-4 * length[unsettled] * slope[unsettled] + slack[unsettled]
         settled[unsettled] = enough
-        if bool(settled.all()):
-            break
-        length[~settled] *= 0.5
     length[~settled] = 0.0
     return length.to(logits.dtype)

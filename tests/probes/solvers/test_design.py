@@ -95,22 +95,6 @@ def test_a_constant_column_keeps_its_scale() -> None:
     np.testing.assert_allclose(design.values.min(), 0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize("columns", [1, 40])
-def test_a_sample_is_some_of_the_rows_in_the_same_basis(columns: int) -> None:
-    x = data()
-    design = Design(in_memory(x), None, columns)
-    chosen = torch.tensor([3, 50, 7, 21])
-    part = design.sample(chosen)
-    coef = torch.from_numpy(np.random.default_rng(2).normal(size=(D, 3)))
-    torch.testing.assert_close(part.times(coef), design.times(coef)[chosen])
-    assert part.n == 4 and part.d == D
-    torch.testing.assert_close(part.values, design.values * 4 / N)
-    residual = torch.from_numpy(np.random.default_rng(3).normal(size=(4, 3)))
-    padded = torch.zeros(N, 3, dtype=residual.dtype)
-    padded[chosen] = residual
-    torch.testing.assert_close(part.transposed_times(residual), design.transposed_times(padded))
-
-
 @pytest.mark.parametrize("kind", ["memory", "streamed"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_row_that_is_not_finite_is_named(kind: str, bad: float) -> None:

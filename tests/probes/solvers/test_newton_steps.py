@@ -1,4 +1,4 @@
-"""The parts of the logistic solver: Newton systems, line search, first pass over a sample, and device."""
+"""The parts of the logistic solver: Newton systems, line search, first step, and device."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_step_solves_the_newton_system_of_each_labelling(start: Start) -> None
             part.reshape(-1, *gradient.shape[1:])
             for part in logistic._solve(
                 start.design, start.labellings, likelihood, gradient[:-1], gradient[-1], forcing
-            )
+            )[:2]
         ]
     )
     for k in range(COUNT):
@@ -101,14 +101,47 @@ def test_the_line_search_takes_the_first_half_that_lowers_the_objective_enough(s
         assert lengths[k] == (enough[0] if enough else 0.0), k
 
 
-def test_a_first_pass_over_a_sample_saves_steps_over_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_first_step_is_exact_without_conjugate_gradients(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    """Where every row has the same probabilities, the preconditioner is the inverse of the curvature."""
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(4000, 5)).astype(np.float32)
-    labels = (rng.random((4000, 20)) < 1 / (1 + np.exp(1 - rows @ rng.normal(size=(5, 20))))).astype(int)
-    from_sample = fit_logistic(InMemory(torch.from_numpy(rows)), binary(labels))
-    monkeypatch.setattr(logistic, "_WARM_SHARE", len(rows))
-    from_zero = fit_logistic(InMemory(torch.from_numpy(rows)), binary(labels))
-    assert from_sample.iterations.sum() < 0.75 * from_zero.iterations.sum()
+    rows = InMemory(torch.from_numpy(rng.normal(size=(400, D)) * rng.uniform(0.2, 3, D)))
+    labellings = multinomial(rng.integers(0, classes, size=(400, COUNT)), classes, [0.1, 3.0, 40.0])
+    first = fit_logistic(rows, labellings, max_iterations=1)
+
+    def solve(*arguments: Tensor) -> tuple[Tensor, Tensor, None]:
+        raise AssertionError("expected no conjugate gradients in the first step")
+
+    monkeypatch.setattr(logistic, "_solve", solve)
+    assert torch.equal(fit_logistic(rows, labellings, max_iterations=1).coef, first.coef)
+    monkeypatch.undo()
+    design = Design(rows, None)
+    state = logistic._State.constant(D, labellings, torch.float64)
+    likelihood = Likelihood(labellings, state.intercept.expand(400, COUNT, labellings.width))
+    grad = design.transposed_times(likelihood.residual.reshape(400, -1)).reshape(D, COUNT, -1)
+    exact, _, _ = logistic._solve(
+        design, labellings, likelihood, grad, likelihood.residual.sum(dim=0), torch.full((COUNT,), 1e-9)
+    )
+    expected = torch.einsum("de,epw->dpw", design.vectors, exact) / design.scale[:, None, None]
+    torch.testing.assert_close(first.coef, expected)
+
+
+def test_a_class_without_rows_has_a_finite_fit() -> None:
+    rows = InMemory(torch.from_numpy(np.random.default_rng(0).normal(size=(50, D))))
+    fit = fit_logistic(rows, binary(np.zeros((50, 1)), 1.0), max_iterations=100)
+    assert torch.isfinite(fit.coef).all() and torch.isfinite(fit.intercept).all() and fit.intercept[0, 0] < -4
+
+
+def test_the_change_of_the_logits_is_that_of_the_step(start: Start) -> None:
+    """It is added up from the products of all conjugate-gradient steps, also of systems that end early."""
+    gradient = start.gradient()
+    likelihood = Likelihood(start.labellings, start.logits(start.parameters))
+    forcing = torch.tensor([1e-7, 0.5, 1e-3], dtype=torch.float64)
+    step, step_intercept, change = logistic._solve(
+        start.design, start.labellings, likelihood, gradient[:-1], gradient[-1], forcing
+    )
+    expected = start.logits(torch.cat([step, step_intercept[None]]))
+    torch.testing.assert_close(change, expected)
 
 
 @pytest.mark.parametrize(("n", "classes"), [(60, 2), (60, 3), (400, 2)])
