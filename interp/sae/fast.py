@@ -19,6 +19,7 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from torch import Tensor, nn
 
 from interp.runtime.hardware import fast_bfloat16
+from interp.sae.top_k import top_k
 
 
 @dataclass
@@ -69,12 +70,21 @@ class FastTopKTrainingSAE(TopKTrainingSAE):
         centred = sae_in - self.b_dec * self.cfg.apply_b_dec_to_input
         in_bfloat16 = self.cfg.select_in_bfloat16
         if fast_bfloat16(centred) if in_bfloat16 is None else in_bfloat16:
-            pre = centred.bfloat16() @ self.W_enc.bfloat16() + self.b_enc.bfloat16()
+            pre = torch.mm(centred.bfloat16(), self.W_enc.bfloat16(), out=self._buffer(centred, torch.bfloat16))
         else:
-            pre = torch.addmm(self.b_enc, centred, self.W_enc)
+            pre = torch.mm(centred, self.W_enc, out=self._buffer(centred, centred.dtype))
+        pre += self.b_enc.to(pre.dtype)
         if self.cfg.rescale_acts_by_decoder_norm:
             pre *= self.W_dec.norm(dim=-1).to(pre.dtype)
-        return pre.topk(self.cfg.k, dim=-1, sorted=False).indices.sort(dim=-1).values
+        return top_k(pre, self.cfg.k).sort(dim=-1).values
+
+    def _buffer(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return memory for the pre-activations of these rows, the same at every step: new memory is slow to touch."""
+        shape = (len(rows), self.cfg.d_sae)
+        buffer = self.__dict__.get("_pre")
+        if buffer is None or buffer.shape != shape or buffer.dtype != dtype or buffer.device != rows.device:
+            buffer = self.__dict__["_pre"] = torch.empty(shape, dtype=dtype, device=rows.device)
+        return buffer
 
     def _dead_loss(self, step_input: TrainStepInput, sae_in: Tensor, sae_out: Tensor) -> Tensor:
         """Return SAELens's auxiliary loss, computed for dead features only."""
