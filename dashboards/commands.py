@@ -138,7 +138,7 @@ def dash_command(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="path",
             help="Runs, stores, sweeps, traces, SAEs, probes, graphs, or folders of them.",
             show_default="runs, or the current folder where there is none",
         ),

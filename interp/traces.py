@@ -300,11 +300,13 @@ def _read(path: Path | str, first: int = 0, last: int | None = None) -> list[Tra
     except FileNotFoundError:
         raise StoreError(f"no traces at {path}. Make some with `cotlens think`, or check the path.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, MemoryError) as error:
-        kind = kind_in_words(path)
-        if kind and isinstance(error, IsADirectoryError):
+        if isinstance(error, IsADirectoryError):
             inside = (
-                f"; its traces are in {path}/traces.parquet" if (as_path(str(path)) / "traces.parquet").exists() else ""
+                f"; its traces are in {path}/traces.parquet"
+                if (as_path(str(path)) / "traces.parquet").exists()
+                else "; name the Parquet file that `cotlens think` wrote"
             )
+            kind = kind_in_words(path) or "a folder"
             raise StoreError(f"expected a trace file, got {path}, which is {kind}{inside}.") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{path} is not a readable trace file ({reason[:200]}).") from None

@@ -47,7 +47,7 @@ def run(
         ),
     ] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Blocks to record, such as 0,2,4 or 0-3.", show_default="all")
+        str | None, typer.Option(help="Blocks to record, such as 0,2,4 or 0-3.", show_default="every block")
     ] = None,
     channels: Annotated[
         list[str] | None,
@@ -204,7 +204,7 @@ def export(
     to: Format = "saelens",
     address: Annotated[
         list[str] | None,
-        typer.Option(help="Activation to export, such as blocks.1.hook_out. Repeatable.", show_default="all"),
+        typer.Option(help="Activation to export, such as blocks.1.hook_out. Repeatable.", show_default="every address"),
     ] = None,
     context_size: Annotated[int, typer.Option(help="Positions per row of SAELens's format.")] = 1,
     as_json: AsJson = False,

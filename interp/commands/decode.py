@@ -11,6 +11,7 @@ from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import OldName, with_options
 from interp.errors import QualityError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.results import refuse_results
 from interp.text.limits import MAX_UNPLACED
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def evaluate_command(
     from interp.statistics.splits import MAX_SPLITS
     from interp.text.placement import step_placement
 
+    refuse_results(out, "evaluation.json")
     settings = lens_settings(lens or [])
     checked_count("splits", splits, at_most=MAX_SPLITS)
     others = {name: Store(path) for name, path in map(_name_and_path, other or [])}

@@ -36,7 +36,7 @@ def fit(
         list[str] | None,
         typer.Option(
             help="Positions of traces that are sources: prompt, thought, latent, answer or special. Repeatable.",
-            show_default="all",
+            show_default="every channel",
         ),
     ] = None,
     skip_first: Annotated[

@@ -39,7 +39,9 @@ class LoadOptions:
     ] = None
     base: Annotated[
         str | None,
-        typer.Option(help="Model that a bare state dict (Coconut, CODI) was trained from: a folder or a hub id."),
+        typer.Option(
+            help="Model that an adapter or a bare state dict (Coconut, CODI) was trained from: a folder or a hub id."
+        ),
     ] = None
     lora_alpha: Annotated[float | None, typer.Option(help="Scale of the low-rank adapters of a state dict.")] = None
     allow_pickle: Annotated[
@@ -100,7 +102,13 @@ MaxThoughtTokens = Annotated[
 MaxAnswerTokens = Annotated[
     int | None, typer.Option(help="Largest number of answer tokens.", show_default="that of reasoner.json")
 ]
-Model = Annotated[str, typer.Argument(help="A shipped organism (`cotlens organisms ls`), a folder or a hub id.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A shipped organism (`cotlens organisms ls`), a fetched model (`cotlens models ls`), a folder, a GGUF file or "
+        "a hub id."
+    ),
+]
 
 
 def _config(reasoner: str | None) -> dict[str, Any] | None:

@@ -109,7 +109,7 @@ def train(
 
 @app.command("check")
 def check(
-    name: Annotated[str | None, typer.Argument(help="Name of one organism.", show_default="all")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of one organism.", show_default="every organism")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the shipped organisms again and compare with their cards. The exit code is 4 if one differs.

@@ -11,6 +11,7 @@ import typer
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
+from interp.runtime.results import refuse_results
 
 if TYPE_CHECKING:
     from interp.activations import Store
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 app = new_app("Train sparse autoencoders (SAEs), evaluate them beside baselines, and name their features.")
 StoreFolder = Annotated[Path, typer.Argument(help="Folder of an activation store.")]
 SAEFolder = Annotated[
-    str, typer.Argument(metavar="SAE", help="Folder in SAELens's format, or the name of a release with --sae-id.")
+    str, typer.Argument(metavar="sae", help="Folder in SAELens's format, or the name of a release with --sae-id.")
 ]
 AddressOption = Annotated[
     str | None,
@@ -176,6 +177,7 @@ def evaluate(
     from interp.sae.concepts import TARGETS
     from interp.sae.evaluate import evaluate as run
 
+    refuse_results(out, "measures.parquet", "concepts.parquet", "splice.parquet")
     opened = Store(store)
     trained = options.open(sae, opened)
     with Bars() as bars, bars.stage("evaluating") as report:
@@ -242,6 +244,7 @@ def features(
     from interp.sae.naming import name_features
     from interp.sae.rows import select
 
+    refuse_results(out, "features.parquet")
     opened = Store(store)
     trained = options.open(sae, opened)
     where = address_of(trained.sae, opened, options.address)
@@ -292,6 +295,7 @@ def share(
     from interp.sae.settings import SAESettings
     from interp.sae.shared import share as run
 
+    refuse_results(out, "cfg.json", "features.parquet")
     chosen = resolve_config(SAESettings, config, settings or [], command=("sae", "share"))
     with Bars() as bars, bars.stage("training one SAE for both reasoners") as report:
         shared = run(

@@ -128,7 +128,7 @@ def load(
     )
     loaded.loaded = report
     hashes = f"weights {weights}, tokenizer {loaded.tokenizer_hash}"
-    report.add("hashes", hashes, "read", "traces and stores carry them")
+    report.add("hashes", hashes, "read", "of the model as it runs; traces and stores carry them")
     # Absolute paths: a capture may be resumed from another folder, or by a job on another node.
     origin: dict[str, Any] = {
         "source": _absolute(name if shipped else spec),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +86,25 @@ def locate(spec: str | Path, base: str | Path | None = None) -> Source:
         config = ReasonerConfig.read(adapter.folder) or base_source.config
         return Source(name, adapter.folder, shipped, config, adapter=adapter, base=base_source)
     gguf = None if shipped else gguf_file(path)
+    if gguf is None:
+        _refuse_unknown_name(path)
     path = path if gguf is None else gguf.source
     config = ReasonerConfig.read(Path(path)) if Path(path).is_dir() else None
     checkpoint = None if shipped or config is not None or gguf is not None else checkpoint_file(path)
     return Source(name, path, shipped, config, gguf=gguf, checkpoint=checkpoint)
+
+
+def _refuse_unknown_name(path: str | Path) -> None:
+    """Raise `UsageError` where a name is neither of a model nor a path, with the closest known name."""
+    name = str(path)
+    if "/" in name or name.startswith((".", "~")) or Path(path).exists():
+        return
+    close = difflib.get_close_matches(name, [*recipes(), *NAMED_MODELS], n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise UsageError(
+        f"{name!r} is neither a shipped organism nor a folder{hint} See `cotlens organisms ls` and `cotlens models ls`. "
+        "A model on the hub is named with its owner, OWNER/NAME."
+    )
 
 
 def _refuse_other_kinds(path: str | Path) -> None:

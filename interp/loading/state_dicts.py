@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interp.errors import StoreError, UsageError
+from interp.errors import CotlensError, StoreError, UsageError
 from interp.models.weights import plain_name
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 # What PyTorch's reader of pickles raises on a file of another kind.
 _FOREIGN_BYTES = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError)
+
+# Suffixes of pickles, and the bytes that one without such a suffix begins with.
+_PICKLES = (".bin", ".pt", ".pth")
+_BEGINNINGS = (b"PK", b"\x80")
 
 
 def tensor_names(file: Path) -> list[str]:
@@ -83,6 +87,11 @@ def _read_shards(index: Path, allow_pickle: bool) -> State:
     return state
 
 
+def _first_bytes(file: Path) -> bytes:
+    with file.open("rb") as handle:
+        return handle.read(2)
+
+
 def _read_file(file: Path, allow_pickle: bool) -> State:
     import pickle
 
@@ -93,13 +102,17 @@ def _read_file(file: Path, allow_pickle: bool) -> State:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
+        if file.suffix not in _PICKLES and not _first_bytes(file).startswith(_BEGINNINGS):
+            raise UsageError(
+                f"expected a model (an organism, a folder, a GGUF file or a state dict), got {file}, which is none."
+            )
         if not allow_pickle:
             raise UsageError(
                 f"{file} is a pickle, which can run code when it is read; convert it to safetensors, or trust it with "
                 "load(..., allow_pickle=True) or --allow-pickle."
             )
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except UsageError:
+    except CotlensError:
         raise
     except (*_FOREIGN_BYTES, SafetensorError, pickle.UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -53,6 +53,8 @@ def read_model(
         raise UsageError(
             f"{str(spec)!r} is neither a shipped organism nor a folder. See `cotlens organisms ls` and `cotlens models ls`."
         )
+    if folder.exists() and gguf_file is None:
+        _refuse_without_config(folder)
     if folder.is_dir() and not allow_pickle and gguf_file is None:
         _refuse_pickle(folder)
     cached = not folder.exists() and only_cached(str(spec))
@@ -160,6 +162,18 @@ def _load_error(spec: str | Path, error: Exception) -> StoreError | UsageError:
         hint = " Code in a model's repository is never run; only architectures that transformers knows can be loaded."
     error_class = StoreError if is_folder else UsageError
     return error_class(f"cannot load a model from {str(spec)!r}: {first}{hint}")
+
+
+def _refuse_without_config(folder: Path) -> None:
+    """Raise `StoreError` where a path cannot be a model's folder: the library then speaks of tokenizers."""
+    if (folder / "config.json").exists():
+        return
+    inside = sorted(entry.name for entry in folder.iterdir())[:5] if folder.is_dir() else []
+    got = "a file" if folder.is_file() else f"one with {', '.join(inside)}" if inside else "an empty one"
+    raise StoreError(
+        f"cannot load a model from {str(folder)!r}: expected a folder with config.json, weights and a tokenizer, as "
+        f"`save_pretrained` writes it, or a GGUF file, got {got}."
+    )
 
 
 def _refuse_pickle(folder: Path) -> None:

@@ -233,7 +233,12 @@ def _compare(
         notes.append("the files' output embedding differs from the input embedding, though the configuration ties them")
     if unused:
         notes.append(f"{len(unused)} of the files are not needed ({unused[0]})")
-    report.add("weights", f"{len(compared)} tensors, hash {digest.hexdigest()[:16]}", "checked", "; ".join(notes))
+    report.add(
+        "weights",
+        f"{len(compared)} tensors, hash of the files' values {digest.hexdigest()[:16]}",
+        "checked",
+        "; ".join(notes),
+    )
 
 
 def _is_tied(model: Any) -> bool:

@@ -200,7 +200,11 @@ class Vocabulary:
                     f"{self.name} does not know a word of its prompt template {self.config.prompt!r}; correct `prompt` "
                     "of its reasoner.json."
                 )
-            task = f"It was made for task {self.config.task!r}" if self.config.task else "Use words of its vocabulary"
+            task = (
+                f"It was made for task {self.config.task!r}, whose problems are taken where no others are given"
+                if self.config.task
+                else "Use words of its vocabulary"
+            )
             raise UsageError(
                 f"{self.name} does not know {word or question!r} in the question {question[:200]!r}. {task}."
             )

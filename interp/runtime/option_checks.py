@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import typer
@@ -12,6 +13,7 @@ from interp.errors import LARGEST_COUNT, UsageError
 from interp.runtime.environment import PREFIX, current_and_old_variable, variable_prefix
 
 _EXAMPLE = "\n\nExample: "
+_VALUE_IN_BRACKETS = re.compile(r"(default:\s+)\(([a-z\d._]+)\)(?=[\];])")
 
 
 class _HelpWithExample:
@@ -37,6 +39,14 @@ class _HelpWithExample:
         paragraph = " ".join((self.help or "").partition("\n\n")[0].split())
         first, stop, _ = paragraph.partition(". ")
         return first + stop.strip()
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, in which a default of one word is a value that the option takes, and several words describe it.
+
+        Typer puts brackets around every default that is given as text, also around the value of a configuration file.
+        """
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+        formatter.buffer[:] = [_VALUE_IN_BRACKETS.sub(r"\1\2", formatter.getvalue())]
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the example so that it can be copied: lines are broken before options, with a backslash."""

@@ -34,6 +34,23 @@ def _new_file(path: Path | None) -> Path | None:
     return path
 
 
+def refuse_results(folder: Path | None, *patterns: str) -> None:
+    """Refuse a folder that holds an earlier result, before anything is computed.
+
+    Args:
+        folder: Where results are to be written; None where none are.
+        patterns: Names of the files that are written, as for `Path.glob`.
+
+    Raises:
+        UsageError: One of the files exists.
+    """
+    there = [path for pattern in patterns for path in sorted(folder.glob(pattern))] if folder is not None else []
+    if there:
+        raise UsageError(
+            f"expected a --out without an earlier result, got {there[0]}, which exists; choose another --out, or remove it."
+        )
+
+
 ResultFile = Annotated[
     Path | None,
     typer.Option("--out", help="Also write the result to this JSON file; `cotlens dash` shows it.", callback=_new_file),

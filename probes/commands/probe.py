@@ -167,12 +167,16 @@ def sweep_command(
     emit(
         {"out": str(folder), "cells": len(swept.table()), "best": best.to_dict("records"), "notes": swept.notes},
         as_json,
-        lambda: _print_best(best[columns], swept.notes),
+        lambda: _print_best(
+            best[columns],
+            swept.notes,
+            f"the best of each target; all {len(swept.table())} cells: cotlens dash {folder}",
+        ),
     )
     _require(fail_under, best["accuracy"].max(), "the best held-out accuracy")
 
 
-def _print_best(best: pd.DataFrame, notes: dict[str, Any]) -> None:
+def _print_best(best: pd.DataFrame, notes: dict[str, Any], where: str) -> None:
     from interp.activations.splits import split_sentence
     from interp.text.placement import StepPlacement
 
@@ -181,6 +185,7 @@ def _print_best(best: pd.DataFrame, notes: dict[str, Any]) -> None:
         print(sentence)
     if (steps := notes.get("steps")) is not None:
         print(StepPlacement(steps["placed"], steps["left_out"], steps["unplaced"]))
+    print(where)
 
 
 @app.command("train")

@@ -41,6 +41,8 @@ def place(traces: TraceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = {"schema_version": 1, "organism": "chain-coconut", "n_problems": 300, "seed": 1, "task": "chain"}
     (root / "run" / "run.json").write_text(json.dumps({**asked, "complete": False}), encoding="utf-8")
     (root / "file").write_text("a file", encoding="utf-8")
+    own = {"question": "Anna has 3 apples.", "answer": "3"}
+    (root / "own.jsonl").write_text(json.dumps(own), encoding="utf-8")
     return root
 
 
@@ -77,6 +79,39 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         ["expected a known organism, got 'chain-coconat'", "did you mean 'chain-coconut'"],
     ),
     "unknown organism to think": (["think", "nobody", "--out", "new"], 2, ["'nobody'", "cotlens organisms ls"]),
+    "a misspelled organism to think": (["think", "chain-cocnut", "--out", "new"], 2, ["did you mean 'chain-coconut'?"]),
+    "a hub id without its owner": (["think", "gpt2", "--out", "new"], 2, ["OWNER/NAME"]),
+    "a folder without a model": (
+        ["think", "thesis", "--out", "new"],
+        5,
+        ["expected a folder with config.json", "got one with chapter.tex"],
+    ),
+    "a file that is no model": (["think", "own.jsonl", "--out", "new"], 2, ["expected a model", "which is none"]),
+    "a folder in place of traces": (
+        [*OTHERS_TRACES[:3], "thesis", "--out", "new"],
+        5,
+        ["expected a trace file, got thesis, which is a folder", "`cotlens think` wrote"],
+    ),
+    "traces in place of questions": (
+        ["think", "chain-text", "--questions", "traces.parquet", "--out", "new"],
+        5,
+        ["expected a JSONL file", "got a Parquet file", "lines of JSON"],
+    ),
+    "questions that are not there": (
+        ["think", "chain-text", "--questions", "nowhere.jsonl", "--out", "new"],
+        5,
+        ["expected a JSONL file at nowhere.jsonl", "got none; check the path"],
+    ),
+    "questions of another task than an organism's": (
+        ["think", "chain-text", "--questions", "own.jsonl", "--out", "new"],
+        2,
+        ["chain-text does not know 'Anna'", "problems are taken where no others are given"],
+    ),
+    "an interchange of a model that does not think": (
+        ["causal", "interchange", "chain-direct", "--n", "20"],
+        2,
+        ["expected a reasoner that thinks before it answers"],
+    ),
     "unknown organism to check": (["organisms", "check", "chain-tex"], 2, ["did you mean 'chain-text'"]),
     "unknown organism to train": (
         ["organisms", "train", "chain-tex", "--out", "new"],
@@ -335,6 +370,27 @@ def test_bad_input(case: str, as_json: bool, place: Path, cotlens: Callable, mon
     else:
         assert result.out == ""
     assert contents(place) == before, "something was written or lost"
+
+
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [
+        (["decode", "eval", "store"], "evaluation.json"),
+        (["sae", "eval", "nowhere", "--store", "store"], "measures.parquet"),
+        (["sae", "features", "nowhere", "--store", "store"], "features.parquet"),
+        (["sae", "share", "store", "store", "--first-address", "ln_final.hook_out"], "cfg.json"),
+        (["causal", "attribute", "chain-text"], "chain-text-0.json"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_an_earlier_result_is_not_overwritten(
+    command: list[str], there: str, place: Path, cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    (tmp_path / there).write_text("earlier", encoding="utf-8")
+    result = cotlens(*command, "--out", tmp_path)
+    assert result.code == 2 and f"got {tmp_path / there}, which exists; choose another --out" in result.error
+    assert contents(tmp_path) == {there: hashlib.sha256(b"earlier").hexdigest()}
 
 
 def test_two_mistakes_give_one_error_line(place: Path, cotlens: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

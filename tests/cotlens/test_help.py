@@ -73,6 +73,18 @@ def test_a_default_is_shown_in_brackets_and_nowhere_else(words: tuple[str, ...])
     assert not [text for text in texts if re.search(r"be repeated|Repeat for|given several times", text)]
 
 
+def test_a_default_that_an_option_takes_is_shown_without_brackets(cotlens: Callable) -> None:
+    """A default from a configuration file is text for Typer, which sets text in brackets."""
+    for words, defaults in {
+        ("probe", "sweep"): ["3", "ridge", "0.02", "inline"],
+        ("sae", "train"): ["topk", "512", "16", "200000"],
+        ("capture", "run"): ["resid"],
+    }.items():
+        shown = " ".join(cotlens(*words, "--help").out.split())
+        assert [value for value in defaults if f"[default: {value}]" not in shown] == []
+    assert "[default: (every block)]" in shown
+
+
 def test_words_that_stand_for_a_default_are_shown(cotlens: Callable) -> None:
     shown = " ".join(cotlens("probe", "sweep", "--help").out.split())
     assert "[default: (STORE-sweep)]" in shown and "[default: (every place)]" in shown

@@ -175,6 +175,15 @@ def test_a_page_that_cannot_be_shown_is_said_and_the_others_stay(
     assert "odd" not in {page.name for page in pages}
 
 
+def test_each_block_of_the_guide_runs_by_itself() -> None:
+    """A block that needs a line of its file which is not shown fails where it is copied to."""
+    guide = (PACKAGE.parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", guide, flags=re.S)
+    assert len(blocks) >= 6
+    for block in blocks:
+        exec(compile(block, "<guide>", "exec", dont_inherit=True), {"__name__": "guide"})
+
+
 def test_the_guide_shows_the_code_of_the_example_package() -> None:
     guide = (PACKAGE.parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:python|toml)\n(.*?)```", guide, flags=re.S)

@@ -145,7 +145,9 @@ def _rates(summary: Any) -> Any:
 def ablate(
     model: Model,
     options: BatchOptions = BATCH_DEFAULTS,
-    arm: Annotated[list[str] | None, typer.Option(help="Arm of the battery. Repeatable.", show_default="all")] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Arm of the battery. Repeatable.", show_default="every arm")
+    ] = None,
     frozen_after: Annotated[int, typer.Option(help="The thought that the arm `frozen` keeps.")] = 1,
     margin: Annotated[float, typer.Option(help="Difference of accuracy that counts.")] = 0.1,
     out: ResultFile = None,

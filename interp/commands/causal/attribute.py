@@ -11,6 +11,7 @@ from interp.commands.causal.options import PROBLEM_DEFAULTS, ProblemOptions, rec
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
+from interp.runtime.results import refuse_results
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder
@@ -47,6 +48,7 @@ def attribute(
     from interp.errors import checked_count
 
     checked_count("prompts", prompts)
+    refuse_results(out, "*.json")
     given = options.problem_set(load_options, model)
     reasoner, seed = given.reasoner, options.seed
     transcoders = None

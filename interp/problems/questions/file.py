@@ -20,6 +20,7 @@ from interp.problems.base import Problem
 from interp.problems.questions.labels import labelled
 from interp.problems.questions.line import problem_of
 from interp.problems.questions.related import with_related
+from interp.runtime.written import kind_in_words
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,14 @@ def read_question_file(path: Path | str) -> QuestionFile:
     Raises:
         StoreError: The file cannot be read.
     """
+    wanted = f'expected a JSONL file at {path}, one {{"question": ..., "answer": ...}} a line'
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
-        raise StoreError(
-            f'expected a JSONL file at {path}, one {{"question": ..., "answer": ...}} a line, got an error: '
-            f"{error.strerror}."
-        ) from None
+        reason = "none" if isinstance(error, FileNotFoundError) else f"an error: {error.strerror}"
+        raise StoreError(f"{wanted}, got {reason}; check the path.") from None
+    if kind := kind_in_words(Path(path)):
+        raise StoreError(f"{wanted}, got {kind}; write its rows as lines of JSON.")
     lines: list[tuple[int, dict[str, Any]]] = []
     problems: list[Problem] = []
     broken: list[BrokenLine] = []
