@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 TEXT, LATENT, PAUSE = "smollm2-words-text", "smollm2-words-coconut", "smollm2-words-pause"
 # Questions of each row of the table, problems of each adapter's exam (None for as many as its card has) and of the study.
 SIZES: dict[str, tuple[int, int | None, int]] = {"quick": (8, 16, 16), "normal": (100, None, 100)}
-FORMS = ("form=copy", "form=choice", "steps=1", "steps=2", "form=dial,steps=1", "form=dial,steps=2")
+FORMS = ("form=again", "form=copy", "form=choice", "steps=1", "steps=2", "form=dial,steps=1", "form=dial,steps=2")
+KINDS = ("as it is", "few-shot", "few-shot steps", "chat")
 SHOTS = 3
 BATCH = 16
 _SEED = 2026
@@ -136,23 +137,23 @@ def base_table(reasoner: Reasoner, n: int, progress: Any = None) -> list[dict[st
 
     Returns:
         A row for every form and kind of prompt: `few-shot` with worked examples that show answers, `few-shot steps`
-        with examples that show steps too, and `chat`, the question as a message of the chat template.
+        with examples that show steps too, and `chat`, the question as a message of the chat template. A list that is
+        said again is continued `as it is`.
     """
-    kinds = ("few-shot", "few-shot steps", "chat")
+    prompts = [(form, kind) for form in FORMS for kind in KINDS if (kind == "as it is") == (form == "form=again")]
     rows: list[dict[str, Any]] = []
-    for form in FORMS:
+    for form, kind in prompts:
         task = _task(form)
         problems = task.generate(n, seed=_SEED, split="test")
-        for kind in kinds:
-            traces = prompted(reasoner, form, kind).think(problems, batch_size=BATCH)
-            right = np.array([trace.correct for trace in traces])
-            accuracy = Estimate.of_mean(right, np.array([problem.structure for problem in problems]))
-            rows.append(
-                {"task": task.spec, "prompt": kind, "right": accuracy.value, "ci": list(accuracy.interval)}
-                | {"n": n, "chance": task.chance}
-            )
-            if progress is not None:
-                progress(len(rows), len(FORMS) * len(kinds))
+        traces = prompted(reasoner, form, kind).think(problems, batch_size=BATCH)
+        right = np.array([trace.correct for trace in traces])
+        accuracy = Estimate.of_mean(right, np.array([problem.structure for problem in problems]))
+        rows.append(
+            {"task": task.spec, "prompt": kind, "right": accuracy.value, "ci": list(accuracy.interval)}
+            | {"n": n, "chance": task.chance}
+        )
+        if progress is not None:
+            progress(len(rows), len(prompts))
     return rows
 
 
@@ -164,8 +165,10 @@ def prompted(reasoner: Reasoner, form: str, kind: str) -> Reasoner:
     Args:
         reasoner: The model.
         form: Options of the task.
-        kind: `few-shot`, `few-shot steps` or `chat`.
+        kind: One of `KINDS`.
     """
+    if kind == "as it is":
+        return reasoner.with_config(prompt="{question}", stops=(",", "."), max_answer_tokens=4)
     if kind == "chat":
         return reasoner.with_config(max_answer_tokens=48)
     shown = "steps" if kind == "few-shot steps" else "answers"

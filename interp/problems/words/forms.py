@@ -241,16 +241,22 @@ class Choice(Form):
         return tuple(facts["options"]) if step == 1 else LETTERS
 
 
-class Copy(Form):
-    """A list of things, of which one is asked for by its place."""
+class ListForm(Form):
+    """A list of things, of which one is asked for.
+
+    Attributes:
+        n_things: Length of the list.
+        places: Places (from 0) that can be asked for.
+    """
 
     values = answers = THINGS
     min_steps = max_steps = 1
-    chance = 1 / len(ORDINALS)
+    n_things: ClassVar[int]
+    places: ClassVar[tuple[int, ...]]
 
     def draw(self, rng: Random, n_steps: int) -> FormProblem:
-        """Return a question about one thing of a list of six."""
-        return self._told(rng.sample(THINGS, len(ORDINALS)), rng.randrange(len(ORDINALS)))
+        """Return a question about one thing of a list."""
+        return self._told(rng.sample(THINGS, self.n_things), rng.choice(self.places))
 
     def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
         """Return the question with another thing at the place that is asked for."""
@@ -258,53 +264,51 @@ class Copy(Form):
         things[place] = rng.choice([thing for thing in THINGS if thing not in things])
         return self._told(things, place)
 
-    @staticmethod
-    def _told(things: list[str], place: int) -> FormProblem:
-        question = f"Here is a list: {', '.join(things)}. What is the {ORDINALS[place]} thing in the list?"
-        step = Step(f"The {ORDINALS[place]} thing is {things[place]}.", things[place])
+    def _told(self, things: list[str], place: int) -> FormProblem:
+        question, sentence = self._words(things, place)
+        step = Step(sentence, things[place])
         return FormProblem(question, (step,), things[place], {"things": things, "place": place})
+
+    @abstractmethod
+    def _words(self, things: list[str], place: int) -> tuple[str, str]:
+        """Return the question and the sentence that says the thing."""
 
     def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
         """Return the thing itself."""
         return value if value in facts["things"] else None
+
+
+class Copy(ListForm):
+    """A list of six things, of which one is asked for by its place."""
+
+    n_things, places = len(ORDINALS), tuple(range(len(ORDINALS)))
+    chance = 1 / n_things
+
+    def _words(self, things: list[str], place: int) -> tuple[str, str]:
+        question = f"Here is a list: {', '.join(things)}. What is the {ORDINALS[place]} thing in the list?"
+        return question, f"The {ORDINALS[place]} thing is {things[place]}."
 
     def candidates(self, facts: dict[str, Any], step: int) -> tuple[str, ...]:
         """Return the things of the list."""
         return tuple(facts["things"])
 
 
-class Again(Form):
-    """A list of things that is said a second time and breaks off: the next thing is asked for.
+class Again(ListForm):
+    """A list of eight things that is said a second time and breaks off: the next thing is asked for.
 
-    A language model that has heads for induction goes on with the list, without worked examples and without a chat.
+    A language model with induction heads goes on with the list, without worked examples and without a chat. The list
+    breaks off at different places, so that no place of the question holds the answer every time.
     """
 
-    values = answers = THINGS
-    min_steps = max_steps = 1
-    n_things, n_repeated = 8, 3
-    chance = 1 / (n_things - n_repeated)
+    n_things, places = 8, (2, 3, 4, 5)
+    # A guess among the things that are not said again yet: 6, 5, 4 or 3 of them.
+    chance = (1 / 6 + 1 / 5 + 1 / 4 + 1 / 3) / 4
 
-    def draw(self, rng: Random, n_steps: int) -> FormProblem:
-        """Return a list of eight things, of which three are said again."""
-        return self._told(rng.sample(THINGS, self.n_things))
-
-    def rewrite(self, question: str, facts: dict[str, Any], rng: Random, what: str) -> FormProblem:
-        """Return the question with another thing at the place that is asked for."""
-        things = list(facts["things"])
-        things[self.n_repeated] = rng.choice([thing for thing in THINGS if thing not in things])
-        return self._told(things)
-
-    @classmethod
-    def _told(cls, things: list[str]) -> FormProblem:
-        repeated, following = things[: cls.n_repeated], things[cls.n_repeated]
-        question = f"A list of things: {', '.join(things)}.\nThe same list again: {', '.join(repeated)},"
-        step = Step(f"The next thing is {following}.", following)
-        return FormProblem(question, (step,), following, {"things": things})
-
-    def answer_if(self, facts: dict[str, Any], step: int, value: str) -> str | None:
-        """Return the thing itself."""
-        return value if value in facts["things"] else None
+    def _words(self, things: list[str], place: int) -> tuple[str, str]:
+        # A comma after every thing, so that no word of the question tells which things came last.
+        question = f"A list of things:\n{', '.join(things)},\nThe same list again:\n{', '.join(things[:place])},"
+        return question, f"The next thing is {things[place]}."
 
     def candidates(self, facts: dict[str, Any], step: int) -> tuple[str, ...]:
         """Return the things of the list that are not said again yet."""
-        return tuple(facts["things"][self.n_repeated :])
+        return tuple(facts["things"][facts["place"] :])

@@ -24,7 +24,14 @@ class Configured:
         return Configured(self.config | changes)
 
 
-@pytest.mark.parametrize("form", models.FORMS)
+def test_a_list_is_continued_without_examples() -> None:
+    config = models.prompted(Configured(), "form=again", "as it is").config
+    assert config["prompt"] == "{question}" and "," in config["stops"]
+    questions = interp.task("words:form=again").generate(20, seed=models._SEED, split="test")
+    assert all(problem.question.endswith(",") for problem in questions)
+
+
+@pytest.mark.parametrize("form", [form for form in models.FORMS if form != "form=again"])
 @pytest.mark.parametrize("kind", ["few-shot", "few-shot steps"])
 def test_worked_examples_are_right_and_the_question_comes_last(form: str, kind: str) -> None:
     config = models.prompted(Configured(), form, kind).config

@@ -36,7 +36,7 @@ def solve(question: str, form: str) -> str:
         ]
     if form == "again":
         listed, again = (
-            part.split(", ") for part in re.search(r"things: (.*?)\.\n.*again: (.*?),(?:\n|$)", text).groups()
+            part.split(", ") for part in re.search(r"things:\n(.*),\n.*again:\n(.*),(?:\n|$)", text).groups()
         )
         assert listed[: len(again)] == again
         return listed[len(again)]
@@ -97,7 +97,7 @@ def test_counterfactuals_agree_with_the_question_that_says_so(spec: str) -> None
 
 @pytest.mark.parametrize(
     ("spec", "chance"),
-    [("words:form=dial", 0.1), ("words", 0.25), ("words:form=choice", 0.25), ("words:form=again", 0.2)],
+    [("words:form=dial", 0.1), ("words", 0.25), ("words:form=choice", 0.25), ("words:form=again", 0.24)],
 )
 def test_the_words_of_a_question_alone_tell_nothing(spec: str, chance: float) -> None:
     task = interp.task(spec)
