@@ -77,11 +77,32 @@ def _run(path: Path) -> Facts:
             "✗ unfinished",
             (("finish it", run_command(path, begun)),),
         )
-    info = Run(path).info
-    commands = []
+    run = Run(path)
+    info, commands = run.info, []
+    damaged = _damaged_part(run)
+    if damaged is not None:
+        return Facts(model_name(info), problems_of(info), damaged, (("make it again", run_command(path, info)),))
     if not (path / "report.html").exists() and (path / RUN_FILE).exists():
         commands.append(("a report", _command("report", "build", path)))
     return Facts(model_name(info), problems_of(info), next=tuple(commands))
+
+
+def _damaged_part(run: Run) -> str | None:
+    """Return what is wrong with the parts that most pages of a run are drawn from; None where they can be read."""
+    parts: list[tuple[str, Callable[[Path], Facts]]] = [("traces.parquet", _traces), ("store", _store)]
+    if run.skipped("sweep") is None:
+        parts.append(("sweep", _sweep))
+    for name, reader in parts:
+        part = run.path / name
+        if name == "traces.parquet" and not part.exists():
+            part = run.path / "store" / name  # as in runs of version 0.1
+        try:
+            state = reader(part).state
+        except CotlensError as error:
+            state = str(error)
+        if state != COMPLETE:
+            return f"✗ its {name}: {state.removeprefix('✗ ')}"
+    return None
 
 
 def _traces(path: Path) -> Facts:

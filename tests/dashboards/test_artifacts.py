@@ -99,6 +99,18 @@ def test_a_damaged_one_is_listed_and_says_so(folder: Path) -> None:
     assert "thought.parquet" not in facts
 
 
+@pytest.mark.parametrize("part", ["traces.parquet", "store/manifest.jsonl", "sweep/sweep.json"])
+def test_a_run_with_a_damaged_part_is_not_called_complete(folder: Path, part: str) -> None:
+    run = folder / "runs" / "demo"
+    before = facts_of(find_artifacts([folder]).artifacts["runs/demo"])
+    (run / part).write_bytes(b"damaged")
+    facts = facts_of(find_artifacts([folder]).artifacts["runs/demo"])
+    assert before.is_complete and not facts.is_complete
+    assert facts.state.startswith("✗ ") and part.partition("/")[0] in facts.state
+    ((what, command),) = facts.next
+    assert what == "make it again" and str(run) in command
+
+
 def test_a_name_that_no_terminal_prints_gets_no_command(folder: Path) -> None:
     shutil.move(folder / "stores" / "one", folder / "stores" / "a\x1b[2Jb")
     (facts,) = [facts_of(item) for item in find_artifacts([folder / "stores"]).artifacts.values()]
