@@ -33,6 +33,9 @@ CONTROLS: dict[str, str] = {
     "random_init": "the same probe on a model of the same architecture that was never trained",
 }
 
+#: The place whose state `before_thinking` reads.
+QUESTION_END = "question end"
+
 
 @dataclass(frozen=True)
 class ControlInputs:
@@ -102,8 +105,10 @@ def question_only(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
 
 
 def before_thinking(store: ActivationSource, rows: pd.DataFrame) -> ControlInputs:
-    """Return the state at the question's end, at every captured address."""
-    ends = store.index[store.index["place"] == "question end"].set_index("trace")
+    """Return the state at the question's end, at every captured address; none for a probe that reads it itself."""
+    if "place" in rows and (rows["place"] == QUESTION_END).all():
+        return ControlInputs({}, "the probe itself reads the state at the question's end")
+    ends = store.index[store.index["place"] == QUESTION_END].set_index("trace")
     if not rows["trace"].isin(ends.index).all():
         return ControlInputs({}, "the question's end was not captured")
     end_rows = ends.loc[rows["trace"]].reset_index()

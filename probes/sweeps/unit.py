@@ -32,7 +32,7 @@ SHUFFLES = 4
 # These depend on the trace alone, so they are computed once for all places with the same traces.
 _SAME_AT_EVERY_PLACE = ("question_only", "before_thinking")
 _SCORES = ("macro_f1", "auroc", "auprc", "log_loss", "brier", "ece")
-_VERSION = 3  # a new number makes finished units be computed again
+_VERSION = 4  # a new number makes finished units be computed again
 
 # One row of the sweep's table: column name to text or number.
 TableRow = dict[str, Any]
@@ -280,7 +280,7 @@ def _controls_without_address(
         if make_inputs is None:
             continue
         keys = {target: (name, target, _same_rows(block, gold)) for target, gold in block.targets.items()}
-        if all(key in cached for key in keys.values()):
+        if place != control_inputs.QUESTION_END and all(key in cached for key in keys.values()):
             for target, key in keys.items():
                 rows[target][name] = cached[key]
             continue

@@ -191,6 +191,19 @@ def test_before_thinking_catches_a_target_in_the_state_at_the_question_end(
     assert cell["question_only"] < 0.3, "the question's text does not contain it"
 
 
+def test_before_thinking_is_no_control_of_the_state_at_the_question_end_itself(
+    chains: TraceSet, tmp_path: Path, write_store: Callable
+) -> None:
+    both = {ADDRESSES[0]: planted(chains, "question end", 3), ADDRESSES[1]: planted(chains, "thought 3", 3)}
+    store = write_store(tmp_path / "s", chains, both)
+    places = ["thought 3", "question end"]
+    swept = probes.sweep(store, ["value_3"], places=places, splits=1, controls=["before_thinking"])
+    here = swept.cell("value_3", "question end", ADDRESSES[0])
+    assert here["accuracy"] > 0.9 and np.isnan(here["before_thinking"])
+    assert swept.cell("value_3", "thought 3", ADDRESSES[1])["before_thinking"] > 0.9
+    assert "the probe itself reads the state at the question's end" in swept.notes["why_not"]["before_thinking"]
+
+
 def test_before_thinking_does_not_read_the_question_text(leaks: Sweep) -> None:
     controls = leaks.table().set_index("target").loc["value_1"]
     assert controls["question_only"] > 0.9
