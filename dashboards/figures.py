@@ -10,6 +10,7 @@ import interp
 import probes
 from interp.problems import task as make_task
 from interp.statistics.intervals import grouped_mean_interval
+from probes.sweeps.controls import QUESTION_END
 
 if TYPE_CHECKING:
     from interp.causal.ablation import AblationResult
@@ -44,7 +45,7 @@ def chance_of(traces: interp.TraceSet) -> float:
 def sweep_readings(sweep: probes.Sweep | None) -> dict[str, list[dict[str, Any]]]:
     """Return what the sweep reads before the answer is written, for runs in which no decoder reads a step.
 
-    Each target is read at the place and address that are best on validation; the score is on held-out problems.
+    A model that thinks nowhere is read at the question's end. Each target is read at the place and address that are best on validation; the score is on held-out problems.
 
     Args:
         sweep: The sweep of the run; None where there is none.
@@ -56,7 +57,8 @@ def sweep_readings(sweep: probes.Sweep | None) -> dict[str, list[dict[str, Any]]
     if sweep is None:
         return readings
     cells = sweep.table()
-    cells = cells[cells["place"].str.split(" ").str[0].isin(["begin", "thought", "step", "sentence", "end"])]
+    thinking = cells["place"].str.split(" ").str[0].isin(["begin", "thought", "step", "sentence", "end"])
+    cells = cells[thinking if thinking.any() else cells["place"] == QUESTION_END]
     names = [name for name in sweep.notes["controls"] if name in cells and name != "control_task"]
     for target, part in cells.groupby("target", sort=False):
         cell = part.loc[part["val_accuracy"].idxmax()].to_dict()
