@@ -26,7 +26,7 @@ def probes(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this part: solvers, noise, streaming, growth or scale. Repeatable. What was kept of the other parts stays.",
+            help="Only this part: solvers, floor, noise, streaming, sweep or growth. Repeatable. What was kept of the other parts stays.",
             show_default="all",
         ),
     ] = None,

@@ -31,8 +31,7 @@ def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, 
     Args:
         repetitions: Rounds.
         bars: Progress bars.
-        parts: Which to take: `solvers`, `noise`, `streaming`, `growth` or `scale`, a whole sweep and the distance of the
-            solver from its floor; all by default.
+        parts: Which to take: `solvers`, `floor`, `noise`, `streaming`, `sweep` or `growth`; all by default.
 
     Returns:
         The kept result, as `cotlens bench --json` prints it.
@@ -42,9 +41,10 @@ def bench(repetitions: int, bars: Bars, parts: Sequence[str] = ()) -> dict[str, 
     """
     available = {
         "solvers": lambda: PartResult(_solvers(repetitions, bars)),
+        "floor": lambda: PartResult(_floor(repetitions, bars)),
         "noise": lambda: PartResult(_noise_measures(bars)),
         "streaming": lambda: PartResult(_streaming(bars)),
-        "scale": lambda: PartResult(_scale(repetitions, bars)),
+        "sweep": lambda: PartResult(_sweep(bars)),
         "growth": lambda: _growth(bars),
     }
     return run_parts("probes", available, parts)
@@ -78,12 +78,14 @@ def _streaming(bars: Bars) -> Measures:
         return {"probes.stream_peak_mb": _streamed()}
 
 
-def _scale(repetitions: int, bars: Bars) -> Measures:
-    """Time a whole sweep beside scikit-learn, by default and tuned, and the solver beside its floor."""
+def _floor(repetitions: int, bars: Bars) -> Measures:
     with bars.stage("the solver beside its floor"):
-        floor = solver_over_floor(repetitions)
+        return {"scale.solver_over_floor": solver_over_floor(repetitions)}
+
+
+def _sweep(bars: Bars) -> Measures:
     with bars.stage("a whole sweep") as progress:
-        return {"scale.solver_over_floor": floor} | sweep_beside_sklearn(progress)
+        return sweep_beside_sklearn(progress)
 
 
 def _growth(bars: Bars) -> PartResult:

@@ -27,9 +27,10 @@ from benchmarks.store.growth import made_traces
 from interp.activations import Store, capture
 from interp.models.wrapping import quiet
 from interp.problems import task
+from interp.problems.base import Problem
 from interp.reasoners import Reasoner
 from interp.reasoners.replayer import ReplayBatch
-from interp.traces import TraceSet
+from interp.traces import Trace, TraceSet
 
 ROWS = 10_000_000
 LENGTH, WIDTH, SHARD, BATCH = 1000, 576, 64, 16
@@ -116,7 +117,20 @@ def measured(folder: Path, rows: int) -> dict[str, Phase]:
     import probes
 
     out = folder / "store"
-    phases = {"capture": _phase(lambda: _captured(out, rows))}
+    reasoner = OneLayer().reasoner
+    reasoner.replay = _ready(BATCH * LENGTH)  # type: ignore[method-assign]
+    options: dict[str, Any] = {"sites": [SITE], "channels": ["prompt", "thought"], "dtype": "float16"}
+    traces = TraceSet([])
+
+    def make_traces() -> None:
+        nonlocal traces
+        traces = _traces(reasoner, rows // LENGTH)
+
+    phases = {"traces": _phase(make_traces)}
+    phases["capture"] = _phase(
+        lambda: capture(reasoner, traces, out=out, shard_size=SHARD, batch_size=BATCH, **options)
+    )
+    traces = TraceSet([])
     store = Store(out)
     phases["sweep"] = _phase(lambda: probes.sweep(store, list(TARGETS), places=list(PLACES), splits=1).table())
     rng = np.random.default_rng(0)
@@ -129,27 +143,31 @@ def measured(folder: Path, rows: int) -> dict[str, Phase]:
     return phases
 
 
-def _captured(out: Path, rows: int) -> None:
-    """Capture a store of `rows` rows."""
-    reasoner = OneLayer().reasoner
-    reasoner.replay = _ready(BATCH * LENGTH)  # type: ignore[method-assign]
-    options: dict[str, Any] = {"sites": [SITE], "channels": ["prompt", "thought"], "dtype": "float16"}
-    traces = _traces(reasoner, rows // LENGTH)
-    capture(reasoner, traces, out=out, shard_size=SHARD, batch_size=BATCH, **options)
-
-
 def _traces(reasoner: Reasoner, count: int) -> TraceSet:
-    """Return traces of `LENGTH` positions that answer problems of the task `chain`."""
+    """Return traces of `LENGTH` positions that answer problems of the task `chain`.
+
+    Every trace has lists and numbers of its own, as those that a reasoner makes have.
+    """
     problems = task("chain:steps=3").generate(count, seed=0, split="test")
-    ids = [WORDS // 2] * LENGTH
-    own: dict[str, Any] = {
-        "token_ids": ids,
-        "tokens": reasoner.tokenizer.convert_ids_to_tokens(ids),
-        "reasoner": reasoner.name,
-        "weights": reasoner.weights,
-    }
-    traces = made_traces(count, LENGTH)
-    return TraceSet([replace(trace, problem=problem, **own) for trace, problem in zip(traces, problems, strict=True)])
+    rng = np.random.default_rng(0)
+
+    def own(trace: Trace, problem: Problem) -> Trace:
+        ids = rng.integers(7, WORDS, LENGTH).tolist()
+        return replace(
+            trace,
+            problem=problem,
+            reasoner=reasoner.name,
+            weights=reasoner.weights,
+            token_ids=ids,
+            tokens=reasoner.tokenizer.convert_ids_to_tokens(ids),
+            channel=list(trace.channel),
+            step=list(trace.step),
+            thought=list(range(LENGTH)),
+            entropy=rng.random(LENGTH).tolist(),
+            logprob=(-rng.random(LENGTH)).tolist(),
+        )
+
+    return TraceSet([own(*pair) for pair in zip(made_traces(count, LENGTH), problems, strict=True)])
 
 
 def _ready(cells: int) -> Callable[..., None]:

@@ -13,6 +13,13 @@ from interp.traces import TraceSet
 
 _SLICE = re.compile(r"^(-?\d*):(-?\d*)(?::(-?\d*))?$")
 
+_COLUMNS = (
+    *("trace", "position", "token_id", "token", "channel", "step", "thought", "sentence", "place"),
+    *("shard", "row"),
+)
+# Lists of Python objects take five times the memory of a table, so that they are made into one now and then.
+_ROWS_AT_ONCE = 1 << 17
+
 
 def index_of(
     traces: TraceSet,
@@ -40,13 +47,8 @@ def index_of(
     Raises:
         UsageError: On a position that matches nothing in any trace, or nothing in the channels.
     """
-    columns: dict[str, list] = {
-        name: []
-        for name in (
-            *("trace", "position", "token_id", "token", "channel", "step", "thought", "sentence", "place"),
-            *("shard", "row"),
-        )
-    }
+    columns: dict[str, list] = {name: [] for name in _COLUMNS}
+    tables: list[pd.DataFrame] = []
     wanted = set(channels)
     matched: set[str] = set()
     elsewhere: dict[str, str] = {}  # of a position that matches, the channel where it does
@@ -74,6 +76,9 @@ def index_of(
         columns["shard"] += [shard] * len(keep)
         columns["row"] += range(rows_in, rows_in + len(keep))
         traces_in, rows_in = traces_in + 1, rows_in + len(keep)
+        if len(columns["row"]) >= _ROWS_AT_ONCE:
+            tables.append(pd.DataFrame(columns))
+            columns = {name: [] for name in _COLUMNS}
     for position in positions:
         if position not in matched and position in elsewhere:
             raise UsageError(
@@ -84,7 +89,9 @@ def index_of(
             raise UsageError(
                 f"no position matches {position!r}. Give places (`thought *`, `answer`, `question end`) or a slice (`-4:`)."
             )
-    return pd.DataFrame(columns)
+    if columns["row"] or not tables:
+        tables.append(pd.DataFrame(columns))
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
 
 def _chosen(places: list[str], position: str) -> set[int]:

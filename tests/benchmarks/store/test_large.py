@@ -20,7 +20,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_store_is_captured_swept_and_read(small: None, tmp_path: Path) -> None:
     phases = large.measured(tmp_path, 2400)
-    assert list(phases) == ["capture", "sweep", "random reads"]
+    assert list(phases) == ["traces", "capture", "sweep", "random reads"]
     assert all(phase.peak_mb > phase.own_mb > 50 and phase.seconds > 0 for phase in phases.values())
     store = Store(tmp_path / "store")
     assert len(store.index) == 2400 and store.acts(large.SITE).shape == (2400, 16) and not store.validate()
