@@ -65,6 +65,16 @@ class Store(ActivationSource):
         if not meta.exists():
             there = kind_in_words(self.path) or "an empty or foreign folder"
             state = there if self.path.exists() else "not there"
+            inside = (
+                sorted(str(child) for child in self.path.iterdir() if (child / layout.META).exists())
+                if (self.path.is_dir())
+                else []
+            )
+            if inside:
+                listed = ", ".join(inside[:3])
+                raise StoreError(
+                    f"no activation store at {self.path} itself, but below it: {listed}. Name one of them."
+                )
             raise StoreError(f"no activation store at {self.path} (it is {state}). Make one: `cotlens capture run`.")
         try:
             self.meta: dict[str, Any] = json.loads(meta.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import StoreError, UsageError
+from interp.runtime.written import refuse_other_kinds
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -95,6 +96,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     Raises:
         StoreError: It cannot be read, or holds no object.
     """
+    refuse_other_kinds(path, f"the {what} as JSON", "give its JSON file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

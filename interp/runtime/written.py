@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from interp.errors import StoreError
+
 #: The file that tells a folder's kind, and files of which one must lie beside it.
 FOLDERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "run": ("run.json", ()),
@@ -39,3 +41,18 @@ def kind_in_words(path: Any) -> str:
         if (path / sign).exists() and (not beside or any((path / name).exists() for name in beside)):
             return _WORDS[kind]
     return ""
+
+
+def refuse_other_kinds(path: Path, wanted: str, advice: str) -> None:
+    """Refuse something that this toolkit wrote where a thing of another kind is wanted.
+
+    Args:
+        path: What was given, which is no such thing.
+        wanted: What is expected, such as "a saved probe".
+        advice: What to do instead.
+
+    Raises:
+        StoreError: The path holds something else.
+    """
+    if kind := kind_in_words(path):
+        raise StoreError(f"expected {wanted}, got {path}, which is {kind}; {advice}.")

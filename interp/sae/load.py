@@ -17,6 +17,7 @@ from interp.activations import ActivationSource
 from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.files import commit, explain_os_errors
+from interp.runtime.written import refuse_other_kinds
 from interp.sae.foreign import read_foreign
 from interp.sae.identity import Check, check_model, require_affine
 from interp.sae.train import nonfinite_weights, silent
@@ -141,6 +142,7 @@ def _from_folder(folder: Path) -> SAE:
     if foreign is not None:
         return foreign
     if not (folder / "cfg.json").exists():
+        refuse_other_kinds(folder, "a sparse autoencoder", "train one with `cotlens sae train`")
         raise StoreError(
             f"no SAE at {folder}: a SAELens folder holds cfg.json and sae_weights.safetensors, one of sparsify cfg.json and "
             "sae.safetensors, one of dictionary_learning config.json and ae.pt."

@@ -24,6 +24,7 @@ from interp.errors import StoreError
 from interp.models.address import Address
 from interp.runtime.console import jsonable
 from interp.runtime.files import commit
+from interp.runtime.written import refuse_other_kinds
 from probes.estimators.base import Probe
 from probes.estimators.serialization import from_arrays, to_arrays
 
@@ -229,6 +230,8 @@ def load_probe(folder: Path | str) -> SavedProbe:
         StoreError: The folder holds no probe, or the probe is damaged or was changed.
     """
     folder = Path(folder)
+    if not (folder / DESCRIPTION).exists():
+        refuse_other_kinds(folder, "a saved probe", "fit one with `cotlens probe train`")
     if folder.is_file():
         raise StoreError(
             f"expected a folder with {DESCRIPTION} and safetensors, got the file {folder}; save the probe with "

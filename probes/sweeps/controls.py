@@ -166,7 +166,7 @@ def random_init(rows: pd.DataFrame, address_name: str, twin: ActivationSource | 
         twin: The twin's store; None if there is none.
     """
     if twin is None:
-        return ControlInputs({}, "no store of an untrained twin was given (random_init=)")
+        return ControlInputs({}, "no store of an untrained twin was given (random_init=, --random-init)")
     twin_rows = rows[["trace", "place"]].merge(twin.index, on=["trace", "place"], how="left")
     if twin_rows["row"].isna().any():
         return ControlInputs({}, "the untrained twin has no such place")

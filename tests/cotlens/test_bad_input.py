@@ -92,6 +92,27 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         5,
         ["expected a trace file, got thesis, which is a folder", "`cotlens think` wrote"],
     ),
+    "a store in place of a probe": (
+        ["probe", "eval", "store", "--store", "store"],
+        5,
+        ["expected a saved probe, got store, which is an activation store", "`cotlens probe train`"],
+    ),
+    "a store in place of an SAE": (
+        ["sae", "eval", "store", "--store", "store"],
+        5,
+        ["expected a sparse autoencoder, got store, which is an activation store", "`cotlens sae train`"],
+    ),
+    "traces in place of a lens": (
+        ["lens", "show", "traces.parquet"],
+        5,
+        ["expected a Jacobian lens, got traces.parquet, which is a Parquet file", "`cotlens lens fit`"],
+    ),
+    "traces in place of a graph": (
+        ["causal", "graph", "traces.parquet"],
+        5,
+        ["expected the attribution graph as JSON, got traces.parquet, which is a Parquet file"],
+    ),
+    "the folder of a store": (["capture", "validate", "."], 5, ["no activation store at . itself", "store. Name one"]),
     "traces in place of questions": (
         ["think", "chain-text", "--questions", "traces.parquet", "--out", "new"],
         5,

@@ -21,6 +21,7 @@ from interp.decoders.jacobian.candidates import N_RANDOM
 from interp.decoders.lens_files import check_weights, checked_matrix, load_pickled
 from interp.errors import StoreError, UsageError
 from interp.runtime.files import commit
+from interp.runtime.written import refuse_other_kinds
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -85,6 +86,7 @@ class LensFile:
             StoreError: It is no file of a Jacobian lens, or damaged.
         """
         path = Path(path)
+        refuse_other_kinds(path, f"a {WHAT}", "fit one with `cotlens lens fit`")
         if not path.is_file():
             raise StoreError(f"expected a {WHAT} in {path}, got no file; fit one and save it there.")
         content = load_pickled(path, WHAT)
