@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from benchmarks.answer_cases import CASES
 from benchmarks.harness import SCHEMA_VERSION, keep
 from benchmarks.measures import report
 from benchmarks.smollm2 import MODEL, bare_model
@@ -15,6 +16,7 @@ from benchmarks.study_cost import study_cost
 from interp.loading.named_models import require_fetched
 from interp.organisms.catalog import card, recipe, recipes, shipped
 from interp.problems import task as make_task
+from interp.problems.answers import answer_is_right
 from interp.runtime.console import Bars, jsonable
 from interp.statistics.estimates import Estimate
 
@@ -33,7 +35,6 @@ _ELSEWHERE = {
     "models.parity_max": "not taken here; held to 1e-4 by tests/interp/models/test_architectures.py",
     "models.architectures": "not taken here; counted by tests/interp/models/test_architectures.py",
     "models.silent_errors": "not taken here; the cases are tests of their own",
-    "models.grading_agreement": "not taken here; held by the tests of grading",
 }
 
 
@@ -55,6 +56,7 @@ def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
     require_fetched(MODEL)
     n_questions, n_exam, n_study = SIZES[size]
     measures: dict[str, dict[str, Any]] = {name: {"value": None, "note": note} for name, note in _ELSEWHERE.items()}
+    measures["models.grading_agreement"] = grading_agreement()
     base = interp.load(MODEL, device="cpu", dtype="float32")
     with bars.stage("the same file in transformers"):
         measures["models.gguf_logit_gap"] = _logit_gap(base)
@@ -91,6 +93,16 @@ def _logit_gap(reasoner: Reasoner) -> dict[str, Any]:
         "peer_version": version("transformers"),
         "note": "largest difference over the largest logit, at every position of a question, float32",
     }
+
+
+def grading_agreement() -> dict[str, Any]:
+    """Return the share of answers that are graded as by hand (`benchmarks.answer_cases`)."""
+    agreed = np.array([answer_is_right(text, gold) is right for text, gold, right in CASES])
+    differing = [f"{text!r} for {gold!r}" for (text, gold, _), same in zip(CASES, agreed, strict=True) if not same]
+    share = Estimate.of_mean(agreed, np.arange(len(agreed)))
+    note = "numbers, expressions, units, choices and words, each with the verdict of a person"
+    note += f"; otherwise: {'; '.join(differing)}" if differing else ""
+    return {"value": share.value, "ci": list(share.interval), "n": len(agreed), "note": note}
 
 
 def _exam(name: str, n: int | None, beside: str | None = None) -> dict[str, Any]:

@@ -58,6 +58,13 @@ def test_measures_that_are_not_taken_are_null_and_say_why(monkeypatch: pytest.Mo
     assert all(row["value"] is None and row["note"] for row in rows)
 
 
+def test_grading_is_compared_with_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    agreement = models.grading_agreement()
+    assert agreement["value"] == 1 and agreement["n"] == len(models.CASES) > 150 and agreement["ci"][0] > 0.97
+    monkeypatch.setattr(models, "CASES", [("4", "4", True), ("5", "4", True)])
+    assert models.grading_agreement()["value"] == 0.5 and "'5' for '4'" in models.grading_agreement()["note"]
+
+
 def test_a_study_is_timed_in_its_own_process_and_says_what_it_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = {"seconds": 90.0, "peak": 3 * 2**30, "skipped": ["steering"]}
     monkeypatch.setattr(models, "study_cost", lambda name, n: cost)

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 import time
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from benchmarks.answer_cases import CASES
 from interp.problems import equality
 from interp.problems.answers import answer_is_right
 from interp.problems.base import Problem, structure_hash
 from interp.problems.questions import QuestionsTask
-
-
-def _cases() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("answer_cases", Path(__file__).parent / "answer_cases.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CASES = _cases().CASES
 
 
 @pytest.mark.parametrize(("text", "gold", "right"), CASES, ids=[f"{t[:30]} for {g[:12]}" for t, g, _ in CASES])
