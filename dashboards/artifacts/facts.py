@@ -29,17 +29,19 @@ class Facts:
         what: What it is of, in a few words.
         state: Whether it is complete, and what is wrong where it is not.
         next: Commands for what is missing, each with what it gives.
+        partly: Whether pages can be drawn from the parts that are not damaged.
     """
 
     model: str
     what: str
     state: str = COMPLETE
     next: tuple[tuple[str, str], ...] = ()
+    partly: bool = False
 
     @property
-    def is_complete(self) -> bool:
+    def can_be_shown(self) -> bool:
         """Whether pages can be drawn from it."""
-        return self.state == COMPLETE
+        return self.partly or self.state == COMPLETE
 
 
 def facts_of(artifact: Artifact) -> Facts:
@@ -81,7 +83,8 @@ def _run(path: Path) -> Facts:
     info, commands = run.info, []
     damaged = _damaged_part(run)
     if damaged is not None:
-        return Facts(model_name(info), problems_of(info), damaged, (("make it again", run_command(path, info)),))
+        again = ("a whole run, after this folder is removed", run_command(path, info))
+        return Facts(model_name(info), problems_of(info), damaged, (again,), partly=True)
     if not (path / "report.html").exists() and (path / RUN_FILE).exists():
         commands.append(("a report", _command("report", "build", path)))
     return Facts(model_name(info), problems_of(info), next=tuple(commands))

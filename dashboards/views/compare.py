@@ -35,7 +35,7 @@ def show() -> None:
 
 def _page(artifact: Artifact, view: View) -> None:
     able = [item for item in opened.found().artifacts.values() if "compare" in pages_of(item.kind)]
-    able = [item for item in able if item == artifact or opened.facts(item).is_complete]
+    able = [item for item in able if item == artifact or opened.facts(item).can_be_shown]
     columns = st.columns([3, 1, 1, 2], vertical_alignment="bottom")
     with columns[0]:
         name = view.choice(

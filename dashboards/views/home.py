@@ -112,7 +112,7 @@ def _selected(artifact: Artifact) -> None:
         st.caption(as_text(" · ".join(part for part in (facts.model, facts.what, facts.state) if part)))
         if artifact.part_of:
             st.caption(as_text(f"Part of the run {artifact.part_of}."))
-        pages = pages_of(artifact.kind) if facts.is_complete else ()
+        pages = pages_of(artifact.kind) if facts.can_be_shown else ()
         with st.container(horizontal=True):
             for page in pages:
                 page_link(page, artifact.name, titles()[page])
@@ -127,7 +127,7 @@ def _questions(artifacts: list[Artifact]) -> None:
     """Draw what can be asked, with a link to the answer where there is one."""
     st.header("What can I ask here?")
     for question in QUESTIONS:
-        able = [item for item in artifacts if item.kind in question.kinds and opened.facts(item).is_complete]
+        able = [item for item in artifacts if item.kind in question.kinds and opened.facts(item).can_be_shown]
         left, right = st.columns([3, 4], vertical_alignment="center")
         with left:
             if able:  # `usual` prefers a run, which answers with controls

@@ -95,9 +95,9 @@ def showable(page: str, name: str | None) -> str | None:
 
 
 def usual(artifacts: Sequence[Artifact]) -> Artifact:
-    """Return what to show where nothing was asked for: the newest complete one that is no part of another."""
+    """Return what to show where nothing was asked for: the newest that can be shown and is no part of another."""
     order = sorted(artifacts, key=lambda item: (bool(item.part_of), item.kind != "run", -last_written(item.path)))
-    return next((item for item in order if facts(item).is_complete), order[0])
+    return next((item for item in order if facts(item).can_be_shown), order[0])
 
 
 def with_artifact(view: View, page: str, body: Callable[[Artifact], None]) -> None:
@@ -203,7 +203,7 @@ def _failed(message: str, artifact: Artifact, *, unusable: bool) -> None:
         what, command = repairs[0]
         st.write("To finish it:" if what.startswith("finish") else f"For {what}:")
         st.code(command, language="bash", wrap_lines=True)
-    elif artifact.kind == "store" and known.is_complete:
+    elif artifact.kind == "store" and known.can_be_shown:
         st.write("Write its damaged shards again:")
         st.code(shlex.join(["cotlens", "capture", "resume", str(artifact.path)]), language="bash", wrap_lines=True)
     elif artifact.kind == "run":
