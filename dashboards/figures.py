@@ -45,7 +45,8 @@ def chance_of(traces: interp.TraceSet) -> float:
 def sweep_readings(sweep: probes.Sweep | None) -> dict[str, list[dict[str, Any]]]:
     """Return what the sweep reads before the answer is written, for runs in which no decoder reads a step.
 
-    A model that thinks nowhere is read at the question's end. Each target is read at the place and address that are best on validation; the score is on held-out problems.
+    A model that thinks nowhere is read at the question's end. Each target is read at the place and address that are
+    best on validation; the score is on held-out problems.
 
     Args:
         sweep: The sweep of the run; None where there is none.

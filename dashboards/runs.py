@@ -97,11 +97,16 @@ class Run:
         current |= {"steps": steps, "controls": controls if steps else info.get("controls", {})}
         return current | {"headline": headline(current)}
 
+    @property
+    def traces_file(self) -> Path:
+        """The file of its traces, which in runs of version 0.1 is part of the store."""
+        path = self.path / "traces.parquet"
+        return path if path.exists() else self.path / "store" / "traces.parquet"
+
     @cached_property
     def traces(self) -> TraceSet:
         """What the model thought."""
-        path = self.path / "traces.parquet"
-        return TraceSet.from_parquet(path if path.exists() else self.path / "store" / "traces.parquet")
+        return TraceSet.from_parquet(self.traces_file)
 
     @cached_property
     def store(self) -> Store:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dashboards.artifacts.finding import CAUSAL, TEXT, Artifact
 from dashboards.describe import model_name, problems_of, run_command, study_of
@@ -16,6 +16,9 @@ from dashboards.run_info import read_info
 from dashboards.runs import Run
 from interp.errors import CotlensError, StoreError
 from interp.runtime.results import read_result
+
+if TYPE_CHECKING:
+    from interp.activations import Store
 
 COMPLETE = "✓ complete"
 
@@ -92,20 +95,25 @@ def _run(path: Path) -> Facts:
 
 def _damaged_part(run: Run) -> str | None:
     """Return what is wrong with the parts that most pages of a run are drawn from; None where they can be read."""
-    parts: list[tuple[str, Callable[[Path], Facts]]] = [("traces.parquet", _traces), ("store", _store)]
+    from dashboards.artifacts.trace_file import TraceFile
+
+    parts: dict[str, Callable[[], Any]] = {
+        "traces.parquet": lambda: TraceFile(run.traces_file),
+        "store": lambda: run.store,
+    }
     if run.skipped("sweep") is None:
-        parts.append(("sweep", _sweep))
-    for name, reader in parts:
-        part = run.path / name
-        if name == "traces.parquet" and not part.exists():
-            part = run.path / "store" / name  # as in runs of version 0.1
+        parts["sweep"] = lambda: run.sweep
+    for name, opened in parts.items():
         try:
-            state = reader(part).state
+            opened()
         except CotlensError as error:
-            state = str(error)
-        if state != COMPLETE:
-            return f"✗ its {name}: {state.removeprefix('✗ ')}"
-    return None
+            return f"✗ its {name}: {error}"
+    return None if run.store.complete else f"✗ its store: {_unfinished(run.store)}"
+
+
+def _unfinished(store: Store) -> str:
+    """Return how much of a store is written."""
+    return f"unfinished: {len(store.committed)} of {store.index['shard'].nunique()} shards"
 
 
 def _traces(path: Path) -> Facts:
@@ -129,9 +137,8 @@ def _store(path: Path) -> Facts:
     name, addresses = str(store.meta["reasoner"]["name"]), len(store.meta["addresses"])
     what = f"{len(store.index)} positions of {store.meta.get('n_traces', '?')} traces at {addresses} addresses"
     if not store.complete:
-        done, shards = len(store.committed), store.index["shard"].nunique()
         rest = ("the rest of it", _command("capture", "resume", path))
-        return Facts(name, what, f"✗ unfinished: {done} of {shards} shards", (rest,))
+        return Facts(name, what, f"✗ {_unfinished(store)}", (rest,))
     address = str(store.meta["addresses"][-1])
     sae = path.with_name(f"{path.name}-sae")
     commands = (

@@ -65,11 +65,8 @@ class Store(ActivationSource):
         if not meta.exists():
             there = kind_in_words(self.path) or "an empty or foreign folder"
             state = there if self.path.exists() else "not there"
-            inside = (
-                sorted(str(child) for child in self.path.iterdir() if (child / layout.META).exists())
-                if (self.path.is_dir())
-                else []
-            )
+            children = self.path.iterdir() if self.path.is_dir() else ()
+            inside = sorted(str(child) for child in children if (child / layout.META).exists())
             if inside:
                 listed = ", ".join(inside[:3])
                 raise StoreError(

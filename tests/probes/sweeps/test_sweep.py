@@ -178,26 +178,25 @@ def test_position_only_catches_a_target_in_the_position(leaks: Sweep) -> None:
     assert control["value_1"] < 0.4 and control["value_3"] < 0.4
 
 
-def test_before_thinking_catches_a_target_in_the_state_at_the_question_end(
-    chains: TraceSet, tmp_path: Path, write_store: Callable
-) -> None:
+@pytest.fixture
+def known_early(chains: TraceSet, tmp_path: Path, write_store: Callable) -> Store:
+    """A store whose third value is in the state at the question's end and in thought 3."""
     both = {ADDRESSES[0]: planted(chains, "question end", 3), ADDRESSES[1]: planted(chains, "thought 3", 3)}
-    store = write_store(tmp_path / "s", chains, both)
+    return write_store(tmp_path / "s", chains, both)
+
+
+def test_before_thinking_catches_a_target_in_the_state_at_the_question_end(known_early: Store) -> None:
     controls = ["question_only", "before_thinking"]
-    table = probes.sweep(store, ["value_3"], places=["thought 3"], splits=1, controls=controls)
+    table = probes.sweep(known_early, ["value_3"], places=["thought 3"], splits=1, controls=controls)
     cell = table.cell("value_3", "thought 3", ADDRESSES[1])
     assert cell["accuracy"] > 0.9
     assert cell["before_thinking"] > 0.9
     assert cell["question_only"] < 0.3, "the question's text does not contain it"
 
 
-def test_before_thinking_is_no_control_of_the_state_at_the_question_end_itself(
-    chains: TraceSet, tmp_path: Path, write_store: Callable
-) -> None:
-    both = {ADDRESSES[0]: planted(chains, "question end", 3), ADDRESSES[1]: planted(chains, "thought 3", 3)}
-    store = write_store(tmp_path / "s", chains, both)
+def test_before_thinking_is_no_control_of_the_state_at_the_question_end_itself(known_early: Store) -> None:
     places = ["thought 3", "question end"]
-    swept = probes.sweep(store, ["value_3"], places=places, splits=1, controls=["before_thinking"])
+    swept = probes.sweep(known_early, ["value_3"], places=places, splits=1, controls=["before_thinking"])
     here = swept.cell("value_3", "question end", ADDRESSES[0])
     assert here["accuracy"] > 0.9 and np.isnan(here["before_thinking"])
     assert swept.cell("value_3", "thought 3", ADDRESSES[1])["before_thinking"] > 0.9
