@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from dashboards.describe import model_name
 from interp.activations.source import place_key
@@ -15,17 +16,21 @@ from interp.causal.interchanges.results import with_current_names
 from interp.runtime import palette
 
 _CONTROLS = ("question_only", "before_thinking", "text_only", "other_problem", "shuffled_labels", "random_init")
-_FEW_STEPS = 8  # that fit side by side with their names
+FEW_STEPS = 8  # that fit side by side with their names
 _MARKS = ("x", "cross-open", "star-open", "diamond-open", "triangle-down-open", "square-open")
 
 
 def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
     """Return bars of every decoder's held-out top-1 at each step, with controls as marks and each step's chance as a line.
 
+    Where there are many steps, each decoder has a row of its own, with its interval as a band.
+
     Args:
         steps: `steps` of run.json.
         chance: Accuracy of guessing at the steps that name none of their own.
     """
+    if len(steps) > FEW_STEPS:
+        return _decoders_by_many_steps(steps, chance)
     names = [f"step {step['step']}" for step in steps]
     first = steps[0]
     across = list(range(len(steps)))
@@ -71,23 +76,72 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
     return lay_out(figure, "How well each thought can be read, on held-out problems", "held-out top-1")
 
 
+def _decoders_by_many_steps(steps: list[dict[str, Any]], chance: float) -> go.Figure:
+    """Return a row for each decoder and one for the controls: lines over the steps, beside each step's chance."""
+    methods = [method for method in palette.COLOURS if f"{method}_top1" in steps[0]]
+    controls = [control for control in _CONTROLS if any(step.get(control) is not None for step in steps)]
+    titles = [*map(palette.label, methods), *(["controls of the probe"] if controls else [])]
+    rows = len(titles)
+    figure = make_subplots(rows, 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.3 / rows)
+    across = [step["step"] for step in steps]
+    guesses = [chance if step.get("chance") is None else step["chance"] for step in steps]
+    for row in range(1, rows + 1):
+        line = {"dash": "dot", "color": palette.GREY, "width": 2, "shape": "hvh"}
+        hover = "step %{x}, chance: %{y:.3f}<extra></extra>"
+        figure.add_scatter(
+            name="chance", x=across, y=guesses, line=line, hovertemplate=hover, showlegend=row == 1, row=row, col=1
+        )
+    for row, method in enumerate(methods, start=1):
+        bounds = [step.get("ci" if method == "probe" else f"{method}_ci") or (None, None) for step in steps]
+        for end, fill in ((1, None), (0, "tonexty")):
+            figure.add_scatter(
+                name="95 % interval",
+                x=across,
+                y=[bound[end] for bound in bounds],
+                mode="lines",
+                line={"width": 0, "color": palette.COLOURS[method]},
+                fill=fill,
+                hoverinfo="skip",
+                showlegend=False,
+                row=row,
+                col=1,
+            )
+        figure.add_scatter(
+            name=palette.label(method),
+            x=across,
+            y=[step.get(f"{method}_top1") for step in steps],
+            mode="lines+markers",
+            line={"color": palette.COLOURS[method]},
+            hovertemplate="step %{x}, " + palette.label(method) + ": %{y:.3f}<extra></extra>",
+            showlegend=False,
+            row=row,
+            col=1,
+        )
+    for control in controls:
+        figure.add_scatter(
+            name=f"control: {palette.label(control)}",
+            x=across,
+            y=[step.get(control) for step in steps],
+            mode="markers",
+            marker={"symbol": _MARKS[_CONTROLS.index(control)], "size": 8, "color": palette.BLACK},
+            hovertemplate="step %{x}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
+            row=rows,
+            col=1,
+        )
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
+    figure.update_xaxes(range=[across[0] - 0.5, across[-1] + 0.5], zeroline=False)
+    figure.update_xaxes(title="step", row=rows, col=1)
+    title = "How well each thought can be read, on held-out problems"
+    lay_out(figure, title, None, height=150 + 120 * rows)
+    figure.update_yaxes(range=[-0.06, 1.08])
+    figure.update_yaxes(title="held-out top-1", row=1, col=1)
+    return figure.update_layout(legend={"y": -0.4 / rows})
+
+
 def _chance(figure: go.Figure, names: list[str], guesses: list[float]) -> None:
-    """Draw the chance of each step, named where no bar hides it: beside all bars, below each, or in the legend."""
+    """Draw the chance of each step, named where no bar hides it: beside all bars, or below each."""
     across = list(range(len(names)))
     line = {"dash": "dot", "color": palette.GREY, "width": 2}
-    if len(names) > _FEW_STEPS:
-        every = -(-len(names) // _FEW_STEPS)
-        figure.add_scatter(
-            name="chance",
-            x=across,
-            y=guesses,
-            mode="lines",
-            line=line | {"shape": "hvh"},
-            customdata=names,
-            hovertemplate="%{customdata}, chance: %{y:.3f}<extra></extra>",
-        )
-        figure.update_xaxes(tickvals=across[::every], ticktext=names[::every])
-        return
     for k, at in zip(across, guesses, strict=True):
         figure.add_shape(type="line", x0=k - 0.45, x1=k + 0.45, y0=at, y1=at, line=line)
     shown = [f"{at:.2f}" for at in guesses]
@@ -218,7 +272,10 @@ def organisms_compared(result: dict[str, Any]) -> go.Figure:
         annotation_text="chance",
         annotation_position="right",
     )
-    return lay_out(figure, "Answers right on the same held-out problems", "fraction of answers right")
+    # A bar of its own width, however few there are.
+    figure.update_traces(width=min(0.8, 0.2 * len(rows)))
+    title = "Answers right on the same problems" if result["comparisons"] else "Answers right"
+    return lay_out(figure, title, "fraction of answers right")
 
 
 def zeros(values: Iterable[Any]) -> list[str]:

@@ -26,6 +26,11 @@ def how_it_thinks(info: dict[str, Any]) -> str:
     return HOW_IT_THINKS.get(info.get("kind", ""), "")
 
 
+def title_of(info: dict[str, Any]) -> str:
+    """Return the title of a run: its model's thoughts, or its answers where it thinks none."""
+    return f"The {'answers' if info.get('kind') == 'direct' else 'thoughts'} of {model_name(info)}"
+
+
 def model_name(info: dict[str, Any]) -> str:
     """Return the name of a run's model, as titles show it."""
     name = str(info.get("name") or info.get("organism") or info.get("model"))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards import charts
-from dashboards.describe import how_it_thinks, model_name, problems_of
+from dashboards.describe import how_it_thinks, model_name, problems_of, title_of
 from dashboards.headline import location_in_words, reading_location
 from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
@@ -45,6 +45,7 @@ def build_report(run: Path | str, out: Path | None = None) -> Path:
         cards=cards,
         n_read=n_read,
         name=model_name(opened.info),
+        title=title_of(opened.info),
         problems=problems_of(opened.info),
         how_it_thinks=how_it_thinks(opened.info),
         reading_location=reading_location,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from interp.activations import Store
 
 COMPLETE = "✓ complete"
+#: What the command of a run with a damaged part gives.
+WHOLE_RUN = "a whole run, after this folder is removed"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def _run(path: Path) -> Facts:
     info, commands = run.info, []
     damaged = _damaged_part(run)
     if damaged is not None:
-        again = ("a whole run, after this folder is removed", run_command(path, info))
+        again = (WHOLE_RUN, run_command(path, info))
         return Facts(model_name(info), problems_of(info), damaged, (again,), partly=True)
     if not (path / "report.html").exists() and (path / RUN_FILE).exists():
         commands.append(("a report", _command("report", "build", path)))
@@ -99,7 +101,7 @@ def _damaged_part(run: Run) -> str | None:
 
     parts: dict[str, Callable[[], Any]] = {
         "traces.parquet": lambda: TraceFile(run.traces_file),
-        "store": lambda: run.store,
+        "store": lambda: run.store.index,
     }
     if run.skipped("sweep") is None:
         parts["sweep"] = lambda: run.sweep

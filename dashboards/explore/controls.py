@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from dashboards.explore.read_outs import Pair, entropy_and_surprisal
 from interp.traces import Trace
@@ -65,14 +67,32 @@ def by_row(pair: Pair, positions: np.ndarray) -> pd.DataFrame:
     Returns:
         Columns: row, mean, control, difference, low, high (95 % interval of the difference), positions.
     """
-    some = positions[:: -(-len(positions) // SAMPLE) or 1]
+    some = spread_over(positions)
     ours, theirs = pair.compute("reading", some), pair.compute("control", some)
-    gaps = ours.values - theirs.values
+    return beside(ours.rows, ours.values, theirs.values)
+
+
+def spread_over(positions: np.ndarray) -> np.ndarray:
+    """Return at most `SAMPLE` of some positions, evenly spread."""
+    return positions[:: -(-len(positions) // SAMPLE) or 1]
+
+
+def beside(
+    rows: Sequence[str], ours: Float[np.ndarray, "rows positions"], theirs: Float[np.ndarray, "rows positions"]
+) -> pd.DataFrame:
+    """Return the mean of values and of their control for each row, as `by_row` does.
+
+    Args:
+        rows: Name of each row.
+        ours: Values, NaN where there is none.
+        theirs: The control of each.
+    """
+    gaps = ours - theirs
     known = np.isfinite(gaps)
     low, high = _intervals(gaps, known)
-    means = [_mean(values, known) for values in (ours.values, theirs.values, gaps)]
+    means = [_mean(values, known) for values in (ours, theirs, gaps)]
     columns = dict(zip(("mean", "control", "difference"), means, strict=True))
-    return pd.DataFrame({"row": ours.rows, **columns, "low": low, "high": high, "positions": known.sum(axis=1)})
+    return pd.DataFrame({"row": rows, **columns, "low": low, "high": high, "positions": known.sum(axis=1)})
 
 
 def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:

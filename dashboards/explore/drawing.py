@@ -144,9 +144,7 @@ def _meanwhile(choice: Choice) -> None:
 def _without_activations(artifact: Artifact, choice: Choice) -> None:
     """Say why only the transcript can be shown, and the command for the rest."""
     st.info(as_text(f"Shown: transcript, entropy and surprisal. For layers, {choice.material.why_not}."))
-    commands = [command for what, command in opened.facts(artifact).next if what in ("activations", "the rest of it")]
-    if commands:
-        st.code(commands[0], language="bash", wrap_lines=True)
+    opened.draw_command_for_activations(artifact)
 
 
 def _say_token(choice: Choice, model: opening.Model | None) -> None:

@@ -76,9 +76,10 @@ def store_of(artifact: Artifact) -> tuple[Store | None, str]:
         return None, "there are no activations of these traces yet"
     try:
         store = open_store(folder)
+        is_complete = store.complete  # reads the index, which may be damaged too
     except CotlensError as error:
-        return None, str(error)
-    if not store.complete:
+        return None, str(error).rstrip(".")
+    if not is_complete:
         return None, f"the store at {folder} is not finished"
     if artifact.kind == "traces" and not _same_traces(store, path):
         return None, f"the store at {folder} was captured from other traces"

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jaxtyping import Int
 
 from dashboards.artifacts.trace_file import TraceFile
+from dashboards.explore.read_outs import next_tokens
 from interp.activations import Store
 from interp.problems.base import Problem
 from interp.runtime import palette
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_TRACES = 200
 MOST_PINS = 6
+#: The pin of the token that each trace says after the place.
+NEXT = "token said next"
 _WORK = 1e11  # multiplications that a chart may take: about three seconds of one core
 _COLOURS = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE, palette.SKY, palette.VERMILLION)
 
@@ -74,15 +78,38 @@ def own_text(problem: Problem, answer: str, pin: str) -> str:
     return pin
 
 
-def targets(file: TraceFile, reasoner: Reasoner, traces: np.ndarray, pins: Sequence[str]) -> np.ndarray:
-    """Return the token id of each pin in each trace, -1 where it has none, shape (traces, pins)."""
-    problems, answers = file.problems(traces), file.answers(traces)
-    return np.array(
+def said_next(file: TraceFile, store: Store, where: Sample) -> np.ndarray:
+    """Return the id of the token that each trace says after the place, -1 where the next position is no text."""
+    positions = store.index["position"].to_numpy()[where.rows]
+    following = [
+        next_tokens(file.trace(int(trace)), np.array([position]))[0]
+        for trace, position in zip(where.traces, positions, strict=True)
+    ]
+    return np.array(following, dtype=int)
+
+
+def targets(
+    file: TraceFile, store: Store, reasoner: Reasoner, where: Sample, pins: Sequence[str]
+) -> Int[np.ndarray, "traces pins"]:
+    """Return the token id of each pin in each trace, -1 where it has none.
+
+    Args:
+        file: The traces.
+        store: Their activations.
+        reasoner: The model.
+        where: The rows that are read.
+        pins: Tokens, `answer` and `value K` for a trace's own, or `NEXT`.
+    """
+    problems, answers = file.problems(where.traces), file.answers(where.traces)
+    wanted = np.array(
         [
             [token_id(reasoner, text) if (text := own_text(problem, answer, pin)) else -1 for pin in pins]
             for problem, answer in zip(problems, answers, strict=True)
         ]
-    ).reshape(len(traces), len(pins))
+    ).reshape(len(where.traces), len(pins))
+    if NEXT in pins:
+        wanted[:, list(pins).index(NEXT)] = said_next(file, store, where)
+    return wanted
 
 
 def read(

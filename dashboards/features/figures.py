@@ -23,8 +23,9 @@ def density(features: pd.DataFrame) -> go.Figure:
     rates = features["rate"].to_numpy(float)
     fires = rates > 0
     exponents = np.log10(rates[fires])
-    low = np.floor(exponents.min() * 4) / 4 if len(exponents) else -1.0
-    edges = np.arange(low, 0.26, 0.25)
+    low = min(np.floor(exponents.min() * 4) / 4, -0.25) if len(exponents) else -1.0
+    # The last bin ends at 1, the largest fraction there is; numpy counts its right end with it.
+    edges = np.append(np.arange(low, -1e-9, 0.25), 0.0)
     counts, _ = np.histogram(exponents, edges)
     labels = [f"{10**a:.2g} to {10**b:.2g}" for a, b in pairwise(edges)]
     named = features.loc[fires, "name"].notna().to_numpy()

@@ -115,6 +115,7 @@ def _page(artifact: Artifact, view: View) -> None:
         "Test",
         list(TESTS),
         "test",
+        default=_usual(run, results),
         label_of=lambda key: TESTS[key].title if key in TESTS else key,
         why_not="no test of this page",
     )
@@ -177,6 +178,12 @@ def _test(run: Run, test: Test, results: ResultsOfRun, view: View) -> None:
         if test.file == "interchange" and not has_counterfactuals(run.traces):
             return  # the command could not make one either
         missing(test.title.partition(":")[0], command)
+
+
+def _usual(run: Run, results: ResultsOfRun) -> str:
+    """Return the first test that was measured; the first of all where none was."""
+    measured = (name for name, test in TESTS.items() if results.of(test.result) or _of_study(run, test) is not None)
+    return next(measured, next(iter(TESTS)))
 
 
 def _of_study(run: Run, test: Test) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from dashboards.artifacts.finding import Artifact
 from dashboards.components.grid import grid
 from dashboards.explore import comparing, opening, windows
 from dashboards.explore.cells import Scale, pool, with_lock
+from dashboards.explore.controls import SAMPLE, beside, spread_over
 from dashboards.explore.events import answer
 from dashboards.explore.opening import Material
 from dashboards.explore.screen import Screen, header, lock_of, packed, row_label
@@ -195,12 +196,22 @@ def _screen(rows: list[str], values: np.ndarray, part: windows.Window) -> Screen
 
 def _state_table(baseline: Material, control: Material | None, rows: list[str], values: np.ndarray) -> None:
     """Draw the mean cosine of each layer beside that with a third trace, of the baseline's own file."""
-    table = pd.DataFrame(values, index=[row_label(name) for name in rows])
-    frame = pd.DataFrame({"cosine": table.mean(axis=1), "places": table.notna().sum(axis=1)})
-    if control is not None:
-        usual = pd.DataFrame(comparing.cosines(baseline, control)[1], index=table.index)
-        frame[f"control: trace {baseline.file.ids[control.row]}"] = usual.mean(axis=1)
-    frame = frame.rename_axis("layer").reset_index()
+    labels, some = [row_label(name) for name in rows], spread_over(np.arange(values.shape[1]))
+    if control is None:
+        frame = pd.DataFrame(values[:, some], index=labels)
+        frame = pd.DataFrame({"mean": frame.mean(axis=1), "positions": frame.notna().sum(axis=1)})
+        frame = frame.rename_axis("row").reset_index()
+        st.caption("There is no third trace in the baseline's file, so these cosines have no control here.")
+    else:
+        frame = beside(labels, values[:, some], comparing.cosines(baseline, control)[1][:, some])
+        number = baseline.file.ids[control.row]
+        st.caption(
+            as_text(
+                f"Mean cosine over the places that all three traces have (at most {SAMPLE}, evenly spread). Control: trace "
+                f"{number} of the baseline's file in place of the other trace. Low and high: 95 % interval of the "
+                "difference, over places of these traces."
+            )
+        )
     shared.table(frame, "cosines", alt="Mean cosine of the two traces at each layer, beside another trace")
 
 

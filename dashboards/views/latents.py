@@ -10,7 +10,7 @@ from dashboards.describe import how_it_thinks, run_command
 from dashboards.runs import Run
 from dashboards.views import opened, shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
-from dashboards.views.shared import as_text
+from dashboards.views.shared import as_text, capital
 from dashboards.views.thoughts.grid import LAYERS, every_decoder, layer_grid
 from dashboards.views.thoughts.live import live_edit
 from dashboards.views.thoughts.problems import (
@@ -41,6 +41,9 @@ def _page(run: Run, view: View) -> None:
     if not len(run.readouts) or not run.methods:
         _unread(run, view)
         return
+    read = run.info["headline"]["read"]
+    if read["beaten_by"]:
+        st.warning(as_text(capital(read["note"])), icon=":material/balance:")
     first, second, third, fourth = st.columns([3, 2, 3, 2], vertical_alignment="bottom")
     with first:
         method = view.choice(
@@ -111,8 +114,9 @@ def _unread(run: Run, view: View) -> None:
     if search:
         table = table[table["question"].str.contains(search, case=False, regex=False)]
     st.caption(f"{len(table)} of {len(run.traces)} problems.")
-    columns = ["trace", "question", "text", "answer", "gold", "correct"]
-    shared.table(table[columns], "traces", alt="What the model wrote about each problem, and whether it is right")
+    columns = ["trace", "question", "text", "answer", "gold", "right"]
+    shown = table.assign(right=table["correct"].map({True: "✓", False: "✗"}))
+    shared.table(shown[columns], "traces", alt="What the model wrote about each problem, and whether it is right")
     shared.copy_as(f"{shared.opening(run)}run.traces.table()", run_command(run.path, run.info))
 
 

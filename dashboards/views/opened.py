@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards.artifacts.facts import Facts, facts_of
+from dashboards.artifacts.facts import WHOLE_RUN, Facts, facts_of
 from dashboards.artifacts.finding import Artifact, Found, find_artifacts, last_written, size_of
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.describe import run_command, study_of
@@ -72,25 +72,33 @@ def choose(view: View, page: str) -> Artifact | None:
         return None
 
     def nearest(name: str) -> str:
-        asked = everything.get(name)
-        if asked is not None and asked.part_of in able:
-            return asked.part_of
+        related = showable(page, name)
+        if related is not None:
+            return related
         return next(iter(difflib.get_close_matches(name, able, n=1)), usual(list(able.values())).name)
 
     return able[view.opened(list(able), usual(list(able.values())).name, nearest=nearest, page=page)]
 
 
 def showable(page: str, name: str | None) -> str | None:
-    """Return what a link to a page is to name: what is shown now, or the run around it, where the page can show it.
+    """Return what a link to a page is to name.
+
+    It is what is shown now, else the run around it, else a part of that run; None where the page can show none of them.
 
     Args:
         page: Name of the page's module.
         name: Name of what is shown now; None where there is none.
     """
-    item = found().artifacts.get(name or "")
-    for near in (item, found().artifacts.get(item.part_of) if item else None):
-        if near is not None and (page == "home" or page in pages_of(near.kind)):
-            return near.name
+    everything = found().artifacts
+    item = everything.get(name or "")
+    if item is None:
+        return None
+    run = everything.get(item.part_of, item)
+    parts = [part for part in everything.values() if part.part_of == run.name]
+    for near in ([item], [run], parts):
+        able = [one for one in near if page == "home" or page in pages_of(one.kind)]
+        if able:
+            return usual(able).name
     return None
 
 
@@ -190,6 +198,15 @@ def commands_for(roots: Sequence[Path]) -> list[str]:
     folder = roots[0] if roots[0].suffix != ".parquet" else roots[0].parent
     out = folder if not folder.exists() else folder / "demo-chain-coconut"
     return studies or [shlex.join(["cotlens", "demo", "--out", str(out)])]
+
+
+def draw_command_for_activations(artifact: Artifact) -> None:
+    """Draw the command that gives an artifact the activations that it lacks; nothing where none is known."""
+    for what, command in facts(artifact).next:
+        if what in ("activations", "the rest of it", WHOLE_RUN):
+            st.caption(as_text(f"For {what}:"))
+            st.code(command, language="bash", wrap_lines=True)
+            return
 
 
 def _failed(message: str, artifact: Artifact, *, unusable: bool) -> None:

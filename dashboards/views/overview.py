@@ -9,12 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts
-from dashboards.describe import how_it_thinks, model_name, problems_of, run_command
+from dashboards.describe import how_it_thinks, problems_of, run_command, title_of
 from dashboards.headline import interval, location_in_words
 from dashboards.runs import Run
 from dashboards.views import opened, shared
 from dashboards.views.cards import question_html, reads_of, thoughts_html
-from dashboards.views.shared import as_text, cut, number
+from dashboards.views.shared import as_text, capital, cut, number
 from dashboards.views.url import View
 from interp.activations import Store
 from interp.errors import CotlensError
@@ -31,7 +31,7 @@ def show() -> None:
 def _page(run: Run, view: View) -> None:
     view.check_rest()
     info = run.info
-    st.header(f"The thoughts of {as_text(model_name(info))}")
+    st.header(as_text(title_of(info)))
     st.write(
         as_text(
             f"{problems_of(info)}. {how_it_thinks(info)} All scores are on problems that no decoder was fitted or "
@@ -50,14 +50,16 @@ def _page(run: Run, view: View) -> None:
 def _charts(run: Run) -> None:
     """Draw the charts; last, because text is read while they load."""
     info = run.info
-    left, right = st.columns([5, 4])
+    many = len(info["steps"]) > charts.FEW_STEPS
+    left, right = (st.container(), st.container()) if many else st.columns([5, 4])
     with left:
         if info["steps"]:
+            figure = charts.decoders_by_step(info["steps"], info["chance"])
             shared.chart(
-                charts.decoders_by_step(info["steps"], info["chance"]),
+                figure,
                 key="decoders",
                 alt="Held-out top-1 of every decoder at each step, with controls and chance",
-                height=500,
+                height=figure.layout.height if many else 500,
             )
         else:
             st.info(as_text(f"No step was read: {run.skipped('scores') or 'the run has no scores.'}"))
@@ -75,7 +77,7 @@ def _figures(info: dict[str, Any]) -> None:
     for column, figure in zip(st.columns(3), info["headline"].values(), strict=True):
         with column.container(border=True, height="stretch"):
             # The label of a metric is cut off after one line.
-            st.markdown(as_text(_capital(figure["what"])))
+            st.markdown(as_text(capital(figure["what"])))
             st.metric(as_text(figure["what"]), number(figure["value"]), label_visibility="collapsed")
             if figure["value"] is None:
                 st.caption(as_text(f"not measured: {figure['note']}"))
@@ -86,13 +88,9 @@ def _figures(info: dict[str, Any]) -> None:
             if beside:
                 st.markdown(f"**Beside it:** {as_text(beside)}")
             if figure["beaten_by"]:
-                st.markdown(f":material/warning: **{as_text(_capital(figure['note']))}**")
+                st.markdown(f":material/warning: **{as_text(capital(figure['note']))}**")
             elif figure["note"]:
                 st.caption(as_text(figure["note"]))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _example(run: Run) -> None:

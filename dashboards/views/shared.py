@@ -30,6 +30,11 @@ def as_text(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", _REPLACED.sub(rf"\g<0>{_JOINER}", str(text)))
 
 
+def capital(text: str) -> str:
+    """Return a text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def skipped_stages(info: dict[str, Any]) -> None:
     """Draw the stages of the study that could not be done, and why."""
     for entry in info.get("skipped", []):

@@ -71,7 +71,7 @@ def _list(kept: pd.DataFrame) -> None:
         key=key,
         hide_index=True,
         placeholder="–",
-        height=360,
+        height=min(360, 36 * (len(kept) + 1)),
         on_select=lambda: _select(key, kept["trace"]),
         selection_mode="single-row",
         alt="Traces with their questions, what the model wrote, and whether the answer is right",

@@ -42,7 +42,7 @@ def _page(artifact: Artifact, view: View) -> None:
             "pins",
             placeholder="answer, value 1, value 2",
             help="Tokens, separated by commas. answer and value 2 mean each trace's own answer, and its own value after "
-            "step 2.",
+            f"step 2; {pins.NEXT} means what it says after the place.",
         )
     view.check_rest()
     wanted, left_out = _pins(text, file.steps)
@@ -53,10 +53,15 @@ def _page(artifact: Artifact, view: View) -> None:
         st.info(as_text(f"The lens needs the model, which cannot be used: {model.why_not}"))
         return
     where = pins.sample(store, model.reasoner, place)
-    table = _read(f"{store.name} {store.meta['config_hash']}", place, tuple(wanted), artifact, store, where)
+    identity = f"{store.name} {store.meta['config_hash']}"
+    table = _read(identity, place, tuple(wanted), artifact, store, where)
     missing = [pin for pin in wanted if pin not in set(table["pin"])]
     if missing:
         st.warning(as_text(f"No single token, or in fewer than two traces at {place}: {', '.join(missing)}."))
+    if not text and not len(table):
+        table = _read(identity, place, (pins.NEXT,), artifact, store, where)
+        if len(table):
+            st.caption(as_text(f"Drawn instead: the {pins.NEXT}, in each trace its own."))
     if len(table):
         _draw(table, place, where, store)
     _code(artifact, store, place)
@@ -67,9 +72,7 @@ def _no_activations(artifact: Artifact, view: View, why_not: str) -> None:
         view.ignore(key)
     view.check_rest()
     st.info(as_text(f"Layers cannot be read: {why_not}."))
-    commands = [command for what, command in opened.facts(artifact).next if what in ("activations", "the rest of it")]
-    if commands:
-        st.code(commands[0], language="bash", wrap_lines=True)
+    opened.draw_command_for_activations(artifact)
 
 
 def _usual_place(store: Store) -> str:
@@ -92,7 +95,7 @@ def _read(
 ) -> pd.DataFrame:
     file, reasoner = opened.traces_of(_artifact), opening.model_of(_store).reasoner
     assert reasoner is not None
-    ids = pins.targets(file, reasoner, _where.traces, wanted)
+    ids = pins.targets(file, _store, reasoner, _where, wanted)
     groups = np.array([problem.structure for problem in file.problems(_where.traces)])
     return pins.read(_store, reasoner, _where, ids, wanted, groups)
 
@@ -105,9 +108,9 @@ def _draw(table: pd.DataFrame, place: str, where: pins.Sample, store: Store) -> 
             f"in another trace {best['control']:.3f} [{best['control_low']:.3f}, {best['control_high']:.3f}]."
         )
         if best["low"] <= best["control_high"]:
-            st.warning(
-                as_text(f"{words} Its control is as high: the lens does not read it here."), icon=":material/balance:"
-            )
+            as_good = best["probability"] <= best["control"]
+            why = "Its control is as high" if as_good else "The interval reaches into that of its control"
+            st.warning(as_text(f"{words} {why}: the lens is not shown to read it here."), icon=":material/balance:")
         else:
             st.markdown(as_text(words))
     spread = "" if len(where.rows) == where.total else f", evenly spread over the {where.total:,} that have it"

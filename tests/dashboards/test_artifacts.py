@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import time
@@ -21,6 +22,7 @@ from dashboards.artifacts.finding import find_artifacts
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.pages import PAGES, pages_of
 from dashboards.questions import QUESTIONS
+from dashboards.views.opened import showable
 from interp.activations import Store
 from interp.errors import StoreError
 from interp.traces import TraceSet
@@ -99,7 +101,7 @@ def test_a_damaged_one_is_listed_and_says_so(folder: Path) -> None:
     assert "thought.parquet" not in facts
 
 
-@pytest.mark.parametrize("part", ["traces.parquet", "store/manifest.jsonl", "sweep/sweep.json"])
+@pytest.mark.parametrize("part", ["traces.parquet", "store/manifest.jsonl", "store/index.parquet", "sweep/sweep.json"])
 def test_a_run_with_a_damaged_part_is_not_called_complete(folder: Path, part: str) -> None:
     run = folder / "runs" / "demo"
     before = facts_of(find_artifacts([folder]).artifacts["runs/demo"])
@@ -136,6 +138,20 @@ def test_links_between_pages_name_what_is_shown(folder: Path, open_view: Callabl
         }
         assert links["Probes"].get("open", "") == probes and links["Home"]["open"] == shown
     assert links["Traces"]["open"] == "runs/demo/store"
+
+
+def test_a_link_from_a_run_leads_to_its_own_sae_and_not_to_a_newer_one(
+    demo_run: Path, tmp_path: Path, open_view: Callable[..., AppTest]
+) -> None:
+    for name in ("old", "new"):
+        shutil.copytree(demo_run, tmp_path / name)
+    os.utime(tmp_path / "new" / "sae" / "cfg.json")
+    open_view("home", tmp_path)
+    assert showable("features", "old") == "old/sae"
+    assert showable("features", "old/store") == "old/sae"
+    assert showable("probes", "old/sae") == "old" and showable("features", None) is None
+    at = open_view("features", tmp_path, open="old")
+    assert at.selectbox[0].value == "old/sae"
 
 
 def test_traces_are_listed_searched_and_opened(traces: TraceSet, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboards.charts import decoders_by_step, zeros
+from dashboards.charts import decoders_by_step, organisms_compared, zeros
 
 
 def steps(*chances: float | None) -> list[dict[str, object]]:
@@ -28,13 +28,28 @@ def test_a_chance_for_each_step_is_named_below_the_bars() -> None:
     assert list(figure.layout.xaxis.ticktext) == ["step 1<br>chance 0.10", "step 2<br>chance 0.25"]
 
 
-def test_many_steps_have_few_names_and_their_chance_in_the_legend() -> None:
+def test_many_steps_have_a_row_for_each_decoder_beside_its_chance_and_one_for_the_controls() -> None:
     chances = [0.01 * k for k in range(60)]
-    figure = decoders_by_step(steps(*chances), 0.5)
-    assert not figure.layout.annotations and not figure.layout.shapes
-    (line,) = [part for part in figure.data if part.name == "chance"]
-    assert list(line.y) == chances
-    assert list(figure.layout.xaxis.ticktext) == [f"step {k}" for k in range(1, 61, 8)]
+    many = [step | {"logit_lens_top1": 0.2, "logit_lens_ci": [0.1, 0.3]} for step in steps(*chances)]
+    figure = decoders_by_step(many, 0.5)
+    assert [title.text for title in figure.layout.annotations] == [
+        "linear probe",
+        "logit lens",
+        "controls of the probe",
+    ]
+    lines = [part for part in figure.data if part.name == "chance"]
+    assert [list(line.y) for line in lines] == [chances] * 3 and len({line.yaxis for line in lines}) == 3
+    assert sum(part.name == "95 % interval" and part.fill == "tonexty" for part in figure.data) == 2
+    (control,) = [part for part in figure.data if part.name == "control: question only"]
+    assert control.yaxis == lines[-1].yaxis and "bar" not in {part.type for part in figure.data}
+
+
+def test_the_bar_of_a_single_model_is_no_wider_than_one_of_many() -> None:
+    alone = {"name": "one", "accuracy": 0.5, "ci": [0.4, 0.6], "chance": 0.1, "comparisons": []}
+    others = [{"organism": f"other-{k}", "accuracy": 0.5, "ci": [0.4, 0.6]} for k in range(4)]
+    one, many = organisms_compared(alone), organisms_compared(alone | {"comparisons": others})
+    assert one.data[0].width < many.data[0].width
+    assert "same problems" not in one.layout.title.text and "same problems" in many.layout.title.text
 
 
 @pytest.mark.parametrize("chances", [(0.1, 0.1), (0.1, 0.25)])

@@ -20,7 +20,7 @@ from dashboards.artifacts.finding import CAUSAL, TEXT, find_artifacts
 from dashboards.runs import Run
 from dashboards.views.causal import TESTS
 from dashboards.views.effects.graph_figure import GraphView, grouped, kept_nodes
-from dashboards.views.effects.one_trace import says, unsaid
+from dashboards.views.effects.one_trace import says, strip, unsaid
 from interp.errors import StoreError, UsageError
 from interp.runtime.results import read_result, write_result
 
@@ -213,6 +213,29 @@ def test_a_run_without_results_shows_the_command_that_measures_them(
     assert all(word in known for word in words if word.startswith("--")), command
 
 
+@pytest.mark.parametrize(("n", "across"), [(3, True), (21, False)])
+def test_many_steps_are_rows_because_as_columns_they_leave_the_page(n: int, across: bool) -> None:
+    rows = [
+        {
+            "step": k,
+            "said": f"word {k}",
+            "decoded": f"{k}",
+            "confidence": 0.9,
+            "guess": k == 2,
+            "control": "",
+            "split": "",
+        }
+        | {"gold": f"{k}"}
+        for k in range(1, n + 1)
+    ]
+    html = strip(rows, [], [], 1)
+    columns = re.findall(r"<th scope='col'>(.*?)</th>", html)
+    assert len(columns) == (n if across else 3)
+    assert html.count("<tr>") == (1 + 3 if across else 1 + n)
+    (unsure,) = re.findall(r"<td class='cot-unsure'>(.*?)</td>", html)
+    assert "2" in unsure and html.count("· <b>decided</b>") == 1
+
+
 @pytest.mark.parametrize("test", list(DRAWN))
 def test_every_result_is_drawn_with_its_control(open_view: Open, measured: Path, test: str) -> None:
     at = open_view("causal", measured, test=test)
@@ -224,6 +247,16 @@ def test_every_result_is_drawn_with_its_control(open_view: Open, measured: Path,
 def test_the_study_s_own_interchange_is_drawn_without_a_file(open_view: Open, demo_run: Path) -> None:
     at = open_view("causal", demo_run)
     assert "of answers follow the donor's value" in said(at) and at.get("plotly_chart")
+
+
+def test_the_page_opens_with_a_test_that_was_measured(open_view: Open, measured: Path) -> None:
+    for file in (measured / "results").iterdir():
+        if file.name != "causal-ablate.json":
+            file.unlink()
+    edits = pd.read_parquet(measured / "interchange.parquet")
+    edits.iloc[:0].to_parquet(measured / "interchange.parquet")
+    at = open_view("causal", measured)
+    assert next(box.value for box in at.selectbox if box.label == "Test") == "ablation" and at.get("plotly_chart")
 
 
 def test_a_control_that_beats_the_edit_is_the_headline(open_view: Open, measured: Path) -> None:

@@ -389,7 +389,7 @@ class Grid {
   }
 
   minimap() {
-    const { header } = this, width = this.map.clientWidth || this.frame.clientWidth, pen = this.context(this.map, width, 20);
+    const { header } = this, width = this.frame.clientWidth, pen = this.context(this.map, width, 20);
     const x = (position) => position / header.total * width;
     header.segments.forEach((segment, k) => {
       pen.globalAlpha = k % 2 ? 0.85 : 0.55;

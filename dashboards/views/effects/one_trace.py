@@ -42,7 +42,7 @@ def said_and_decoded(run: Run, results: ResultsOfRun, view: View) -> None:
     else:
         _headline(rows, recipient)
         at = int(decided[0]["decided_at"]) if decided else None
-        st.html(themed(_strip(rows, anchors, mistakes, at)))
+        st.html(themed(strip(rows, anchors, mistakes, at)))
         st.caption(as_text(_legend(run, bool(anchors), bool(mistakes), at)))
         shared.csv_button(pd.DataFrame(rows), f"said-{trace}")
     if not anchors and not mistakes and _written(recipient):
@@ -58,6 +58,7 @@ def said_and_decoded(run: Run, results: ResultsOfRun, view: View) -> None:
     )
 
 
+_ACROSS = 8  # steps that fit side by side
 _SOURCES = (
     ("causal faithfulness", "anchors"),
     ("causal faithfulness", "mistakes"),
@@ -207,10 +208,10 @@ def _legend(run: Run, anchors: bool, mistakes: bool, at: int | None) -> str:
     return " ".join(parts)
 
 
-def _strip(
+def strip(
     rows: list[dict[str, Any]], anchors: list[dict[str, Any]], mistakes: list[dict[str, Any]], at: int | None
 ) -> str:
-    """Return HTML: steps as columns, and what is known of each as rows."""
+    """Return an HTML table of what is known of each step."""
     moved = {int(row["step"]): row for row in anchors}
     wrong = {int(row["step"]): row for row in mistakes if row["after"] == "own words"}
     lines = {
@@ -222,19 +223,42 @@ def _strip(
         lines["resampled"] = [_moved(moved.get(row["step"])) for row in rows]
     if wrong:
         lines["mistake"] = [_mistake(wrong.get(row["step"])) for row in rows]
-    head = "".join(
-        f"<th scope='col'>step {row['step']}{' · <b>decided</b>' if at == row['step'] else ''}</th>" for row in rows
+    names = [f"step {row['step']}{' · <b>decided</b>' if at == row['step'] else ''}" for row in rows]
+    corner = "question · <b>decided</b>" if at == 0 else ""
+    unsure = [row["guess"] for row in rows]
+    return _as_rows(names, corner, lines, unsure) if len(rows) > _ACROSS else _as_columns(names, corner, lines, unsure)
+
+
+def _as_columns(names: list[str], corner: str, lines: dict[str, list[str]], unsure: list[bool]) -> str:
+    """Return the HTML table of a few steps: one column for each."""
+    head = "".join(f"<th scope='col'>{name}</th>" for name in names)
+    body = "".join(
+        f"<tr><th scope='row'>{line}</th>"
+        + "".join(_cell(line, cell, guess) for cell, guess in zip(cells, unsure, strict=True))
+        + "</tr>"
+        for line, cells in lines.items()
     )
-    first = "<th scope='col'>question · <b>decided</b></th>" if at == 0 else "<td></td>"
+    return _table(corner, head, body)
+
+
+def _as_rows(names: list[str], corner: str, lines: dict[str, list[str]], unsure: list[bool]) -> str:
+    """Return the HTML table of many steps: one row for each, because as columns they leave the page."""
+    head = "".join(f"<th scope='col'>{line}</th>" for line in lines)
     body = "".join(
         f"<tr><th scope='row'>{name}</th>"
-        + "".join(
-            f"<td class='{'cot-unsure' if name == 'decoded' and row['guess'] else ''}'>{cell}</td>"
-            for row, cell in zip(rows, cells, strict=True)
-        )
+        + "".join(_cell(line, cell, guess) for line, cell in zip(lines, cells, strict=True))
         + "</tr>"
-        for name, cells in lines.items()
+        for name, guess, *cells in zip(names, unsure, *lines.values(), strict=True)
     )
+    return _table(corner, head, body)
+
+
+def _cell(line: str, cell: str, guess: bool) -> str:
+    return f"<td class='{'cot-unsure' if line == 'decoded' and guess else ''}'>{cell}</td>"
+
+
+def _table(corner: str, head: str, body: str) -> str:
+    first = f"<th scope='col'>{corner}</th>" if corner else "<td></td>"
     return (
         f"<div class='cot-scroll'><table class='cot-edit'><thead><tr>{first}{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"

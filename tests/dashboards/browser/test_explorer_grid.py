@@ -56,6 +56,15 @@ def expect_card(page: Any) -> dict[str, str]:
     return cell.groupdict()
 
 
+@pytest.mark.parametrize("width", [1920, 1000])
+def test_the_minimap_is_as_wide_as_the_grid_in_a_window_of_another_size(explorer: tuple[Any, int], width: int) -> None:
+    page, _ = explorer
+    page.set_viewport_size({"width": width, "height": 900})
+    wait_until_settled(page)
+    widths = [page.locator(f".frame {part}").first.bounding_box()["width"] for part in ("canvas.map", ".body")]
+    assert abs(widths[0] - widths[1]) <= 1
+
+
 def test_a_click_locks_the_cell_under_it(explorer: tuple[Any, int]) -> None:
     page, _ = explorer
     expect(page.locator(".live")).to_contain_text("No cell is locked")

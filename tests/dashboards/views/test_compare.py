@@ -34,7 +34,10 @@ def test_two_traces_of_a_run_are_aligned_beside_a_third(open_view: Open, said: S
     at = open_view("compare", trace="3", other="4")
     text = said(at)
     assert not at.error and "These are two problems" in text and "Control, trace 0" in text
-    assert "control: trace 0" in table_with(at, "cosine")
+    beside = table_with(at, "low")
+    assert {"mean", "control", "difference", "high", "positions"} <= set(beside)
+    low, middle, high = (beside[name].str.replace("\\", "").astype(float) for name in ("low", "difference", "high"))
+    assert (low <= middle).all() and (middle <= high).all()
     assert len(at.get("bidi_component")) == 1
 
 

@@ -71,6 +71,18 @@ def test_every_read_out_is_drawn(open_view: Open, readout: str, show: str) -> No
     assert head["diverging"] == (show == "difference" or readout in ("norm", "cosine"))
 
 
+@pytest.mark.parametrize("page", ["explorer", "trajectories"])
+def test_a_run_whose_store_is_damaged_shows_what_can_be_read_and_the_command_for_the_rest(
+    open_view: Open, said: Said, demo_run: Path, tmp_path: Path, page: str
+) -> None:
+    run = Path(shutil.copytree(demo_run, tmp_path / "run"))
+    (run / "store" / "index.parquet").write_bytes(b"damaged")
+    at = open_view(page, run)
+    assert not at.error and "differs from what was committed" in said(at)
+    assert f"cotlens demo --out {run}" in said(at)
+    assert len(at.get("bidi_component")) == (page == "explorer")
+
+
 def test_traces_without_activations_show_what_they_record_and_the_command_for_the_rest(
     open_view: Open, said: Said, demo_run: Path, tmp_path: Path
 ) -> None:

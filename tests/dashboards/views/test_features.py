@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards.features.figures import density
 from dashboards.features.tables import name_features, open_sae
 
 Open = Callable[..., AppTest]
@@ -93,3 +94,11 @@ def test_a_damaged_sae_is_named(open_view: Open, own: Path) -> None:
 
 def test_an_empty_folder_says_so(open_view: Open, said: Said, tmp_path: Path) -> None:
     assert "There is nothing for this page" in said(open_view("features", tmp_path))
+
+
+@pytest.mark.parametrize("rates", [(0.0, 0.003, 0.7, 1.0), (1.0, 1.0), (0.0, 0.0)])
+def test_no_feature_fires_at_more_than_all_positions(rates: tuple[float, ...]) -> None:
+    features = pd.DataFrame({"rate": rates, "name": None})
+    named, unnamed = density(features).data
+    assert sum(named.y) + sum(unnamed.y) == len(rates)
+    assert unnamed.x[-1].endswith("to 1")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.artifacts.trace_file import TraceFile
@@ -31,7 +33,7 @@ def test_thoughts_hold_their_own_value_and_not_another_traces(demo_run: Path) ->
     store, file = Store(demo_run / "store"), TraceFile(demo_run / "traces.parquet")
     reasoner = store.load_reasoner()
     where = pins.sample(store, reasoner, "thought 1")
-    wanted = pins.targets(file, reasoner, where.traces, ["value 1", "no such token"])
+    wanted = pins.targets(file, store, reasoner, where, ["value 1", "no such token"])
     assert (wanted[:, 0] >= 0).all() and (wanted[:, 1] == -1).all()
     groups = np.array([problem.structure for problem in file.problems(where.traces)])
     table = pins.read(store, reasoner, where, wanted, ["value 1", "no such token"], groups)
@@ -67,3 +69,28 @@ def test_an_empty_folder_and_an_unfinished_store_show_commands(
     folder = Path(shutil.copytree(demo_run / "store", tmp_path / "store"))
     (folder / "manifest.jsonl").write_text("", encoding="utf-8")
     assert f"cotlens capture resume {folder}" in said(open_view("trajectories", folder))
+
+
+def test_answers_of_several_tokens_give_way_to_the_token_that_is_said_next(
+    open_view: Open, said: Said, demo_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, file = Store(demo_run / "store"), TraceFile(demo_run / "traces.parquet")
+    reasoner = store.load_reasoner()
+    where = pins.sample(store, reasoner, "end")
+    names = reasoner.tokenizer.convert_ids_to_tokens(pins.said_next(file, store, where).tolist())
+    assert list(names) == [file.trace(int(trace)).answer for trace in where.traces]
+    assert (
+        pins.said_next(file, store, pins.sample(store, reasoner, "thought 1")) == -1
+    ).all()  # a thought follows, no text
+    monkeypatch.setattr(pins, "own_text", lambda problem, answer, pin: "" if pin == pins.NEXT else "two words")
+    at = open_view("trajectories", place="end")
+    assert "No single token" in said(at) and "Drawn instead: the token said next" in said(at)
+    assert len(at.get("plotly_chart")) == 2
+
+
+def test_overlapping_intervals_are_not_called_a_control_as_high(said: Said, open_view: Open) -> None:
+    text = said(open_view("trajectories", place="thought 1", pins="value 2, value 3, answer"))
+    for line in text.splitlines():
+        if "is not shown to read it" in line:
+            reading, control = (float(number) for number in re.findall(r"(0\.\d{3}) \[", line))
+            assert ("as high" in line) == (reading <= control)
