@@ -11,9 +11,10 @@ import typer
 
 from cotlens import options_file
 from cotlens.options_file import FILE, Setting, command_of, options_of, settings_in
-from interp.errors import UsageError, unknown
+from interp.errors import counted, unknown
 from interp.runtime.console import AsJson, emit, new_app, print_table
 from interp.runtime.environment import variable_prefix
+from interp.runtime.files import refuse_existing
 
 app = new_app("Write and show what sets the options of commands besides the command line.")
 Commands = Mapping[str, tuple[str, str]]
@@ -35,14 +36,12 @@ def init(
 
     Example: cotlens config init think
     """
-    if out.exists():
-        raise UsageError(f"expected a new file, got {out}, which exists; edit it, or choose another --out.")
+    refuse_existing(out)
     sections = [_section(words, found) for words, found in _commands(context.obj, command or [])]
     from interp.runtime.files import commit
 
     commit(out, "\n".join([_INTRODUCTION, *sections]).encode())
-    count = f"{len(sections)} command{'' if len(sections) == 1 else 's'}"
-    print(f"{count} in {out}; every option is a comment until its # is taken away")
+    print(f"{counted(len(sections), 'command')} in {out}; every option is a comment until its # is taken away")
 
 
 @app.command("show")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
-from interp.errors import StoreError, UsageError
+from interp.errors import StoreError, UsageError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def questions(path: Path | str) -> list[Problem]:
             f"({shown or 'the file is empty'})."
         )
     if broken:
-        warnings.warn(f"{len(broken)} lines of {path} are left out: {shown}.", stacklevel=2)
+        warnings.warn(f"{counted(len(broken), 'line')} of {path} left out: {shown}.", stacklevel=2)
     if file.notes:
         warnings.warn(f"of {path}: {'; '.join(file.notes[:_SHOWN])}.", stacklevel=2)
     return problems

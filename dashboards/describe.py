@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from interp.errors import counted
+
 HOW_IT_THINKS = {
     "continuous": "The model writes nothing between question and answer: each step is one hidden state, fed back as "
     "the next input.",
@@ -41,9 +43,9 @@ def problems_of(info: dict[str, Any]) -> str:
     """Return which problems a run is about, in words."""
     name, _, path = str(info["task"]).partition(":path=")
     if name == "questions":
-        return f"{info['n_problems']} questions of {info.get('questions') or path}"
+        return f"{counted(info['n_problems'], 'question')} of {info.get('questions') or path}"
     seed = "" if info.get("seed") is None else f", seed {info['seed']}"
-    return f"{info['n_problems']} problems of task {info['task']}{seed}"
+    return f"{counted(info['n_problems'], 'problem')} of task {info['task']}{seed}"
 
 
 def run_command(folder: Path | None, info: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dashboards.describe import slug
 from dashboards.record import open_run, write_run
 from dashboards.study import Study, default_problems, run_record, run_stages, study_options
 from interp.commands.models import LoadOptions
-from interp.errors import PartialError, UsageError
+from interp.errors import PartialError, UsageError, counted
 from interp.problems import Problem
 from interp.reasoners import Reasoner
 from interp.runtime.console import Bars
@@ -76,7 +76,7 @@ class StudyOptions:
             shown = "; ".join(reason.rstrip(".") for reason in left_out[:_SHOWN])
             more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
             raise PartialError(
-                f"{len(left_out)} lines of {self.questions} left out, the study of the others is in {folder}: "
+                f"{counted(len(left_out), 'line')} of {self.questions} left out, the study of the others is in {folder}: "
                 f"{shown}{more}. Correct them and run again with another --out."
             )
 

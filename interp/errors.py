@@ -93,3 +93,16 @@ def checked_count(name: str, value: object, *, at_least: int = 1, at_most: int =
     if count > at_most:
         raise UsageError(f"expected {name} to be at most {at_most}, got {value!r}.")
     return count
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun in the singular or plural.
+
+    Args:
+        number: How many.
+        noun: The singular, of a noun whose plural ends in s, or es after s (`address`).
+    """
+    if number == 1:
+        return f"1 {noun}"
+    plural = f"{noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{number:,} {plural}" if number >= 10_000 else f"{number} {plural}"

@@ -14,7 +14,7 @@ from dashboards.describe import model_name, problems_of, run_command, study_of
 from dashboards.record import RUN_FILE
 from dashboards.run_info import read_info
 from dashboards.runs import Run
-from interp.errors import CotlensError, StoreError
+from interp.errors import CotlensError, StoreError, counted
 from interp.runtime.results import read_result
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _traces(path: Path) -> Facts:
     study = study_of(path)
     return Facts(
         file.reasoner,
-        f"{len(file)} traces of {file.task}",
+        f"{counted(len(file), 'trace')} of {file.task}",
         next=tuple(commands + ([("a study", study)] if study else [])),
     )
 
@@ -137,7 +137,7 @@ def _store(path: Path) -> Facts:
 
     store = Store(path)
     name, addresses = str(store.meta["reasoner"]["name"]), len(store.meta["addresses"])
-    what = f"{len(store.index)} positions of {store.meta.get('n_traces', '?')} traces at {addresses} addresses"
+    what = f"{counted(len(store.index), 'position')} of {store.meta.get('n_traces', '?')} traces at {counted(addresses, 'address')}"
     if not store.complete:
         rest = ("the rest of it", _command("capture", "resume", path))
         return Facts(name, what, f"✗ {_unfinished(store)}", (rest,))
@@ -156,7 +156,7 @@ def _sweep(path: Path) -> Facts:
 
     sweep = Sweep.load(path)
     frame, store = sweep.table(), str(sweep.notes.get("store", ""))
-    what = f"{len(frame)} cells: {len(sweep.targets)} targets, {frame['place'].nunique()} places"
+    what = f"{counted(len(frame), 'cell')}: {counted(len(sweep.targets), 'target')}, {frame['place'].nunique()} places"
     return Facts("", f"{what}, of {store}" if store.isprintable() else what)
 
 
@@ -197,7 +197,9 @@ def _graph(path: Path) -> Facts:
 def _result(path: Path) -> Facts:
     content = read_result(path)
     n = content["result"].get("n")
-    return Facts(content["model"]["name"], content["name"] + (f", {n} problems" if isinstance(n, int) else ""))
+    return Facts(
+        content["model"]["name"], content["name"] + (f", {counted(n, 'problem')}" if isinstance(n, int) else "")
+    )
 
 
 def store_beside(path: Path) -> Path | None:

@@ -19,6 +19,7 @@ from dashboards.explore.windows import Window
 from dashboards.views import opened
 from dashboards.views.shared import as_text
 from dashboards.views.url import View, go
+from interp.errors import counted
 
 NONE = "none"
 # Cells up to which the lens is shown at once; longer traces begin with a read-out that needs no model.
@@ -112,7 +113,7 @@ def _trace(artifact: Artifact, view: View, columns: list[st.delta_generator.Delt
             str(ids[0]),
             lambda text: row_of(text) is not None,
             why_not="no trace here",
-            help=f"{len(ids):,} traces, numbered {ids.min()} to {ids.max()}.",
+            help=f"{counted(len(ids), 'trace')}, numbered {ids.min()} to {ids.max()}.",
         )
     row = row_of(number)
     assert row is not None

@@ -32,7 +32,7 @@ from dashboards.explore.windows import Window, usual_zoom, window
 from dashboards.views import opened, shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
-from interp.errors import CotlensError
+from interp.errors import CotlensError, counted
 
 _BYTES = 256e6  # of activations that a view may read
 _VIEWS = 6  # that are kept, for all readers
@@ -247,7 +247,7 @@ def _packed(identity: tuple[Any, ...], _drawing: Drawing, _parts: list[Segment],
 def _notes(drawing: Drawing) -> str:
     """Say what a column is, what was not computed and what is hidden."""
     part, cells, material = drawing.part, drawing.cells, drawing.choice.material
-    notes = [f"Positions {part.start:,} to {part.stop - 1:,} of {part.total:,}, {len(cells.rows)} rows"]
+    notes = [f"Positions {part.start:,} to {part.stop - 1:,} of {part.total:,}, {counted(len(cells.rows), 'row')}"]
     notes += [part.note()] if part.note() else []
     notes += [f"hidden: {count:,} {why}" for why, count in cells.hidden.items()]
     if material.store is not None and drawing.choice.read_out.needs != "trace":

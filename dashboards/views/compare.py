@@ -22,6 +22,7 @@ from dashboards.views import opened, shared
 from dashboards.views.cards import question_html
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
+from interp.errors import counted
 from interp.runtime import palette
 
 _SHOWN = 300  # positions of the table that the page draws
@@ -118,7 +119,9 @@ def _entropies(baseline: Material, other: Material) -> None:
             words.append("The intervals overlap: the two differ no more than two problems do.")
     st.markdown(as_text(" ".join(words)))
     if len(table) > _SHOWN:
-        st.caption(f"Drawn: the first {_SHOWN} of {len(table):,} positions. The difference above is over all of them.")
+        st.caption(
+            f"Drawn: the first {_SHOWN} of {counted(len(table), 'position')}. The difference above is over all of them."
+        )
     shared.table(table.head(_SHOWN), "aligned", alt="Both traces at the same places, with their entropies")
 
 

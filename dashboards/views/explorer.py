@@ -9,6 +9,7 @@ from dashboards.explore import choosing, drawing
 from dashboards.views import opened
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
+from interp.errors import counted
 
 
 def show() -> None:
@@ -20,6 +21,6 @@ def show() -> None:
 
 def _page(artifact: Artifact, view: View) -> None:
     file = opened.traces_of(artifact)
-    st.caption(as_text(f"{len(file):,} traces of {file.reasoner} · {file.path}"))
+    st.caption(as_text(f"{counted(len(file), 'trace')} of {file.reasoner} · {file.path}"))
     choice = choosing.choose(artifact, view)
     drawing.draw(artifact, choice, view)

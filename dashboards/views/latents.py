@@ -25,6 +25,7 @@ from dashboards.views.thoughts.problems import (
     thoughts_of,
 )
 from dashboards.views.url import View
+from interp.errors import counted
 from interp.runtime import palette
 
 
@@ -113,7 +114,7 @@ def _unread(run: Run, view: View) -> None:
     table = run.traces.table()
     if search:
         table = table[table["question"].str.contains(search, case=False, regex=False)]
-    st.caption(f"{len(table)} of {len(run.traces)} problems.")
+    st.caption(f"{len(table)} of {counted(len(run.traces), 'problem')}.")
     columns = ["trace", "question", "text", "answer", "gold", "right"]
     shown = table.assign(right=table["correct"].map({True: "✓", False: "✗"}))
     shared.table(shown[columns], "traces", alt="What the model wrote about each problem, and whether it is right")

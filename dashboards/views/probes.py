@@ -20,6 +20,7 @@ from dashboards.views.probe_parts import transfer
 from dashboards.views.shared import as_text
 from dashboards.views.url import View, go
 from interp.activations.source import place_key
+from interp.errors import counted
 from interp.runtime import palette
 from probes.sweeps.figures import layer_curve
 from probes.sweeps.results import Sweep
@@ -128,7 +129,7 @@ def _controls(sweep: Sweep) -> None:
     for name, why in notes["why_not"].items():
         missing = int(frame[name].isna().sum()) if name in frame else len(frame)
         st.info(
-            f"Control **{as_text(palette.label(name))}** is missing in {missing} of {len(frame)} cells: {as_text(why)}.",
+            f"Control **{as_text(palette.label(name))}** is missing in {missing} of {counted(len(frame), 'cell')}: {as_text(why)}.",
             icon=":material/info:",
         )
 
@@ -141,7 +142,7 @@ def _cells(view: View, frame: pd.DataFrame, cells: pd.DataFrame, target: str, pl
     note = f" Left out: {left_out} cells of other targets." if left_out else ""
     st.caption(
         as_text(
-            f"Shown: {len(shown)} of {len(frame)} cells, best margin over the strongest control first.{note} "
+            f"Shown: {len(shown)} of {counted(len(frame), 'cell')}, best margin over the strongest control first.{note} "
             "q is the false-discovery rate over the whole sweep (1e-300 is the floor); n counts problem structures."
         )
     )

@@ -15,6 +15,7 @@ import streamlit as st
 from dashboards.describe import model_name, problems_of
 from dashboards.runs import Run
 from dashboards.views.pin import CODE, pin_button
+from interp.errors import counted
 from interp.runtime import palette
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
@@ -90,7 +91,7 @@ def csv_button(frame: pd.DataFrame, name: str) -> None:
 
     # Written when the button is pressed, because a list of many traces takes seconds.
     st.download_button(
-        f"CSV: {name}, {len(frame)} rows",
+        f"CSV: {name}, {counted(len(frame), 'row')}",
         content,
         file_name=f"{name}.csv",
         mime="text/csv",

@@ -17,6 +17,7 @@ from dashboards.views.cards import question_html
 from dashboards.views.shared import as_text
 from dashboards.views.trace_filters import FILTERS, filtered
 from dashboards.views.url import View, go, page_link
+from interp.errors import counted
 
 SHOWN = 500  # rows that the browser gets; filters reach the others
 _LONG = 20_000  # characters of a text that are shown
@@ -32,11 +33,11 @@ def show() -> None:
 def _page(artifact: Artifact, view: View) -> None:
     file = opened.traces_of(artifact)
     table = file.table
-    st.caption(as_text(f"{len(table):,} traces of {file.reasoner} · {file.path}"))
+    st.caption(as_text(f"{counted(len(table), 'trace')} of {file.reasoner} · {file.path}"))
     kept = filtered(artifact, file, table, view)
     st.caption(
         as_text(
-            f"{len(kept):,} of {len(table):,} traces match; {int(kept['correct'].sum()):,} of these answer right."
+            f"{len(kept):,} of {counted(len(table), 'trace')} match; {int(kept['correct'].sum()):,} of these answer right."
             + (f" Shown: the first {SHOWN} of them." if len(kept) > SHOWN else "")
         )
     )
@@ -113,7 +114,7 @@ def _chosen(artifact: Artifact, file: TraceFile, table: pd.DataFrame, kept: pd.D
     page_link("explorer", artifact.name, "Every layer of it, in the trace explorer", trace=number)
     if artifact.kind == "run":
         page_link("latents", artifact.name, "What can be read in its thoughts", problem=number)
-    with st.expander(f"Its {len(trace)} positions", icon=":material/table_rows:"):
+    with st.expander(f"Its {counted(len(trace), 'position')}", icon=":material/table_rows:"):
         shared.table(_positions(trace), f"trace-{number}", alt="Every position of the trace with its token and entropy")
 
 

@@ -14,6 +14,7 @@ from dashboards.views import opened, shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
 from interp.activations import Store
+from interp.errors import counted
 from interp.traces import THINKING
 
 
@@ -30,7 +31,7 @@ def _page(artifact: Artifact, view: View) -> None:
         _no_activations(artifact, view, why_not)
         return
     file = opened.traces_of(artifact)
-    st.caption(as_text(f"{store.meta['reasoner']['name']} · {len(file):,} traces · {store.name}"))
+    st.caption(as_text(f"{store.meta['reasoner']['name']} · {counted(len(file), 'trace')} · {store.name}"))
     left, right = st.columns([2, 4])
     with left:
         place = view.choice(
@@ -116,7 +117,7 @@ def _draw(table: pd.DataFrame, place: str, where: pins.Sample, store: Store) -> 
     spread = "" if len(where.rows) == where.total else f", evenly spread over the {where.total:,} that have it"
     st.caption(
         as_text(
-            f"At {place}, over {len(where.rows)} traces{spread}. Bands and bars are 95 % intervals over problems of different "
+            f"At {place}, over {counted(len(where.rows), 'trace')}{spread}. Bands and bars are 95 % intervals over problems of different "
             "structure. Control (dotted): the same token at the same place of another trace. The highest layer was chosen "
             "on the same traces."
         )

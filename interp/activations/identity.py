@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from interp.errors import StoreError
+from interp.errors import StoreError, counted
 from interp.traces import Trace
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_own(reasoner: Reasoner, traces: Sequence[Trace], *, transfer: bool = F
     unknown = sum(not trace.weights for trace in traces)
     if unknown:
         warnings.warn(
-            f"{unknown} of {len(traces)} traces do not say which weights made them, so that they were not compared with "
+            f"{unknown} of {counted(len(traces), 'trace')} do not say which weights made them, so that they were not compared with "
             f"those of {reasoner.name}; their tokens were.",
             stacklevel=3,
         )

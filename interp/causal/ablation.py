@@ -37,6 +37,7 @@ from interp.errors import UsageError, checked_count, unknown
 from interp.problems import task as make_task
 from interp.problems.base import Problem
 from interp.reasoners.interventions import Intervention, replace_with
+from interp.reasoners.needs import needs_thoughts
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace, TraceSet
 
@@ -84,6 +85,7 @@ def ablate(
         UsageError: The reasoner does not think, an arm is unknown or has nothing to move, or no problem has a donor.
     """
     checked_count("frozen_after", frozen_after)
+    needs_thoughts(reasoner)
     visible = reasoner.thinks_in_text
     known = TEXT_ARMS if visible else LATENT_ARMS
     chosen = list(known) if arms is None else ["own", *(arm for arm in arms if arm != "own")]
@@ -92,7 +94,9 @@ def ablate(
             raise unknown(f"arm for {reasoner.kind} reasoners", arm, known)
     traces = reasoner.think(list(problems), batch_size=batch_size)
     if not any(any(trace.thought) for trace in traces):
-        raise UsageError(f"expected a reasoner with thoughts, got {reasoner.name}, which thinks none; use another one.")
+        raise UsageError(
+            f"expected a reasoner that thinks before it answers, got {reasoner.name}, which does not; use another one."
+        )
     donors = _donors_of(traces, seed)
     recipients = np.flatnonzero(donors >= 0)
     if not len(recipients):

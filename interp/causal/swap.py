@@ -30,6 +30,7 @@ from interp.models.address import Address
 from interp.problems import task as make_task
 from interp.problems.answers import plain
 from interp.reasoners.interventions import Intervention, replace_with
+from interp.reasoners.needs import SILENT_KINDS
 from interp.statistics.estimates import Estimate
 from interp.traces import Trace, TraceSet
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 RIDGE = 1e-2
+_NO_TEXT = "expected a writer of text, got {writer}, which writes no text; swap its latents instead."
 
 
 class SwapOptions(TypedDict, total=False):
@@ -76,12 +78,12 @@ def swap_text(
     Raises:
         UsageError: The writer writes no text, or the reader does not know its words.
     """
+    if writer.kind in SILENT_KINDS:
+        raise UsageError(_NO_TEXT.format(writer=writer.name))
     written = writer.think(list(problems), batch_size=batch_size)
     texts = [_text(writer, trace) for trace in written]
     if not any(texts):
-        raise UsageError(
-            f"expected a writer of text, got {writer.name}, which writes no text; swap its latents instead."
-        )
+        raise UsageError(_NO_TEXT.format(writer=writer.name))
     donors, task = _donors(written, seed), make_task(written[0].problem.task)
     kept = np.flatnonzero(donors >= 0).tolist()
     arms: dict[str, Callable[[int], str]] = {

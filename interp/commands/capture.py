@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interp.commands.layers import layer_numbers
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import with_options
-from interp.errors import StoreError, UsageError, unknown
+from interp.errors import StoreError, UsageError, counted, unknown
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ Workers = Annotated[int | None, typer.Option(help="Number of workers of the engi
 Threads = Annotated[int, typer.Option(help="Threads per shard. The same number gives the same bytes.")]
 BatchSize = Annotated[int, typer.Option(help="Largest number of traces in a forward pass.")]
 Format = Annotated[str, typer.Option(help="Format to write: saelens or arrow.")]
-_MAX_LAYER = 100_000  # no model is as deep, and a range that is longer would only fill the memory
 
 
 @app.command("run")
@@ -90,7 +90,7 @@ def run(
         load_options.load(model),
         recorded,
         sites=sites or "resid",
-        layers=_layers(layers),
+        layers=layer_numbers(layers),
         channels=channels,
         positions=positions or (),
         dtype=dtype,
@@ -107,7 +107,10 @@ def run(
     if dry_run:
         emit({"out": out, **asdict(estimate)}, as_json, lambda: print(_estimate_line(estimate)))
         return
-    with Bars() as bars, bars.stage(f"capturing {len(recorded)} traces, {_estimate_line(estimate)}") as report:
+    with (
+        Bars() as bars,
+        bars.stage(f"capturing {counted(len(recorded), 'trace')}, {_estimate_line(estimate)}") as report,
+    ):
         options = CheckedExecutionOptions(
             batch_size=batch_size, engine=engine, workers=workers, threads=threads, progress=report
         )
@@ -220,7 +223,7 @@ def export(
     with Bars() as bars, bars.stage(f"exporting {store}") as report:
         written = write(Store(store), to, out, addresses=address, progress=report, **options)
     dropped = f"; {written.dropped} positions did not fill a row" if written.dropped else ""
-    line = f"{written.rows} rows x {len(written.addresses)} addresses in {out}{dropped}"
+    line = f"{counted(written.rows, 'row')} x {counted(len(written.addresses), 'address')} in {out}{dropped}"
     emit(asdict(written), as_json, lambda: print(line))
 
 
@@ -261,7 +264,7 @@ def import_(
             raise UsageError("expected --traces, got none; give the traces.parquet of the store that was exported.")
         _print_store(imports.from_arrow(source, known, out), as_json)
         return
-    chosen = _layers(layers)
+    chosen = layer_numbers(layers)
     if chosen is None:
         raise UsageError("expected --layers, got none; give vLLM's eagle_aux_hidden_state_layer_ids, in their order.")
     loaded = None
@@ -284,7 +287,9 @@ def _print_store(store: Any, as_json: bool) -> None:
     from interp.text.placement import step_placement
 
     about, placement = store.describe(), step_placement(store.traces)
-    lines = [f"{about['positions']} positions x {len(about['addresses'])} addresses in {about['path']}"]
+    lines = [
+        f"{counted(about['positions'], 'position')} x {counted(len(about['addresses']), 'address')} in {about['path']}"
+    ]
     lines += [] if placement is None else [str(placement)]
     emit(about, as_json, lambda: print("\n".join(lines)))
 
@@ -292,28 +297,7 @@ def _print_store(store: Any, as_json: bool) -> None:
 def _estimate_line(estimate: CaptureCost) -> str:
     """Return one line with the space, time and memory that a capture takes."""
     return (
-        f"{estimate.positions} positions x {estimate.addresses} addresses in {estimate.shards} shards: "
+        f"{counted(estimate.positions, 'position')} x {counted(estimate.addresses, 'address')} in {counted(estimate.shards, 'shard')}: "
         f"{estimate.bytes / 2**20:.1f} MB, about {estimate.seconds:.0f} s on one worker, "
         f"which keeps up to {estimate.worker_bytes / 2**20:.0f} MB beside the model"
     )
-
-
-def _layers(text: str | None) -> list[int] | None:
-    """Return the block numbers in a text such as `0,2,4` or `0-3`."""
-    if text is None:
-        return None
-    layers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"expected numbers and ranges after --layers, such as 0,2,4 or 0-3, got {text!r}.")
-        low, high = int(first), int(last or first)
-        if high < low:
-            raise UsageError(
-                f"expected ranges after --layers to begin with the smaller number, got {part.strip()!r}; "
-                f"write {high}-{low}."
-            )
-        if high > _MAX_LAYER:
-            raise UsageError(f"expected numbers of at most {_MAX_LAYER} after --layers, got {high}.")
-        layers += range(low, high + 1)
-    return layers

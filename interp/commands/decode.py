@@ -11,7 +11,7 @@ from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import OldName, with_options
 from interp.errors import QualityError, UsageError, checked_count
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
-from interp.runtime.results import refuse_results
+from interp.runtime.files import refuse_existing, refuse_results
 from interp.text.limits import MAX_UNPLACED
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ Lenses = Annotated[
         "a Jacobian lens. Repeatable.",
     ),
 ]
-Model = Annotated[str | None, typer.Option(help="The reasoner, if it is not where the store says.")]
+Model = Annotated[
+    str | None, typer.Option(help="The reasoner.", show_default="the one that the store was captured from")
+]
 
 
 @app.command("run")
@@ -77,10 +79,7 @@ def run(
     settings = lens_settings(lens or [])
     checked_count("top_k", top_k)
     checked_count("split_seed", split_seed, at_least=0)
-    if out.exists():
-        raise UsageError(
-            f"expected a new file for the read-outs, got {out}, which exists; choose another --out, or remove it."
-        )
+    refuse_existing(out)
     activations = Store(store)
     with Bars() as bars, bars.stage(f"decoding {store}") as report:
         read = decode(

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
-from interp.commands.options import with_options
-from interp.errors import PartialError, UsageError
+from interp.commands.options import OldName, with_options
+from interp.errors import PartialError, UsageError, counted
 from interp.runtime.console import AsJson, Bars, emit, new_app
+from interp.runtime.files import refuse_existing
 
 app = new_app("Make traces of transcripts that were written elsewhere, and label traces by tables of your own.")
 _SHOWN = 5
@@ -27,10 +28,10 @@ def traces(
             "(Parquet, Arrow)."
         ),
     ],
-    to: Annotated[Path, typer.Option(help="Parquet file of traces to write.")],
     model: Annotated[
         str, typer.Option(help="The local model whose tokens they get: an organism, a folder or a hub id.")
     ],
+    out: Annotated[Path, typer.Option(help="Parquet file of traces to write."), OldName("--to")],
     answer: Annotated[
         str | None, typer.Option(help="Column with the right answer.", show_default="found by its name")
     ] = None,
@@ -55,22 +56,19 @@ def traces(
 
     What is assumed is listed. Transcripts that cannot be used are named with the reason; the exit code is then 3.
 
-    Example: cotlens import traces chats.jsonl --model smollm2 --to runs/chats.parquet
+    Example: cotlens import traces chats.jsonl --model smollm2 --out runs/chats.parquet
     """
     from interp.errors import checked_count
     from interp.transcripts.importing import import_traces, summary
 
-    if to.exists():
-        raise UsageError(
-            f"expected a new file for --to, got {to}, which exists already; choose another --to, or remove it."
-        )
+    refuse_existing(out)
     checked_count("rollouts", rollouts, at_least=0)
     checked_count("batch_size", batch_size)
     missing = next((path for path in files if not path.exists()), None)
     if missing is not None:
         raise UsageError(f"expected files of transcripts, got {missing}, which does not exist; check the path.")
     reasoner = load_options.load(model)
-    with Bars() as bars, bars.stage(f"importing {len(files)} files, read by {reasoner.name}") as report:
+    with Bars() as bars, bars.stage(f"importing {counted(len(files), 'file')}, read by {reasoner.name}") as report:
         result = import_traces(
             files,
             reasoner,
@@ -82,7 +80,7 @@ def traces(
             batch_size=batch_size,
             progress=report,
         )
-    result.traces.to_parquet(to)
+    result.traces.to_parquet(out)
     graded = result.graded
     accuracy = sum(graded) / len(graded) if graded else None
     record: dict[str, Any] = {
@@ -92,14 +90,16 @@ def traces(
         "fields": result.fields,
         "graded": len(graded),
         "accuracy": accuracy,
-        "out": str(to),
+        "out": str(out),
     }
 
     def print_text() -> None:
         for path, name in result.formats.items():
             print(f"{path}: {name}")
         right = "none graded" if accuracy is None else f"{accuracy:.3f} of {len(graded)} right"
-        print(f"{len(result.traces)} traces ({right}) in {to}, {len(result.refused)} transcripts refused")
+        print(
+            f"{counted(len(result.traces), 'trace')} ({right}) in {out}, {counted(len(result.refused), 'transcript')} refused"
+        )
         print_assumptions(result.assumptions)
         for name, role in result.fields.items():
             print(f"column {name}: {role}")
@@ -107,8 +107,8 @@ def traces(
     emit(record, as_json, print_text)
     if result.refused:
         raise PartialError(
-            f"{len(result.refused)} transcripts refused, the others are in {to}: {listed(record['refused'])}. "
-            "Correct them and import them with another --to."
+            f"{counted(len(result.refused), 'transcript')} refused, the others are in {out}: {listed(record['refused'])}. "
+            "Correct them and import them with another --out."
         )
 
 
@@ -143,9 +143,9 @@ def labels(
         added, n_traces = label_store(to, given)
         where = to
     else:
-        if out is None or out.exists():
-            got = "nothing" if out is None else f"{out}, which exists already"
-            raise UsageError(f"expected a new file for --out, where the labelled traces are written, got {got}.")
+        if out is None:
+            raise UsageError("expected --out, where the labelled traces are written, got nothing; name a new file.")
+        refuse_existing(out)
         recorded = TraceSet.from_parquet(to)
         added, n_traces = checked_labels(given, recorded), len(recorded)
         with_labels(recorded, added).to_parquet(out)
@@ -169,8 +169,8 @@ def labels(
     def print_text() -> None:
         for row in record["labels"]:
             print(
-                f"{row['label']}: {row['n']} labels of a {row['of']}, {row['n_values']} values, in {row['traces']} of "
-                f"{n_traces} traces"
+                f"{row['label']}: {counted(row['n'], 'label')} of a {row['of']}, {counted(row['n_values'], 'value')}, in {row['traces']} of "
+                f"{counted(n_traces, 'trace')}"
             )
         print(f"in {where}")
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interp.commands.layers import layer_numbers
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
-from interp.errors import StoreError, UsageError
+from interp.errors import StoreError, UsageError, counted
 from interp.runtime.console import AsJson, Bars, emit, new_app
+from interp.runtime.files import refuse_existing
 
 if TYPE_CHECKING:
     from interp.decoders.jacobian.estimate import Context
@@ -30,7 +32,8 @@ def fit(
     texts: Annotated[Path | None, typer.Option(help="Text file, one text a line, in place of --traces.")] = None,
     contexts: Annotated[int | None, typer.Option(help="Use only so many of them, the first ones.", min=1)] = None,
     layers: Annotated[
-        list[int] | None, typer.Option(help="Block whose output is read. Repeatable.", show_default="all but the last")
+        list[str] | None,
+        typer.Option(help="Blocks whose output is read, such as 0,2,4 or 0-3.", show_default="all but the last"),
     ] = None,
     channels: Annotated[
         list[str] | None,
@@ -66,8 +69,7 @@ def fit(
         raise UsageError("expected --traces or --texts, and not both; name the contexts to average over.")
     if texts is not None and channels:
         raise UsageError("expected --channels with --traces, got --texts, which have one channel; leave it out.")
-    if out.exists():
-        raise UsageError(f"expected a new file for the lens, got {out}, which exists; choose another --out.")
+    refuse_existing(out)
     reasoner = load_options.load(model)
     given = _contexts(reasoner, traces, texts, max_tokens)[:contexts]
     checkpoint = out.with_name(f"{out.name}.part")
@@ -76,7 +78,7 @@ def fit(
         lens = fit_jacobians(
             reasoner,
             given,
-            layers=layers,
+            layers=layer_numbers(layers),
             positions=Positions(skipped, tuple(channels) if channels else None),
             candidates=token_ids(reasoner, candidate) if candidate else None,
             batch_size=batch_size,
@@ -101,8 +103,7 @@ def merge(
     from interp.decoders.jacobian.lens_file import LensFile
     from interp.decoders.jacobian.lens_file import merge as merged
 
-    if out.exists():
-        raise UsageError(f"expected a new file for the lens, got {out}, which exists; choose another --out.")
+    refuse_existing(out)
     lens = merged([LensFile.read(path) for path in lenses])
     lens.write(out)
     _emit(lens, out, as_json)
@@ -155,7 +156,7 @@ def _emit(lens: LensFile, path: Path, as_json: bool) -> None:
         rows = "" if lens.candidates is None else f", for {len(lens.candidates)} tokens"
         print(
             f"{path}: Jacobian lens of {of}, layers {layers[0]} to {layers[-1]}, width {lens.width}, "
-            f"{lens.n_contexts} contexts{rows}"
+            f"{counted(lens.n_contexts, 'context')}{rows}"
         )
 
     emit(record, as_json, print_text)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 import typer
 
 from interp.commands.models import LoadOptions
-from interp.errors import UsageError
+from interp.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from interp.problems import Problem
@@ -229,18 +229,18 @@ def _by_split(problems: list[Problem], path: Path, use: SplitUse) -> tuple[list[
     others = " and ".join(f"{len(part)} {split}" for split, part in fitted.items() if part)
     if use is SplitUse.ALL:
         _note(
-            f"{path}: all {len(problems)} lines are tested, each with what was fitted to other problem structures; this "
+            f"{path}: tested on all {counted(len(problems), 'line')}, each with what was fitted to other problem structures; this "
             "command selects nothing, so it does not need the file's splits"
         )
         return problems, {}
     if use is SplitUse.TEST:
         _note(
-            f"{path}: its {len(tested)} test lines are tested, with what was fitted to other test lines; the {others} lines "
-            "are not used"
+            f"{path}: tested on its {counted(len(tested), 'test line')}, with what was fitted to other test lines; the others "
+            f"({others}) are not used"
         )
         return tested, {}
     _note(
-        f"{path}: its {len(tested)} test lines are tested; the {others} lines are used only where something is fitted"
+        f"{path}: tested on its {counted(len(tested), 'test line')}; the others ({others}) are used only where something is fitted"
     )
     return tested, fitted
 
@@ -257,7 +257,7 @@ def _some(problems: list[Problem], n: int | None, seed: int, path: Path) -> list
 def _note_left_out(path: Path, left_out: list[str]) -> None:
     if left_out:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
-        lines = "1 line" if len(left_out) == 1 else f"{len(left_out)} lines"
+        lines = counted(len(left_out), "line")
         listed = "; ".join(reason.rstrip(".") for reason in left_out[:_SHOWN])
         _note(f"{lines} of {path} left out: {listed}{more}")
 

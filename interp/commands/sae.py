@@ -11,7 +11,7 @@ import typer
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
-from interp.runtime.results import refuse_results
+from interp.runtime.files import refuse_results
 
 if TYPE_CHECKING:
     from interp.activations import Store

@@ -11,8 +11,9 @@ import typer
 from interp.commands.endpoint_options import EndpointOptions
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, MaxAnswerTokens, MaxThoughtTokens, Model
 from interp.commands.options import with_options
-from interp.errors import PartialError, UsageError, checked_count
+from interp.errors import PartialError, UsageError, checked_count, counted
 from interp.runtime.console import AsJson, Bars, emit, new_app
+from interp.runtime.files import refuse_existing
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
@@ -72,10 +73,7 @@ def think(
     from interp.text.placement import step_placement
 
     server = endpoint_options.server()
-    if out.exists():
-        raise UsageError(
-            f"expected a new file for --out, got {out}, which exists already; choose another --out, or remove it."
-        )
+    refuse_existing(out)
     if task is not None and questions is not None:
         raise UsageError("expected --task or --questions, got both; leave one out.")
     check_number(task or "", n)
@@ -134,7 +132,7 @@ def think(
         result |= at_chance
         print(f"warning: {thinker.name}: {at_chance['warning']}", file=sys.stderr)
     placement = step_placement(traces)
-    summary = [f"{len(traces)} traces, {traces.accuracy:.3f} right, in {out}"]
+    summary = [f"{counted(len(traces), 'trace')}, {traces.accuracy:.3f} right, in {out}"]
     if placement is not None:
         result["steps"] = placement.to_dict()
         summary.append(str(placement))
@@ -142,8 +140,7 @@ def think(
     if left_out:
         more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         reasons = "; ".join(reason.rstrip(".") for reason in left_out[:_SHOWN])
-        what = "line" if server is None else "question"
-        lines = f"1 {what}" if len(left_out) == 1 else f"{len(left_out)} {what}s"
+        lines = counted(len(left_out), "line" if server is None else "question")
         raise PartialError(
             f"{lines} of {questions or task or thinker.name} left out, the others are in {out}: {reasons}{more}. "
             "Put the corrected lines into a file of their own and run again with another --out."

@@ -14,6 +14,7 @@ from interp.loading.sources import locate, read_source
 from interp.models.reading import read_model
 from interp.models.report import LoadReport
 from interp.models.wrapping import quiet, tokenizer_hash, weights_hash
+from interp.runtime.files import refuse_existing
 
 # Texts whose tokens must be the same before and after: words, digits, spaces, other scripts and symbols.
 _TEXTS = (
@@ -42,8 +43,7 @@ def convert(spec: str | Path, out: Path | str) -> Path:
     import torch
 
     out = Path(out)
-    if out.exists():
-        raise UsageError(f"expected a new folder, got {out}, which exists; choose another one, or remove it.")
+    refuse_existing(out, what="folder")
     source = locate(spec)
     if source.adapter is not None or source.checkpoint is not None:
         raise UsageError(f"expected a whole model, got {spec}, an adapter or a bare state dict; load it with its base.")

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from interp.errors import StoreError, UsageError
+from interp.errors import StoreError
 from interp.problems.base import Problem
 from interp.reasoners.base import Reasoner
-from interp.runtime.files import commit
+from interp.runtime.files import commit, refuse_existing
 from interp.runtime.locks import locked
 from interp.runtime.progress import Progress
 from interp.traces import TraceSet
@@ -60,8 +60,7 @@ def think_to_file(
             or another process thinks into the same file.
     """
     out = Path(out)
-    if out.exists():
-        raise UsageError(f"{out} exists already; choose another --out, or remove it.")
+    refuse_existing(out)
     meta = {
         "reasoner": reasoner.describe(),
         "problems": hashlib.sha256("\n".join(p.to_json() for p in problems).encode()).hexdigest()[:16],

@@ -147,3 +147,35 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def refuse_existing(path: AnyPath, option: str = "--out", what: str = "file") -> None:
+    """Refuse a path at which something is, before anything is computed.
+
+    Args:
+        path: Where a result is to be written.
+        option: The option that named the path.
+        what: `file` or `folder`.
+
+    Raises:
+        UsageError: The path exists.
+    """
+    if path.exists():
+        raise UsageError(
+            f"expected a new {what} for {option}, got {path}, which exists already; choose another {option}, or remove it."
+        )
+
+
+def refuse_results(folder: AnyPath | None, *patterns: str) -> None:
+    """Refuse a folder that holds an earlier result, before anything is computed.
+
+    Args:
+        folder: Where results are to be written; None where none are.
+        patterns: Names of the files that are written, as for `Path.glob`.
+
+    Raises:
+        UsageError: One of the files exists.
+    """
+    earlier = [] if folder is None else [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    for path in earlier:
+        refuse_existing(path)

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.errors import StoreError, UsageError
+from interp.errors import StoreError
 from interp.runtime.console import jsonable
-from interp.runtime.files import commit
+from interp.runtime.files import commit, refuse_existing
 
 SCHEMA_VERSION = 1
 #: How a file begins, so that a search reads no more of it.
@@ -29,26 +29,9 @@ def remember_command(arguments: Sequence[str]) -> None:
 
 def _new_file(path: Path | None) -> Path | None:
     """Refuse a file that exists, before anything is computed."""
-    if path is not None and path.exists():
-        raise UsageError(f"expected a new file for the result, got {path}, which exists; choose another --out.")
+    if path is not None:
+        refuse_existing(path)
     return path
-
-
-def refuse_results(folder: Path | None, *patterns: str) -> None:
-    """Refuse a folder that holds an earlier result, before anything is computed.
-
-    Args:
-        folder: Where results are to be written; None where none are.
-        patterns: Names of the files that are written, as for `Path.glob`.
-
-    Raises:
-        UsageError: One of the files exists.
-    """
-    there = [path for pattern in patterns for path in sorted(folder.glob(pattern))] if folder is not None else []
-    if there:
-        raise UsageError(
-            f"expected a --out without an earlier result, got {there[0]}, which exists; choose another --out, or remove it."
-        )
 
 
 ResultFile = Annotated[

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.errors import StoreError, UsageError
+from interp.errors import StoreError, UsageError, counted
 from interp.problems.questions.labels import label_text
 from interp.text.token_text import TokenText
 from interp.traces import Trace, TraceSet
@@ -169,7 +169,7 @@ def _trace_numbers(column: pd.Series, key: str, traces: Sequence[Trace]) -> list
     missing = [value for value in dict.fromkeys(asked) if value not in known]
     if missing:
         raise UsageError(
-            f"expected {key}s of the {len(traces)} traces, got {len(missing)} others, such as {missing[:_SHOWN]}; correct "
+            f"expected {key}s of the {counted(len(traces), 'trace')}, got {len(missing)} others, such as {missing[:_SHOWN]}; correct "
             "the table, or name the traces that it labels."
         )
     several = next((value for value in asked if len(known[value]) > 1), None)

@@ -18,7 +18,7 @@ from interp.reasoners import Reasoner
 from interp.reasoners.config import CHAT
 from interp.reasoners.resumable import parts_folder
 from interp.reasoners.vocabulary import chat_messages, prompt_text
-from interp.runtime.files import commit
+from interp.runtime.files import commit, refuse_existing
 from interp.runtime.locks import locked
 from interp.runtime.progress import Progress
 from interp.traces import THINKING
@@ -86,8 +86,7 @@ def think_at_endpoint(
         StoreError: The replies beside `out` are to other requests, or another model wrote the texts.
     """
     out, sampling = Path(out), sampling or ServerSampling()
-    if out.exists():
-        raise UsageError(f"{out} exists already; choose another --out, or remove it.")
+    refuse_existing(out)
     Aligner(reasoner)  # says at once if the model does not write text
     model = endpoint.served_model()
     path, requests = _requests(reasoner, problems, model, sampling)

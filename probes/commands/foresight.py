@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
+from interp.reasoners.needs import needs_text
 from interp.runtime.console import AsJson, Bars, emit, print_table
+from interp.runtime.results import ResultFile, write_result
 from probes.commands.options import SampledTraceOptions, Temperature, TraceOptions
 
 
@@ -17,6 +19,7 @@ from probes.commands.options import SampledTraceOptions, Temperature, TraceOptio
 def foresight_command(
     model: Model,
     options: SampledTraceOptions = SampledTraceOptions(temperature=0.0),
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +30,7 @@ def foresight_command(
     from probes.subtext.foresight import foresight
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature)
+        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature, needs=needs_text)
         with bars.stage("reading the state before each step"):
             result = foresight(reasoner, traces, seed=options.seed)
 
@@ -41,6 +44,7 @@ def foresight_command(
     lead = {"over": result.over, **result.lead.measure()}
     about = {"n": len(traces), "accuracy": traces.accuracy, "seed": options.seed, "temperature": options.temperature}
     record = {"readers": result.readers.to_dict("records"), "lead": lead, "says": result.verdict}
+    write_result(out, "subtext foresight", reasoner.describe(), record | about)
     emit(record | about, as_json, human)
 
 
@@ -64,6 +68,7 @@ def compute_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the problems and of sampling.")] = 0,
     temperature: Temperature = 0.0,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -101,14 +106,21 @@ def compute_command(
         print_table(summary)
         print(f"\n{note}")
 
-    result = {"by_operations": table.to_dict("records"), "sets": summary.to_dict("records"), "note": note}
-    emit(result | {"chosen": chosen, "seed": seed, "temperature": temperature}, as_json, human)
+    result: dict[str, Any] = {
+        "by_operations": table.to_dict("records"),
+        "sets": summary.to_dict("records"),
+        "note": note,
+    }
+    result |= {"chosen": chosen, "seed": seed, "temperature": temperature}
+    write_result(out, "subtext compute", reasoner.describe(), result)
+    emit(result, as_json, human)
 
 
 @with_options
 def uncertainty_command(
     model: Model,
     options: TraceOptions = TraceOptions(),
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -116,10 +128,12 @@ def uncertainty_command(
 
     Example: cotlens subtext uncertainty graph-coconut-breadth
     """
-    from probes.subtext.uncertainty import uncertainty
+    from probes.subtext.uncertainty import needs_posterior, uncertainty
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=0.0, n=500)
+        reasoner, traces = options.load(
+            bars, load_options, model, temperature=0.0, n=500, needs_of_task=needs_posterior
+        )
         with bars.stage("reading the posterior"):
             result = uncertainty(reasoner, traces, seed=options.seed)
 
@@ -136,4 +150,6 @@ def uncertainty_command(
     share = result.lead
     lead = {"over": result.over, "r2": share.value, "ci_low": share.low, "ci_high": share.high, "n": share.n}
     about = {"n": len(traces), "accuracy": traces.accuracy, "seed": options.seed}
-    emit({**tables, "lead": lead, "says": result.verdict, **about}, as_json, human)
+    record = {**tables, "lead": lead, "says": result.verdict, **about}
+    write_result(out, "subtext uncertainty", reasoner.describe(), record)
+    emit(record, as_json, human)

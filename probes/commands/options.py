@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from interp.commands.models import LoadOptions
 from interp.commands.problem_options import ProblemOptions, SplitUse
-from interp.errors import StoreError, UsageError
+from interp.errors import StoreError, UsageError, counted
 from interp.runtime.console import Bars
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from interp.traces import TraceSet
 
 Temperature = Annotated[
-    float, typer.Option(help="Sampling temperature; 0 is greedy. Choices of words must be sampled.")
+    float, typer.Option(help="Sampling temperature; 0 takes the likeliest token. Choices of words must be sampled.")
 ]
 Target = Annotated[
     list[str] | None,
@@ -84,6 +85,8 @@ class TraceOptions(ProblemOptions):
         n: int = 1000,
         split_use: SplitUse = SplitUse.ALL,
         words: WordingOptions | None = None,
+        needs: Callable[[Reasoner], None] | None = None,
+        needs_of_task: Callable[[str], None] | None = None,
     ) -> tuple[Reasoner, TraceSet]:
         """Return the reasoner, and traces that are read from the file or thought now.
 
@@ -95,14 +98,20 @@ class TraceOptions(ProblemOptions):
             n: Number of a task's problems where the options say none.
             split_use: What the command does with the splits of a file.
             words: Synonyms that the command needs; where there are none, that is said before the model thinks.
+            needs: Check of what the command needs of the reasoner, before it thinks.
+            needs_of_task: Check of what it needs of the task, by its spec.
 
         Raises:
-            UsageError: Synonyms are needed, and there are none.
+            UsageError: Synonyms are needed, and there are none, or the reasoner or the task lacks what the command needs.
         """
         given = self.problem_set(load_options, model, n=n, problem_seed=self.seed, split_use=split_use)
+        if needs is not None:
+            needs(given.reasoner)
+        if needs_of_task is not None:
+            needs_of_task(given.problems[0].task)
         if words is not None:
             words.wording(given.problems[0].task)
-        with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
+        with bars.stage(f"thinking about {counted(len(given.problems), 'problem')}") as progress:
             return given.reasoner, given.think(
                 batch_size=256, temperature=temperature, seed=self.seed, progress=progress
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interp.commands.options import OldName, with_options
-from interp.errors import QualityError
+from interp.errors import QualityError, counted
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from interp.runtime.environment import variable_prefix, warn_renamed
 
@@ -170,7 +170,7 @@ def sweep_command(
         lambda: _print_best(
             best[columns],
             swept.notes,
-            f"the best of each target; all {len(swept.table())} cells: cotlens dash {folder}",
+            f"the best of each target; all {counted(len(swept.table()), 'cell')}: cotlens dash {folder}",
         ),
     )
     _require(fail_under, best["accuracy"].max(), "the best held-out accuracy")

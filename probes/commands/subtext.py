@@ -11,6 +11,7 @@ from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.commands.problem_options import SplitUse
 from interp.errors import QualityError
+from interp.reasoners.needs import needs_text, needs_thoughts
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from interp.runtime.results import ResultFile, write_result
 from probes.commands.foresight import compute_command, foresight_command, uncertainty_command
@@ -54,8 +55,10 @@ def measure_command(
     from probes.subtext.measure import measure
 
     with Bars() as bars:
-        needed = None if latents else words
-        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature, words=needed)
+        needed, kind = (None, None) if latents else (words, needs_text)
+        reasoner, traces = options.load(
+            bars, load_options, model, temperature=options.temperature, words=needed, needs=kind
+        )
         wording = words.wording_or_none(traces[0].problem.task) if latents else words.wording(traces[0].problem.task)
         with bars.stage("measuring, with controls and power" if power else "measuring, with controls"):
             result = measure(
@@ -107,7 +110,13 @@ def locate_command(
     with Bars() as bars:
         # The words that are knocked out are chosen on the same traces.
         reasoner, traces = options.load(
-            bars, load_options, model, temperature=options.temperature, split_use=SplitUse.TEST, words=words
+            bars,
+            load_options,
+            model,
+            temperature=options.temperature,
+            split_use=SplitUse.TEST,
+            words=words,
+            needs=needs_text,
         )
         with bars.stage("locating"):
             result = locate(
@@ -154,7 +163,7 @@ def discover_command(
     from probes.subtext.discover import discover
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=1.0, words=words)
+        reasoner, traces = options.load(bars, load_options, model, temperature=1.0, words=words, needs=needs_text)
         with bars.stage("testing every word"):
             result = discover(
                 reasoner,
@@ -199,7 +208,9 @@ def paraphrase_command(
     from probes.subtext.paraphrase import paraphrase
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=options.temperature, words=words)
+        reasoner, traces = options.load(
+            bars, load_options, model, temperature=options.temperature, words=words, needs=needs_text
+        )
         with bars.stage("paraphrasing"):
             table = paraphrase(
                 traces, words.wording(traces[0].problem.task), words.target, reasoner=reasoner, seed=options.seed
@@ -243,7 +254,7 @@ def commitment_command(
     from probes.subtext.commitment import commitment
 
     with Bars() as bars:
-        reasoner, traces = options.load(bars, load_options, model, temperature=0.0, n=400)
+        reasoner, traces = options.load(bars, load_options, model, temperature=0.0, n=400, needs=needs_thoughts)
         with bars.stage("answering early"):
             result = commitment(reasoner, traces, seed=options.seed)
 

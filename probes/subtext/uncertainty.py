@@ -148,12 +148,25 @@ def _with_entropy(reasoner: Reasoner, states: Features, values: Sequence[str]) -
     return np.concatenate([states, entropy(_unembedded(reasoner, states, values))[:, None].astype(np.float32)], axis=1)
 
 
-def _rows(traces: TraceSet) -> _Rows:
-    task = make_task(traces[0].problem.task)
-    if not task.has_posterior:
+def needs_posterior(task: str) -> None:
+    """Check that a task knows the posterior after each step.
+
+    Args:
+        task: Its spec.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if not make_task(task).has_posterior:
         raise UsageError(
-            f"expected a task that knows the posterior after each step, got {task.name}; use one that does, such as graph."
+            f"expected a task that knows the posterior after each step, got {make_task(task).name}; use one that does, "
+            "such as graph."
         )
+
+
+def _rows(traces: TraceSet) -> _Rows:
+    needs_posterior(traces[0].problem.task)
+    task = make_task(traces[0].problem.task)
     values = list(task.values)
     column = {value: k for k, value in enumerate(values)}
     indices, posterior = [], []

@@ -410,7 +410,7 @@ def test_an_earlier_result_is_not_overwritten(
     monkeypatch.chdir(place)
     (tmp_path / there).write_text("earlier", encoding="utf-8")
     result = cotlens(*command, "--out", tmp_path)
-    assert result.code == 2 and f"got {tmp_path / there}, which exists; choose another --out" in result.error
+    assert result.code == 2 and f"got {tmp_path / there}, which exists already; choose another --out" in result.error
     assert contents(tmp_path) == {there: hashlib.sha256(b"earlier").hexdigest()}
 
 

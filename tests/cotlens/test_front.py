@@ -75,7 +75,7 @@ def test_questions_of_a_file(tmp_path: Path) -> None:
 def test_questions_that_cannot_be_used_are_left_out_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text('{"question": "1 + 1?", "answer": "2"}\nnonsense\n', encoding="utf-8")
-    with pytest.warns(UserWarning, match="1 lines of .* are left out: line 2"):
+    with pytest.warns(UserWarning, match="1 line of .* left out: line 2"):
         assert len(cotlens.questions(path)) == 1
     path.write_text("nonsense\n", encoding="utf-8")
     with pytest.raises(cotlens.CotlensError, match="got none that can be used"):

@@ -94,3 +94,35 @@ def test_a_long_example_is_broken_before_an_option(cotlens: Callable, monkeypatc
     monkeypatch.setenv("COLUMNS", "80")
     lines = cotlens("probe", "train", "--help").out.partition("\nExample:\n")[2].splitlines()
     assert lines[0].endswith(" \\") and lines[1].startswith("      --") and not lines[1].endswith("\\")
+
+
+@pytest.mark.parametrize("words", COMMANDS_ONLY, ids=" ".join)
+def test_a_switch_has_a_no_form_where_it_is_on_by_default_and_only_there(words: tuple[str, ...]) -> None:
+    switches = [p for p in COMMANDS_ONLY[words].params if getattr(p, "is_flag", False) and not p.hidden]
+    assert [p.opts[0] for p in switches if bool(p.default) != bool(p.secondary_opts)] == []
+
+
+def test_every_test_of_a_model_can_keep_its_result() -> None:
+    tests = {words: command for words, command in COMMANDS_ONLY.items() if words[0] in ("causal", "subtext")}
+    assert len(tests) > 20
+    assert [
+        " ".join(words) for words, one in tests.items() if "--out" not in {o for p in one.params for o in p.opts}
+    ] == []
+
+
+@pytest.mark.parametrize("option", ["--layers", "--temperature", "--device", "--transfer"])
+def test_an_option_takes_the_same_words_in_every_command(option: str) -> None:
+    shown: dict[str, list[str]] = {}
+    for words, command in COMMANDS_ONLY.items():
+        if words[0] in ("bench", "organisms"):
+            continue
+        for parameter in command.params:
+            if option in parameter.opts:
+                shown.setdefault(parameter.help or "", []).append(" ".join(words))
+    wanted = {
+        "--layers": "such as",
+        "--temperature": "0 takes the likeliest token",
+        "--device": "such as cpu",
+        "--transfer": "Allow",
+    }[option]
+    assert shown and [text for text in shown if wanted not in text] == []

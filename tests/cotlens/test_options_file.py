@@ -97,7 +97,7 @@ def test_init_writes_a_file_that_changes_nothing_and_names_every_option(cotlens:
     think = text.split("[think]")[1].split("\n[")[0]
     assert all(f"\n# {name} =" in think for name in names)
     again = cotlens("config", "init")
-    assert again.code == 2 and "expected a new file, got cotlens.toml, which exists" in again.err
+    assert again.code == 2 and "expected a new file for --out, got cotlens.toml, which exists" in again.err
 
 
 def test_every_default_that_init_writes_is_valid(cotlens: Callable, here: Path) -> None:

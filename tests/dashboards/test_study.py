@@ -142,7 +142,7 @@ def test_a_folder_with_questions_without_steps(
 ) -> None:
     options = ("--questions", questions("plain", steps=False, broken=True), "--no-dictionaries", "--no-twin")
     result = cotlens("study", text_folder, *options, "--out", tmp_path / "run")
-    assert result.code == 3 and "1 lines of" in result.error and "line 101" in result.error
+    assert result.code == 3 and "1 line of" in result.error and "line 101" in result.error
     info = check(tmp_path / "run", monkeypatch)
     assert [entry["stage"] for entry in info["skipped"]] == ["decoders", "interchange"]
     assert "no gold steps" in info["skipped"][0]["why"] and "Add `steps`" in result.err

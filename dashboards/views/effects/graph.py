@@ -14,6 +14,7 @@ from dashboards.views import shared
 from dashboards.views.effects.graph_figure import GraphView, figure_of, grouped, kept_nodes, node_label
 from dashboards.views.shared import as_text
 from dashboards.views.url import View, go
+from interp.errors import counted
 
 _TOPS = ("15", "30", "60", "120")
 _NO_NODE = ""
@@ -64,7 +65,7 @@ def show_graph(path: Path, view: View) -> None:
     hidden = len(shown.nodes) - len(kept)
     st.caption(
         as_text(
-            f"Shown: {len(kept)} of {len(shown.nodes)} nodes, those of most influence, those that are pinned, and what the "
+            f"Shown: {len(kept)} of {counted(len(shown.nodes), 'node')}, those of most influence, those that are pinned, and what the "
             f"chosen one reads from and writes to; {hidden} are left out. Click a node to expand it. Crosses are error nodes. "
             "Lines: blue adds, orange subtracts; their width is the weight."
         )
@@ -139,7 +140,9 @@ def _edges(graph: GraphView, chosen: str) -> None:
             "id of target": shown["target"].to_numpy(),
         }
     )
-    st.caption(f"{len(frame)} of {len(table)} edges{' of this node' if chosen else ''}, the strongest first.")
+    st.caption(
+        f"{len(frame)} of {counted(len(table), 'edge')}{' of this node' if chosen else ''}, the strongest first."
+    )
     if len(frame):
         shared.table(frame, "edges", alt="Edges with their weights")
     else:

@@ -13,7 +13,7 @@ from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.views import opened, shared
 from dashboards.views.shared import as_text, number
 from dashboards.views.url import View, page_link
-from interp.errors import CotlensError
+from interp.errors import CotlensError, counted
 from interp.runtime import palette
 from probes.sweeps.figures import learning_curve as learning_curve_figure
 from probes.sweeps.results import Sweep
@@ -65,7 +65,7 @@ def _headline(cell: pd.Series, controls: dict[str, float]) -> None:
     """Draw the score of a cell; a control that reads as well comes first."""
     sentence = (
         f"Held-out top-1 {number(cell['accuracy'])}, 95 % from {number(cell['ci_low'])} to {number(cell['ci_high'])}, at "
-        f"{cell['place']}, {cell['label']}; {cell['n']} problem structures, {cell['n_classes']} values."
+        f"{cell['place']}, {cell['label']}; {counted(cell['n'], 'problem structure')}, {counted(cell['n_classes'], 'value')}."
     )
     if not controls:
         st.warning(as_text(f"{sentence} No control was computed, so this shows nothing."), icon=":material/balance:")

@@ -22,6 +22,7 @@ from interp.activations import layout
 from interp.activations.store import Store
 from interp.errors import StoreError, UsageError, checked_count, unknown
 from interp.models.address import Address
+from interp.runtime.files import refuse_existing
 from interp.runtime.progress import Progress
 
 
@@ -71,8 +72,8 @@ def export(store: Store, to: str, out: Path | str, **options: Unpack[ExportOptio
         What was written.
 
     Raises:
-        UsageError: On an unknown format or address.
-        StoreError: When the store is not finished, or the folder exists or cannot be written.
+        UsageError: On an unknown format or address, or when the folder holds something.
+        StoreError: When the store is not finished, or the folder cannot be written.
     """
     if to not in FORMATS:
         raise unknown("format", to, FORMATS)
@@ -244,7 +245,7 @@ def _addresses(store: Store, names: Sequence[str] | None) -> list[Address]:
 def _folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that gets the name `out` at the end, and is removed on an error."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out} exists already. Choose another --out.")
+        refuse_existing(out, what="folder")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with layout.explain_os_errors(f"writing {out}"):
         shutil.rmtree(temporary, ignore_errors=True)

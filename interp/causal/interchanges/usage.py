@@ -17,7 +17,7 @@ import pandas as pd
 
 from interp.causal.patching.donors import Donors, Source, alternatives, donors_for, implied_answer, why_no_answer
 from interp.causal.patching.patch import answers_after, input_address, position
-from interp.errors import UsageError, checked_count
+from interp.errors import UsageError, checked_count, counted
 from interp.problems import task as make_task
 from interp.statistics.intervals import first_within_error
 from interp.traces import TraceSet
@@ -65,7 +65,7 @@ def swap_each_thought(
     plan = _plan(traces, donors, n_donors, seed)
     if plan.empty:
         raise UsageError(
-            f"expected donors for the thoughts of {reasoner.name}, got none among {len(traces)} problems; "
+            f"expected donors for the thoughts of {reasoner.name}, got none among {counted(len(traces), 'problem')}; "
             "take more problems."
         )
     answers = answers_after(

@@ -19,6 +19,7 @@ from interp.problems.answers import final_answer
 from interp.problems.base import Problem
 from interp.problems.equality import same_answer
 from interp.reasoners.base import Reasoner
+from interp.reasoners.needs import needs_only_text
 from interp.runtime.progress import Progress
 from interp.traces import Channel, Trace, TraceSet
 
@@ -141,10 +142,7 @@ def own_answers(reasoner: Reasoner, traces: TraceSet, *, batch_size: int = 64) -
 
 
 def _check(reasoner: Reasoner, problems: Sequence[Problem], thoughts: Sequence[Thought]) -> None:
-    if not reasoner.thinks_in_text:
-        raise UsageError(
-            f"expected a reasoner that thinks in text, got {reasoner.name}; use a text reasoner such as chain-text."
-        )
+    needs_only_text(reasoner)
     if len(problems) != len(thoughts):
         raise UsageError(
             f"expected one thought for each problem, got {len(thoughts)} for {len(problems)}; give as many."

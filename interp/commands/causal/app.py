@@ -50,12 +50,18 @@ def interchange(
     donors: Annotated[
         DonorSource, typer.Option(help="Donors: other problems (others) or rewrites of the same problem (rewrites).")
     ] = "auto",
-    read: Annotated[bool, typer.Option(help="Use the values that a probe reads instead of the gold ones.")] = False,
-    subspace: Annotated[bool, typer.Option(help="Swap only within the span of the values' mean states.")] = False,
+    read: Annotated[
+        bool, typer.Option("--read", help="Use the values that a probe reads instead of the gold ones.")
+    ] = False,
+    subspace: Annotated[
+        bool, typer.Option("--subspace", help="Swap only within the span of the values' mean states.")
+    ] = False,
     layer_map: Annotated[
         bool, typer.Option("--map", help="Test every address at offsets -1, 0 and 1 instead.")
     ] = False,
-    used_map: Annotated[bool, typer.Option(help="Show which thought carries which step's value instead.")] = False,
+    used_map: Annotated[
+        bool, typer.Option("--used-map", help="Show which thought carries which step's value instead.")
+    ] = False,
     out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
@@ -68,11 +74,13 @@ def interchange(
     """
     from interp import causal
     from interp.errors import UsageError
+    from interp.reasoners.needs import needs_thoughts
 
     if layer_map and used_map:
         raise UsageError("expected one of --map and --used-map, got both; ask for one of them.")
     given = options.problem_set(load_options, model)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
+    needs_thoughts(reasoner)
     address = address or causal.input_address(reasoner)
     with Bars() as bars, bars.stage(f"interchange on {reasoner.name}") as report:
         if used_map:
@@ -227,10 +235,12 @@ def steer(
     """
     from interp import causal
     from interp.errors import UsageError, checked_count
+    from interp.reasoners.needs import needs_thoughts
 
     checked_count("n_fit", n_fit)
     given = options.problem_set(load_options, model)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
+    needs_thoughts(reasoner)
     address = address or causal.steering_address(reasoner)
     with Bars() as bars, bars.stage(f"steering {reasoner.name}") as report:
         # Directions of every step of every length need more problems than the edits do.
@@ -283,7 +293,9 @@ def swap(
     reader: Annotated[str, typer.Argument(help="The reasoner that reads.")],
     writer: Annotated[str, typer.Argument(help="The reasoner whose reasoning is read.")],
     options: BatchOptions = SWAP_DEFAULTS,
-    latents: Annotated[bool, typer.Option(help="Pass latents through a ridge map instead of the text.")] = False,
+    latents: Annotated[
+        bool, typer.Option("--latents", help="Pass latents through a ridge map instead of the text.")
+    ] = False,
     out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,

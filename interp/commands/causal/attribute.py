@@ -10,8 +10,9 @@ import typer
 from interp.commands.causal.options import PROBLEM_DEFAULTS, ProblemOptions, records, result_of
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
+from interp.errors import counted
 from interp.runtime.console import AsJson, Bars, emit, print_table
-from interp.runtime.results import refuse_results
+from interp.runtime.files import refuse_results
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder
@@ -98,7 +99,7 @@ def attribute(
                 f"(share of next tokens on which replacement and model agree; {silenced:.3f} with every MLP silenced)"
             )
         print_table(shares)
-        print(f"satisfying graphs: {satisfying} of {len(graphs)} prompts")
+        print(f"satisfying graphs: {satisfying} of {counted(len(graphs), 'prompt')}")
 
     emit(record, as_json, print_text)
 

@@ -10,6 +10,7 @@ import typer
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, emit, print_table
+from interp.runtime.results import ResultFile, write_result
 
 
 @with_options
@@ -24,6 +25,7 @@ def edit(
     ] = None,
     offset: Annotated[int, typer.Option(help="Thoughts after the step's last one; negative is before it.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the donors, wrong places and noise.")] = 0,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -61,4 +63,5 @@ def edit(
         print(f"If {done.value} at step {done.step} is used, the answer is {done.predicted}.\n")
         print_table(table)
 
+    write_result(out, "causal edit", reasoner.describe(), record)
     emit(record, as_json, print_text)

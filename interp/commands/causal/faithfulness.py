@@ -12,6 +12,7 @@ import typer
 from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, records
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions
 from interp.commands.options import with_options
+from interp.errors import counted
 from interp.runtime.console import AsJson, Bars, emit, print_table
 from interp.runtime.results import ResultFile, write_result
 
@@ -60,14 +61,16 @@ def faithfulness(
     from interp.causal.visible_text.forcing import own_answers
     from interp.errors import UsageError
     from interp.problems import task as make_task
+    from interp.reasoners.needs import needs_only_text
     from interp.text.languages import language_switches
     from interp.text.wording import Wording
 
     chosen = metrics_named(metrics)
     given = options.problem_set(load_options, model, problem_seed=options.seed)
     reasoner, seed = given.reasoner, options.seed
+    needs_only_text(reasoner)
     with Bars() as bars:
-        with bars.stage(f"thinking about {len(given.problems)} problems") as progress:
+        with bars.stage(f"thinking about {counted(len(given.problems), 'problem')}") as progress:
             traces = given.think(batch_size=options.batch_size, progress=progress)
         traces, note = own_answers(reasoner, traces, batch_size=options.batch_size)
         if note:

@@ -11,6 +11,7 @@ from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, records
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
+from interp.runtime.results import ResultFile, write_result
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
@@ -24,6 +25,7 @@ def follow(
         list[Path] | None,
         typer.Option(help="Folder of a model, or of checkpoints (`organisms train --keep-every`). Repeatable."),
     ] = None,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -53,6 +55,7 @@ def follow(
             "answer as it was"
         )
 
+    write_result(out, "causal follow", reasoner.describe(), record)
     emit(record, as_json, print_text)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interp.errors import UsageError
 from interp.runtime.console import AsJson, emit, print_table
+from interp.runtime.files import refuse_existing
 
 if TYPE_CHECKING:
     from interp.causal.graphs.opened import OpenedGraph
@@ -33,13 +33,13 @@ def graph(
 
     from interp import causal
 
+    if out is not None:
+        refuse_existing(out)
     opened = causal.open_graph(path)
     if node_share is not None:
         opened = causal.prune(opened, node_share=node_share)
     rows = [_path(opened, source, target) for source, target in causal.top_paths(opened, paths)]
     if out is not None:
-        if out.exists():
-            raise UsageError(f"expected a new file for the graph, got {out}, which exists; choose another --out.")
         causal.write_graph(out, opened.to_json())
     counts = {str(name): int(n) for name, n in opened.nodes["type"].value_counts(sort=False).items()}
     record: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from interp.commands.causal.options import records
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
+from interp.runtime.results import ResultFile, write_result
 
 _SHOWN_HEADS = 15
 
@@ -24,6 +25,7 @@ def heads(
         float, typer.Option(help="Attention to the token after the same token, above its control, of a chosen head.")
     ] = 0.4,
     seed: Annotated[int, typer.Option(help="Seed of the tokens and of the control heads.")] = 0,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -48,6 +50,7 @@ def heads(
         if not chosen:
             print("no head is an induction head by this threshold, so none is ablated")
 
+    write_result(out, "causal heads", reasoner.describe(), record)
     emit(record, as_json, print_text)
 
 
@@ -60,6 +63,7 @@ def task_vector(
     ] = None,
     shots: Annotated[int, typer.Option(help="Worked examples of a prompt.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the split and of the examples.")] = 0,
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -73,10 +77,13 @@ def task_vector(
     reasoner = load_options.load(model, note=False)
     with Bars() as bars, bars.stage("task vectors") as report:
         table = causal.task_vectors(reasoner, tasks, shots=shots, seed=seed, progress=report)
-    record = {"model": reasoner.name, "weights": reasoner.weights, "shots": shots, "seed": seed, "interval": "95 %"}
+    record: dict[str, Any] = {"model": reasoner.name, "weights": reasoner.weights}
+    record |= {"shots": shots, "seed": seed, "interval": "95 %"}
 
     def print_text() -> None:
         print_table(causal.conditions_table(table))
         print("\nshares of queries answered rightly; the layer is chosen on other queries")
 
-    emit({**record, "tasks": records(table)}, as_json, print_text)
+    record |= {"tasks": records(table)}
+    write_result(out, "causal task-vector", reasoner.describe(), record)
+    emit(record, as_json, print_text)

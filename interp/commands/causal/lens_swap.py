@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, chance_warning, figure, records, result_of
+from interp.commands.layers import layer_numbers
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
+from interp.runtime.results import ResultFile, write_result
 
 
 @with_options
@@ -19,8 +21,10 @@ def lens_swap(
     lens: Annotated[Path, typer.Option(help="File of a Jacobian lens of this model (`cotlens lens fit`).")],
     options: BatchOptions = BATCH_DEFAULTS,
     layers: Annotated[
-        list[int] | None,
-        typer.Option(help="Layer of the lens to edit in. Repeatable.", show_default="chosen on other problems"),
+        list[str] | None,
+        typer.Option(
+            help="Layers of the lens to edit in, such as 0,2,4 or 0-3.", show_default="chosen on other problems"
+        ),
     ] = None,
     offset: Annotated[
         int | None,
@@ -32,6 +36,7 @@ def lens_swap(
             help="clamp: hold the exchanged coordinates in every layer. swap: exchange them in each, again and again."
         ),
     ] = "clamp",
+    out: ResultFile = None,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -44,8 +49,11 @@ def lens_swap(
     from interp import causal
     from interp.decoders.jacobian.lens import JacobianLens
     from interp.errors import UsageError
+    from interp.reasoners.needs import needs_thoughts
 
+    chosen = layer_numbers(layers)
     given = options.problem_set(load_options, model)
+    needs_thoughts(given.reasoner)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
     opened = JacobianLens.load(lens, reasoner)
     with Bars() as bars, bars.stage(f"swaps in the lens of {reasoner.name}") as report:
@@ -58,9 +66,9 @@ def lens_swap(
         warned = chance_warning(given, test)
         offsets = (0, -1) if offset is None else (offset,)
         place = causal.best_place(
-            reasoner, val, opened, layers=layers, offsets=offsets, mode=mode, seed=seed, batch_size=batch_size
+            reasoner, val, opened, layers=chosen, offsets=offsets, mode=mode, seed=seed, batch_size=batch_size
         )
-        used = tuple(sorted(set(layers))) if layers else place.layers
+        used = tuple(sorted(set(chosen))) if chosen else place.layers
         result = causal.swap_values(
             reasoner,
             test,
@@ -82,4 +90,5 @@ def lens_swap(
             f"{mode} in layers {', '.join(map(str, used))} at offset {place.offset:+d}: {figure(result.rate('value'))}"
         )
 
+    write_result(out, "causal lens-swap", reasoner.describe(), record)
     emit(record, as_json, print_text)

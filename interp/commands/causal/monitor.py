@@ -11,6 +11,7 @@ from interp.commands.causal.options import BATCH_DEFAULTS, BatchOptions, records
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
 from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, Bars, emit, print_table
+from interp.runtime.files import refuse_existing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def monitor(
     times: Annotated[int, typer.Option(help="Largest number of injections into one trace.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the watched traces with their events.")] = None,
     options: BatchOptions = BATCH_DEFAULTS,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 0.0,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -67,12 +68,9 @@ def monitor(
     Example: cotlens causal monitor chain-coconut --watch runs/probe --says 3 --threshold 0.9
     """
     from interp.causal import supervise
-    from interp.errors import UsageError
 
-    if out is not None and out.exists():
-        raise UsageError(
-            f"expected a new file for --out, got {out}, which exists already; choose another --out, or remove it."
-        )
+    if out is not None:
+        refuse_existing(out)
     given = options.problem_set(load_options, model)
     reasoner = given.reasoner
     vector = None if inject_vector is None else _vector(inject_vector, reasoner, dose)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from interp.errors import counted
 from interp.problems.base import Problem
 
 KNOWN_FIELDS = ("question", "answer", "steps", "values", "counterfactuals", "donors", "rewrites", "synonyms", "split")
@@ -71,7 +72,7 @@ def _role(given: Iterable[tuple[int, Any, int]]) -> str:
         elif len(value) == n_steps:
             roles.setdefault(OF_STEP, line)
         else:
-            return f"kept, not a label: line {line} has {len(value)} entries and {n_steps} steps"
+            return f"kept, not a label: line {line} has {len(value)} entries and {counted(n_steps, 'step')}"
     if len(roles) == 1:
         return next(iter(roles))
     if not roles:

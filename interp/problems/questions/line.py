@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from interp.errors import counted
 from interp.problems.answers import last_number, number_of, plain
 from interp.problems.base import Problem, Step, split_of, structure_hash
 
@@ -86,7 +87,7 @@ def _steps(raw: dict[str, Any], rationale: str) -> tuple[Step, ...]:
     if steps is None:
         steps = values or []
     if values is not None and len(values) != len(steps):
-        raise ValueError(f"it has {len(steps)} steps but {len(values)} values")
+        raise ValueError(f"it has {counted(len(steps), 'step')} but {counted(len(values), 'value')}")
     return tuple(_step(step, k, None if values is None else values[k - 1]) for k, step in enumerate(steps, 1))
 
 
@@ -110,7 +111,7 @@ def _counterfactuals(raw: Any, steps: Sequence[Step], answer: str) -> dict[str, 
     """Return the answer for each step (its number as a text) and each other value that it might have reached."""
     if isinstance(raw, list):
         if len(raw) != len(steps):
-            raise ValueError(f"it has {len(steps)} steps but counterfactuals for {len(raw)}")
+            raise ValueError(f"it has {counted(len(steps), 'step')} but counterfactuals for {len(raw)}")
         raw = {str(k): entry for k, entry in enumerate(raw, 1) if entry is not None}
     if not isinstance(raw, dict):
         raise ValueError(
@@ -120,7 +121,7 @@ def _counterfactuals(raw: Any, steps: Sequence[Step], answer: str) -> dict[str, 
     for step, answers in raw.items():
         if not step.isascii() or not step.isdigit() or not 1 <= int(step) <= len(steps):
             raise ValueError(
-                f"its counterfactuals name step {step[:20]!r}, but it has {len(steps)} steps; "
+                f"its counterfactuals name step {step[:20]!r}, but it has {counted(len(steps), 'step')}; "
                 "number them from 1, and give 'steps' or 'values'"
             )
         if not isinstance(answers, dict):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from interp.errors import UsageError, checked_count
+from interp.errors import UsageError, checked_count, counted
 from interp.problems.base import (
     Problem,
     Split,
@@ -78,7 +78,9 @@ class QuestionsTask(FreeTextTask):
         rng = stream_rng(self.spec, checked_split(split), checked_seed(seed))
         problems = self._of_split(split)
         if self.broken:
-            warnings.warn(f"{len(self.broken)} lines of {self.path} were left out: {_some(self.broken)}.", stacklevel=2)
+            warnings.warn(
+                f"{counted(len(self.broken), 'line')} of {self.path} left out: {_some(self.broken)}.", stacklevel=2
+            )
         if self.notes:
             warnings.warn(f"of {self.path}: {_some(self.notes)}.", stacklevel=2)
         if len(problems) < n:

@@ -104,7 +104,7 @@ def test_the_command_adds_labels_beside_those_that_are_there(marked: tuple[Path,
     TraceSet(list(Store(path).traces)[:2]).to_parquet(traces)
     pd.DataFrame({"trace": [1], "tone": ["calm"]}).to_csv(table, index=False)
     said = cotlens("import", "labels", str(table), "--to", str(traces), "--out", str(path.parent / "new.parquet"))
-    assert said.code == 0 and "tone: 1 labels of a trace, 1 values, in 1 of 2 traces" in said.out
+    assert said.code == 0 and "tone: 1 label of a trace, 1 value, in 1 of 2 traces" in said.out
     assert TraceSet.from_parquet(path.parent / "new.parquet")[1].labels["tone"] == "calm"
     missing = cotlens("import", "labels", str(table), "--to", str(path.parent / "nowhere"))
     assert missing.code == 2 and "nowhere, which does not exist" in missing.error

@@ -211,4 +211,4 @@ def test_commands_say_sample_seed_interval_and_controls(cotlens) -> None:  # typ
     ended = cotlens("causal", "interchange", "chain-coconut", "--map", "--used-map")
     assert ended.code == 2 and "ask for one of them" in ended.error
     ended = cotlens("causal", "ablate", "chain-direct", "--task", "chain:n=20")
-    assert ended.code == 2 and "which thinks none" in ended.error
+    assert ended.code == 2 and "which does not" in ended.error

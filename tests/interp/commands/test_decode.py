@@ -22,7 +22,7 @@ def test_run_writes_the_read_outs_of_decode(cotlens: Callable, store: Store, tmp
     assert ended.json["read_outs"] == len(table) == len(expected)
     pd.testing.assert_series_equal(table["text"], expected["text"], check_dtype=False)
     again = cotlens("decode", "run", store.path, "-m", "probe", "--out", tmp_path / "r.parquet")
-    assert again.code == 2 and "expected a new file for the read-outs" in again.error
+    assert again.code == 2 and "expected a new file for --out" in again.error
 
 
 def test_old_option_names_work_with_a_warning(cotlens: Callable, store: Store, tmp_path: Path) -> None:

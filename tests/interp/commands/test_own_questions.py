@@ -108,7 +108,9 @@ def test_the_layer_map_is_that_of_the_built_in_task(
 
 def test_steering_fits_on_the_rows_that_the_file_says(cotlens: Callable[..., Any], exported: Path) -> None:
     own = cotlens("causal", "steer", "chain-coconut", "--questions", exported, "--dose", 1, "--dose", 2, "--json")
-    assert f"its {N} test lines are tested; the {FITTED} train lines are used only where something is fitted" in own.err
+    assert (
+        f"tested on its {N} test lines; the others ({FITTED} train) are used only where something is fitted" in own.err
+    )
     assert own.json["n"] == N and own.json["success"]["value"] > 0.85 > 0.3 > own.json["random_direction"]["value"]
     assert own.json["collateral"]["value"] < 0.1
 
@@ -139,9 +141,9 @@ def test_commitment_is_that_of_the_built_in_task(
 @pytest.mark.parametrize(
     ("use", "n_tested", "n_fitted", "note"),
     [
-        (SplitUse.FIT, N, FITTED, f"the {FITTED} train lines are used only where something is fitted"),
-        (SplitUse.ALL, N + FITTED, 0, f"all {N + FITTED} lines are tested, each with what was fitted to other problem"),
-        (SplitUse.TEST, N, 0, f"with what was fitted to other test lines; the {FITTED} train lines are not used"),
+        (SplitUse.FIT, N, FITTED, f"the others ({FITTED} train) are used only where something is fitted"),
+        (SplitUse.ALL, N + FITTED, 0, f"tested on all {N + FITTED} lines, each with what was fitted to other problem"),
+        (SplitUse.TEST, N, 0, f"with what was fitted to other test lines; the others ({FITTED} train) are not used"),
     ],
 )
 def test_a_command_says_which_lines_it_uses(
@@ -155,7 +157,7 @@ def test_a_command_says_which_lines_it_uses(
 def test_subtext_uses_all_lines_but_where_it_selects_words(cotlens: Callable[..., Any], exported: Path) -> None:
     """These end where synonyms are missing, after the traces were made."""
     assert (
-        f"all {N + FITTED} lines are tested" in cotlens("subtext", "measure", "chain-text", "--questions", exported).err
+        f"tested on all {N + FITTED} lines" in cotlens("subtext", "measure", "chain-text", "--questions", exported).err
     )
     assert f"its {N} test lines" in cotlens("subtext", "locate", "chain-text", "--questions", exported).err
 

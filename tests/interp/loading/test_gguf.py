@@ -98,7 +98,7 @@ def test_a_converted_file_is_the_same_model_and_says_where_it_comes_from(file: P
     assert (first.weights, first.tokenizer_hash, first.config) == (second.weights, second.tokenizer_hash, second.config)
     findings = {finding.what: finding.value for finding in second.loaded.findings}
     assert findings["converted"] == "from small.F32.gguf"
-    with pytest.raises(UsageError, match=r"expected a new folder, got .*converted, which exists"):
+    with pytest.raises(UsageError, match=r"expected a new folder for --out, got .*converted, which exists"):
         convert(file, folder)
 
 

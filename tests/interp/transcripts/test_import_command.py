@@ -42,7 +42,7 @@ def test_imported_traces_are_captured_probed_decoded_and_tested(
 ) -> None:
     out, store = tmp_path / "traces.parquet", tmp_path / "store"
     ended = cotlens(
-        "import", "traces", chats, "--to", out, "--model", "chain-text", "--written-by", "a server", "--json"
+        "import", "traces", chats, "--out", out, "--model", "chain-text", "--written-by", "a server", "--json"
     )
     assert ended.code == 0, ended.err
     record = ended.json
@@ -68,17 +68,17 @@ def test_what_is_refused_is_counted_and_the_rest_is_kept(
     path, out = tmp_path / "c.jsonl", tmp_path / "t.parquet"
     lines = [{"messages": conversation(0, content="It is 4."), "answer": "4"}, {"messages": conversation(1)[:1]}]
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    ended = cotlens("import", "traces", path, "--to", out, "--model", chat_folder, "--no-pass")
+    ended = cotlens("import", "traces", path, "--out", out, "--model", chat_folder, "--no-pass")
     assert ended.code == 3 and len(TraceSet.from_parquet(out)) == 1
-    assert "1 transcripts refused, the others are in" in ended.error
+    assert "1 transcript refused, the others are in" in ended.error
     assert "c.jsonl line 2: its last message is the user's, so that there is no reply" in ended.error
-    assert "1 traces (1.000 of 1 right)" in ended.out and "assumed written by: another program (1)" in ended.out
-    ended = cotlens("import", "traces", path, "--to", out, "--model", chat_folder)
+    assert "1 trace (1.000 of 1 right)" in ended.out and "assumed written by: another program (1)" in ended.out
+    ended = cotlens("import", "traces", path, "--out", out, "--model", chat_folder)
     assert ended.code == 2 and "expected a new file for --to" in ended.error
-    ended = cotlens("import", "traces", tmp_path / "no", "--to", tmp_path / "n.parquet", "--model", chat_folder)
+    ended = cotlens("import", "traces", tmp_path / "no", "--out", tmp_path / "n.parquet", "--model", chat_folder)
     assert ended.code == 2 and "which does not exist; check the path" in ended.error
     path.write_text('{"text": "hello"}', encoding="utf-8")
-    ended = cotlens("import", "traces", path, "--to", tmp_path / "n.parquet", "--model", chat_folder)
+    ended = cotlens("import", "traces", path, "--out", tmp_path / "n.parquet", "--model", chat_folder)
     assert ended.code == 2 and "expected chat messages as JSON or JSONL" in ended.error
     assert not (tmp_path / "n.parquet").exists()
 
@@ -97,9 +97,9 @@ def test_smollm2_reads_a_thought_that_another_model_wrote(tmp_path: Path, cotlen
         '{"kind": "text", "begin": "<think>", "end": "</think>", "max_answer_tokens": 12}',
     )
     chat = FORMATS["reasoning"](tmp_path)
-    ended = cotlens("import", "traces", chat, "--to", out, "--model", "smollm2")
+    ended = cotlens("import", "traces", chat, "--out", out, "--model", "smollm2")
     assert ended.code == 2 and "smollm2 is loaded without thinking markers" in ended.error
-    ended = cotlens("import", "traces", chat, "--to", out, "--model", "smollm2", "--reasoner", thinks, "--json")
+    ended = cotlens("import", "traces", chat, "--out", out, "--model", "smollm2", "--reasoner", thinks, "--json")
     assert ended.code == 0, ended.err
     record = ended.json
     assert record["traces"] == 2 and record["accuracy"] == 1.0

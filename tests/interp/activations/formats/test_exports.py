@@ -111,7 +111,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_written(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years", encoding="utf-8")
-    with pytest.raises(StoreError, match=r"exists already\. Choose another --out"):
+    with pytest.raises(UsageError, match="which exists already; choose another --out"):
         export(store, "saelens", tmp_path / "mine")
     with monkeypatch.context() as patched:
         full_after(0, patched)

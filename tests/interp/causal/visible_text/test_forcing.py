@@ -111,7 +111,7 @@ def test_what_follows_a_slip_follows_from_it(text: interp.Reasoner, problems: li
 
 
 def test_what_cannot_be_forced_is_refused(text: interp.Reasoner, coconut: interp.Reasoner, problems: list) -> None:
-    with pytest.raises(UsageError, match=r"expected a reasoner that thinks in text, got chain-coconut"):
+    with pytest.raises(UsageError, match=r"expected a reasoner whose thoughts are written, got chain-coconut"):
         force(coconut, problems[:1], ["4"])
     with pytest.raises(UsageError, match="expected one thought for each problem, got 1 for 2"):
         force(text, problems[:2], ["4"])

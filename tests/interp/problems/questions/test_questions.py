@@ -111,7 +111,7 @@ BROKEN = [
     ({"question": "q", "answer": "1", "steps": "one"}, "expected its steps to be a list"),
     ({"question": "q", "answer": "1", "steps": [{"said": 3}]}, "its step 1 has neither 'text' nor 'value'"),
     ({"question": "q", "answer": "1", "steps": ["a", ""]}, "its step 2 is empty"),
-    ({"question": "q", "answer": "1", "steps": ["a", "b"], "values": [1]}, "it has 2 steps but 1 values"),
+    ({"question": "q", "answer": "1", "steps": ["a", "b"], "values": [1]}, "it has 2 steps but 1 value"),
     ({"question": "q", "answer": "1", "values": {"a": 1}}, "expected its values to be a list"),
     ('{"question": "\\ud800", "answer": "1"}', "its question holds half of a surrogate pair"),
     ({"question": " first  one ", "answer": "1"}, "the same question as line 1"),
@@ -189,9 +189,7 @@ def test_generate_warns_of_lines_that_were_left_out(write: Callable[..., Path]) 
     rows: list[Any] = [{"question": f"q{k}", "answer": k} for k in range(30)]
     made = QuestionsTask(write([*rows, "nonsense", {"question": "q"}]))
     assert [each.line for each in made.broken] == [31, 32]
-    with pytest.warns(
-        UserWarning, match=r"2 lines of .*mine.jsonl were left out: line 31: .*; line 32: it has no 'ans"
-    ):
+    with pytest.warns(UserWarning, match=r"2 lines of .*mine.jsonl left out: line 31: .*; line 32: it has no 'ans"):
         made.generate(1, seed=0)
 
 
