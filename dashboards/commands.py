@@ -139,7 +139,7 @@ def dash_command(
         list[Path] | None,
         typer.Argument(
             metavar="path",
-            help="Runs, stores, sweeps, traces, SAEs, probes, graphs, or folders of them.",
+            help="Runs, stores, sweeps, traces, SAEs, probes, lenses, graphs, or folders of them.",
             show_default="runs, or the current folder where there is none",
         ),
     ] = None,

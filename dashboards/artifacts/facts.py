@@ -58,6 +58,7 @@ def facts_of(artifact: Artifact) -> Facts:
         "sweep": _sweep,
         "sae": _sae,
         "probe": _probe,
+        "lens": _lens,
         "graph": _graph,
         CAUSAL: _result,
         TEXT: _result,
@@ -185,6 +186,19 @@ def _probe(path: Path) -> Facts:
     store = store_beside(path)
     commands = ((("its score elsewhere", _command("probe", "eval", path, "--store", store)),)) if store else ()
     return Facts(saved.model, what, next=commands)
+
+
+def _lens(path: Path) -> Facts:
+    from interp.decoders.saved_lens import describe_lens
+
+    lens = describe_lens(path)
+    tokens = "" if lens.n_tokens is None else f", {lens.n_tokens} tokens"
+    what = (
+        f"{'tuned lens' if lens.method == 'tuned_lens' else 'Jacobian lens'} at {len(lens.addresses)} addresses{tokens}"
+    )
+    store = store_beside(path)
+    commands = (("a table of decoders", _command("decode", "eval", store, "--lens", path)),) if store else ()
+    return Facts(lens.model, what, next=commands)
 
 
 def _graph(path: Path) -> Facts:

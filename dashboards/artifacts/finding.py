@@ -1,4 +1,4 @@
-"""Find everything that this toolkit wrote below some folders: runs, stores, traces, sweeps, SAEs, probes, graphs, results."""
+"""Find all that this toolkit wrote below some folders: runs, stores, traces, sweeps, SAEs, probes, lenses, graphs, results."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 
 from dashboards.record import RUN_FILE
 from interp.runtime.results import MARK
-from interp.runtime.written import FOLDERS
+from interp.runtime.written import FOLDERS, is_jacobian_lens
 
 #: Results of `cotlens causal` and of the commands about visible thoughts, which `--out` writes.
 CAUSAL, TEXT = "causal test", "text test"
 #: What there is, by the word that pages use, in the order of the list.
-KINDS = ("run", "traces", "store", "sweep", "sae", "probe", "graph", CAUSAL, TEXT)
+KINDS = ("run", "traces", "store", "sweep", "sae", "probe", "lens", "graph", CAUSAL, TEXT)
 # A home folder may hold millions of files; a search of that many folders takes seconds.
 MAX_FOLDERS = 20_000
 # The files of a comparison in runs of version 0.1 and 0.2, which wrote no run.json for it.
 _COMPARISONS, _COMPARED = "comparisons", "traces.parquet"
+# A tuned lens of the tuned-lens package.
+_FOREIGN_LENS = {"config.json", "params.pt"}
 _TABLES = ("index.parquet", "readouts.parquet", "scores.parquet", "interchange.parquet", "sweep.parquet")
 _SKIPPED = {"acts", "units", "checkpoint", "__pycache__", "node_modules", "site-packages"}
 
@@ -87,7 +89,7 @@ def find_artifacts(roots: Sequence[Path]) -> Found:
 
 def last_written(path: Path) -> int:
     """Return when an artifact was last written, for caches; 0 where it is gone."""
-    for name in (RUN_FILE, "manifest.jsonl", "sweep.json", "probe.json", "cfg.json", _COMPARED, ""):
+    for name in (RUN_FILE, "manifest.jsonl", "sweep.json", "probe.json", "cfg.json", "tuned_lens.json", _COMPARED, ""):
         try:
             return (path / name if name else path).stat().st_mtime_ns
         except OSError:
@@ -133,11 +135,13 @@ def _of_folder(folder: Path, files: list[str], root: Path, base: str) -> Iterato
     kinds = [
         kind for kind, (sign, beside) in FOLDERS.items() if sign in files and (not beside or set(beside) & set(files))
     ]
+    if not kinds and set(files) >= _FOREIGN_LENS:
+        kinds = ["lens"]
     if not kinds and folder.parent.name == _COMPARISONS and _COMPARED in files:
         kinds = ["run"]
     for kind in kinds[:1]:
         yield Artifact(kind, folder, name)
-    if kinds and kinds[0] in ("store", "probe", "sae", "sweep"):
+    if kinds and kinds[0] in ("store", "probe", "sae", "sweep", "lens"):
         return
     for file in files:
         if file in _TABLES or (file == _COMPARED and kinds):
@@ -152,6 +156,8 @@ def _kind_of_file(path: Path) -> str:
     try:
         if path.suffix == ".parquet":
             return "traces" if _is_trace_file(path) else ""
+        if path.suffix == ".pt":
+            return "lens" if is_jacobian_lens(path) else ""
         if path.suffix == ".json" and path.name not in (RUN_FILE, "meta.json"):
             with path.open("rb") as file:
                 head = file.read(4096)

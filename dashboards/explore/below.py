@@ -12,7 +12,7 @@ from dashboards.components.drawn import is_drawn
 from dashboards.explore import opening
 from dashboards.explore.choosing import Choice, identity, sources_of
 from dashboards.explore.controls import SAMPLE, by_row
-from dashboards.explore.read_outs import READ_OUTS, Pair
+from dashboards.explore.read_outs import Pair
 from dashboards.explore.screen import row_label
 from dashboards.explore.windows import Window
 from dashboards.views import opened, shared
@@ -45,7 +45,7 @@ def draw_below(artifact: Artifact, choice: Choice, needs_model: bool, part: Wind
 
 def _compared(choice: Choice, pair: Pair, part: Window) -> None:
     """Draw the mean of the reading and of its control at each row."""
-    st.header("Beside its control" if choice.versus not in READ_OUTS else "Beside the other read-out")
+    st.header("Beside its control" if choice.other is None else "Beside the other read-out")
     if pair.other is None:
         st.caption("There is no other trace in this file, so this read-out has no control here.")
         return

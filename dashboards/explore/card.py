@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from interp.activations import Store
 from interp.models.address import Address
 from interp.text.token_text import TokenText
 from interp.traces import Channel
+
+if TYPE_CHECKING:
+    from interp.decoders.saved_lens import SavedLens
 
 MOST_ROWS = 40_000  # rows of a store that a neighbour is looked for among
 NEIGHBOURS = 6
@@ -57,37 +61,42 @@ def facts(material: Material, row: str, position: int) -> dict[str, str]:
     }
 
 
-def lens_table(sources: Sources, address: Address, position: int, control_row: int) -> pd.DataFrame:
-    """Return the lens's likeliest tokens at a cell, each with its probability at another trace's same place.
+def lens_table(
+    sources: Sources, address: Address, position: int, control_row: int, lens: SavedLens | None = None
+) -> pd.DataFrame:
+    """Return a lens's likeliest tokens at a cell, each with its probability at another trace's same place.
 
     Args:
         sources: Trace, store and model.
         address: Address of the cell.
         position: Position of the cell, which was captured.
         control_row: Row of the store at the same place of another trace, -1 for none.
+        lens: A fitted lens that can be read at the address; the logit lens by default.
     """
     assert sources.store is not None and sources.reasoner is not None
     rows = np.array([sources.at[position]])
     target = next_tokens(sources.trace, np.array([position]))
-    block = sources.lens.read(sources.store, sources.reasoner, address, rows, target)
+    block = sources.lens.read(sources.store, sources.reasoner, address, rows, target, lens)
     names = sources.reasoner.tokenizer.convert_ids_to_tokens
-    ids = block.ids[0].tolist()
+    # A lens that was fitted to a few tokens reads no others.
+    known = lens.tokens if lens is not None else None
+    ids = block.ids[0].tolist() if known is None else block.ids[0].tolist()[: len(known)]
     show = TokenText([*sources.trace.tokens, *(str(name) for name in names(ids))]).cell
     table = pd.DataFrame(
         {
             "token": [show(str(name)) for name in names(ids)],
-            "probability": block.probabilities[0],
+            "probability": block.probabilities[0][: len(ids)],
             "rank": range(1, len(ids) + 1),
         }
     )
     next_token = int(target[0])
-    if next_token >= 0 and next_token not in ids:
+    if next_token >= 0 and next_token not in ids and (known is None or next_token in known):
         ids.append(next_token)
         table.loc[len(table)] = [show(str(names([next_token])[0])), float(block.target[0]), int(block.rank[0])]
     table["said next"] = ["✓" if token == next_token else "" for token in ids]
     if control_row >= 0:
         state = np.repeat(sources.store.acts(address, np.array([control_row])), len(ids), axis=0)
-        table["another trace"] = read_states(sources.reasoner, state, address.norm, np.array(ids)).target
+        table["another trace"] = read_states(sources.reasoner, state, address, np.array(ids), lens).target
     return table[["rank", *(column for column in table.columns if column != "rank")]]
 
 

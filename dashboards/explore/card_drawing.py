@@ -8,10 +8,12 @@ import streamlit as st
 
 from dashboards.explore import card, opening
 from dashboards.explore.choosing import Choice
+from dashboards.explore.lenses import Lens
 from dashboards.explore.read_outs import Pair, Sources
 from dashboards.views import shared
-from dashboards.views.shared import as_text
+from dashboards.views.shared import as_text, capital
 from dashboards.views.url import page_link
+from interp.errors import CotlensError
 from interp.models.address import Address
 
 _STYLE = """<style>
@@ -71,10 +73,28 @@ def _lens(choice: Choice, sources: Sources, address: Address, position: int) -> 
     frame = card.lens_table(sources, address, position, at_other)
     shared.table(frame, "lens", alt="The likeliest tokens of the lens at the locked cell, beside another trace")
     st.caption(as_text(caption))
+    for number, fitted in enumerate(choice.lenses):
+        _fitted_lens(fitted, sources, address, position, at_other, key=f"lens-{number + 1}")
     others = card.alternatives(sources, position)
     if others is not None:
         st.markdown("**What the model could have said here**")
         shared.table(others, "alternatives", alt="The model's own probabilities for the token at this position")
+
+
+def _fitted_lens(lens: Lens, sources: Sources, address: Address, position: int, at_other: int, *, key: str) -> None:
+    """Draw what a fitted lens reads, beside the same control as the logit lens."""
+    assert sources.reasoner is not None
+    st.markdown(f"**{as_text(capital(lens.label))}**")
+    try:
+        fitted = lens.open(sources.reasoner)
+        if not fitted.reads(address):
+            st.caption("It was not fitted at this layer.")
+            return
+        frame = card.lens_table(sources, address, position, at_other, fitted)
+    except CotlensError as error:
+        st.caption(as_text(str(error)))
+        return
+    shared.table(frame, key, alt=f"The likeliest tokens of the {lens.label} at the locked cell, beside another trace")
 
 
 def _scores(choice: Choice, sources: Sources, address: Address, position: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.explore import controls, opening, pins
+from dashboards.explore.lenses import Lens, lens_name, lenses_for
 from dashboards.explore.opening import Material
 from dashboards.explore.read_outs import READ_OUTS, Pair, ReadOut, Sources
 from dashboards.explore.saved import Saved, read_out_of, saved_for
@@ -24,6 +25,7 @@ from interp.errors import counted
 NONE = "none"
 # Cells up to which the lens is shown at once; longer traces begin with a read-out that needs no model.
 SMALL = 20_000
+_REFUSED = 3  # lenses that are not offered and named with the reason
 _SHOW_LABELS = {"reading": "the reading", "control": "what it is compared with", "difference": "the difference"}
 
 
@@ -42,6 +44,8 @@ class Choice:
         special: Whether special tokens are left out.
         sinks: Whether sinks are left out.
         saved: Probes and SAEs of the same model.
+        lenses: Fitted lenses of the same model.
+        other: The read-out that it is compared with; None for a control or nothing.
         token: Text of the token that is looked for; empty for none.
         feature: Number of an SAE's feature; None for the most active one.
     """
@@ -58,6 +62,13 @@ class Choice:
     saved: list[Saved]
     token: str
     feature: int | None
+    lenses: list[Lens] = field(default_factory=list)
+    other: ReadOut | None = None
+
+    @property
+    def reads_model(self) -> bool:
+        """Whether the model is needed for what is shown."""
+        return self.read_out.needs == "model" or self.other is not None
 
 
 def choose(artifact: Artifact, view: View) -> Choice:
@@ -70,7 +81,9 @@ def choose(artifact: Artifact, view: View) -> Choice:
     with columns[3]:
         unit = view.choice("Transcript in", UNITS, "unit", why_not="neither sentences nor steps")
     saved, notes = saved_for(material.store) if material.store else ([], [])
-    options = _options(material, saved)
+    lenses, refused = lenses_for(material.store) if material.store else ([], {})
+    options = _options(material, saved, lenses)
+    why_not = material.why_not or refused.get(lens_name(st.query_params.get("readout", "")), "")
     with second:
         columns = st.columns([4, 4, 3, 3], vertical_alignment="bottom")
     with columns[0]:
@@ -80,7 +93,7 @@ def choose(artifact: Artifact, view: View) -> Choice:
             "readout",
             default=_usual(material),
             label_of=lambda name: options[name].label,
-            why_not="no read-out that this has" + (f" ({material.why_not})" if material.why_not else ""),
+            why_not="no read-out that this has" + (f" ({why_not})" if why_not else ""),
         )
     read_out = options[key]
     versus, show = _versus(view, columns, material, options, key)
@@ -88,9 +101,14 @@ def choose(artifact: Artifact, view: View) -> Choice:
         special = view.flag("Hide special tokens", "special")
         sinks = view.flag("Hide sinks", "sinks", help="The first position, and states far longer than usual.")
     token, feature = _details(view, key)
+    if refused:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REFUSED])
+        more = f"; and {len(refused) - _REFUSED} more" if len(refused) > _REFUSED else ""
+        notes.append(f"Lenses that are not offered: {listed}{more}.")
     for note in notes:
         st.caption(as_text(note))
-    return Choice(material, number, unit, key, read_out, versus, show, special, sinks, saved, token, feature)
+    chosen = Choice(material, number, unit, key, read_out, versus, show, special, sinks, saved, token, feature)
+    return replace(chosen, lenses=lenses, other=options.get(versus))
 
 
 def _trace(artifact: Artifact, view: View, columns: list[st.delta_generator.DeltaGenerator]) -> tuple[str, int]:
@@ -131,11 +149,12 @@ def _go_to(number: str) -> None:
         go(key, None)
 
 
-def _options(material: Material, saved: list[Saved]) -> dict[str, ReadOut]:
+def _options(material: Material, saved: list[Saved], lenses: list[Lens]) -> dict[str, ReadOut]:
     """Return the read-outs that this trace can have."""
     if material.store is None:
         return {"said": READ_OUTS["said"]}
-    return READ_OUTS | {item.key: read_out_of(item) for item in saved}
+    fitted = {key: read_out for lens in lenses for key, read_out in lens.read_outs().items()}
+    return READ_OUTS | fitted | {item.key: read_out_of(item) for item in saved}
 
 
 def _usual(material: Material) -> str:
@@ -156,7 +175,8 @@ def _versus(
     names = [controls.OTHER] if len(material.file) > 1 else []
     names += [controls.RANDOM] if read_out.random_control else []
     same = [name for name in options if name != key and options[name].unit == read_out.unit]
-    same = [name for name in same if ":" not in name and name != "said"] if ":" not in key and key != "said" else []
+    # A probe reads one address, and what was said none: they have other rows.
+    same = [name for name in same if options[name].needs == "model"] if read_out.needs == "model" else []
     labels = controls.LABELS | {name: options[name].label for name in same} | {NONE: "nothing: this trace is alone"}
     with columns[1]:
         versus = view.choice(
@@ -176,7 +196,7 @@ def _versus(
 def _details(view: View, key: str) -> tuple[str, int | None]:
     """Draw the choice of a token or a feature, where the read-out has one."""
     token, feature = "", None
-    if key == "token":
+    if key.partition("@")[0] == "token":
         token = view.text("Token", "token", placeholder="a token of the vocabulary, such as 7")
     else:
         view.ignore("token")
@@ -209,9 +229,8 @@ def sources_of(choice: Choice, model: opening.Model | None) -> Pair:
     )
     if choice.versus == NONE:
         return Pair(reading, None, choice.read_out, choice.read_out, "")
-    if choice.versus in READ_OUTS:
-        other = READ_OUTS[choice.versus]
-        return Pair(reading, reading, choice.read_out, other, other.label)
+    if choice.other is not None:
+        return Pair(reading, reading, choice.read_out, choice.other, choice.other.label)
     label = controls.LABELS[choice.versus]
     if choice.versus == controls.RANDOM:
         return Pair(reading, replace(reading, random=True), choice.read_out, choice.read_out, label)
@@ -237,4 +256,5 @@ def identity(choice: Choice, part: Window) -> tuple[Any, ...]:
         "" if store is None else f"{store.name} {store.meta['config_hash']}",
         choice.material.row,
         *(choice.key, choice.versus, choice.show, choice.special, choice.sinks, choice.token, choice.feature, part),
+        *((lens.name, last_written(lens.path)) for lens in choice.lenses),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
@@ -17,7 +17,7 @@ from dashboards.explore.cells import with_lock
 from dashboards.explore.choosing import NONE, Choice, identity, sources_of
 from dashboards.explore.events import answer
 from dashboards.explore.lens import affordable_positions
-from dashboards.explore.read_outs import READ_OUTS, Pair, Sources
+from dashboards.explore.read_outs import READ_OUTS, Pair, ReadOut, Sources
 from dashboards.explore.screen import (
     Screen,
     as_table,
@@ -25,6 +25,7 @@ from dashboards.explore.screen import (
     hidden_positions,
     lock_of,
     packed,
+    row_label,
     screen,
 )
 from dashboards.explore.segments import Segment
@@ -33,6 +34,9 @@ from dashboards.views import opened, shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
 from interp.errors import CotlensError, counted
+
+if TYPE_CHECKING:
+    from interp.reasoners import Reasoner
 
 _BYTES = 256e6  # of activations that a view may read
 _VIEWS = 6  # that are kept, for all readers
@@ -67,7 +71,7 @@ def draw(artifact: Artifact, choice: Choice, view: View) -> None:
     choice, model = _with_model(choice)
     if choice.material.store is None:
         _without_activations(artifact, choice)
-    if choice.key == "token":
+    if choice.key.partition("@")[0] == "token":
         _say_token(choice, model)
     part = _window(view, choice, model)
     _cells(artifact, choice, view, model is not None, part)
@@ -105,9 +109,8 @@ def _grid_and_card(choice: Choice, view: View, pair: Pair, part: Window) -> None
 
 def _with_model(choice: Choice) -> tuple[Choice, opening.Model | None]:
     """Return the choice and the model that it needs; another read-out where the model cannot be had."""
-    needed = choice.read_out.needs == "model" or choice.versus in READ_OUTS
     store = choice.material.store
-    if not needed or store is None:
+    if not choice.reads_model or store is None:
         return choice, None
     slot = st.empty()
     if not opening.is_in_memory(store):
@@ -120,17 +123,39 @@ def _with_model(choice: Choice) -> tuple[Choice, opening.Model | None]:
     model = opening.model_of(store)
     slot.empty()
     if model.reasoner is not None:
-        return choice, model
+        return _with_lenses(choice, model.reasoner), model
     st.info(
         as_text(f"The lens needs the model, which cannot be used: {model.why_not} Shown instead: the length of states.")
     )
     versus = choice.versus if choice.versus == "other" else NONE
-    return replace(choice, key="norm", read_out=READ_OUTS["norm"], versus=versus), None
+    return replace(choice, key="norm", read_out=READ_OUTS["norm"], versus=versus, other=None), None
+
+
+def _with_lenses(choice: Choice, reasoner: Reasoner) -> Choice:
+    """Return the choice with the logit lens in place of fitted lenses that cannot be used; say why, and what is assumed."""
+    if not _opens(choice.read_out, choice.key, reasoner):
+        plain = choice.key.partition("@")[0]
+        choice = replace(choice, key=plain, read_out=READ_OUTS[plain])
+    if choice.other is not None and not _opens(choice.other, choice.versus, reasoner):
+        plain = choice.versus.partition("@")[0]
+        choice = replace(choice, versus=plain, other=READ_OUTS[plain])
+    return choice
+
+
+def _opens(read_out: ReadOut, key: str, reasoner: Reasoner) -> bool:
+    """Return whether the lens of a read-out can be used, if it has one."""
+    try:
+        for note in read_out.lens(reasoner).notes if read_out.lens else ():
+            st.caption(as_text(note))
+    except CotlensError as error:
+        st.warning(as_text(f"{error} Shown instead: {READ_OUTS[key.partition('@')[0]].label}."))
+        return False
+    return True
 
 
 def _meanwhile(choice: Choice) -> None:
     """Draw the transcript beside the length of states, which needs no model, while the model is loaded."""
-    plain = replace(choice, key="norm", read_out=READ_OUTS["norm"], versus=NONE, show="reading")
+    plain = replace(choice, key="norm", read_out=READ_OUTS["norm"], versus=NONE, other=None, show="reading")
     total = len(choice.material.trace)
     part = window(total, usual_zoom(total), 0, affordable=_affordable(plain, None))
     pair = sources_of(plain, None)
@@ -253,5 +278,8 @@ def _notes(drawing: Drawing) -> str:
     if material.store is not None and drawing.choice.read_out.needs != "trace":
         missing = int((material.rows[part.start : part.stop] < 0).sum())
         notes += [f"{missing:,} of them were not captured (crossed out)"] if missing else []
+    empty = [row_label(name) for name, row in zip(cells.rows, cells.values, strict=True) if not np.isfinite(row).any()]
+    if drawing.choice.reads_model and 0 < len(empty) < len(cells.rows):
+        notes.append(f"the lens was not fitted at {', '.join(empty)}")
     notes.append(f"one of 255 shades is {2 * cells.scale.error:.2g} wide")
     return "; ".join(notes) + "."

@@ -1,4 +1,4 @@
-"""What the logit lens reads at many positions and addresses: computed in blocks, kept in memory."""
+"""What a lens reads at many positions and addresses: computed in blocks, kept in memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from interp.activations import ActivationSource
 from interp.models.address import Address
 
 if TYPE_CHECKING:
+    from interp.decoders.saved_lens import SavedLens
     from interp.reasoners import Reasoner
 
 TOP = 5
@@ -47,15 +48,20 @@ def affordable_positions(reasoner: Reasoner, n_addresses: int) -> int:
 
 
 def read_states(
-    reasoner: Reasoner, states: Float32[np.ndarray, "rows d_model"], norm: str, targets: np.ndarray
+    reasoner: Reasoner,
+    states: Float32[np.ndarray, "rows d_model"],
+    address: Address,
+    targets: np.ndarray,
+    lens: SavedLens | None = None,
 ) -> LensBlock:
-    """Return what the lens reads in hidden states.
+    """Return what a lens reads in hidden states.
 
     Args:
         reasoner: The model.
         states: Hidden states, shape (rows, d_model).
-        norm: Whether they come from before (`pre`) or after (`post`) the final norm.
+        address: Where they are from.
         targets: A token id for each row, -1 for none, shape (rows,).
+        lens: A fitted lens that can be read there; the logit lens by default.
     """
     import torch
 
@@ -63,7 +69,9 @@ def read_states(
 
     with torch.no_grad():
         tensor = torch.from_numpy(np.ascontiguousarray(states)).to(reasoner.device)
-        logits = unembed_states(reasoner, tensor, "post" if norm == "post" else "pre").float()
+        logits = (
+            unembed_states(reasoner, tensor, address.norm).float() if lens is None else lens.logits(tensor, address)
+        )
         log_p = torch.log_softmax(logits, dim=-1)
         top = log_p.topk(min(TOP, log_p.shape[1]), dim=-1)
         entropy = torch.special.entr(log_p.exp()).sum(dim=-1)
@@ -87,7 +95,13 @@ class LensCache:
         self._blocks: OrderedDict[tuple[str, str, bytes, bytes], LensBlock] = OrderedDict()
 
     def read(
-        self, store: ActivationSource, reasoner: Reasoner, address: Address, rows: np.ndarray, targets: np.ndarray
+        self,
+        store: ActivationSource,
+        reasoner: Reasoner,
+        address: Address,
+        rows: np.ndarray,
+        targets: np.ndarray,
+        lens: SavedLens | None = None,
     ) -> LensBlock:
         """Return what the lens reads at some rows of a store.
 
@@ -97,24 +111,31 @@ class LensCache:
             address: Where they are read.
             rows: Numbers of rows of the store's index.
             targets: A token id for each row, -1 for none.
+            lens: A fitted lens that can be read there; the logit lens by default.
         """
         parts = [
-            self._block(store, reasoner, address, rows[first : first + BLOCK], targets[first : first + BLOCK])
+            self._block(store, reasoner, address, rows[first : first + BLOCK], targets[first : first + BLOCK], lens)
             for first in range(0, len(rows), BLOCK)
         ]
         if not parts:
-            return read_states(reasoner, np.zeros((0, store.meta["d_model"]), np.float32), address.norm, targets)
+            return read_states(reasoner, np.zeros((0, store.meta["d_model"]), np.float32), address, targets, lens)
         names = ("ids", "probabilities", "entropy", "target", "rank")
         return LensBlock(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def _block(
-        self, store: ActivationSource, reasoner: Reasoner, address: Address, rows: np.ndarray, targets: np.ndarray
+        self,
+        store: ActivationSource,
+        reasoner: Reasoner,
+        address: Address,
+        rows: np.ndarray,
+        targets: np.ndarray,
+        lens: SavedLens | None,
     ) -> LensBlock:
-        identity = f"{store.name} {store.meta['config_hash']} {reasoner.weights}"
+        identity = f"{store.name} {store.meta['config_hash']} {reasoner.weights} {lens.version if lens else ''}"
         key = (identity, address.name, rows.tobytes(), targets.tobytes())
         block = self._blocks.pop(key, None)
         if block is None:
-            block = read_states(reasoner, store.acts(address, rows), address.norm, targets)
+            block = read_states(reasoner, store.acts(address, rows), address, targets, lens)
         self._blocks[key] = block
         while len(self._blocks) > _KEPT * max(1, len(store.addresses) // 8):
             self._blocks.popitem(last=False)

@@ -17,8 +17,11 @@ from interp.text.token_text import TokenText
 from interp.traces import Channel, Trace
 
 if TYPE_CHECKING:
+    from interp.decoders.saved_lens import SavedLens
     from interp.reasoners import Reasoner
 
+#: Returns a fitted lens of a model.
+OpenLens = Callable[["Reasoner"], "SavedLens"]
 MARKED = 8192  # rows of a trace that the median norm of a layer is taken over, at most
 
 
@@ -89,6 +92,7 @@ class ReadOut:
         diverging: Whether values lie on both sides of zero.
         random_control: Whether random directions of the same length are a control for it.
         control: Returns the control of a reading, given the sources of both; None where the same function reads it.
+        lens: Returns the fitted lens that it reads with; None for the logit lens, and where no lens is read.
     """
 
     label: str
@@ -99,6 +103,7 @@ class ReadOut:
     diverging: bool = False
     random_control: bool = True
     control: Callable[[Sources, Sources, np.ndarray], Values] | None = None
+    lens: OpenLens | None = None
 
 
 @dataclass(frozen=True)
@@ -152,18 +157,23 @@ def next_tokens(trace: Trace, positions: np.ndarray) -> np.ndarray:
     return np.array([trace.token_ids[k] if ok else -1 for k, ok in zip(following, is_text, strict=True)])
 
 
-def _lens_at(sources: Sources, address: Address, rows: np.ndarray, targets: np.ndarray) -> LensBlock:
+def _lens_at(
+    sources: Sources, address: Address, rows: np.ndarray, targets: np.ndarray, lens: SavedLens | None
+) -> LensBlock:
     assert sources.store is not None and sources.reasoner is not None
     if sources.random:
-        return read_states(sources.reasoner, sources.states(address, rows), address.norm, targets)
-    return sources.lens.read(sources.store, sources.reasoner, address, rows, targets)
+        return read_states(sources.reasoner, sources.states(address, rows), address, targets, lens)
+    return sources.lens.read(sources.store, sources.reasoner, address, rows, targets, lens)
 
 
-def _lens(value_of: Callable[[LensBlock], np.ndarray], text: str) -> Callable[[Sources, np.ndarray], Values]:
-    """Return a function that reads one figure of the lens; `text` is what the cells say: `top` or `rank`."""
+def _lens(
+    value_of: Callable[[LensBlock], np.ndarray], text: str, open_lens: OpenLens | None
+) -> Callable[[Sources, np.ndarray], Values]:
+    """Return a function that reads one figure of a lens; `text` is what the cells say: `top` or `rank`."""
 
     def compute(sources: Sources, positions: np.ndarray) -> Values:
         assert sources.reasoner is not None
+        lens = open_lens(sources.reasoner) if open_lens else None
         known = sources.at[positions] >= 0
         rows = sources.at[positions][known]
         chosen = np.full(len(rows), sources.token)
@@ -171,10 +181,14 @@ def _lens(value_of: Callable[[LensBlock], np.ndarray], text: str) -> Callable[[S
         addresses, values, texts = _addresses(sources), [], []
         names = sources.reasoner.tokenizer.convert_ids_to_tokens
         for address in addresses:
-            block = _lens_at(sources, address, rows, targets)
+            if lens is not None and not lens.reads(address):
+                values.append(np.full(len(known), np.nan))
+                texts.append(np.full(len(known), "", dtype=object))
+                continue
+            block = _lens_at(sources, address, rows, targets, lens)
             values.append(scattered(known, value_of(block)))
             if text == "rank":
-                words = [f"{rank:.0f}" if rank == rank else "" for rank in block.rank]
+                words = _ranks(block)
             else:
                 tokens = names(block.ids[:, 0].tolist())
                 show = TokenText([*sources.trace.tokens, *tokens]).cell
@@ -185,18 +199,31 @@ def _lens(value_of: Callable[[LensBlock], np.ndarray], text: str) -> Callable[[S
     return compute
 
 
-def _same_token(reading: Sources, other: Sources, positions: np.ndarray) -> Values:
-    """Return the probability that the control gives to the likeliest token of the reading."""
-    assert other.reasoner is not None
-    both = (reading.at[positions] >= 0) & (other.at[positions] >= 0)
-    addresses, values, texts = _addresses(reading), [], []
-    none = np.full(int(both.sum()), -1)
-    for address in addresses:
-        tokens = _lens_at(reading, address, reading.at[positions][both], none).ids[:, 0].astype(int)
-        block = _lens_at(other, address, other.at[positions][both], tokens)
-        values.append(scattered(both, block.target))
-        texts.append(scattered(both, np.array([f"{rank:.0f}" for rank in block.rank], dtype=object), ""))
-    return Values([address.name for address in addresses], np.array(values), np.array(texts, dtype=object))
+def _ranks(block: LensBlock) -> list[str]:
+    return [f"{rank:.0f}" if rank == rank else "" for rank in block.rank]
+
+
+def _same_token(open_lens: OpenLens | None) -> Callable[[Sources, Sources, np.ndarray], Values]:
+    """Return a function that reads the probability that the control gives to the likeliest token of the reading."""
+
+    def control(reading: Sources, other: Sources, positions: np.ndarray) -> Values:
+        assert other.reasoner is not None
+        lens = open_lens(other.reasoner) if open_lens else None
+        both = (reading.at[positions] >= 0) & (other.at[positions] >= 0)
+        addresses, values, texts = _addresses(reading), [], []
+        none = np.full(int(both.sum()), -1)
+        for address in addresses:
+            if lens is not None and not lens.reads(address):
+                values.append(np.full(len(both), np.nan))
+                texts.append(np.full(len(both), "", dtype=object))
+                continue
+            tokens = _lens_at(reading, address, reading.at[positions][both], none, lens).ids[:, 0].astype(int)
+            block = _lens_at(other, address, other.at[positions][both], tokens, lens)
+            values.append(scattered(both, block.target))
+            texts.append(scattered(both, np.array(_ranks(block), dtype=object), ""))
+        return Values([address.name for address in addresses], np.array(values), np.array(texts, dtype=object))
+
+    return control
 
 
 def _norm(sources: Sources, positions: np.ndarray) -> Values:
@@ -237,24 +264,34 @@ def entropy_and_surprisal(trace: Trace) -> np.ndarray:
 
 
 PROBABILITY, NATS = "probability", "nats"
+
+
+def lens_read_outs(name: str, open_lens: OpenLens | None = None) -> dict[str, ReadOut]:
+    """Return what can be read with one lens.
+
+    Args:
+        name: What menus call the lens.
+        open_lens: Returns the lens; None for the logit lens.
+    """
+
+    def read_out(
+        label: str, unit: str, value_of: Callable[[LensBlock], np.ndarray], text: str, **options: Any
+    ) -> ReadOut:
+        return ReadOut(f"{name}: {label}", unit, _lens(value_of, text, open_lens), lens=open_lens, **options)
+
+    share = {"scale": Scale(0, 1)}
+    top = {"control": _same_token(open_lens), **share}
+    return {
+        "top1": read_out("its likeliest token", PROBABILITY, lambda b: b.probabilities[:, 0], "top", **top),
+        "entropy": read_out("entropy", NATS, lambda b: b.entropy, "top"),
+        "next": read_out("the token said next", PROBABILITY, lambda b: b.target, "rank", **share),
+        "rank": read_out("rank of the token said next", "log10 of the rank", lambda b: np.log10(b.rank), "rank"),
+        "token": read_out("a token of your choice", PROBABILITY, lambda b: b.target, "rank", **share),
+    }
+
+
 READ_OUTS: dict[str, ReadOut] = {
-    "top1": ReadOut(
-        "logit lens: its likeliest token",
-        PROBABILITY,
-        _lens(lambda b: b.probabilities[:, 0], "top"),
-        scale=Scale(0, 1),
-        control=_same_token,
-    ),
-    "entropy": ReadOut("logit lens: entropy", NATS, _lens(lambda b: b.entropy, "top")),
-    "next": ReadOut(
-        "logit lens: the token said next", PROBABILITY, _lens(lambda b: b.target, "rank"), scale=Scale(0, 1)
-    ),
-    "rank": ReadOut(
-        "logit lens: rank of the token said next", "log10 of the rank", _lens(lambda b: np.log10(b.rank), "rank")
-    ),
-    "token": ReadOut(
-        "logit lens: a token of your choice", PROBABILITY, _lens(lambda b: b.target, "rank"), scale=Scale(0, 1)
-    ),
+    **lens_read_outs("logit lens"),
     "norm": ReadOut(
         "length of the state", "doublings over the layer's median", _norm, "store", diverging=True, random_control=False
     ),

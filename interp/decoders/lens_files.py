@@ -71,18 +71,19 @@ def lens_settings(paths: list[Path]) -> dict[str, dict[str, Any]]:
     return settings
 
 
-def load_pickled(path: Path, what: str) -> Any:
+def load_pickled(path: Path, what: str, *, mapped: bool = False) -> Any:
     """Return the content of a file of `torch.save`, which may hold tensors and plain values only.
 
     Args:
         path: The file.
         what: What the message calls it, such as "tuned lens".
+        mapped: Map tensors from disk, which reads them only where they are used.
 
     Raises:
         StoreError: It is missing, damaged, or holds anything that would run code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # damaged pickles raise errors of every kind
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreError(

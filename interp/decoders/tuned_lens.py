@@ -199,12 +199,21 @@ class TunedLens:
         """
         require_same_model(store, self.reasoner, "this lens")
         states = torch.from_numpy(store.acts(address, rows)).to(self.reasoner.device)
+        return self.logits_of(states, address).cpu().numpy()
+
+    @torch.no_grad()
+    def logits_of(self, states: Float[Tensor, "rows d_model"], address: Address) -> Float[Tensor, "rows vocab"]:
+        """Return the lens's logits of hidden states of an address, in float32.
+
+        Raises:
+            UsageError: The lens was not fitted at this address.
+        """
         if not self._is_last(address):
             if address.name not in self.translators_:
                 fitted = ", ".join(self.translators_) or "none"
                 raise UsageError(f"this tuned lens was not fitted at {address} (fitted: {fitted}). Fit it there first.")
             states = self.translators_[address.name](states)
-        return unembed_states(self.reasoner, states, address.norm).float().cpu().numpy()
+        return unembed_states(self.reasoner, states, address.norm).float()
 
     def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
         """Return the likeliest tokens of each row, with their probabilities."""

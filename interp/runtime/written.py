@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ FOLDERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sweep": ("sweep.json", ()),
     "probe": ("probe.json", ()),
     "sae": ("cfg.json", ("sae_weights.safetensors", "sae.safetensors")),
+    "lens": ("tuned_lens.json", ()),
 }
 MODEL = "the folder of a model"
 _WORDS = {
@@ -22,6 +24,7 @@ _WORDS = {
     "sweep": "a sweep of probes",
     "probe": "a saved probe",
     "sae": "a sparse autoencoder",
+    "lens": "a tuned lens",
 }
 
 
@@ -56,3 +59,15 @@ def refuse_other_kinds(path: Path, wanted: str, advice: str) -> None:
     """
     if kind := kind_in_words(path):
         raise StoreError(f"expected {wanted}, got {path}, which is {kind}; {advice}.")
+
+
+def is_jacobian_lens(path: Path) -> bool:
+    """Return whether a file is a Jacobian lens; only the names in it are looked at, and no code of it is run."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            with archive.open(name) as file:
+                head = file.read(1 << 16)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return False
+    return b"d_model" in head and (b"source_layers" in head or b"jacobian_sum" in head)

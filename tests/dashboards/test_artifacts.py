@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -14,6 +15,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 import interp
@@ -24,6 +26,7 @@ from dashboards.pages import PAGES, pages_of
 from dashboards.questions import QUESTIONS
 from dashboards.views.opened import showable
 from interp.activations import Store
+from interp.decoders.jacobian.lens_file import LensFile
 from interp.errors import StoreError
 from interp.traces import TraceSet
 
@@ -138,6 +141,31 @@ def test_links_between_pages_name_what_is_shown(folder: Path, open_view: Callabl
         }
         assert links["Probes"].get("open", "") == probes and links["Home"]["open"] == shown
     assert links["Traces"]["open"] == "runs/demo/store"
+
+
+def test_lenses_of_every_kind_are_found_with_their_model(tmp_path: Path) -> None:
+    (tmp_path / "tuned").mkdir()
+    described = {"model": "chain-text", "weights": "0123", "addresses": ["blocks.0.hook_out"]}
+    (tmp_path / "tuned" / "tuned_lens.json").write_text(json.dumps(described), encoding="utf-8")
+    matrices = {layer: torch.eye(4) for layer in (0, 1)}
+    LensFile(matrices, 3, metadata={"reasoner": "chain-coconut"}).write(tmp_path / "jacobian.pt")
+    LensFile(matrices, 3, next_context=3).write(tmp_path / "unfinished.pt")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pt")
+    (tmp_path / "foreign").mkdir()
+    config = {"d_model": 4, "num_hidden_layers": 3, "base_model_name_or_path": "some/base"}
+    (tmp_path / "foreign" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    torch.save({}, tmp_path / "foreign" / "params.pt")
+    found = find_artifacts([tmp_path]).artifacts
+    assert {name: item.kind for name, item in found.items()} == dict.fromkeys(
+        ("foreign", "jacobian.pt", "tuned", "unfinished.pt"), "lens"
+    )
+    facts = {name: facts_of(item) for name, item in found.items()}
+    assert {facts[name].model for name in ("foreign", "jacobian.pt", "tuned")} == {
+        "some/base",
+        "chain-coconut",
+        "chain-text",
+    }
+    assert facts["jacobian.pt"].what == "Jacobian lens at 2 addresses" and facts["foreign"].state == COMPLETE
 
 
 def test_a_link_from_a_run_leads_to_its_own_sae_and_not_to_a_newer_one(

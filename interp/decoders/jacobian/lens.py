@@ -162,16 +162,30 @@ class JacobianLens:
             UsageError: The lens was not fitted at this address.
         """
         require_same_model(store, self.reasoner, "this lens")
+        states = torch.from_numpy(store.acts(address, rows)).to(self.reasoner.device)
+        return self.logits_of(states, address).cpu().numpy()
+
+    @property
+    def tokens(self) -> tuple[int, ...] | None:
+        """Ids of the tokens that its logits are of, in their order; None for the whole vocabulary."""
+        return None if self._rows is None else self._rows.tokens
+
+    @torch.no_grad()
+    def logits_of(self, states: Float[Tensor, "rows d_model"], address: Address) -> Float[Tensor, "rows tokens"]:
+        """Return the lens's logits of hidden states of an address, in float32, for `tokens`.
+
+        Raises:
+            UsageError: The lens was not fitted at this address.
+        """
         if not self.reads(address):
             raise UsageError(f"a Jacobian lens reads the outputs of blocks, got {address}; choose blocks.K.hook_out.")
-        states = torch.from_numpy(store.acts(address, rows)).to(self.reasoner.device)
         if self._is_last(address):
-            return unembed_states(self.reasoner, states, address.norm).float().cpu().numpy()
+            return unembed_states(self.reasoner, states, address.norm).float()
         assert address.layer is not None
         carried = self.transport(states, address.layer)
         if self._rows is not None:
-            return self._rows.logits(self.reasoner, carried).cpu().numpy()
-        return unembed_states(self.reasoner, carried, "pre").float().cpu().numpy()
+            return self._rows.logits(self.reasoner, carried).float()
+        return unembed_states(self.reasoner, carried, "pre").float()
 
     def decode(self, store: ActivationSource, address: Address, rows: pd.DataFrame, *, top_k: int = 5) -> RankedTexts:
         """Return the likeliest tokens of each row, with their probabilities; among the candidates where there are any."""

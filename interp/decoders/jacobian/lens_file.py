@@ -79,8 +79,13 @@ class LensFile:
         commit(Path(path), buffer.getvalue())
 
     @classmethod
-    def read(cls, path: Path | str) -> LensFile:
+    def read(cls, path: Path | str, *, checked: bool = True) -> LensFile:
         """Read a lens, or a fit under way.
+
+        Args:
+            path: Its file.
+            checked: Read the matrices and check them. Without it they are mapped from disk and not looked at, and those
+                of a fit under way are sums; what the lens says of itself can then be had at once.
 
         Raises:
             StoreError: It is no file of a Jacobian lens, or damaged.
@@ -89,7 +94,7 @@ class LensFile:
         refuse_other_kinds(path, f"a {WHAT}", "fit one with `cotlens lens fit`")
         if not path.is_file():
             raise StoreError(f"expected a {WHAT} in {path}, got no file; fit one and save it there.")
-        content = load_pickled(path, WHAT)
+        content = load_pickled(path, WHAT, mapped=not checked)
         key = next((k for k in ("J", "rows", "jacobian_sum") if isinstance(content, dict) and k in content), None)
         if key is None:
             raise StoreError(
@@ -106,6 +111,8 @@ class LensFile:
         width = content.get("d_model", getattr(next(iter(content[key].values())), "shape", (0,))[-1:] or (0,))
         width = width if isinstance(width, int) else int(width[0])
         rows = width if candidates is None else len(candidates) + N_RANDOM
+        if not checked:
+            return cls(content[key], n, None if candidates is None else tuple(candidates), metadata, next_context)
         matrices = {k: checked_matrix(m, (rows, width), f"{key}[{k}]", path) for k, m in content[key].items()}
         if key == "jacobian_sum":
             if n == 0:

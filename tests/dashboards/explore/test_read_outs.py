@@ -53,7 +53,7 @@ def test_rank_and_probability_of_a_target_agree(sources: Sources, store: Store, 
     address = store.addresses[-1]
     states = store.acts(address, sources.at[sources.at >= 0])
     targets = np.arange(len(states)) % 5 - 1
-    block = read_states(coconut, states, address.norm, targets)
+    block = read_states(coconut, states, address, targets)
     assert (np.isnan(block.target) == (targets < 0)).all()
     for k in np.flatnonzero(targets >= 0):
         first = block.rank[k] == 1
@@ -67,7 +67,7 @@ def test_kept_blocks_are_the_computed_ones(sources: Sources, store: Store, cocon
     first = cache.read(store, coconut, address, rows, none)
     again = cache.read(store, coconut, address, rows, none)
     assert (first.ids == again.ids).all()
-    whole = read_states(coconut, store.acts(address, rows), address.norm, none)
+    whole = read_states(coconut, store.acts(address, rows), address, none)
     assert np.allclose(first.probabilities, whole.probabilities, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from dashboards.explore.cells import unpack
 from interp.activations import Store
+from interp.decoders.jacobian.lens import JacobianLens
+from interp.decoders.tuned_lens import TunedLens
 
 Open = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -56,6 +59,73 @@ def test_an_sae_beside_the_store_is_read_with_its_control(open_view: Open, said:
     scores = next(t.value for t in at.table if "random direction" in t.value)
     assert scores["reads"].str.startswith("feature").all()
     assert header(open_view("explorer", readout="sae:sae"))["rows"] == [address]
+
+
+@pytest.fixture(scope="module")
+def lenses(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with lenses of the run's model, one of another, and a damaged one."""
+    folder = tmp_path_factory.mktemp("home") / "lenses"
+    folder.mkdir()
+    store = Store(demo_run / "store")
+    reasoner = store.load_reasoner()
+    tuned = TunedLens(reasoner, updates=20)
+    for address in store.addresses[:2]:
+        tuned.fit_rows(store, address, store.index)
+    tuned.save(folder / "tuned")
+    JacobianLens(reasoner).fit_traces(store.traces[:4]).save(folder / "jacobian.pt")
+    JacobianLens(reasoner, candidates=["1", "2"]).fit_traces(store.traces[:4]).save(folder / "few.pt")
+    foreign = JacobianLens.load(folder / "jacobian.pt", reasoner).lens
+    other = replace(foreign, metadata=foreign.metadata | {"weights": "0123", "reasoner": "chain-text"})
+    other.write(folder / "other.pt")
+    return folder
+
+
+@pytest.mark.parametrize("lens", ["tuned", "jacobian.pt"])
+@pytest.mark.parametrize("figure", ["top1", "entropy", "next", "rank", "token"])
+def test_a_fitted_lens_is_read_beside_the_logit_lens(
+    open_view: Open, said: Said, demo_run: Path, lenses: Path, lens: str, figure: str
+) -> None:
+    key = f"{figure}@lenses/{lens}"
+    at = open_view(
+        "explorer", demo_run, lenses, readout=key, versus=figure, show="difference", token="7", open="demo_run"
+    )
+    assert not at.error and "Beside the other read-out" in said(at)
+    assert not [warning.value for warning in at.warning if "readout" in warning.value]
+    head = header(at)
+    assert head["label"].startswith(("tuned lens", "Jacobian lens")) and "logit lens" in head["label"]
+    assert "the lens was not fitted at" in said(at)  # neither was fitted everywhere
+
+
+def test_the_card_reads_the_cell_with_every_lens_of_the_model(
+    open_view: Open, said: Said, demo_run: Path, lenses: Path
+) -> None:
+    store = Store(demo_run / "store")
+    row = store.index[store.index["place"] == "thought 1"].iloc[0]
+    cell = {"trace": str(row["trace"]), "position": str(row["position"]), "open": "demo_run"}
+    at = open_view("explorer", demo_run, lenses, layer="blocks.0.hook_out", **cell)
+    text = said(at)
+    assert not at.error and "Tuned lens lenses/tuned" in text and "Jacobian lens lenses/jacobian.pt" in text
+    tables = [t.value for t in at.table if "said next" in t.value]
+    assert sorted(len(table) for table in tables) == [2, 5, 5, 5] and all("another trace" in t for t in tables)
+    assert "It was not fitted at this layer" in said(
+        open_view("explorer", demo_run, lenses, layer="blocks.0.hook_in", **cell)
+    )
+
+
+def test_a_lens_of_another_model_is_refused_with_the_reason(
+    open_view: Open, said: Said, demo_run: Path, lenses: Path, tmp_path: Path
+) -> None:
+    at = open_view("explorer", demo_run, lenses, readout="top1@lenses/other.pt", open="demo_run")
+    text = said(at)
+    assert (
+        "Lenses that are not offered: lenses/other.pt: it was fitted to chain-text, not to this chain-coconut" in text
+    )
+    assert "which is no read-out that this has (it was fitted to chain-text" in text
+    assert header(at)["label"].startswith("logit lens")
+    own = Path(shutil.copytree(lenses, tmp_path / "lenses"))
+    (own / "tuned" / "translators.safetensors").write_bytes(b"damaged")
+    at = open_view("explorer", demo_run, own, readout="top1@lenses/tuned", open="demo_run")
+    assert not at.error and "cannot be read" in said(at) and "Shown instead: logit lens" in said(at)
 
 
 @pytest.mark.parametrize("readout", ["entropy", "next", "rank", "token", "norm", "cosine", "said"])
