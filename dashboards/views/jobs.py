@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.jobs.forms import KINDS, Field, fields_of, words_of
 from dashboards.jobs.log import progress_of, tail
+from dashboards.jobs.models import known_models
 from dashboards.jobs.process import FOLDER, Job, cancel_job, jobs_of, read_job, resume_job, start_job
 from dashboards.jobs.worker import LOG
 from dashboards.launch import roots_of_environment
@@ -19,6 +21,8 @@ from interp.errors import CotlensError, UsageError
 
 #: Fields that name something that this toolkit wrote, with its kinds.
 _ARTIFACTS = {"store": ("store",), "traces": ("traces", "run", "store"), "random_init": ("store",)}
+#: Fields that name a model.
+_MODELS = ("model", "base")
 _OWN = ("job", "name", "open")  # parameters of the URL that are no fields of a form
 _TYPED = "another path"
 _REFRESH = 2.0  # seconds between two looks at a running job
@@ -92,9 +96,22 @@ def _value(field: Field, kind: str, root: Path, view: View) -> str | bool:
             view.ignore(f"{key}_path")
             return paths.get(chosen, "")
         return view.text(f"{field.label}, path", f"{key}_path")
+    if field.name in _MODELS:
+        return view.suggested(field.label, key, _models(), help=field.help)
     usual = _free(root, kind) if field.name == "out" else field.default
     typed = view.text(field.label, key, placeholder=usual, help=field.help)
     return typed or (usual if field.name == "out" else "")
+
+
+def _models() -> dict[str, str]:
+    """Return the models that the list offers, read again when files came or went."""
+    items = tuple(opened.found().artifacts.values())
+    return _known_models(tuple((item.name, last_written(item.path)) for item in items), items)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _known_models(written: tuple[tuple[str, int], ...], _items: tuple[Artifact, ...]) -> dict[str, str]:
+    return known_models(_items, roots_of_environment())
 
 
 def _artifacts(field: Field) -> dict[str, str]:

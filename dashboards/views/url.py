@@ -98,6 +98,30 @@ class View:
         )
         return value
 
+    def suggested(self, label: str, key: str, options: Mapping[str, str], *, help: str | None = None) -> str:
+        """Draw a list in which any other text can be written too, and return the text; empty for none.
+
+        Args:
+            label: Label of the control.
+            key: Name of the query parameter.
+            options: What the list offers, each with a word on it.
+            help: Tooltip.
+        """
+        value = self._read(key, "", lambda _: True, "", str).strip()
+        st.selectbox(
+            label,
+            [*options, *([value] if value and value not in options else [])],
+            index=None,
+            key=_widget(key, value or None),
+            format_func=lambda name: f"{name} ({options[name]})" if name in options else name,
+            accept_new_options=True,
+            placeholder="Choose one, or write another",
+            help=help,
+            on_change=_write,
+            args=(key, ""),
+        )
+        return value
+
     def entry(
         self,
         label: str,
@@ -217,7 +241,7 @@ def go(key: str, value: str | None) -> None:
         _remember(*st.session_state[_NOW])
 
 
-def _widget(key: str, value: str | bool) -> str:
+def _widget(key: str, value: str | bool | None) -> str:
     """Set a control to `value` and return its key in the session."""
     name = f"view_{key}"
     # Set only when it differs: a value set by code is sent to the browser and could undo fast typing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards.artifacts.finding import find_artifacts
 from dashboards.jobs import process
 from dashboards.jobs.forms import KINDS
+from dashboards.jobs.models import known_models
 
 Open = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -37,6 +40,33 @@ def test_start_runs_the_command_that_is_shown(open_view: Open, launched: list[Pa
     at = open_view("jobs", demo_run, job="study", model="chain-coconut", n="20", no_twin="yes", twin="yes", out="mine")
     shown = at.code[0].value
     assert shown == f"cotlens study --out {demo_run / 'mine'} --n 20 --no-twin chain-coconut"
+
+
+def test_models_are_offered_and_any_other_can_be_written(open_view: Open, said: Said, demo_run: Path) -> None:
+    at = open_view("jobs", demo_run, job="study")
+    box = next(box for box in at.selectbox if box.label == "MODEL")
+    assert "chain-coconut (model of demo_run)" in box.options and "chain-text (shipped organism)" in box.options
+    assert not [option for option in box.options if option.startswith("chain-without-curriculum")]  # it has no weights
+    box.set_value("chain-text").run()
+    assert at.query_params["model"] == "chain-text" and at.code[0].value.endswith(" chain-text")
+    at = open_view("jobs", demo_run, job="study", model="owner/another-model")
+    assert at.code[0].value.endswith(" owner/another-model")
+    assert next(box.value for box in at.selectbox if box.label == "MODEL") == "owner/another-model"
+
+
+def test_models_are_those_of_runs_stores_and_traces_that_jobs_may_read(demo_run: Path, tmp_path: Path) -> None:
+    for part in ("store", "traces.parquet"):
+        (shutil.copytree if part == "store" else shutil.copy)(demo_run / part, tmp_path / part)
+    meta = json.loads((tmp_path / "store" / "meta.json").read_text(encoding="utf-8"))
+    for source, offered in ((str(tmp_path / "my-model"), True), ("/elsewhere/model", False), ("a\x1b[2J", False)):
+        (tmp_path / "store" / "meta.json").write_text(
+            json.dumps(meta | {"origin": {"source": source}}), encoding="utf-8"
+        )
+        models = known_models(find_artifacts([tmp_path]).artifacts.values(), [tmp_path])
+        assert (source in models) == offered
+        assert models["chain-coconut"] == "model of traces.parquet"
+    (tmp_path / "store" / "meta.json").write_text("damaged", encoding="utf-8")
+    assert "chain-text" in known_models(find_artifacts([tmp_path]).artifacts.values(), [tmp_path])
 
 
 def test_a_started_job_is_listed(open_view: Open, launched: list[Path], tmp_path: Path, said: Said) -> None:
