@@ -129,6 +129,7 @@ MADE_BY = {
     "lens.pt": "lens fit chain-coconut --traces runs/traces.parquet --contexts 16 --out lens.pt",
     "part1.pt": "lens fit chain-coconut --traces runs/traces.parquet --contexts 8 --out part1.pt",
     "part2.pt": "lens fit chain-coconut --traces runs/other.parquet --contexts 8 --out part2.pt",
+    "other.pt": "lens fit chain-coconut --traces runs/other.parquet --contexts 8 --out other.pt",
 }
 
 
@@ -177,6 +178,43 @@ def test_the_example_of_a_help_runs(line: str, world: Path, tmp_path: Path, cotl
     words = _small(line)
     _make(words, world, tmp_path, cotlens)
     _run(words, tmp_path, cotlens)
+
+
+WRITES = ("--out",)
+PLACEHOLDERS = ("runs/store-of-another-seed",)
+# Its commands stand beside the formats that they read.
+WITHOUT_FILES = ("models.md",)
+
+
+def _files(page: Path) -> tuple[set[str], list[str]]:
+    """Return what the commands of a page write, and what they read before anything on the page wrote it."""
+    made: set[str] = set()
+    missing: list[str] = []
+    for line in _lines(page):
+        words = shlex.split(line)
+        outputs = {words[k + 1] for k, word in enumerate(words[:-1]) if word in WRITES}
+        names = {re.sub(r":\d+$", "", word) for word in words if re.fullmatch(r"(runs/\S+|\S+\.pt)", word)}
+        inside = {name for name in names if any(name.startswith(f"{folder}/") for folder in made)}
+        missing += sorted(name for name in names - outputs - made - inside if name not in PLACEHOLDERS)
+        made |= outputs
+    return made, missing
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in WITHOUT_FILES], ids=lambda page: page.name)
+def test_what_a_page_reads_is_made_there_or_on_a_page_that_it_links_to(page: Path) -> None:
+    links = re.findall(r"\]\(([\w/-]+\.md)", page.read_text(encoding="utf-8"))
+    linked = {name for link in links if (page.parent / link).exists() for name in _files(page.parent / link)[0]}
+    assert [name for name in _files(page)[1] if name not in linked] == []
+
+
+def test_no_two_pages_write_the_same_file() -> None:
+    """The second would be refused where a reader follows both; `runs/demo` is the same run on two pages."""
+    owners: dict[str, list[str]] = {}
+    for page in PAGES:
+        for name in _files(page)[0]:
+            if name.startswith("runs/") and name != "runs/demo":
+                owners.setdefault(name, []).append(page.name)
+    assert {name: pages for name, pages in owners.items() if len(pages) > 1} == {}
 
 
 def test_the_reasons_name_commands() -> None:

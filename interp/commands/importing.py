@@ -144,7 +144,9 @@ def labels(
         where = to
     else:
         if out is None:
-            raise UsageError("expected --out, where the labelled traces are written, got nothing; name a new file.")
+            raise UsageError(
+                "expected a new file for --out, where the labelled traces are written, got none; name one."
+            )
         refuse_existing(out)
         recorded = TraceSet.from_parquet(to)
         added, n_traces = checked_labels(given, recorded), len(recorded)

@@ -29,5 +29,5 @@ def test_what_exists_is_refused_and_what_does_not_is_fine(tmp_path: Path) -> Non
 def test_nobody_words_the_sentence_anew() -> None:
     own = ROOT / "interp" / "runtime" / "files.py"
     files = [file for folder in ("cotlens", "interp", "probes", "dashboards") for file in (ROOT / folder).rglob("*.py")]
-    again = [file for file in files if file != own and "expected a new fi" in file.read_text(encoding="utf-8")]
+    again = [file for file in files if file != own and "which exists already" in file.read_text(encoding="utf-8")]
     assert again == []
