@@ -44,6 +44,7 @@ def _run(model: str, n: str) -> None:
         options = StudyOptions(
             model=model,
             questions=None,
+            traces=None,
             task=None,
             n=int(n),
             seed=0,

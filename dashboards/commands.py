@@ -65,10 +65,15 @@ def study_command(
         str | None,
         typer.Option(help="Problems to generate, such as chain:steps=3.", show_default="the reasoner's own task"),
     ] = None,
+    traces: Annotated[
+        Path | None,
+        typer.Option(help="Parquet file of traces of this model (`cotlens think`), in place of thinking now."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the run.", show_default="runs/study-MODEL, with the questions or the task in its name"
+            help="Folder of the run.",
+            show_default="runs/study-MODEL, with the questions, the task or the traces in its name",
         ),
     ] = None,
     n: Annotated[
@@ -101,6 +106,7 @@ def study_command(
         model=model,
         questions=questions,
         task=task,
+        traces=traces,
         n=n,
         seed=seed,
         batch_size=batch_size,

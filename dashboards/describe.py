@@ -72,6 +72,8 @@ def _study_command(folder: Path | None, info: dict[str, Any]) -> str:
     parts = ["cotlens", "study", str(info["model"])]
     if info.get("questions"):
         parts += ["--questions", str(info["questions"])]
+    elif info.get("traces"):
+        parts += ["--traces", str(info["traces"])]
     elif info.get("task"):
         parts += ["--task", str(info["task"])]
     if folder is not None:

@@ -56,8 +56,15 @@ class Decoded:
     sae: dict[str, Any] | None
 
 
-def think(reasoner: Reasoner, problems: Sequence[Problem], out: Path, stages: StageRunner, batch_size: int) -> Any:
-    """Return the traces; those that an interrupted study has finished are read again."""
+def think(
+    reasoner: Reasoner,
+    problems: Sequence[Problem],
+    out: Path,
+    stages: StageRunner,
+    batch_size: int,
+    given: interp.TraceSet | None = None,
+) -> Any:
+    """Return the traces: the given ones, those that an interrupted study has finished, or new ones."""
     from interp.reasoners.resumable import think_to_file
 
     def body(report: Progress | None) -> interp.TraceSet:
@@ -67,6 +74,9 @@ def think(reasoner: Reasoner, problems: Sequence[Problem], out: Path, stages: St
             if traces.problems == list(problems):
                 return traces
             path.unlink()  # of other problems, which an earlier version thought about
+        if given is not None:
+            given.to_parquet(path)
+            return given
         return think_to_file(reasoner, problems, path, batch_size=batch_size, progress=report)
 
     return stages.run("thinking", body)
@@ -85,12 +95,15 @@ def capture(
 def capture_twin(
     reasoner: Reasoner, traces: interp.TraceSet, out: Path, stages: StageRunner, batch_size: int
 ) -> interp.Store | None:
-    """Capture an untrained twin: its own latents, or the trained reasoner's words where thoughts are visible."""
+    """Capture an untrained twin: its own latents, or the trained reasoner's words where nothing is thought silently.
+
+    An untrained model writes to the end of its room, which takes minutes and compares nothing.
+    """
 
     def body(report: Progress | None) -> interp.Store:
         fresh = interp.random_init(reasoner)
-        visible = any("thought" in trace.channel for trace in traces)
-        seen = traces if visible else fresh.think(traces.problems, batch_size=batch_size)
+        written = any("thought" in trace.channel or "latent" not in trace.channel for trace in traces)
+        seen = traces if written else fresh.think(traces.problems, batch_size=batch_size)
         return interp.capture(fresh, seen, out=out / "twin", batch_size=batch_size, transfer=True, progress=report)
 
     return stages.attempt("untrained twin", "the untrained twin", body)

@@ -194,10 +194,14 @@ def run_stages(
     splits: Sequence[int] = (0, 1, 2),
     samples: int = 100_000,
     batch_size: int = 128,
+    given: interp.TraceSet | None = None,
 ) -> Study:
-    """Do every stage that can be done, and return the results; the arguments are those of `study`."""
+    """Do every stage that can be done, and return the results; the arguments are those of `study`.
+
+    `given` are traces of the reasoner on these problems, which it need not think about again.
+    """
     stages = StageRunner(reasoner.name, bars)
-    traces = steps_of_study.think(reasoner, problems, out, stages, batch_size)
+    traces = steps_of_study.think(reasoner, problems, out, stages, batch_size, given)
     store = steps_of_study.capture(reasoner, traces, out, stages, batch_size)
     twin_store = steps_of_study.capture_twin(reasoner, traces, out, stages, batch_size) if twin else None
     splits = seeds_of_splits(store, list(splits))

@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dashboards.describe import slug
 from dashboards.record import open_run, write_run
@@ -17,7 +17,11 @@ from interp.problems import Problem
 from interp.reasoners import Reasoner
 from interp.runtime.console import Bars
 
+if TYPE_CHECKING:
+    from interp.traces import TraceSet
+
 _SHOWN = 5
+_NOTHING_LEFT_OUT: dict[str, Any] = {"left_out": [], "notes": [], "fields": {}}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class StudyOptions:
         model: A shipped organism, a folder or a hub id.
         questions: A JSONL file of questions.
         task: A task spec, in place of questions.
+        traces: A Parquet file of traces of the model, in place of both.
         n: Number of problems.
         seed: Seed of generated problems.
         batch_size: Problems that are thought about at once.
@@ -41,6 +46,7 @@ class StudyOptions:
     model: str
     questions: Path | None
     task: str | None
+    traces: Path | None
     n: int | None
     seed: int
     batch_size: int
@@ -53,7 +59,8 @@ class StudyOptions:
     def default_folder(self) -> Path:
         """Return the folder that is named after the model and its problems."""
         model = Path(self.model).resolve().name if Path(self.model).is_dir() else self.model
-        return Path("runs") / f"study-{slug(model, self.questions.stem if self.questions else self.task)}"
+        file = self.questions or self.traces
+        return Path("runs") / f"study-{slug(model, file.stem if file else self.task)}"
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, by name; the command to copy has them."""
@@ -100,16 +107,19 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
     from dashboards.report import build_report
 
     started = time.monotonic() if started is None else started
-    if options.questions is not None and options.task is not None:
-        raise UsageError("expected --task or --questions, got both; leave one out.")
+    named = [option for option in ("task", "questions", "traces") if getattr(options, option) is not None]
+    if len(named) > 1:
+        raise UsageError(f"expected --{named[0]} or --{named[1]}, got both; leave one out.")
     reasoner = options.load_options.load(options.model)
     limits = {name: getattr(options, name) for name in ("max_thought_tokens", "max_answer_tokens")}
     limits = {name: value for name, value in limits.items() if value is not None}
     if limits:
         reasoner = reasoner.with_config(**limits)
-    problems, file = _problems(options, reasoner)
+    given = _given_traces(options, reasoner)
+    problems, file = _problems(options, reasoner) if given is None else (given.problems, _NOTHING_LEFT_OUT)
     about = study_options(reasoner, problems)
     about |= {"questions": None if options.questions is None else str(options.questions), "n": options.n}
+    about |= {} if options.traces is None else {"traces": str(options.traces)}
     about |= {"seed": options.seed, "options": options.changed()}
     with open_run(out, about):
         studied: Study = run_stages(
@@ -120,6 +130,7 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
             dictionaries=options.dictionaries,
             twin=options.twin,
             batch_size=options.batch_size,
+            given=given,
         )
         if studied.warning:
             print(f"warning: {reasoner.name}: {studied.warning}", file=sys.stderr, flush=True)
@@ -131,6 +142,20 @@ def run_study(options: StudyOptions, out: Path, bars: Bars, *, started: float | 
     return result
 
 
+def _given_traces(options: StudyOptions, reasoner: Reasoner) -> TraceSet | None:
+    """Return the traces of the option `--traces`, the first `n` where that many are asked for; None without the option."""
+    from interp.activations.identity import check_own
+    from interp.traces import TraceSet
+
+    if options.traces is None:
+        return None
+    traces = TraceSet.from_parquet(options.traces)
+    check_own(reasoner, traces)
+    if not len(traces):
+        raise UsageError(f"expected traces in {options.traces}, got none; think first (`cotlens think`).")
+    return traces[: options.n]
+
+
 def _problems(options: StudyOptions, reasoner: Reasoner) -> tuple[list[Problem], dict[str, Any]]:
     """Return the problems to think about, and what the question file says of itself: `left_out`, `notes`, `fields`."""
     from interp.commands.think import problems_of
@@ -140,7 +165,7 @@ def _problems(options: StudyOptions, reasoner: Reasoner) -> tuple[list[Problem],
             problems = default_problems(reasoner, options.n, options.seed)
         else:
             problems = problems_of(options.task, n=1000 if options.n is None else options.n, seed=options.seed)
-        return problems, {"left_out": [], "notes": [], "fields": {}}
+        return problems, _NOTHING_LEFT_OUT
     from interp.problems.questions import QuestionsTask
     from interp.problems.questions.file import read_question_file
 

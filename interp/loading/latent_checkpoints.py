@@ -128,7 +128,7 @@ def read_latent_checkpoint(
         "thoughts": 6,
         "max_answer_tokens": 64,
     }
-    report.add("thoughts", 6, "assumed", "the checkpoint does not say how many; reasoner={'thoughts': N}")
+    report.add("thoughts", 6, "assumed", "the checkpoint does not say how many; --reasoner '{\"thoughts\": N}'")
     projection = _projection(projected, embedding.shape[1], model) if projected else None
     if projection is not None:
         reasoner["projection"] = projection.inner.out_features

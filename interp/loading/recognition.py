@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ def recognise(
         }
         recognised |= {"max_answer_tokens": 64, "prompt": recognised.get("prompt", "{question}\n")}
         report.add("kind", "continuous", "recognised", f"the vocabulary has Coconut's {', '.join(COCONUT_TOKENS)}")
-        report.add("thoughts", 6, "assumed", "nothing says how many; reasoner={'thoughts': N}")
+        report.add("thoughts", 6, "assumed", "nothing says how many; " + given_as({"thoughts": 6}))
     elif markers:
         recognised |= {"kind": "text", "begin": markers.begin, "end": markers.end, "steps": "text"}
         recognised |= _budgets(model, report)
@@ -53,7 +54,7 @@ def recognise(
         if template and not template_writes(tokenizer, markers):
             note += (
                 "; they are tokens, but the chat template names neither: if the model answers without a thought, "
-                "reasoner={'kind': 'direct', 'begin': None, 'end': None}"
+                + given_as({"kind": "direct", "begin": None, "end": None})
             )
             report.add("kind", "text", "assumed", note)
         else:
@@ -65,9 +66,14 @@ def recognise(
             "direct",
             "unknown",
             "no thinking markers are known for it, so all that it writes counts as its answer; if it reasons first, "
-            "name the marker that ends the reasoning: reasoner={'kind': 'text', 'begin': None, 'end': 'Answer:'}",
+            "name the marker that ends the reasoning: " + given_as({"kind": "text", "begin": None, "end": "Answer:"}),
         )
     return recognised
+
+
+def given_as(fields: dict[str, Any]) -> str:
+    """Return how fields of `ReasonerConfig` are given, on the command line and in Python."""
+    return f"--reasoner '{json.dumps(fields)}' (in Python, reasoner={fields})"
 
 
 def complete_fields(fields: dict[str, Any], tokenizer: Any, model: Any, report: LoadReport) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from interp.errors import UsageError
+from interp.errors import UsageError, counted
 from interp.problems import task as make_task
 from interp.statistics.estimates import Estimate
 from interp.traces import Trace, TraceSet
@@ -193,7 +193,7 @@ def _verdict(flips: pd.DataFrame, by_trace: np.ndarray, groups: np.ndarray, seed
     after = flips[flips["step"] > by_trace[flips["trace"].to_numpy()]] if len(flips) else flips
     if len(after) < _MIN_TRACES:
         return (
-            f"no verdict on whether later thinking is post-hoc: only {len(after)} steps after the decision could be "
+            f"no verdict on whether later thinking is post-hoc: only {counted(len(after), 'step')} after the decision could be "
             f"changed, and {_MIN_TRACES} are needed."
         )
     moved = Estimate.of_mean(after["flip"].to_numpy(), groups[after["trace"].to_numpy()], seed=seed)

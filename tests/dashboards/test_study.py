@@ -23,6 +23,7 @@ from dashboards.runs import Run
 from dashboards.study import Study, study
 from interp.errors import PartialError, StoreError
 from interp.organisms.catalog import weights_folder
+from interp.reasoners.base import Reasoner
 
 QUICK = {"dictionaries": False, "splits": (0,)}
 SKIPPED_OF_KIND: dict[str, set[str]] = {
@@ -313,3 +314,32 @@ def test_dash_of_traces_names_the_command_that_makes_a_run(
     monkeypatch.setenv(ROOTS_VARIABLE, json.dumps([str(path)]))
     at = AppTest.from_file(str(APP), default_timeout=60).run()
     assert any(code.value.startswith("cotlens study chain-coconut --task chain --n 5") for code in at.code)
+
+
+def test_a_study_of_traces_lets_the_model_not_think_again(
+    cotlens: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import interp.reasoners.resumable as resumable
+    from dashboards.describe import run_command
+
+    traces, out = tmp_path / "traces.parquet", tmp_path / "run"
+    cotlens("think", "chain-direct", "--task", "chain:n=60,seed=9", "--out", traces)
+
+    def thinks(*_: object, **__: object) -> None:
+        raise AssertionError("it thought again")
+
+    monkeypatch.setattr(resumable, "think_to_file", thinks)
+    monkeypatch.setattr(Reasoner, "think", thinks)
+    ended = cotlens("study", "chain-direct", "--traces", traces, "--n", "50", "--out", out, "--no-dictionaries")
+    assert ended.code == 0, ended.err
+    run = Run(out)
+    given = interp.TraceSet.from_parquet(traces)
+    assert [trace.token_ids for trace in run.traces] == [trace.token_ids for trace in given][:50]
+    assert (out / "twin" / "meta.json").exists(), "the twin reads these answers and writes none of its own"
+    reasons = {entry["stage"]: entry["why"] for entry in run.info["skipped"]}
+    assert not any(entry["is_defect"] for entry in run.info["skipped"]), reasons
+    assert f"--traces {traces}" in run_command(out, run.info)
+    both = cotlens("study", "chain-direct", "--traces", traces, "--task", "chain", "--out", tmp_path / "other")
+    assert both.code == 2 and "expected --task or --traces, got both" in both.error
+    foreign = cotlens("study", "chain-text", "--traces", traces, "--out", tmp_path / "other")
+    assert foreign.code == 5 and "expected traces of chain-text" in foreign.error
