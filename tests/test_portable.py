@@ -89,3 +89,19 @@ def test_a_run_is_written_where_the_system_does_not_tell_the_peak_memory() -> No
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_one_script_searches_for_interpreters() -> None:
+    """Both scripts that run tests on other Pythons ask it."""
+    script = ROOT / ".ci" / "interpreter"
+    own = "{}.{}".format(*sys.version_info[:2])
+    there = subprocess.run(["bash", script, own], capture_output=True, text=True)
+    if there.returncode == 0:
+        shown = subprocess.run([there.stdout.strip(), "--version"], capture_output=True, text=True)
+        assert f"Python {own}." in shown.stdout
+    missing = subprocess.run(["bash", script, "9.9"], capture_output=True, text=True)
+    assert missing.returncode == 1 and missing.stdout == ""
+    others = [file for file in (ROOT / ".ci").iterdir() if file != script]
+    assert [file.name for file in others if "PYENV_ROOT" in file.read_text(encoding="utf-8")] == []
+    users = {file.name for file in others if ".ci/interpreter" in file.read_text(encoding="utf-8")}
+    assert users == {"other_pythons", "python313"}
