@@ -131,6 +131,15 @@ def think(
     if at_chance := ChanceCheck.warning_of(traces, thinker.loaded, own_questions=from_file is not None):
         result |= at_chance
         print(f"warning: {thinker.name}: {at_chance['warning']}", file=sys.stderr)
+    cut_off = _cut_off(traces, thinker)
+    if cut_off:
+        result["cut_off"] = cut_off
+    for part, (number, limit) in cut_off.items():
+        print(
+            f"note: {number} of {counted(len(traces), part)} did not end within {counted(limit, 'token')}; "
+            f"--max-{part}-tokens sets the limit",
+            file=sys.stderr,
+        )
     placement = step_placement(traces)
     summary = [f"{counted(len(traces), 'trace')}, {traces.accuracy:.3f} right, in {out}"]
     if placement is not None:
@@ -145,6 +154,18 @@ def think(
             f"{lines} of {questions or task or thinker.name} left out, the others are in {out}: {reasons}{more}. "
             "Put the corrected lines into a file of their own and run again with another --out."
         )
+
+
+def _cut_off(traces: TraceSet, reasoner: Reasoner) -> dict[str, tuple[int, int]]:
+    """Return how many thoughts and wrong answers came to the largest number of tokens, and that number, where any did."""
+    limits = {"answer": reasoner.config.max_answer_tokens}
+    if reasoner.thinks_in_text:
+        limits["thought"] = reasoner.config.max_thought_tokens
+    full = {
+        part: sum(trace.channel.count(part) >= limit and not (part == "answer" and trace.correct) for trace in traces)
+        for part, limit in limits.items()
+    }
+    return {part: (number, limits[part]) for part, number in full.items() if number}
 
 
 def _written_at(

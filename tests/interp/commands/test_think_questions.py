@@ -229,3 +229,12 @@ def test_assumptions_about_a_model_are_one_line_on_stderr(
     result = cotlens("think", folder, "--questions", questions, "--out", tmp_path / "t", "--max-answer-tokens", "2")
     notes = [line for line in result.err.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1 and "no thinking markers" in notes[0] and f"cotlens doctor {folder}" in notes[0]
+
+
+def test_what_was_cut_off_is_said(cotlens: Callable, tmp_path: Path) -> None:
+    think = ("think", "chain-text", "--task", "chain:n=20")
+    whole = cotlens(*think, "--out", tmp_path / "whole.parquet")
+    assert whole.code == 0 and "did not end within" not in whole.err
+    cut = cotlens(*think, "--max-thought-tokens", 1, "--out", tmp_path / "cut.parquet", "--json")
+    assert "note: 20 of 20 thoughts did not end within 1 token; --max-thought-tokens sets the limit" in cut.err
+    assert cut.json["cut_off"] == {"thought": [20, 1]}
