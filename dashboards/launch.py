@@ -118,10 +118,12 @@ def serve(roots: Sequence[Path], port: int, token: str | None) -> None:
     from dashboards.serving.allocating import give_memory_back
     from dashboards.serving.assets import Assets
     from dashboards.serving.guard import Guard
+    from dashboards.serving.no_delay import send_at_once
     from dashboards.serving.page_paths import PagePaths
 
     url = url_of(port, token)
     give_memory_back()
+    send_at_once()
     os.environ[ROOTS_VARIABLE] = json.dumps([str(root) for root in roots])
     in_front = [Middleware(Guard, port=port, token=token), Middleware(PagePaths), Middleware(Assets)]
     app = App(APP, middleware=in_front)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,18 @@ _DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 _KEYS_LISTED = "dialog dt"
 _SETTLE_MS = 500  # charts are drawn again after the window changes
 _LOCAL_SCHEMES = ("data", "blob", "about", "file")
+
+# Keeps when a sign was first to be seen, looked for in each frame. Components draw into roots of their own.
+_WATCH = """([css, text]) => {
+  const all = (root) => [...root.querySelectorAll(css),
+    ...[...root.querySelectorAll("*")].filter((e) => e.shadowRoot).flatMap((e) => all(e.shadowRoot))];
+  const look = () => {
+    const isSeen = all(document).some((e) => e.checkVisibility() && e.textContent.includes(text));
+    if (isSeen) window.seenAt = performance.timeOrigin + performance.now();
+    else requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+}"""
 
 Theme = Literal["light", "dark"]
 
@@ -83,6 +97,50 @@ class Browser:
         parts = urlsplit(url)
         if parts.scheme not in _LOCAL_SCHEMES and parts.hostname != HOST:
             self.outside.append(url)
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What shows that a page is useful: an element that can be seen, with a text in it.
+
+    Attributes:
+        css: Selector of the element.
+        text: The text.
+    """
+
+    css: str
+    text: str = ""
+
+
+#: The title of a page.
+TITLE = Sign("h1")
+
+
+def seconds_to(running: Browser, url: str, sign: Sign, timeout: float = 120.0) -> float:
+    """Open a page in a new context, and return the seconds until it shows a sign.
+
+    The page looks for the sign itself, in each frame. Playwright looks at growing intervals of up to half a second.
+
+    Args:
+        running: The browser.
+        url: URL of the page.
+        sign: What is waited for.
+        timeout: In seconds.
+    """
+    page = running.page()
+    page.add_init_script(f"({_WATCH})({json.dumps([sign.css, sign.text])})")
+    started = time.time()
+    page.goto(url)
+    page.wait_for_function("() => window.seenAt", timeout=timeout * 1000)
+    seen = float(page.evaluate("() => window.seenAt"))
+    page.context.close()
+    return seen / 1000 - started
+
+
+def in_turns(contestants: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
+    """Return what contestants measure, one after another in each round; a warm-up round comes first and is not counted."""
+    rounds = [{name: measure() for name, measure in contestants.items()} for _ in range(repetitions + 1)][1:]
+    return {name: [taken[name] for taken in rounds] for name in contestants}
 
 
 @contextmanager

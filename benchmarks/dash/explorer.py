@@ -7,20 +7,22 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dash.browser import Browser, wait_until_drawn
+from benchmarks.dash.browser import TITLE, Browser, Sign, in_turns, seconds_to, wait_until_drawn
 from benchmarks.dash.long_traces import LAYERS, long_store
 from benchmarks.dash.server import EMPTY_PAGE, DashServer
-from benchmarks.harness import interleaved, median_interval, ratio
+from benchmarks.harness import median_interval, ratio
 from benchmarks.parts import Measures
 
 SIZES = {"1k": 1_000, "10k": 10_000, "30k": 30_000}
 LOCKS = 30
 GROW_TRACES, GROW_LOCKS, GROW_TOKENS = 20, 25, 3_000
 # What the grid says once it is drawn.
-_DRAWN = ".live:has-text('No cell is locked')"
+_GRID = Sign(".live", "No cell is locked")
+_DRAWN = f"{_GRID.css}:has-text('{_GRID.text}')"
 _IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
@@ -61,20 +63,12 @@ def measure_memory(browser: Browser, repetitions: int) -> Measures:
 
 def _paints(browser: Browser, empty: DashServer, server: DashServer, repetitions: int) -> dict[str, dict[str, Any]]:
     """Return the time to the drawn grid over the time to the title of an empty page, at each size."""
-    contestants = {"empty": lambda: _open(browser, empty.url(), "h1")}
+    contestants = {"empty": partial(seconds_to, browser, empty.url(), TITLE)}
     for name in SIZES:
-        contestants[name] = lambda name=name: _open(browser, server.url("explorer", open=name), _DRAWN)  # type: ignore[misc]
-    seconds = interleaved(contestants, repetitions)
+        contestants[name] = partial(seconds_to, browser, server.url("explorer", open=name), _GRID)
+    seconds = in_turns(contestants, repetitions)
     note = f"{LAYERS} layers, a warm server and a new browser context each time"
     return {f"dash.paint_{name}": ratio(seconds, name, "empty") | {"note": note} for name in SIZES}
-
-
-def _open(browser: Browser, url: str, sign: str) -> None:
-    """Open a page in a new context and wait for what shows that it is useful."""
-    page = browser.page()
-    page.goto(url)
-    page.wait_for_selector(sign, timeout=120_000)
-    page.context.close()
 
 
 def _explorer(browser: Browser, server: DashServer, name: str) -> Any:

@@ -15,16 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dash.browser import Browser, wait_until_drawn
+from benchmarks.dash.browser import TITLE, Browser, Sign, in_turns, seconds_to, wait_until_drawn
 from benchmarks.dash.forged import refused_share
 from benchmarks.dash.server import EMPTY_PAGE, DashServer
-from benchmarks.harness import interleaved, median_interval, ratio
+from benchmarks.harness import median_interval, ratio
 from benchmarks.parts import Measures
 from dashboards.pages import PAGES
 
 TRACES, SEARCHES, PROBLEMS = 10_000, 20, 300
 # Text below the title, or a message.
-_USEFUL = ':is([data-testid="stCaptionContainer"], [data-testid="stAlert"], [data-testid="stMetric"]):visible'
+_USEFUL = Sign('[data-testid="stCaptionContainer"], [data-testid="stAlert"], [data-testid="stMetric"]')
 _NO_HOST = ("127.0.0.1", "0.0.0.0")
 
 
@@ -81,22 +81,14 @@ def _write_traces(path: Path) -> None:
 def _paint(browser: Browser, empty: DashServer, server: DashServer, repetitions: int) -> dict[str, Any]:
     """Return the worst page's time to its first text over the time to the title of an empty page."""
     names = [page.name for page in PAGES if page.name != "explorer"]
-    contestants: dict[str, Callable[[], Any]] = {"empty": partial(_open, browser, empty.url(), "h1")}
+    contestants: dict[str, Callable[[], float]] = {"empty": partial(seconds_to, browser, empty.url(), TITLE)}
     for name in ("home", *names):
-        contestants[name] = partial(_open, browser, server.url(name), _USEFUL)
-    seconds = interleaved(contestants, repetitions)
+        contestants[name] = partial(seconds_to, browser, server.url(name), _USEFUL)
+    seconds = in_turns(contestants, repetitions)
     ratios = {name: ratio(seconds, name, "empty") for name in ("home", *names)}
     worst = max(ratios, key=lambda name: ratios[name]["value"])
     every = ", ".join(f"{name} {figure['value']:.2f}" for name, figure in ratios.items())
     return ratios[worst] | {"note": f"worst: {worst}; {every}"}
-
-
-def _open(browser: Browser, url: str, sign: str) -> None:
-    """Open a page in a new context and wait for what shows that it is useful."""
-    page = browser.page()
-    page.goto(url)
-    page.wait_for_selector(sign, timeout=120_000)
-    page.context.close()
 
 
 def _search(browser: Browser, server: DashServer) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: What every page draws first. The browser would ask for each only after the page has told it to draw one.
 ELEMENTS = ("PageLink", "Html", "BidiComponent", "Selectbox", "Button", "TextInput", "Checkbox")
+# Without this the browser takes the path of a page for that of the server, asks there first and waits after the refusal.
+_SERVER = b"<script>window.__streamlit = {BACKEND_BASE_URL: location.origin};</script>"
 _SCRIPTS = "/static/js/"
 _NAME = re.compile(r"[\w.-]+\.js")
 _IMPORT = re.compile(r'(?:from|import)\s*"\./([\w.-]+\.js)"')
@@ -43,7 +45,7 @@ class Assets:
     def __init__(self, app: ASGIApp, *, folder: Path | None = None) -> None:
         self._app = app
         self._folder = streamlit_files() if folder is None else folder
-        self._head = b"".join(
+        self._head = _SERVER + b"".join(
             f'<link rel="modulepreload" crossorigin href=".{_SCRIPTS}{name}">'.encode()
             for name in scripts_of(ELEMENTS, self._folder)
         )

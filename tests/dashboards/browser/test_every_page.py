@@ -124,6 +124,12 @@ def test_a_deep_link_shows_what_it_names(open_page: Open) -> None:
     expect(switch).to_be_checked()
 
 
+def test_a_deep_link_finds_the_server_with_the_first_question(open_page: Open) -> None:
+    page = open_page("latents", open="demo_run")
+    asked = page.evaluate("() => performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)")
+    assert [path for path in asked if path.endswith("/_stcore/health")] == ["/_stcore/health"]
+
+
 def test_back_returns_to_the_view_before(open_page: Open) -> None:
     page = open_page("traces", search="start")
     page.get_by_role("link", name="Probes", exact=True).click()
