@@ -67,7 +67,7 @@ def _paints(browser: Browser, empty: DashServer, server: DashServer, repetitions
     for name in SIZES:
         contestants[name] = partial(seconds_to, browser, server.url("explorer", open=name), _GRID)
     seconds = in_turns(contestants, repetitions)
-    note = f"{LAYERS} layers, a warm server and a new browser context each time"
+    note = f"{LAYERS} layers, a warm server and a new browser context each time; looked for in each frame"
     return {f"dash.paint_{name}": ratio(seconds, name, "empty") | {"note": note} for name in SIZES}
 
 
