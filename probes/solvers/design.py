@@ -14,8 +14,8 @@ from torch import Tensor
 from interp.errors import UsageError
 from interp.runtime.hardware import fast_bfloat16
 
-# From this many columns on, a product is fast whatever the memory layout of the coefficients.
-_WIDE = 16
+# Below this many columns of coefficients a product is up to 3 times faster when it is made transposed.
+_WIDE = 100
 # About how often a fit multiplies its rows with all columns.
 _PRODUCTS_PER_FIT = 30
 
@@ -81,7 +81,7 @@ class Streamed:
 
 
 class Design:
-    """Standardised rows in the eigenbasis of their Gram matrix.
+    """Standardised rows in the eigenbasis of their Gram matrix, and a last column of ones for the intercept.
 
     Coefficients belong to the eigenvectors. Rows in memory are rotated into that basis once where enough columns of
     coefficients will be multiplied with them to pay for it; otherwise the coefficients are rotated at each product.
@@ -103,52 +103,67 @@ class Design:
     def __init__(self, rows: Rows, weights: Tensor | None, columns: int = 1) -> None:
         self.n, self.d = rows.n, rows.d
         self.mean, self.scale, gram = _moments(rows, weights)
-        values, vectors = torch.linalg.eigh(gram)
         self.dtype = self.mean.dtype
-        self.values, self.vectors = values.clamp(min=0).to(self.dtype), vectors.to(self.dtype)
+        # In the precision of the rows: a basis that is not quite that of the eigenvectors costs steps, not digits.
+        values, self.vectors = torch.linalg.eigh(gram.to(self.dtype))
+        self.values = values.clamp(min=0)
         self._rotated = isinstance(rows, InMemory) and columns * _PRODUCTS_PER_FIT > self.n
         self._rough: Tensor | None = None
         if isinstance(rows, InMemory):
             standardised = (rows.rows - self.mean).div_(self.scale)
-            held = standardised @ self.vectors if self._rotated else standardised
+            held = _with_ones(standardised @ self.vectors if self._rotated else standardised)
             self._blocks: Callable[[], Iterator[Tensor]] = InMemory(held).blocks
             self._rough = held.bfloat16() if self._rotated and fast_bfloat16(held) else None
         else:
-            self._blocks = lambda: ((block - self.mean) / self.scale for block in rows.blocks())
+            self._blocks = lambda: (_with_ones((block - self.mean) / self.scale) for block in rows.blocks())
 
     @property
     def exact(self) -> bool:
         """Whether `rough_times` is as precise as `times`."""
         return self._rough is None
 
-    def times(self, coef: Float[Tensor, "d columns"]) -> Float[Tensor, "rows columns"]:
-        """Return the product of the standardised rows and coefficients in the eigenbasis."""
+    def times(self, parameters: Float[Tensor, "parameters columns"]) -> Float[Tensor, "rows columns"]:
+        """Return the logits of the rows.
+
+        Args:
+            parameters: Coefficients in the eigenbasis and in the last row the intercepts, shape (d + 1, columns).
+
+        Returns:
+            Logits, shape (rows, columns).
+        """
         if not self._rotated:
-            coef = self.vectors @ coef
-        if 1 < coef.shape[1] < _WIDE:
-            # A few columns are multiplied up to 4 times faster when each is contiguous in memory.
-            coef = coef.T.contiguous().T
-        products = [block @ coef for block in self._blocks()]
+            parameters = torch.cat([self.vectors @ parameters[:-1], parameters[-1:]])
+        products = [_product(block, parameters) for block in self._blocks()]
         return products[0] if len(products) == 1 else torch.cat(products)
 
-    def transposed_times(self, columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "d columns"]:
-        """Return the product of the transposed standardised rows and columns over rows, in the eigenbasis."""
-        out, start = torch.zeros(self.d, columns.shape[1], device=columns.device, dtype=columns.dtype), 0
+    def transposed_times(self, columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "parameters columns"]:
+        """Return the gradient by the parameters, shape (d + 1, columns), of a gradient by the logits."""
+        out, start = torch.zeros(self.d + 1, columns.shape[1], device=columns.device, dtype=columns.dtype), 0
         for block in self._blocks():
             # In this order the rows are read as they lie in memory, which is up to 4 times faster.
             out += (columns[start : start + len(block)].T @ block).T
             start += len(block)
-        return out if self._rotated else self.vectors.T @ out
+        return out if self._rotated else torch.cat([self.vectors.T @ out[:-1], out[-1:]])
 
-    def rough_times(self, coef: Float[Tensor, "d columns"]) -> Float[Tensor, "rows columns"]:
-        """Return `times(coef)`, in bfloat16 where that is faster: precise enough for a search direction."""
-        return self.times(coef) if self._rough is None else (self._rough @ coef.bfloat16()).to(coef.dtype)
+    def rough_times(self, parameters: Float[Tensor, "parameters columns"]) -> Float[Tensor, "rows columns"]:
+        """Return `times(parameters)`, in bfloat16 where that is faster: precise enough for a search direction."""
+        return self.times(parameters) if self._rough is None else (self._rough @ parameters.bfloat16()).to(self.dtype)
 
-    def rough_transposed_times(self, columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "d columns"]:
+    def rough_transposed_times(self, columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "parameters columns"]:
         """Return `transposed_times(columns)`, in bfloat16 where that is faster."""
         if self._rough is None:
             return self.transposed_times(columns)
-        return (self._rough.T @ columns.bfloat16()).to(columns.dtype)
+        return (self._rough.T @ columns.bfloat16()).to(self.dtype)
+
+
+def _with_ones(rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows parameters"]:
+    return torch.nn.functional.pad(rows, (0, 1), value=1.0)
+
+
+def _product(block: Tensor, parameters: Tensor) -> Tensor:
+    if 1 < parameters.shape[1] < _WIDE:
+        return (parameters.T @ block.T).T.contiguous()
+    return block @ parameters
 
 
 def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

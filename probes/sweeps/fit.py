@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from interp.statistics.splits import Masks
 from probes.estimators.base import Probe, softmax, temperature
-from probes.estimators.linear import LOGISTIC_STRENGTHS
 from probes.estimators.registry import estimator_class
 from probes.solvers.ridge import fit_ridge, one_hot
 
@@ -82,29 +81,12 @@ def _fit_ridge(inputs: np.ndarray, labellings: Mapping[str, np.ndarray], split: 
 
 
 def _fit_logistic(inputs: np.ndarray, labellings: Mapping[str, np.ndarray], split: Masks) -> dict[str, FittedScores]:
-    """Fit all labellings and strengths with the batched solver; validation log-loss chooses strengths."""
-    import torch
+    """Fit all labellings with the batched solver; validation log-loss chooses strengths."""
+    from probes.sweeps.strengths import best_logits
 
-    from probes.solvers.logistic import InMemory, fit_logistic, multinomial
-
-    all_rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
-    all_rows = all_rows.to("cuda" if torch.cuda.is_available() else "cpu")
-    training_rows = all_rows[torch.from_numpy(split.train).to(all_rows.device)]
-    fitted: dict[str, FittedScores] = {}
-    for names, classes in _by_number_of_classes(labellings, split):
-        codes = np.stack([np.searchsorted(classes[name], labellings[name][split.train]) for name in names], axis=1)
-        n_classes = codes.max() + 1
-        repeated = np.tile(codes, (1, len(LOGISTIC_STRENGTHS)))
-        strengths = np.repeat(LOGISTIC_STRENGTHS, len(names)).tolist()
-        fit = fit_logistic(InMemory(training_rows), multinomial(repeated, int(n_classes), strengths), tolerance=1e-4)
-        logits = fit.scores(all_rows).cpu().numpy()
-        for number, name in enumerate(names):
-            candidates = [
-                FittedScores(classes[name], _one_column_a_class(logits[:, number + k * len(names)]))
-                for k in range(len(LOGISTIC_STRENGTHS))
-            ]
-            fitted[name] = min(candidates, key=lambda scores: _log_loss(scores, labellings[name], split.val))
-    return {name: fitted[name] for name in labellings}
+    classes = {name: np.unique(labels[split.train]) for name, labels in labellings.items()}
+    logits = best_logits(inputs, labellings, classes, split)
+    return {name: FittedScores(classes[name], _one_column_a_class(logits[name])) for name in labellings}
 
 
 def _fit_one_by_one(
@@ -118,25 +100,7 @@ def _fit_one_by_one(
     return fitted
 
 
-def _by_number_of_classes(
-    labellings: Mapping[str, np.ndarray], split: Masks
-) -> list[tuple[list[str], dict[str, np.ndarray]]]:
-    """Return the names of labellings with equally many classes together, each time with all classes by name."""
-    classes = {name: np.unique(labels[split.train]) for name, labels in labellings.items()}
-    groups: dict[int, list[str]] = {}
-    for name, labels in classes.items():
-        groups.setdefault(len(labels), []).append(name)
-    return [(names, classes) for names in groups.values()]
-
-
 def _one_column_a_class(logits: Float[np.ndarray, "rows width"]) -> Float[np.ndarray, "rows classes"]:
     """Return logits with one column for each class; a binary labelling has only that of the second."""
     logits = logits.astype(np.float64)
     return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
-
-
-def _log_loss(fitted: FittedScores, labels: np.ndarray, part: np.ndarray) -> float:
-    codes = np.searchsorted(fitted.classes, labels[part]).clip(max=len(fitted.classes) - 1)
-    known = fitted.classes[codes] == labels[part]
-    p = np.where(known, fitted.probabilities()[part][np.arange(len(codes)), codes], 0.0)
-    return float(-np.log(p.clip(1e-12)).mean())

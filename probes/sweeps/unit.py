@@ -32,7 +32,7 @@ SHUFFLES = 4
 # These depend on the trace alone, so they are computed once for all places with the same traces.
 _SAME_AT_EVERY_PLACE = ("question_only", "before_thinking")
 _SCORES = ("macro_f1", "auroc", "auprc", "log_loss", "brier", "ece")
-_VERSION = 4  # a new number makes finished units be computed again
+_VERSION = 5  # a new number makes finished units be computed again
 
 # One row of the sweep's table: column name to text or number.
 TableRow = dict[str, Any]

@@ -58,10 +58,10 @@ def test_products_are_those_of_the_standardised_rows(kind: str, columns: int) ->
     x = data()
     rows: Rows = in_memory(x) if kind == "memory" else streamed(x)
     design = Design(rows, None, columns)
-    z = standardised(x) @ design.vectors.double().numpy()
+    z = np.column_stack([standardised(x) @ design.vectors.double().numpy(), np.ones(N)])  # ones for the intercept
     tolerance = 1e-9 if kind == "memory" else 2e-3
     for width in (1, 3, 40):
-        coef = np.random.default_rng(width).normal(size=(D, width))
+        coef = np.random.default_rng(width).normal(size=(D + 1, width))
         residual = np.random.default_rng(width).normal(size=(N, width))
         for times in (design.times, design.rough_times):
             product = times(torch.from_numpy(coef).to(design.dtype))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from probes.solvers.likelihood import Labellings, Likelihood, binary, loss, multinomial
+from probes.solvers.likelihood import Labellings, Likelihood, binary, multinomial
 
 
 def labellings(classes: int, weighted: bool, rows: int = 30, count: int = 3) -> Labellings:
@@ -40,14 +40,14 @@ cases = pytest.mark.parametrize(("classes", "weighted"), [(2, False), (2, True),
 def test_the_loss_is_pytorchs_cross_entropy(classes: int, weighted: bool) -> None:
     some = labellings(classes, weighted)
     logits = logits_for(some)
-    torch.testing.assert_close(loss(some, logits), reference_loss(some, logits), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(Likelihood(some, logits).loss, reference_loss(some, logits), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_loss_is_finite_for_extreme_logits(classes: int) -> None:
     some = labellings(classes, False)
     logits = logits_for(some) * 1e3
-    torch.testing.assert_close(loss(some, logits), reference_loss(some, logits), rtol=1e-10, atol=1e-8)
+    torch.testing.assert_close(Likelihood(some, logits).loss, reference_loss(some, logits), rtol=1e-10, atol=1e-8)
 
 
 @cases
@@ -68,29 +68,36 @@ def test_curve_is_the_second_derivative_times_a_change(classes: int, weighted: b
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_curvature_is_the_mean_hessian_over_rows(weighted: bool) -> None:
+def test_curvature_times_a_change_is_exact_where_classes_are_equally_likely(weighted: bool) -> None:
     some = labellings(4, weighted)
-    likelihood = Likelihood(some, logits_for(some))
-    values, vectors = likelihood.curvature()
-    for k in range(3):
-        weights = torch.ones(30, dtype=torch.float64) if some.weights is None else some.weights[:, k]
-        p = likelihood.p[:, k]
-        hessians = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
-        mean = (weights[:, None, None] * hessians).sum(dim=0) / weights.sum()
-        rebuilt = vectors[k] @ torch.diag(values[k]) @ vectors[k].T
-        # The zero eigenvalue of a softmax is raised to 1e-6.
-        torch.testing.assert_close(rebuilt, mean, rtol=0, atol=2e-6)
+    likelihood = Likelihood(some, torch.zeros_like(logits_for(some)))
+    change = logits_for(some, seed=1)
+    change = change - change.mean(dim=2, keepdim=True)  # all changes add up to 0 over classes
+    weights = 1.0 if some.weights is None else some.weights[:, :, None]
+    torch.testing.assert_close(likelihood.curve(change), weights * likelihood.curvature() * change)
 
 
 def test_curvature_of_two_classes_is_the_mean_variance() -> None:
     some = labellings(2, True)
     likelihood = Likelihood(some, logits_for(some))
-    values, vectors = likelihood.curvature()
     p = likelihood.p[:, :, 0]
     assert some.weights is not None
     expected = (some.weights * p * (1 - p)).sum(dim=0) / some.weights.sum(dim=0)
-    torch.testing.assert_close(values[:, 0], expected)
-    assert (vectors.abs() == 1).all()
+    torch.testing.assert_close(likelihood.curvature()[:, 0], expected)
+
+
+def test_a_class_that_a_labelling_does_not_have_changes_nothing() -> None:
+    """With the intercept that such a class has, everything is as with the other classes alone."""
+    three = labellings(3, False)
+    logits = logits_for(three)
+    present = torch.tensor([True, True, True, False]).expand(3, 4)
+    padded = Labellings(three.codes, 4, three.strength, present=present)
+    absent = torch.full((*logits.shape[:2], 1), -1e4, dtype=torch.float64)
+    alone, with_absent = Likelihood(three, logits), Likelihood(padded, torch.cat([logits, absent], dim=2))
+    torch.testing.assert_close(with_absent.loss, alone.loss)
+    torch.testing.assert_close(with_absent.residual[:, :, :3], alone.residual)
+    torch.testing.assert_close(with_absent.curvature()[:, :3], alone.curvature())
+    assert (with_absent.residual[:, :, 3] == 0).all() and (with_absent.p[:, :, 3] == 0).all()
 
 
 def test_mass_is_the_total_weight() -> None:
@@ -111,6 +118,7 @@ def test_some_of_the_labellings_are_those_labellings(classes: int, weighted: boo
     torch.testing.assert_close(part.p, fresh.p)
     torch.testing.assert_close(part.residual, fresh.residual)
     torch.testing.assert_close(part.mass, fresh.mass)
+    torch.testing.assert_close(part.loss, fresh.loss)
     torch.testing.assert_close(part.curve(change), fresh.curve(change))
     assert part.labellings.strength.tolist() == [0.5, 2.0]
 

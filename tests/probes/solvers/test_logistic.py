@@ -175,7 +175,7 @@ def test_many_targets_of_several_classes_together_equal_each_single_fit() -> Non
     rows = InMemory(torch.from_numpy(x))
     together = fit_logistic(rows, multinomial(codes, 3, strengths))
     assert together.converged.all() and together.iterations.dtype == torch.long
-    assert together.iterations[0] > together.iterations[3], "the weakest penalty takes the most steps"
+    assert together.iterations[0] >= together.iterations[3] > 0, "the weakest penalty takes the most steps"
     for k, strength in enumerate(strengths):
         single = fit_logistic(rows, multinomial(codes[:, [k]], 3, strength))
         # Only differences between classes matter: the same number added to all logits of a row changes nothing.

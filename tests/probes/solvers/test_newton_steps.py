@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from probes.solvers import logistic
+from probes.solvers import newton
 from probes.solvers.design import Design
-from probes.solvers.likelihood import Likelihood
 from probes.solvers.logistic import InMemory, Labellings, LogisticFit, binary, fit_logistic, multinomial
 
 N, D, COUNT = 80, 5, 3
@@ -25,18 +24,20 @@ class Start(NamedTuple):
     parameters: Tensor  # shape (d + 1, labellings, width), the intercepts last
 
     def logits(self, parameters: Tensor) -> Tensor:
-        coef = parameters[:-1].reshape(D, -1)
-        return self.design.times(coef).reshape(N, *parameters.shape[1:]) + parameters[-1]
+        return self.design.times(parameters.flatten(1)).reshape(N, *parameters.shape[1:])
 
     def objective(self, parameters: Tensor, k: int) -> Tensor:
         """The objective of labelling `k`, with its own `parameters` of shape (d + 1, width)."""
-        logits = self.design.times(parameters[:-1]) + parameters[-1]
+        logits = self.design.times(parameters)
         if self.labellings.width == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         losses = torch.nn.functional.cross_entropy(logits, self.labellings.codes[:, k], reduction="none")
         assert self.labellings.weights is not None
         penalty = 0.5 * self.labellings.strength[k] * parameters[:-1].pow(2).sum()
         return (losses * self.labellings.weights[:, k]).sum() + penalty
+
+    def point(self) -> newton.Point:
+        return newton.Point.at(self.design, self.labellings, self.parameters)
 
     def gradient(self) -> Tensor:
         parts = [
@@ -59,16 +60,8 @@ def start(request: pytest.FixtureRequest) -> Start:
 
 def test_a_step_solves_the_newton_system_of_each_labelling(start: Start) -> None:
     gradient = start.gradient()
-    likelihood = Likelihood(start.labellings, start.logits(start.parameters))
     forcing = torch.tensor([1e-7, 1e-3, 1e-9], dtype=torch.float64)
-    step = torch.cat(
-        [
-            part.reshape(-1, *gradient.shape[1:])
-            for part in logistic._solve(
-                start.design, start.labellings, likelihood, gradient[:-1], gradient[-1], forcing
-            )[:2]
-        ]
-    )
+    step, _ = newton.solve(newton.System.at(start.design, start.point().likelihood), gradient, forcing)
     for k in range(COUNT):
         hessian = torch.func.hessian(lambda parameters, k=k: start.objective(parameters, k))(start.parameters[:, k])
         product = torch.tensordot(hessian, step[:, k], 2)
@@ -82,19 +75,12 @@ def test_the_line_search_takes_the_first_half_that_lowers_the_objective_enough(s
     gradient, parameters = start.gradient(), start.parameters
     step = -scale * gradient * torch.tensor([1.0, 0.1, 0.01])[:, None]
     change = start.logits(parameters + step) - start.logits(parameters)
-    lengths = logistic._line_search(
-        start.labellings,
-        start.logits(parameters),
-        change,
-        parameters[:-1],
-        step[:-1],
-        gradient[:-1],
-        gradient[-1],
-        step[-1],
-    )
+    reached, lengths = newton.line_search(start.point(), gradient, step, change)
+    torch.testing.assert_close(reached.parameters, parameters + lengths[:, None] * step)
+    torch.testing.assert_close(reached.logits, start.logits(reached.parameters))
     for k in range(COUNT):
         before, slope = start.objective(parameters[:, k], k), (gradient[:, k] * step[:, k]).sum()
-        tried = [0.5**halvings for halvings in range(logistic._HALVINGS)]
+        tried = [0.5**halvings for halvings in range(newton._HALVINGS)]
         enough = [
             t for t in tried if start.objective(parameters[:, k] + t * step[:, k], k) <= before + 1e-4 * t * slope
         ]
@@ -109,20 +95,17 @@ def test_the_first_step_is_exact_without_conjugate_gradients(monkeypatch: pytest
     labellings = multinomial(rng.integers(0, classes, size=(400, COUNT)), classes, [0.1, 3.0, 40.0])
     first = fit_logistic(rows, labellings, max_iterations=1)
 
-    def solve(*arguments: Tensor) -> tuple[Tensor, Tensor, None]:
+    def solve(*arguments: Tensor) -> tuple[Tensor, None]:
         raise AssertionError("expected no conjugate gradients in the first step")
 
-    monkeypatch.setattr(logistic, "_solve", solve)
+    monkeypatch.setattr(newton, "solve", solve)
     assert torch.equal(fit_logistic(rows, labellings, max_iterations=1).coef, first.coef)
     monkeypatch.undo()
     design = Design(rows, None)
-    state = logistic._State.constant(D, labellings, torch.float64)
-    likelihood = Likelihood(labellings, state.intercept.expand(400, COUNT, labellings.width))
-    grad = design.transposed_times(likelihood.residual.reshape(400, -1)).reshape(D, COUNT, -1)
-    exact, _, _ = logistic._solve(
-        design, labellings, likelihood, grad, likelihood.residual.sum(dim=0), torch.full((COUNT,), 1e-9)
-    )
-    expected = torch.einsum("de,epw->dpw", design.vectors, exact) / design.scale[:, None, None]
+    point = newton.Point.at(design, labellings, newton.constant(D, labellings, torch.float64))
+    system = newton.System.at(design, point.likelihood)
+    exact, _ = newton.solve(system, point.gradient(design), torch.full((COUNT,), 1e-9))
+    expected = torch.einsum("de,epw->dpw", design.vectors, exact[:-1]) / design.scale[:, None, None]
     torch.testing.assert_close(first.coef, expected)
 
 
@@ -134,14 +117,9 @@ def test_a_class_without_rows_has_a_finite_fit() -> None:
 
 def test_the_change_of_the_logits_is_that_of_the_step(start: Start) -> None:
     """It is added up from the products of all conjugate-gradient steps, also of systems that end early."""
-    gradient = start.gradient()
-    likelihood = Likelihood(start.labellings, start.logits(start.parameters))
     forcing = torch.tensor([1e-7, 0.5, 1e-3], dtype=torch.float64)
-    step, step_intercept, change = logistic._solve(
-        start.design, start.labellings, likelihood, gradient[:-1], gradient[-1], forcing
-    )
-    expected = start.logits(torch.cat([step, step_intercept[None]]))
-    torch.testing.assert_close(change, expected)
+    step, change = newton.solve(newton.System.at(start.design, start.point().likelihood), start.gradient(), forcing)
+    torch.testing.assert_close(change, start.logits(step))
 
 
 @pytest.mark.parametrize(("n", "classes"), [(60, 2), (60, 3), (400, 2)])
@@ -161,3 +139,30 @@ def test_rows_are_scored_on_the_device_of_the_fit() -> None:
     fit = LogisticFit(torch.zeros(4, 2, 3, device="meta"), torch.zeros(2, 3, device="meta"), norms, norms < 1, steps)
     scores = fit.scores(torch.zeros(5, 4))
     assert scores.device.type == "meta" and scores.shape == (5, 2, 3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_fit_that_begins_at_the_optimum_stays_there(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = InMemory(torch.from_numpy(rng.normal(size=(200, D)) * rng.uniform(0.2, 3, D) + 4))
+    labellings = multinomial(rng.integers(0, classes, size=(200, COUNT)), classes, [0.1, 3.0, 40.0])
+    fit = fit_logistic(rows, labellings, tolerance=1e-9)
+    again = fit_logistic(rows, labellings, tolerance=1e-8, start=fit)
+    assert (again.iterations == 0).all() and (fit.iterations > 0).all()
+    torch.testing.assert_close(again.coef, fit.coef)
+    torch.testing.assert_close(again.intercept, fit.intercept)
+
+
+def test_a_labelling_of_fewer_classes_beside_others_is_fitted_as_alone() -> None:
+    rng = np.random.default_rng(0)
+    rows = InMemory(torch.from_numpy(rng.normal(size=(300, D))))
+    codes = np.stack([rng.integers(0, size, 300) for size in (3, 4, 1)], axis=1)
+    present = torch.arange(4)[None] < torch.tensor([3, 4, 1])[:, None]
+    padded = Labellings(torch.from_numpy(codes), 4, torch.ones(3, dtype=torch.float64), present=present)
+    together = fit_logistic(rows, padded, tolerance=1e-9)
+    assert together.converged.all()
+    for k, size in enumerate((3, 4)):
+        alone = fit_logistic(rows, multinomial(codes[:, [k]], size), tolerance=1e-9)
+        torch.testing.assert_close(together.coef[:, k, :size], alone.coef[:, 0])
+    scores = together.scores(rows.rows)
+    assert (scores[:, 0].softmax(dim=1)[:, 3] == 0).all() and (scores[:, 2].softmax(dim=1)[:, 0] == 1).all()
