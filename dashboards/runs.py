@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import parquet
 
 from dashboards.describe import run_command, study_of
 from dashboards.headline import headline
@@ -30,6 +31,7 @@ _COLUMNS = {
         *("followed", "changed"),
     ),
 }
+TABLES = tuple(_COLUMNS)
 # Tables of a run, and the stage that writes each.
 _STAGES = {"sweep": "probe sweep", "readouts": "decoders", "scores": "decoders", "interchange": "interchange"}
 
@@ -163,10 +165,20 @@ class Run:
         try:
             return pd.read_parquet(self.path / f"{name}.parquet")
         except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{self.path / name}.parquet cannot be read ({error}). Run it again: "
-                f"`{run_command(self.path, self.info)}`."
-            ) from None
+            raise self._damaged(name, error) from None
+
+    def check_table(self, name: str) -> None:
+        """Raise `StoreError` where a table of the run is missing, or is no Parquet file; its rows are not read."""
+        if self.skipped(name) is None:
+            try:
+                parquet.read_metadata(self.path / f"{name}.parquet")
+            except (OSError, ValueError) as error:
+                raise self._damaged(name, error) from None
+
+    def _damaged(self, name: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.path / name}.parquet cannot be read ({error}). Run it again: `{run_command(self.path, self.info)}`."
+        )
 
 
 def _compared(path: Path) -> dict[str, Any] | None:

@@ -34,9 +34,14 @@ class QualityError(CotlensError):
 
 
 class StoreError(CotlensError):
-    """A store or run is missing, incompatible or corrupt; exit code 5."""
+    """A store or run is missing, incompatible or corrupt; exit code 5.
+
+    Attributes:
+        repair: The command that repairs it; empty where none is known.
+    """
 
     exit_code = 5
+    repair: str = ""
 
 
 INTERRUPTED = 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from dashboards.artifacts.finding import CAUSAL, TEXT, Artifact
 from dashboards.describe import model_name, problems_of, run_command, study_of
 from dashboards.record import RUN_FILE
 from dashboards.run_info import read_info
-from dashboards.runs import Run
+from dashboards.runs import TABLES, Run
 from interp.errors import CotlensError, StoreError, counted
 from interp.runtime.results import read_result
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from interp.activations import Store
 
 COMPLETE = "✓ complete"
-#: What the command of a run with a damaged part gives.
+#: What commands give that finish or repair something: a run that has begun, a store, and a run with a damaged part.
+FINISHED, WHOLE_STORE = "finish it", "a whole store"
 WHOLE_RUN = "a whole run, after this folder is removed"
+REPAIRS = (FINISHED, WHOLE_STORE, WHOLE_RUN)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def facts_of(artifact: Artifact) -> Facts:
     try:
         return readers[artifact.kind](artifact.path)
     except CotlensError as error:
-        return Facts("", "", f"✗ {error}")
+        repair = error.repair if isinstance(error, StoreError) else ""
+        return Facts("", "", f"✗ {error}", ((WHOLE_STORE, repair),) if repair else ())
     except Exception as error:  # a file of anybody; one that cannot be read must not hide the others
         return Facts("", "", f"✗ it cannot be read ({type(error).__name__})")
 
@@ -83,35 +87,39 @@ def _run(path: Path) -> Facts:
             model_name(begun),
             str(begun.get("task") or ""),
             "✗ unfinished",
-            (("finish it", run_command(path, begun)),),
+            ((FINISHED, run_command(path, begun)),),
         )
     run = Run(path)
     info, commands = run.info, []
     damaged = _damaged_part(run)
     if damaged is not None:
-        again = (WHOLE_RUN, run_command(path, info))
-        return Facts(model_name(info), problems_of(info), damaged, (again,), partly=True)
+        state, repair = damaged
+        again = (WHOLE_STORE, repair) if repair else (WHOLE_RUN, run_command(path, info))
+        return Facts(model_name(info), problems_of(info), state, (again,), partly=True)
     if not (path / "report.html").exists() and (path / RUN_FILE).exists():
         commands.append(("a report", _command("report", "build", path)))
     return Facts(model_name(info), problems_of(info), next=tuple(commands))
 
 
-def _damaged_part(run: Run) -> str | None:
-    """Return what is wrong with the parts that most pages of a run are drawn from; None where they can be read."""
+def _damaged_part(run: Run) -> tuple[str, str] | None:
+    """Return what is wrong with a part of a run, and the command that repairs this part, empty where it needs a new run.
+
+    None where the parts can be read. Shards of activations are read where they are shown, as hashing them takes long.
+    """
     from dashboards.artifacts.trace_file import TraceFile
 
-    parts: dict[str, Callable[[], Any]] = {
-        "traces.parquet": lambda: TraceFile(run.traces_file),
-        "store": lambda: run.store.index,
-    }
+    # What needs a new run comes first: a repaired store would not make such a run whole.
+    parts: dict[str, Callable[[], Any]] = {"traces.parquet": lambda: TraceFile(run.traces_file)}
     if run.skipped("sweep") is None:
         parts["sweep"] = lambda: run.sweep
+    parts |= {f"{name}.parquet": functools.partial(run.check_table, name) for name in TABLES}
+    parts["store"] = lambda: run.store.index
     for name, opened in parts.items():
         try:
             opened()
         except CotlensError as error:
-            return f"✗ its {name}: {error}"
-    return None if run.store.complete else f"✗ its store: {_unfinished(run.store)}"
+            return f"✗ its {name}: {error}", error.repair if isinstance(error, StoreError) else ""
+    return None if run.store.complete else (f"✗ its store: {_unfinished(run.store)}", run.store.resume_command)
 
 
 def _unfinished(store: Store) -> str:
@@ -140,8 +148,7 @@ def _store(path: Path) -> Facts:
     name, addresses = str(store.meta["reasoner"]["name"]), len(store.meta["addresses"])
     what = f"{counted(len(store.index), 'position')} of {store.meta.get('n_traces', '?')} traces at {counted(addresses, 'address')}"
     if not store.complete:
-        rest = ("the rest of it", _command("capture", "resume", path))
-        return Facts(name, what, f"✗ {_unfinished(store)}", (rest,))
+        return Facts(name, what, f"✗ {_unfinished(store)}", ((WHOLE_STORE, store.resume_command),))
     address = str(store.meta["addresses"][-1])
     sae = path.with_name(f"{path.name}-sae")
     commands = (

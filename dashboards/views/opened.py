@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards.artifacts.facts import WHOLE_RUN, Facts, facts_of
+from dashboards.artifacts.facts import FINISHED, REPAIRS, WHOLE_RUN, WHOLE_STORE, Facts, facts_of
 from dashboards.artifacts.finding import Artifact, Found, find_artifacts, last_written, size_of
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.describe import run_command, study_of
@@ -25,7 +25,6 @@ from interp.errors import CotlensError, StoreError
 # Seconds until new files are looked for.
 _FRESH = 10
 # What the commands are for that make an artifact usable; others make something of it.
-_REPAIRS = ("finish it", "the rest of it")
 
 
 def found() -> Found:
@@ -135,7 +134,8 @@ def guarded(artifact: Artifact, body: Callable[[], None]) -> None:
     try:
         body()
     except CotlensError as error:
-        _failed(str(error), artifact, unusable=isinstance(error, StoreError))
+        repair = error.repair if isinstance(error, StoreError) else ""
+        _failed(str(error), artifact, unusable=isinstance(error, StoreError), repair=repair)
     except Exception as error:
         if os.environ.get("COTLENS_DEBUG"):
             raise
@@ -203,29 +203,26 @@ def commands_for(roots: Sequence[Path]) -> list[str]:
 def draw_command_for_activations(artifact: Artifact) -> None:
     """Draw the command that gives an artifact the activations that it lacks; nothing where none is known."""
     for what, command in facts(artifact).next:
-        if what in ("activations", "the rest of it", WHOLE_RUN):
+        if what == "activations" or what in REPAIRS:
             st.caption(as_text(f"For {what}:"))
             st.code(command, language="bash", wrap_lines=True)
             return
 
 
-def _failed(message: str, artifact: Artifact, *, unusable: bool) -> None:
-    """Draw an error, and the command that makes the artifact again where it is of no use."""
+def _failed(message: str, artifact: Artifact, *, unusable: bool, repair: str = "") -> None:
+    """Draw an error, and the command that helps where the artifact is of no use: the one that Home shows, where it does."""
     st.error(as_text(message), icon=":material/folder_off:")
     if not unusable:
         return
-    known = facts(artifact)
-    repairs = [(what, command) for what, command in known.next if what in _REPAIRS]
+    run = found().artifacts.get(artifact.part_of, artifact)
+    known = [(WHOLE_STORE, repair)] if repair else [*facts(artifact).next, *facts(run).next]
+    repairs = [(what, command) for what, command in known if what in REPAIRS]
+    if not repairs and run.kind == "run":
+        repairs = [(WHOLE_RUN, run_command(run.path, _options(run.path)))]
     if repairs:
         what, command = repairs[0]
-        st.write("To finish it:" if what.startswith("finish") else f"For {what}:")
+        st.write("To finish it:" if what == FINISHED else f"For {what}:")
         st.code(command, language="bash", wrap_lines=True)
-    elif artifact.kind == "store" and known.can_be_shown:
-        st.write("Write its damaged shards again:")
-        st.code(shlex.join(["cotlens", "capture", "resume", str(artifact.path)]), language="bash", wrap_lines=True)
-    elif artifact.kind == "run":
-        st.write("Make the run again, after its folder is removed:")
-        st.code(run_command(artifact.path, _options(artifact.path)), language="bash", wrap_lines=True)
 
 
 def _options(folder: Path) -> dict[str, object]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ class Store(ActivationSource):
         try:
             index = pd.read_parquet(layout.readable(self.path / layout.INDEX))
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path / layout.INDEX} cannot be read ({error}). {self._repair}") from None
+            raise self._repairable(StoreError(f"{self.path / layout.INDEX} cannot be read ({error}).")) from None
         if "sentence" not in index:  # older stores have no such column
             index.insert(index.columns.get_loc("place"), "sentence", 0)
         return index
@@ -205,13 +206,14 @@ class Store(ActivationSource):
         rows = self._mapped.get(key)
         if rows is None:
             if shard not in self.committed:
-                raise StoreError(
-                    f"shard {shard} of {self.path} is not finished. Run the same capture again to resume it."
-                )
+                raise self._repairable(StoreError(f"shard {shard} of {self.path} is not finished."))
             path = layout.shard_path(self.path, folder, shard)
-            rows = MappedRows(path)
+            try:
+                rows = MappedRows(path)
+            except StoreError as error:
+                raise self._repairable(error) from None
             if self._differs(folder, shard):
-                raise StoreError(f"{path} differs from what was committed. {self._repair}")
+                raise self._repairable(StoreError(f"{path} differs from what was committed."))
             self._mapped[key] = rows
             if not is_local(self.path) and len(self._mapped) > _MAX_FETCHED:
                 self._mapped.popitem(last=False)
@@ -275,11 +277,20 @@ class Store(ActivationSource):
         """Raise `StoreError` unless one of the store's tables is what was written."""
         fault = self._fault(name)
         if fault is not None:
-            raise StoreError(f"{self.path / name} {fault}. {self._repair}")
+            raise self._repairable(StoreError(f"{self.path / name} {fault}."))
+
+    def _repairable(self, damage: StoreError) -> StoreError:
+        """Return an error with what repairs the store: a command, where the store says enough to be computed again."""
+        if "computed" in self.meta and self._fault(layout.TRACES) is None:
+            error = StoreError(f"{damage} Repair it: `{(command := self.resume_command)}`.")
+            error.repair = command
+            return error
+        return StoreError(f"{damage} Run the capture that made the store again, which repairs it.")
 
     @property
-    def _repair(self) -> str:
-        return "Run the capture that made the store again, which repairs it."
+    def resume_command(self) -> str:
+        """The command that finishes the store and writes again what is damaged."""
+        return shlex.join(["cotlens", "capture", "resume", str(self.path)])
 
     def _description_changed(self) -> bool:
         """Return whether the description of a captured store has another hash than it records."""

@@ -19,7 +19,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import interp
-from dashboards.artifacts.facts import COMPLETE, facts_of
+from dashboards.artifacts.facts import COMPLETE, WHOLE_RUN, WHOLE_STORE, facts_of
 from dashboards.artifacts.finding import find_artifacts
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.pages import PAGES, pages_of
@@ -113,7 +113,7 @@ def test_a_run_with_a_damaged_part_is_not_called_complete(folder: Path, part: st
     assert before.state == COMPLETE and facts.can_be_shown, "pages of the other parts are still drawn"
     assert facts.state.startswith("✗ ") and part.partition("/")[0] in facts.state
     ((what, command),) = facts.next
-    assert "a whole run" in what and str(run) in command
+    assert what == (WHOLE_STORE if part.startswith("store") else WHOLE_RUN) and str(run) in command
 
 
 def test_a_name_that_no_terminal_prints_gets_no_command(folder: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_run_whose_store_is_damaged_shows_what_can_be_read_and_the_command_for
     (run / "store" / "index.parquet").write_bytes(b"damaged")
     at = open_view(page, run)
     assert not at.error and "differs from what was committed" in said(at)
-    assert f"cotlens demo --out {run}" in said(at)
+    assert f"cotlens capture resume {run / 'store'}" in said(at)
     assert len(at.get("bidi_component")) == (page == "explorer")
 
 

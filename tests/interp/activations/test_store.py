@@ -392,7 +392,7 @@ def test_an_unfinished_store_reads_what_is_there_and_raises_on_the_rest(
     broken = Store(store.path)
     done = broken.index[broken.index["shard"] < 2]
     np.testing.assert_array_equal(broken.acts("ln_final.hook_out", done), store.acts("ln_final.hook_out", done))
-    with pytest.raises(StoreError, match=r"shard 2 of .* is not finished. Run the same capture again"):
+    with pytest.raises(StoreError, match=r"shard 2 of .* is not finished. Repair it: `cotlens capture resume"):
         broken.acts("ln_final.hook_out")
 
 
