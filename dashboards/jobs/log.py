@@ -9,7 +9,7 @@ from pathlib import Path
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _UNPRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # What `interp.runtime.console.Bars` writes where stderr is a file.
-_PROGRESS = re.compile(r"^(?P<stage>.+): (?P<done>\d+) of (?P<total>\d+) after (?P<seconds>\d+) s$")
+_PROGRESS = re.compile(r"^(?P<stage>.+): (?P<done>\d+) of (?P<total>\d+) after \d+ s(?:, (?P<note>.+))?$")
 _READ = 64 * 1024  # bytes at the end of a log that are read
 
 
@@ -21,18 +21,13 @@ class JobProgress:
         stage: What it does.
         done: Parts that are done.
         total: Parts in all.
-        seconds: How long the stage has run.
+        note: What has been written and the time left, as far as they are known.
     """
 
     stage: str
     done: int
     total: int
-    seconds: int
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the stage is done, at the pace so far; None before the first part is done."""
-        return self.seconds * (self.total - self.done) / self.done if self.done else None
+    note: str = ""
 
 
 def tail(path: Path, lines: int = 40) -> str:
@@ -52,7 +47,7 @@ def progress_of(text: str) -> JobProgress | None:
     for line in reversed(text.splitlines()):
         match = _PROGRESS.match(line)
         if match:
-            return JobProgress(match["stage"], int(match["done"]), int(match["total"]), int(match["seconds"]))
+            return JobProgress(match["stage"], int(match["done"]), int(match["total"]), match["note"] or "")
         if line and not line.startswith((" ", "note", "warning")):
             return None  # a later stage has begun, of which nothing is known
     return None

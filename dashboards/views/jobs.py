@@ -178,8 +178,7 @@ def _job(folder: Path, *, was_running: bool) -> None:
     log = tail(folder / LOG)
     progress = progress_of(log) if job.is_running else None
     if progress:
-        left = progress.seconds_left
-        rest = f", about {_duration(left)} left in this stage" if left is not None else ""
+        rest = f", {progress.note}" + " in this stage" * progress.note.endswith("left") if progress.note else ""
         st.progress(
             min(progress.done / max(progress.total, 1), 1.0),
             text=as_text(f"{progress.stage}: {progress.done} of {progress.total}{rest}"),
@@ -200,13 +199,3 @@ def _job(folder: Path, *, was_running: bool) -> None:
         st.caption("Run again, it goes on where it was.")
     st.caption("The end of its log")
     st.code(log or "Nothing yet.", language=None, wrap_lines=True)
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

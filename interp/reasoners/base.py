@@ -206,15 +206,20 @@ class Reasoner(ABC):
             warnings.warn(f"{text}.", stacklevel=3)
 
     def thinking(
-        self, problems: Sequence[Problem], *, start: int = 0, **options: Unpack[ThinkOptions]
+        self,
+        problems: Sequence[Problem],
+        *,
+        start: int = 0,
+        progress: Progress | None = None,
+        **options: Unpack[ThinkOptions],
     ) -> Iterator[list[Trace]]:
         """Yield what `think` returns, batch after batch, from problem number `start` on.
 
         A trace depends on its number and the seed, and not on where its batch began. So thinking that was cut off can go
-        on where it ended.
+        on where it ended. `progress` is told what is written within a batch, where it takes that (`WritingProgress`).
         """
         self._warn_of_doubts(problems)
-        return self._batches(self._think_batch, problems, CheckedThinkOptions(**options), start)
+        return self._batches(self._think_batch, problems, CheckedThinkOptions(**options), start, progress)
 
     def replay(
         self,
@@ -311,14 +316,19 @@ class Reasoner(ABC):
         progress: Progress | None = None,
     ) -> TraceSet:
         traces: list[Trace] = []
-        for batch in self._batches(think_batch, problems, options):
+        for batch in self._batches(think_batch, problems, options, progress=progress):
             traces += batch
             if progress:
                 progress(len(traces), len(problems))
         return TraceSet(traces)
 
     def _batches(
-        self, think_batch: ThinkBatch, problems: Sequence[Problem], options: CheckedThinkOptions, start: int = 0
+        self,
+        think_batch: ThinkBatch,
+        problems: Sequence[Problem],
+        options: CheckedThinkOptions,
+        start: int = 0,
+        progress: Progress | None = None,
     ) -> Iterator[list[Trace]]:
         maker = self.trace_maker(options)
         for rows in self.thinker.batches(
@@ -328,6 +338,7 @@ class Reasoner(ABC):
             start=start,
             expected_positions=self._expected_positions,
             replaces_rows=self.replaces_rows and think_batch == self._think_batch,
+            progress=progress,
         ):
             yield [maker.trace(k, problems[k], row) for k, row in rows]
 

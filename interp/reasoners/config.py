@@ -40,6 +40,8 @@ _READ_BY_KIND: dict[str, tuple[str, ...]] = {
     "concepts": ("latent", "thoughts_per_step"),
 }
 
+_BOUNDS = ("max_thought_tokens",)  # of a kind that another package has
+
 
 class ReasonerConfig(BaseModel):
     """Everything that turns a language model into a reasoner."""
@@ -143,6 +145,12 @@ class ReasonerConfig(BaseModel):
     def n_thoughts(self, n_steps: int) -> int:
         """Return the number of silent thoughts for a problem with `n_steps` gold steps."""
         return self.thoughts_per_step * n_steps if self.thoughts is None else self.thoughts
+
+    def most_tokens(self, n_steps: int) -> int:
+        """Return the most positions of thought and answer, for a problem with `n_steps` gold steps."""
+        n_text = self.max_thought_tokens if "max_thought_tokens" in _READ_BY_KIND.get(self.kind, _BOUNDS) else 0
+        between = self.reasoning_tokens if self.kind == "self-reasoning" else 0  # silent ones before each token
+        return self.n_thoughts(n_steps) + n_text * (1 + between) + self.max_answer_tokens
 
     def assumed(self) -> dict[str, Any]:
         """Return the fields that were not given and whose defaults this kind thinks with, by name.

@@ -49,7 +49,8 @@ def think_to_file(
         seed: Seed of sampling.
         temperature: 0 takes the likeliest token, more draws at this temperature.
         top_p: Share of the probability that tokens are drawn from.
-        progress: Called with (problems done, problems in all).
+        progress: Called with (problems done, problems in all) when they are kept; a `WritingProgress` also while
+            they are written.
 
     Returns:
         The traces, one for each problem.
@@ -73,7 +74,13 @@ def think_to_file(
             if done and progress:
                 progress(len(done), len(problems))
             batches = reasoner.thinking(
-                problems, start=len(done), batch_size=batch_size, seed=seed, temperature=temperature, top_p=top_p
+                problems,
+                start=len(done),
+                progress=progress,
+                batch_size=batch_size,
+                seed=seed,
+                temperature=temperature,
+                top_p=top_p,
             )
             for batch in batches if len(done) < len(problems) else ():
                 if not (folder / _META).exists():

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interp.errors import counted
 from interp.runtime.option_checks import CheckedApp, CheckedGroup
-from interp.runtime.progress import Progress
+from interp.runtime.progress import WritingProgress, Written, duration
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.progress import Progress as RichProgress
 
 SCHEMA_VERSION = 1
 STARTED = time.monotonic()
-_PRINT_EVERY = 10.0  # seconds between two lines on how far a stage is, where stderr is a file
+# Where stderr is a file: seconds between two lines on how far a stage is, at least this share of its time so far, and
+# seconds before the first line of a stage that writes, as one of its batches can take minutes.
+_PRINT_EVERY, _PRINT_SHARE, _FIRST_NOTE = 10.0, 0.05, 3.0
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 
 _json_printed = False
@@ -121,14 +125,21 @@ class Bars:
     def __init__(self) -> None:
         from rich import progress
         from rich.console import Console
+        from rich.table import Column
 
         console = Console(file=sys.stderr)
         self.live = console.is_terminal
+        width = console.width
+        drawn = [progress.BarColumn(bar_width=max(8, min(40, width - 92)))] if width >= 80 else []
+        elapsed = [progress.TimeElapsedColumn()] if width >= 80 else []
         self._progress = progress.Progress(
-            progress.TextColumn("{task.description:<44}"),
-            progress.BarColumn(),
+            progress.TextColumn(f"{{task.description:<{min(44, max(width - 55, 20))}}}"),
+            *drawn,
             progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
+            *elapsed,
+            progress.TextColumn(
+                "{task.fields[note]}", table_column=Column(no_wrap=True, max_width=max(width - 36, 12))
+            ),
             console=console,
             disable=not self.live,
         )
@@ -141,23 +152,67 @@ class Bars:
         self._progress.stop()
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[Progress]:
+    def stage(self, title: str) -> Iterator[WritingProgress]:
         """Show a stage of the work, and yield the function to call with (done, total)."""
         if not self.live:
             print(title, file=sys.stderr, flush=True)
-        task = self._progress.add_task(title, total=None)
-        reported = False
-        started = printed = time.monotonic()
+        stage = _Stage(title, None if not self.live else self._progress)
+        yield stage
+        if not stage.reported:
+            stage(1, 1)
+        stage.end()
 
-        def report(done: int, total: int) -> None:
-            nonlocal reported, printed
-            reported = True
-            self._progress.update(task, completed=done, total=total)
-            now = time.monotonic()
-            if not self.live and now - printed >= _PRINT_EVERY:
-                printed = now
-                print(f"{title}: {done} of {total} after {now - started:.0f} s", file=sys.stderr, flush=True)
 
-        yield report
-        if not reported:
-            report(1, 1)
+class _Stage:
+    """Shows one stage: in a bar, or in lines where there is none."""
+
+    def __init__(self, title: str, bars: RichProgress | None) -> None:
+        self._title, self._bars = title, bars
+        self._task = None if bars is None else bars.add_task(title, total=None, note="")
+        self._started = self._printed = time.monotonic()
+        self._writes = self.reported = False
+
+    def __call__(self, done: int, total: int) -> None:
+        self.reported = True
+        self._show(done, total, None)
+
+    def written(self, written: Written) -> None:
+        """Show how far thinking is."""
+        self._writes = True
+        self._show(written.done, written.total, written)
+
+    def end(self) -> None:
+        """Take away the note, which says what is left."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, note="")
+
+    def _show(self, done: int, total: int, written: Written | None) -> None:
+        now = time.monotonic()
+        seconds = now - self._started
+        if written is not None:
+            note = _note_written(written)
+        else:  # a stage that writes says itself how long it takes
+            note = "" if self._writes else _note_left(done, total, seconds)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done, total=total, note=note)
+            return
+        is_first = written is not None and self._printed == self._started
+        pause = _FIRST_NOTE if is_first else max(_PRINT_EVERY, _PRINT_SHARE * seconds)
+        if now - self._printed >= pause:
+            self._printed = now
+            line = f"{self._title}: {done} of {total} after {seconds:.0f} s"
+            print(", ".join([line, *filter(None, [note])]), file=sys.stderr, flush=True)
+
+
+def _note_written(written: Written) -> str:
+    tokens = counted(written.n_tokens, "token")
+    if written.seconds_left is None:
+        return tokens
+    return f"{tokens}, {'at most' if written.is_bound else 'about'} {duration(written.seconds_left)} left"
+
+
+def _note_left(done: int, total: int, seconds: float) -> str:
+    """Return the time left at the pace so far; empty where there is none, or nothing is known of it."""
+    if done >= total or not done or seconds < _FIRST_NOTE:
+        return ""
+    return f"about {duration(seconds * (total - done) / done)} left"

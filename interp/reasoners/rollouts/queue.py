@@ -67,6 +67,11 @@ class QueuedRollout(Rollout):
         self.finished: list[tuple[int, Row]] = []
         super().__init__(network, base, prompts, traces, state=state, options=options)
 
+    @property
+    def replaced(self) -> list[Row]:
+        """The finished rows that made room for other prompts."""
+        return [row for _, row in self.finished]
+
     def replace(self, done: Sequence[int]) -> list[int]:
         """Give finished rows the next prompts that wait, and read those.
 
@@ -161,7 +166,8 @@ def write_rows(rollout: Rollout, writers: Sequence[RowWriter], begin: Callable[[
             writers[k] = begin(rollout.rows[k], int(rollout.state.traces[k]))
         if rows:  # what they write first is fed together with what the others write next
             continue
-        if not any(cells):
+        rollout.resting = [cell is None for cell in cells]
+        if all(rollout.resting):
             return
         rollout.feed_rows(cells)
         rows = [k for k, cell in enumerate(cells) if cell is not None]

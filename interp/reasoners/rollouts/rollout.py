@@ -80,6 +80,7 @@ class Rollout:
 
     Attributes:
         rows: What each trace holds so far.
+        resting: For each row whether its answer has ended.
         state: The state that was given.
     """
 
@@ -101,6 +102,7 @@ class Rollout:
         self._options = options
         self._max_positions = network.max_positions or _UNLIMITED
         self.rows = [Row() for _ in prompts]
+        self.resting = [False] * len(self.rows)
         self.state = state
         self.state.traces = np.asarray(traces, dtype=np.int64)
         self.state.rows = self.rows
@@ -164,6 +166,11 @@ class Rollout:
             span = slice(width - len(text), width) if left else slice(0, len(text))
             ids[k, span], real[k, span] = text, True
         return ids, real
+
+    @property
+    def replaced(self) -> list[Row]:
+        """The finished rows that made room for other prompts."""
+        return []
 
     @property
     def last(self) -> Float[Tensor, "batch d_model"]:

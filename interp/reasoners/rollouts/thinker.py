@@ -24,8 +24,10 @@ from interp.reasoners.rollouts.batch import BatchState, Row
 from interp.reasoners.rollouts.measures import NonFiniteError
 from interp.reasoners.rollouts.prefix import OVER_PAIRS, SharedPrefix, first_edited, read_prefix, shared_length
 from interp.reasoners.rollouts.queue import QueuedRollout
+from interp.reasoners.rollouts.reporting import writing_report
 from interp.reasoners.rollouts.rollout import EXTRA_POSITIONS, Rollout, RolloutOptions
 from interp.reasoners.vocabulary import Vocabulary
+from interp.runtime.progress import Progress
 from interp.traces import Channel
 
 # Batches whose problems are in one queue. Traces are kept after each queue, so longer ones lose more when killed.
@@ -58,6 +60,7 @@ class Thinker:
         start: int,
         expected_positions: Callable[[Sequence[Problem]], int],
         replaces_rows: bool,
+        progress: Progress | None = None,
     ) -> Iterator[list[tuple[int, Row]]]:
         """Yield the number of each problem and its finished row, batch after batch.
 
@@ -69,6 +72,7 @@ class Thinker:
             expected_positions: About how many positions a batch of problems takes beyond its prompts, to size buffers.
             replaces_rows: Whether `think_batch` gives finished rows to the problems that wait. Several batches are
                 yielded together then.
+            progress: Is told what is written within a batch, where it takes that (`WritingProgress`).
 
         Raises:
             UsageError: There are no problems, or a question cannot be read.
@@ -82,6 +86,13 @@ class Thinker:
         n_new = max(map(config.n_thoughts, (problem.n_steps for problem in problems)))
         n_new += config.max_thought_tokens + config.max_answer_tokens + EXTRA_POSITIONS
         batch_size = self._batch_size(prompts[start:], options.batch_size, n_new)
+        report = writing_report(
+            progress,
+            len(problems),
+            start=start,
+            most_tokens=max(config.most_tokens(problem.n_steps) for problem in problems),
+            most_answer_tokens=config.max_answer_tokens,
+        )
         state = BatchState()
         runs = [MonitorRun(monitor, self.vocabulary, state) for monitor in options.monitors]
         monitor_hooks = [hook for run in runs for hook in run.hooks()]
@@ -102,7 +113,7 @@ class Thinker:
             rereads=rereads,
             prefix=self._prefix(prompts, options, fast=fast),
             prefix_hooks=options.hooks or {},
-            after_pass=[run.inject_text for run in runs],
+            after_pass=[*(run.inject_text for run in runs), *([] if report is None else [report])],
         )
         queues = replaces_rows and batch_size > 1 and copy is not None and not hooks and shares_prefixes(copy.base)
         n_at_once = batch_size * (_BATCHES_AT_ONCE if queues else 1)
@@ -127,6 +138,8 @@ class Thinker:
             if error is not None:
                 raise self._refusal(error, rollout, changed=not fast)
             finished = rollout.finished if isinstance(rollout, QueuedRollout) else []
+            if report is not None:
+                report.finish([*rollout.replaced, *rollout.rows])
             yield sorted([*finished, *zip(state.traces.tolist(), rollout.rows, strict=True)], key=itemgetter(0))
 
     def _prefix(self, prompts: Sequence[list[int]], options: CheckedThinkOptions, *, fast: bool) -> SharedPrefix | None:

@@ -87,7 +87,8 @@ def write_answer(rollout: Rollout, vocabulary: Vocabulary) -> None:
         ids = rollout.choose()
         going_on = [i not in stops.ids and not stops.after(a) for i, a in zip(ids.tolist(), answers, strict=True)]
         writing = writing & torch.tensor(going_on) & (rollout.room > 0)
-        if not writing.any():
+        rollout.resting = (~writing).tolist()
+        if all(rollout.resting):
             return
         rollout.feed(channel=Channel.ANSWER, ids=ids, active=writing, sampled=True)
         for answer, token, is_writing in zip(answers, ids.tolist(), writing.tolist(), strict=True):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.jobs.forms import KINDS, fields_of, words_of
-from dashboards.jobs.log import progress_of, tail
+from dashboards.jobs.log import JobProgress, progress_of, tail
 from dashboards.jobs.process import Job, cancel_job, jobs_of, read_job, resume_job, start_job
 from dashboards.jobs.worker import run_job
 from interp.errors import StoreError, UsageError
@@ -162,5 +162,8 @@ def test_progress_is_read_from_what_bars_write(
     assert printed.splitlines()[0] == "training: an SAE"
     progress = progress_of(printed)
     assert progress is not None and (progress.stage, progress.total) == ("training: an SAE", 10)
-    assert progress.seconds_left == pytest.approx(progress.seconds * (10 - progress.done) / progress.done)
+    assert progress.note.startswith("about ") and progress.note.endswith(" left")
+    written = progress_of("m: thinking: 3 of 10 after 12 s, 2412 tokens, at most 90 s left\n")
+    assert written == JobProgress("m: thinking", 3, 10, "2412 tokens, at most 90 s left")
+    assert progress_of("m: thinking: 0 of 10 after 3 s\n") == JobProgress("m: thinking", 0, 10)
     assert progress_of(printed + "evaluating\n") is None and progress_of("") is None
