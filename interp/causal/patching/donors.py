@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,12 +61,19 @@ class Donors:
         Returns:
             Boolean mask over the donors, which also have as many steps as the recipient.
         """
-        lengths = np.array([donor.problem.n_steps for donor in self.traces])
         own = self.owner == trace
         if own.any():
-            return own & (lengths == problem.n_steps)
-        structures = np.array([donor.problem.structure for donor in self.traces])
-        return (self.owner < 0) & (structures != problem.structure) & (lengths == problem.n_steps)
+            return own & (self._lengths == problem.n_steps)
+        return (self.owner < 0) & (self._structures != problem.structure) & (self._lengths == problem.n_steps)
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        # Kept, because every recipient asks.
+        return np.array([donor.problem.n_steps for donor in self.traces])
+
+    @cached_property
+    def _structures(self) -> np.ndarray:
+        return np.array([donor.problem.structure for donor in self.traces])
 
 
 def gold_values(traces: TraceSet) -> list[list[str]]:
