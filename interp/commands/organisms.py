@@ -57,7 +57,10 @@ def _listing(rows: Sequence[Mapping[str, str | float | None]]) -> str:
     for row in rows:
         right = "  -  " if row["accuracy"] is None else f"{row['accuracy']:.3f}"
         summary = f"{row['summary']}{'' if row['accuracy'] is not None else ' Not shipped: train it.'}"
-        lines.append(f"{row['name']:<30}  {row['kind']:<15}  {right} {row['task']}")
+        line = f"{row['name']:<30}  {row['kind']:<15}  {right} {row['task']}"
+        # A long name of a task has a line of its own on a narrow terminal.
+        parts = [line] if len(line) <= columns else [line.removesuffix(f" {row['task']}"), f"    task {row['task']}"]
+        lines += parts
         lines.append(textwrap.fill(summary, columns, initial_indent="    ", subsequent_indent="    "))
     return "\n".join(lines)
 

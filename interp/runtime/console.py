@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,17 +101,45 @@ def jsonable(value: Any) -> Any:
 def print_table(frame: pd.DataFrame, *, digits: int = 3) -> None:
     """Print a table to stdout, with `digits` decimals and "–" for missing values.
 
-    On a terminal, a table that is too wide is broken into blocks of columns; a file gets whole lines.
+    On a terminal, a table that is too wide is broken into blocks of columns, and each block repeats the first columns,
+    which name the rows. A file gets whole lines.
     """
+    import pandas as pd
 
     def shown(value: Any) -> Any:
         is_interval = isinstance(value, (list, tuple)) and value and all(isinstance(end, float) for end in value)
         return f"[{', '.join(f'{end:.{digits}f}' for end in value)}]" if is_interval else value
 
-    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
     intervals = [column for column in frame if frame[column].dtype == object]
     frame = frame.assign(**{str(column): frame[column].map(shown) for column in intervals})
-    print(frame.to_string(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="–", line_width=width))
+    to_text = partial(pd.DataFrame.to_string, index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="–")
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
+    blocks = [list(range(frame.shape[1]))] if width is None else _blocks(frame, width, to_text)
+    print("\n\n".join(to_text(frame.iloc[:, block]) for block in blocks))
+
+
+def _blocks(frame: pd.DataFrame, width: int, to_text: Callable[[pd.DataFrame], str]) -> list[list[int]]:
+    """Return the columns of each block of a table whose lines fit `width`, as far as single columns do."""
+
+    def fits(columns: list[int], room: float = width) -> bool:
+        return max(map(len, to_text(frame.iloc[:, columns]).splitlines())) <= room
+
+    columns = list(range(frame.shape[1]))
+    if not columns or fits(columns):
+        return [columns]
+    keys: list[int] = []  # the texts at the beginning, as far as they leave half of the line to others
+    for k in columns[:-1]:
+        if frame.iloc[:, k].dtype.kind in "fc" or not fits([*keys, k], width / 2):
+            break
+        keys.append(k)
+    blocks: list[list[int]] = []
+    for k in columns[len(keys) :]:
+        if blocks and fits([*blocks[-1], k]):
+            blocks[-1].append(k)
+        else:  # beside a wide column there may be room for fewer of the first columns, or for none
+            n_keys = next((n for n in range(len(keys), 0, -1) if fits([*keys[:n], k])), 0)
+            blocks.append([*keys[:n_keys], k])
+    return blocks
 
 
 class Bars:

@@ -110,10 +110,11 @@ def test_organisms_ls(cotlens: Callable) -> None:
     assert all(row["name"] in human.out for row in result.json["organisms"])
 
 
-def test_organisms_ls_fits_100_columns_and_an_ascii_terminal() -> None:
-    environment = {**os.environ, "COLUMNS": "100", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+@pytest.mark.parametrize("columns", [80, 100])
+def test_organisms_ls_fits_the_terminal_and_ascii(columns: int) -> None:
+    environment = {**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     ended = run("-m", "cotlens.cli", "organisms", "ls", env=environment)
-    assert ended.returncode == 0 and ended.stdout.isascii() and max(map(len, ended.stdout.splitlines())) <= 100
+    assert ended.returncode == 0 and ended.stdout.isascii() and max(map(len, ended.stdout.splitlines())) <= columns
 
 
 def test_a_terminal_that_lacks_a_character_gets_ascii() -> None:
