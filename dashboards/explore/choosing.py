@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.explore import controls, opening, pins
-from dashboards.explore.lenses import Lens, lens_name, lenses_for
+from dashboards.explore.lenses import Lens, lens_name, lenses_for, not_offered
 from dashboards.explore.opening import Material
 from dashboards.explore.read_outs import READ_OUTS, Pair, ReadOut, Sources
 from dashboards.explore.saved import Saved, read_out_of, saved_for
@@ -25,7 +25,6 @@ from interp.errors import counted
 NONE = "none"
 # Cells up to which the lens is shown at once; longer traces begin with a read-out that needs no model.
 SMALL = 20_000
-_REFUSED = 3  # lenses that are not offered and named with the reason
 _SHOW_LABELS = {"reading": "the reading", "control": "what it is compared with", "difference": "the difference"}
 
 
@@ -101,11 +100,7 @@ def choose(artifact: Artifact, view: View) -> Choice:
         special = view.flag("Hide special tokens", "special")
         sinks = view.flag("Hide sinks", "sinks", help="The first position, and states far longer than usual.")
     token, feature = _details(view, key)
-    if refused:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REFUSED])
-        more = f"; and {len(refused) - _REFUSED} more" if len(refused) > _REFUSED else ""
-        notes.append(f"Lenses that are not offered: {listed}{more}.")
-    for note in notes:
+    for note in filter(None, [*notes, not_offered(refused)]):
         st.caption(as_text(note))
     chosen = Choice(material, number, unit, key, read_out, versus, show, special, sinks, saved, token, feature)
     return replace(chosen, lenses=lenses, other=options.get(versus))

@@ -17,6 +17,7 @@ from dashboards.explore.cells import with_lock
 from dashboards.explore.choosing import NONE, Choice, identity, sources_of
 from dashboards.explore.events import answer
 from dashboards.explore.lens import affordable_positions
+from dashboards.explore.lenses import can_be_opened
 from dashboards.explore.read_outs import READ_OUTS, Pair, ReadOut, Sources
 from dashboards.explore.screen import (
     Screen,
@@ -144,13 +145,8 @@ def _with_lenses(choice: Choice, reasoner: Reasoner) -> Choice:
 
 def _opens(read_out: ReadOut, key: str, reasoner: Reasoner) -> bool:
     """Return whether the lens of a read-out can be used, if it has one."""
-    try:
-        for note in read_out.lens(reasoner).notes if read_out.lens else ():
-            st.caption(as_text(note))
-    except CotlensError as error:
-        st.warning(as_text(f"{error} Shown instead: {READ_OUTS[key.partition('@')[0]].label}."))
-        return False
-    return True
+    instead = READ_OUTS[key.partition("@")[0]].label
+    return read_out.lens is None or can_be_opened(read_out.lens, reasoner, instead)
 
 
 def _meanwhile(choice: Choice) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboards.artifacts.finding import last_written
-from dashboards.explore.read_outs import ReadOut, lens_read_outs
+from dashboards.explore.read_outs import OpenLens, ReadOut, lens_read_outs
 from dashboards.views import opened
+from dashboards.views.shared import as_text
 from interp.activations import Store
 from interp.errors import CotlensError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MOST = 4  # lenses that are offered, each with five read-outs and a table on the card
 _WORDS = {"tuned_lens": "tuned lens", "jacobian_lens": "Jacobian lens"}
 _MARK = "@"
+_NAMED = 3  # lenses that are not offered and named with the reason
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,32 @@ def lenses_for(store: Store) -> tuple[list[Lens], dict[str, str]]:
             tokens = f" (among {described.n_tokens} tokens)" if described.n_tokens is not None else ""
             fit.append(Lens(item.name, item.path, f"{_WORDS[described.method]} {item.name}{tokens}"))
     return fit, refused
+
+
+def not_offered(refused: dict[str, str]) -> str:
+    """Return the lenses that are not offered, with the reasons, as a sentence; empty where there are none."""
+    if not refused:
+        return ""
+    listed = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_NAMED])
+    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    return f"Lenses that are not offered: {listed}{more}."
+
+
+def can_be_opened(open_lens: OpenLens, reasoner: Reasoner, instead: str) -> bool:
+    """Return whether a lens can be opened; draw what about its identity is an assumption, or why it cannot.
+
+    Args:
+        open_lens: Returns the lens of a model.
+        reasoner: The model.
+        instead: What is shown where it cannot.
+    """
+    try:
+        for note in open_lens(reasoner).notes:
+            st.caption(as_text(note))
+    except CotlensError as error:
+        st.warning(as_text(f"{error} Shown instead: {instead}."))
+        return False
+    return True
 
 
 def _why_not(lens: LensDescription, store: Store) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,17 +15,20 @@ from jaxtyping import Int
 from dashboards.artifacts.trace_file import TraceFile
 from dashboards.explore.read_outs import next_tokens
 from interp.activations import Store
+from interp.models.address import Address
 from interp.problems.base import Problem
 from interp.runtime import palette
 from interp.statistics.intervals import grouped_mean_interval
 
 if TYPE_CHECKING:
+    from interp.decoders.saved_lens import SavedLens
     from interp.reasoners import Reasoner
 
 MOST_TRACES = 200
 MOST_PINS = 6
 #: The pin of the token that each trace says after the place.
 NEXT = "token said next"
+LOGIT_LENS = "logit lens"
 _WORK = 1e11  # multiplications that a chart may take: about three seconds of one core
 _COLOURS = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE, palette.SKY, palette.VERMILLION)
 
@@ -112,10 +116,23 @@ def targets(
     return wanted
 
 
+def among(wanted: np.ndarray, lens: SavedLens | None) -> np.ndarray:
+    """Return token ids with -1 for those that a lens was not fitted to."""
+    if lens is None or lens.tokens is None:
+        return wanted
+    return np.where(np.isin(wanted, lens.tokens), wanted, -1)
+
+
 def read(
-    store: Store, reasoner: Reasoner, where: Sample, wanted: np.ndarray, pins: Sequence[str], groups: np.ndarray
+    store: Store,
+    reasoner: Reasoner,
+    where: Sample,
+    wanted: np.ndarray,
+    pins: Sequence[str],
+    groups: np.ndarray,
+    lens: SavedLens | None = None,
 ) -> pd.DataFrame:
-    """Return how likely the lens finds each pin at each address, beside the same pin in another trace.
+    """Return how likely a lens finds each pin at each address, beside the same pin in another trace.
 
     Args:
         store: The activations.
@@ -124,16 +141,20 @@ def read(
         wanted: Token ids, shape (rows, pins), -1 for none.
         pins: Names of the pins.
         groups: Structure of each trace's problem, for intervals.
+        lens: A fitted lens of the model; the logit lens by default. Pins that it was not fitted to have no rows.
 
     Returns:
-        One row for each address and pin: address, label, pin, probability, low, high, control, control_low,
+        One row for each pin and each address that the lens reads: address, label, pin, probability, low, high, control, control_low,
         control_high, rank (geometric mean), rank_low, rank_high, control_rank, control_rank_low, control_rank_high, traces.
     """
     table = []
+    wanted = among(wanted, lens)
     for address in sorted(store.addresses, key=lambda address: address.depth):
+        if lens is not None and not lens.reads(address):
+            continue
         states = store.acts(address, where.rows)
-        probability, rank = _of_targets(reasoner, states, address.norm, wanted)
-        elsewhere, rank_elsewhere = _of_targets(reasoner, np.roll(states, 1, axis=0), address.norm, wanted)
+        probability, rank = _of_targets(reasoner, states, address, wanted, lens)
+        elsewhere, rank_elsewhere = _of_targets(reasoner, np.roll(states, 1, axis=0), address, wanted, lens)
         for k, pin in enumerate(pins):
             known = wanted[:, k] >= 0
             if known.sum() < 2:
@@ -175,7 +196,9 @@ def _mean_rank(name: str, ranks: np.ndarray, groups: np.ndarray) -> dict[str, fl
     return {name: float(10 ** logs.mean()), f"{name}_low": float(10**low), f"{name}_high": float(10**high)}
 
 
-def _of_targets(reasoner: Reasoner, states: np.ndarray, norm: Any, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _of_targets(
+    reasoner: Reasoner, states: np.ndarray, address: Address, wanted: np.ndarray, lens: SavedLens | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return probability and rank of several tokens for each state, shape (rows, pins) each."""
     import torch
 
@@ -185,7 +208,8 @@ def _of_targets(reasoner: Reasoner, states: np.ndarray, norm: Any, wanted: np.nd
     for first in range(0, len(states), 32):
         with torch.no_grad():
             part = torch.from_numpy(np.ascontiguousarray(states[first : first + 32])).to(reasoner.device)
-            log_p = torch.log_softmax(unembed_states(reasoner, part, norm).float(), dim=-1)
+            logits = unembed_states(reasoner, part, address.norm) if lens is None else lens.logits(part, address)
+            log_p = torch.log_softmax(logits.float(), dim=-1)
             ids = torch.from_numpy(np.maximum(wanted[first : first + 32], 0)).to(log_p.device)
             chosen = log_p.gather(1, ids)
             ranks = torch.stack([(log_p > chosen[:, k, None]).sum(-1) + 1 for k in range(ids.shape[1])], 1)
@@ -193,14 +217,19 @@ def _of_targets(reasoner: Reasoner, states: np.ndarray, norm: Any, wanted: np.nd
     return np.concatenate([p for p, _ in parts]), np.concatenate([r for _, r in parts])
 
 
-def probability_chart(table: pd.DataFrame) -> go.Figure:
-    """Return lines of the probability of each pin over layers, with 95 % bands, and its control as a dotted line."""
+def probability_chart(table: pd.DataFrame, lens: str = LOGIT_LENS) -> go.Figure:
+    """Return lines of the probability of each pin over layers, with 95 % bands, and its control as a dotted line.
+
+    Args:
+        table: What `read` returns.
+        lens: What the lens is called.
+    """
     figure = go.Figure()
     for colour, (pin, part) in zip(_COLOURS, table.groupby("pin", sort=False), strict=False):
         _line(figure, part, str(pin), colour, ("probability", "low", "high"))
         _control(figure, part, str(pin), colour, "control")
     figure.update_yaxes(title="probability", range=[0, 1.03])
-    return _lay_out(figure, "Probability of each pin by the logit lens")
+    return _lay_out(figure, f"Probability of each pin by the {escape(lens)}")
 
 
 def rank_chart(table: pd.DataFrame) -> go.Figure:

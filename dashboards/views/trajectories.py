@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboards.artifacts.finding import Artifact
+from dashboards.artifacts.finding import Artifact, last_written
 from dashboards.explore import opening, pins
+from dashboards.explore.lenses import Lens, can_be_opened, lenses_for, not_offered
 from dashboards.views import opened, shared
 from dashboards.views.shared import as_text
 from dashboards.views.url import View
 from interp.activations import Store
 from interp.errors import counted
 from interp.traces import THINKING
+
+_LOGIT = "logit"  # what the URL calls the logit lens
 
 
 def show() -> None:
@@ -32,12 +35,14 @@ def _page(artifact: Artifact, view: View) -> None:
         return
     file = opened.traces_of(artifact)
     st.caption(as_text(f"{store.meta['reasoner']['name']} · {counted(len(file), 'trace')} · {store.name}"))
-    left, right = st.columns([2, 4])
-    with left:
+    columns = st.columns([2, 2, 3])
+    with columns[0]:
         place = view.choice(
             "Place", store.places, "place", default=_usual_place(store), why_not="no place that was captured"
         )
-    with right:
+    with columns[1]:
+        lens, note = _lens(store, view)
+    with columns[2]:
         text = view.text(
             "Pins",
             "pins",
@@ -46,6 +51,8 @@ def _page(artifact: Artifact, view: View) -> None:
             f"step 2; {pins.NEXT} means what it says after the place.",
         )
     view.check_rest()
+    if note:
+        st.caption(as_text(note))
     wanted, left_out = _pins(text, file.steps)
     if left_out:
         st.warning(as_text(f"At most {pins.MOST_PINS} pins are drawn; left out: {', '.join(left_out)}."))
@@ -53,23 +60,55 @@ def _page(artifact: Artifact, view: View) -> None:
     if model.reasoner is None:
         st.info(as_text(f"The lens needs the model, which cannot be used: {model.why_not}"))
         return
+    if lens is not None and not can_be_opened(lens.open, model.reasoner, pins.LOGIT_LENS):
+        lens = None
     where = pins.sample(store, model.reasoner, place)
-    identity = f"{store.name} {store.meta['config_hash']}"
-    table = _read(identity, place, tuple(wanted), artifact, store, where)
-    missing = [pin for pin in wanted if pin not in set(table["pin"])]
-    if missing:
-        st.warning(as_text(f"No single token, or in fewer than two traces at {place}: {', '.join(missing)}."))
+    table = _read_pins(artifact, store, place, where, wanted, lens)
     if not text and not len(table):
-        table = _read(identity, place, (pins.NEXT,), artifact, store, where)
+        table = _read_pins(artifact, store, place, where, [pins.NEXT], lens)
         if len(table):
             st.caption(as_text(f"Drawn instead: the {pins.NEXT}, in each trace its own."))
     if len(table):
-        _draw(table, place, where, store)
+        unread = [address.label for address in store.addresses if address.name not in set(table["address"])]
+        if lens is not None and unread:
+            st.caption(as_text(f"Layers without a line, as the lens was not fitted there: {', '.join(unread)}."))
+        _draw(table, place, where, lens)
     _code(artifact, store, place)
 
 
+def _lens(store: Store, view: View) -> tuple[Lens | None, str]:
+    """Draw the choice of the lens. Return it, None for the logit lens, and a note on those that are not offered."""
+    fit, refused = lenses_for(store)
+    by_name = {lens.name: lens for lens in fit}
+    reason = refused.get(st.query_params.get("lens", ""), "")
+    name = view.choice(
+        "Lens",
+        [_LOGIT, *by_name],
+        "lens",
+        default=_LOGIT,
+        label_of=lambda name: by_name[name].label if name in by_name else pins.LOGIT_LENS,
+        why_not="no lens that this has" + (f" ({reason})" if reason else ""),
+    )
+    return by_name.get(name), not_offered(refused)
+
+
+def _read_pins(
+    artifact: Artifact, store: Store, place: str, where: pins.Sample, wanted: list[str], lens: Lens | None
+) -> pd.DataFrame:
+    """Return what a lens reads of each pin, and draw which pins it cannot read."""
+    identity = f"{store.name} {store.meta['config_hash']}"
+    if lens is not None:
+        identity += f" {lens.path} {last_written(lens.path)}"
+    table = _read(identity, place, tuple(wanted), artifact, store, where, lens)
+    missing = [pin for pin in wanted if pin not in set(table["pin"])]
+    if missing:
+        few = "" if lens is None else ", or not among the tokens that the lens was fitted to"
+        st.warning(as_text(f"No single token{few}, or in fewer than two traces at {place}: {', '.join(missing)}."))
+    return table
+
+
 def _no_activations(artifact: Artifact, view: View, why_not: str) -> None:
-    for key in ("place", "pins"):
+    for key in ("place", "lens", "pins"):
         view.ignore(key)
     view.check_rest()
     st.info(as_text(f"Layers cannot be read: {why_not}."))
@@ -92,16 +131,23 @@ def _pins(text: str, steps: int) -> tuple[list[str], list[str]]:
 
 @st.cache_resource(max_entries=16, show_spinner="Reading every layer …")
 def _read(
-    identity: str, place: str, wanted: tuple[str, ...], _artifact: Artifact, _store: Store, _where: pins.Sample
+    identity: str,
+    place: str,
+    wanted: tuple[str, ...],
+    _artifact: Artifact,
+    _store: Store,
+    _where: pins.Sample,
+    _lens: Lens | None,
 ) -> pd.DataFrame:
     file, reasoner = opened.traces_of(_artifact), opening.model_of(_store).reasoner
     assert reasoner is not None
     ids = pins.targets(file, _store, reasoner, _where, wanted)
     groups = np.array([problem.structure for problem in file.problems(_where.traces)])
-    return pins.read(_store, reasoner, _where, ids, wanted, groups)
+    opened_lens = None if _lens is None else _lens.open(reasoner)
+    return pins.read(_store, reasoner, _where, ids, wanted, groups, opened_lens)
 
 
-def _draw(table: pd.DataFrame, place: str, where: pins.Sample, store: Store) -> None:
+def _draw(table: pd.DataFrame, place: str, where: pins.Sample, lens: Lens | None) -> None:
     for pin, part in table.groupby("pin", sort=False):
         best = part.loc[part["probability"].idxmax()]
         words = (
@@ -123,7 +169,9 @@ def _draw(table: pd.DataFrame, place: str, where: pins.Sample, store: Store) -> 
         )
     )
     shared.chart(
-        pins.probability_chart(table), key="probabilities", alt="Probability of each pin over layers, with intervals"
+        pins.probability_chart(table, pins.LOGIT_LENS if lens is None else lens.label),
+        key="probabilities",
+        alt="Probability of each pin over layers, with intervals",
     )
     shared.chart(pins.rank_chart(table), key="ranks", alt="Rank of each pin over layers, with intervals")
     shown = table.drop(columns="address").rename(

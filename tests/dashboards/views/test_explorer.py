@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from streamlit.testing.v1 import AppTest
 
 from dashboards.explore.cells import unpack
 from interp.activations import Store
-from interp.decoders.jacobian.lens import JacobianLens
-from interp.decoders.tuned_lens import TunedLens
 
 Open = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -59,25 +56,6 @@ def test_an_sae_beside_the_store_is_read_with_its_control(open_view: Open, said:
     scores = next(t.value for t in at.table if "random direction" in t.value)
     assert scores["reads"].str.startswith("feature").all()
     assert header(open_view("explorer", readout="sae:sae"))["rows"] == [address]
-
-
-@pytest.fixture(scope="module")
-def lenses(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with lenses of the run's model, one of another, and a damaged one."""
-    folder = tmp_path_factory.mktemp("home") / "lenses"
-    folder.mkdir()
-    store = Store(demo_run / "store")
-    reasoner = store.load_reasoner()
-    tuned = TunedLens(reasoner, updates=20)
-    for address in store.addresses[:2]:
-        tuned.fit_rows(store, address, store.index)
-    tuned.save(folder / "tuned")
-    JacobianLens(reasoner).fit_traces(store.traces[:4]).save(folder / "jacobian.pt")
-    JacobianLens(reasoner, candidates=["1", "2"]).fit_traces(store.traces[:4]).save(folder / "few.pt")
-    foreign = JacobianLens.load(folder / "jacobian.pt", reasoner).lens
-    other = replace(foreign, metadata=foreign.metadata | {"weights": "0123", "reasoner": "chain-text"})
-    other.write(folder / "other.pt")
-    return folder
 
 
 @pytest.mark.parametrize("lens", ["tuned", "jacobian.pt"])
