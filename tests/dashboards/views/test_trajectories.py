@@ -109,7 +109,8 @@ def test_a_fitted_lens_reads_the_layers_that_it_was_fitted_at(
     fitted = {"in 0", "out 0", "out 2", "final norm"}  # at the last two it is the logit lens
     assert set(table["layer"]) == fitted and set(table["pin"]) == {"value 1", "value 2"}
     assert "Layers without a line, as the lens was not fitted there: out 1." in said(at)
-    assert "Probability of each pin by the tuned lens lenses/tuned" in at.get("plotly_chart")[0].proto.spec
+    title = json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]["title"]["text"]
+    assert title == "Probability of each pin by the tuned lens lenses/tuned"
     same = of_logit_lens[of_logit_lens["layer"].isin(fitted)]
     assert len(same) == len(table) and list(same["probability"]) != list(table["probability"])
 
