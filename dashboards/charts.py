@@ -17,7 +17,9 @@ from interp.runtime import palette
 
 _CONTROLS = ("question_only", "before_thinking", "text_only", "other_problem", "shuffled_labels", "random_init")
 FEW_STEPS = 8  # that fit side by side with their names
-_MARKS = ("x", "cross-open", "star-open", "diamond-open", "triangle-down-open", "square-open")
+_MARKS = ("x", "cross", "star", "diamond", "triangle-down", "square")
+# Marks lie on bars of any colour, where only an outline keeps them apart.
+_MARK = {"color": palette.BLACK, "line": {"color": palette.WHITE, "width": 1}}
 
 
 def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
@@ -68,7 +70,7 @@ def decoders_by_step(steps: list[dict[str, Any]], chance: float) -> go.Figure:
                 customdata=names,
                 y=[step.get(control) for step in steps],
                 mode="markers",
-                marker={"symbol": mark, "size": 9, "color": palette.BLACK},
+                marker={"symbol": mark, "size": 9, **_MARK},
                 hovertemplate="%{customdata}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
             )
     guesses = [chance if step.get("chance") is None else step["chance"] for step in steps]
@@ -123,7 +125,7 @@ def _decoders_by_many_steps(steps: list[dict[str, Any]], chance: float) -> go.Fi
             x=across,
             y=[step.get(control) for step in steps],
             mode="markers",
-            marker={"symbol": _MARKS[_CONTROLS.index(control)], "size": 8, "color": palette.BLACK},
+            marker={"symbol": _MARKS[_CONTROLS.index(control)], "size": 8, **_MARK},
             hovertemplate="step %{x}, control " + palette.label(control) + ": %{y:.3f}<extra></extra>",
             row=rows,
             col=1,

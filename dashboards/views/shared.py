@@ -150,6 +150,9 @@ def _light_marks(figure: Any) -> None:
             # A colour may be one for each point.
             if part is not None and isinstance(part.color, str) and part.color == palette.BLACK:
                 part.color = _LIGHT
+        outline = getattr(getattr(trace, "marker", None), "line", None)
+        if outline is not None and isinstance(outline.color, str) and outline.color == palette.WHITE:
+            outline.color = palette.BLACK
 
 
 def chart(

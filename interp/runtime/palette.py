@@ -1,8 +1,10 @@
 """Colours that colour-blind readers can tell apart, and the labels of read-outs and controls in figures."""
 
+from __future__ import annotations
+
 # Okabe & Ito (2008), "Color universal design".
 BLUE, ORANGE, GREEN, YELLOW = "#0072B2", "#E69F00", "#009E73", "#F0E442"
-SKY, VERMILLION, PURPLE, BLACK, GREY = "#56B4E9", "#D55E00", "#CC79A7", "#1b1b1b", "#8a8a8a"
+SKY, VERMILLION, PURPLE, BLACK, GREY, WHITE = "#56B4E9", "#D55E00", "#CC79A7", "#1b1b1b", "#8a8a8a", "#ffffff"
 
 LABELS: dict[str, str] = {
     "probe": "linear probe",

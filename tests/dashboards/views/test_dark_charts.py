@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from dashboards.charts import decoders_by_step
 from dashboards.views.shared import _light_marks
 from interp.runtime import palette
 
@@ -25,3 +26,12 @@ def test_intervals_of_bars_become_light_and_chosen_colours_stay() -> None:
     figure.add_bar(x=[1], y=[1], error_y={"type": "data", "array": [0.1], "color": palette.GREY})
     _light_marks(figure)
     assert [bar.error_y.color for bar in figure.data] == ["#e6e6e6", palette.GREY]
+
+
+def test_marks_on_bars_have_an_outline_of_the_other_brightness() -> None:
+    figure = decoders_by_step([{"step": 1, "probe_top1": 0.9, "question_only": 0.1, "other_problem": 0.1}], 0.1)
+    marks = [trace for trace in figure.data if trace.name.startswith("control")]
+    assert len(marks) == 2 and all("open" not in mark.marker.symbol for mark in marks)
+    assert {(mark.marker.color, mark.marker.line.color) for mark in marks} == {(palette.BLACK, palette.WHITE)}
+    _light_marks(figure)
+    assert {(mark.marker.color, mark.marker.line.color) for mark in marks} == {("#e6e6e6", palette.BLACK)}
