@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import interp
 from dashboards.figures import accuracy_of
 from dashboards.headline import headline
 from dashboards.measures import demo_measures
-from dashboards.record import open_run, write_run
-from dashboards.study import Study, raise_for_defects, run_record, run_stages
+from dashboards.record import open_run, peak_rss_mb, write_run
+from dashboards.stage_runner import StageRunner
+from dashboards.study import raise_for_defects, run_record, run_stages
 from interp.errors import UsageError, checked_count
 from interp.organisms.catalog import recipe
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 from interp.runtime.console import Bars
+from interp.runtime.engines import Processes
+from interp.runtime.progress import Progress
+from interp.runtime.threads import limit_threads
+from interp.runtime.workers import cores
+
+if TYPE_CHECKING:
+    from interp.problems import Problem
 
 MIN_PROBLEMS = 300
 # Organisms of other kinds, which an organism of the same task is compared with.
@@ -62,11 +74,13 @@ def run_demo(
     with open_run(out, options):
         reasoner = interp.load(organism)
         problems = reasoner.task.generate(n, seed=seed, split="test")
-        studied = run_stages(reasoner, problems, out, bars)
-        result = run_record(studied, options, out)
-        result["comparisons"] = [
-            _compare(name, studied, out / "comparisons" / name, bars) for name in _others(organism)
-        ]
+        with _compared(_Comparisons(tuple(_others(organism)), problems, out / "comparisons"), bars) as comparisons:
+            studied = run_stages(reasoner, problems, out, bars)
+            result = run_record(studied, options, out)
+            with bars.stage("waiting for the organisms that it is compared with"):
+                result["comparisons"], most_beside = comparisons()
+        if result["peak_rss_mb"] is not None:
+            result["peak_rss_mb"] = max(result["peak_rss_mb"], peak_rss_mb() or 0) + most_beside
         result["headline"] = headline(result)
         result["seconds"] = round(time.monotonic() - started, 1)
         result["measures"] = demo_measures(result)
@@ -86,15 +100,50 @@ def _others(organism: str) -> list[str]:
     return [name for name in COMPARED if recipe(name).task == recipe(organism).task and name != organism]
 
 
-def _compare(name: str, studied: Study, out: Path, bars: Bars) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Comparisons:
+    """Organisms to compare with, on the same problems; full studies are kept in folders of `out`."""
+
+    organisms: tuple[str, ...]
+    problems: Sequence[Problem]
+    out: Path
+
+
+@contextmanager
+def _compared(spec: _Comparisons, bars: Bars) -> Iterator[Callable[[], tuple[list[dict[str, Any]], float]]]:
+    """Study the other organisms in a process of their own, while this one goes on; each has half of the cores.
+
+    Small models gain little from a second thread. Yields a function that waits for the figures of the others, and
+    returns them with the peak memory of that process in MB. On a single core they are studied when it is called.
+    """
+    if cores() < 2 or not spec.organisms:
+        yield lambda: ([_compare(name, spec, bars) for name in spec.organisms], 0.0)
+        return
+    limit_threads(max(1, cores() // 2))
+    try:
+        with ThreadPoolExecutor(1) as waiting:
+            figures = waiting.submit(lambda: next(result for _, result in Processes(2).map(_compare_all, [spec])))
+            yield figures.result
+    finally:
+        limit_threads(cores())
+
+
+def _compare_all(spec: _Comparisons) -> tuple[list[dict[str, Any]], float]:
+    """Return the figures of all organisms, and the peak memory of this process in MB."""
+    return [_compare(name, spec, None) for name in spec.organisms], peak_rss_mb() or 0.0
+
+
+def _compare(name: str, spec: _Comparisons, bars: Bars | None) -> dict[str, Any]:
     """Return the figures of another organism on the same problems, with a full study if it thinks silently."""
     other: Reasoner = interp.load(name)
     entry: dict[str, Any] = {"organism": name, "kind": other.kind, "summary": recipe(name).summary}
     if other.kind in ("pause", "continuous"):
-        same = run_stages(other, studied.traces.problems, out, bars, dictionaries=False, twin=False)
+        same = run_stages(other, spec.problems, spec.out / name, bars, dictionaries=False, twin=False)
         figures = same.figures()
         kept = ("accuracy", "ci", "n", "steps", "interchange", "skipped")
         return entry | {key: figures[key] for key in kept}
-    with bars.stage(f"{name}: thinking") as report:
-        traces = other.think(studied.traces.problems, batch_size=128, progress=report)
-    return entry | accuracy_of(traces)
+
+    def think(report: Progress | None) -> interp.TraceSet:
+        return other.think(spec.problems, batch_size=128, progress=report)
+
+    return entry | accuracy_of(StageRunner(name, bars).run("thinking", think))

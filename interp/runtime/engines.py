@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from interp.errors import UsageError, checked_count, unknown
+from interp.runtime.threads import limit_threads
 from interp.runtime.workers import Executor, R, S, cores, dead_worker_error
 
 # Name of each engine to the module and class that runs it. Ray and SLURM load only when they are chosen.
@@ -102,9 +103,7 @@ class Processes:
 def _start_worker(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _exit_with_parent()
-    import torch
-
-    torch.set_num_threads(threads)
+    limit_threads(threads)
 
 
 def _exit_with_parent() -> None:

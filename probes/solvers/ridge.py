@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.errors import UsageError
+from interp.runtime.threads import one_thread_if_narrow
 
 # Relative to the mean eigenvalue of the Gram matrix, so that a strength does not depend on the number of rows.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -48,7 +49,8 @@ class RidgeFit:
         Returns:
             Predictions, shape (rows, columns).
         """
-        return ((rows - self.mean) / self.scale) @ self.coef + self.intercept
+        with one_thread_if_narrow(rows.shape[1]):
+            return ((rows - self.mean) / self.scale) @ self.coef + self.intercept
 
 
 def one_hot(labels: np.ndarray, classes: np.ndarray) -> Float[np.ndarray, "rows classes"]:
@@ -118,6 +120,18 @@ def fit_ridge(
     check_finite(rows)
     if len(rows) < 2:
         raise UsageError(f"expected at least 2 training rows, got {len(rows)}; capture more problems.")
+    with one_thread_if_narrow(rows.shape[1]):
+        return _fit(rows, blocks, strengths, weights, np.float64 if precise else np.float32)
+
+
+def _fit(
+    rows: Float[np.ndarray, "rows d"],
+    blocks: Sequence[Float[np.ndarray, "rows _"]],
+    strengths: Sequence[float],
+    weights: Float[np.ndarray, " rows"] | None,
+    working: type[np.floating],
+) -> RidgeFit:
+    """Fit as `fit_ridge` does; all that follows the factorisation is computed in the type `working`."""
     targets = np.concatenate(blocks, axis=1)
     mean, spread, target_mean, mass = _moments(rows, targets, weights)
     scale = np.where(spread > 1e-12 * np.abs(mean).clip(1e-6), spread, 1.0)
@@ -129,8 +143,6 @@ def fit_ridge(
         centred *= root
     values, vectors = np.linalg.eigh(design.T @ design)
     values = values.clip(min=0.0)
-    # float32 is faster, and only the factorisation needs float64.
-    working = np.float64 if precise else np.float32
     rotated = (design @ vectors).astype(working)
     centred = centred.astype(working)
     projected = rotated.T @ centred
