@@ -216,7 +216,7 @@ def command_of(run: Run, trace: int, edit: Edit, method: str, *, text: bool) -> 
     if not traces.exists():
         traces = run.path / "store" / "traces.parquet"
     model = str(run.store.meta.get("origin", {}).get("source", run.store.meta["reasoner"]["name"]))
-    words = ["cotlens", "causal", "edit", model, str(traces), "--trace", str(trace), "--edit", str(edit)]
+    words = ["cotlens", "causal", "edit", model, str(traces), "--trace", str(trace), "--change", str(edit)]
     if not text:
         address, offset = place_of(run, trace, edit.step, method)
         words += ["--address", address] + (["--offset", str(offset)] if offset else [])

@@ -38,16 +38,21 @@ def traces(
     written_by: Annotated[
         str | None, typer.Option(help="Who wrote the texts.", show_default="what the files say")
     ] = None,
-    without_system: Annotated[
-        bool, typer.Option("--without-system", help="Leave system messages out of the prompts.")
-    ] = False,
+    system: Annotated[
+        bool,
+        typer.Option("--system/--no-system", help="Keep the system messages of the prompts."),
+        OldName("--without-system", value=False),
+    ] = True,
     rollouts: Annotated[
         int, typer.Option(help="Thought Anchors: rollouts of each chunk to read, besides the base solutions.")
     ] = 0,
-    no_pass: Annotated[
+    measure: Annotated[
         bool,
-        typer.Option("--no-pass", help="Do not let the model read the texts: no entropies, and no agreement with it."),
-    ] = False,
+        typer.Option(
+            "--measure/--no-measure", help="Let the model read the texts, for entropies and its agreement with them."
+        ),
+        OldName("--no-pass", value=False),
+    ] = True,
     batch_size: Annotated[int, typer.Option(help="Traces that the model reads at once.")] = 16,
     load_options: LoadOptions = LOAD_DEFAULTS,
     as_json: AsJson = False,
@@ -73,10 +78,10 @@ def traces(
             files,
             reasoner,
             answer_column=answer,
-            system=not without_system,
+            system=system,
             written_by=written_by,
             rollouts=rollouts,
-            measure=not no_pass,
+            measure=measure,
             batch_size=batch_size,
             progress=report,
         )

@@ -34,7 +34,7 @@ class OldName:
 
     Attributes:
         name: The old option, such as "--channel".
-        value: The value that the new option gets, where the old one was a flag.
+        value: The value that the new option gets, where the old one was a flag. False stands for its `--no-` form.
     """
 
     name: str
@@ -112,6 +112,7 @@ class _Rename:
         """Return the hidden option with the old name. Its value is None where the option is not used."""
         info = copy.copy(_option_info(self.new.annotation))
         info.param_decls, info.hidden, info.help, info.show_default = (self.old.name,), True, None, False
+        info.default = ...  # Typer keeps the first declared name of an annotated option here
         base = bool if self.old.value is not None else get_args(self.new.annotation)[0]
         annotation: Any = Annotated[_none_or(base), info]
         return self.new.replace(name=self.name, annotation=annotation, default=None)
@@ -128,8 +129,14 @@ class _Rename:
             value = [*(current or []), *value]
         elif current is not None and current != (None if default is _EMPTY else default):
             raise UsageError(f"expected {new_option} or its old name {self.old.name}, got both; leave the old one out.")
-        warn_renamed(self.old.name, new_option if self.old.value is None else f"{new_option} {self.old.value}")
+        warn_renamed(self.old.name, self._written(new_option))
         values[name] = value if self.old.value is None else self.old.value
+
+    def _written(self, option: str) -> str:
+        """Return what is to be written now."""
+        if self.old.value is None or self.old.value is True:
+            return option
+        return f"--no-{option.removeprefix('--')}" if self.old.value is False else f"{option} {self.old.value}"
 
 
 def _option_info(annotation: Any) -> Any:
@@ -139,8 +146,10 @@ def _option_info(annotation: Any) -> Any:
 
 def _option_name(name: str, hints: dict[str, Any]) -> str:
     """Return an option as it is typed, such as `--batch-size`."""
-    declared = _option_info(hints[name]).param_decls if name in hints else ()
-    return next((text for text in declared or () if text.startswith("--")), "--" + name.replace("_", "-"))
+    info = _option_info(hints[name]) if name in hints else None
+    declared = () if info is None else (info.default, *(info.param_decls or ()))
+    option = next((text for text in declared if str(text).startswith("--")), "--" + name.replace("_", "-"))
+    return option.partition("/")[0]  # of a switch, `--name/--no-name`
 
 
 def _none_or(base: Any) -> Any:

@@ -102,6 +102,19 @@ def test_a_switch_has_a_no_form_where_it_is_on_by_default_and_only_there(words: 
     assert [p.opts[0] for p in switches if bool(p.default) != bool(p.secondary_opts)] == []
 
 
+@pytest.mark.parametrize("words", COMMANDS_ONLY, ids=" ".join)
+def test_a_switch_is_named_after_what_it_adds(words: tuple[str, ...]) -> None:
+    """What takes something away is the `--no-` form of a switch that is on."""
+    names = [p.opts[0] for p in COMMANDS_ONLY[words].params if getattr(p, "is_flag", False) and not p.hidden]
+    assert [name for name in names if re.match(r"--(no|not|without|skip|omit|disable)-", name)] == []
+
+
+def test_an_edit_is_what_is_done_to_a_state() -> None:
+    """`causal edit` takes a step and its value, which is another thing."""
+    shown = {words for words, one in COMMANDS_ONLY.items() for p in one.params if "--edit" in p.opts and not p.hidden}
+    assert shown == {("causal", "interchange")}
+
+
 def test_every_test_of_a_model_can_keep_its_result() -> None:
     tests = {words: command for words, command in COMMANDS_ONLY.items() if words[0] in ("causal", "subtext")}
     assert len(tests) > 20

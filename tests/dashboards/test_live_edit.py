@@ -116,6 +116,8 @@ def test_the_command_beside_an_edit_makes_it(view: Open, demo_run: Path, cotlens
     (command,) = [c.value for c in at.code if c.value.startswith("cotlens causal edit")]
     record = json.loads(cotlens(*shlex.split(command)[1:], "--json").out)
     assert record["predicted"] == answer and record["edits"][0]["answer_after"] == answer
+    old = cotlens(*shlex.split(command.replace("--change", "--edit"))[1:], "--json")
+    assert json.loads(old.out) == record and "--edit is now --change" in old.err
 
 
 def test_without_a_store_the_page_says_why(view: Open, demo_run: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from interp.commands.models import LOAD_DEFAULTS, LoadOptions, Model
-from interp.commands.options import with_options
+from interp.commands.options import OldName, with_options
 from interp.runtime.console import AsJson, emit, print_table
 from interp.runtime.results import ResultFile, write_result
 
@@ -18,7 +18,7 @@ def edit(
     model: Model,
     traces: Annotated[Path, typer.Argument(help="Parquet file of traces of this model, which also give donors.")],
     trace: Annotated[int, typer.Option(help="Number of the trace in the file, from 0.", min=0)],
-    change: Annotated[str, typer.Option("--edit", help="Step and value, such as 3:7.")],
+    change: Annotated[str, typer.Option(help="Step and the value that it gets, such as 3:7."), OldName("--edit")],
     address: Annotated[
         str | None,
         typer.Option(help="Where to edit, as for `causal interchange`. A text's words are replaced instead."),
@@ -33,7 +33,7 @@ def edit(
 
     Controls: a donor of the same value, the same donor at a wrong place, a random vector.
 
-    Example: cotlens causal edit chain-coconut runs/traces.parquet --trace 0 --edit 2:7
+    Example: cotlens causal edit chain-coconut runs/traces.parquet --trace 0 --change 2:7
     """
     from interp import causal
     from interp.errors import UsageError
@@ -41,7 +41,7 @@ def edit(
 
     step, colon, value = change.partition(":")
     if not colon or not step.isdecimal() or not value:
-        raise UsageError(f"expected --edit as STEP:VALUE, such as 3:7, got {change!r}.")
+        raise UsageError(f"expected --change as STEP:VALUE, such as 3:7, got {change!r}.")
     every = TraceSet.from_parquet(traces)
     if trace >= len(every):
         raise UsageError(f"expected a trace from 0 to {len(every) - 1} of {traces}, got {trace}.")

@@ -32,12 +32,19 @@ def run(*arguments: str) -> dict:
         ] = "normal",
         count: Annotated[int, typer.Option(), OldName("--number")] = 3,
         method: Annotated[str, typer.Option(), OldName("--how")] = "probe",
+        measure: Annotated[bool, typer.Option("--measure/--no-measure"), OldName("--skip", value=False)] = True,
         choice: Choice = Choice(depth=5),
     ) -> None:
-        values.update(channels=channels, size=size, count=count, method=method, choice=choice)
+        values.update(channels=channels, size=size, count=count, method=method, measure=measure, choice=choice)
 
     app(args=list(arguments), prog_name="cotlens sample", standalone_mode=False)
     return values
+
+
+def test_a_declared_name_stays_that_of_the_new_option(capsys):
+    """The hidden option took the name as well, and what was given to it was lost."""
+    assert run("--no-measure")["measure"] is False and run("--measure")["measure"] is True
+    assert capsys.readouterr().err == ""
 
 
 def test_without_old_names_nothing_is_printed(capsys):
@@ -46,6 +53,7 @@ def test_without_old_names_nothing_is_printed(capsys):
         "size": "normal",
         "count": 4,
         "method": "probe",
+        "measure": True,
         "choice": Choice(depth=5),
     }
     assert capsys.readouterr().err == ""
@@ -59,6 +67,7 @@ def test_without_old_names_nothing_is_printed(capsys):
         (["--quick"], "size", "quick", "--size quick"),
         (["--full"], "size", "full", "--size full"),
         (["--number", "7"], "count", 7, "--count"),
+        (["--skip"], "measure", False, "--no-measure"),
         (["--site", "blocks.1.hook_out"], "choice", Choice("blocks.1.hook_out", 5), "--address"),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import interp
@@ -68,13 +69,21 @@ def test_what_is_refused_is_counted_and_the_rest_is_kept(
     path, out = tmp_path / "c.jsonl", tmp_path / "t.parquet"
     lines = [{"messages": conversation(0, content="It is 4."), "answer": "4"}, {"messages": conversation(1)[:1]}]
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    ended = cotlens("import", "traces", path, "--out", out, "--model", chat_folder, "--no-pass")
+    ended = cotlens("import", "traces", path, "--out", out, "--model", chat_folder, "--no-measure")
     assert ended.code == 3 and len(TraceSet.from_parquet(out)) == 1
     assert "1 transcript refused, the others are in" in ended.error
     assert "c.jsonl line 2: its last message is the user's, so that there is no reply" in ended.error
     assert "1 trace (1.000 of 1 right)" in ended.out and "assumed written by: another program (1)" in ended.out
     ended = cotlens("import", "traces", path, "--out", out, "--model", chat_folder)
-    assert ended.code == 2 and "expected a new file for --to" in ended.error
+    assert ended.code == 2 and "expected a new file for --out" in ended.error
+    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    ended = cotlens("import", "traces", path, "--out", new, "--model", chat_folder, "--no-measure", "--no-system")
+    ended = cotlens("import", "traces", path, "--out", old, "--model", chat_folder, "--no-pass", "--without-system")
+    tokens = [TraceSet.from_parquet(file)[0].token_ids for file in (out, new, old)]
+    assert tokens[0] == tokens[1] == tokens[2] and old.read_bytes() == new.read_bytes()
+    assert np.isnan(TraceSet.from_parquet(old)[0].entropy).all()
+    assert "--no-pass is now --no-measure" in ended.err
+    assert "--without-system is now --no-system" in ended.err
     ended = cotlens("import", "traces", tmp_path / "no", "--out", tmp_path / "n.parquet", "--model", chat_folder)
     assert ended.code == 2 and "which does not exist; check the path" in ended.error
     path.write_text('{"text": "hello"}', encoding="utf-8")
