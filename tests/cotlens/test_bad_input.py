@@ -365,7 +365,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "a sweep without the index": (
         ["probe", "sweep", "noindex", "--out", "new"],
         5,
-        ["index.parquet is missing", "Run the capture"],
+        ["index.parquet is missing", "Repair it: `cotlens capture resume"],
     ),
     "a report of no run": (["report", "build", "nowhere"], 5, ["no run at nowhere", "cotlens demo"]),
     "a report of an unfinished run": (["report", "build", "run"], 5, ["not finished", "cotlens demo"]),

@@ -77,7 +77,10 @@ def test_a_damaged_table_is_noticed_wherever_it_is_read_and_the_capture_repairs_
     fault = "is missing" if damage == "missing" else "differs from what was committed"
     damaged = Store(copy)
     assert damaged.validate() == [f"{name} {fault}"]
-    with pytest.raises(StoreError, match=f"{name} {fault}. Run the capture that made the store again"):
+    by_hand = (
+        "Run the capture that made the store again" if name == layout.TRACES else "Repair it: `cotlens capture resume"
+    )
+    with pytest.raises(StoreError, match=f"{name} {fault}. {by_hand}"):
         _ = damaged.traces if name == layout.TRACES else damaged.index
     with pytest.raises(StoreError, match=fault):
         damaged.describe()
@@ -193,7 +196,9 @@ def test_a_flipped_byte_in_a_shard_is_noticed_when_its_rows_are_read(copy: Path)
     for rows in (in_order, mixed):
         assert np.array_equal(Store(copy).acts(address, rows), whole[rows])
     for rows in (None, np.array([0, len(shard) - 1]), np.flatnonzero(shard == 1)):
-        with pytest.raises(StoreError, match=r"00001.safetensors differs from what was committed. Run the capture"):
+        with pytest.raises(
+            StoreError, match=r"00001.safetensors differs from what was committed. Repair it: `cotlens capture resume"
+        ):
             Store(copy).acts(address, rows)
     assert not np.array_equal(Store(copy, verify=False).acts(address), whole)
 
