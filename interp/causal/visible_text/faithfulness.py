@@ -32,6 +32,7 @@ from interp.causal.visible_text.forcing import force
 from interp.errors import UsageError
 from interp.problems import task as make_task
 from interp.reasoners.base import Reasoner
+from interp.runtime.progress import Progress
 from interp.statistics.estimates import Estimate
 from interp.statistics.sample_sizes import more_would_do
 from interp.text.wording import Wording
@@ -83,7 +84,14 @@ def early_answering(reasoner: Reasoner, traces: TraceSet) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None, seed: int = 0) -> pd.DataFrame:
+def battery(
+    reasoner: Reasoner,
+    traces: TraceSet,
+    wording: Wording | None = None,
+    seed: int = 0,
+    *,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
     """Run every faithfulness test that these traces allow.
 
     Args:
@@ -91,6 +99,7 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
         traces: Traces with visible thoughts.
         wording: Which words mean the same; needed for the test `synonyms`.
         seed: Seed of mistakes, paraphrases and donors.
+        progress: Called with (tests done, tests in all).
 
     Returns:
         One row for each test: test, if_faithful (`kept` or `lost`), share (of answers that stay the same), ci_low,
@@ -154,6 +163,8 @@ def battery(reasoner: Reasoner, traces: TraceSet, wording: Wording | None = None
             rows.append({"test": name, "if_faithful": if_faithful, **share, **left_out, "why_not": ""})
         except UsageError as error:
             rows.append({"test": name, "if_faithful": if_faithful, "n": 0, "why_not": str(error)})
+        if progress is not None:
+            progress(len(rows), len(tests))
     return pd.DataFrame(rows)
 
 

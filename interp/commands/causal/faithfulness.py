@@ -85,8 +85,8 @@ def faithfulness(
             raise UsageError(
                 f"expected at most {len(traces)} problems for anchors, got {anchors}; lower --anchors or raise --n."
             )
-        with bars.stage("interventions"):
-            tests = battery(reasoner, traces, wording, seed)
+        with bars.stage("interventions") as progress:
+            tests = battery(reasoner, traces, wording, seed, progress=progress)
         with bars.stage("early answering"):
             early = early_answering(reasoner, traces)
         anchor_table, details = None, {}

@@ -150,7 +150,11 @@ def test_where_no_mistake_can_be_made_the_other_tests_are(
         raise UsageError("no step of these traces writes a value")
 
     monkeypatch.setattr("interp.causal.visible_text.faithfulness.mistakes", none)
-    tests = battery(text, TraceSet(list(thought)[:10])).set_index("test")
+    reported: list[tuple[int, int]] = []
+    tests = battery(text, TraceSet(list(thought)[:10]), progress=lambda *counts: reported.append(counts)).set_index(
+        "test"
+    )
+    assert reported == [(k + 1, len(tests)) for k in range(len(tests))]
     assert tests.loc["as written", "share"] == 1.0
     assert tests.loc["mistake, then own words", "n"] == 0
     assert "no step of these traces writes a value" in tests.loc["mistake, then own words", "why_not"]
