@@ -24,7 +24,7 @@ ONE_PROBLEM = "one problem"  # how sure a trained read-out of a single problem i
 TRAINED_TOLERANCE = 0.1
 # Times and memory differ between machines, and only slow ones print how far a stage is.
 MEASURED = re.compile(r"\d+(?:\.\d+)? (?:s|seconds|minutes|MB)\b")
-PROGRESS = re.compile(r"^.*: \d+ of \d+ after \d+ s\s*$", re.MULTILINE)
+PROGRESS = re.compile(r"^.*: \d+ of \d+ after \d+ s(?:, .*)?\s*$", re.MULTILINE)
 KILOBYTES = 300
 NEED_SMOLLM2 = ("07_a_real_model",)
 
@@ -74,7 +74,7 @@ def test_the_comparison_sees_words_and_numbers() -> None:
     assert same("a  0.500 of 10", "a 0.510 of 10")
     assert not same("a 0.500 of 10", "a 0.600 of 10")
     assert not same("used 0.5", "unused 0.5")
-    assert same("3 shards: about 4 s, 6 MB\n", "3 shards: about 1 s, 9 MB\nthinking: 3 of 9 after 20 s\n")
+    assert same("3 shards: about 4 s, 6 MB\n", "3 shards: about 1 s, 9 MB\nthinking: 3 of 9 after 20 s, 36 tokens\n")
     assert not same("3 shards in 4 s", "2 shards in 4 s")
     assert same("sae 2 0.570", "sae 2 0.660", 0.1) and not same("sae 2 0.570", "sae 3 0.570", 0.1)
     assert same("sae 9 0.682", "sae 9 0.990", None) and not same("sae 9 0.682", "sae 8 0.682", None)
