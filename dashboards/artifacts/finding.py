@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dashboards.record import RUN_FILE
@@ -81,6 +81,9 @@ def find_artifacts(roots: Sequence[Path]) -> Found:
                 notes.append(f"Only {MAX_FOLDERS:,} folders were searched; give fewer, such as `cotlens dash runs`.")
                 break
             for artifact in _of_folder(folder, files, root, bases[root] if len(roots) > 1 else ""):
+                if artifact.name in artifacts and artifacts[artifact.name].path != artifact.path:
+                    # A part that is called as the folder that was given, such as the SAE of a run named `sae`.
+                    artifact = replace(artifact, name=f"{root.name}/{artifact.name}")
                 artifacts.setdefault(artifact.name, _with_run(artifact, artifacts))
     if left:
         notes.append(f"{left} links lead out of these folders and are not followed.")
@@ -185,4 +188,4 @@ def _with_run(artifact: Artifact, artifacts: dict[str, Artifact]) -> Artifact:
     if not around:
         return artifact
     closest = max(around, key=lambda run: len(run.path.parts))
-    return Artifact(artifact.kind, artifact.path, artifact.name, closest.name)
+    return replace(artifact, part_of=closest.name)

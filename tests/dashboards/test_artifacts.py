@@ -68,6 +68,15 @@ def test_an_artifact_itself_and_several_folders_may_be_given(folder: Path, demo_
     assert len(twice) == 2 and "a/stores/one" in twice
 
 
+@pytest.mark.parametrize("name", ["sae", "store", "sweep"])
+def test_a_run_that_is_called_as_one_of_its_parts_has_all_of_them(demo_run: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(demo_run, tmp_path / name, ignore=shutil.ignore_patterns("comparisons"))
+    found = find_artifacts([tmp_path / name]).artifacts
+    assert found[name].kind == "run" and found[f"{name}/{name}"].kind == name
+    assert found[f"{name}/{name}"].part_of == name
+    assert {item.path.name for item in found.values()} == {name, "store", "twin", "sweep", "sae"}
+
+
 def test_links_out_of_the_folders_are_not_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(folder / "stores", elsewhere / "stores")
