@@ -19,7 +19,7 @@ class OracleReasoner:
     A step whose value is not written (filler) leaves the value as it was.
     """
 
-    name, thinks_in_text = "oracle", True
+    name, kind, thinks_in_text = "oracle", "text", True
 
     def __init__(self) -> None:
         self.task = ReasonsTask(steps="2-4")
