@@ -12,6 +12,9 @@ from dashboards import demo
 from interp.errors import StoreError
 from interp.runtime.console import Bars
 
+# Each starts a process, which imports for seconds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def spec(tmp_path: Path) -> demo._Comparisons:
