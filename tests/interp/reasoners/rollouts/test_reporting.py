@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import interp
 from interp.reasoners.resumable import think_to_file
 from interp.reasoners.rollouts import reporting
+from interp.reasoners.rollouts.rollout import Rollout
 from interp.runtime import console
 from interp.runtime.progress import Written, duration
 from tests.interp.reasoners.rollouts.test_queue import TEXT
@@ -85,10 +87,10 @@ def test_the_bound_is_the_limit_of_tokens_at_the_pace_so_far(model_folder: Calla
     watcher = Watcher()
     options = {"most_tokens": 36, "most_answer_tokens": 12, "clock": lambda: float(next(seconds))}
     report = reporting.WritingReport(watcher, 1, **options)
-    rollout = type("Stub", (), {})()
     row = reporting.Row()
+    rollout = object.__new__(Rollout)  # what is reported needs no model
     rollout.rows, rollout.replaced, rollout.resting = [row], [], [False]
-    rollout.room = type("Room", (), {"tolist": lambda self: [1000]})()
+    rollout.room = torch.tensor([1000])
     row.extend([1, 2], reporting.Channel.PROMPT, [0, 0], [0, 0])
     report(rollout)
     assert watcher.reports == [], "reading the prompt says nothing about the pace"
