@@ -82,15 +82,18 @@ def test_the_last_rows_have_a_bound_and_the_first_batch_of_many_no_time_left(
     assert all(report.is_bound for report in watcher.reports)
 
 
+class _RolloutWithoutModel(Rollout):
+    replaced, room = [], torch.tensor([1000])  # type: ignore[assignment]
+
+
 def test_the_bound_is_the_limit_of_tokens_at_the_pace_so_far(model_folder: Callable, asked: Callable) -> None:
     seconds = iter(range(0, 10_000, 2))
     watcher = Watcher()
     options = {"most_tokens": 36, "most_answer_tokens": 12, "clock": lambda: float(next(seconds))}
     report = reporting.WritingReport(watcher, 1, **options)
     row = reporting.Row()
-    rollout = object.__new__(Rollout)  # what is reported needs no model
-    rollout.rows, rollout.replaced, rollout.resting = [row], [], [False]
-    rollout.room = torch.tensor([1000])
+    rollout = object.__new__(_RolloutWithoutModel)
+    rollout.rows, rollout.resting = [row], [False]
     row.extend([1, 2], reporting.Channel.PROMPT, [0, 0], [0, 0])
     report(rollout)
     assert watcher.reports == [], "reading the prompt says nothing about the pace"
