@@ -79,8 +79,8 @@ def run_demo(
             result = run_record(studied, options, out)
             with bars.stage("waiting for the organisms that it is compared with"):
                 result["comparisons"], most_beside = comparisons()
-        if result["peak_rss_mb"] is not None:
-            result["peak_rss_mb"] = max(result["peak_rss_mb"], peak_rss_mb() or 0) + most_beside
+        own = peak_rss_mb()
+        result["peak_rss_mb"] = None if own is None else own + most_beside
         result["headline"] = headline(result)
         result["seconds"] = round(time.monotonic() - started, 1)
         result["measures"] = demo_measures(result)

@@ -282,8 +282,8 @@ class Store(ActivationSource):
     def _repairable(self, damage: StoreError) -> StoreError:
         """Return an error with what repairs the store: a command, where the store says enough to be computed again."""
         if "computed" in self.meta and self._fault(layout.TRACES) is None:
-            error = StoreError(f"{damage} Repair it: `{(command := self.resume_command)}`.")
-            error.repair = command
+            error = StoreError(f"{damage} Repair it: `{self.resume_command}`.")
+            error.repair = self.resume_command
             return error
         return StoreError(f"{damage} Run the capture that made the store again, which repairs it.")
 

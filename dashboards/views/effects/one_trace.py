@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from dashboards.charts import FEW_STEPS
 from dashboards.describe import run_command
 from dashboards.readings import is_guess, percent
 from dashboards.runs import Run
@@ -58,7 +59,6 @@ def said_and_decoded(run: Run, results: ResultsOfRun, view: View) -> None:
     )
 
 
-_ACROSS = 8  # steps that fit side by side
 _SOURCES = (
     ("causal faithfulness", "anchors"),
     ("causal faithfulness", "mistakes"),
@@ -226,7 +226,9 @@ def strip(
     names = [f"step {row['step']}{' · <b>decided</b>' if at == row['step'] else ''}" for row in rows]
     corner = "question · <b>decided</b>" if at == 0 else ""
     unsure = [row["guess"] for row in rows]
-    return _as_rows(names, corner, lines, unsure) if len(rows) > _ACROSS else _as_columns(names, corner, lines, unsure)
+    return (
+        _as_rows(names, corner, lines, unsure) if len(rows) > FEW_STEPS else _as_columns(names, corner, lines, unsure)
+    )
 
 
 def _as_columns(names: list[str], corner: str, lines: dict[str, list[str]], unsure: list[bool]) -> str:
