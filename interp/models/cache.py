@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -286,13 +286,25 @@ def reset_rotary(model: Any) -> None:
 
 def rotary_limit(config: Any) -> int | None:
     """Return the length from which on rotary frequencies depend on the longest row of a batch; None where none does."""
+    return _rotary_length(config, ("dynamic", "longrope"))
+
+
+def rotary_switch(config: Any) -> int | None:
+    """Return the length beyond which a model takes other rotary frequencies at every position; None where none does.
+
+    Keys of earlier positions are wrong from there on, so transformers' `generate` reads the whole text again there.
+    """
+    return _rotary_length(config, ("longrope",))
+
+
+def _rotary_length(config: Any, kinds: Container[str]) -> int | None:
     fields = config.get_text_config().to_dict()
     rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
     longest = fields.get("max_position_embeddings")
     limits = [
         part.get("original_max_position_embeddings") or fields.get("original_max_position_embeddings") or longest
         for part in (rope, *rope.values())
-        if isinstance(part, dict) and part.get("rope_type", part.get("type")) in ("dynamic", "longrope")
+        if isinstance(part, dict) and part.get("rope_type", part.get("type")) in kinds
     ]
     return min((limit for limit in limits if limit), default=0 if limits else None)
 

@@ -12,7 +12,7 @@ import torch
 from interp.errors import UsageError, unknown
 from interp.models.address import Address, hook_points
 from interp.models.base_model import base_of
-from interp.models.cache import hides_masked, keeps_only_positions, rotary_limit
+from interp.models.cache import hides_masked, keeps_only_positions, rotary_limit, rotary_switch
 from interp.models.fast_model import FastModel, fast_model_for, watch_addresses
 from interp.models.unembedding import Unembedding
 
@@ -30,6 +30,7 @@ class Network:
         unembed: The unembedding, from final-norm states to logits.
         max_positions: The longest input that the model takes, or None where there is no limit.
         rotary_limit: The length from which on rotary frequencies depend on the longest row of a batch, else None.
+        rotary_switch: The length beyond which every position has other rotary frequencies, else None.
     """
 
     def __init__(self, model: TransformerBridge) -> None:
@@ -41,6 +42,7 @@ class Network:
         shape = wrapped.config.get_text_config()
         self.max_positions: int | None = getattr(shape, "max_position_embeddings", None)
         self.rotary_limit: int | None = rotary_limit(wrapped.config)
+        self.rotary_switch: int | None = rotary_switch(wrapped.config)
 
     @property
     def device(self) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
-from interp.errors import UsageError, checked_count
+from interp.errors import UsageError, checked_count, counted
 from interp.models.address import Address
 from interp.models.cache import reset_rotary, run_cached
 from interp.models.devices import to_device
@@ -105,6 +106,7 @@ class Replayer:
         limit = self.network.rotary_limit
         if limit is not None and max(map(len, traces), default=0) > limit:
             batch_size = 1  # rotary frequencies depend on the longest row of a batch
+            warn_of_other_frequencies(traces, limit)
         state = BatchState()
         current: dict[str, ReplayBatch] = {}
 
@@ -245,3 +247,21 @@ class Replayer:
         for k, trace in enumerate(traces if self.shares_position else ()):
             takes_id[k, [c for c, channel in enumerate(trace.channel) if channel in self.shares_position]] = False
         return np.where(real, np.cumsum(takes_id, axis=1) - takes_id, 0)
+
+
+def warn_of_other_frequencies(traces: Sequence[Trace | PartialTrace], limit: int) -> None:
+    """Warn of traces that were begun under other rotary frequencies than those that their whole text is read with.
+
+    Args:
+        traces: The traces.
+        limit: The length from which on frequencies depend on the length of a text.
+    """
+    begun = [takewhile(Channel.PROMPT.__eq__, trace.channel) for trace in traces]
+    crossing = sum(len(list(prompt)) < limit < len(trace) for prompt, trace in zip(begun, traces, strict=True))
+    if crossing:
+        warnings.warn(
+            f"{counted(crossing, 'trace')} of {len(traces)} grew beyond {limit} positions, where this model takes other "
+            "rotary frequencies at every position. What was thought before is read here with those of the whole text; "
+            "record activations while the model thinks to get those that it had.",
+            stacklevel=3,
+        )

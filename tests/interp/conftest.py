@@ -8,86 +8,16 @@ from typing import Any
 
 import pytest
 
-SENTENCES = [
-    "What is two plus two? Let us think. So the answer is 4.",
-    "First add 3 and 5, which gives 8. Then take 2 away: 6 is left!",
-    "Tom has 12 apples and eats 7 of them. How many apples are left?",
-]
+from benchmarks.models import small_models
+from benchmarks.models.small_models import ARCHITECTURES, SPECIAL, THINK, build_model, byte_tokenizer
+
 # What `taught_llama` knows: two digits and their sum, a digit too.
 SUMS = [(a, b) for a in range(5) for b in (0, 1, 2, 4)]
-SPECIAL = ["<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>"]
-_COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-_COMMON |= {"max_position_embeddings": 192, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-_GROUPED = {**_COMMON, "num_key_value_heads": 2}
-_WIDE = {**_GROUPED, "head_dim": 8}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 192, "bos_token_id": 1, "eos_token_id": 2},
-    "llama": _GROUPED,
-    "qwen2": _GROUPED,
-    "qwen3": _WIDE,
-    "gemma2": {**_WIDE, "sliding_window": 16, "final_logit_softcapping": 2.0},
-    "gemma3_text": {**_WIDE, "sliding_window": 16},
-    "mistral": {**_GROUPED, "sliding_window": 16},
-    "phi3": _GROUPED,
-    "gpt_neox": _COMMON,
-    "olmo2": _GROUPED,
-    "qwen3_moe": {**_WIDE, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
-    "gpt_oss": {**_WIDE, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16},
-    "gpt_neo": {
-        **{"hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 48, "max_position_embeddings": 192},
-        **{"attention_types": [[["global", "local"], 1]], "window_size": 16, "bos_token_id": 1, "eos_token_id": 2},
-    },
-    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 192},
-    "bloom": {"hidden_size": 32, "n_head": 4, "n_layer": 2},
-    "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
-    "rwkv": {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2, "context_length": 192},
-    "llama4_text": {
-        **{**_GROUPED, "head_dim": 8, "attention_chunk_size": 16, "num_local_experts": 2, "num_experts_per_tok": 1},
-        **{"intermediate_size_mlp": 48, "no_rope_layers": [1, 0], "interleave_moe_layer_step": 1, "moe_layers": [0, 1]},
-    },
-    "longrope": {
-        **_GROUPED,
-        "model_type": "phi3",
-        "original_max_position_embeddings": 20,
-        "rope_parameters": {
-            **{"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4},
-            **{"original_max_position_embeddings": 20, "factor": 9.6},
-        },
-    },
-}
-
-
-def byte_tokenizer(*, pad: bool, bos: bool, chat: str | None, special: list[str]) -> Any:
-    """A byte-level BPE tokenizer that was trained here; with `bos` it puts that token first itself."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(SENTENCES * 10, trainer)
-    if bos:
-        backend.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
-    named = {"eos_token": "<eos>"} | ({"pad_token": "<pad>"} if pad else {}) | ({"bos_token": "<bos>"} if bos else {})
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **named)
-    tokenizer.chat_template = chat
-    return tokenizer
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A folder with a small model of an architecture and a tokenizer; asked for twice, it is the same folder."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from interp.models.wrapping import quiet
-
     made: dict[Any, Path] = {}
 
     def folder(
@@ -96,28 +26,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         pad: bool = True,
         bos: bool = True,
         chat: str | None = None,
-        special: tuple[str, ...] = ("<think>", "</think>"),
+        special: tuple[str, ...] = THINK,
     ) -> Path:
         key = (architecture, pad, bos, chat, special)
         if key in made:
             return made[key]
         tokenizer = byte_tokenizer(pad=pad, bos=bos, chat=chat, special=[*SPECIAL, *special])
-        shape = {"model_type": architecture, **ARCHITECTURES[architecture], "vocab_size": len(tokenizer)}
-        config = AutoConfig.for_model(**shape)
-        config._attn_implementation = "eager"
-        with quiet(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(5)
-            model = AutoModelForCausalLM.from_config(config)
-            for name, value in model.named_parameters():
-                if "norm" in name or "ln_" in name:
-                    value.data += 0.3 * torch.randn_like(
-                        value
-                    )  # a norm with unit weights would hide which side it is on
-                elif value.ndim > 1:
-                    torch.nn.init.normal_(value, std=0.15)
-            made[key] = tmp_path_factory.mktemp(architecture) / "model"
-            model.save_pretrained(made[key])
-            tokenizer.save_pretrained(made[key])
+        made[key] = tmp_path_factory.mktemp(architecture) / "model"
+        build_model(made[key], architecture, ARCHITECTURES[architecture], tokenizer)
         return made[key]
 
     return folder
@@ -126,25 +42,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 @pytest.fixture(scope="session")
 def asked() -> Callable[..., list]:
     """Problems of the user's own: questions of different lengths."""
-    from interp.problems.base import Problem, Step, structure_hash
-
-    def problems(n: int = 8) -> list[Problem]:
-        words = " and so on" * n
-        return [
-            Problem(
-                id=str(k),
-                task="questions:path=q.jsonl",
-                question=f"What is {k} plus {k}{words[: 5 * k]}?",
-                answer=str(2 * k),
-                steps=(Step(f"{k} + {k}", str(2 * k)),),
-                structure=structure_hash("asked", k),
-                split="test",
-                readable="",
-            )
-            for k in range(n)
-        ]
-
-    return problems
+    return small_models.asked
 
 
 @pytest.fixture(scope="session")

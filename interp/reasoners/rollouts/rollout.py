@@ -107,14 +107,13 @@ class Rollout:
         self.state.traces = np.asarray(traces, dtype=np.int64)
         self.state.rows = self.rows
         n_expected = max(map(len, prompts)) + options.extra_positions
-        closes_gaps = options.closes_gaps
-        self._cache: Any = None
-        if options.rereads:
-            self._cache = InputCache(n_expected)
-        elif self._fast or closes_gaps:
-            self._cache = new_cache(base, n_expected, keeps_all=closes_gaps)
+        self._cache = InputCache(n_expected) if options.rereads else self._empty_cache(n_expected)
         if network.rotary_limit is not None:
             reset_rotary(base)
+        self._rotary_switch = network.rotary_switch
+        # Kept until the switch. Rows that would come to it share no batch (`Network.runs_alone`).
+        can_switch = network.rotary_switch is not None and len(prompts) == 1 and not options.rereads
+        self._inputs = InputCache(n_expected) if can_switch else None
         self._columns = Columns(
             len(prompts),
             n_expected,
@@ -143,6 +142,11 @@ class Rollout:
                 padding_side = "right"
         ids, real = self._padded(prompts, left=padding_side == "left")
         self._forward(self.embed(to_device(ids, self.device)), real)
+
+    def _empty_cache(self, capacity: int) -> Any:
+        """Return a cache with room for `capacity` positions, or None where the model makes its own."""
+        closes_gaps = self._options.closes_gaps
+        return new_cache(self.base, capacity, keeps_all=closes_gaps) if self._fast or closes_gaps else None
 
     def _begin_after(self, prefix: SharedPrefix) -> None:
         """Put every row where it is after the beginning that all prompts share."""
@@ -322,20 +326,16 @@ class Rollout:
             moved = before + self._next_ids[:, None] if moving else self._next_ids[:, None]
             position_ids = np.where(real, moved, 0)
         n_before, mask = self._columns.n, self._columns.extend(real, all_real)
+        given = {"inputs_embeds": inputs, "attention_mask": mask, "position_ids": to_device(position_ids, self.device)}
+        whole = self._whole_rows(given, int(position_ids.max()), n_before)
         self.state.positions, self.state.n_reread = positions, 0
-        if self._options.rereads:
+        if self._options.rereads or whole is not None:
             self.state.positions, self.state.n_reread = self._columns.positions(), n_before
-        out, self._cache = run_cached(
-            self.base,
-            self._cache,
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            position_ids=to_device(position_ids, self.device),
-        )
+        out, self._cache = run_cached(self.base, self._cache, **(whole or given))
         self._lengths = self._lengths + counts
         if moving:
             self._next_ids = self._next_ids + counts
-        states = out.last_hidden_state
+        states = out.last_hidden_state[:, -new:]
         if new > 1:  # of a single position the entropy after it says whether its state is finite
             self._finite.add(states, positions)
         if all_real:
@@ -348,3 +348,24 @@ class Rollout:
         for action in self._options.after_pass:
             action(self)
         return states
+
+    def _whole_rows(self, given: dict[str, Any], last_id: int, n_before: int) -> dict[str, Any] | None:
+        """Return the inputs of the whole rows where new positions go beyond the switch of rotary frequencies.
+
+        The cache is emptied then, because its keys have the frequencies of short texts.
+
+        Args:
+            given: The inputs at the new positions.
+            last_id: The largest position id among them.
+            n_before: Number of columns before them.
+        """
+        if self._inputs is None or self._rotary_switch is None:
+            return None
+        rows = self._inputs.extend(given)
+        if last_id < self._rotary_switch:
+            return None
+        self._inputs = None
+        if not n_before:
+            return None
+        self._cache = self._empty_cache(self._columns.n)
+        return {**rows, "attention_mask": self._columns.mask[:, : self._columns.n]}

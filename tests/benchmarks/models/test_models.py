@@ -11,7 +11,7 @@ import pytest
 import interp
 from benchmarks import models
 from benchmarks.measures import report, table
-from benchmarks.study_cost import study_cost
+from benchmarks.models.study_cost import study_cost
 
 
 @dataclass

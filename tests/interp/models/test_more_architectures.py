@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import interp
+from benchmarks.models.small_models import MORE_ARCHITECTURES, build_model
 from interp.causal.visible_text.forcing import force
 from interp.models.address import Address
 from interp.models.wrapping import quiet
@@ -20,69 +21,16 @@ from interp.reasoners.interventions import add, identity
 from interp.reasoners.monitor import Monitor
 
 N = 4
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-SHAPE |= {"max_position_embeddings": 192, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-GROUPED = {**SHAPE, "num_key_value_heads": 2}
-OLDER = {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 192, "bos_token_id": 1, "eos_token_id": 2}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 1e4}
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-LLAMA3 |= {"original_max_position_embeddings": 32, "rope_theta": 1e4}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "mixtral": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16},
-    "qwen2": {**GROUPED, "use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
-    "qwen2_moe": {**GROUPED, **EXPERTS, "shared_expert_intermediate_size": 16},
-    "falcon": {**SHAPE, "alibi": True, "new_decoder_architecture": False, "multi_query": True, "ffn_hidden_size": 64},
-    "llama yarn": {**GROUPED, "rope_scaling": YARN},
-    "llama llama3": {**GROUPED, "rope_scaling": LLAMA3},
-    "starcoder2": {**GROUPED, "sliding_window": 16},
-    "olmoe": {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
-    "olmo3": {**GROUPED, "sliding_window": 16},
-    "smollm3": GROUPED,
-    "deepseek_v3": {
-        **{**SHAPE, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "q_lora_rank": 16},
-        **{"kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4},
-        **{"first_k_dense_replace": 1, "moe_intermediate_size": 16},
-    },
-    "gptj": {**OLDER, "rotary_dim": 4},
-    "gpt_bigcode": OLDER,
-    "opt": {**SHAPE, "ffn_dim": 48, "word_embed_proj_dim": 32},
-    "xglm": {**SHAPE, "d_model": 32, "attention_heads": 4, "num_layers": 2, "ffn_dim": 48},
-    "glm4": {**GROUPED, "head_dim": 8},
-    "granite": GROUPED,
-    "phi": GROUPED,
-    "apertus": GROUPED,
-    "lfm2": GROUPED,
-    "mamba2": {
-        **{"hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1},
-        **{"expand": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
-    },
-    "jamba": {
-        **{**GROUPED, "num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False}
-    },
-}
 ONE_BY_ONE = ("mamba2", "jamba")
 CONFIG = {"kind": "text", "begin": "<think>", "end": "</think>", "eos": "", "stops": (), "prompt": "{question}"}
 CONFIG |= {"max_thought_tokens": 10, "max_answer_tokens": 5}
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=MORE_ARCHITECTURES)
 def folder(request: Any, model_folder: Callable, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(model_folder("llama"))
-    shape = {**ARCHITECTURES[request.param], "vocab_size": len(tokenizer)}
-    config = AutoConfig.for_model(request.param.split()[0], **shape)
-    config._attn_implementation = "eager"
     path = tmp_path_factory.mktemp("more") / request.param.replace(" ", "-")
-    with quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        model = AutoModelForCausalLM.from_config(config)
-        for name, value in model.named_parameters():
-            if "norm" in name or "ln_" in name:
-                value.data += 0.3 * torch.randn_like(value)
-            elif value.ndim > 1:
-                torch.nn.init.normal_(value, std=0.15)
-        model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("llama"))
+    build_model(path, request.param, MORE_ARCHITECTURES[request.param], tokenizer)
     return path
 
 

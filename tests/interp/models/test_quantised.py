@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import interp
+from benchmarks.models.small_models import ARCHITECTURES, SPECIAL, byte_tokenizer
 from interp.errors import StoreError, UsageError
 from interp.models.quantised import piece_of
 from interp.models.report import LoadReport
 from interp.models.weights import read_weights
 from interp.models.wrapping import quiet
-from tests.interp.conftest import ARCHITECTURES, SPECIAL, byte_tokenizer
 
 WEIGHTS = "model.safetensors"
 BLOCK = 8

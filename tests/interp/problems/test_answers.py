@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from benchmarks.answer_cases import CASES
+from benchmarks.models.answer_cases import CASES
 from interp.problems import equality
 from interp.problems.answers import answer_is_right
 from interp.problems.base import Problem, structure_hash

@@ -193,6 +193,39 @@ def test_what_cannot_share_a_batch_is_thought_about_one_by_one(
     same(lambda **options: reasoner.think(problems, **options))
 
 
+@torch.no_grad()
+def test_texts_grow_beyond_the_switch_of_frequencies_as_without_a_cache(
+    load: Callable, problems: list[Problem], model_folder: Callable
+) -> None:
+    """Keys of a short text are wrong in a long one, so the row is read anew; monitors and hooks see it all the same."""
+    reasoner = load("longrope", max_thought_tokens=6, max_answer_tokens=6)
+    n_seen: dict[int, list[int]] = {}
+
+    def see(acts, state) -> None:
+        n_seen.setdefault(int(state.traces[0]), []).extend(state.positions[0].tolist())
+        assert acts.shape[1] == state.positions.shape[1]
+
+    seen = reasoner.think(problems, batch_size=1, hooks={"blocks.0.hook_out": see})
+    edited = reasoner.think(
+        problems, batch_size=1, interventions=[Intervention(Address("blocks.0.hook_out"), np.array([[0, 0]]), identity)]
+    )
+    with quiet():
+        plain = AutoModelForCausalLM.from_pretrained(model_folder("longrope"), attn_implementation="eager").eval()
+    for k, trace in enumerate(seen):
+        assert trace.token_ids == edited[k].token_ids
+        ids = torch.tensor([trace.token_ids])
+        for end in range(trace.channel.count("prompt"), len(trace)):
+            if np.isnan(trace.logprob[end]) or trace.channel[end] == "special":
+                continue  # a marker is put in, not chosen
+            logits = plain(ids[:, :end], use_cache=False).logits[0, -1]
+            assert int(logits.argmax()) == trace.token_ids[end], (k, end)
+            assert abs(float(torch.log_softmax(logits, -1)[trace.token_ids[end]]) - trace.logprob[end]) < 1e-4
+        assert n_seen[k] == list(range(len(n_seen[k]))), "a hook sees each position once"
+    assert any(trace.channel.count("prompt") < 20 < len(trace) for trace in seen)
+    with pytest.warns(UserWarning, match="grew beyond 20 positions"):
+        reasoner.replay(seen, hooks={"ln_final.hook_out": lambda acts, batch: None})
+
+
 def test_replay_of_a_model_with_frequencies_by_length(load: Callable, problems: list[Problem]) -> None:
     """A short trace is replayed with its own frequencies, not those of the longest of its batch or of one before."""
     reasoner = load("longrope", max_thought_tokens=1, max_answer_tokens=1)

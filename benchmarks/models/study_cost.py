@@ -1,6 +1,6 @@
 """Print what a study takes, as one JSON object on the last line: wall seconds, and the peak memory of this process.
 
-Run as `python -m benchmarks.study_cost MODEL N`, so that the peak is this work's alone.
+Run as `python -m benchmarks.models.study_cost MODEL N`, so that the peak is this work's alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def study_cost(model: str, n: int) -> dict[str, Any]:
     Raises:
         RuntimeError: The study failed.
     """
-    command = [sys.executable, "-m", "benchmarks.study_cost", model, str(n)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=os.environ)
+    command = [sys.executable, "-m", "benchmarks.models.study_cost", model, str(n)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=os.environ)
     if done.returncode:
         raise RuntimeError(f"the study of {model} failed: {done.stderr.strip()[-500:]}")
     cost: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

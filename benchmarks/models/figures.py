@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.answer_cases import CASES
 from benchmarks.harness import SCHEMA_VERSION, keep
 from benchmarks.measures import report
+from benchmarks.models.answer_cases import CASES
+from benchmarks.models.study_cost import study_cost
 from benchmarks.smollm2 import MODEL, bare_model
-from benchmarks.study_cost import study_cost
 from interp.loading.named_models import require_fetched
 from interp.organisms.catalog import card, recipe, recipes, shipped
 from interp.problems import task as make_task
@@ -96,7 +96,7 @@ def _logit_gap(reasoner: Reasoner) -> dict[str, Any]:
 
 
 def grading_agreement() -> dict[str, Any]:
-    """Return the share of answers that are graded as by hand (`benchmarks.answer_cases`)."""
+    """Return the share of answers that are graded as by hand (`benchmarks.models.answer_cases`)."""
     agreed = np.array([answer_is_right(text, gold) is right for text, gold, right in CASES])
     differing = [f"{text!r} for {gold!r}" for (text, gold, _), same in zip(CASES, agreed, strict=True) if not same]
     share = Estimate.of_mean(agreed, np.arange(len(agreed)))
