@@ -160,18 +160,24 @@ def generate(
 
 @app.command("models")
 def models(
-    size: Annotated[str, typer.Option(help="normal, or quick: few questions; the result is not kept then.")] = "normal",
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: parity, silent, grading, gguf, adapters, study, reading, follow or base. Repeatable. "
+            "What was kept of the other parts stays.",
+            show_default="all",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure SmolLM2 and its adapters on the task words, and its logits beside transformers' own.
+    """Hold real architectures to Hugging Face, count silent errors, and measure SmolLM2 on the task words.
 
-    Example: cotlens bench models
+    Example: cotlens bench models --part parity
     """
-    from benchmarks.models import SIZES, bench
+    from benchmarks.models.figures import bench
 
-    _check_size(size, *SIZES)
     with Bars() as bars:
-        result = bench(bars, size)
+        result = bench(bars, part or ())
     emit(result, as_json, lambda: print_measures(result))
 
 

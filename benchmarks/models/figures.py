@@ -1,82 +1,112 @@
-"""`cotlens bench models`: what a real pretrained model does on the task `words`, alone and with its adapters."""
+"""`cotlens bench models`: real architectures beside Hugging Face, and SmolLM2 with its adapters on the task `words`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from benchmarks.harness import SCHEMA_VERSION, keep
-from benchmarks.measures import report
 from benchmarks.models.answer_cases import CASES
+from benchmarks.models.base_table import FORMS, SEED, base_table, words_task
+from benchmarks.models.parity import parity
+from benchmarks.models.reading import value_before_it_is_written
+from benchmarks.models.silent import silent_errors
 from benchmarks.models.study_cost import study_cost
+from benchmarks.models.swaps import follow_inside
+from benchmarks.parts import Measures, PartResult, run_parts
 from benchmarks.smollm2 import MODEL, bare_model
 from interp.loading.named_models import require_fetched
 from interp.organisms.catalog import card, recipe, recipes, shipped
 from interp.problems import task as make_task
 from interp.problems.answers import answer_is_right
-from interp.runtime.console import Bars, jsonable
+from interp.runtime.console import Bars
 from interp.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     from interp.reasoners import Reasoner
 
 TEXT, LATENT, PAUSE = "smollm2-words-text", "smollm2-words-coconut", "smollm2-words-pause"
-# Questions of each row of the table, problems of each adapter's exam (None for as many as its card has) and of the study.
-SIZES: dict[str, tuple[int, int | None, int]] = {"quick": (8, 16, 16), "normal": (100, None, 100)}
-FORMS = ("form=again", "form=copy", "form=choice", "steps=1", "steps=2", "form=dial,steps=1", "form=dial,steps=2")
-KINDS = ("as it is", "few-shot", "few-shot steps", "chat")
-SHOTS = 3
-BATCH = 16
-_SEED = 2026
-_ELSEWHERE = {
-    "models.parity_max": "not taken here; held to 1e-4 by tests/interp/models/test_architectures.py",
-    "models.architectures": "not taken here; counted by tests/interp/models/test_architectures.py",
-    "models.silent_errors": "not taken here; the cases are tests of their own",
-}
+# Questions of each row of the base's table, problems of the study, of reading, and of the interchange.
+N_QUESTIONS, N_STUDY, N_READ, N_SWAPPED = 100, 100, 300, 80
+# Blocks of SmolLM2, of 30, that are read, and after which values are exchanged.
+READ_AFTER = (9, 14, 17, 20, 22, 24, 26, 29)
+SWAPPED_AFTER = (10, 14, 18, 22, 24, 26)
 
 
-def bench(bars: Bars, size: str = "normal") -> dict[str, Any]:
-    """Take measures of the group `models` on SmolLM2, in float32, and the table of what the base does.
+def bench(bars: Bars, parts: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the measures of the group `models`, in float32.
 
     Args:
         bars: Progress bars.
-        size: A key of `SIZES`; only `normal` is kept.
+        parts: Which to take: `parity`, `silent`, `grading`, `gguf`, `adapters`, `study`, `reading`, `follow` or `base`;
+            all by default.
 
     Returns:
-        The result, as `cotlens bench --json` prints it. Measures that this bench does not take are null, with a note.
+        The kept result, as `cotlens bench --json` prints it, with the tables of its parts.
 
     Raises:
-        UsageError: The model is not on this machine. The message says how to get it.
+        UsageError: A part is unknown, or SmolLM2 is not on this machine. The message says how to get it.
     """
+
+    def staged(stage: str, take: Callable[[Any], PartResult]) -> PartResult:
+        with bars.stage(stage) as progress:
+            return take(progress)
+
+    available: dict[str, Callable[[], PartResult]] = {
+        "parity": partial(staged, "architectures beside Hugging Face", lambda progress: parity(progress=progress)),
+        "silent": partial(staged, "the wrong-in-silence suite", lambda progress: silent_errors(progress=progress)),
+        "grading": lambda: PartResult({"models.grading_agreement": grading_agreement()}),
+        "gguf": partial(staged, "the same file in transformers", lambda progress: _gguf()),
+        "adapters": partial(staged, "adapters", lambda progress: PartResult(_exams())),
+        "study": partial(staged, "a study of the adapter", lambda progress: PartResult(_study(TEXT, N_STUDY))),
+        "reading": partial(staged, "values before they are written", lambda progress: _reading()),
+        "follow": partial(staged, "values exchanged inside", _follow),
+        "base": partial(
+            staged,
+            "the base on every form",
+            lambda progress: PartResult({}, {"table": base_table(_loaded(MODEL), N_QUESTIONS, progress)}),
+        ),
+    }
+    if set(parts or available) - {"parity", "silent", "grading"}:
+        require_fetched(MODEL)
+    return run_parts("models", available, parts)
+
+
+def _loaded(name: str) -> Reasoner:
     import interp
 
-    require_fetched(MODEL)
-    n_questions, n_exam, n_study = SIZES[size]
-    measures: dict[str, dict[str, Any]] = {name: {"value": None, "note": note} for name, note in _ELSEWHERE.items()}
-    measures["models.grading_agreement"] = grading_agreement()
-    base = interp.load(MODEL, device="cpu", dtype="float32")
-    with bars.stage("the same file in transformers"):
-        measures["models.gguf_logit_gap"] = _logit_gap(base)
-    with bars.stage("adapters"):
-        measures["models.words_accuracy"] = _exam(TEXT, n_exam)
-        measures["models.words_latent_accuracy"] = _exam(LATENT, n_exam, beside=PAUSE)
-    with bars.stage("a study of the adapter"):
-        measures |= _study(TEXT, n_study)
-    with bars.stage("the base on every form") as progress:
-        table = base_table(base, n_questions, progress)
-    rows = jsonable(report("models", measures))
-    if size != "normal":
-        return {"schema_version": SCHEMA_VERSION, "name": "models", "measures": rows, "table": table}
-    return keep("models", rows, table=jsonable(table))
+    return interp.load(name, device="cpu", dtype="float32")
+
+
+def _gguf() -> PartResult:
+    return PartResult({"models.gguf_logit_gap": _logit_gap(_loaded(MODEL))})
+
+
+def _exams() -> Measures:
+    return {
+        "models.words_accuracy": _exam(TEXT, None),
+        "models.words_latent_accuracy": _exam(LATENT, None, beside=PAUSE),
+    }
+
+
+def _reading() -> PartResult:
+    return value_before_it_is_written(_loaded(TEXT), N_READ, READ_AFTER, seed=SEED)
+
+
+def _follow(progress: Any) -> PartResult:
+    return follow_inside(_loaded(TEXT), N_SWAPPED, SWAPPED_AFTER, seed=SEED, progress=progress)
 
 
 def _logit_gap(reasoner: Reasoner) -> dict[str, Any]:
     """Return the largest difference of logits to transformers' own reading of the file, over the largest logit."""
     own = bare_model()
-    questions = [problem.question for form in FORMS for problem in _task(form).generate(2, seed=_SEED, split="test")]
+    questions = [
+        problem.question for form in FORMS for problem in words_task(form).generate(2, seed=SEED, split="test")
+    ]
     gaps = []
     with torch.no_grad():
         for question in questions:
@@ -137,62 +167,3 @@ def _study(name: str, n: int) -> dict[str, dict[str, Any]]:
         "models.study_minutes": {"value": cost["seconds"] / 60, "n": n, "note": note},
         "models.study_rss_mb": {"value": cost["peak"] / 2**20, "n": n, "note": note},
     }
-
-
-def base_table(reasoner: Reasoner, n: int, progress: Any = None) -> list[dict[str, Any]]:
-    """Return what a model without an adapter does on every form of `words`.
-
-    Args:
-        reasoner: The model.
-        n: Held-out questions of each row.
-        progress: Called with the rows done and all rows.
-
-    Returns:
-        A row for every form and kind of prompt: `few-shot` with worked examples that show answers, `few-shot steps`
-        with examples that show steps too, and `chat`, the question as a message of the chat template. A list that is
-        said again is continued `as it is`.
-    """
-    prompts = [(form, kind) for form in FORMS for kind in KINDS if (kind == "as it is") == (form == "form=again")]
-    rows: list[dict[str, Any]] = []
-    for form, kind in prompts:
-        task = _task(form)
-        problems = task.generate(n, seed=_SEED, split="test")
-        traces = prompted(reasoner, form, kind).think(problems, batch_size=BATCH)
-        right = np.array([trace.correct for trace in traces])
-        accuracy = Estimate.of_mean(right, np.array([problem.structure for problem in problems]))
-        rows.append(
-            {"task": task.spec, "prompt": kind, "right": accuracy.value, "ci": list(accuracy.interval)}
-            | {"n": n, "chance": task.chance}
-        )
-        if progress is not None:
-            progress(len(rows), len(prompts))
-    return rows
-
-
-def prompted(reasoner: Reasoner, form: str, kind: str) -> Reasoner:
-    """Return a chat model that reads a question of `words` after worked examples, or as a message.
-
-    The examples are the same for every question, so that they are read once.
-
-    Args:
-        reasoner: The model.
-        form: Options of the task.
-        kind: One of `KINDS`.
-    """
-    if kind == "as it is":
-        return reasoner.with_config(prompt="{question}", stops=(",", "."), max_answer_tokens=4)
-    if kind == "chat":
-        return reasoner.with_config(max_answer_tokens=48)
-    shown = "steps" if kind == "few-shot steps" else "answers"
-    (example,) = make_task(f"words:{form},shots={SHOTS},shown={shown}").generate(1, seed=_SEED, split="train")
-    before, question, asked = example.question.rpartition("Question: ")
-    ending = asked.rpartition("\n")[2]
-    return reasoner.with_config(
-        prompt=f"{before}{question}{{question}}\n{ending}",
-        stops=("\n\n",),
-        max_answer_tokens=4 if shown == "answers" else 64,
-    )
-
-
-def _task(form: str) -> Any:
-    return make_task(f"words:{form}")

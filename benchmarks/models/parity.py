@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 N_QUESTIONS = 8
 N_NEW = 12
-SIDES = ("left", "right")
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 BATCH_SIZES = (1, N_QUESTIONS)
 HALF = ("bfloat16", "float16")
 _DIRECT = {"kind": "direct", "begin": None, "end": None, "eos": "", "stops": (), "max_answer_tokens": N_NEW}
@@ -171,9 +171,9 @@ def _is_greedy(plain: Any, token_ids: Sequence[int], n_prompt: int) -> bool:
 
 def _blocks(plain: Any) -> list[Any]:
     """Return the blocks of a model: its longest list of modules that is not inside another one."""
-    lists = [module for module in plain.base_model.children() if isinstance(module, torch.nn.ModuleList)]
-    lists = lists or [module for module in plain.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=len))
+    lists = [list(module) for module in plain.base_model.children() if isinstance(module, torch.nn.ModuleList)]
+    lists = lists or [list(module) for module in plain.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len)
 
 
 def _replayed(reasoner: Reasoner, traces: TraceSet, batch_size: int) -> list[Passed]:
@@ -188,13 +188,9 @@ def _replayed(reasoner: Reasoner, traces: TraceSet, batch_size: int) -> list[Pas
 
         return keep
 
-    reasoner.replay(
-        traces, hooks={name: keeper(name) for name in [*outs, "ln_final.hook_out"]}, batch_size=batch_size
-    )
+    reasoner.replay(traces, hooks={name: keeper(name) for name in [*outs, "ln_final.hook_out"]}, batch_size=batch_size)
     return [
-        Passed(
-            reasoner.unembed(seen["ln_final.hook_out", k]).float(), [seen[name, k].float().cpu() for name in outs]
-        )
+        Passed(reasoner.unembed(seen["ln_final.hook_out", k]).float(), [seen[name, k].float().cpu() for name in outs])
         for k in range(len(traces))
     ]
 

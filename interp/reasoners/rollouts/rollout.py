@@ -107,7 +107,7 @@ class Rollout:
         self.state.traces = np.asarray(traces, dtype=np.int64)
         self.state.rows = self.rows
         n_expected = max(map(len, prompts)) + options.extra_positions
-        self._cache = InputCache(n_expected) if options.rereads else self._empty_cache(n_expected)
+        self._cache: Any = InputCache(n_expected) if options.rereads else self._empty_cache(n_expected)
         if network.rotary_limit is not None:
             reset_rotary(base)
         self._rotary_switch = network.rotary_switch

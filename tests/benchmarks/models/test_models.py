@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import interp
-from benchmarks import models
-from benchmarks.measures import report, table
+from benchmarks.models import base_table, figures
 from benchmarks.models.study_cost import study_cost
 
 
@@ -25,21 +24,21 @@ class Configured:
 
 
 def test_a_list_is_continued_without_examples() -> None:
-    config = models.prompted(Configured(), "form=again", "as it is").config
+    config = base_table.prompted(Configured(), "form=again", "as it is").config
     assert config["prompt"] == "{question}" and "," in config["stops"]
-    questions = interp.task("words:form=again").generate(20, seed=models._SEED, split="test")
+    questions = interp.task("words:form=again").generate(20, seed=base_table.SEED, split="test")
     assert all(problem.question.endswith(",") for problem in questions)
 
 
-@pytest.mark.parametrize("form", [form for form in models.FORMS if form != "form=again"])
+@pytest.mark.parametrize("form", [form for form in base_table.FORMS if form != "form=again"])
 @pytest.mark.parametrize("kind", ["few-shot", "few-shot steps"])
 def test_worked_examples_are_right_and_the_question_comes_last(form: str, kind: str) -> None:
-    config = models.prompted(Configured(), form, kind).config
+    config = base_table.prompted(Configured(), form, kind).config
     *examples, asked = config["prompt"].split("\n\n")
-    assert len(examples) == models.SHOTS and asked.startswith("Question: {question}\n")
+    assert len(examples) == base_table.SHOTS and asked.startswith("Question: {question}\n")
     assert asked.endswith("\nSteps:" if kind == "few-shot steps" else "\nAnswer:")
     held_out = {
-        problem.question for problem in interp.task(f"words:{form}").generate(100, seed=models._SEED, split="test")
+        problem.question for problem in interp.task(f"words:{form}").generate(100, seed=base_table.SEED, split="test")
     }
     for example in examples:
         question, answer = re.fullmatch(r"Question: (.*?)\n(?:Steps: .*\n)?Answer: (\w+)", example).groups()
@@ -49,31 +48,28 @@ def test_worked_examples_are_right_and_the_question_comes_last(form: str, kind: 
         assert answer in task._form.answers
 
 
-def test_measures_that_are_not_taken_are_null_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "shipped", list)
-    exam = models._exam(models.LATENT, None)
+def test_an_adapter_that_is_not_shipped_is_null_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "shipped", list)
+    exam = figures._exam(figures.LATENT, None)
     assert exam["value"] is None and "is not shipped" in exam["note"]
-    rows = report("models", {name: {"value": None, "note": note} for name, note in models._ELSEWHERE.items()})
-    assert [row["id"] for row in rows] == list(table()["models"])
-    assert all(row["value"] is None and row["note"] for row in rows)
 
 
 def test_grading_is_compared_with_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    agreement = models.grading_agreement()
-    assert agreement["value"] == 1 and agreement["n"] == len(models.CASES) > 150 and agreement["ci"][0] > 0.97
-    monkeypatch.setattr(models, "CASES", [("4", "4", True), ("5", "4", True)])
-    assert models.grading_agreement()["value"] == 0.5 and "'5' for '4'" in models.grading_agreement()["note"]
+    agreement = figures.grading_agreement()
+    assert agreement["value"] == 1 and agreement["n"] == len(figures.CASES) > 150 and agreement["ci"][0] > 0.97
+    monkeypatch.setattr(figures, "CASES", [("4", "4", True), ("5", "4", True)])
+    assert figures.grading_agreement()["value"] == 0.5 and "'5' for '4'" in figures.grading_agreement()["note"]
 
 
 def test_a_study_is_timed_in_its_own_process_and_says_what_it_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = {"seconds": 90.0, "peak": 3 * 2**30, "skipped": ["steering"]}
-    monkeypatch.setattr(models, "study_cost", lambda name, n: cost)
-    monkeypatch.setattr(models, "shipped", lambda: [models.TEXT])
-    taken = models._study(models.TEXT, 100)
+    monkeypatch.setattr(figures, "study_cost", lambda name, n: cost)
+    monkeypatch.setattr(figures, "shipped", lambda: [figures.TEXT])
+    taken = figures._study(figures.TEXT, 100)
     assert taken["models.study_minutes"]["value"] == 1.5 and taken["models.study_rss_mb"]["value"] == 3072
     assert all("steering" in row["note"] and row["n"] == 100 for row in taken.values())
-    monkeypatch.setattr(models, "shipped", list)
-    assert {row["value"] for row in models._study(models.TEXT, 100).values()} == {None}
+    monkeypatch.setattr(figures, "shipped", list)
+    assert {row["value"] for row in figures._study(figures.TEXT, 100).values()} == {None}
 
 
 @pytest.mark.slow
