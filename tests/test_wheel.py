@@ -20,7 +20,7 @@ from cotlens import __version__
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cotlens", "interp", "probes", "dashboards")
-MEGABYTES = 40
+MEGABYTES = 45
 # Prints the exit code of `--help` of every command and of every command in a group.
 EVERY_HELP = """
 import contextlib, io, pkgutil, typer

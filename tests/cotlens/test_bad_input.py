@@ -128,8 +128,8 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
         2,
         ["chain-text does not know 'Anna'", "problems are taken where no others are given"],
     ),
-    "an interchange of a model that does not think": (
-        ["causal", "interchange", "chain-direct", "--n", "20"],
+    "a used map of a model that does not think": (
+        ["causal", "interchange", "chain-direct", "--n", "20", "--used-map"],
         2,
         ["expected a reasoner that thinks before it answers"],
     ),

@@ -119,7 +119,12 @@ def plan_swaps(
             [n for n, channel in enumerate(trace.channel) if channel == "prompt"]
             for trace in (traces[k], donors.traces[donor])
         ]
-        token = int(rng.integers(min(map(len, prompts))))
+        n_tokens = min(map(len, prompts))
+        if target in prompts[0]:  # of a model that thinks nowhere; a wrong site is another one, before it
+            n_tokens = min(n_tokens, prompts[0].index(target))
+        if not n_tokens:
+            continue
+        token = int(rng.integers(n_tokens))
         rows.append({**pair, "edit": "wrong site", "target": prompts[0][token], "source": prompts[1][token]})
         rows.append({**pair, "edit": "transplant", "target": prompts[0][token], "source": source})
         other_steps = [

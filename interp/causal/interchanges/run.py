@@ -38,7 +38,7 @@ from interp.causal.patching.patch import answers_after, input_address
 from interp.causal.patching.widths import WholeValues
 from interp.errors import StoreError, UsageError, unknown
 from interp.runtime.progress import Progress
-from interp.traces import THINKING, TraceSet
+from interp.traces import TraceSet
 
 if TYPE_CHECKING:
     from interp.decoders.evaluation.read_outs import ReadOuts
@@ -69,7 +69,7 @@ def interchange(
     With `readouts` the test is of a decoder: each step is edited at the address and position where the decoder read
     it, values are those that it read, and a wrong reading counts against it. Without, the test is of a location:
     each step is edited at `address`, and values are the gold ones or `values`. A written value of several tokens is
-    exchanged whole, for one of as many.
+    exchanged whole, for one of as many. A model that answers at once is edited where its answer begins, at its last step.
 
     Args:
         reasoner: The reasoner that is edited.
@@ -155,8 +155,6 @@ def _nothing_to_swap(
             f"expected problems with gold steps, whose values are swapped, got none {of}; add 'steps' or 'values', and "
             "'counterfactuals', to the questions."
         )
-    if not any(channel in THINKING for trace in traces for channel in trace.channel):
-        return UsageError(f"expected a reasoner that thinks before it answers, got no thought {of}; use another one.")
     steps = [(k, step) for k, trace in enumerate(traces) for step in range(1, trace.problem.n_steps + 1)]
     if all(where.target(k, step) is None for k, step in steps):
         return UsageError(

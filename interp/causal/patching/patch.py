@@ -21,7 +21,7 @@ from interp.errors import UsageError
 from interp.models.address import Address, resolve
 from interp.reasoners.interventions import Edit, Intervention, replace_with
 from interp.runtime.progress import Progress
-from interp.traces import Trace, TraceSet
+from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
@@ -84,13 +84,24 @@ def position_of_step(trace: Trace, step: int, offset: int = 0) -> int | None:
         offset: Positions after (positive) or before (negative) where the step is complete.
 
     Returns:
-        A position of a thought, or the one before the first thought; None where the trace has neither there.
+        A position of a thought, or the one before the first thought; None where the trace has neither there. A trace
+        without thoughts has one place: the value of its last step is expected where the answer begins to be written.
     """
     thoughts = [k for k, number in enumerate(trace.thought) if number]
+    if not thoughts:
+        return _before_answer(trace, step, offset)
     last = trace.step_position(step)
     if last is None or last + offset not in (thoughts[0] - 1, *thoughts):
         return None
     return last + offset
+
+
+def _before_answer(trace: Trace, step: int, offset: int) -> int | None:
+    """Return the last position before the answer, moved by `offset` and at most so far; None for earlier steps."""
+    if step != trace.problem.n_steps or offset > 0:
+        return None
+    answer = next((k for k, channel in enumerate(trace.channel) if channel == Channel.ANSWER), len(trace))
+    return answer - 1 + offset if answer - 1 + offset >= 0 else None
 
 
 def position(trace: Trace, place: str) -> int | None:

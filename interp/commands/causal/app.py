@@ -68,7 +68,8 @@ def interchange(
 ) -> None:
     """Swap each thought for a donor's and test whether the answer follows the donor's value.
 
-    Controls: donors of the same value, swaps at wrong places, random vectors.
+    Controls: donors of the same value, swaps at wrong places, random vectors. A model that answers at once is edited
+    where its answer begins; name an --address there, because all of them together are the whole of the answer.
 
     Example: cotlens causal interchange chain-coconut --traces runs/traces.parquet --read
     """
@@ -80,7 +81,8 @@ def interchange(
         raise UsageError("expected one of --map and --used-map, got both; ask for one of them.")
     given = options.problem_set(load_options, model)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
-    needs_thoughts(reasoner)
+    if used_map:
+        needs_thoughts(reasoner)
     address = address or causal.input_address(reasoner)
     with Bars() as bars, bars.stage(f"interchange on {reasoner.name}") as report:
         if used_map:
@@ -229,18 +231,18 @@ def steer(
 ) -> None:
     """Push thoughts towards a chosen value at several doses, and measure success and collateral.
 
+    A model that answers at once is pushed where its answer begins.
+
     The control is a random direction of the same length. The dose is chosen on other problems.
 
     Example: cotlens causal steer chain-coconut --n 200 --dose 1 --dose 2
     """
     from interp import causal
     from interp.errors import UsageError, checked_count
-    from interp.reasoners.needs import needs_thoughts
 
     checked_count("n_fit", n_fit)
     given = options.problem_set(load_options, model)
     reasoner, seed, batch_size = given.reasoner, options.seed, options.batch_size
-    needs_thoughts(reasoner)
     address = address or causal.steering_address(reasoner)
     with Bars() as bars, bars.stage(f"steering {reasoner.name}") as report:
         # Directions of every step of every length need more problems than the edits do.
