@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TEXT, LATENT, PAUSE = "smollm2-words-text", "smollm2-words-coconut", "smollm2-words-pause"
 # Questions of each row of the base's table, problems of the study, of reading, and of the interchange.
-N_QUESTIONS, N_STUDY, N_READ, N_SWAPPED = 100, 100, 300, 80
+N_QUESTIONS, N_STUDY, N_READ, N_SWAPPED = 40, 100, 240, 60
 # Blocks of SmolLM2, of 30, that are read, and after which values are exchanged.
 READ_AFTER = (9, 14, 17, 20, 22, 24, 26, 29)
 SWAPPED_AFTER = (10, 14, 18, 22, 24, 26)
