@@ -2,7 +2,7 @@ r"""Whether two answers mean the same: equal texts first, then plain numbers, th
 
 math-verify (Hugging Face) parses LaTeX and plain mathematics, and compares values, sets, intervals and equations. Its own
 time limits use signals, which work in the main thread alone. So it runs in a thread of its own, which is given up after
-a few seconds.
+it has computed for a few seconds.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import functools
 import logging
 import re
 import threading
+import time
 import unicodedata
+import warnings
 from collections.abc import Callable
+from types import ModuleType
 
 from interp.problems.numbers import NUMBER, number_of, with_plain_numbers
 
 _SECONDS = 5.0
+_PATIENCE = 12  # seconds of the clock for each second that a comparison may compute
 _LONGEST = 300  # characters; longer answers are compared as texts
 _WRITTEN = {
     "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ",
@@ -138,34 +142,74 @@ def same_answer(given: str, gold: str) -> bool:
         return numbers[0] == numbers[1] or (is_rounded and abs(numbers[0] - numbers[1]) < 1e-6)
     if _HUGE.search(left) or _HUGE.search(right) or ":" in left + right:
         return "".join(left.split()) == "".join(right.split())
-    return bool(_within(_SECONDS, functools.partial(_verified, _latex(left), _latex(right))))
+    math_verify = _math_verify()
+    try:
+        return bool(_within(_SECONDS, functools.partial(_verified, math_verify, _latex(left), _latex(right))))
+    except TimeoutError:
+        warnings.warn(
+            f"the answer {given[:80]!r} could not be compared with {gold[:80]!r} in {_SECONDS:g} s, so it counts as wrong; "
+            "write the right answer in a simpler form.",
+            stacklevel=2,
+        )
+        return False
 
 
-def _verified(given: str, gold: str) -> bool:
-    import math_verify
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # It warns that it has no time limit of its own.
+def _verified(math_verify: ModuleType, given: str, gold: str) -> bool:
     config = [math_verify.LatexExtractionConfig(boxed_match_priority=0)]
     sides = [math_verify.parse(f"$\\boxed{{{side}}}$", config, parsing_timeout=None) for side in (gold, given)]
     return all(sides) and math_verify.verify(*sides, timeout_seconds=None, allow_set_relation_comp=True)
 
 
+@functools.cache
+def _math_verify() -> ModuleType:
+    """Return math-verify, with all that it imports at its first comparison.
+
+    An import that is cut off by the time limit would leave broken modules behind, and every later comparison would fail.
+    """
+    import math_verify
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # It warns that it has no time limit of its own.
+    _verified(math_verify, "\\frac{1}{2}", "x + \\sqrt{2}")
+    return math_verify
+
+
 def _within(seconds: float, function: Callable[[], bool]) -> bool | None:
-    """Return what a function returns, or None where it takes longer or fails."""
+    """Return what a function returns, or None where it fails.
+
+    Args:
+        seconds: Seconds that it may compute for. Where the system does not count them for a thread, and where it only
+            waits, it may take twelve times as many of the clock, as on a busy machine.
+        function: The function.
+
+    Raises:
+        TimeoutError: It takes longer.
+    """
     result: list[bool] = []
 
     def run() -> None:
         try:
             result.append(function())
-        except (Exception, SystemExit):  # What cannot be parsed, or takes too long, is no equal answer.
+        except (Exception, SystemExit):  # What cannot be parsed is no equal answer.
             return
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(seconds)
-    if thread.is_alive() and thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+    ends = time.monotonic() + _PATIENCE * seconds
+    thread.join(min(0.1, seconds))
+    while thread.is_alive() and thread.ident is not None:
+        if _computed(thread.ident) > seconds or time.monotonic() > ends:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+            raise TimeoutError
+        thread.join(0.1)
     return result[0] if result else None
+
+
+def _computed(ident: int) -> float:
+    """Return the seconds that a thread has computed for; 0 where the system does not say."""
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(ident))
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def _latex(text: str) -> str:

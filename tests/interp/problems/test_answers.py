@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -72,19 +74,54 @@ def test_judging_works_outside_the_main_thread() -> None:
     assert judged == [True, False]
 
 
-def test_a_comparison_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_that_takes_too_long_is_given_up_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
 
-    def forever(given: str, gold: str) -> bool:
+    def forever(library: object, given: str, gold: str) -> bool:
         try:
             while True:
                 time.sleep(0.01)
         finally:
             ended.set()
 
+    equality._math_verify()
     monkeypatch.setattr(equality, "_verified", forever)
     monkeypatch.setattr(equality, "_SECONDS", 0.05)
     equality.same_answer.cache_clear()
-    assert not answer_is_right(r"\boxed{\sqrt{7}}", r"\sqrt{28}/2")
+    with pytest.warns(UserWarning, match=r"could not be compared with .* so it counts as wrong"):
+        assert not answer_is_right(r"\boxed{\sqrt{7}}", r"\sqrt{28}/2")
     assert ended.wait(5), "the thread ends too"
     equality.same_answer.cache_clear()
+
+
+def test_a_busy_machine_does_not_change_a_grade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts what is computed: waiting for a core, or for the first import, is no reason to call it wrong."""
+    verified = equality._verified
+
+    def slow(*given: object) -> bool:
+        time.sleep(0.5)
+        return verified(*given)
+
+    equality._math_verify()
+    monkeypatch.setattr(equality, "_verified", slow)
+    monkeypatch.setattr(equality, "_SECONDS", 0.25)
+    equality.same_answer.cache_clear()
+    assert answer_is_right(r"\boxed{\sqrt{7}}", r"\sqrt{28}/2")
+    equality.same_answer.cache_clear()
+
+
+def test_the_library_is_imported_before_the_clock_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a new process the first comparison imports sympy, which takes seconds on a busy machine."""
+    program = (
+        "import interp.problems.equality as e, sys\n"
+        "within = e._within\n"
+        "def check(seconds, function):\n"
+        "    before = set(sys.modules)\n"
+        "    result = within(seconds, function)\n"
+        "    print(sorted(set(sys.modules) - before))\n"
+        "    return result\n"
+        "e._within = check\n"
+        "print(e.same_answer('2\\\\sqrt{2}', '\\\\sqrt{8}'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "True"], done.stdout
