@@ -37,6 +37,7 @@ LENGTH, WIDTH, SHARD, BATCH = 1000, 576, 64, 16
 AT_ONCE, READS = 4096, 200
 SITE = "blocks.0.hook_out"
 PLACES, TARGETS = ("question end", "thought 1", "thought 2", "thought 3"), ("value_1", "value_2")
+_AT_ONCE = 256  # traces that are lists at a time
 _SPARE = 1.3  # disk for the tables and what others write meanwhile
 
 
@@ -144,10 +145,7 @@ def measured(folder: Path, rows: int) -> dict[str, Phase]:
 
 
 def _traces(reasoner: Reasoner, count: int) -> TraceSet:
-    """Return traces of `LENGTH` positions that answer problems of the task `chain`.
-
-    Every trace has lists and numbers of its own, as those that a reasoner makes have.
-    """
+    """Return traces of `LENGTH` positions that answer problems of the task `chain`, compact, as those of a file are."""
     problems = task("chain:steps=3").generate(count, seed=0, split="test")
     rng = np.random.default_rng(0)
 
@@ -167,7 +165,10 @@ def _traces(reasoner: Reasoner, count: int) -> TraceSet:
             logprob=(-rng.random(LENGTH)).tolist(),
         )
 
-    return TraceSet([own(*pair) for pair in zip(made_traces(count, LENGTH), problems, strict=True)])
+    bare = made_traces(1, LENGTH)[0]
+    parts = [problems[start : start + _AT_ONCE] for start in range(0, count, _AT_ONCE)]
+    made = [trace for part in parts for trace in TraceSet([own(bare, problem) for problem in part]).compact()]
+    return TraceSet(made)
 
 
 def _ready(cells: int) -> Callable[..., None]:

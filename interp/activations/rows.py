@@ -17,7 +17,7 @@ _COLUMNS = (
     *("trace", "position", "token_id", "token", "channel", "step", "thought", "sentence", "place"),
     *("shard", "row"),
 )
-# Lists of Python objects take five times the memory of a table, so that they are made into one now and then.
+# Lists of Python objects take five times the memory of series, so that they are made into these now and then.
 _ROWS_AT_ONCE = 1 << 17
 
 
@@ -48,7 +48,7 @@ def index_of(
         UsageError: On a position that matches nothing in any trace, or nothing in the channels.
     """
     columns: dict[str, list] = {name: [] for name in _COLUMNS}
-    tables: list[pd.DataFrame] = []
+    parts: dict[str, list[pd.Series]] = {name: [] for name in _COLUMNS}
     wanted = set(channels)
     matched: set[str] = set()
     elsewhere: dict[str, str] = {}  # of a position that matches, the channel where it does
@@ -77,8 +77,7 @@ def index_of(
         columns["row"] += range(rows_in, rows_in + len(keep))
         traces_in, rows_in = traces_in + 1, rows_in + len(keep)
         if len(columns["row"]) >= _ROWS_AT_ONCE:
-            tables.append(pd.DataFrame(columns))
-            columns = {name: [] for name in _COLUMNS}
+            _move(columns, parts)
     for position in positions:
         if position not in matched and position in elsewhere:
             raise UsageError(
@@ -89,9 +88,18 @@ def index_of(
             raise UsageError(
                 f"no position matches {position!r}. Give places (`thought *`, `answer`, `question end`) or a slice (`-4:`)."
             )
-    if columns["row"] or not tables:
-        tables.append(pd.DataFrame(columns))
-    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+    if columns["row"] or not parts["row"]:
+        _move(columns, parts)
+    # Column by column, so that no more than one is in memory twice.
+    whole = {name: pd.concat(parts.pop(name), ignore_index=True) for name in _COLUMNS}
+    return pd.DataFrame(whole, copy=False)
+
+
+def _move(columns: dict[str, list], parts: dict[str, list[pd.Series]]) -> None:
+    """Move the lists of a part of the index to series, which take a fifth of the memory."""
+    for name, values in columns.items():
+        parts[name].append(pd.DataFrame({name: values})[name])
+        columns[name] = []
 
 
 def _chosen(places: list[str], position: str) -> set[int]:

@@ -101,9 +101,9 @@ class ActivationSource(ABC):
                     raise unknown("channel", name, [c.value for c in Channel])
             rows = rows[rows["channel"].isin(channels)]
         if place is not None:
-            if place not in set(self.index["place"]):
-                raise unknown("place in this store", place, self.places)
             rows = rows[rows["place"] == place]
+            if rows.empty and not (self.index["place"] == place).any():
+                raise unknown("place in this store", place, self.places)
         if sentence is not None:
             sentences = [sentence] if isinstance(sentence, int) else list(sentence)
             last = int(self.index["sentence"].max())

@@ -35,7 +35,7 @@ def step_positions(source: ActivationSource) -> pd.DataFrame:
         One row for each step with a position. Columns: trace, step, position.
     """
     index = source.index
-    thinking = index[index["channel"].isin(THINKING) & (index["step"] > 0)]
+    thinking = index.loc[index["channel"].isin(THINKING) & (index["step"] > 0), ["trace", "step", "position"]]
     last = thinking.groupby(["trace", "step"], sort=False)["position"].max().reset_index()
     written = [
         (number, step, position)

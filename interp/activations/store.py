@@ -94,7 +94,7 @@ class Store(ActivationSource):
         """One row for each kept position; see `ActivationSource.index`."""
         self._require_unchanged(layout.INDEX)
         try:
-            index = pd.read_parquet(layout.readable(self.path / layout.INDEX))
+            index = read_index(layout.readable(self.path / layout.INDEX))
         except (OSError, ValueError) as error:
             raise self._repairable(StoreError(f"{self.path / layout.INDEX} cannot be read ({error}).")) from None
         if "sentence" not in index:  # older stores have no such column
@@ -332,6 +332,16 @@ def traces_hash(traces: TraceSet) -> str:
             of_file = json.dumps([problem.answer, problem.split, steps, problem.meta], sort_keys=True)
         digest.update(f"{problem.id}{of_file}{trace.token_ids}".encode())
     return digest.hexdigest()[:16]
+
+
+def read_index(file: Any) -> pd.DataFrame:
+    """Return an index from its Parquet file, one column after the other: together they would be in memory twice."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as opened:
+        names = opened.schema_arrow.names
+        columns = {name: opened.read(columns=[name]).to_pandas()[name] for name in names}
+    return pd.DataFrame(columns, copy=False)
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:

@@ -82,16 +82,15 @@ def write_store(
     layout.commit(folder / layout.TRACES, traces.to_bytes())
     layout.commit(folder / layout.INDEX, parquet_bytes(index))
     committed = []
-    for shard in sorted(index["shard"].unique()):
-        in_shard = (index["shard"] == shard).to_numpy()
+    numbers = index["shard"].to_numpy()
+    for shard in sorted(index["shard"].unique().tolist()):
+        first, last = np.searchsorted(numbers, [shard, shard + 1]).tolist()
         hashes = {
-            a.name: layout.commit(layout.shard_path(folder, a.folder, int(shard)), layout.encode(x[in_shard], dtype))
+            a.name: layout.commit(layout.shard_path(folder, a.folder, shard), layout.encode(x[first:last], dtype))
             for a, x in arrays.items()
         }
         committed.append(hashes)
-        layout.append_line(
-            folder / layout.MANIFEST, {"shard": int(shard), "rows": int(in_shard.sum()), "sha256": hashes}
-        )
+        layout.append_line(folder / layout.MANIFEST, {"shard": shard, "rows": last - first, "sha256": hashes})
     meta["config_hash"] = hashlib.sha256(json.dumps([meta, committed], sort_keys=True).encode()).hexdigest()[:16]
     # Written last: a folder without it is not a store yet.
     layout.commit(folder / layout.META, json.dumps(meta).encode())

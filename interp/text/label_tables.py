@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def with_labels(traces: Sequence[Trace], labels: pd.DataFrame) -> TraceSet:
             else:
                 numbers = range(len(trace)) if unit == "position" else trace.sentence
                 of_tokens[name] = [values.get(n) for n in numbers]
-        out[int(number)] = replace(trace, labels=own, token_labels=of_tokens)
+        out[int(number)] = trace.with_labels(own, of_tokens)
     return TraceSet(out)
 
 

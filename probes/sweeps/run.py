@@ -217,7 +217,7 @@ def _places(store: ActivationSource, places: Sequence[str] | None, channels: Seq
         return list(places)
     if not channels:
         return [place for place in all_places if place != "question"]
-    kept = set(store.rows(channel=channels)["place"])
+    kept = set(store.rows(channel=channels)["place"].unique())
     kept |= set(step_places(store)) if Channel.THOUGHT in channels else set()
     return [place for place in all_places if place in kept]
 
