@@ -19,9 +19,19 @@ from torch import Tensor
 from interp.errors import UsageError
 from probes.solvers.design import Design, InMemory, Rows, Streamed
 from probes.solvers.likelihood import Labellings, binary, multinomial
-from probes.solvers.newton import newton
+from probes.solvers.newton import Parameters, Point, newton, norms
 
-__all__ = ["Design", "InMemory", "Labellings", "LogisticFit", "Streamed", "binary", "fit_logistic", "multinomial"]
+__all__ = [
+    "Design",
+    "InMemory",
+    "Labellings",
+    "LogisticFit",
+    "Streamed",
+    "binary",
+    "fit_logistic",
+    "multinomial",
+    "rotated_back",
+]
 
 
 @dataclass(frozen=True)
@@ -96,22 +106,35 @@ def fit_logistic(
     Raises:
         UsageError: A row is not finite, or rows and labels differ in number.
     """
-    if labellings.codes.shape[0] != rows.n:
-        raise UsageError(f"expected labels for {rows.n} rows, got {labellings.codes.shape[0]}; give one for each row.")
+    if labellings.codes.shape[1] != rows.n:
+        raise UsageError(f"expected labels for {rows.n} rows, got {labellings.codes.shape[1]}; give one for each row.")
     if not isinstance(rows, Design):
-        rows = Design(rows, scale_weights, labellings.codes.shape[1] * labellings.width)
+        rows = Design(rows, scale_weights, len(labellings) * labellings.width)
     labellings = labellings.to(rows.mean)
-    begin = None if start is None else _to_eigenbasis(rows, start)
-    parameters, gradient, iterations = newton(rows, labellings, begin, tolerance, max_iterations)
-    rotated_back = (rows.vectors @ parameters[:-1].flatten(1)).reshape(parameters[:-1].shape)
-    coef = rotated_back / rows.scale[:, None, None]
-    intercept = parameters[-1] - torch.einsum("d,dpw->pw", rows.mean, coef)
-    return LogisticFit(coef, intercept, gradient, gradient <= tolerance, iterations)
+    begin = None if start is None else Point.at(rows, labellings, _to_eigenbasis(rows, start))
+    point, iterations = newton(rows, begin, labellings, tolerance, max_iterations)
+    gradient = norms(point.gradient(rows), point)
+    return LogisticFit(*rotated_back(rows, point.parameters), gradient, gradient <= tolerance, iterations)
 
 
-def _to_eigenbasis(design: Design, fit: LogisticFit) -> Float[Tensor, "parameters labellings width"]:
+def rotated_back(
+    design: Design, parameters: Parameters
+) -> tuple[Float[Tensor, "d labellings width"], Float[Tensor, "labellings width"]]:
+    """Return coefficients and intercepts for rows in their original units of parameters in a design's eigenbasis.
+
+    Args:
+        design: The design.
+        parameters: Its parameters, shape (labellings, width, d + 1).
+
+    Returns:
+        Coefficients, shape (d, labellings, width), and intercepts, shape (labellings, width).
+    """
+    coef = (parameters[:, :, :-1] @ design.vectors.T) / design.scale
+    return coef.permute(2, 0, 1), parameters[:, :, -1] - coef @ design.mean
+
+
+def _to_eigenbasis(design: Design, fit: LogisticFit) -> Parameters:
     """Return the parameters of a fit for the standardised rows in the eigenbasis."""
-    scaled = fit.coef * design.scale[:, None, None]
-    coef = (design.vectors.T @ scaled.flatten(1)).reshape(scaled.shape)
-    intercept = fit.intercept + torch.einsum("d,dpw->pw", design.mean, fit.coef)
-    return torch.cat([coef, intercept[None]])
+    coef = fit.coef.permute(1, 2, 0)
+    intercept = fit.intercept + coef @ design.mean
+    return torch.cat([(coef * design.scale) @ design.vectors, intercept[:, :, None]], dim=2)

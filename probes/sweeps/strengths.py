@@ -11,7 +11,8 @@ from torch import Tensor
 
 from interp.statistics.splits import Masks
 from probes.estimators.linear import LOGISTIC_STRENGTHS
-from probes.solvers.logistic import Design, InMemory, Labellings, LogisticFit, fit_logistic
+from probes.solvers.logistic import Design, InMemory, Labellings, rotated_back
+from probes.solvers.newton import Parameters, newton
 
 # Gradient norm at which a fit has converged. Held-out log-losses are then nearer to the optimum than scikit-learn's.
 TOLERANCE = 5e-4
@@ -46,11 +47,12 @@ def best_logits(
     rows = rows.to("cuda" if torch.cuda.is_available() else "cpu")
     train, val = (torch.from_numpy(mask).to(rows.device) for mask in (split.train, split.val))
     design = Design(InMemory(rows[train]), None, len(LOGISTIC_STRENGTHS) * sum(map(len, classes.values())))
+    val_rows = design.coordinates(rows[val])
     out = {}
     for names in _batches(classes):
-        codes = np.stack([_codes(labellings[name], classes[name]) for name in names], axis=1)
-        path = _Path(design, torch.from_numpy(codes).to(rows.device), [len(classes[name]) for name in names])
-        coef, intercept = path.best(train, val, rows[val])
+        codes = torch.from_numpy(np.stack([_codes(labellings[name], classes[name]) for name in names])).to(rows.device)
+        path = _Path(design, codes[:, train], [len(classes[name]) for name in names], val_rows, codes[:, val])
+        coef, intercept = rotated_back(design, path.best())
         logits = (rows @ coef.flatten(1)).reshape(len(rows), *intercept.shape) + intercept
         for number, name in enumerate(names):
             out[name] = logits[:, number, : len(classes[name])].cpu().numpy()
@@ -62,57 +64,60 @@ class _Path:
 
     Args:
         design: The training rows.
-        codes: The class of each row, counted from 0, or -1 for one that no training row has; shape (rows, labellings).
+        codes: The class of each training row, counted from 0, shape (labellings, rows).
         sizes: Number of classes of each labelling.
+        val_rows: The validation rows in the design's coordinates, shape (val, d + 1).
+        val_codes: The class of each validation row, or -1 for one that no training row has; shape (labellings, val).
     """
 
-    def __init__(self, design: Design, codes: Int[Tensor, "rows labellings"], sizes: Sequence[int]) -> None:
-        self.design, self.codes, self.n_classes = design, codes, max(sizes)
-        own = torch.arange(self.n_classes)[None] < torch.tensor(sizes)[:, None]
-        self.present = None if bool(own.all()) else own.to(codes.device)
+    def __init__(
+        self,
+        design: Design,
+        codes: Int[Tensor, "labellings rows"],
+        sizes: Sequence[int],
+        val_rows: Float[Tensor, "val parameters"],
+        val_codes: Int[Tensor, "labellings val"],
+    ) -> None:
+        self.design, self.val_rows, self.val_codes = design, val_rows, val_codes
+        present = torch.arange(max(sizes))[None] < torch.tensor(sizes)[:, None]
+        strength = torch.zeros(len(codes), dtype=torch.float64)
+        self.labellings = Labellings(codes, max(sizes), strength, present=None if bool(present.all()) else present).to(
+            val_rows
+        )
 
-    def best(self, train: Tensor, val: Tensor, val_rows: Float[Tensor, "val d"]) -> tuple[Tensor, Tensor]:
-        """Return coefficients (d, labellings, width) and intercepts (labellings, width) of the best fits."""
+    def best(self) -> Parameters:
+        """Return the parameters of the best fits."""
         strongest, *weaker = sorted(LOGISTIC_STRENGTHS, reverse=True)
-        codes, val_codes = self.codes[train], self.codes[val]
-        all_ = torch.arange(codes.shape[1], device=codes.device)
-
-        def fitted(which: Tensor, strength: float, start: LogisticFit | None, steps: int) -> tuple[LogisticFit, Tensor]:
-            present = None if self.present is None else self.present[which]
-            penalties = torch.full((len(which),), strength, dtype=torch.float64)
-            labellings = Labellings(codes[:, which], self.n_classes, penalties, present=present)
-            fit = fit_logistic(self.design, labellings, tolerance=TOLERANCE, max_iterations=steps, start=start)
-            return fit, _log_losses(fit, val_rows, val_codes[:, which])
-
-        fit, lowest = fitted(all_, strongest, None, _MOST_STEPS)
-        coef, intercept = fit.coef.clone(), fit.intercept.clone()
+        all_ = torch.arange(len(self.val_codes), device=self.val_codes.device)
+        labellings = self.labellings.with_strength(strongest)
+        point, _ = newton(self.design, None, labellings, TOLERANCE, _MOST_STEPS)
+        best, lowest = point.parameters.clone(), self._log_losses(point.parameters, all_)
         for strength in weaker:
             # Losses need not fall and rise once only, so each strength begins with all labellings again.
-            fit, losses = fitted(all_, strength, fit, _TRIAL_STEPS)
-            hopeful = all_[losses < lowest]
+            point = point.with_strength(strength)
+            point, _ = newton(self.design, point, point.labellings, TOLERANCE, _TRIAL_STEPS)
+            hopeful = all_[self._log_losses(point.parameters, all_) < lowest]
             if not len(hopeful):
                 continue
-            whole, losses = fitted(hopeful, strength, fit.of(hopeful), _MOST_STEPS)
-            fit.coef[:, hopeful], fit.intercept[hopeful] = whole.coef, whole.intercept
+            part = point.of(hopeful)
+            whole, _ = newton(self.design, part, part.labellings, TOLERANCE, _MOST_STEPS)
+            point.put(hopeful, whole)
+            losses = self._log_losses(whole.parameters, hopeful)
             better = losses < lowest[hopeful]
             chosen = hopeful[better]
-            lowest[chosen], coef[:, chosen], intercept[chosen] = (
-                losses[better],
-                fit.coef[:, chosen],
-                fit.intercept[chosen],
-            )
-        return coef, intercept
+            lowest[chosen], best[chosen] = losses[better], whole.parameters[better]
+        return best
 
-
-def _log_losses(
-    fit: LogisticFit, rows: Float[Tensor, "rows d"], codes: Int[Tensor, "rows labellings"]
-) -> Float[Tensor, " labellings"]:
-    """Return the mean log-loss of each labelling in nats; a class that was never seen has a probability of 1e-12."""
-    logits = fit.scores(rows)
-    if logits.shape[2] == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=2)
-    p = logits.softmax(dim=2).gather(2, codes.clamp(min=0)[:, :, None])[:, :, 0]
-    return -torch.where(codes < 0, 0.0, p).clamp(min=1e-12).log().mean(dim=0, dtype=torch.float64)
+    def _log_losses(self, parameters: Parameters, which: Tensor) -> Float[Tensor, " labellings"]:
+        """Return the mean log-loss on validation in nats; a class that was never seen has a probability of 1e-12."""
+        logits = (parameters.flatten(0, 1) @ self.val_rows.T).unflatten(0, parameters.shape[:2])
+        if logits.shape[1] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        codes = self.val_codes[which]
+        top = logits.amax(dim=1, keepdim=True)
+        p = logits.sub_(top).exp_()
+        p = (p.gather(1, codes.clamp(min=0)[:, None]) / p.sum(dim=1, keepdim=True))[:, 0]
+        return -torch.where(codes < 0, 0.0, p).clamp(min=1e-12).log().mean(dim=1, dtype=torch.float64)
 
 
 def _codes(labels: np.ndarray, classes: np.ndarray) -> Int[np.ndarray, " rows"]:

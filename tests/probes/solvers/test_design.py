@@ -61,16 +61,24 @@ def test_products_are_those_of_the_standardised_rows(kind: str, columns: int) ->
     z = np.column_stack([standardised(x) @ design.vectors.double().numpy(), np.ones(N)])  # ones for the intercept
     tolerance = 1e-9 if kind == "memory" else 2e-3
     for width in (1, 3, 40):
-        coef = np.random.default_rng(width).normal(size=(D + 1, width))
-        residual = np.random.default_rng(width).normal(size=(N, width))
+        coef = np.random.default_rng(width).normal(size=(width, D + 1))
+        residual = np.random.default_rng(width).normal(size=(width, N))
         for times in (design.times, design.rough_times):
             product = times(torch.from_numpy(coef).to(design.dtype))
             loose = 0.1 if times == design.rough_times else tolerance
-            np.testing.assert_allclose(product.double(), z @ coef, atol=loose)
+            np.testing.assert_allclose(product.double(), coef @ z.T, atol=loose)
         for transposed in (design.transposed_times, design.rough_transposed_times):
             product = transposed(torch.from_numpy(residual).to(design.dtype))
             loose = 0.5 if transposed == design.rough_transposed_times else 10 * tolerance
-            np.testing.assert_allclose(product.double(), z.T @ residual, atol=loose)
+            np.testing.assert_allclose(product.double(), residual @ z, atol=loose)
+
+
+def test_other_rows_are_standardised_as_the_designs_own() -> None:
+    x, other = data(), data(seed=1)
+    design = Design(in_memory(x), None)
+    z = (other - x.mean(axis=0)) / x.std(axis=0)
+    expected = np.column_stack([z @ design.vectors.numpy(), np.ones(N)])
+    np.testing.assert_allclose(design.coordinates(torch.from_numpy(other)), expected, atol=1e-9)
 
 
 def test_streamed_rows_have_the_moments_of_rows_in_memory() -> None:

@@ -18,18 +18,18 @@ def labellings(classes: int, weighted: bool, rows: int = 30, count: int = 3) -> 
 
 
 def logits_for(some: Labellings, seed: int = 0) -> Tensor:
-    shape = (*some.codes.shape, some.width)
+    shape = (len(some), some.width, some.codes.shape[1])
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def reference_loss(some: Labellings, logits: Tensor) -> Tensor:
     """The same losses by `torch.nn.functional.cross_entropy`, one labelling at a time."""
     if some.width == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=2)
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     totals = []
-    for k in range(some.codes.shape[1]):
-        losses = torch.nn.functional.cross_entropy(logits[:, k], some.codes[:, k], reduction="none")
-        totals.append((losses if some.weights is None else losses * some.weights[:, k]).sum())
+    for k in range(len(some)):
+        losses = torch.nn.functional.cross_entropy(logits[k].T, some.codes[k], reduction="none")
+        totals.append((losses if some.weights is None else losses * some.weights[k]).sum())
     return torch.stack(totals)
 
 
@@ -72,17 +72,17 @@ def test_curvature_times_a_change_is_exact_where_classes_are_equally_likely(weig
     some = labellings(4, weighted)
     likelihood = Likelihood(some, torch.zeros_like(logits_for(some)))
     change = logits_for(some, seed=1)
-    change = change - change.mean(dim=2, keepdim=True)  # all changes add up to 0 over classes
-    weights = 1.0 if some.weights is None else some.weights[:, :, None]
-    torch.testing.assert_close(likelihood.curve(change), weights * likelihood.curvature() * change)
+    change = change - change.mean(dim=1, keepdim=True)  # all changes add up to 0 over classes
+    weights = 1.0 if some.weights is None else some.weights[:, None]
+    torch.testing.assert_close(likelihood.curve(change), weights * likelihood.curvature()[:, :, None] * change)
 
 
 def test_curvature_of_two_classes_is_the_mean_variance() -> None:
     some = labellings(2, True)
     likelihood = Likelihood(some, logits_for(some))
-    p = likelihood.p[:, :, 0]
+    p = likelihood.p[:, 0]
     assert some.weights is not None
-    expected = (some.weights * p * (1 - p)).sum(dim=0) / some.weights.sum(dim=0)
+    expected = (some.weights * p * (1 - p)).sum(dim=1) / some.weights.sum(dim=1)
     torch.testing.assert_close(likelihood.curvature()[:, 0], expected)
 
 
@@ -92,19 +92,19 @@ def test_a_class_that_a_labelling_does_not_have_changes_nothing() -> None:
     logits = logits_for(three)
     present = torch.tensor([True, True, True, False]).expand(3, 4)
     padded = Labellings(three.codes, 4, three.strength, present=present)
-    absent = torch.full((*logits.shape[:2], 1), -1e4, dtype=torch.float64)
-    alone, with_absent = Likelihood(three, logits), Likelihood(padded, torch.cat([logits, absent], dim=2))
+    absent = torch.full((3, 1, logits.shape[2]), -1e4, dtype=torch.float64)
+    alone, with_absent = Likelihood(three, logits), Likelihood(padded, torch.cat([logits, absent], dim=1))
     torch.testing.assert_close(with_absent.loss, alone.loss)
-    torch.testing.assert_close(with_absent.residual[:, :, :3], alone.residual)
+    torch.testing.assert_close(with_absent.residual[:, :3], alone.residual)
     torch.testing.assert_close(with_absent.curvature()[:, :3], alone.curvature())
-    assert (with_absent.residual[:, :, 3] == 0).all() and (with_absent.p[:, :, 3] == 0).all()
+    assert (with_absent.residual[:, 3] == 0).all() and (with_absent.p[:, 3] == 0).all()
 
 
 def test_mass_is_the_total_weight() -> None:
     unweighted, weighted = labellings(3, False), labellings(3, True)
     assert Likelihood(unweighted, logits_for(unweighted)).mass.tolist() == [30.0, 30.0, 30.0]
     assert weighted.weights is not None
-    torch.testing.assert_close(Likelihood(weighted, logits_for(weighted)).mass, weighted.weights.sum(dim=0))
+    torch.testing.assert_close(Likelihood(weighted, logits_for(weighted)).mass, weighted.weights.sum(dim=1))
 
 
 @cases
@@ -113,8 +113,8 @@ def test_some_of_the_labellings_are_those_labellings(classes: int, weighted: boo
     logits = logits_for(some)
     kept = torch.tensor([True, False, True])
     part = Likelihood(some, logits).of(kept)
-    fresh = Likelihood(some.of(labellings=kept), logits[:, kept])
-    change = logits_for(some, seed=1)[:, kept]
+    fresh = Likelihood(some.of(kept), logits[kept])
+    change = logits_for(some, seed=1)[kept]
     torch.testing.assert_close(part.p, fresh.p)
     torch.testing.assert_close(part.residual, fresh.residual)
     torch.testing.assert_close(part.mass, fresh.mass)
@@ -123,13 +123,12 @@ def test_some_of_the_labellings_are_those_labellings(classes: int, weighted: boo
     assert part.labellings.strength.tolist() == [0.5, 2.0]
 
 
-def test_some_of_the_rows_keep_their_codes_and_weights() -> None:
+def test_another_penalty_changes_nothing_else() -> None:
     some = labellings(3, True)
-    rows = torch.tensor([4, 0, 7])
-    part = some.of(rows=rows)
-    assert some.weights is not None and part.weights is not None
-    assert torch.equal(part.codes, some.codes[rows]) and torch.equal(part.weights, some.weights[rows])
-    assert torch.equal(part.strength, some.strength) and part.n_classes == 3
+    likelihood = Likelihood(some, logits_for(some))
+    other = likelihood.with_labellings(some.with_strength(7.0))
+    assert other.labellings.strength.tolist() == [7.0, 7.0, 7.0] and some.strength.tolist() == [0.5, 1.0, 2.0]
+    assert other.residual is likelihood.residual and torch.equal(other.labellings.codes, some.codes)
 
 
 def test_to_takes_the_dtype_of_another_tensor() -> None:

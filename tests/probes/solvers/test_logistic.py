@@ -293,7 +293,7 @@ def test_a_row_that_is_not_finite_is_named() -> None:
 
 def test_another_number_of_labels_raises() -> None:
     with pytest.raises(UsageError, match="expected labels for 10 rows, got 9"):
-        fit_logistic(InMemory(torch.zeros(10, 3)), Labellings(torch.zeros(9, 1, dtype=torch.long), 2, torch.ones(1)))
+        fit_logistic(InMemory(torch.zeros(10, 3)), Labellings(torch.zeros(1, 9, dtype=torch.long), 2, torch.ones(1)))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from probes.solvers import newton
 from probes.solvers.design import Design
-from probes.solvers.logistic import InMemory, Labellings, LogisticFit, binary, fit_logistic, multinomial
+from probes.solvers.logistic import InMemory, Labellings, LogisticFit, binary, fit_logistic, multinomial, rotated_back
 
 N, D, COUNT = 80, 5, 3
 
@@ -21,30 +21,30 @@ class Start(NamedTuple):
 
     design: Design
     labellings: Labellings
-    parameters: Tensor  # shape (d + 1, labellings, width), the intercepts last
+    parameters: Tensor  # shape (labellings, width, d + 1), the intercepts last
 
     def logits(self, parameters: Tensor) -> Tensor:
-        return self.design.times(parameters.flatten(1)).reshape(N, *parameters.shape[1:])
+        return self.design.times(parameters.flatten(0, 1)).reshape(*parameters.shape[:2], N)
 
     def objective(self, parameters: Tensor, k: int) -> Tensor:
-        """The objective of labelling `k`, with its own `parameters` of shape (d + 1, width)."""
-        logits = self.design.times(parameters)
+        """The objective of labelling `k`, with its own `parameters` of shape (width, d + 1)."""
+        logits = self.design.times(parameters).T
         if self.labellings.width == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-        losses = torch.nn.functional.cross_entropy(logits, self.labellings.codes[:, k], reduction="none")
+        losses = torch.nn.functional.cross_entropy(logits, self.labellings.codes[k], reduction="none")
         assert self.labellings.weights is not None
-        penalty = 0.5 * self.labellings.strength[k] * parameters[:-1].pow(2).sum()
-        return (losses * self.labellings.weights[:, k]).sum() + penalty
+        penalty = 0.5 * self.labellings.strength[k] * parameters[:, :-1].pow(2).sum()
+        return (losses * self.labellings.weights[k]).sum() + penalty
 
     def point(self) -> newton.Point:
         return newton.Point.at(self.design, self.labellings, self.parameters)
 
     def gradient(self) -> Tensor:
         parts = [
-            torch.func.grad(lambda parameters, k=k: self.objective(parameters, k))(self.parameters[:, k])
+            torch.func.grad(lambda parameters, k=k: self.objective(parameters, k))(self.parameters[k])
             for k in range(COUNT)
         ]
-        return torch.stack(parts, dim=1)
+        return torch.stack(parts)
 
 
 @pytest.fixture(params=[2, 3, 4])
@@ -54,7 +54,7 @@ def start(request: pytest.FixtureRequest) -> Start:
     scores = rows[:, None, :classes] * [[1.0], [-1.0], [0.2]] + rng.gumbel(size=(N, COUNT, classes))
     codes = (scores + np.arange(classes) * [[0.0], [1.0], [2.0]]).argmax(axis=2)
     labellings = multinomial(codes, classes, [0.1, 3.0, 40.0], rng.uniform(0.2, 3, size=(N, COUNT)))
-    parameters = torch.from_numpy(rng.normal(size=(D + 1, COUNT, labellings.width)))
+    parameters = torch.from_numpy(rng.normal(size=(COUNT, labellings.width, D + 1)))
     return Start(Design(InMemory(torch.from_numpy(rows)), None), labellings, parameters)
 
 
@@ -63,9 +63,9 @@ def test_a_step_solves_the_newton_system_of_each_labelling(start: Start) -> None
     forcing = torch.tensor([1e-7, 1e-3, 1e-9], dtype=torch.float64)
     step, _ = newton.solve(newton.System.at(start.design, start.point().likelihood), gradient, forcing)
     for k in range(COUNT):
-        hessian = torch.func.hessian(lambda parameters, k=k: start.objective(parameters, k))(start.parameters[:, k])
-        product = torch.tensordot(hessian, step[:, k], 2)
-        error = (product + gradient[:, k]).norm() / gradient[:, k].norm()
+        hessian = torch.func.hessian(lambda parameters, k=k: start.objective(parameters, k))(start.parameters[k])
+        product = torch.tensordot(hessian, step[k], 2)
+        error = (product + gradient[k]).norm() / gradient[k].norm()
         assert error <= 10 * forcing[k], k
 
 
@@ -73,17 +73,15 @@ def test_a_step_solves_the_newton_system_of_each_labelling(start: Start) -> None
 def test_the_line_search_takes_the_first_half_that_lowers_the_objective_enough(start: Start, scale: float) -> None:
     """Steps down the gradient, short and far too long; the last goes up, and nothing of it is taken."""
     gradient, parameters = start.gradient(), start.parameters
-    step = -scale * gradient * torch.tensor([1.0, 0.1, 0.01])[:, None]
+    step = -scale * gradient * torch.tensor([1.0, 0.1, 0.01])[:, None, None]
     change = start.logits(parameters + step) - start.logits(parameters)
     reached, lengths = newton.line_search(start.point(), gradient, step, change)
-    torch.testing.assert_close(reached.parameters, parameters + lengths[:, None] * step)
+    torch.testing.assert_close(reached.parameters, parameters + lengths[:, None, None] * step)
     torch.testing.assert_close(reached.logits, start.logits(reached.parameters))
     for k in range(COUNT):
-        before, slope = start.objective(parameters[:, k], k), (gradient[:, k] * step[:, k]).sum()
+        before, slope = start.objective(parameters[k], k), (gradient[k] * step[k]).sum()
         tried = [0.5**halvings for halvings in range(newton._HALVINGS)]
-        enough = [
-            t for t in tried if start.objective(parameters[:, k] + t * step[:, k], k) <= before + 1e-4 * t * slope
-        ]
+        enough = [t for t in tried if start.objective(parameters[k] + t * step[k], k) <= before + 1e-4 * t * slope]
         assert lengths[k] == (enough[0] if enough else 0.0), k
 
 
@@ -102,10 +100,10 @@ def test_the_first_step_is_exact_without_conjugate_gradients(monkeypatch: pytest
     assert torch.equal(fit_logistic(rows, labellings, max_iterations=1).coef, first.coef)
     monkeypatch.undo()
     design = Design(rows, None)
-    point = newton.Point.at(design, labellings, newton.constant(D, labellings, torch.float64))
+    point = newton.constant(design, labellings)
     system = newton.System.at(design, point.likelihood)
     exact, _ = newton.solve(system, point.gradient(design), torch.full((COUNT,), 1e-9))
-    expected = torch.einsum("de,epw->dpw", design.vectors, exact[:-1]) / design.scale[:, None, None]
+    expected = (exact[:, :, :-1] @ design.vectors.T / design.scale).permute(2, 0, 1)
     torch.testing.assert_close(first.coef, expected)
 
 
@@ -142,6 +140,24 @@ def test_rows_are_scored_on_the_device_of_the_fit() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
+def test_fits_go_on_under_another_penalty_where_they_stopped(classes: int) -> None:
+    """Those that converge early are kept beside those that go on, with the gradient that each has."""
+    rng = np.random.default_rng(0)
+    design = Design(InMemory(torch.from_numpy(rng.normal(size=(300, D)) * rng.uniform(0.2, 3, D))), None)
+    clear = (design.times(torch.eye(D + 1, dtype=torch.float64)[:classes]) * 5).argmax(dim=0)
+    codes = np.stack([clear.numpy(), rng.integers(0, classes, 300), rng.integers(0, classes, 300)], axis=1)
+    strong = multinomial(codes, classes, 50.0).to(design.mean)
+    point, steps = newton.newton(design, None, strong, 1e-7, 50)
+    assert len(set(steps.tolist())) > 1, "all labellings take as many steps, so nothing is kept"
+    fresh = newton.Point.at(design, strong, point.parameters)
+    torch.testing.assert_close(point.logits, fresh.logits)
+    torch.testing.assert_close(point.gradient(design), fresh.gradient(design))
+    weak, _ = newton.newton(design, point.with_strength(2.0), strong.with_strength(2.0), 1e-9, 50)
+    expected = fit_logistic(design, multinomial(codes, classes, 2.0), tolerance=1e-9)
+    torch.testing.assert_close(rotated_back(design, weak.parameters)[0], expected.coef)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
 def test_a_fit_that_begins_at_the_optimum_stays_there(classes: int) -> None:
     rng = np.random.default_rng(0)
     rows = InMemory(torch.from_numpy(rng.normal(size=(200, D)) * rng.uniform(0.2, 3, D) + 4))
@@ -158,7 +174,7 @@ def test_a_labelling_of_fewer_classes_beside_others_is_fitted_as_alone() -> None
     rows = InMemory(torch.from_numpy(rng.normal(size=(300, D))))
     codes = np.stack([rng.integers(0, size, 300) for size in (3, 4, 1)], axis=1)
     present = torch.arange(4)[None] < torch.tensor([3, 4, 1])[:, None]
-    padded = Labellings(torch.from_numpy(codes), 4, torch.ones(3, dtype=torch.float64), present=present)
+    padded = Labellings(torch.from_numpy(codes.T.copy()), 4, torch.ones(3, dtype=torch.float64), present=present)
     together = fit_logistic(rows, padded, tolerance=1e-9)
     assert together.converged.all()
     for k, size in enumerate((3, 4)):
