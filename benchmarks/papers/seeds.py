@@ -62,7 +62,10 @@ def _middle(kept: Mapping[str, Any]) -> dict[str, Any]:
         return {"value": None, "note": "`cotlens bench sae` has kept no result"}
     tried, chosen = middle["tried"], middle["chosen"]
     every = ", ".join(f"{name} {of['f1']:.2f}" for name, of in tried.items())
-    note = f"{chosen}, chosen on validation of {every}; a dense probe {middle['dense_probe']:.3f}"
+    rivals = ", ".join(f"{name.replace('_', ' ')} {of['f1']:.2f}" for name, of in middle["rivals"].items())
+    seeds = ", ".join(f"{of['f1']:.3f}" for of in middle["seeds"])
+    note = f"{chosen} (training seeds {seeds}), chosen on validation of {every}; controls: {rivals}; "
+    note += f"a dense probe {middle['dense_probe']:.3f}"
     return {"value": tried[chosen]["f1"], "ci": tried[chosen]["ci"], "note": note}
 
 

@@ -18,8 +18,6 @@ def sae_answer() -> str:
     read = max((name for name in chains if name not in ("sae", "probe")), key=lambda name: chains[name]["chain"])
     at_middle = measures["sae.mid_layer_f1_above_best_baseline"]
     rival = middle["rivals"][at_middle["peer"]]
-    f1 = sum(seed["f1"] for seed in middle["seeds"]) / len(middle["seeds"])
-    plain, chosen = middle["tried"]["plain TopK"], middle["tried"][middle["chosen"]]
     spliced = best["spliced"]
     paragraph = (
         "*Couldn't sparse autoencoders learn to decode thinking tokens into something resembling the chain of thought "
@@ -32,11 +30,31 @@ def sae_answer() -> str:
         f"difference to untrained dictionaries: the best of them ({palette.label(read)}) reads {chains[read]['chain']:.1%} of the chains, and "
         f"the best single feature for a value has a median F1 of {_mean(best['sae']):.2f} against {rivals[top]['f1']:.2f} "
         f"({palette.label(top)}). At the middle layer, where a thought's value is mixed with the operation and the next "
-        f"value, it is much harder: {f1:.2f} against {rival['f1']:.2f}, though a dense probe still reads {middle['dense_probe']:.1%} of the values there. "
-        f"A plain TopK SAE gets {plain['f1']:.2f} there, the settings that validation prefers ({middle['chosen']}) "
-        f"{chosen['f1']:.2f}. So: largely, where the model passes the value on; only in part where it computes with it."
+        f"value, {_middle(middle, rival)}"
     )
     return f"{paragraph}\n\n{_table(kept)}"
+
+
+def _middle(middle: dict[str, Any], rival: dict[str, Any]) -> str:
+    """Return what single features read at the middle layer: of autoencoders, and of the dictionary that validation chose."""
+    tried, settings, name = middle["tried"], middle["settings"], middle["chosen"]
+    f1, probe = _mean(middle["seeds"]), f"a dense probe still reads {middle['dense_probe']:.1%} of the values there"
+    plain = f"A plain TopK SAE gets {tried['plain TopK']['f1']:.2f}"
+    if "target" not in settings[name]:
+        return (
+            f"it is much harder: {f1:.2f} against {rival['f1']:.2f}, though {probe}. {plain}, the settings that validation "
+            f"prefers ({name}) {tried[name]['f1']:.2f}. So: largely, where the model passes the value on; only in part "
+            "where it computes with it."
+        )
+    autoencoders = {key: of for key, of in tried.items() if "target" not in settings[key]}
+    best = max(autoencoders, key=lambda key: autoencoders[key]["validation"])
+    return (
+        f"an autoencoder finds it in part, though {probe}. {plain}, the best on validation ({best}) "
+        f"{tried[best]['f1']:.2f}. A dictionary that reads the middle layer and reconstructs the state at "
+        f"`{settings[name]['target']}` of the same position gets {f1:.2f}; the best control has {rival['f1']:.2f}, and "
+        f"targets of other rows {middle['rivals']['targets of other rows']['f1']:.2f}. So: where the model passes the value "
+        "on, an autoencoder is enough; where it computes with it, the features have to be told which state to explain."
+    )
 
 
 def _table(kept: dict[str, Any]) -> str:
@@ -62,8 +80,10 @@ def _table(kept: dict[str, Any]) -> str:
     ]
     for name, scores in middle["tried"].items():
         settings = middle["settings"][name]
+        rows = settings["samples"] if "samples" in settings else settings["updates"] * settings["batch_size"]
+        shown = f"{name} (reconstructs `{settings['target']}`)" if "target" in settings else name
         lines.append(
-            f"| {name} | {settings['d_sae']}, {scores['l0']:.0f} | {settings['samples']:,} | {scores['validation']:.3f} | "
+            f"| {shown} | {settings['d_sae']}, {scores['l0']:.0f} | {rows:,} | {scores['validation']:.3f} | "
             f"{scores['f1']:.3f} |"
         )
     return "\n".join(lines)

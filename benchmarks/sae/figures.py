@@ -139,7 +139,10 @@ def _middle(readouts: Readouts, organism: str, progress: Any) -> dict[str, Any]:
     for number, seed in enumerate(_SEEDS[1:]):
         by_seed.append(readouts.f1(MIDDLE, readouts.train(MIDDLE, seed, **TRIED[chosen])))
         progress(len(TRIED) + number + 1, total)
-    rivals, _ = readouts.rivals(MIDDLE, TRIED[chosen])
+    settings = TRIED[chosen]
+    rivals, _ = readouts.rivals(MIDDLE, {"d_sae": settings["d_sae"], "k": round(tried[chosen]["l0"])})
+    if "target" in settings:
+        rivals["targets of other rows"] = readouts.f1(MIDDLE, readouts.train_on_other_rows(MIDDLE, **settings))
     # A random dictionary may be larger than the selected SAE.
     largest, _ = readouts.rivals(MIDDLE, TRIED["larger"], ["random_dictionary"])
     rivals |= {f"{kind} of {TRIED['larger']['d_sae']}": row for kind, row in largest.items()}

@@ -14,6 +14,7 @@ from interp.activations.targets import structures
 from interp.decoders.step_rows import step_rows
 from interp.models.address import Address
 from interp.sae import SAESettings, train_sae
+from interp.sae.cross_layer import CrossLayerDictionary, train_cross_layer
 from interp.sae.dictionaries import Dictionary, SAEDictionary, baseline
 from interp.sae.quality import explained_variance, sparsity
 from interp.sae.single_features import best_features, f1_scores
@@ -24,6 +25,7 @@ from probes.decoder import ProbeDecoder
 
 RIVALS = ("random_dictionary", "pca", "neurons")
 MIDDLE = Address("blocks.1.hook_out")
+_TRANSCODER: dict[str, Any] = {"d_sae": 512, "updates": 1500, "batch_size": 512}
 # Settings tried at the middle layer; validation selects. The first follows SAELens's defaults and earlier work.
 TRIED: dict[str, dict[str, Any]] = {
     "plain TopK": {"d_sae": 512, "k": 16, "samples": 200_000},
@@ -38,6 +40,12 @@ TRIED: dict[str, dict[str, Any]] = {
     "JumpReLU": {"d_sae": 256, "k": 4, "samples": 600_000, "kind": "jumprelu"},
     "step-aware sampling": {"d_sae": 256, "k": 4, "samples": 600_000, "by_step": True},
     "whitened": {"d_sae": 256, "k": 4, "samples": 600_000, "whiten": True},
+    # These read the middle layer and reconstruct the states of `target` at the same position, from the same training.
+    "own layer, transcoder": {**_TRANSCODER, "target": MIDDLE.name, "sparsity": 0.1},
+    "end of the model": {**_TRANSCODER, "target": "ln_final.hook_out", "sparsity": 0.1},
+    "fed-back thought, less sparse": {**_TRANSCODER, "target": "blocks.0.hook_in", "sparsity": 0.03},
+    "fed-back thought": {**_TRANSCODER, "target": "blocks.0.hook_in", "sparsity": 0.1},
+    "fed-back thought, sparser": {**_TRANSCODER, "target": "blocks.0.hook_in", "sparsity": 0.3},
 }
 
 
@@ -109,19 +117,42 @@ class Readouts:
             "validation": float(np.nanmedian(f1_scores(fires[val], self.holds[val]))),
             "ci": [low, high],
             "features": len(set(selected.feature)),
-            "explained_variance": explained_variance(dictionary, acts[test]),
+            "explained_variance": self._explained(dictionary, acts, test),
             **asdict(sparsity(features[test])),
         }
 
-    def train(self, site: Address, seed: int = 0, **options: Any) -> SAEDictionary:
-        """Train an SAE on the training rows of one address."""
-        settings = SAESettings(**options, seed=seed)
-        return SAEDictionary(train_sae(self.store, site, self.rows[self.split.train], settings=settings))
+    def train(self, site: Address, seed: int = 0, **options: Any) -> Dictionary:
+        """Train an SAE on the training rows of one address, or a dictionary from there to the address `target`."""
+        rows = self.rows[self.split.train]
+        if "target" in options:
+            target = Address(options.pop("target"))
+            return train_cross_layer(self.store, site, target, rows, seed=seed, **options)
+        return SAEDictionary(train_sae(self.store, site, rows, settings=SAESettings(**options, seed=seed)))
+
+    def train_on_other_rows(self, site: Address, seed: int = 0, **options: Any) -> CrossLayerDictionary:
+        """Train the control of a cross-layer dictionary: each row's target is that of a row drawn at random."""
+        rows = self.rows[self.split.train]
+        drawn = rows.iloc[np.random.default_rng(seed).permutation(len(rows))]
+        target = Address(options.pop("target"))
+        return train_cross_layer(self.store, site, target, rows, target_rows=drawn, seed=seed, **options)
+
+    def _explained(self, dictionary: Dictionary, acts: np.ndarray, part: np.ndarray) -> float:
+        """Return the explained variance of what a dictionary reconstructs, on a part of the rows."""
+        if isinstance(dictionary, CrossLayerDictionary):
+            return dictionary.explained_variance(acts[part], self.store.acts(dictionary.address, self.rows[part]))
+        return explained_variance(dictionary, acts[part])
 
     def rivals(
         self, site: Address, settings: Mapping[str, Any], kinds: Sequence[Any] = RIVALS, seed: int = 0
     ) -> tuple[dict[str, dict[str, Any]], dict[str, Dictionary]]:
-        """Return untrained dictionaries with as many features; validation selects dense ones or ones as sparse as the SAE."""
+        """Return untrained dictionaries with as many features; validation selects dense ones or ones as sparse as the SAE.
+
+        Args:
+            site: Address.
+            settings: `d_sae` and `k` of the SAE, its features and how many are active.
+            kinds: Kinds of dictionaries.
+            seed: Seed of the random directions.
+        """
         acts = self.store.acts(site, self.rows[self.split.train])
         figures, dictionaries = {}, {}
         for kind in kinds:

@@ -37,3 +37,18 @@ def test_the_width_of_the_paths_interval_is_said() -> None:
     row = {"id": "causal.paths_confirmed", "value": 0.92, "ci": [0.87, 0.97], "n": 100, "note": "worst"}
     assert "±0.050, narrow enough" in seeds._paths({"measures": [row]})["note"]
     assert "wider than ±0.06" in seeds._paths({"measures": [row | {"ci": [0.6, 0.99]}]})["note"]
+
+
+def test_the_middle_layers_dictionary_stands_beside_its_controls_and_seeds() -> None:
+    chosen = {"f1": 0.96, "ci": [0.95, 0.97]}
+    middle = {
+        "chosen": "to the thought",
+        "tried": {"plain": {"f1": 0.45}, "to the thought": chosen},
+        "rivals": {"targets of other rows": {"f1": 0.21}},
+        "seeds": [{"f1": 0.96}, {"f1": 0.94}],
+        "dense_probe": 0.965,
+    }
+    measure = seeds._middle({"middle": middle})
+    assert measure["value"] == 0.96 and measure["ci"] == [0.95, 0.97]
+    for part in ("seeds 0.960, 0.940", "plain 0.45", "targets of other rows 0.21", "dense probe 0.965"):
+        assert part in measure["note"]

@@ -43,6 +43,7 @@ def test_every_figure_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "sae.json").write_text(json.dumps(kept), encoding="utf-8")
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     output = sae_answer.sae_answer()
+    assert "much harder" in output
     for figure in (
         "91.1%",
         "99.3%",
@@ -58,6 +59,28 @@ def test_every_figure_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest
     ):
         assert figure in output.split("\n\n")[0], figure
     assert "| longer | 256, 4 | 600,000 | 0.445 | 0.444 |" in output
+
+
+def test_a_dictionary_that_reconstructs_another_layer_is_named_beside_the_best_autoencoder() -> None:
+    def score(f1: float, validation: float) -> dict:
+        return {"f1": f1, "validation": validation, "l0": 4.0}
+
+    middle = {
+        "chosen": "fed-back thought",
+        "dense_probe": 0.876,
+        "seeds": [score(0.91, 0.9), score(0.93, 0.9)],
+        "rivals": {"targets of other rows": score(0.21, 0.2)},
+        "tried": {
+            "plain TopK": score(0.333, 0.3),
+            "longer": score(0.444, 0.4),
+            "fed-back thought": score(0.91, 0.9),
+        },
+        "settings": {"plain TopK": {}, "longer": {}, "fed-back thought": {"target": "blocks.0.hook_in"}},
+    }
+    text = sae_answer._middle(middle, score(0.35, 0.3))
+    for part in ("0.33", "(longer) 0.44", "`blocks.0.hook_in`", "0.92", "has 0.35", "other rows 0.21"):
+        assert part in text, part
+    assert "much harder" not in text
 
 
 def test_the_kept_result_is_read_from_where_the_bench_writes_it() -> None:

@@ -73,6 +73,17 @@ def test_baselines_have_the_same_size_and_are_chosen_on_validation(readouts: Rea
         assert low <= found["f1"] + 0.05 and found["f1"] - 0.05 <= high
 
 
+def test_a_dictionary_to_a_target_is_trained_beside_its_control(readouts: Readouts) -> None:
+    options = {"target": PLACE.name, "d_sae": 20, "sparsity": 0.1, "updates": 150, "batch_size": 128}
+    given = dict(options)
+    trained = readouts.train(PLACE, **options)
+    control = readouts.train_on_other_rows(PLACE, **options)
+    assert options == given
+    found, other = readouts.f1(PLACE, trained), readouts.f1(PLACE, control)
+    assert found["f1"] > 0.95
+    assert found["explained_variance"] > 0.5 > other["explained_variance"]
+
+
 def test_another_problems_thoughts_are_of_the_same_step_and_length(readouts: Readouts) -> None:
     rows = readouts.rows
     other = rows.iloc[readouts._of_another(rows)]
