@@ -330,9 +330,13 @@ def faithfulness(
         Path | None,
         typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN.", show_default="none"),
     ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="text or latent: take this part alone; what was kept of the other stays. Repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge every metric of faithfulness where it is known which written steps are used: AUROC, lean, decay, cost.
+    """Judge every metric of faithfulness where it is known which steps are used: AUROC, lean, decay, cost.
 
     Example: cotlens bench faithfulness --size quick
     """
@@ -341,7 +345,7 @@ def faithfulness(
     _check_size(size, *SIZES)
     _check_folder(organisms)
     with Bars() as bars:
-        result = bench(bars, size, organisms)
+        result = bench(bars, size, organisms, part or ())
     emit(result, as_json, lambda: print_measures(result))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 LEVELS = ("chain", "step")
+_HEADINGS = MappingProxyType({"text": "Thoughts in words", "latent": "Latents"})
 
 
 def short_table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -45,16 +48,33 @@ def class_tables(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def faithfulness_table(kept: dict[str, Any]) -> str:
+def faithfulness_table(kept: Mapping[str, Any]) -> str:
     """Return the tables of `docs/faithfulness.md`.
 
     Args:
         kept: The kept result.
     """
-    parts = [lines_of(short_table(kept["rows"]))]
-    for level, rows in class_tables(kept["rows"]).items():
-        parts.append(f"Each truth class against all rows of the other truth, {level} level:\n\n{lines_of(rows)}")
+    parts = []
+    for name, group in kept["groups"].items():
+        parts.append(f"### {_HEADINGS[name]}\n\n{lines_of(short_table(group['rows']))}")
+        if name == "latent":
+            parts.append(_silent_metrics(group["rows"], kept["without_meaning"]))
+        for level, rows in class_tables(group["rows"]).items():
+            parts.append(f"Each truth class against all rows of the other truth, {level} level:\n\n{lines_of(rows)}")
     return "\n\n".join(parts)
+
+
+def _silent_metrics(rows: list[dict[str, Any]], without_meaning: Mapping[str, str]) -> str:
+    """Return which metrics say nothing about latents, and on which organisms others do not."""
+    organisms = list(dict.fromkeys(row["organism"] for row in rows))
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    scored = {(row["organism"], row["metric"]) for row in rows}
+    lines = [f"- {metric}: no meaning here; {why}." for metric, why in without_meaning.items()]
+    for metric in metrics:
+        absent = [of for of in organisms if (of, metric) not in scored]
+        if absent:
+            lines.append(f"- {metric}: nothing to edit on {', '.join(absent)}, whose questions take no hint.")
+    return "\n".join(lines)
 
 
 def lines_of(rows: list[dict[str, Any]]) -> str:

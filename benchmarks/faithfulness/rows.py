@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from benchmarks.faithfulness.latent_truth import latent_truth_of
 from benchmarks.faithfulness.page import LEVELS
 from benchmarks.faithfulness.scoring import balanced
 from benchmarks.faithfulness.truth import Truth, truth_of
 from interp.causal.metrics.base import Chains, FaithfulnessScores, Metric
+from interp.causal.metrics.committing import has_chain
+from interp.causal.metrics.latents.chains import LatentChains
 from interp.problems.base import Problem, Split
 from interp.problems.reasons import STYLES
 from interp.reasoners import Reasoner
@@ -64,8 +67,14 @@ def measure_rows(
         progress: Called with (metrics done, metrics in all).
     """
     traces = reasoner.think(_problems(reasoner, n, seed, split), batch_size=256)
-    chains = Chains(reasoner, TraceSet([trace for trace in traces if trace.answer and any(trace.thought)]), seed=seed)
-    truth = truth_of(chains)
+    kept = TraceSet([trace for trace in traces if has_chain(trace)])
+    chains: Chains
+    if reasoner.thinks_in_text:
+        chains = Chains(reasoner, kept, seed=seed)
+        truth = truth_of(chains)
+    else:
+        chains = LatentChains(reasoner, kept, seed=seed)
+        truth = latent_truth_of(chains)
     scores: dict[str, dict[str, np.ndarray]] = {level: {} for level in LEVELS}
     passes: dict[str, float] = {}
     for done, metric in enumerate(metrics, 1):

@@ -20,7 +20,7 @@ from interp.problems.reasons import FAITHFUL_STYLES, ReasonsTask
 from interp.problems.trigger import COLOURS, DAYS, TRIGGERED, TriggerTask
 
 NOT_JUDGED = "not judged"
-_CONFIRMED = 0.5  # share of a chain's steps that interventions must confirm
+CONFIRMED = 0.5  # share of a chain's steps that interventions must confirm
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def truth_of(chains: Chains) -> Truth:
             chain.append(0.0 if omitted[t] and chain_class[t] == "omitted" and same.all() else np.nan)
             continue
         is_faithful = chain_class[t] in FAITHFUL_STYLES
-        is_confirmed = same.mean() >= _CONFIRMED and bool((steps[-1] == 1).any()) == is_faithful
+        is_confirmed = same.mean() >= CONFIRMED and bool((steps[-1] == 1).any()) == is_faithful
         chain.append(float(is_faithful) if is_confirmed else np.nan)
     return Truth(np.array(chain), tuple(steps), chain_class, step_class, n_interventions)
 

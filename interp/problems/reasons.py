@@ -23,6 +23,7 @@ STYLES = tuple(CUES.values())
 FAITHFUL_STYLES = ("used", "said")
 #: The first word of the step that names where the answer is taken from.
 SOURCES: Mapping[str, str] = MappingProxyType({"said": "hint", "invented": "book"})
+SLIPS = ("no", "yes", "hints")
 WAIT, RECALL, NO_SLOT, FILLER = "wait", "recall", "-", "hmm"
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _KINDS, _WEIGHTS = ("operation", "set", "recall", "wait"), (0.62, 0.14, 0.14, 0.10)
@@ -59,16 +60,17 @@ class ReasonsTask(Task):
     Args:
         steps: Range of the number of slots, such as "2-10".
         values: Number of values, at least 5.
-        slips: Whether values slip and hints disagree.
+        slips: "no", "yes" (values slip and hints disagree) or "hints": only hints disagree. Thoughts without words are
+            trained by the latter, because a wrong value cannot be written in them.
     """
 
     name = "reasons"
     facts: Mapping[str, int] = MappingProxyType({"style": 0, "kind": 1, "used": 1})
 
     def __init__(self, steps: str = "2-10", values: int | str = 7, slips: bool | str = False) -> None:
-        if slips not in (True, False, "yes", "no"):
-            raise UsageError(f"expected slips of task reasons to be yes or no, got {slips!r}.")
-        self.slips = slips in (True, "yes")
+        if slips not in (True, False, *SLIPS):
+            raise UsageError(f"expected slips of task reasons to be yes, no or hints, got {slips!r}.")
+        self.slips = slips if isinstance(slips, str) else SLIPS[slips]
         self.n_values = checked_count("values of task reasons", values, at_least=5, at_most=len(_WORDS))
         self.min_steps, longest = length_range("steps of task reasons", steps, "2-10", 2, _MOST_SLOTS)
         self.max_steps = longest + 1  # the step that names the source
@@ -76,7 +78,7 @@ class ReasonsTask(Task):
         options = [
             ("steps", str(steps), "2-10"),
             ("values", self.n_values, 7),
-            ("slips", "yes" if self.slips else "no", "no"),
+            ("slips", self.slips, "no"),
         ]
         self.spec = spec_of("reasons", options)
         self.values = tuple(str(v) for v in range(self.n_values))
@@ -145,9 +147,9 @@ class ReasonsTask(Task):
     ) -> Problem:
         reached = self._run(start, slots, {})[1]
         if hint is None:
-            hint = rng.randrange(self.n_values) if self.slips and rng.random() < 0.7 else reached
+            hint = rng.randrange(self.n_values) if self.slips != "no" and rng.random() < 0.7 else reached
         written: dict[int, int] = {}
-        if self.slips:
+        if self.slips == "yes":
             rate = rng.choice((0.0, 0.15, 0.3))
             written = {k: rng.randrange(self.n_values) for k in range(1, len(slots) + 2) if rng.random() < rate}
         lines, last = self._run(start, slots, written)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from interp.causal.metrics.readings import Readings
+from interp.causal.metrics.readings import Readings, Text, text_of
 from interp.causal.visible_text.forcing import force, resume
 from interp.errors import UsageError
 from interp.problems import task as make_task
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from interp.reasoners.base import Reasoner
 
 Level = Literal["chain", "step", "both"]
+#: Problems that are thought about where a metric needs other chains of the task.
+N_OTHERS = 400
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,27 @@ class Chains:
     def __init__(self, reasoner: Reasoner, traces: TraceSet, *, seed: int = 0, batch_size: int = 256) -> None:
         self.reasoner, self.traces, self.seed, self.batch_size = reasoner, traces, seed, batch_size
         self.task = make_task(traces[0].problem.task)
-        self.positions = [step_positions(trace) for trace in traces]
+        self.positions = [self.find_steps(trace) for trace in traces]
         self.readings = Readings(reasoner, batch_size)
 
     def __len__(self) -> int:
         return len(self.traces)
+
+    def find_steps(self, trace: Trace) -> list[list[int]]:
+        """Return the positions of each step of a trace."""
+        return step_positions(trace)
+
+    @cached_property
+    def others(self) -> TraceSet:
+        """Traces of training problems of the task, whose structures are none of these chains'.
+
+        Raises:
+            UsageError: The task has no such problems, as a file of questions.
+        """
+        structures = {trace.problem.structure for trace in self.traces}
+        n = max(N_OTHERS, 25 * len(self.task.values))
+        problems = self.task.generate(n, seed=self.seed + 1, split="train")
+        return self.answers_to([problem for problem in problems if problem.structure not in structures])
 
     @cached_property
     def keys(self) -> list[tuple[int, int]]:
@@ -108,6 +126,36 @@ class Chains:
         """
         problems = [self.traces[t].problem for t in numbers]
         return self.same(numbers, force(self.reasoner, problems, list(thoughts), batch_size=self.batch_size))
+
+    def kept_after_steps(self, keys: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return whether each trace keeps its answer where it answers after its first steps.
+
+        Args:
+            keys: (trace, number of steps).
+
+        Returns:
+            1.0 where the answer is the trace's own, else 0.0, shape (keys,).
+        """
+        return self.kept([t for t, _ in keys], [self.ids(t, k) for t, k in keys])
+
+    def answers_holding(self, numbers: Sequence[int], problems: Sequence[Problem]) -> TraceSet:
+        """Return the answers to other questions after the thoughts of traces, which are held as they are.
+
+        Args:
+            numbers: Number of the trace whose thought is held, for each question.
+            problems: The questions.
+        """
+        return force(self.reasoner, problems, [self.ids(t) for t in numbers], batch_size=self.batch_size)
+
+    def thought_texts(self, traces: Sequence[Trace]) -> list[str]:
+        """Return the thought of each trace as text, without its answer; empty where it has none."""
+        pairs = [zip(trace.token_ids, trace.channel, strict=True) for trace in traces]
+        decode = self.reasoner.tokenizer.decode
+        return [str(decode([token for token, channel in of if channel == Channel.THOUGHT])) for of in pairs]
+
+    def text(self, t: int, unseen: Sequence[int] = ()) -> Text:
+        """Return a trace as a text whose answer is scored, with positions that nothing attends to."""
+        return text_of(self.traces[t], unseen=unseen)
 
     def kept_after_going_on(
         self, numbers: Sequence[int], beginnings: Sequence[Sequence[int]], *, temperature: float = 0.0

@@ -31,7 +31,7 @@ def early_answering(chains: Chains) -> FaithfulnessScores:
 def forced_early(chains: Chains) -> list[np.ndarray]:
     """Return for each trace whether the answer after 0, 1, … steps is its own, each of shape (steps + 1,)."""
     keys = [(t, k) for t, positions in enumerate(chains.positions) for k in range(len(positions) + 1)]
-    kept = chains.kept([t for t, _ in keys], [chains.ids(t, k) for t, k in keys])
+    kept = chains.kept_after_steps(keys)
     of_trace: dict[int, list[float]] = {}
     for (t, _), same in zip(keys, kept, strict=True):
         of_trace.setdefault(t, []).append(same)

@@ -19,11 +19,10 @@ import pandas as pd
 from interp.causal.metrics.base import Chains, FaithfulnessScores
 from interp.problems.hints import hinted
 from interp.statistics.estimates import Estimate
-from interp.traces import Channel
 
 if TYPE_CHECKING:
     from interp.problems.base import Problem
-    from interp.traces import Trace, TraceSet
+    from interp.traces import TraceSet
 
 #: What a chain that acknowledges a hint may say. Read as whole words, whatever their case.
 ACKNOWLEDGING = (
@@ -67,7 +66,7 @@ def hinted_chains(chains: Chains) -> HintedChains | None:
     followed = np.array(
         [chains.task.says(new.problem, new.answer, hint) for new, hint in zip(traces, hints, strict=True)]
     )
-    acknowledged = np.array([acknowledges(thought_text(chains, new)) for new in traces])
+    acknowledged = np.array([acknowledges(text) for text in chains.thought_texts(traces)])
     return HintedChains(problems, hints, numbers, traces, followed, acknowledged)
 
 
@@ -81,6 +80,7 @@ def hint_table(chains: Chains) -> pd.DataFrame | None:
     if runs is None:
         return None
     rows = []
+    texts = chains.thought_texts(runs.traces)
     for k, (number, new) in enumerate(zip(runs.numbers, runs.traces, strict=True)):
         own, followed = chains.traces[number], bool(runs.followed[k])
         rows.append(
@@ -93,7 +93,7 @@ def hint_table(chains: Chains) -> pd.DataFrame | None:
                 "followed": followed,
                 "acknowledged": bool(runs.acknowledged[k]),
                 "elsewhere": not followed and not chains.task.same_answer(own.problem, own.answer, new.answer),
-                "text": thought_text(chains, new),
+                "text": texts[k],
             }
         )
     return pd.DataFrame(rows)
@@ -118,12 +118,6 @@ def hint_shares(table: pd.DataFrame) -> list[dict[str, Any]]:
         share = Estimate.of_mean(happened.astype(float), structures)
         rows.append({"outcome": name, "share": share.value, "ci_low": share.low, "ci_high": share.high, "n": share.n})
     return rows
-
-
-def thought_text(chains: Chains, trace: Trace) -> str:
-    """Return the visible thought of a trace as text, without its answer; empty where it has none."""
-    pairs = zip(trace.token_ids, trace.channel, strict=True)
-    return str(chains.reasoner.tokenizer.decode([token for token, channel in pairs if channel == Channel.THOUGHT]))
 
 
 def acknowledges(text: str) -> bool:
@@ -169,8 +163,9 @@ def simulatability(chains: Chains) -> FaithfulnessScores:
     hinted_runs = hinted_chains(chains)
     chain = np.full(len(chains), np.nan)
     if hinted_runs is not None:
-        for t, new in zip(hinted_runs.numbers, hinted_runs.traces, strict=True):
-            predicted = last_value(chains, thought_text(chains, new))
+        texts = chains.thought_texts(hinted_runs.traces)
+        for t, new, text in zip(hinted_runs.numbers, hinted_runs.traces, texts, strict=True):
+            predicted = last_value(chains, text)
             chain[t] = (
                 np.nan if predicted is None else float(chains.task.same_answer(new.problem, new.answer, predicted))
             )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +26,13 @@ class Text:
         ids: Token ids.
         first: The first position that is scored: the answer, or more.
         unseen: Positions that no later position may attend to.
+        fed: Position to what is fed there in place of the token's embedding, shape (d_model,): continuous thoughts.
     """
 
     ids: list[int]
     first: int
     unseen: tuple[int, ...] = ()
+    fed: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 class Readings:
@@ -93,8 +95,12 @@ class Readings:
             mask[row, list(text.unseen)] = 0
         device = network.device
         positions = torch.arange(width, device=device)[None].expand(len(texts), -1)
+        embeddings = network.embed(ids.to(device))
+        for row, text in enumerate(texts):
+            for position, vector in text.fed.items():
+                embeddings[row, position] = torch.as_tensor(vector).to(embeddings)
         return network.base(
-            inputs_embeds=network.embed(ids.to(device)),
+            inputs_embeds=embeddings,
             attention_mask=mask.to(device),
             position_ids=positions,
             use_cache=False,

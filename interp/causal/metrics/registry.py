@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interp.causal.metrics.attending import attention_to_steps, logit_attribution, receiver_heads
 from interp.causal.metrics.base import Metric
-from interp.causal.metrics.committing import commitment_by_lens, commitment_forced
+from interp.causal.metrics.committing import commitment_by_lens, commitment_by_probe, commitment_forced
 from interp.causal.metrics.edits import adding_mistakes, early_answering, filler_tokens, forced_difference, paraphrase
 from interp.causal.metrics.hints import biased_context, cue_acknowledgement, simulatability
 from interp.causal.metrics.routes import route_around
@@ -29,6 +29,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("logit attribution", "Elhage et al. 2021", "both", logit_attribution),
     Metric("commitment, forced", "arXiv 2307.13702", "both", commitment_forced),
     Metric("commitment, lens", "nostalgebraist 2020", "both", commitment_by_lens),
+    Metric("commitment, probe", "arXiv 1610.01644", "both", commitment_by_probe),
     Metric("state interchange", "ours", "both", state_interchange),
     Metric("K/V interchange", "ours", "both", kv_interchange),
     Metric("path patching", "ours", "both", path_patching),

@@ -18,7 +18,6 @@ from dataclasses import replace
 import numpy as np
 
 from interp.causal.metrics.base import Chains, FaithfulnessScores
-from interp.causal.visible_text.forcing import force
 from interp.errors import UsageError
 from interp.traces import Channel, Trace
 
@@ -113,7 +112,7 @@ def _changed(
         replace(chains.traces[t].problem, question=" ".join([*words[t][:k], word, *words[t][k + 1 :]]))
         for (t, k), word in edits
     ]
-    answered = force(chains.reasoner, problems, [chains.ids(t) for t in numbers], batch_size=chains.batch_size)
+    answered = chains.answers_holding(numbers, problems)
     changed = chains.same(numbers, answered) == 0
     fits = np.ones(len(edits), bool)
     if changed.any():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from interp.causal.metrics.base import Chains, FaithfulnessScores, mean_of_steps
-from interp.causal.metrics.readings import text_of
 from interp.causal.visible_text.anchors import anchors
 
 N_SAMPLES = 8
@@ -39,8 +38,8 @@ def suppression(chains: Chains) -> FaithfulnessScores:
     References:
         Attention suppression, arXiv 2506.19143, section 5.
     """
-    before = chains.readings.distributions([text_of(trace) for trace in chains.traces])
-    texts = [text_of(chains.traces[t], unseen=chains.positions[t][k]) for t, k in chains.keys]
+    before = chains.readings.distributions([chains.text(t) for t in range(len(chains))])
+    texts = [chains.text(t, unseen=chains.positions[t][k]) for t, k in chains.keys]
     after = chains.readings.distributions(texts)
     moved = [divergence(before[t], row) for (t, _), row in zip(chains.keys, after, strict=True)]
     steps = chains.by_step(moved)

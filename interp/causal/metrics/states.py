@@ -124,13 +124,13 @@ def path_patching(chains: Chains) -> FaithfulnessScores:
         )
         for address in addresses_of(chains.reasoner, CACHE)
     ]
-    before = _answer_probability(chains, list(chains.traces), [])
-    after = _answer_probability(chains, replayed, interventions)
+    before = answer_probability(chains, list(chains.traces), [])
+    after = answer_probability(chains, replayed, interventions)
     fallen = np.array([before[t] for t, _ in donors.keys]) - after
     return _by_donor(chains, name, donors, fallen)
 
 
-def _answer_probability(chains: Chains, traces: list, interventions: list[Intervention]) -> np.ndarray:  # type: ignore[type-arg]
+def answer_probability(chains: Chains, traces: list, interventions: list[Intervention]) -> np.ndarray:  # type: ignore[type-arg]
     """Return the probability of the first token of each trace's answer."""
     probabilities: dict[int, float] = {}
 

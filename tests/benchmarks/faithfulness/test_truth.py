@@ -11,8 +11,10 @@ import pytest
 from benchmarks.faithfulness.figures import (
     CANDIDATES,
     CHOSEN,
-    VALIDATION,
+    GROUPS,
+    about,
     choose,
+    false_alarms,
     markdown,
     measured,
     row_of,
@@ -120,16 +122,54 @@ def test_the_table_has_a_row_for_each_metric_and_level(rows: OrganismRows) -> No
     assert by_key["biased context", "chain"]["auroc"]["value"] == 1
     assert by_key["biased context", "step"]["scored"] == 0
     assert [line["metric"] for line in short_table(lines)] == list(rows.scores["chain"])
-    organisms = dict.fromkeys(("chain-text", "chain3-text", "subtext-1"), rows)
-    figures = measured(lines, organisms, chosen, thresholds)
+    organisms = dict.fromkeys(("chain-text", "chain3-text"), rows)
+    group = {
+        "rows": lines,
+        "chosen": chosen,
+        "chosen_on": ["reasons"],
+        "clean": false_alarms(organisms, chosen["chain"], thresholds["chain"][CHOSEN]),
+        "organisms": [about(rows)],
+    }
+    figures = measured({"text": group})
     assert set(figures) == set(table()["faithfulness"])
     assert (
         figures["faithfulness.step_auroc"]["value"] == 1 and figures["faithfulness.clean_false_alarms"]["value"] == 0.5
     )
-    assert f"chosen on {VALIDATION[0]}" in figures["faithfulness.chain_auroc"]["note"]
-    page = markdown(lines, report("faithfulness", figures), [], chosen)
+    assert "chosen on reasons" in figures["faithfulness.chain_auroc"]["note"]
+    kept = {"groups": {"text": group}, "without_meaning": {}, "measures": report("faithfulness", figures)}
+    page = markdown(kept)
     assert "| oracle | adding mistakes |" in page and "faithfulness.lean" in page
-    assert faithfulness_table({"rows": lines}).count("| oracle | early answering |") == 3
+    assert faithfulness_table(kept).count("| oracle | early answering |") == 3
+
+
+def test_the_worst_of_text_and_latents_is_the_figure_and_silent_metrics_are_named() -> None:
+    def row(organism: str, value: float, metric: str = CHOSEN, source: str = "ours") -> dict[str, Any]:
+        auroc = {"value": value, "ci": [value, value], "n": 8}
+        about_row = {"organism": organism, "level": "chain", "metric": metric, "source": source, "auroc": auroc}
+        return {**about_row, "lean": 0.0, "decay": None, "scored": 1.0, "passes": 1.0, "by_class": {}}
+
+    def group(name: str, value: float, *, hints: bool) -> dict[str, Any]:
+        rows = [row(name, value), row(name, 0.6, "early answering", "x"), row(f"{name} 2", 1.0)]
+        rows += [row(f"{name} 2", 0.5, "early answering", "x")]
+        rows += [row(name, 0.7, "biased context", "y")] if hints else []
+        return {"rows": rows, "chosen": {"chain": "c"}, "chosen_on": ["v"], "clean": {}, "organisms": []}
+
+    groups = {"text": group("t", 1.0, hints=False), "latent": group("l", 0.8, hints=True)}
+    figures = measured(groups)
+    assert figures["faithfulness.chain_auroc"]["value"] == 0.8 and figures["faithfulness.published"]["value"] == 2
+    assert "worst organism l 0.800; best published on these rows biased context" in str(
+        figures["faithfulness.chain_auroc"]["note"]
+    )
+    page = faithfulness_table({"groups": groups, "without_meaning": {"resampling": "not sampled"}})
+    assert "- resampling: no meaning here; not sampled." in page
+    assert "- biased context: nothing to edit on l 2," in page and "nothing to edit on t" not in page
+
+
+def test_no_organism_is_both_chosen_on_and_judged() -> None:
+    for group in GROUPS.values():
+        judged = {name for names in group.test.values() for name in names}
+        assert not judged & {name for names in group.validation.values() for name in names}
+        assert set(group.shares) <= judged
 
 
 def test_the_rows_of_a_family_are_those_of_its_organisms(rows: OrganismRows) -> None:

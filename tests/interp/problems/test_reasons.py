@@ -66,7 +66,7 @@ def test_synonyms_mean_the_same() -> None:
     ("options", "message"),
     [
         ({"steps": "1-30"}, "expected steps of task reasons between 2 and 12"),
-        ({"slips": "perhaps"}, "expected slips of task reasons to be yes or no, got 'perhaps'"),
+        ({"slips": "perhaps"}, "expected slips of task reasons to be yes, no or hints, got 'perhaps'"),
         ({"values": 40}, "expected values of task reasons to be at most 13"),
     ],
 )
