@@ -60,7 +60,8 @@ def judge(rows: pd.DataFrame, score: np.ndarray, threshold: float) -> Judged | N
     low, high = bootstrap_interval("auroc", truth, _CLASSES, _ranks(filled), rows["structure"].to_numpy(), draws=500)
     length = rows["length"].to_numpy()
     short, long = (np.quantile(length, q) for q in (1 / 3, 2 / 3))
-    ends = [auroc(truth[part], filled[part]) for part in (length <= short, length > long)]
+    longest = length > long if (length > long).any() else length >= long
+    ends = [auroc(truth[part], filled[part]) for part in (length <= short, longest)]
     called = np.where(np.isfinite(score), filled >= threshold, 0.5)
     by_class = {
         name: auroc(truth[part], filled[part])

@@ -170,6 +170,59 @@ def evaluate_command(
         )
 
 
+@app.command("ask")
+@with_options
+def ask_command(
+    store: StorePath,
+    question: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="value, previous, even, rule, decided, hint or intent. Repeatable.",
+            show_default="value, decided, hint, intent, as far as the task answers them",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Where latents are read.", show_default="chosen on validation")
+    ] = None,
+    updates: Annotated[int, typer.Option(help="Updates of the oracle.")] = 500,
+    split_seed: Annotated[int, typer.Option(help="Which problems are fitted on, selected on and held out.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask an activation oracle questions about latents, beside answers from another latent and from the words alone.
+
+    Example: cotlens decode ask runs/store --question value --question decided
+    """
+    from interp.activations import Store
+    from interp.decoders.evaluation.asking import ask_oracle
+
+    checked_count("updates", updates)
+    activations = Store(store)
+    chosen = {"questions": question} if question else {}
+    with Bars() as bars, bars.stage("training the oracle") as progress:
+        table, where = ask_oracle(
+            activations,
+            **chosen,
+            address=activations.address(address) if address else None,
+            updates=updates,
+            seed=split_seed,
+            progress=progress,
+        )
+    emit(
+        {"address": where.name, "answers": table.to_dict("records")}, as_json, lambda: _print_answers(table, where.name)
+    )
+
+
+def _print_answers(table: pd.DataFrame, address: str) -> None:
+    print_table(table.drop(columns="asked"))
+    print(f"read at {address}, on problems of other structures")
+    for row in table.to_dict("records"):
+        control = max(row["other_problem"], row["question_only"], row["majority"])
+        shown = (
+            "the latent says more than its controls" if row["ci_low"] > control else "nothing is shown of the latent"
+        )
+        print(f"{row['asked']} {shown}: {row['right']:.3f} right, the best control {control:.3f}")
+
+
 def _steps(placement: StepPlacement | None) -> dict[str, Any]:
     """Return the entry `steps` of a result; nothing for latent thoughts, whose steps all have a place."""
     return {} if placement is None else {"steps": placement.to_dict()}

@@ -24,6 +24,7 @@ from interp.decoders.writer import WriterOptions, ranked_candidates
 from interp.decoders.writer_decoder import WriterDecoder
 from interp.errors import UsageError, unknown
 from interp.models.address import Address
+from interp.problems import task as make_task
 from interp.runtime.progress import Progress
 from interp.traces import Trace
 
@@ -46,13 +47,45 @@ def _rule(trace: Trace, step: int) -> str | None:
     return str(operations[step]) if step < len(operations) else None
 
 
+def _decided(trace: Trace, step: int) -> str | None:
+    """Return whether no other value of any later step would change the answer, as the task's oracle says."""
+    problem = trace.problem
+    if not 1 <= step <= problem.n_steps:
+        return None
+    task = make_task(problem.task)
+    for later in range(step + 1, problem.n_steps + 1):
+        for value in task.step_values(problem, later) or task.values:
+            try:
+                if task.counterfactual(problem, later, value) != problem.answer:
+                    return "no"
+            except UsageError:
+                return None
+    return "yes"
+
+
+def _hint(trace: Trace, step: int) -> str | None:
+    """Return whether the answer is that of a hint, where the task's problems say so."""
+    style = trace.problem.meta.get("style")
+    return None if "hint" not in trace.problem.meta or style is None else "no" if style == "used" else "yes"
+
+
+def _intent(trace: Trace, step: int) -> str | None:
+    triggered = trace.problem.meta.get("triggered")
+    return None if triggered is None else "yes" if triggered else "no"
+
+
 # Name to the question about the latent of a step, and the function that answers it.
 QUESTIONS: dict[str, tuple[str, Callable[[Trace, int], str | None]]] = {
     "value": ("what is the value ?", _value),
     "previous": ("what was the value one step before ?", lambda trace, step: _value(trace, step - 1)),
     "even": ("is the value even ?", _parity),
     "rule": ("which rule comes next ?", _rule),
+    "decided": ("is the answer decided ?", _decided),
+    "hint": ("was there a hint that the answer follows ?", _hint),
+    "intent": ("is there a hidden intent ?", _intent),
 }
+#: What the oracle learns as a decoder of values.
+ABOUT_VALUES = ("value", "previous", "even", "rule")
 
 
 class OracleOptions(WriterOptions, total=False):
@@ -65,7 +98,7 @@ class OracleOptions(WriterOptions, total=False):
 
 
 class Oracle(WriterDecoder):
-    """Answers the questions of `QUESTIONS` about a latent. As a decoder it answers the question for the value.
+    """Answers questions of `QUESTIONS` about a latent. As a decoder it answers the question for the value.
 
     Every latent is scaled to the length of a standard embedding before it is injected.
 
@@ -91,7 +124,7 @@ class Oracle(WriterDecoder):
     def __init__(
         self,
         *,
-        questions: Sequence[str] = tuple(QUESTIONS),
+        questions: Sequence[str] = ABOUT_VALUES,
         d_model: int = 128,
         n_layers: int = 2,
         n_heads: int = 4,

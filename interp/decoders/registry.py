@@ -32,6 +32,7 @@ BUILT_IN: dict[str, str] = {
     "neighbours": "interp.decoders.neighbours:Neighbours",
     "patchscope": "interp.decoders.patchscope:Patchscope",
     "continuation": "interp.decoders.patchscope:Continuation",
+    "transplant": "interp.decoders.transplant:Transplant",
     "sae": "interp.decoders.features:FeatureReadout",
     "random_dictionary": "interp.decoders.features:FeatureReadout",
     "pca": "interp.decoders.features:FeatureReadout",
