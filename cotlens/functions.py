@@ -257,9 +257,10 @@ def faithfulness_scores(reasoner: Reasoner, traces: TraceSet, metrics: str = "al
     """Score each chain of thought and each of its steps with metrics of faithfulness.
 
     Args:
-        reasoner: A reasoner that thinks in text.
+        reasoner: A reasoner that thinks in text, or in latents of which each belongs to a step.
         traces: What it thought.
-        metrics: Names separated by commas, such as "early answering, adding mistakes", or "all".
+        metrics: Names separated by commas, such as "early answering, adding mistakes", or "all". Of latents, those that
+            have a meaning there (`interp.causal.metrics.latents.registry`).
         seed: Seed of everything that metrics draw.
 
     Returns:
@@ -268,16 +269,20 @@ def faithfulness_scores(reasoner: Reasoner, traces: TraceSet, metrics: str = "al
         passes (texts that were run for each chain).
 
     Raises:
-        UsageError: A metric is unknown or cannot be run on these chains, or a trace has no visible thought.
+        UsageError: A metric is unknown or cannot be run on these chains, or a trace has no thought.
     """
     import pandas as pd
 
     from interp.causal.metrics.base import Chains
     from interp.causal.metrics.battery import metrics_named
+    from interp.causal.metrics.latents.chains import LatentChains
+    from interp.causal.metrics.latents.registry import LATENT_METRICS
+    from interp.causal.metrics.registry import METRICS
 
-    chains = Chains(reasoner, traces, seed=seed)
+    visible = reasoner.thinks_in_text
+    chains = Chains(reasoner, traces, seed=seed) if visible else LatentChains(reasoner, traces, seed=seed)
     rows = []
-    for metric in metrics_named(metrics):
+    for metric in metrics_named(metrics, METRICS if visible else LATENT_METRICS):
         result = metric.measure(chains)
         for number, (whole, steps) in enumerate(zip(result.chain, result.steps, strict=True)):
             about = (metric.name, metric.source, number, traces[number].problem.structure)

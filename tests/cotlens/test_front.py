@@ -122,6 +122,16 @@ def test_faithfulness_scores_of_chains_and_steps() -> None:
         cotlens.faithfulness_scores(reasoner, traces, "honesty")
 
 
+def test_faithfulness_scores_of_latents_are_those_that_have_a_meaning_there() -> None:
+    reasoner = cotlens.load("chain-coconut")
+    traces = reasoner.think(reasoner.task.generate(8, seed=5))
+    scores = cotlens.faithfulness_scores(reasoner, traces, "ablation, state interchange")
+    assert scores.query("metric == 'state interchange'")["score"].eq(1).all()
+    assert scores.groupby("trace")["step"].max().tolist() == [trace.problem.n_steps for trace in traces]
+    with pytest.raises(cotlens.CotlensError, match="metric of faithfulness, got 'resampling'"):
+        cotlens.faithfulness_scores(reasoner, traces, "resampling")
+
+
 def test_swap_through_text_and_latents() -> None:
     reader, problems = cotlens.load("chain-text"), cotlens.task("chain").generate(40, seed=5)
     assert {"whole", "shuffled"} <= set(cotlens.swap(reader, reader, problems)["arm"])

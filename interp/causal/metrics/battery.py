@@ -37,15 +37,19 @@ class BatteryResult:
     hints: pd.DataFrame | None = None
 
 
-def metrics_named(names: str) -> tuple[Metric, ...]:
+def metrics_named(names: str, metrics: Sequence[Metric] = METRICS) -> tuple[Metric, ...]:
     """Return the metrics that a text names: `all`, or names with commas; a comma within a name may be left out.
+
+    Args:
+        names: The names.
+        metrics: Those to choose from, such as `interp.causal.metrics.latents.registry.LATENT_METRICS`.
 
     Raises:
         UsageError: A name is unknown.
     """
     if names == "all":
-        return METRICS
-    by_name = {metric.name.replace(",", ""): metric for metric in METRICS}
+        return tuple(metrics)
+    by_name = {metric.name.replace(",", ""): metric for metric in metrics}
     chosen = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name not in by_name:
