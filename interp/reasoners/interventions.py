@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,38 @@ class Intervention:
                 f"expected rows of an intervention as (trace, position) pairs, an array n x 2, got shape {rows.shape}."
             )
         object.__setattr__(self, "rows", rows)
+
+    @cached_property
+    def _sorted(self) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
+        """The cells of all rows as single numbers, sorted, and the row of each; made once for all batches."""
+        cells = _numbered(self.rows[:, 0], self.rows[:, 1])
+        order = np.argsort(cells, kind="stable")
+        return cells[order], order
+
+    def edited_cells(
+        self, state: BatchState
+    ) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " cells"], Int[np.ndarray, " cells"]]:
+        """Return the cells of a pass that are edited.
+
+        Args:
+            state: Which trace and position each cell of the pass is.
+
+        Returns:
+            Batch row, column, and index of the intervention's row of each, each of shape (cells,). Where several rows
+            name one cell, the last counts.
+        """
+        cells, order = self._sorted
+        passed = _numbered(state.traces[:, None], state.positions)
+        # The last of equal cells, so that a later row replaces an earlier one.
+        places = np.searchsorted(cells, passed, side="right") - 1
+        edited = (places >= 0) & (cells[places.clip(min=0)] == passed) if len(cells) else np.zeros(passed.shape, bool)
+        batch_rows, columns = edited.nonzero()
+        return batch_rows, columns, order[places[edited]]
+
+
+def _numbered(traces: Int[np.ndarray, "..."], positions: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    """Return one number for each pair of a trace and a position."""
+    return (traces << 32) + positions
 
 
 def replace_with(values: Float[np.ndarray, "rows ..."] | Float[Tensor, "rows ..."]) -> Edit:
@@ -133,24 +166,13 @@ def intervening(
 
 
 def _hook(intervention: Intervention, state: BatchState) -> Callable[..., Tensor | None]:
-    index = {(int(trace), int(position)): k for k, (trace, position) in enumerate(intervention.rows)}
-    edited_traces = {trace for trace, _ in index}
-
     def hook(activations: Tensor, hook: Any = None) -> Tensor | None:
-        cells, rows = [], []
-        for batch_row, trace in enumerate(state.traces.tolist()):
-            if trace not in edited_traces:
-                continue
-            for column, position in enumerate(state.positions[batch_row].tolist()):
-                row = index.get((trace, position))
-                if row is not None:
-                    cells.append((batch_row, column))
-                    rows.append(row)
-        if not cells:
+        batch_rows, columns, rows = intervention.edited_cells(state)
+        if not len(rows):
             return None
-        chosen = tuple(torch.tensor(cells, device=activations.device).T)
+        chosen = tuple(torch.from_numpy(cells).to(activations.device) for cells in (batch_rows, columns))
         edited = activations.clone()
-        edited[chosen] = intervention.edit(activations[chosen], np.asarray(rows))
+        edited[chosen] = intervention.edit(activations[chosen], rows)
         return edited
 
     return hook

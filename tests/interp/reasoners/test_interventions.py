@@ -12,6 +12,7 @@ import interp
 from interp.errors import UsageError
 from interp.models.address import Address
 from interp.reasoners.interventions import Intervention, add, identity, replace_with
+from interp.reasoners.rollouts.batch import BatchState
 from interp.traces import Channel
 
 SITES = ["blocks.0.hook_in", "blocks.1.hook_out", "blocks.0.attn.hook_out", "ln_final.hook_out"]
@@ -117,6 +118,29 @@ def test_hooks_are_removed_after_an_exception(reasoner, problems, traces):
     with pytest.raises(RuntimeError, match="on purpose"):
         reasoner.replay(traces, hooks={"blocks.1.hook_out": lambda a, b: fail(a, b)})
     assert same(reasoner.think(problems), traces)
+
+
+def test_the_edited_cells_are_those_that_a_search_of_all_pairs_finds():
+    """Random rows, some of them twice, which the later row wins; padding is never edited."""
+    rng = np.random.default_rng(0)
+    state = BatchState()
+    state.traces = rng.permutation(50)[:8]
+    lengths = rng.integers(1, 12, 8)
+    state.positions = np.where(np.arange(12) >= 12 - lengths[:, None], np.arange(12) - (12 - lengths[:, None]), -1)
+    rows = np.stack([rng.integers(0, 50, 300), rng.integers(0, 12, 300)], axis=1)
+    edit = Intervention(Address(SITES[0]), rows, identity)
+    batch_rows, columns, chosen = edit.edited_cells(state)
+    index = {(trace, position): k for k, (trace, position) in enumerate(rows.tolist())}
+    expected = [
+        (row, column, index[trace, position])
+        for row, trace in enumerate(state.traces.tolist())
+        for column, position in enumerate(state.positions[row].tolist())
+        if (trace, position) in index
+    ]
+    assert len(index) < len(rows) and len(expected) > 10
+    assert list(zip(batch_rows.tolist(), columns.tolist(), chosen.tolist(), strict=True)) == expected
+    nothing = Intervention(Address(SITES[0]), np.empty((0, 2)), identity)
+    assert [len(part) for part in nothing.edited_cells(state)] == [0, 0, 0]
 
 
 def test_rows_of_the_wrong_shape_are_refused():
