@@ -181,6 +181,11 @@ def _print_best(best: pd.DataFrame, notes: dict[str, Any], where: str) -> None:
     from interp.text.placement import StepPlacement
 
     print_table(best)
+    if unconverged := notes.get("unconverged"):
+        print(
+            f"warning: {counted(unconverged, 'logistic fit')} did not converge, so those scores are not of the optimum; "
+            "the column unconverged of the table says in which cells."
+        )
     if sentence := split_sentence(notes["split"]):
         print(sentence)
     if (steps := notes.get("steps")) is not None:

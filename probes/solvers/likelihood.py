@@ -43,6 +43,13 @@ class Labellings:
         """Vectors of coefficients of one labelling: 1 for two classes, else one for each class."""
         return 1 if self.n_classes == 2 else self.n_classes
 
+    @property
+    def mass(self) -> Float[Tensor, " labellings"]:
+        """Total weight of the rows in each labelling, in the dtype of the strengths."""
+        if self.weights is None:
+            return torch.full_like(self.strength, float(self.codes.shape[1]))
+        return self.weights.sum(dim=1).clamp(min=1e-12)
+
     def to(self, like: Tensor) -> Labellings:
         """Return the labellings on the device of `like`, with strengths and weights in its dtype."""
         weights = None if self.weights is None else self.weights.to(like)
@@ -95,10 +102,9 @@ class Likelihood:
             losses = (total.log() + top - logits.gather(1, codes))[:, 0]
             residual = self.p.scatter_add(1, codes, -torch.ones_like(total))
         self.residual = self._weighted(residual)
-        self.mass = torch.full((len(logits),), float(logits.shape[2]), device=logits.device, dtype=logits.dtype)
+        self.mass = labellings.mass.to(logits)
         if self.weights is not None:
             losses = losses * self.weights
-            self.mass = self.weights.sum(dim=1).clamp(min=1e-12)
         self.loss = losses.sum(dim=1, dtype=torch.float64)
         self._variance: Tensor | None = None  # for two classes, where each product with the curvature needs it
 

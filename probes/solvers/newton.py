@@ -173,7 +173,7 @@ def newton(
 
 def norms(gradient: Parameters, point: Point) -> OfEach:
     """Return the norm of the gradient of each labelling's mean loss."""
-    return _dot(gradient, gradient).sqrt() / point.likelihood.mass
+    return _dot(gradient, gradient).sqrt() / point.labellings.mass.to(gradient)
 
 
 def _with(whole: Point | None, active: Tensor, point: Point) -> Point:

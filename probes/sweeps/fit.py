@@ -23,11 +23,13 @@ class FittedScores:
         classes: Class labels, shape (classes,).
         scores: Scores, shape (rows, classes).
         sharpness: Returns the factor that makes the scores logits, fitted on rows left out; computed on demand.
+        converged: Whether the solver converged; None where it has no steps, or warns itself.
     """
 
     classes: np.ndarray
     scores: Float[np.ndarray, "rows classes"]
     sharpness: Callable[[], float] = lambda: 1.0
+    converged: bool | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -82,11 +84,14 @@ def _fit_ridge(inputs: np.ndarray, labellings: Mapping[str, np.ndarray], split: 
 
 def _fit_logistic(inputs: np.ndarray, labellings: Mapping[str, np.ndarray], split: Masks) -> dict[str, FittedScores]:
     """Fit all labellings with the batched solver; validation log-loss chooses strengths."""
-    from probes.sweeps.strengths import best_logits
+    from probes.sweeps.strengths import best_fits
 
     classes = {name: np.unique(labels[split.train]) for name, labels in labellings.items()}
-    logits = best_logits(inputs, labellings, classes, split)
-    return {name: FittedScores(classes[name], _one_column_a_class(logits[name])) for name in labellings}
+    fits = best_fits(inputs, labellings, classes, split)
+    return {
+        name: FittedScores(classes[name], _one_column_a_class(fits[name].logits), converged=fits[name].converged)
+        for name in labellings
+    }
 
 
 def _fit_one_by_one(

@@ -40,7 +40,8 @@ class Sweep:
 
         Returns:
             Columns `accuracy` (held-out top-1), `ci_low`, `ci_high`, `val_accuracy`, one column for each control, `p`,
-            `q`, `n` (structures tested), `n_classes` and further scores. A control that could not be computed is NaN:
+            `q`, `n` (structures tested), `n_classes` and further scores. Logistic cells have `unconverged`: how many of
+            their fits, shuffled copies and other controls among them, did not converge. A control that could not be computed is NaN:
             `notes["why_not"]` has the reason. `notes["left_out"]` lists the cells with too few rows.
         """
         return self._frame

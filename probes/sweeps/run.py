@@ -280,6 +280,7 @@ def _combined(store: ActivationSource, finished: list[tuple[list[Unit], list[Uni
         "why_not": {name: _reasons(by_place, swept) for name, by_place in why_not.items()},
         "left_out": [asdict(cell) for cell in missing.values()],
         "left_out_rule": f"fewer than {MIN_ROWS} rows, or a single label",
+        "unconverged": sum(result.unconverged for _, results in finished for result in results),
         "store": store.name,
         "config_hash": store.meta["config_hash"],
         "step_places": list(step_places(store)),

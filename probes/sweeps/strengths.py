@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.statistics.splits import Masks
 from probes.estimators.linear import LOGISTIC_STRENGTHS
 from probes.solvers.logistic import Design, InMemory, Labellings, rotated_back
-from probes.solvers.newton import Parameters, newton
+from probes.solvers.newton import Parameters, Point, newton, norms
 
 # Gradient norm at which a fit has converged. Held-out log-losses are then nearer to the optimum than scikit-learn's.
 TOLERANCE = 5e-4
@@ -22,13 +23,26 @@ _TRIAL_STEPS, _MOST_STEPS = 2, 50
 _TOGETHER = 24
 
 
-def best_logits(
+@dataclass(frozen=True)
+class BestFit:
+    """The fit of a labelling at the strength that is best on validation.
+
+    Attributes:
+        logits: Logits of all rows: one column for each class, or for two classes that of the second alone.
+        converged: Whether the fit ended at a gradient norm of at most `TOLERANCE`.
+    """
+
+    logits: Float[np.ndarray, "rows columns"]
+    converged: bool
+
+
+def best_fits(
     inputs: Float[np.ndarray, "rows d"],
     labellings: Mapping[str, np.ndarray],
     classes: Mapping[str, np.ndarray],
     split: Masks,
-) -> dict[str, Float[np.ndarray, "rows columns"]]:
-    """Fit every labelling on the training rows at the best strength, and return the logits of all rows.
+) -> dict[str, BestFit]:
+    """Fit every labelling on the training rows at the strength that is best on validation.
 
     Strengths are tried from the strongest penalty to the weakest, each fit beginning at the one before. A labelling
     whose log-loss on validation is above its lowest so far after two steps is not fitted to the end at that
@@ -41,7 +55,7 @@ def best_logits(
         split: `train` rows are fitted; `val` rows choose the strength.
 
     Returns:
-        Logits by the name of the labelling: one column for each class, or for two classes that of the second alone.
+        The fit of each labelling by its name.
     """
     rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
     rows = rows.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,10 +66,11 @@ def best_logits(
     for names in _batches(classes):
         codes = torch.from_numpy(np.stack([_codes(labellings[name], classes[name]) for name in names])).to(rows.device)
         path = _Path(design, codes[:, train], [len(classes[name]) for name in names], val_rows, codes[:, val])
-        coef, intercept = rotated_back(design, path.best())
+        parameters, converged = path.best()
+        coef, intercept = rotated_back(design, parameters)
         logits = (rows @ coef.flatten(1)).reshape(len(rows), *intercept.shape) + intercept
         for number, name in enumerate(names):
-            out[name] = logits[:, number, : len(classes[name])].cpu().numpy()
+            out[name] = BestFit(logits[:, number, : len(classes[name])].cpu().numpy(), bool(converged[number]))
     return out
 
 
@@ -85,12 +100,13 @@ class _Path:
             val_rows
         )
 
-    def best(self) -> Parameters:
-        """Return the parameters of the best fits."""
+    def best(self) -> tuple[Parameters, Bool[Tensor, " labellings"]]:
+        """Return the parameters of the best fits, and whether each converged."""
         strongest, *weaker = sorted(LOGISTIC_STRENGTHS, reverse=True)
         all_ = torch.arange(len(self.val_codes), device=self.val_codes.device)
         labellings = self.labellings.with_strength(strongest)
         point, _ = newton(self.design, None, labellings, TOLERANCE, _MOST_STEPS)
+        converged = self._converged(point)
         best, lowest = point.parameters.clone(), self._log_losses(point.parameters, all_)
         for strength in weaker:
             # Losses need not fall and rise once only, so each strength begins with all labellings again.
@@ -106,7 +122,11 @@ class _Path:
             better = losses < lowest[hopeful]
             chosen = hopeful[better]
             lowest[chosen], best[chosen] = losses[better], whole.parameters[better]
-        return best
+            converged[chosen] = self._converged(whole)[better]
+        return best, converged
+
+    def _converged(self, point: Point) -> Bool[Tensor, " labellings"]:
+        return norms(point.gradient(self.design), point) <= TOLERANCE
 
     def _log_losses(self, parameters: Parameters, which: Tensor) -> Float[Tensor, " labellings"]:
         """Return the mean log-loss on validation in nats; a class that was never seen has a probability of 1e-12."""

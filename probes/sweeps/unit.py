@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -32,7 +33,7 @@ SHUFFLES = 4
 # These depend on the trace alone, so they are computed once for all places with the same traces.
 _SAME_AT_EVERY_PLACE = ("question_only", "before_thinking")
 _SCORES = ("macro_f1", "auroc", "auprc", "log_loss", "brier", "ece")
-_VERSION = 5  # a new number makes finished units be computed again
+_VERSION = 6  # a new number makes finished units be computed again
 
 # One row of the sweep's table: column name to text or number.
 TableRow = dict[str, Any]
@@ -75,17 +76,19 @@ class Unit:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
-@dataclass(frozen=True)
+@dataclass
 class UnitResult:
     """Result of one unit.
 
     Attributes:
         rows: Rows of the sweep's table.
         why_not: For each control that could not be computed, the reason by place.
+        unconverged: Number of logistic fits that did not converge, of cells and of controls.
     """
 
     rows: list[TableRow] = field(default_factory=list)
     why_not: dict[str, dict[str, str]] = field(default_factory=dict)
+    unconverged: int = 0
 
     def note_missing(self, control: str, place: str, reason: str) -> None:
         """Record why a control could not be computed at a place."""
@@ -105,6 +108,13 @@ class _TestPredictions:
     val_accuracy: list[float] = field(default_factory=list)
     n_val: int = 0
     controls: dict[str, list[float]] = field(default_factory=dict)
+    unconverged: int | None = None
+
+    def count_unconverged(self, fits: Iterable[FittedScores]) -> None:
+        """Count the fits that did not converge; where no fit says so, there is no count."""
+        known = [fit.converged for fit in fits if fit.converged is not None]
+        if known:
+            self.unconverged = (self.unconverged or 0) + known.count(False)
 
     def add_control(self, control: str, accuracy: float) -> None:
         self.controls.setdefault(control, []).append(accuracy)
@@ -143,6 +153,7 @@ def _cells(
     cells = {target: _TestPredictions(np.unique(gold)) for target, gold in block.targets.items()}
     for split_seed in unit.splits:
         _test(unit, cells, acts, untrained, types, block, split_seed)
+    result.unconverged += sum(cell.unconverged or 0 for cell in cells.values())
     lengths = _description_lengths(unit, acts, types, block) if unit.description_length else {}
     return [_table_row(unit, target, place, cell) | lengths.get(target, {}) for target, cell in cells.items()]
 
@@ -185,6 +196,9 @@ def _test(
     donors = other_problem(np.zeros(len(part)), block.groups, part, split_seed)
     for target, gold in block.targets.items():
         cell, predicted = cells[target], fitted[target].labels
+        own = [target, *(f"{target} shuffled {k}" for k in shuffles)]
+        own += [] if types is None else [f"{target} control task"]
+        cell.count_unconverged([fitted[name] for name in own] + ([twin_fitted[target]] if twin_fitted else []))
         cell.gold.append(gold[split.test])
         cell.groups.append(block.groups[split.test])
         cell.splits.append(np.full(int(split.test.sum()), split_seed))
@@ -255,6 +269,8 @@ def _table_row(unit: Unit, target: str, place: str, cell: _TestPredictions) -> T
         "n_classes": len(set(gold)),
         **scores(gold, cell.classes, np.concatenate(cell.probabilities), _SCORES),
     }
+    if cell.unconverged is not None:
+        row["unconverged"] = cell.unconverged
     if "control_task" in controls:
         row["selectivity"] = accuracy.value - controls["control_task"]
     return row
@@ -288,7 +304,9 @@ def _controls_without_address(
         if not alternatives.inputs:
             result.note_missing(name, place, alternatives.why_not)
             continue
-        for target, accuracy in best_accuracy(unit.estimator, alternatives, block).items():
+        accuracies, unconverged = _best_accuracy(unit.estimator, alternatives, block)
+        result.unconverged += unconverged
+        for target, accuracy in accuracies.items():
             rows[target][name] = accuracy
             if name in _SAME_AT_EVERY_PLACE:
                 cached[keys[target]] = accuracy
@@ -302,14 +320,21 @@ def _same_rows(block: Block, gold: np.ndarray) -> bytes:
 
 def best_accuracy(estimator: str, alternatives: ControlInputs, block: Block) -> dict[str, float]:
     """Return test accuracy with the input that is best on validation, averaged over the splits of the block."""
+    return _best_accuracy(estimator, alternatives, block)[0]
+
+
+def _best_accuracy(estimator: str, alternatives: ControlInputs, block: Block) -> tuple[dict[str, float], int]:
+    """Return `best_accuracy`, and how many logistic fits did not converge."""
+    unconverged = 0
     accuracies: dict[str, list[float]] = {target: [] for target in block.targets}
     for split in block.splits.values():
         fits = [fit_all(estimator, inputs, block.targets, split) for inputs in alternatives.inputs.values()]
+        unconverged += sum(fit.converged is False for fitted in fits for fit in fitted.values())
         for target, gold in block.targets.items():
             on_val = [float((fitted[target].labels == gold)[split.val].mean()) for fitted in fits]
             best = fits[int(np.argmax(on_val))][target]
             accuracies[target].append(float((best.labels == gold)[split.test].mean()))
-    return {target: float(np.mean(values)) for target, values in accuracies.items()}
+    return {target: float(np.mean(values)) for target, values in accuracies.items()}, unconverged
 
 
 def majority_accuracy(gold: np.ndarray, split: Masks) -> float:

@@ -10,7 +10,8 @@ from interp.statistics.splits import Masks
 from probes.estimators.base import softmax
 from probes.estimators.linear import LOGISTIC_STRENGTHS
 from probes.solvers.logistic import InMemory, fit_logistic, multinomial
-from probes.sweeps.strengths import best_logits
+from probes.sweeps import strengths
+from probes.sweeps.strengths import best_fits
 
 
 def log_loss(p: np.ndarray, codes: np.ndarray) -> float:
@@ -35,10 +36,12 @@ def test_every_labelling_gets_the_strength_that_is_best_on_validation(split: Mas
             labellings[f"{name} {size}"] = labels.astype(str)
     labellings["one"] = np.full(600, "7")
     classes = {name: np.unique(labels[split.train]) for name, labels in labellings.items()}
-    got = best_logits(rows, labellings, classes, split)
-    assert (softmax(got.pop("one")) == 1).all()
+    got = best_fits(rows, labellings, classes, split)
+    assert (softmax(got.pop("one").logits) == 1).all()
     chosen = set()
-    for name, logits in got.items():
+    for name, fit in got.items():
+        logits = fit.logits
+        assert fit.converged, name
         codes = np.searchsorted(classes[name], labellings[name])
         train = InMemory(torch.from_numpy(rows[split.train]))
         losses, best = [], []
@@ -55,11 +58,21 @@ def test_every_labelling_gets_the_strength_that_is_best_on_validation(split: Mas
     assert len(chosen) >= 2, "the labellings do not differ in what is best for them"
 
 
+def test_a_fit_that_ran_out_of_steps_says_so(split: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strengths, "_MOST_STEPS", 1)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(600, 8)).astype(np.float32)
+    labellings = {"clear": (rows[:, 0] > 0).astype(str), "one": np.full(600, "7")}
+    classes = {name: np.unique(labels) for name, labels in labellings.items()}
+    got = best_fits(rows, labellings, classes, split)
+    assert not got["clear"].converged and got["one"].converged
+
+
 def test_a_label_that_no_training_row_has_counts_as_impossible(split: Masks) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(600, 4)).astype(np.float32)
     labels = rng.choice(["a", "c"], 600)
     labels[np.flatnonzero(split.val)[:3]] = "b"
     labels[np.flatnonzero(split.test)[:3]] = "z"
-    logits = best_logits(rows, {"t": labels}, {"t": np.array(["a", "c"])}, split)["t"]
+    logits = best_fits(rows, {"t": labels}, {"t": np.array(["a", "c"])}, split)["t"].logits
     assert logits.shape == (600, 1) and np.isfinite(logits).all()

@@ -55,6 +55,25 @@ def test_description_length_is_a_column_when_asked_for(store: Store) -> None:
     assert "bits_per_label" not in probes.sweep(store, controls="none", **AT).table()
 
 
+def test_a_sweep_counts_the_fits_that_did_not_converge(
+    store: Store, cotlens: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes.sweeps import strengths
+
+    swept = probes.sweep(store, estimator="logistic", controls=["shuffled_labels"], **AT)
+    assert swept.notes["unconverged"] == 0 and (swept.table()["unconverged"] == 0).all()
+    assert "unconverged" not in probes.sweep(store, controls="none", **AT).table()
+    monkeypatch.setattr(strengths, "_MOST_STEPS", 1)
+    command = ("probe", "sweep", store.path, "--estimator", "logistic", "--target", "value_1", "--target", "value_2")
+    options = ("--place", "thought 2", "--splits", "1", "--controls", "shuffled_labels,question_only")
+    ended = cotlens(*command, *options, "--out", tmp_path / "out")
+    stopped = probes.Sweep.load(tmp_path / "out")
+    in_cells = int(stopped.table()["unconverged"].sum())
+    # Each of four cells has the fit and four shuffled copies; the control without an address is counted in the note.
+    assert 0 < in_cells <= 20 and stopped.notes["unconverged"] >= in_cells
+    assert f"warning: {stopped.notes['unconverged']} logistic fits did not converge" in ended.out
+
+
 def test_a_sweep_of_several_estimators_is_one_table_with_one_set_of_q_values(store: Store) -> None:
     plans = [sweeping.plan(store, estimator=kind, controls="none", **AT) for kind in ("ridge", "lda")]
     both = sweeping.run(store, plans).table()
