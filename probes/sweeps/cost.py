@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from interp.activations import ActivationSource
 from interp.runtime.engines import executor
 from probes.sweeps.blocks import blocks
+from probes.sweeps.run import places_in
 from probes.sweeps.unit import Unit, run_unit
 
 # Arrays of a place's rows that a fit holds at once: as read, standardised, rotated, in two precisions.
@@ -50,12 +51,12 @@ def estimate_cost(store: ActivationSource, plans: list[list[Unit]], engine: str,
     cells, fits, seconds, most_rows = 0, 0, 0.0, 0
     for units in plans:
         first = next(unit for unit in units if unit.address)
-        addresses = sum(unit.address is not None for unit in units)
-        by_place = {place: blocks(store, place, first.targets, first.splits) for place in first.places}
+        addresses = len({unit.address for unit in units if unit.address is not None})
+        by_place = {place: blocks(store, place, first.targets, first.splits) for place in places_in(units)}
         cells += addresses * sum(len(block.targets) for of_place in by_place.values() for block in of_place)
         rows = {place: sum(len(block.rows) for block in of_place) for place, of_place in by_place.items()}
         most_rows = max(most_rows, *rows.values())
-        usable = [place for place in first.places if rows[place]]
+        usable = [place for place, n in rows.items() if n]
         if not usable:
             continue
         fits += addresses * len(usable) * len(first.splits)

@@ -40,6 +40,8 @@ from probes.sweeps.results import Sweep
 from probes.sweeps.unit import Unit, UnitResult, run_unit
 
 _UNITS = "units"
+# Places of one unit. With all places of an address in one, workers end far apart; what fits share, they share at a place.
+_PLACES_TOGETHER = 4
 _OF_STEPS = re.compile(r"value_\d+|step_value|next_step")
 
 
@@ -131,7 +133,7 @@ def run(
         PartialError: A worker died.
     """
     all_units = [unit for units in plans for unit in units]
-    if not any(blocks(store, place, p[0].targets, p[0].splits) for p in plans for place in p[0].places):
+    if not any(blocks(store, place, p[0].targets, p[0].splits) for p in plans for place in places_in(p)):
         raise UsageError(
             f"expected {MIN_ROWS} rows with two or more labels for some target, got fewer at every place of this "
             "store; capture more problems."
@@ -164,8 +166,8 @@ def plan(
 ) -> list[Unit]:
     """Return the units of a sweep without running them.
 
-    There is one unit for each address, and one for the controls without an address of all places that share their
-    problems. The arguments and errors are those of `sweep`.
+    There is one unit for every few places of an address, and one for the controls without an address of all places
+    that share their problems. The arguments and errors are those of `sweep`.
     """
     for opened in filter(None, (store, random_init)):
         cache_store(opened)
@@ -200,7 +202,19 @@ def plan(
     for place in chosen_places:
         same_problems.setdefault(rows_at(store, place)["trace"].to_numpy().tobytes(), []).append(place)
     without_address = [replace(common, places=tuple(group)) for group in same_problems.values()]
-    return [*(replace(common, address=address.name) for address in chosen_addresses), *without_address]
+    groups = [
+        tuple(chosen_places[first : first + _PLACES_TOGETHER])
+        for first in range(0, len(chosen_places), _PLACES_TOGETHER)
+    ]
+    by_address = [
+        replace(common, address=address.name, places=group) for address in chosen_addresses for group in groups
+    ]
+    return [*by_address, *without_address]
+
+
+def places_in(units: Sequence[Unit]) -> list[str]:
+    """Return the places of planned units, in the order in which they were chosen."""
+    return list(dict.fromkeys(place for unit in units if unit.address is not None for place in unit.places))
 
 
 def places_of(store: ActivationSource) -> list[str]:
@@ -234,6 +248,8 @@ def _run_units(units: list[Unit], engine: Executor, folder: Path | None, progres
         if kept is not None:
             results[number] = kept
     missing = [number for number in range(len(units)) if number not in results]
+    # Controls without an address are the largest units: begun last, they would be waited for.
+    missing.sort(key=lambda number: units[number].address is not None)
     with locked(folder.parent, "sweeping into") if folder and missing else nullcontext():
         for done, (index, result) in enumerate(engine.map(run_unit, [units[number] for number in missing])):
             number = missing[index]
@@ -269,7 +285,7 @@ def _combined(store: ActivationSource, finished: list[tuple[list[Unit], list[Uni
         for result in results:
             for control, reasons in result.why_not.items():
                 why_not.setdefault(control, {}).update(reasons)
-        for cell in left_out(store, units[0].places, units[0].targets):
+        for cell in left_out(store, places_in(units), units[0].targets):
             missing[cell.target, cell.place] = cell
     first = finished[0][0][0]
     notes = {
@@ -301,7 +317,7 @@ def _table(units: list[Unit], results: list[UnitResult]) -> pd.DataFrame | None:
     for control in units[0].controls:
         if control not in frame:
             frame[control] = float("nan")
-    order = {place: number for number, place in enumerate(units[0].places)}
+    order = {place: number for number, place in enumerate(places_in(units))}
     return frame.sort_values("place", key=lambda column: column.map(order), kind="stable")
 
 

@@ -1,4 +1,4 @@
-"""One unit of a sweep: all cells of one address, or the controls that need no address.
+"""One unit of a sweep: all cells of some places of one address, or the controls that need no address.
 
 A unit is small and picklable and names everything it needs, so any engine can run it, and a finished unit is known by
 its hash. Its result is rows of the sweep's table.

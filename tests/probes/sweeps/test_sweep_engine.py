@@ -97,7 +97,7 @@ def test_a_sweep_run_again_computes_only_what_is_missing(
     ran: list[str | None] = []
     monkeypatch.setattr(sweeping, "run_unit", lambda unit: ran.append(unit.address) or run_unit(unit))
     first = probes.sweep(store, out=tmp_path, **AT)
-    assert ran == [OTHER, PLANTED, None]
+    assert ran == [None, OTHER, PLANTED]
     kept = sorted((tmp_path / "units").glob("*.json"))
     assert len(kept) == 3
     again = probes.sweep(store, out=tmp_path, **AT)
@@ -108,6 +108,17 @@ def test_a_sweep_run_again_computes_only_what_is_missing(
     assert len(ran) == 4, "a damaged unit is computed again, the others are kept"
     probes.sweep(store, out=tmp_path, **{**AT, "splits": 3})
     assert len(ran) == 7, "another configuration is another sweep"
+
+
+def test_the_places_of_an_address_are_divided_among_units(store: Store) -> None:
+    places = ["thought 2", "begin", "thought 1", "thought 3", "end"]
+    plan = sweeping.plan(store, ["value_1"], places=places, splits=1, controls="none")
+    assert [(unit.address, len(unit.places)) for unit in plan[:4]] == [(a, n) for a in (OTHER, PLANTED) for n in (4, 1)]
+    assert sweeping.places_in(plan) == places
+    table = probes.sweep(store, ["value_1"], places=places, splits=1, controls="none").table()
+    assert list(zip(table["place"], table["address"], strict=True)) == [
+        (p, a) for p in places for a in (OTHER, PLANTED)
+    ]
 
 
 def test_the_key_of_a_unit_does_not_depend_on_the_folder_of_the_store(store: Store) -> None:
