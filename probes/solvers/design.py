@@ -113,7 +113,7 @@ class Design:
         if isinstance(rows, InMemory):
             held = self.coordinates(rows.rows) if self._rotated else _standardised(rows.rows, self.mean, self.scale)
             self._blocks: Callable[[], Iterator[Tensor]] = InMemory(held).blocks
-            self._rough = held.bfloat16() if self._rotated and fast_bfloat16(held) else None
+            self._rough = held.bfloat16() if fast_bfloat16(held) else None
         else:
             self._blocks = lambda: (_standardised(block, self.mean, self.scale) for block in rows.blocks())
 
@@ -137,8 +137,7 @@ class Design:
         Returns:
             Logits, shape (columns, rows).
         """
-        if not self._rotated:
-            parameters = torch.cat([parameters[:, :-1] @ self.vectors.T, parameters[:, -1:]], dim=1)
+        parameters = self._of_rows(parameters)
         products = [parameters @ block.T for block in self._blocks()]
         return products[0] if len(products) == 1 else torch.cat(products, dim=1)
 
@@ -150,17 +149,31 @@ class Design:
             out = part if out is None else out.add_(part)
             start += len(block)
         assert out is not None
-        return out if self._rotated else torch.cat([out[:, :-1] @ self.vectors, out[:, -1:]], dim=1)
+        return self._of_eigenvectors(out)
 
     def rough_times(self, parameters: Float[Tensor, "columns parameters"]) -> Float[Tensor, "columns rows"]:
         """Return `times(parameters)`, in bfloat16 where that is faster: precise enough for a search direction."""
-        return self.times(parameters) if self._rough is None else (parameters.bfloat16() @ self._rough.T).to(self.dtype)
+        if self._rough is None:
+            return self.times(parameters)
+        return (self._of_rows(parameters).bfloat16() @ self._rough.T).to(self.dtype)
 
     def rough_transposed_times(self, columns: Float[Tensor, "columns rows"]) -> Float[Tensor, "columns parameters"]:
         """Return `transposed_times(columns)`, in bfloat16 where that is faster."""
         if self._rough is None:
             return self.transposed_times(columns)
-        return (columns.bfloat16() @ self._rough).to(self.dtype)
+        return self._of_eigenvectors((columns.bfloat16() @ self._rough).to(self.dtype))
+
+    def _of_rows(self, parameters: Float[Tensor, "columns parameters"]) -> Float[Tensor, "columns parameters"]:
+        """Return parameters for the rows as they are held: rotated or not."""
+        if self._rotated:
+            return parameters
+        return torch.cat([parameters[:, :-1] @ self.vectors.T, parameters[:, -1:]], dim=1)
+
+    def _of_eigenvectors(self, parameters: Float[Tensor, "columns parameters"]) -> Float[Tensor, "columns parameters"]:
+        """Return a gradient by the parameters of the held rows as one by those of the eigenvectors."""
+        if self._rotated:
+            return parameters
+        return torch.cat([parameters[:, :-1] @ self.vectors, parameters[:, -1:]], dim=1)
 
 
 def _standardised(rows: Float[Tensor, "rows d"], mean: Tensor, scale: Tensor) -> Float[Tensor, "rows parameters"]:
