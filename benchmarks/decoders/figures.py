@@ -7,6 +7,7 @@ validation problems. Missing organisms are noted.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from interp.decoders.evaluation.lens_divergence import lens_divergences, positio
 from interp.decoders.evaluation.scores import COVERAGE
 from interp.decoders.tuned_lens import TunedLens
 from interp.errors import CotlensError, UsageError, unknown
+from interp.organisms.catalog import CARD_NAME, card, is_current
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.engines import executor
 from interp.statistics.calibration import abstention, calibration_error, threshold_for
@@ -165,9 +167,18 @@ def _organism(unit: Unit) -> dict[str, Any]:
         read = timed("lenses", lambda: _lenses(reasoner, store)) if rest else {"lenses": [], "lens_transfer": []}
         swapped = timed("keys and values", lambda: lenses.kv_rows(reasoner, traces))
         found = {"kind": reasoner.config.kind, "kv": swapped, "cpu_seconds": seconds, "settings": settings}
+        found["current_recipe"] = _has_current_recipe(unit)
         return jsonable(_result(unit, traces.accuracy, race, wide) | read | found)
     except CotlensError as error:
         return {"organism": unit.name, "seed": unit.seed, "error": str(error).replace(unit.source, unit.label)}
+
+
+def _has_current_recipe(unit: Unit) -> bool | None:
+    """Return whether an organism was trained by its present recipe; None where it has no card."""
+    if unit.source == unit.name:
+        return is_current(card(unit.name))
+    path = Path(unit.source) / CARD_NAME
+    return is_current(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _result(unit: Unit, accuracy: float, race: Evaluation, wide: Evaluation | None) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def measure(progress: Progress, full: bool, organisms: Organisms) -> Section:
         results["necessary"], necessary_items
     )
     section.tables["What V-probes said of a step's parameter before the model wrote it, longer problems"] = mistakes
-    section.measures = {MEASURE: _measure(results["necessary"])}
+    section.measures = {MEASURE: _measure(results["necessary"], traces.accuracy)}
     section.notes = _notes(results, mistakes, traces)
     step()
     by_organism = {NAME: (traces.accuracy, results["necessary"])}
@@ -246,7 +246,8 @@ def before_mistakes(reasoner: Reasoner, traces: TraceSet, harder: TraceSet) -> p
     return errors_table(steps_written, readings)
 
 
-def _measure(probed: VProbeResult) -> dict[str, Any]:
+def _measure(probed: VProbeResult, accuracy: float) -> dict[str, Any]:
+    """Return the lead of the V-probe; its note has the organism's share of right answers, for every training seed."""
     controls = [*UNTRAINED, "bag_of_features"]
     lead, interval, best = probed.lead(controls)
     scores = probed.table.set_index("reader")["macro_f1"]
@@ -256,7 +257,8 @@ def _measure(probed: VProbeResult) -> dict[str, Any]:
         "ci": list(interval),
         "n": len(probed.gold),
         "unit": "macro-F1",
-        "note": f"over {best.replace('_', ' ')}, the best of the controls; {scores_text}; mod 23, every distractor a twin",
+        "note": f"over {best.replace('_', ' ')}, the best of the controls; {scores_text}; answers right {accuracy:.3f}; "
+        "mod 23, every distractor a twin",
     }
 
 

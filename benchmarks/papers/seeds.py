@@ -45,14 +45,25 @@ def _solved(kept: Mapping[str, Any]) -> dict[str, Any]:
     pairs = [of for of in kept.get("organisms", []) if str(of["seed"]) in SEEDS]
     if not pairs:
         return {"value": None, "note": "`cotlens bench decoders` has kept no result"}
-    right = {f"{of['organism']} seed {of['seed']}": of.get("accuracy") or 0.0 for of in pairs}
-    failing = [f"{name} ({value:.3f} right)" for name, value in right.items() if value < SOLVED]
+    failing = [
+        f"{of['organism']} seed {of['seed']} ({of.get('accuracy') or 0.0:.3f} right, {_made_by(of)})"
+        for of in pairs
+        if (of.get("accuracy") or 0.0) < SOLVED
+    ]
     absent = f"; not measured: {', '.join(kept['missing'])}" if kept.get("missing") else ""
     return {
-        "value": 1 - len(failing) / len(right),
-        "n": len(right),
+        "value": 1 - len(failing) / len(pairs),
+        "n": len(pairs),
         "note": f"`cotlens bench decoders`; below {SOLVED}: {', '.join(failing) or 'none'}{absent}",
     }
+
+
+def _made_by(result: Mapping[str, Any]) -> str:
+    """Return which recipe an organism was trained by; a recipe may have been mended since."""
+    current = result.get("current_recipe")
+    if current is None:
+        return "by a recipe that was not recorded"
+    return "by the present recipe" if current else "by an earlier recipe"
 
 
 def _middle(kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,18 @@ def training_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return part
 
 
+def is_current(card: Mapping[str, Any]) -> bool:
+    """Return whether an organism's weights were made by the recipe of its name as it is now.
+
+    Args:
+        card: The organism's card.
+
+    Raises:
+        UsageError: No recipe has the card's name.
+    """
+    return training_part(card["recipe"]) == training_part(recipe(card["name"]).to_dict())
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,6 +102,13 @@ class Stage(_Strict):
         None, gt=0, description="mean loss below which the stage is learned; above it, the stage runs again"
     )
     rounds: int = Field(3, ge=1, description="most runs of the stage, where `until` is given")
+    if_stuck: bool = Field(
+        False,
+        description="run this stage only where the stage before it ended above `until`, or was itself run for that",
+    )
+    blocks: int | None = Field(
+        None, ge=1, description="compute the loss after this many blocks, so that what is learned is found in them"
+    )
     loss: str | None = Field(None, description="module:function that replaces the recipe's loss in this stage")
     enough: float | None = Field(
         None, gt=0, le=1, description="share of validation problems written right at which the stage ends early"

@@ -118,6 +118,8 @@ class _Training:
         stage, state = self.recipe.stages[number], self.state
         earlier = self.recipe.stages[:number]
         stage_loss = _recipe_loss(stage.loss, self.recipe) or self.loss
+        if stage.blocks is not None:
+            stage_loss = _loss_after(stage_loss, stage.blocks, self.model)
         steppers = optimizers(self.recipe.optimizer, self.model, stage.learning_rate)
         if self._saved:
             checkpoint.restore_optimizers(steppers, self._saved)
@@ -148,18 +150,24 @@ class _Training:
             self._keep_reasoner(state.done + state.update, steppers)
             if stage.enough and (is_regular or state.update == stage.updates) and self._is_enough(stage):
                 break
-        repeat = self._must_repeat()
-        state.stage, state.round = (number, state.round + 1) if repeat else (number + 1, 0)
+        following = self._next_stage()
+        state.stage, state.round = following, state.round + 1 if following == number else 0
         state.done, state.update, state.mean_loss = state.done + state.update, 0, None
-        if self.folder and stage.enough and number + 1 < len(self.recipe.stages):
+        if self.folder and stage.enough and following < len(self.recipe.stages):
             save_checkpoint(self.model, self.recipe, self.folder, state.done)
 
-    def _must_repeat(self) -> bool:
-        """Return whether the finished stage has to run again."""
-        stage, state = self.recipe.stages[self.state.stage], self.state
-        if stage.until is None or state.round + 1 >= stage.rounds:
-            return False
-        return state.mean_loss is not None and state.mean_loss > stage.until
+    def _next_stage(self) -> int:
+        """Return the number of the stage that follows the finished round: the same where it has to run again."""
+        stages, state = self.recipe.stages, self.state
+        stage = stages[state.stage]
+        above = stage.until is not None and state.mean_loss is not None and state.mean_loss > stage.until
+        if above and state.round + 1 < stage.rounds:
+            return state.stage
+        is_stuck = above if stage.until is not None else stage.if_stuck
+        following = state.stage + 1
+        while following < len(stages) and stages[following].if_stuck and not is_stuck:
+            following += 1
+        return following
 
     def _reasoner_loss(self, model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
         return scored_loss(self.curriculum, model, batch) if self.recipe.base else self.curriculum.loss(model, batch)
@@ -218,8 +226,7 @@ class _Training:
         if self.folder is None or not self.keep_every:
             return
         stages, state = self.recipe.stages, self.state
-        finished = state.stage == len(stages) - 1 and state.update == stages[-1].updates
-        last = finished and not self._must_repeat()
+        last = state.update == stages[state.stage].updates and self._next_stage() == len(stages)
         if updates % self.keep_every == 0 or last:
             # Write the checkpoint first: it names the recipe and seed that the folder belongs to.
             self._write_checkpoint(steppers)
@@ -235,6 +242,25 @@ class _Training:
 def _recipe_loss(function: str | None, recipe: Recipe) -> Loss | None:
     """Return the loss that a recipe or stage names as module:function; None where it names none."""
     return resolve_function(function)(recipe) if function else None
+
+
+def _loss_after(loss: Loss, n_blocks: int, model: Any) -> Loss:
+    """Return a loss that is computed after the first blocks of a GPT-2 model, with its final norm and unembedding."""
+    if n_blocks > len(model.transformer.h):
+        raise UsageError(
+            f"expected at most {len(model.transformer.h)} blocks, which the model has, got {n_blocks}; change `blocks` of "
+            "the recipe's stage."
+        )
+
+    def shallow(model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
+        whole = model.transformer.h
+        model.transformer.h = whole[:n_blocks]
+        try:
+            return loss(model, batch, done)
+        finally:
+            model.transformer.h = whole
+
+    return shallow
 
 
 def resolve_function(function: str) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.decoders.figures import Unit, _has_current_recipe
 from benchmarks.decoders.measures import figures
 from benchmarks.decoders.table import decoder_table
 from benchmarks.decoders.transfer import Transfer, transfer_table, transfers
 from benchmarks.measures import table
+from interp.organisms.catalog import CARD_NAME, recipe
 
 
 def row(method: str, step: int, top1: float, **more: float) -> dict[str, Any]:
@@ -58,6 +61,16 @@ def test_what_is_kept_names_organisms_and_not_folders(tmp_path: Path) -> None:
     assert taken._by_name(f"chain-coconut's lens, made by another model ({tmp_path})") == (
         "chain-coconut's lens, made by another model (a seed 1)"
     )
+
+
+def test_whether_an_organism_was_trained_by_its_present_recipe_is_read_from_its_own_card(tmp_path: Path) -> None:
+    unit = Unit("chain-coconut", 1, str(tmp_path), (), 1)
+    assert _has_current_recipe(unit) is None
+    made = recipe("chain-coconut").to_dict()
+    for written, expected in ((made, True), ({**made, "replay": 0.7}, False)):
+        (tmp_path / CARD_NAME).write_text(json.dumps({"name": "chain-coconut", "recipe": written}), encoding="utf-8")
+        assert _has_current_recipe(unit) is expected
+    assert _has_current_recipe(Unit("chain-coconut", 0, "chain-coconut", (), 1)) is True
 
 
 def test_an_organism_that_does_not_solve_its_task_is_left_out_and_named() -> None:

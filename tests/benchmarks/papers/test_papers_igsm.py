@@ -245,10 +245,11 @@ def test_the_measure_is_the_lead_over_the_best_control() -> None:
     gold = ["yes", "no"] * 20
     half, none = ["yes", "no", "no", "yes"] * 10, ["no", "yes"] * 20
     result = probed(gold, vprobe=gold, random_init=none, start=half, bag_of_features=none, majority=["yes"] * 40)
-    measure = igsm._measure(result)
+    measure = igsm._measure(result, 0.875)
     assert measure["value"] == pytest.approx(0.5) and measure["n"] == 40
     assert measure["ci"][0] < 0.5 < measure["ci"][1]
     assert measure["note"].startswith("over start, the best of the controls; vprobe 1.000, random init 0.000")
+    assert "answers right 0.875" in measure["note"]
     table = igsm.labels_table({"necessary": result})
     assert table.loc[0, "best control"] == "start" and table.loc[0, "lead"] == pytest.approx(0.5)
 

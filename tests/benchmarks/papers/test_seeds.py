@@ -19,13 +19,15 @@ def test_the_worst_seed_counts_and_missing_ones_are_named() -> None:
 def test_organisms_that_fail_their_task_are_named() -> None:
     organisms = [
         {"organism": "a", "seed": 0, "accuracy": 0.95},
-        {"organism": "a", "seed": 1, "accuracy": 0.43},
+        {"organism": "a", "seed": 1, "accuracy": 0.43, "current_recipe": False},
         {"organism": "b", "seed": 0, "error": "not loaded"},
         {"organism": "b", "seed": 3, "accuracy": 0.1},
     ]
     solved = seeds._solved({"organisms": organisms, "missing": ["b seed 1"]})
     assert solved["value"] == pytest.approx(1 / 3) and solved["n"] == 3
-    assert "a seed 1 (0.430 right), b seed 0 (0.000 right); not measured: b seed 1" in solved["note"]
+    assert "a seed 1 (0.430 right, by an earlier recipe), b seed 0 (0.000 right, by a recipe that" in solved["note"]
+    assert solved["note"].endswith("not measured: b seed 1")
+    assert seeds._made_by({"current_recipe": True}) == "by the present recipe"
 
 
 def test_a_bench_without_a_result_gives_no_figure() -> None:

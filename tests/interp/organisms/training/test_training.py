@@ -82,6 +82,45 @@ def test_a_stage_that_has_not_been_learned_is_run_again(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["update-000225"]
 
 
+def test_stages_for_a_training_that_is_stuck_run_only_then(tmp_path: Path) -> None:
+    """They follow a stage that ended above `until`; otherwise the weights are those of the recipe without them."""
+
+    def made(until: float, again: float = 1e-6) -> Recipe:
+        one = Stage(name="one", hidden_steps=0, updates=12, learning_rate=1e-3, until=until, rounds=2)
+        early = Stage(name="early", hidden_steps=0, updates=12, learning_rate=1e-3, if_stuck=True, blocks=1)
+        anew = Stage(name="anew", hidden_steps=0, updates=12, learning_rate=1e-3, if_stuck=True, until=again, rounds=2)
+        last = Stage(name="last", hidden_steps=2, updates=5, learning_rate=1e-3, if_stuck=True)
+        return tiny(stages=(one, early, anew, last))
+
+    def stages(recipe: Recipe) -> tuple[list[str], Any]:
+        reported: list[str] = []
+        model = training.train(recipe, 0, progress=lambda stage, *_: reported.append(stage))
+        return list(dict.fromkeys(reported)), model
+
+    learned, model = stages(made(1e6))
+    assert learned == ["one"]
+    alone = training.train(tiny(stages=made(1e6).stages[:1]), 0)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), alone.parameters(), strict=True))
+    assert stages(made(1e-6))[0] == ["one", "one, run 2", "early", "anew", "anew, run 2", "last"]
+    assert stages(made(1e-6, again=1e6))[0] == ["one", "one, run 2", "early", "anew"]
+    training.train(made(1e6), 0, folder=tmp_path, keep_every=100)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["update-000000", "update-000012"]
+
+
+def test_a_stage_after_the_first_blocks_trains_only_these() -> None:
+    early = Stage(name="early", hidden_steps=0, updates=3, learning_rate=1e-2, blocks=1)
+    before = new_model(tiny(), len(tokenizer_of(tiny())), 0)
+    model = training.train(tiny(stages=(early,)), 0)
+    assert len(model.transformer.h) == 2
+    moved = [
+        any(not torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+        for old, new in zip(before.transformer.h, model.transformer.h, strict=True)
+    ]
+    assert moved == [True, False]
+    with pytest.raises(UsageError, match="at most 2 blocks"):
+        training.train(tiny(stages=(early.model_copy(update={"blocks": 3}),)), 0)
+
+
 def test_a_stage_may_have_a_loss_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Named as module:function, as a recipe's is; the other stages keep the recipe's."""
     reported: list[str] = []
@@ -125,6 +164,15 @@ def test_recipes_with_old_names_still_resolve(package: str, old_name: str, new_n
     assert catalog.training_part(before) == catalog.training_part(after)
     assert catalog.training_part(before) != catalog.training_part({**after, "task": "chain"})
     assert before["loss"] == old and stage["loss"] == old, "the recipe itself does not change"
+
+
+def test_a_card_says_whether_its_recipe_is_the_present_one() -> None:
+    present = {"name": "chain-coconut", "recipe": recipe("chain-coconut").to_dict()}
+    reworded = {**present, "recipe": {**present["recipe"], "summary": "other words"}}
+    stages = present["recipe"]["stages"]
+    mended = {**present, "recipe": {**present["recipe"], "stages": [{**stages[0], "until": 0.1}, *stages[1:]]}}
+    assert catalog.is_current(present) and catalog.is_current(reworded)
+    assert not catalog.is_current(mended)
 
 
 def test_training_sees_only_training_problems(monkeypatch: pytest.MonkeyPatch) -> None:
