@@ -75,10 +75,14 @@ ADDED_SINCE = {"igsm-retries": ("told",)}
 
 
 def as_then(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without what it has come to say about when a stage is run again, and without the stages added since:
-    weights may be older than either."""
+    """A recipe without what it has come to say about when a stage is run again, and without the stages added since.
+
+    Weights may be older than either.
+    """
     since = [{"until", "rounds"} - set(stage) for stage in then["stages"]]
-    kept = [stage for stage in now["stages"] if stage["name"] not in ADDED_SINCE.get(now["name"], ())]
+    added = ADDED_SINCE.get(now["name"], ())
+    # Stages with `if_stuck` run only for seeds that did not learn, and no such weights are shipped.
+    kept = [stage for stage in now["stages"] if stage["name"] not in added and not stage.get("if_stuck")]
     return now | {"stages": [{k: v for k, v in a.items() if k not in new} for a, new in zip(kept, since, strict=True)]}
 
 
