@@ -24,7 +24,8 @@ def one_thread_if_narrow(width: int) -> Iterator[None]:
     """Let numpy's linear algebra use one thread where matrices are narrow.
 
     Its threads wait for each other by spinning. To sweep probes over activations of width 128 took twice as long with two
-    threads as with one on a machine that does something else too.
+    threads as with one on a machine that does something else too, and on a busy one a fit of class means 10 times as long
+    and more.
 
     Args:
         width: Width of the matrices.

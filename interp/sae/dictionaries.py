@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from interp.errors import unknown
+from interp.runtime.threads import one_thread_if_narrow
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -123,8 +124,14 @@ def baseline(name: Baseline, acts: Rows, *, d_sae: int, k: int | None, seed: int
     Raises:
         UsageError: On an unknown name.
     """
-    centre = acts.mean(axis=0)
     width = acts.shape[1]
+    with one_thread_if_narrow(max(width, d_sae) if name == "random_dictionary" else width):
+        return _fitted(name, acts, d_sae, k, seed)
+
+
+def _fitted(name: Baseline, acts: Rows, d_sae: int, k: int | None, seed: int) -> LinearDictionary:
+    """Fit a baseline; the arguments are those of `baseline`."""
+    centre, width = acts.mean(axis=0), acts.shape[1]
     if name == "neurons":
         return LinearDictionary(_both_signs(np.eye(width, dtype=np.float32)), np.zeros(width, np.float32), k)
     if name == "pca":

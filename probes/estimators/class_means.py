@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.errors import UsageError
+from interp.runtime.threads import one_thread_if_narrow
 from probes.estimators.base import LinearProbe, Probe, temperature
 
 Shrinkage = float | Literal["auto"] | None
@@ -57,7 +58,10 @@ class MassMeanProbe(LinearProbe):
             The fitted probe itself.
         """
         X, codes, weights = self._validate_fit(X, y, sample_weight)  # noqa: N806
-        weights = np.ones(len(X)) if weights is None else weights
+        with one_thread_if_narrow(X.shape[1]):
+            return self._fit(X, codes, np.ones(len(X)) if weights is None else weights)
+
+    def _fit(self, X: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> MassMeanProbe:  # noqa: N803
         self.means_, sizes = class_means(X, codes, weights)
         # Distances about the middle keep their digits when activations lie far from the origin.
         middle = np.average(X, axis=0, weights=weights)
@@ -106,7 +110,10 @@ class LDAProbe(LinearProbe):
             The fitted probe itself.
         """
         X, codes, weights = self._validate_fit(X, y, sample_weight)  # noqa: N806
-        weights = np.ones(len(X)) if weights is None else weights
+        with one_thread_if_narrow(X.shape[1]):
+            return self._fit(X, codes, np.ones(len(X)) if weights is None else weights)
+
+    def _fit(self, X: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> LDAProbe:  # noqa: N803
         self.means_, sizes = class_means(X, codes, weights)
         middle = np.average(X, axis=0, weights=weights)
         means = self.means_ - middle
