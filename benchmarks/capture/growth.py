@@ -1,4 +1,4 @@
-"""The cost of recording a token as traces grow from 128 to 8,192 tokens, without the model.
+"""The cost of recording a token as traces grow from 128 to 32,768 tokens, without the model.
 
 The number of tokens is the same at every length, and a stand-in hands out ready activations, so only our own work is
 timed: the index, gathering rows, hashing, writing with fsync, and reading back.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 TOKENS = 1 << 15
-LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
+LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 ADDRESSES = [Address(f"blocks.{k}.hook_out") for k in range(2)]
 _PARTS = ("index", "record", "write", "read")
 

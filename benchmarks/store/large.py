@@ -7,7 +7,9 @@ plan, index, shards, hashes and writing are those of every capture.
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +36,8 @@ from interp.traces import Trace, TraceSet
 
 ROWS = 10_000_000
 LENGTH, WIDTH, SHARD, BATCH = 1000, 576, 64, 16
-AT_ONCE, READS = 4096, 200
+AT_ONCE, READS, COLD_READS = 4096, 200, 5
+_WARM, _COLD = "random reads", "random reads from the disk"
 SITE = "blocks.0.hook_out"
 PLACES, TARGETS = ("question end", "thought 1", "thought 2", "thought 3"), ("value_1", "value_2")
 _AT_ONCE = 256  # traces that are lists at a time
@@ -62,30 +65,45 @@ class OneLayer(SmallModel):
 def store_rss(rows: int | None = None) -> dict[str, Any]:
     """Return the peak memory of all of it, in a process of its own; null where the disk has no room for the store.
 
+    The same is done with a tenth of the rows, and the note has what a row costs beside that.
+
     Args:
         rows: Number of rows; `ROWS` by default.
     """
     rows = rows or ROWS
-    with tempfile.TemporaryDirectory() as folder:
-        needed, free = rows * WIDTH * 2 * _SPARE, shutil.disk_usage(folder).free
-        if needed > free:
-            return {
-                "value": None,
-                "note": f"{rows:,} rows of width {WIDTH} need {needed / 1e9:.0f} GB of disk, {free / 1e9:.0f} GB are free",
-            }
-        command = [sys.executable, "-m", "benchmarks.store.large", folder, str(rows)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    phases = {name: Phase(**phase) for name, phase in json.loads(done.stdout).items()}
+    phases = _in_own_process(rows)
+    if isinstance(phases, str):
+        return {"value": None, "note": phases}
+    fewer = _in_own_process(rows // 10)
+    assert not isinstance(fewer, str)  # there was room for ten times as much
     took = ", ".join(f"{name} {phase.seconds:.0f} s and {phase.own_mb:.0f} MB" for name, phase in phases.items())
+    units = {"capture": rows, _WARM: READS * AT_ONCE, _COLD: COLD_READS * AT_ONCE}
+    shares = {"capture": rows // 10, _WARM: READS * AT_ONCE, _COLD: COLD_READS * AT_ONCE}
+    per_row = ", ".join(
+        f"{name} {1e6 * phases[name].seconds / n:.1f} ({1e6 * fewer[name].seconds / shares[name]:.1f})"
+        for name, n in units.items()
+    )
     return {
         "value": max(phase.own_mb for phase in phases.values()),
         "n": rows,
         "unit": "MB",
         "note": f"{rows:,} rows of {WIDTH} float16 of one layer: {took}; with pages of the store's files, which the system "
         f"drops where memory is short, {max(phase.peak_mb for phase in phases.values()):.0f} MB; activations are "
-        f"ready, not a model's; sweep of {len(PLACES)} places and {len(TARGETS)} targets by ridge, "
-        f"{READS} reads of {AT_ONCE} rows",
+        f"ready, not a model's; sweep of {len(PLACES)} places and {len(TARGETS)} targets by ridge; "
+        f"reads of {AT_ONCE} rows, {READS} warm and {COLD_READS} after the files' pages were dropped; microseconds a row, "
+        f"in brackets those of {rows // 10:,} rows: {per_row}",
     }
+
+
+def _in_own_process(rows: int) -> dict[str, Phase] | str:
+    """Return what a store of `rows` rows took in a process of its own, or why the disk has no room for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        needed, free = rows * WIDTH * 2 * _SPARE, shutil.disk_usage(folder).free
+        if needed > free:
+            return f"{rows:,} rows of width {WIDTH} need {needed / 1e9:.0f} GB of disk, {free / 1e9:.0f} GB are free"
+        command = [sys.executable, "-m", "benchmarks.store.large", folder, str(rows)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {name: Phase(**phase) for name, phase in json.loads(done.stdout).items()}
 
 
 @dataclass(frozen=True)
@@ -134,14 +152,30 @@ def measured(folder: Path, rows: int) -> dict[str, Phase]:
     traces = TraceSet([])
     store = Store(out)
     phases["sweep"] = _phase(lambda: probes.sweep(store, list(TARGETS), places=list(PLACES), splits=1).table())
+    del store  # its mappings would keep pages of the files
+    gc.collect()
+    _drop_pages(out)
+    store = Store(out, verify=False)  # comparing hashes would read the files
     rng = np.random.default_rng(0)
 
-    def read() -> None:
-        for _ in range(READS):
+    def read(times: int) -> None:
+        for _ in range(times):
             store.acts(SITE, rng.integers(0, len(store.index), AT_ONCE))
 
-    phases["random reads"] = _phase(read)
+    _ = store.index
+    phases[_COLD] = _phase(lambda: read(COLD_READS))
+    for path in out.rglob("*.safetensors"):
+        path.read_bytes()  # brings its pages into memory
+    phases[_WARM] = _phase(lambda: read(READS))
     return phases
+
+
+def _drop_pages(store: Path) -> None:
+    """Ask the system to drop what it holds of the shards in memory."""
+    os.sync()
+    for path in store.rglob("*.safetensors"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _traces(reasoner: Reasoner, count: int) -> TraceSet:

@@ -94,7 +94,8 @@ class Region:
     """All shards of an address mapped into one range of memory, so that any rows are one call.
 
     Random rows that are read shard by shard must be sorted by shard and put back in order, which takes longer than
-    copying them. The files are mapped into one reserved range, at distances that are whole numbers of rows.
+    copying them. The files are mapped into one reserved range, at distances that are whole numbers of rows. Of a region
+    larger than the memory only the pages of the rows are read, and none around them.
     """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
@@ -105,6 +106,9 @@ class Region:
         reserved = np.frombuffer(self._reserved, np.uint8)
         for shard, start in zip(shards, starts, strict=False):
             _map_over(reserved.ctypes.data + start, shard)
+        if starts[-1] > _memory():
+            # The system would read 128 kB around each row, most of which is dropped again before it is used.
+            self._reserved.madvise(mmap.MADV_RANDOM)
         begin = starts[0] + shards[0].offset
         count = (len(reserved) - begin) // row
         self._rows = _tensor(reserved[begin : begin + count * row], self._dtype).reshape(count, self._width)
@@ -134,6 +138,11 @@ class Region:
         if len(self._firsts) > 1:
             rows = rows + self._shifts[np.searchsorted(self._firsts, rows, side="right") - 1]
         return take_rows(self._rows, rows, out)
+
+
+def _memory() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def take_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Int
@@ -59,6 +59,14 @@ class PreallocatedLayer(DynamicLayer):
         first, n = self._length - other._length, other._length
         for buffer, new in zip(self._buffers, other._buffers, strict=True):
             buffer[rows, :, first : self._length] = new.narrow(-2, 0, n)
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, which ascend. They move up in place, so that no second cache is in memory."""
+        for buffer in self._buffers:
+            for new, old in enumerate(rows):
+                if new != old:
+                    buffer[new, :, : self._length].copy_(buffer[old, :, : self._length])
+        self._buffers = [buffer.narrow(0, 0, len(rows)) for buffer in self._buffers]
 
     def drop_first(self, n: int) -> None:
         """Remove the first `n` columns of every row."""

@@ -95,11 +95,15 @@ class Columns:
         self._has_gaps = True
         return missing
 
-    def drop_unused(self) -> int:
-        """Remove the first columns once half of all are masked in every row, and return how many were removed."""
+    def keep_rows(self, rows: list[int]) -> None:
+        """Keep only these rows."""
+        self.mask, self.trailing = self.mask[rows], self.trailing[rows]
+
+    def drop_unused(self, share: float = 0.5) -> int:
+        """Remove the first columns once a share of all are masked in every row, and return how many were removed."""
         used = self.mask[:, : self.n].any(dim=0)
         first = int(used.int().argmax())
-        if 2 * first < self.n:
+        if first == 0 or first < share * self.n:
             return 0
         kept = self.n - first
         self.mask[:, :kept] = self.mask[:, first : self.n].clone()

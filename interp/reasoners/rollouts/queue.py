@@ -18,6 +18,9 @@ from interp.reasoners.rollouts.measures import FiniteCheck, NonFiniteError
 from interp.reasoners.rollouts.rollout import Rollout, RolloutOptions
 from interp.traces import Channel
 
+_MOST_LIVE = 0.75  # share of rows that go on at which the others are taken out, which costs about half a pass
+_DROPPED_WITH_ROWS = 0.1  # share of columns that are removed then, if nothing is in them
+
 
 @runtime_checkable
 class RowWriter(Protocol):
@@ -34,7 +37,7 @@ class RowWriter(Protocol):
 
 
 class QueuedRollout(Rollout):
-    """A rollout with prompts that wait for a row.
+    """A rollout with prompts that wait for a row. Where none waits, rows that have finished leave the batch.
 
     It is for rows that go on at their own pace (`feed_rows`), and for models that nothing watches or changes: hooks
     would see passes of a few rows in between.
@@ -49,7 +52,7 @@ class QueuedRollout(Rollout):
         options: As in `Rollout`.
 
     Attributes:
-        finished: (index of the problem, row) of each row that was replaced.
+        finished: (index of the problem, row) of each row that was replaced or left the batch.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class QueuedRollout(Rollout):
 
     @property
     def replaced(self) -> list[Row]:
-        """The finished rows that made room for other prompts."""
+        """The finished rows that are no longer in the batch."""
         return [row for _, row in self.finished]
 
     def replace(self, done: Sequence[int]) -> list[int]:
@@ -97,11 +100,43 @@ class QueuedRollout(Rollout):
         with torch.inference_mode() if self._fast else torch.no_grad():
             for rows in [[k] for k in replaced] if self._options.closes_gaps else [replaced]:
                 self._read_into(rows)
-            dropped = self._columns.drop_unused()
-            if dropped:
-                for layer in self._cache.layers:
-                    layer.drop_first(dropped)
+            self._drop_unused(0.5)
         return replaced
+
+    def leave_out_resting(self) -> list[int]:
+        """Take finished rows out of the batch, once no prompt waits and enough of them are finished.
+
+        Returns:
+            The rows that stay, by their numbers before.
+
+        Raises:
+            NonFiniteError: A state of a row is not finite.
+        """
+        live = [k for k, rests in enumerate(self.resting) if not rests]
+        if self._waiting or len(live) > _MOST_LIVE * len(self.rows):
+            return list(range(len(self.rows)))
+        self.settle()  # an error names the row of a batch, which is about to change
+        self.finished += [(int(self.state.traces[k]), self.rows[k]) for k, rests in enumerate(self.resting) if rests]
+        self.rows = self.state.rows = [self.rows[k] for k in live]
+        self.state.traces, self.resting = self.state.traces[live], [False] * len(live)
+        self._lengths, self._next_ids = self._lengths[live], self._next_ids[live]
+        self._row_indices, self._all_active = self._row_indices[: len(live)], self._all_active[: len(live)]
+        with torch.inference_mode() if self._fast else torch.no_grad():
+            index = torch.tensor(live, device=self.device)
+            logits = self.logits[index]
+            self._last, self._logits = self._last[index], logits
+            self._columns.keep_rows(live)
+            for layer in self._cache.layers:
+                layer.keep_rows(live)
+            self._drop_unused(_DROPPED_WITH_ROWS)
+        return live
+
+    def _drop_unused(self, share: float) -> None:
+        """Remove the first columns where at least a share of all are masked in every row."""
+        dropped = self._columns.drop_unused(share)
+        if dropped:
+            for layer in self._cache.layers:
+                layer.drop_first(dropped)
 
     def _read_into(self, rows: list[int]) -> None:
         """Read the prompts of new rows in a pass of their own, and put their keys and values into the batch."""
@@ -169,5 +204,8 @@ def write_rows(rollout: Rollout, writers: Sequence[RowWriter], begin: Callable[[
         rollout.resting = [cell is None for cell in cells]
         if all(rollout.resting):
             return
+        if isinstance(rollout, QueuedRollout):
+            live = rollout.leave_out_resting()
+            writers, cells = [writers[k] for k in live], [cells[k] for k in live]
         rollout.feed_rows(cells)
         rows = [k for k, cell in enumerate(cells) if cell is not None]

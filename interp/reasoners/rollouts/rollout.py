@@ -173,7 +173,7 @@ class Rollout:
 
     @property
     def replaced(self) -> list[Row]:
-        """The finished rows that made room for other prompts."""
+        """The finished rows that are no longer in the batch."""
         return []
 
     @property

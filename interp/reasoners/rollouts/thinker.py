@@ -70,8 +70,8 @@ class Thinker:
             options: The options of `think`.
             start: Number of the first problem to think about.
             expected_positions: About how many positions a batch of problems takes beyond its prompts, to size buffers.
-            replaces_rows: Whether `think_batch` gives finished rows to the problems that wait. Several batches are
-                yielded together then.
+            replaces_rows: Whether `think_batch` gives finished rows to the problems that wait, and takes them out of the
+                batch where none waits. Several batches are yielded together then.
             progress: Is told what is written within a batch, where it takes that (`WritingProgress`).
 
         Raises:
@@ -121,7 +121,7 @@ class Thinker:
             numbers = range(first, min(first + n_at_once, len(problems)))
             batch = [problems[k] for k in numbers]
             with_row, waiting = numbers[:batch_size], numbers[batch_size:]
-            new_rollout = partial(QueuedRollout, waiting=[(k, prompts[k]) for k in waiting]) if waiting else Rollout
+            new_rollout = partial(QueuedRollout, waiting=[(k, prompts[k]) for k in waiting]) if queues else Rollout
             with (
                 intervening(self.network.model, options.interventions, state, monitor_hooks),
                 self.network.hooked(hooks, fast=fast) as base,

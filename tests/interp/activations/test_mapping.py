@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +111,17 @@ def test_rows_are_read_into_a_given_array(store: Store) -> None:
                 store.acts(address, numbers, out=wrong)
     with pytest.raises(IndexError, match=f"expected row numbers from 0 to {len(store.index) - 1}, got -1 to 2"):
         store.acts(address, np.array([-1, 2]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of mappings")
+@pytest.mark.parametrize("memory", [1, 1 << 40])
+def test_only_a_region_larger_than_the_memory_is_read_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr(mapping, "_memory", lambda: memory)
+    paths = written(tmp_path, [40, 30, 20], 16)
+    region = Region.of(paths, [40, 30, 20])
+    assert region is not None and region.take(np.arange(90)).shape == (90, 16)
+    mappings = Path("/proc/self/smaps").read_text(encoding="utf-8").split("VmFlags:")
+    flags = [after for before, after in itertools.pairwise(mappings) if str(tmp_path) in before]
+    assert len(flags) == 3 and all((" rr" in after.split("\n")[0]) == (memory == 1) for after in flags)

@@ -123,9 +123,9 @@ def test_columns_that_no_row_uses_any_more_are_dropped(
     dropped: list[int] = []
     drop_unused, replace_rows = Columns.drop_unused, queue.QueuedRollout.replace
 
-    def counted(self) -> int:
+    def counted(self, share: float) -> int:
         before = self.n
-        dropped.append(drop_unused(self))
+        dropped.append(drop_unused(self, share))
         assert dropped[-1] == before - self.n
         assert not self.mask[:, self.n :].any()
         return dropped[-1]
@@ -142,6 +142,32 @@ def test_columns_that_no_row_uses_any_more_are_dropped(
         many = problems * 3
         assert_same_traces(load(name).think(many, batch_size=2), load(name).think(many, batch_size=1), atol=TOLERANCE)
     assert sum(d > 0 for d in dropped) > 2
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "bloom"])
+def test_finished_rows_leave_the_batch_where_no_prompt_waits(
+    name: str, load: Callable, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    forward = queue.QueuedRollout._forward
+
+    def counted(self, inputs, real, moving=True):
+        assert len(inputs) == len(real) == len(self.rows) == len(self.resting) == len(self.state.traces)
+        widths.append(len(inputs))
+        return forward(self, inputs, real, moving)
+
+    monkeypatch.setattr(queue.QueuedRollout, "_forward", counted)
+    reasoner = load(name)
+    for batch_size in (4, N):  # with prompts that wait at first, and without any
+        widths.clear()
+        together = reasoner.think(problems, batch_size=batch_size)
+        assert_same_traces(together, reasoner.think(problems, batch_size=1), atol=TOLERANCE)
+        left = [width for width, before in zip(widths, [batch_size, *widths], strict=False) if width < before]
+        assert (
+            widths[0] == batch_size
+            and widths == sorted(widths, reverse=True)
+            and len(left) >= (2 if batch_size == N else 1)
+        )
 
 
 def test_hooks_see_whole_batches(load: Callable, problems: list[Problem], replaced: list[int]) -> None:
