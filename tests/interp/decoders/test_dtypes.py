@@ -29,7 +29,7 @@ SETTINGS["jacobian_lens"] = {"contexts": 4}
 # Decoders that run the model. All others see only what a store holds, which is read as float32.
 RUNNING = [name for name in decoder_names() if decoder_traits(name).needs_model]
 # Those that nothing random or hardly trained comes into, which read the same texts in every dtype.
-STEADY = ["logit_lens", "nearest_token", "nearest_text", "patchscope", "continuation"]
+STEADY = ["logit_lens", "nearest_token", "nearest_text", "patchscope", "continuation", "transplant"]
 
 
 @pytest.fixture(scope="module")
