@@ -53,6 +53,33 @@ def test_the_shipped_adapter_turns_the_dial_and_the_base_does_not(smollm2: inter
     assert base.think(problems[:16], batch_size=16).accuracy < 0.4, "chance is .1"
 
 
+def test_the_silent_adapter_thinks_and_needs_its_thoughts(smollm2: interp.Reasoner) -> None:
+    pytest.importorskip("peft")
+    silent = interp.load("smollm2-words-coconut", device="cpu")
+    assert silent.weights == card("smollm2-words-coconut")["weights"]
+    problems = silent.task.generate(24, seed=7, split="test")
+    traces = silent.think(problems, batch_size=24)
+    assert traces.accuracy > 0.8
+    for trace in traces:
+        assert trace.channel.count("latent") == 2 * trace.problem.n_steps and "thought" not in trace.channel
+    paused = silent.with_config(kind="pause", pause=silent.config.latent, fed_back="state")
+    assert paused.think(problems, batch_size=24).accuracy < 0.5, "chance is .1"
+
+
+def test_a_list_is_said_again_by_what_stands_at_its_end(smollm2: interp.Reasoner) -> None:
+    """A model that thinks nowhere is edited where its answer begins: late blocks decide, an early one does not."""
+    listing = smollm2.with_config(kind="direct", prompt="{question}", stops=[",", "."], max_answer_tokens=4)
+    traces = listing.think(interp.task("words:form=again").generate(24, seed=11, split="test"))
+    followed = {
+        layer: interp.interchange(
+            listing, traces, address=f"blocks.{layer}.hook_out", edits=["other value", "wrong site"]
+        )
+        for layer in (12, 24)
+    }
+    assert followed[24].rate("other value").value > 0.7 > 0.3 > followed[12].rate("other value").value
+    assert followed[24].rate("wrong site").value < 0.2
+
+
 def test_it_answers_and_is_captured(smollm2: interp.Reasoner) -> None:
     task = interp.task("words:form=copy,shots=3,shown=answers")
     problems = task.generate(8, seed=0)
