@@ -14,7 +14,7 @@ from interp.activations.targets import structures
 from interp.decoders.step_rows import step_rows
 from interp.models.address import Address
 from interp.sae import SAESettings, train_sae
-from interp.sae.cross_layer import CrossLayerDictionary, train_cross_layer
+from interp.sae.across.cross_layer import CrossLayerDictionary, train_cross_layer
 from interp.sae.dictionaries import Dictionary, SAEDictionary, baseline
 from interp.sae.quality import explained_variance, sparsity
 from interp.sae.single_features import best_features, f1_scores

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp.models.devices import copy_to
 from interp.runtime.progress import Progress
-from interp.sae.transcoders import TranscoderOptions, explained_variance, mean_active, train_transcoder
+from interp.sae.across.transcoders import TranscoderOptions, explained_variance, mean_active, train_transcoder
 from interp.traces import Channel, Trace, TraceSet
 
 if TYPE_CHECKING:

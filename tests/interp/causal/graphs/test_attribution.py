@@ -19,7 +19,7 @@ from interp.causal.graphs.replacement import agreement, mlp_rows, predicting_pos
 from interp.causal.patching.states import states
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.sae.transcoders import explained_variance, mean_active, train_transcoder
+from interp.sae.across.transcoders import explained_variance, mean_active, train_transcoder
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ import torch
 from interp.activations import ActivationSource
 from interp.models.address import Address
 from interp.runtime.progress import Progress
+from interp.sae.across.transcoders import TranscoderOptions, train_transcoder
 from interp.sae.dictionaries import Features, Rows, SAEDictionary
-from interp.sae.transcoders import TranscoderOptions, train_transcoder
 
 if TYPE_CHECKING:
     from sae_lens import Transcoder

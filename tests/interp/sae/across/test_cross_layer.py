@@ -11,7 +11,7 @@ import pytest
 from interp.activations import Store
 from interp.errors import UsageError
 from interp.models.address import Address
-from interp.sae.cross_layer import Scaling, train_cross_layer
+from interp.sae.across.cross_layer import Scaling, train_cross_layer
 from interp.sae.single_features import best_features, held_out_f1
 from interp.traces import TraceSet
 from tests.interp.sae.conftest import D, values_of

@@ -1,0 +1,1 @@
+"""Dictionaries that read one address and reconstruct another."""
