@@ -75,10 +75,12 @@ def _step(recording: Recording, traces: TraceSet, positions: Any, step: int) -> 
     values = np.array([traces[k].problem.steps[step - 1].value for k in numbers])
     groups = np.array([traces[k].problem.structure for k in numbers])
     states = {address.name: recording.acts(address, rows) for address in recording.addresses}
+    told = {text: _tokens(traces, numbers, before, text) for text in _TEXTS}
     texts = {
-        f"{name} of the {text}": (kind, _tokens(traces, numbers, before, text))
+        f"{name} of the {text}": (kind, inputs)
         for name, kind in _READERS.items()
-        for text in _TEXTS
+        for text, inputs in told.items()
+        if inputs.shape[1]  # before the first value, all thoughts begin with the same words
     }
     right_states, right_text, tested = [], [], []
     chosen: dict[str, int] = {}
