@@ -113,7 +113,7 @@ def _wait_until(ready: Any, folder: Path) -> None:
     deadline = time.monotonic() + _STARTS_WITHIN
     while not ready():
         if time.monotonic() > deadline:
-            logs = {log.name: log.read_text(errors="replace")[-500:] for log in folder.glob("*.log")}
+            logs = {log.name: log.read_text(encoding="utf-8", errors="replace")[-500:] for log in folder.glob("*.log")}
             raise TimeoutError(f"the cluster did not start within {_STARTS_WITHIN:.0f} s: {logs}")
         time.sleep(0.2)
 

@@ -146,7 +146,7 @@ def build_model(folder: Path, architecture: str, shape: Mapping[str, Any], token
     config._attn_implementation = "eager"
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         for name, value in model.named_parameters():
             if "norm" in name or "ln_" in name:
                 # A norm with unit weights would hide which side of it is read.

@@ -15,7 +15,8 @@ def test_failures_are_counted_and_named_and_skips_are_not(tmp_path: Path) -> Non
         "def test_right(): pass\n"
         "def test_wrong(): assert False\n"
         "@pytest.mark.skip\n"
-        "def test_left_out(): pass\n"
+        "def test_left_out(): pass\n",
+        encoding="utf-8",
     )
     result = silent_errors({"kind": [str(tmp_path / "test_some.py")]})
     measure = result.measures["models.silent_errors"]
