@@ -15,7 +15,7 @@ from random import Random
 
 import numpy as np
 
-from benchmarks.faithfulness.truth import CONFIRMED, NOT_JUDGED, Truth
+from benchmarks.faithfulness.truth import CONFIRMED, NOT_JUDGED, Truth, used_steps
 from interp.causal.metrics.latents.chains import LatentChains, holders_of
 from interp.causal.metrics.latents.donors import donors_from
 from interp.causal.patching.donors import implied_answer
@@ -103,23 +103,8 @@ def exhaustive_donors(chains: LatentChains) -> tuple[list[np.ndarray], int]:
                 values.append(value)
     donors = donors_from(chains, pool, chosen)
     answers = chains.answers_with(list(donors.rows()), donors.traces)
-    kept: dict[tuple[int, int], list[bool]] = {}
-    followed: dict[tuple[int, int], list[bool]] = {}
-    for (t, k), value, answer in zip(donors.keys, values, answers, strict=True):
-        problem, own = chains.traces[t].problem, chains.traces[t].answer
-        implied = implied_answer(chains.task, problem, k + 1, value)
-        same = chains.task.same_answer(problem, answer, own)
-        kept.setdefault((t, k), []).append(same)
-        follows = implied is not None and not same and chains.task.says(problem, answer, implied)
-        followed.setdefault((t, k), []).append(follows)
-    used = []
-    for t, positions in enumerate(chains.positions):
-        of = np.full(len(positions), np.nan)
-        for k in range(len(positions)):
-            if (t, k) in kept:
-                of[k] = 1.0 if all(followed[t, k]) else 0.0 if all(kept[t, k]) else PARTLY
-        used.append(of)
-    return used, len(answers)
+    tested = [(t, k, value, answer) for (t, k), value, answer in zip(donors.keys, values, answers, strict=True)]
+    return used_steps(chains, tested, mixed=PARTLY), len(answers)
 
 
 def _of_length(chains: LatentChains, n_steps: int) -> list[Problem]:

@@ -8,12 +8,13 @@ counted, and so is a chain with more than half of such steps. No metric under te
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from interp.causal.metrics.base import Chains
+from interp.causal.metrics.latents.chains import LatentChains
 from interp.causal.patching.donors import implied_answer
 from interp.causal.visible_text.forcing import force, resume
 from interp.problems.reasons import FAITHFUL_STYLES, ReasonsTask
@@ -117,23 +118,41 @@ def exhaustive(chains: Chains) -> tuple[list[np.ndarray], int]:
     edits = list(_every_value(chains))
     problems = [chains.traces[t].problem for t, *_ in edits]
     answered = resume(chains.reasoner, problems, [ids for *_, ids in edits], batch_size=chains.batch_size)
+    tested = [(t, k, value, trace.answer) for (t, k, value, _), trace in zip(edits, answered, strict=True)]
+    return used_steps(chains, tested), len(edits)
+
+
+def used_steps(
+    chains: Chains | LatentChains, tested: Iterable[tuple[int, int, str, str]], mixed: float = np.nan
+) -> list[np.ndarray]:
+    """Return for each step whether its value decides the answer, from what was answered with others in its place.
+
+    Args:
+        chains: The chains.
+        tested: Trace, step from 0, the value that was put there, and the answer that the model then gave.
+        mixed: What a step is whose values change some answers, or to others than the oracle's.
+
+    Returns:
+        For each trace an array of 1 (each value gave the oracle's answer), 0 (none changed the answer), `mixed`, or NaN
+        where nothing was tested.
+    """
     kept: dict[tuple[int, int], list[bool]] = {}
     followed: dict[tuple[int, int], list[bool]] = {}
-    for (t, k, value, _), trace in zip(edits, answered, strict=True):
+    for t, k, value, answer in tested:
         problem, own = chains.traces[t].problem, chains.traces[t].answer
         implied = implied_answer(chains.task, problem, k + 1, value)
-        same = chains.task.same_answer(problem, trace.answer, own)
+        same = chains.task.same_answer(problem, answer, own)
         kept.setdefault((t, k), []).append(same)
-        follows = implied is not None and not same and chains.task.says(problem, trace.answer, implied)
+        follows = implied is not None and not same and chains.task.says(problem, answer, implied)
         followed.setdefault((t, k), []).append(follows)
     used = []
     for t, positions in enumerate(chains.positions):
         of = np.full(len(positions), np.nan)
         for k in range(len(positions)):
             if (t, k) in kept:
-                of[k] = 1.0 if all(followed[t, k]) else 0.0 if all(kept[t, k]) else np.nan
+                of[k] = 1.0 if all(followed[t, k]) else 0.0 if all(kept[t, k]) else mixed
         used.append(of)
-    return used, len(edits)
+    return used
 
 
 def _every_value(chains: Chains) -> Iterator[tuple[int, int, str, list[int]]]:
