@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +24,10 @@ from interp.organisms.catalog import recipe
 from interp.problems.base import checked_seed
 from interp.reasoners import Reasoner
 from interp.runtime.console import Bars
-from interp.runtime.engines import Processes
+from interp.runtime.engines import start_worker
 from interp.runtime.progress import Progress
 from interp.runtime.threads import limit_threads
-from interp.runtime.workers import cores
+from interp.runtime.workers import cores, dead_worker_error
 
 if TYPE_CHECKING:
     from interp.problems import Problem
@@ -119,13 +121,43 @@ def _compared(spec: _Comparisons, bars: Bars) -> Iterator[Callable[[], tuple[lis
     if cores() < 2 or not spec.organisms:
         yield lambda: ([_compare(name, spec, bars) for name in spec.organisms], 0.0)
         return
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    beside = context.Process(target=_send_comparisons, args=(sending, spec, max(1, cores() // 2)), daemon=True)
+    beside.start()
+    sending.close()  # so that its end is seen here
     limit_threads(max(1, cores() // 2))
     try:
-        with ThreadPoolExecutor(1) as waiting:
-            figures = waiting.submit(lambda: next(result for _, result in Processes(2).map(_compare_all, [spec])))
-            yield figures.result
+        yield partial(_received, receiving)
     finally:
+        beside.terminate()  # where this one is interrupted, nobody waits for the other
+        beside.join()
         limit_threads(cores())
+
+
+def _send_comparisons(sending: Connection, spec: _Comparisons, threads: int) -> None:
+    """Send the figures of all organisms, or the error that ended them; the work of the other process."""
+    start_worker(threads)
+    try:
+        sending.send(_compare_all(spec))
+    except Exception as error:
+        sending.send(error)
+
+
+def _received(receiving: Connection) -> tuple[list[dict[str, Any]], float]:
+    """Return what the other process sends.
+
+    Raises:
+        Exception: The error that ended it.
+    """
+    try:
+        sent = receiving.recv()
+    except EOFError:
+        raise dead_worker_error() from None
+    if isinstance(sent, Exception):
+        raise sent
+    figures: tuple[list[dict[str, Any]], float] = sent
+    return figures
 
 
 def _compare_all(spec: _Comparisons) -> tuple[list[dict[str, Any]], float]:

@@ -62,23 +62,25 @@ class OneLayer(SmallModel):
             return GPT2LMHeadModel(config).eval().requires_grad_(False)
 
 
-def store_rss(rows: int | None = None) -> dict[str, Any]:
+def store_rss(rows: int | None = None, fewer_rows: int | None = None) -> dict[str, Any]:
     """Return the peak memory of all of it, in a process of its own; null where the disk has no room for the store.
 
-    The same is done with a tenth of the rows, and the note has what a row costs beside that.
+    The same is done with fewer rows, and the note has what a row costs beside that.
 
     Args:
         rows: Number of rows; `ROWS` by default.
+        fewer_rows: Number of rows beside them; a tenth by default.
     """
     rows = rows or ROWS
+    fewer_rows = fewer_rows or rows // 10
     phases = _in_own_process(rows)
     if isinstance(phases, str):
         return {"value": None, "note": phases}
-    fewer = _in_own_process(rows // 10)
-    assert not isinstance(fewer, str)  # there was room for ten times as much
+    fewer = _in_own_process(fewer_rows)
+    assert not isinstance(fewer, str)  # there was room for more
     took = ", ".join(f"{name} {phase.seconds:.0f} s and {phase.own_mb:.0f} MB" for name, phase in phases.items())
     units = {"capture": rows, _WARM: READS * AT_ONCE, _COLD: COLD_READS * AT_ONCE}
-    shares = {"capture": rows // 10, _WARM: READS * AT_ONCE, _COLD: COLD_READS * AT_ONCE}
+    shares = {"capture": fewer_rows, _WARM: READS * AT_ONCE, _COLD: COLD_READS * AT_ONCE}
     per_row = ", ".join(
         f"{name} {1e6 * phases[name].seconds / n:.1f} ({1e6 * fewer[name].seconds / shares[name]:.1f})"
         for name, n in units.items()
@@ -91,7 +93,7 @@ def store_rss(rows: int | None = None) -> dict[str, Any]:
         f"drops where memory is short, {max(phase.peak_mb for phase in phases.values()):.0f} MB; activations are "
         f"ready, not a model's; sweep of {len(PLACES)} places and {len(TARGETS)} targets by ridge; "
         f"reads of {AT_ONCE} rows, {READS} warm and {COLD_READS} after the files' pages were dropped; microseconds a row, "
-        f"in brackets those of {rows // 10:,} rows: {per_row}",
+        f"in brackets those of {fewer_rows:,} rows: {per_row}",
     }
 
 

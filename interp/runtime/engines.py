@@ -82,7 +82,7 @@ class Processes:
         # Forked children inherit the locks of torch's and numpy's threads, so workers are spawned.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(
-            self.workers, mp_context=context, initializer=_start_worker, initargs=(self._threads,)
+            self.workers, mp_context=context, initializer=start_worker, initargs=(self._threads,)
         )
         worker_died = False
         try:
@@ -100,7 +100,8 @@ class Processes:
             raise dead_worker_error()
 
 
-def _start_worker(threads: int) -> None:
+def start_worker(threads: int) -> None:
+    """Prepare a new process for work beside others: it has so many threads, and ends with its parent."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _exit_with_parent()
     limit_threads(threads)
