@@ -51,6 +51,21 @@ NEEDS = (
     "hidden-states",
 )
 SMALL = {"MODEL": "chain-text", "FILE.jsonl": "questions.jsonl", "FILE": "questions.jsonl"}
+WRITES = ("--out",)
+MADE_BY = {
+    "runs/traces.parquet": "think chain-coconut --task chain:n=100 --out runs/traces.parquet",
+    "runs/store": "capture run chain-coconut runs/traces.parquet --out runs/store",
+    "runs/text.parquet": "think chain-text --task chain:n=100 --out runs/text.parquet",
+    "runs/other.parquet": "think chain-coconut --task chain:n=60,seed=5 --out runs/other.parquet",
+    "runs/text-store": "capture run chain-text runs/text.parquet --out runs/text-store",
+    "runs/sae": "sae train runs/store --address ln_final.hook_out --d-sae 64 --k 4 --samples 4000 --out runs/sae",
+    "runs/probe": "probe train runs/store --target value_2 --place 'thought 2' --address ln_final.hook_out --out runs/probe",
+    "runs/demo": "study chain-text --n 60 --no-twin --no-dictionaries --out runs/demo",
+    "lens.pt": "lens fit chain-coconut --traces runs/traces.parquet --contexts 16 --out lens.pt",
+    "part1.pt": "lens fit chain-coconut --traces runs/traces.parquet --contexts 8 --out part1.pt",
+    "part2.pt": "lens fit chain-coconut --traces runs/other.parquet --contexts 8 --out part2.pt",
+    "other.pt": "lens fit chain-coconut --traces runs/other.parquet --contexts 8 --out other.pt",
+}
 pytestmark = pytest.mark.slow
 
 
@@ -85,7 +100,25 @@ def _small(line: str) -> list[str]:
     return words
 
 
-PAGE_LINES = {page: lines for page in PAGES if (lines := [line for line in _lines(page) if _is_run(line)])}
+def _outputs(line: str) -> set[str]:
+    words = shlex.split(line)
+    return {words[k + 1] for k, word in enumerate(words[:-1]) if word in WRITES}
+
+
+def _lines_to_run(page: Path) -> list[str]:
+    """Return the commands of a page that are run: those that read what no command made that is not."""
+    lines: list[str] = []
+    not_made: set[str] = set()
+    for line in _lines(page):
+        if _is_run(line) and not not_made & set(shlex.split(line)):
+            lines.append(line)
+            not_made -= _outputs(line)
+        else:
+            not_made |= _outputs(line) - MADE_BY.keys()
+    return lines
+
+
+PAGE_LINES = {page: lines for page in PAGES if (lines := _lines_to_run(page))}
 ON_PAGES = {line for lines in PAGE_LINES.values() for line in lines}
 EXAMPLES = [
     line
@@ -115,22 +148,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "labels.csv").write_text(f"trace,kind\n{kinds}", encoding="utf-8")
     (folder / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)) + "\n", encoding="utf-8")
     return folder
-
-
-MADE_BY = {
-    "runs/traces.parquet": "think chain-coconut --task chain:n=100 --out runs/traces.parquet",
-    "runs/store": "capture run chain-coconut runs/traces.parquet --out runs/store",
-    "runs/text.parquet": "think chain-text --task chain:n=100 --out runs/text.parquet",
-    "runs/other.parquet": "think chain-coconut --task chain:n=60,seed=5 --out runs/other.parquet",
-    "runs/text-store": "capture run chain-text runs/text.parquet --out runs/text-store",
-    "runs/sae": "sae train runs/store --address ln_final.hook_out --d-sae 64 --k 4 --samples 4000 --out runs/sae",
-    "runs/probe": "probe train runs/store --target value_2 --place 'thought 2' --address ln_final.hook_out --out runs/probe",
-    "runs/demo": "study chain-text --n 60 --no-twin --no-dictionaries --out runs/demo",
-    "lens.pt": "lens fit chain-coconut --traces runs/traces.parquet --contexts 16 --out lens.pt",
-    "part1.pt": "lens fit chain-coconut --traces runs/traces.parquet --contexts 8 --out part1.pt",
-    "part2.pt": "lens fit chain-coconut --traces runs/other.parquet --contexts 8 --out part2.pt",
-    "other.pt": "lens fit chain-coconut --traces runs/other.parquet --contexts 8 --out other.pt",
-}
 
 
 def _make(words: list[str], world: Path, folder: Path, cotlens: Callable) -> None:
@@ -180,7 +197,6 @@ def test_the_example_of_a_help_runs(line: str, world: Path, tmp_path: Path, cotl
     _run(words, tmp_path, cotlens)
 
 
-WRITES = ("--out",)
 PLACEHOLDERS = ("runs/store-of-another-seed",)
 # Its commands stand beside the formats that they read.
 WITHOUT_FILES = ("models.md",)
@@ -191,8 +207,7 @@ def _files(page: Path) -> tuple[set[str], list[str]]:
     made: set[str] = set()
     missing: list[str] = []
     for line in _lines(page):
-        words = shlex.split(line)
-        outputs = {words[k + 1] for k, word in enumerate(words[:-1]) if word in WRITES}
+        words, outputs = shlex.split(line), _outputs(line)
         names = {re.sub(r":\d+$", "", word) for word in words if re.fullmatch(r"(runs/\S+|\S+\.pt)", word)}
         inside = {name for name in names if any(name.startswith(f"{folder}/") for folder in made)}
         missing += sorted(name for name in names - outputs - made - inside if name not in PLACEHOLDERS)

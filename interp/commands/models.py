@@ -88,6 +88,7 @@ class LoadOptions:
             "base": self.base,
             "lora_alpha": self.lora_alpha,
             "allow_pickle": self.allow_pickle,
+            "strip_prefixes": True,  # the note on stderr says so
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,15 +67,25 @@ def get_model(
 
 @app.command("convert")
 def convert_model(
-    model: Annotated[str, typer.Argument(help="A GGUF file, a folder with one, or owner/repo:file.gguf.")],
+    model: Annotated[str, typer.Argument(help="A GGUF file, a model folder, or owner/repo:file.gguf.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     as_json: AsJson = False,
 ) -> None:
     """Write a model as safetensors in float32, and check that it is the same: GGUF files take long to open each time.
 
+    Prefixes that training puts before the names of tensors (`_orig_mod.`, `module.`) are taken off, and said.
+
     Example: cotlens models convert model.gguf --out model
     """
     from interp.loading.convert import convert
+    from interp.loading.named_models import CONVERSION
 
     folder = convert(model, out)
-    emit({"model": model, "out": str(folder)}, as_json, lambda: print(f"{folder}\nuse it: cotlens think {folder} ..."))
+    prefixes = json.loads((folder / CONVERSION).read_text(encoding="utf-8")).get("prefixes")
+
+    def show() -> None:
+        if prefixes is not None:
+            print(f"taken off the names of tensors: {prefixes}")
+        print(f"{folder}\nuse it: cotlens think {folder} ...")
+
+    emit({"model": model, "out": str(folder), "prefixes": prefixes}, as_json, show)

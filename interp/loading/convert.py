@@ -48,9 +48,11 @@ def convert(spec: str | Path, out: Path | str) -> Path:
     if source.adapter is not None or source.checkpoint is not None:
         raise UsageError(f"expected a whole model, got {spec}, an adapter or a bare state dict; load it with its base.")
     read: dict[str, Any] = {"device": "cpu", "dtype": torch.float32, "allow_pickle": False}
-    model, tokenizer = read_source(source, report=LoadReport(), **read)
+    report = LoadReport()
+    model, tokenizer = read_source(source, report=report, strip_prefixes=True, **read)
     about = {"source": source.gguf.name if source.gguf else str(spec), "weights": weights_hash(model)}
     about |= {"tokenizer": tokenizer_hash(tokenizer)}
+    about |= {finding.what: finding.value for finding in report.findings if finding.what == "prefixes"}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:

@@ -29,6 +29,7 @@ class LoadArguments(TypedDict, total=False):
     allow_pickle: bool
     base: str | Path | None
     lora_alpha: float | None
+    strip_prefixes: bool
 
 
 def load(
@@ -40,6 +41,7 @@ def load(
     allow_pickle: bool = False,
     base: str | Path | None = None,
     lora_alpha: float | None = None,
+    strip_prefixes: bool = False,
 ) -> Reasoner:
     """Load a reasoner.
 
@@ -60,6 +62,9 @@ def load(
         base: The model that an adapter or a bare state dict was trained from: a folder, a hub id, or a name. By default
             an adapter's own `adapter_config.json` names it.
         lora_alpha: Scale of the low-rank adapters of a bare state dict.
+        strip_prefixes: Whether prefixes that training puts before the names of all tensors (`_orig_mod.`, `module.`,
+            `base_model.model.`, FSDP's) are taken off. By default they are refused, as such a file holds no tensor under
+            the model's own names; the command line takes them off and prints it.
 
     Returns:
         The reasoner. Its logits are checked against those of the unwrapped model.
@@ -88,7 +93,12 @@ def load(
         model, tokenizer = latent.model.to(target), latent.tokenizer
     else:
         model, tokenizer = read_source(
-            source, device=target, dtype=model_dtype, allow_pickle=allow_pickle, report=report
+            source,
+            device=target,
+            dtype=model_dtype,
+            allow_pickle=allow_pickle,
+            report=report,
+            strip_prefixes=strip_prefixes,
         )
     nonfinite = first_nonfinite(model)
     if nonfinite is not None:
@@ -134,7 +144,7 @@ def load(
         "source": _absolute(name if shipped else spec),
         "base": None if base is None else _absolute(base),
     }
-    origin |= {"lora_alpha": lora_alpha, "allow_pickle": allow_pickle or None}
+    origin |= {"lora_alpha": lora_alpha, "allow_pickle": allow_pickle or None, "strip_prefixes": strip_prefixes or None}
     loaded.origin = {key: value for key, value in origin.items() if value is not None}
     if reference is not None:
         _check_logits(loaded, reference)

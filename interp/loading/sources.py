@@ -136,7 +136,9 @@ def _base_error(adapter: Adapter, base: str | Path, error: CotlensError) -> Cotl
     return type(error)(f"the base {str(base)!r} of the adapter in {adapter.folder} cannot be loaded: {error}")
 
 
-def read_source(source: Source, *, device: str, dtype: Any, allow_pickle: bool, report: LoadReport) -> tuple[Any, Any]:
+def read_source(
+    source: Source, *, device: str, dtype: Any, allow_pickle: bool, report: LoadReport, strip_prefixes: bool = False
+) -> tuple[Any, Any]:
     """Read a model and its tokenizer; an adapter is added to its base, in float32.
 
     Args:
@@ -145,6 +147,7 @@ def read_source(source: Source, *, device: str, dtype: Any, allow_pickle: bool, 
         dtype: Dtype of the model.
         allow_pickle: Whether weights in pickle files are accepted.
         report: Receives what was found.
+        strip_prefixes: Whether prefixes that training puts before the names of tensors are taken off.
 
     Raises:
         UsageError: There is no such model or base, or its weights are pickle files and `allow_pickle` is False.
@@ -156,16 +159,24 @@ def read_source(source: Source, *, device: str, dtype: Any, allow_pickle: bool, 
         gguf_name = None if source.gguf is None else source.gguf.name
         conversion = Path(source.path) / CONVERSION
         if conversion.is_file():
-            origin = json.loads(conversion.read_text(encoding="utf-8")).get("source")
-            report.add(
-                "converted", f"from {origin}", "read", "the same hash of weights, compared when it was converted"
-            )
+            about = json.loads(conversion.read_text(encoding="utf-8"))
+            note = "the same hash of weights, compared when it was converted"
+            if "prefixes" in about:
+                note += f"; {about['prefixes']} taken off the names of its tensors then"
+            report.add("converted", f"from {about.get('source')}", "read", note)
         return read_model(
-            source.path, device=device, dtype=dtype, allow_pickle=allow_pickle, report=report, gguf_file=gguf_name
+            source.path,
+            device=device,
+            dtype=dtype,
+            allow_pickle=allow_pickle,
+            report=report,
+            gguf_file=gguf_name,
+            strip_prefixes=strip_prefixes,
         )
     adapter, base = source.adapter, source.base
+    trust: dict[str, bool] = {"allow_pickle": allow_pickle, "strip_prefixes": strip_prefixes}
     try:
-        read = read_source(base, device="cpu", dtype=torch.float32, allow_pickle=allow_pickle, report=report)
+        read = read_source(base, device="cpu", dtype=torch.float32, report=report, **trust)
     except CotlensError as error:
         raise error if source.shipped else _base_error(adapter, base.name, error) from None
     report.add("base", base.name, "read" if base.name == adapter.base else "given")

@@ -29,6 +29,7 @@ def read_model(
     allow_pickle: bool,
     report: LoadReport,
     gguf_file: str | None = None,
+    strip_prefixes: bool = False,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Read a Hugging Face model and its tokenizer.
 
@@ -42,6 +43,7 @@ def read_model(
         allow_pickle: Whether weights in pickle files are accepted. Reading them runs no code.
         report: Receives the architecture, and how the weights were compared with the files.
         gguf_file: Name of a GGUF file in the folder or repository, which is read instead.
+        strip_prefixes: Whether prefixes that training puts before the names of tensors are taken off.
 
     Raises:
         UsageError: There is no such model, or its weights are pickle files and `allow_pickle` is False.
@@ -70,6 +72,7 @@ def read_model(
             model = read_weights(
                 spec,
                 weights_report,
+                strip_prefixes=strip_prefixes,
                 dtype=dtype,
                 attn_implementation="eager",
                 use_safetensors=None if allow_pickle or in_file else True,

@@ -45,14 +45,13 @@ def plain_name(name: str) -> str:
     return name
 
 
-def read_weights(spec: str | Path, report: LoadReport, **options: Any) -> Any:
+def read_weights(spec: str | Path, report: LoadReport, *, strip_prefixes: bool = False, **options: Any) -> Any:
     """Read a causal language model whose weights are those of its files, all of them and nothing else.
-
-    Prefixes that training puts before the names are taken off.
 
     Args:
         spec: A folder, or the id of a model on the hub.
         report: Receives the prefixes that were taken off, and how the weights were compared with the files.
+        strip_prefixes: Whether prefixes that training puts before the names are taken off. Else they are refused.
         **options: Options of `AutoModelForCausalLM.from_pretrained`.
 
     Returns:
@@ -87,9 +86,13 @@ def read_weights(spec: str | Path, report: LoadReport, **options: Any) -> Any:
     prefixes = _prefixes(info["unexpected_keys"])
     renamings = {}
     if prefixes:
+        prefixed = [name for name in info["unexpected_keys"] if plain_name(name) != name]
+        if not strip_prefixes and info["missing_keys"]:  # else a tensor is there twice, which is refused below
+            _refuse_prefixes(spec, prefixes, prefixed, info["missing_keys"])
         renamings = _renamings(info["unexpected_keys"])
         model, info = read(key_mapping=renamings)
-        report.add("prefixes", ", ".join(prefixes), "recognised", "taken off the names of the file's tensors")
+        note = f"taken off the names of {len(prefixed)} tensors of the file, which training had wrapped"
+        report.add("prefixes", ", ".join(prefixes), "assumed", note)
     _refuse_gaps(spec, type(model).__name__, info)
     if quantisation is not None:
         model = dequantised(model, quantisation)
@@ -112,6 +115,19 @@ def _prefixes(names: Iterable[str]) -> list[str]:
             prefixes.add(outer.group())
             name = name[outer.end() :]
     return sorted(prefixes)
+
+
+def _refuse_prefixes(
+    spec: str | Path, prefixes: Sequence[str], prefixed: Sequence[str], missing: Iterable[str]
+) -> None:
+    """Raise `StoreError` where only names without prefixes are those of the model, and say how it can be loaded."""
+    lacking = sorted(missing)
+    found = ", ".join(repr(prefix) for prefix in prefixes)
+    raise StoreError(
+        f"expected the weights of {str(spec)!r} under the names of the model, got {len(prefixed)} tensors with the prefix "
+        f"{found}, which training puts around a model. {_listed(lacking, 'missing')}. Do this: take the prefix off with "
+        "interp.load(..., strip_prefixes=True), or write the model anew without it: cotlens models convert MODEL --out FOLDER."
+    )
 
 
 def _renamings(names: Iterable[str]) -> dict[str, str]:
@@ -153,8 +169,7 @@ def refuse_gaps(
         misshapen: Names of tensors that have another shape than the model's.
     """
     parts = [
-        f"{len(names)} {label}: {', '.join(names[:_MAX_LISTED])}"
-        + (f", and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else "")
+        _listed(names, label)
         for names, label in ((missing, "missing"), (unused, "without a place in it"), (misshapen, "of another shape"))
         if names
     ]
@@ -165,6 +180,11 @@ def refuse_gaps(
             else "save it again with save_pretrained, or correct its config.json"
         )
         raise StoreError(f"expected {what} to be those of {model}, got tensors {'; '.join(parts)}. Do this: {hint}.")
+
+
+def _listed(names: Sequence[str], label: str) -> str:
+    more = f", and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"{len(names)} {label}: {', '.join(names[:_MAX_LISTED])}{more}"
 
 
 def _shape(shape: Iterable[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -67,10 +68,42 @@ def every_layer(wrapper):
 )  # fmt: skip
 def test_a_known_prefix_is_taken_off_and_said(rename, prefixes, llama, hash_of_llama, tmp_path):
     folder = rewritten(llama, tmp_path, lambda state: {rename(name): value for name, value in state.items()})
-    reasoner = interp.load(folder)
+    reasoner = interp.load(folder, strip_prefixes=True)
     assert reasoner.weights == hash_of_llama
     assert finding(reasoner, "prefixes").value == prefixes
+    assert finding(reasoner, "prefixes").how == "assumed", "so that commands print it"
     assert finding(reasoner, "weights").how == "checked"
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module."])
+def test_a_prefix_is_refused_in_python_unless_asked_for(prefix, llama, tmp_path):
+    """A table that nobody looks at is silence; the message names what the file lacks, and how to load it."""
+    folder = rewritten(llama, tmp_path, lambda state: {prefix + name: value for name, value in state.items()})
+    message = rf"21 tensors with the prefix '{re.escape(prefix)}'.* 21 missing: lm_head\.weight, .*strip_prefixes=True"
+    with pytest.raises(StoreError, match=message):
+        interp.load(folder)
+
+
+def test_commands_take_a_prefix_off_and_print_it(llama, hash_of_llama, tmp_path, cotlens):
+    folder = rewritten(llama, tmp_path, lambda state: {f"_orig_mod.{name}": value for name, value in state.items()})
+    traces, store = tmp_path / "traces.parquet", tmp_path / "store"
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "What is 2 plus 2?", "answer": "4"}\n', encoding="utf-8")
+    thought = cotlens("think", folder, "--questions", questions, "--max-answer-tokens", "3", "--out", traces)
+    assert thought.code == 0 and "prefixes: _orig_mod. (taken off the names of 21 tensors of the file" in thought.err
+    assert {trace.weights for trace in interp.TraceSet.from_parquet(traces)} == {hash_of_llama}
+    captured = cotlens("capture", "run", folder, traces, "--out", store)
+    assert captured.code == 0, captured.err
+    assert interp.Store(store).meta["origin"]["strip_prefixes"] is True, "so that workers and readers load it again"
+
+
+def test_a_converted_model_has_no_prefix_and_says_where_it_had_one(llama, hash_of_llama, tmp_path, cotlens):
+    folder = rewritten(llama, tmp_path, lambda state: {f"module.{name}": value for name, value in state.items()})
+    ended = cotlens("models", "convert", folder, "--out", tmp_path / "plain")
+    assert ended.code == 0 and "taken off the names of tensors: module." in ended.out
+    reasoner = interp.load(tmp_path / "plain")
+    assert reasoner.weights == hash_of_llama
+    assert "module. taken off the names of its tensors then" in finding(reasoner, "converted").note
 
 
 def test_names_without_what_training_puts_around_them():
@@ -138,7 +171,7 @@ def test_a_pickle_is_held_to_the_same(llama, hash_of_llama, tmp_path):
     state = load_file(folder / PLAIN)
     (folder / PLAIN).unlink()
     torch.save({f"_orig_mod.{name}": value for name, value in state.items()}, folder / "pytorch_model.bin")
-    assert interp.load(folder, allow_pickle=True).weights == hash_of_llama
+    assert interp.load(folder, allow_pickle=True, strip_prefixes=True).weights == hash_of_llama
     torch.save(without(DOWN)(state), folder / "pytorch_model.bin")
     with pytest.raises(StoreError, match="1 missing"):
         interp.load(folder, allow_pickle=True)
