@@ -298,8 +298,12 @@ def decoders(
         Path | None,
         typer.Option(help="Folder of organisms of training seeds 1 and 2, each in NAME-seedN.", show_default="none"),
     ] = None,
-    only: Annotated[
-        str | None, typer.Option(help="One organism, such as chain-coconut. The result is not kept then.")
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One organism, such as chain-coconut, or transfer; what was kept of the others stays. Repeatable."
+        ),
+        OldName("--only"),
     ] = None,
     size: Annotated[
         str,
@@ -317,7 +321,7 @@ def decoders(
     _check_folder(organisms)
     _check_size(size, "quick", "normal")
     with Bars() as bars:
-        result = bench(bars, organisms=organisms, only=only, quick=size == "quick")
+        result = bench(bars, organisms=organisms, parts=part or (), quick=size == "quick")
     emit(result, as_json, lambda: print_measures(result))
 
 

@@ -2,14 +2,14 @@
 
 A unit is one organism of one training seed, or one transfer of decoders between two. Shipped organisms (seed 0) get
 every decoder. Those of other seeds, from `--organisms FOLDER`, get the three from which the best is selected on
-validation problems. Missing organisms are noted.
+validation problems. Missing organisms are noted. A part is one organism of all available seeds, or the transfers.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,16 @@ import interp
 from benchmarks.decoders import lenses
 from benchmarks.decoders.measures import ORGANISMS, SOLVED, figures
 from benchmarks.decoders.transfer import Transfer, source_of, transfers
-from benchmarks.harness import keep
+from benchmarks.harness import keep, kept_result
 from benchmarks.measures import report
+from benchmarks.parts import check_parts
 from interp.activations import ActivationSource
 from interp.activations.targets import structures
 from interp.causal.evaluation import Evaluation, evaluate
 from interp.decoders.evaluation.lens_divergence import lens_divergences, position_transfer
 from interp.decoders.evaluation.scores import COVERAGE
 from interp.decoders.tuned_lens import TunedLens
-from interp.errors import CotlensError, UsageError, unknown
+from interp.errors import CotlensError, UsageError
 from interp.organisms.catalog import CARD_NAME, card, is_current
 from interp.runtime.console import Bars, jsonable
 from interp.runtime.engines import executor
@@ -43,6 +44,8 @@ TRAINING_SEEDS = (0, 1, 2)
 FURTHER_SEEDS = (3, 4)
 RACE = ("probe", "logit_lens", "neighbours")
 MORE = ("tuned_lens", "nearest_token", "nearest_text", "step_embedding", "continuation", "sae", "oracle", "verbalizer")
+TRANSFER = "transfer"
+PARTS = (*ORGANISMS, TRANSFER)
 # These keep the bench within a quarter of an hour on two cores. Updates take several times as long on long questions.
 UPDATES, ORACLE_UPDATES = 700, 300
 # A graph's nodes are learned after few updates; texts of four words over five thoughts need many.
@@ -69,7 +72,7 @@ def bench(
     bars: Bars,
     *,
     organisms: Path | None = None,
-    only: str | None = None,
+    parts: Sequence[str] = (),
     quick: bool = False,
     workers: int | None = None,
 ) -> dict[str, Any]:
@@ -78,7 +81,8 @@ def bench(
     Args:
         bars: Progress bars.
         organisms: Folder of organisms of further training seeds, or None.
-        only: Name of one organism. The result is not kept then.
+        parts: Names of organisms, and `transfer`; all by default. What was kept of the others stays, and so does an
+            organism of a training seed that is not in the folder.
         quick: Leave out slow decoders and most problems. The result is not kept then.
         workers: Number of processes; by default one for each core.
 
@@ -86,16 +90,16 @@ def bench(
         The result.
 
     Raises:
-        UsageError: `only` is not known, or no organism is available.
+        UsageError: A part is not known, or no organism is available.
     """
-    if only is not None and only not in ORGANISMS:
-        raise unknown("organism of this bench", only, ORGANISMS)
-    units, missing = _units(organisms, only, quick)
-    if not units:
+    check_parts(parts, PARTS)
+    units, missing = _units(organisms, [name for name in parts or ORGANISMS if name != TRANSFER], quick)
+    pairs = [] if quick or (parts and TRANSFER not in parts) else transfers(organisms)
+    if not units and not pairs:
         raise UsageError(
             f"expected organisms, got none of {', '.join(missing)}; train them, or give --organisms FOLDER."
         )
-    pairs = [] if quick or only else transfers(organisms)
+    before = kept_result("decoders") if parts and not quick else {}
     began = time.perf_counter()
     results: dict[int, dict[str, Any]] = {}
     with bars.stage(f"decoding the thoughts of {len(units)} organisms") as step:
@@ -104,13 +108,22 @@ def bench(
         for number, result in executor("process", workers).map(measure, work):
             results[number] = result
             step(len(results), len(units) + len(pairs))
-    ordered = sorted((results[number] for number in range(len(units))), key=_order)
+    kept = _not_measured_again(before, units)
+    missing = [name for name in missing if name not in {f"{of['organism']} seed {of['seed']}" for of in kept}]
+    ordered = sorted([*(results[number] for number in range(len(units))), *kept], key=_order)
     solving = [result for result in ordered if "error" not in result and result["accuracy"] >= SOLVED]
     measures = report("decoders", figures(ordered, missing)) + report("lenses", lenses.figures(solving))
     details = {"organisms": ordered, "missing": missing, "seconds": time.perf_counter() - began}
-    if quick or only:
+    if quick:
         return {"schema_version": 1, "name": "decoders", "measures": measures, **details}
-    return keep("decoders", measures, **details, transfer=[results[len(units) + k] for k in range(len(pairs))])
+    moved = [results[len(units) + k] for k in range(len(pairs))] if pairs else before.get(TRANSFER, [])
+    return keep("decoders", measures, **details, transfer=moved)
+
+
+def _not_measured_again(before: dict[str, Any], units: Sequence[Unit]) -> list[dict[str, Any]]:
+    """Return the kept results of organisms that are not among the units."""
+    again = {(unit.name, unit.seed) for unit in units}
+    return [result for result in before.get("organisms", []) if (result["organism"], result["seed"]) not in again]
 
 
 def _order(result: dict[str, Any]) -> tuple[int, int]:
@@ -118,11 +131,11 @@ def _order(result: dict[str, Any]) -> tuple[int, int]:
     return result["seed"], list(ORGANISMS).index(result["organism"])
 
 
-def _units(folder: Path | None, only: str | None, quick: bool) -> tuple[list[Unit], list[str]]:
+def _units(folder: Path | None, names: Sequence[str], quick: bool) -> tuple[list[Unit], list[str]]:
     """Return the available units and the missing organisms. Slow units come first, so that none runs alone at the end."""
     units, missing = [], []
     for seed in TRAINING_SEEDS + FURTHER_SEEDS:
-        for name in [only] if only else reversed(ORGANISMS):
+        for name in reversed(names):
             source = source_of(folder, name, seed)
             if source is None:
                 missing += [f"{name} seed {seed}"] if seed in TRAINING_SEEDS else []

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks.decoders.figures import Unit, _has_current_recipe
+from benchmarks import harness
+from benchmarks.decoders import figures as bench_figures
+from benchmarks.decoders.figures import Unit, _has_current_recipe, bench
 from benchmarks.decoders.measures import figures
 from benchmarks.decoders.table import decoder_table
 from benchmarks.decoders.transfer import Transfer, transfer_table, transfers
 from benchmarks.measures import table
+from interp.errors import UsageError
 from interp.organisms.catalog import CARD_NAME, recipe
+from interp.runtime.console import Bars
+from interp.runtime.engines import executor
 
 
 def row(method: str, step: int, top1: float, **more: float) -> dict[str, Any]:
@@ -38,6 +43,9 @@ def organism(name: str, seed: int, worst: float) -> dict[str, Any]:
         "scores": scores,
         "causal": [{"method": "probe", "follow_rate": 0.9}],
         "costs": [{"method": "probe", "fit_seconds": 0.5}],
+        "search": [],
+        "kv": [],
+        "kind": "continuous",
         "lenses": [
             {"address": "blocks.0.hook_out", "logit_lens": 2.0, "tuned_lens": 1.0},
             {"address": "blocks.1.hook_out", "logit_lens": 0.5, "tuned_lens": 0.6},
@@ -126,3 +134,27 @@ def test_transfer_between_seeds_needs_an_organism_of_each(tmp_path: Path) -> Non
     assert "training seed" not in without and "reasoner, text to latent" in without
     (tmp_path / "chain-coconut-seed1").mkdir()
     assert next(each.differs for each in transfers(tmp_path)) == "training seed"
+
+
+def test_a_part_alone_leaves_what_was_kept_of_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A training seed that is not in the folder stays too; a part that does not exist is refused."""
+    before = [
+        organism("chain-coconut", 0, 0.91),
+        organism("chain-coconut", 1, 0.92),
+        organism("graph-coconut", 0, 0.93),
+    ]
+    (tmp_path / "decoders.json").write_text(
+        json.dumps({"organisms": before, "transfer": [{"differs": "seed"}]}), encoding="utf-8"
+    )
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    monkeypatch.setattr(bench_figures, "measure", lambda unit: organism(unit.name, unit.seed, 0.99))
+    monkeypatch.setattr(bench_figures, "executor", lambda *_: executor("inline"))
+    with Bars() as bars:
+        result = bench(bars, parts=["chain-coconut"])
+        with pytest.raises(UsageError, match="part of this bench"):
+            bench(bars, parts=["chain"])
+    worst = {(of["organism"], of["seed"]): min(row["top1"] for row in of["scores"]) for of in result["organisms"]}
+    assert worst[("chain-coconut", 0)] == 0.97, "measured again: the worst score of a new result"
+    assert worst[("chain-coconut", 1)] == 0.92 and worst[("graph-coconut", 0)] == 0.93
+    assert result["missing"] == ["chain-coconut seed 2"] and result["transfer"] == [{"differs": "seed"}]
+    assert json.loads((tmp_path / "decoders.json").read_text(encoding="utf-8"))["organisms"] == result["organisms"]
