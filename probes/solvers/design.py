@@ -103,19 +103,23 @@ class Design:
 
     def __init__(self, rows: Rows, weights: Tensor | None, columns: int = 1) -> None:
         self.n, self.d = rows.n, rows.d
-        self.mean, self.scale, gram = _moments(rows, weights)
-        self.dtype = self.mean.dtype
+        moments = _moments(rows, weights)
+        self.mean, self.scale, self.dtype = moments.mean, moments.scale, moments.mean.dtype
         # In the precision of the rows: a basis that is not quite that of the eigenvectors costs steps, not digits.
-        values, self.vectors = torch.linalg.eigh(gram.to(self.dtype))
+        values, self.vectors = torch.linalg.eigh(moments.gram.to(self.dtype))
         self.values = values.clamp(min=0)
         self._rotated = isinstance(rows, InMemory) and columns * _PRODUCTS_PER_FIT > self.n
-        self._rough: Tensor | None = None
+        # Rows are held less a nearby point. What is left of the mean, and the scale, are taken into the coefficients, so
+        # that no further pass over the rows is needed.
+        self._offset, self._rough = torch.zeros_like(self.mean), None
         if isinstance(rows, InMemory):
-            held = self.coordinates(rows.rows) if self._rotated else _standardised(rows.rows, self.mean, self.scale)
+            held, self._offset = moments.shifted, moments.offset
+            if self._rotated:
+                held, self._offset = (side @ (self.vectors / self.scale[:, None]) for side in (held, self._offset))
             self._blocks: Callable[[], Iterator[Tensor]] = InMemory(held).blocks
             self._rough = held.bfloat16() if fast_bfloat16(held) else None
         else:
-            self._blocks = lambda: (_standardised(block, self.mean, self.scale) for block in rows.blocks())
+            self._blocks = lambda: (block - self.mean for block in rows.blocks())
 
     @property
     def exact(self) -> bool:
@@ -124,9 +128,8 @@ class Design:
 
     def coordinates(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows parameters"]:
         """Return any rows, standardised as the design's own, in the eigenbasis, with a last column of ones."""
-        out = _standardised(rows, self.mean, self.scale)
-        out[:, :-1] = out[:, :-1] @ self.vectors
-        return out
+        coordinates = (rows - self.mean) @ (self.vectors / self.scale[:, None])
+        return torch.nn.functional.pad(coordinates, (0, 1), value=1.0)
 
     def times(self, parameters: Float[Tensor, "columns parameters"]) -> Float[Tensor, "columns rows"]:
         """Return the logits of the rows.
@@ -137,8 +140,8 @@ class Design:
         Returns:
             Logits, shape (columns, rows).
         """
-        parameters = self._of_rows(parameters)
-        products = [parameters @ block.T for block in self._blocks()]
+        coef, intercepts = self._of_rows(parameters)
+        products = [torch.addmm(intercepts, coef, block.T) for block in self._blocks()]
         return products[0] if len(products) == 1 else torch.cat(products, dim=1)
 
     def transposed_times(self, columns: Float[Tensor, "columns rows"]) -> Float[Tensor, "columns parameters"]:
@@ -149,45 +152,58 @@ class Design:
             out = part if out is None else out.add_(part)
             start += len(block)
         assert out is not None
-        return self._of_eigenvectors(out)
+        return self._of_eigenvectors(out, columns.sum(dim=1, keepdim=True))
 
     def rough_times(self, parameters: Float[Tensor, "columns parameters"]) -> Float[Tensor, "columns rows"]:
         """Return `times(parameters)`, in bfloat16 where that is faster: precise enough for a search direction."""
         if self._rough is None:
             return self.times(parameters)
-        return (self._of_rows(parameters).bfloat16() @ self._rough.T).to(self.dtype)
+        coef, intercepts = self._of_rows(parameters)
+        return (coef.bfloat16() @ self._rough.T).to(self.dtype).add_(intercepts)
 
     def rough_transposed_times(self, columns: Float[Tensor, "columns rows"]) -> Float[Tensor, "columns parameters"]:
         """Return `transposed_times(columns)`, in bfloat16 where that is faster."""
         if self._rough is None:
             return self.transposed_times(columns)
-        return self._of_eigenvectors((columns.bfloat16() @ self._rough).to(self.dtype))
+        product = (columns.bfloat16() @ self._rough).to(self.dtype)
+        return self._of_eigenvectors(product, columns.sum(dim=1, keepdim=True))
 
-    def _of_rows(self, parameters: Float[Tensor, "columns parameters"]) -> Float[Tensor, "columns parameters"]:
-        """Return parameters for the rows as they are held: rotated or not."""
-        if self._rotated:
-            return parameters
-        return torch.cat([parameters[:, :-1] @ self.vectors.T, parameters[:, -1:]], dim=1)
+    def _of_rows(self, parameters: Float[Tensor, "columns parameters"]) -> tuple[Tensor, Tensor]:
+        """Return coefficients and intercepts, shape (columns, 1), for the rows as they are held."""
+        coef = parameters[:, :-1] if self._rotated else (parameters[:, :-1] @ self.vectors.T) / self.scale
+        return coef, parameters[:, -1:] - coef @ self._offset[:, None]
 
-    def _of_eigenvectors(self, parameters: Float[Tensor, "columns parameters"]) -> Float[Tensor, "columns parameters"]:
-        """Return a gradient by the parameters of the held rows as one by those of the eigenvectors."""
-        if self._rotated:
-            return parameters
-        return torch.cat([parameters[:, :-1] @ self.vectors, parameters[:, -1:]], dim=1)
-
-
-def _standardised(rows: Float[Tensor, "rows d"], mean: Tensor, scale: Tensor) -> Float[Tensor, "rows parameters"]:
-    """Return the standardised rows and a last column of ones, in one pass."""
-    out = rows.new_empty(rows.shape[0], rows.shape[1] + 1)
-    torch.sub(rows, mean, out=out[:, :-1])
-    out[:, :-1] /= scale
-    out[:, -1] = 1.0
-    return out
+    def _of_eigenvectors(
+        self, products: Float[Tensor, "columns d"], sums: Tensor
+    ) -> Float[Tensor, "columns parameters"]:
+        """Return the gradient by the parameters, of products with the rows as they are held and sums over them."""
+        products = products.addmm(sums, self._offset[None], alpha=-1)
+        coef = products if self._rotated else (products / self.scale) @ self.vectors
+        return torch.cat([coef, sums], dim=1)
 
 
-def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean, standard deviation and Gram matrix of the standardised rows; blocks are summed in float64."""
-    total, start, shift, mass = None, 0, None, 0.0
+@dataclass(frozen=True)
+class _Moments:
+    """Mean, standard deviation and Gram matrix of rows.
+
+    Attributes:
+        mean: Mean of each feature, shape (d,).
+        scale: Standard deviation of each feature, 1 for a constant one, shape (d,).
+        gram: Gram matrix of the standardised rows, in float64, shape (d, d).
+        shifted: The last block less a point near the mean; all rows where they are one block.
+        offset: The mean less that point, shape (d,).
+    """
+
+    mean: Tensor
+    scale: Tensor
+    gram: Tensor
+    shifted: Tensor
+    offset: Tensor
+
+
+def _moments(rows: Rows, weights: Tensor | None) -> _Moments:
+    """Return the moments of rows; blocks are summed in float64."""
+    total, start, shift, shifted, mass = None, 0, None, None, 0.0
     for block in rows.blocks():
         mean = block.mean(dim=0)
         # The means are quick to check, but may overflow although every row is finite.
@@ -209,7 +225,7 @@ def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor
         part = (weighted.sum(dim=0).double(), (weighted.T @ shifted).double())
         total = part if total is None else (total[0] + part[0], total[1] + part[1])
         start += len(block)
-    if total is None or shift is None or start < 2:
+    if total is None or shift is None or shifted is None or start < 2:
         raise UsageError(f"expected at least 2 training rows, got {start}; capture more problems.")
     offset = total[0] / mass
     scatter = total[1] - mass * torch.outer(offset, offset)
@@ -217,4 +233,5 @@ def _moments(rows: Rows, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor
     mean = (shift.double() + offset).to(shift.dtype)
     # A column that varies only by rounding keeps its own scale.
     scale = torch.where(spread > 1e-6 * mean.double().abs().clamp(min=1e-12), spread, torch.ones_like(spread))
-    return mean, scale.to(mean.dtype), scatter / torch.outer(scale, scale) * (start / mass)
+    gram = scatter / torch.outer(scale, scale) * (start / mass)
+    return _Moments(mean, scale.to(mean.dtype), gram, shifted, offset.to(shift.dtype))
