@@ -44,6 +44,7 @@ ROOMS = (
     "probes.sweeps",
     "probes.vprobe",
     "probes.subtext",
+    "probes.trajectories",
     "probes.decoder",
     "probes",
     "probes.commands",
