@@ -20,16 +20,16 @@ Repetitions = Annotated[int, typer.Option(help="Number of interleaved rounds. Me
 _CAUSAL_SCALES = {"quick": 0.25, "normal": 1.0, "full": 2.0}
 
 
+def _part(names: str) -> Any:
+    """Return the option that takes some parts of a bench alone."""
+    help_ = f"Only this part: {names}. Repeatable. What was kept of the other parts stays."
+    return typer.Option(help=help_, show_default="all")
+
+
 @app.command("probes")
 def probes(
     repetitions: Repetitions = 5,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: solvers, floor, noise, streaming, sweep or growth. Repeatable. What was kept of the other parts stays.",
-            show_default="all",
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _part("solvers, floor, noise, streaming, sweep or growth")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time the batched solver beside scikit-learn, and count false discoveries over noise.
@@ -45,13 +45,7 @@ def probes(
 def sae(
     repetitions: Repetitions = 5,
     organism: Annotated[str, typer.Option(help="A chain organism of continuous thoughts.")] = "chain31-coconut",
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: scale (speed) or features. Repeatable. What was kept of the other parts stays.",
-            show_default="all",
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _part("scale or features")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time SAE training beside SAELens, and read out single features beside untrained dictionaries.
@@ -67,13 +61,7 @@ def sae(
 def capture(
     repetitions: Repetitions = 7,
     device: Annotated[str, typer.Option(help="cpu, or cuda, where a large model is timed too.")] = "cpu",
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: peers, memory, growth or scale. Repeatable. What was kept of the other parts stays.",
-            show_default="all",
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _part("peers, memory, growth or scale")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time recording beside a bare forward pass, other libraries and a Coconut loop, and measure its peak memory.
@@ -97,13 +85,7 @@ def capture(
 @app.command("store")
 def store(
     repetitions: Repetitions = 15,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: reading, growth or scale. Repeatable. What was kept of the other parts stays.",
-            show_default="all",
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _part("reading, growth or scale")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time reading a store beside a raw memory map and beside SAELens's format, and how both grow.
@@ -118,14 +100,7 @@ def store(
 @app.command("dash")
 def dash(
     repetitions: Repetitions = 5,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: paint, lock, bytes, memory, pages, search or edit. Repeatable. What was kept "
-            "of the other parts stays.",
-            show_default="all",
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _part("paint, lock, bytes, memory, pages, search or edit")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the dashboard in a headless browser: first paint, locking a cell, bytes, memory, search and live edits.
@@ -140,13 +115,7 @@ def dash(
 @app.command("generate")
 def generate(
     repetitions: Repetitions = 3,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: equal, spread, prefix or capture. Repeatable. What was kept of the other parts stays.",
-            show_default="all",
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _part("equal, spread, prefix or capture")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time thinking on SmolLM2 beside transformers' own generation, with shared prompts and answers of all lengths.
@@ -161,12 +130,7 @@ def generate(
 @app.command("models")
 def models(
     part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: parity, silent, grading, gguf, adapters, study, reading, follow or base. Repeatable. "
-            "What was kept of the other parts stays.",
-            show_default="all",
-        ),
+        list[str] | None, _part("parity, silent, grading, gguf, adapters, study, reading, follow or base")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -299,11 +263,7 @@ def decoders(
         typer.Option(help="Folder of organisms of training seeds 1 and 2, each in NAME-seedN.", show_default="none"),
     ] = None,
     part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="One organism, such as chain-coconut, or transfer; what was kept of the others stays. Repeatable."
-        ),
-        OldName("--only"),
+        list[str] | None, _part("an organism, such as chain-coconut, or transfer"), OldName("--only")
     ] = None,
     size: Annotated[
         str,
@@ -334,10 +294,7 @@ def faithfulness(
         Path | None,
         typer.Option(help="Folder of organisms of further training seeds, each in NAME-seedN.", show_default="none"),
     ] = None,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(help="text or latent: take this part alone; what was kept of the other stays. Repeatable."),
-    ] = None,
+    part: Annotated[list[str] | None, _part("text or latent")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge every metric of faithfulness where it is known which steps are used: AUROC, lean, decay, cost.
