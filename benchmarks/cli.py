@@ -148,7 +148,13 @@ def models(
 @app.command("papers")
 @with_options
 def papers(
-    only: Annotated[str | None, typer.Option(help="One system, such as coconut.", show_default="all")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="One system, such as coconut, or seeds: measure nothing, read the kept results of other benches.",
+            show_default="all",
+        ),
+    ] = None,
     size: Annotated[
         str,
         typer.Option(help="normal, or full: larger samples and tighter intervals, in several times the time."),
@@ -232,6 +238,14 @@ def causal(
         str,
         typer.Option(help="quick, normal or full: a quarter, all or twice the sample. Only normal results are kept."),
     ] = "normal",
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this part: interchange, content, used, steering, graphs or commitment. Repeatable. What was kept "
+            "of the other parts stays.",
+            show_default="all",
+        ),
+    ] = None,
     scale: Annotated[float | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -251,7 +265,8 @@ def causal(
         if not 0 < scale <= 10:
             raise UsageError(f"expected a --scale between 0 and 10, got {scale}.")
     with Bars() as bars:
-        result = bench(bars, folder=organisms, scale=_CAUSAL_SCALES[size] if scale is None else scale)
+        factor = _CAUSAL_SCALES[size] if scale is None else scale
+        result = bench(bars, folder=organisms, scale=factor, parts=part or ())
     emit(result, as_json, lambda: print_measures(result))
 
 

@@ -44,7 +44,7 @@ def run_parts(name: str, parts: Mapping[str, Callable[[], PartResult]], chosen: 
     """
     check_parts(chosen, parts)
     before = kept_result(name) if chosen else {}
-    measures = _kept_measures(name, before)
+    measures = kept_measures(name, before)
     more = {key: value for key, value in before.items() if key not in HEADER}
     result: dict[str, Any] = {}
     for part in chosen or parts:
@@ -67,8 +67,13 @@ def check_parts(chosen: Sequence[str], known: Collection[str]) -> None:
             raise unknown("part of this bench", part, list(known))
 
 
-def _kept_measures(name: str, kept: Mapping[str, Any]) -> Measures:
-    """Return what was measured before, by measure id, and notes that say why a measure could not be taken."""
+def kept_measures(name: str, kept: Mapping[str, Any]) -> Measures:
+    """Return what was measured before, by measure id, and notes that say why a measure could not be taken.
+
+    Args:
+        name: Name of the bench.
+        kept: Its kept result; empty where there is none.
+    """
     rules = bench_rules(name)
     described = {key for rule in rules.values() for key in rule} | {"id", "met"}
     return {

@@ -38,6 +38,8 @@ SYSTEMS = {
     "concealed": "Alignment faking",
     "recurrent": "Recurrent depth",
 }
+# In place of a system: only the group that is read from what other benches have kept.
+SEEDS_ALONE = "seeds"
 # The slowest systems start first, so that none runs alone at the end.
 _LONGEST = ("igsm", "heima", "maze", "recurrent", "self_reasoning", "coconut")
 
@@ -67,7 +69,8 @@ def bench(
     missing organisms stay as an earlier run measured them (see `earlier`).
 
     Args:
-        only: Name of one system, or None for all.
+        only: Name of one system, `seeds` to read the group `seeds` again from what other benches have kept, which
+            measures nothing, or None for all.
         full: Measure on more problems.
         bars: Progress bars.
         folder: Folder of further trained organisms, or None for the shipped ones.
@@ -80,8 +83,11 @@ def bench(
     Raises:
         UsageError: `only` is not a system.
     """
+    if only == SEEDS_ALONE:
+        systems = kept_result("papers", required=True)["systems"]
+        return _write({name: systems[name] for name in SYSTEMS if name in systems}) | {"missing": []}
     if only is not None and only not in SYSTEMS:
-        raise unknown("system", only, SYSTEMS)
+        raise unknown("system", only, [*SYSTEMS, SEEDS_ALONE])
     names = [only] if only else sorted(SYSTEMS, key=lambda name: [*_LONGEST, *SYSTEMS].index(name))
     work = [Work(name, full, folder, seed) for name in names]
     kept, missing = kept_result("papers").get("systems", {}), []
