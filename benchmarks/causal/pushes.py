@@ -10,7 +10,15 @@ from benchmarks.causal.run import SEED, Run, mean, worst
 
 STEERED = ("chain-coconut", "concealed-trigger-coconut", "chain-coconut-hard")
 TRACED, COMMITS = "chain-text", "chain-recurrent"
-N_STEERED, N_TRACED = 500, 40
+N_STEERED, N_TRACED = 500, 100
+# What stands beside the confirmed paths, and the name of its test.
+_BESIDE_PATHS = {
+    "ranked by edges alone, as before": "edge",
+    "those with attention patterns and norm scales frozen": "frozen",
+    "random features of the layer": "random",
+    "of the layer and position": "random here",
+    "the logit moves as predicted after a single feature": "logit",
+}
 
 
 def steering(run: Run) -> dict[str, dict[str, Any]]:
@@ -62,24 +70,25 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
     from interp import causal
 
     rows, frames = [], {}
-    for label, _, seed, reasoner in run.each([TRACED]):
+    for label, _, _, reasoner in run.each([TRACED]):
         fit = reasoner.think(reasoner.task.generate(run.size(1500), seed=SEED + 7, split="train"), batch_size=256)
         test = reasoner.think(reasoner.task.generate(run.size(300), seed=SEED + 8, split="test"), batch_size=256)
         transcoders = causal.transcoders_of(reasoner, fit, sparsity=1.5e-2, updates=max(200, int(800 * run.scale)))
         frames[f"transcoders, {label}"] = causal.quality(reasoner, test, transcoders)
         agreement, silenced = (causal.agreement(reasoner, test, model) for model in (transcoders, None))
-        traced = type(test)(list(test)[: run.size(N_TRACED, seed)])
+        traced = type(test)(list(test)[: run.size(N_TRACED)])  # as many of every training seed: each interval counts
         prompts, paths = causal.trace_prompts(reasoner, traced, transcoders, seed=SEED)
         frames[f"attribution graphs, {label}"] = prompts
-        confirmed, random, logit = (paths[paths["test"] == test] for test in ("path", "random", "logit"))
+        frames[f"path tests, {label}"] = causal.shares(paths)
+        of_test = {test: mean(part, "confirmed") for test, part in paths.groupby("test")}
         rows.append(
             {
                 "organism": label,
                 "agreement": mean(agreement, "agrees"),
                 "every MLP silenced": silenced["agrees"].mean(),
-                "paths": mean(confirmed, "confirmed"),
-                "random features": random["confirmed"].mean(),
-                "logit": logit["confirmed"].mean(),
+                "paths": of_test["path"],
+                **{name: of_test[test]["value"] if test in of_test else None for name, test in _BESIDE_PATHS.items()},
+                "carried": prompts["carried"].mean(),
                 "satisfying": f"{int(prompts['satisfying'].sum())} of {len(prompts)}",
                 "completeness": prompts["completeness"].mean(),
             }
@@ -89,15 +98,17 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
     run.tables |= {**frames, "replacement models": pd.DataFrame(rows)}
 
     def shares_of(column: str) -> str:
-        return ", ".join(str(row[column] if isinstance(row[column], str) else round(row[column], 3)) for row in rows)
+        values = [row[column] for row in rows]
+        return ", ".join("none" if v is None else v if isinstance(v, str) else f"{v:.3f}" for v in values)
 
     note = (
         f"next tokens at thoughts and answers; every MLP silenced {shares_of('every MLP silenced')}; satisfying graphs "
         f"{shares_of('satisfying')} prompts; completeness {shares_of('completeness')}"
     )
     paths_note = (
-        f"the later feature moves as predicted; random features of the layer {shares_of('random features')}; "
-        f"the logit moves as predicted after a single feature {shares_of('logit')}"
+        "the later feature moves as predicted when the earlier one is removed from the whole model; paths ranked by edges "
+        f"as norms leave them, which carry {shares_of('carried')} of the influence of the strongest edges; "
+        f"{'; '.join(f'{name} {shares_of(name)}' for name in _BESIDE_PATHS)}"
     )
     return {
         "causal.replacement_agreement": worst([(row, row["agreement"]) for row in rows], min, note),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from interp.reasoners.replayer import ReplayBatch
 
 _HALF_TOLERANCE = 5e-2  # of the largest value
+#: The output of an MLP, a function that gives it from the MLP's input, or None for the MLP itself.
+Written = Tensor | Callable[[Tensor], Tensor] | None
 
 
 class FrozenPass:
@@ -58,7 +60,8 @@ class FrozenPass:
         self.architecture = type(reasoner.model.original_model).__name__
         self.mlp_in: list[Tensor] = []
         self.mlp_out: list[Tensor] = []
-        self._written: Sequence[Tensor | Callable[[Tensor], Tensor]] = ()
+        self._written: Sequence[Written] = ()
+        self._norms_respond = False
         recorded = _ends(reasoner, trace, position + 1)
         self.embedded, last = recorded["blocks.0.hook_in"], recorded["ln_final.hook_out"][-1:]
         positions = reasoner.replayer.position_ids(trace)[: position + 1]
@@ -78,19 +81,23 @@ class FrozenPass:
     def run(
         self,
         embedded: Float[Tensor, "pos d_model"],
-        written: Sequence[Float[Tensor, "pos d_model"] | Callable[[Tensor], Tensor]],
+        written: Sequence[Written],
+        *,
+        norms_respond: bool = False,
     ) -> tuple[list[Float[Tensor, "pos d_model"]], Float[Tensor, " vocab"]]:
         """Run the frozen pass on other inputs.
 
         Args:
             embedded: The input of block 0.
-            written: The output of each block's MLP, or a function that gives it from the MLP's input.
+            written: The output of each block's MLP, of shape (pos, d_model), a function that gives it from the MLP's
+                input, or None for the MLP itself.
+            norms_respond: Whether norms are computed from their inputs and not frozen.
 
         Returns:
             The inputs of the MLPs, and the logits at the last position before a soft cap. All are affine in the
-            arguments.
+            arguments where MLP outputs are given and norms are frozen.
         """
-        self._written = written
+        self._written, self._norms_respond = written, norms_respond
         state, inputs = self._forward(embedded), self._inputs
         return inputs, self._reasoner.unembed.uncapped(state)[0]
 
@@ -153,12 +160,14 @@ class FrozenPass:
             self.mlp_out.append(out.reshape(self._inputs[-1].shape))
             return None
         given = self._written[len(self._inputs) - 1]
+        if given is None:
+            return None
         given = (given if isinstance(given, Tensor) else given(self._inputs[-1])).reshape(out.shape)
         return given if isinstance(output, Tensor) else (given, *output[1:])
 
     def _freeze_norm(self, module: Any, args: tuple, output: Tensor) -> Tensor | None:
         frozen = self._tape.take(lambda: FrozenNorm.measure(module, args[0], output))
-        return None if self._tape.recording else frozen(args[0])
+        return None if self._tape.recording or self._norms_respond else frozen(args[0])
 
     @torch.no_grad()
     def _check(self, state: Tensor, expected: Tensor, dtype: torch.dtype) -> None:

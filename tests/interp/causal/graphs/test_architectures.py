@@ -13,7 +13,8 @@ import interp
 from interp.causal.graphs.attribution import FEATURE, LOGIT, AttributionGraph, attribute
 from interp.causal.graphs.features import neuron_features
 from interp.causal.graphs.frozen import FrozenPass
-from interp.causal.graphs.paths import confirm, random_pairs, top_paths
+from interp.causal.graphs.paths import confirm, random_pairs
+from interp.causal.graphs.ranking import top_paths
 from interp.errors import UsageError
 from interp.models.norms import FrozenNorm
 
@@ -139,7 +140,7 @@ def test_removing_a_neuron_changes_what_the_next_reads_as_its_edge_says(small_mo
     graph = attribute(reasoner, trace, POSITION, None, neurons=80)
     pairs = top_paths(graph, 6)
     result = confirm(reasoner, graph, pairs)
-    control = confirm(reasoner, graph, random_pairs(graph, pairs, 0))
+    control = confirm(reasoner, graph, list(random_pairs(graph, pairs, 0).values()))
     assert result["confirmed"].mean() >= 0.8
     assert np.abs(control["measured"]).median() < np.abs(result["measured"]).median()
 

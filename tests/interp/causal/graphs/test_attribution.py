@@ -14,7 +14,8 @@ from interp.causal.graphs.attribution import ERROR, LOGIT, attribute, influences
 from interp.causal.graphs.features import transcoder_features
 from interp.causal.graphs.frozen import FrozenPass
 from interp.causal.graphs.graph_file import graph_json, write_graph
-from interp.causal.graphs.paths import confirm, random_pairs, top_paths
+from interp.causal.graphs.paths import confirm, random_pairs
+from interp.causal.graphs.ranking import top_paths
 from interp.causal.graphs.replacement import agreement, mlp_rows, predicting_positions, transcoders_of
 from interp.causal.patching.states import states
 from interp.errors import UsageError
@@ -107,7 +108,7 @@ def test_influence_of_a_known_graph() -> None:
 def test_paths_hold_oftener_than_random_features(writer, transcoders, graph) -> None:
     pairs = top_paths(graph, 8)
     result = confirm(writer, graph, pairs)
-    control = confirm(writer, graph, random_pairs(graph, pairs, 0))
+    control = confirm(writer, graph, list(random_pairs(graph, pairs, 0).values()))
     assert len(result) == 8 and result["confirmed"].mean() >= 0.5
     assert np.abs(control["measured"]).median() < np.abs(result["measured"]).median()
 

@@ -16,7 +16,7 @@ import interp
 from interp.causal.graphs.attribution import AttributionGraph, attribute, prune
 from interp.causal.graphs.graph_file import graph_json, write_graph
 from interp.causal.graphs.opened import open_graph
-from interp.causal.graphs.paths import top_paths
+from interp.causal.graphs.ranking import top_paths
 from interp.errors import StoreError
 
 
