@@ -160,7 +160,7 @@ def random_pairs(
     return out
 
 
-def tested_paths(
+def path_outcomes(
     reasoner: Reasoner, graph: AttributionGraph, pairs: Sequence[Pair], seed: int
 ) -> dict[str, list[bool]]:
     """Return the outcomes of all tests of a graph's paths, by name of the test.
@@ -224,7 +224,7 @@ def trace_prompts(
         A table with one row for each prompt: trace, position, structure, agrees, completeness, nodes, carried (the
         influence that its paths carry over that of as many strongest edges), confirmed, n_paths, satisfying (the
         replacement agrees and at least 80 % of the paths are confirmed). And a table with one row for each test of
-        `tested_paths`: test, trace, structure, confirmed.
+        `path_outcomes`: test, trace, structure, confirmed.
     """
     rng = np.random.default_rng(seed)
     prompts, tests = [], []
@@ -235,7 +235,7 @@ def trace_prompts(
         position = int(rng.choice(predicting_positions(trace)))
         whole = attribute(reasoner, trace, position, transcoders, neurons=neurons)
         pairs = robust_paths(reasoner, whole, n_paths)
-        outcomes = tested_paths(reasoner, whole, pairs, seed + k)
+        outcomes = path_outcomes(reasoner, whole, pairs, seed + k)
         structure = trace.problem.structure
         tests += [(test, k, structure, ok) for test, of in outcomes.items() for ok in of]
         right = float(np.mean(outcomes["path"])) if pairs else 0.0

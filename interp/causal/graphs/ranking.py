@@ -63,7 +63,10 @@ def robust_paths(reasoner: Reasoner, graph: AttributionGraph, n: int = 5) -> lis
         scores |= {pair: float(influence[pair[1], pair[0]]) * share for pair, share in zip(new, shares, strict=True)}
         best = sorted((pair for pair in scores if scores[pair] > 0), key=lambda pair: -scores[pair])[:n]
         # No share is above 1, so no later edge can score more than the last one that was looked at carries.
-        if len(pairs) < count or (len(best) == n and scores[best[-1]] >= float(influence[pairs[-1][1], pairs[-1][0]])):
+        if len(pairs) < count or not n:
+            return best
+        source, target = pairs[-1]
+        if len(best) == n and scores[best[-1]] >= float(influence[target, source]):
             return best
         count *= 2
 

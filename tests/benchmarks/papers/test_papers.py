@@ -165,3 +165,16 @@ def test_organisms_of_another_seed_are_looked_for_by_name_and_seed(tmp_path: Pat
 def test_seed_and_folder_are_given_together(cotlens) -> None:
     done = cotlens("bench", "papers", "--training-seed", "1")
     assert done.code == 2 and "expected --organisms FOLDER with --training-seed 1, got none" in done.err
+
+
+def test_seeds_alone_reads_other_benches_again_and_measures_nothing(systems: list, tmp_path: Path) -> None:
+    before = table.bench(None, False, Bars(), engine="inline")
+    row = {"id": "causal.paths_confirmed", "value": 0.97, "ci": [0.95, 0.99], "n": 9, "note": "worst"}
+    harness.keep("causal", [row])
+    systems.clear()
+    result = table.bench("seeds", False, Bars())
+    assert not systems and result["systems"] == before["systems"] and result["missing"] == []
+    assert values(result) == values(before) | {"seeds.paths_confirmed": 0.97}
+    (tmp_path / "papers.json").unlink()
+    with pytest.raises(StoreError, match="run that bench first"):
+        table.bench("seeds", False, Bars())

@@ -14,7 +14,7 @@ from interp.causal.graphs.attribution import FEATURE, LOGIT, AttributionGraph, a
 from interp.causal.graphs.features import neuron_features
 from interp.causal.graphs.frozen import FrozenPass
 from interp.causal.graphs.paths import confirm, random_pairs
-from interp.causal.graphs.ranking import top_paths
+from interp.causal.graphs.ranking import norm_shares, top_paths
 from interp.errors import UsageError
 from interp.models.norms import FrozenNorm
 
@@ -143,6 +143,39 @@ def test_removing_a_neuron_changes_what_the_next_reads_as_its_edge_says(small_mo
     control = confirm(reasoner, graph, list(random_pairs(graph, pairs, 0).values()))
     assert result["confirmed"].mean() >= 0.8
     assert np.abs(control["measured"]).median() < np.abs(result["measured"]).median()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt_neox"])
+def test_what_norms_leave_of_an_edge_is_a_small_removals_effect(small_model: Any, architecture: str) -> None:
+    reasoner, (trace, *_), _ = small_model(architecture)
+    graph = attribute(reasoner, trace, POSITION, None, neurons=80)
+    pairs = top_paths(graph, 3)
+    frozen = FrozenPass(reasoner, trace, POSITION)
+    shares = norm_shares(reasoner, graph, pairs)
+    assert np.abs(shares - 1).max() > 1e-3
+    for share, (source, target) in zip(shares, pairs, strict=True):
+        (low, at), (high, read_at) = (graph.nodes.iloc[k][["layer", "position"]].astype(int) for k in (source, target))
+        ends = []
+        for size in (-0.05, 0.05):
+            written = [out.clone() for out in frozen.mlp_out]
+            written[low][at] += size * graph.writes[source]
+            states = frozen.run(frozen.embedded, written, norms_respond=True)[0][high][read_at]
+            ends.append(float(states @ graph.reads[target]))
+        assert share == pytest.approx(
+            (ends[1] - ends[0]) / 0.1 / float(graph.edges[target, source]), rel=0.02, abs=0.01
+        )
+
+
+def test_mlps_that_are_not_given_are_the_models_own(small_model: Any) -> None:
+    reasoner, (trace, *_), _ = small_model("llama")
+    frozen = FrozenPass(reasoner, trace, POSITION)
+    _, logits = frozen.run(frozen.embedded, [None] * len(frozen.mlp_out), norms_respond=True)
+    torch.testing.assert_close(logits, frozen.logits, atol=1e-4, rtol=1e-4)
+    other, _ = frozen.run(1.5 * frozen.embedded, [None] * len(frozen.mlp_out))
+    fixed, _ = frozen.run(1.5 * frozen.embedded, frozen.mlp_out)
+    torch.testing.assert_close(other[0], fixed[0])
+    assert (other[-1] - fixed[-1]).abs().max() > 1e-3  # the first MLP saw another input
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neo", "bloom", "mpt", "mamba"])
