@@ -238,14 +238,7 @@ def causal(
         str,
         typer.Option(help="quick, normal or full: a quarter, all or twice the sample. Only normal results are kept."),
     ] = "normal",
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this part: interchange, content, used, steering, graphs or commitment. Repeatable. What was kept "
-            "of the other parts stays.",
-            show_default="all",
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _part("interchange, content, used, steering, graphs or commitment")] = None,
     scale: Annotated[float | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:

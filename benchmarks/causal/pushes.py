@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,10 +14,10 @@ TRACED, COMMITS = "chain-text", "chain-recurrent"
 N_STEERED, N_TRACED = 500, 100
 # What stands beside the confirmed paths, and the name of its test.
 _BESIDE_PATHS = {
-    "ranked by edges alone, as before": "edge",
-    "those with attention patterns and norm scales frozen": "frozen",
     "random features of the layer": "random",
     "of the layer and position": "random here",
+    "ranked by edges alone": "edge",
+    "those with attention patterns and norm scales frozen": "frozen",
     "the logit moves as predicted after a single feature": "logit",
 }
 
@@ -93,9 +94,12 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
                 "completeness": prompts["completeness"].mean(),
             }
         )
-    if not rows:
-        return {}
-    run.tables |= {**frames, "replacement models": pd.DataFrame(rows)}
+    run.tables |= {**frames, "replacement models": pd.DataFrame(rows)} if rows else {}
+    return graph_figures(rows) if rows else {}
+
+
+def graph_figures(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the measures of attribution graphs from the rows of the table `replacement models`, one an organism."""
 
     def shares_of(column: str) -> str:
         values = [row[column] for row in rows]
@@ -106,9 +110,8 @@ def graphs(run: Run) -> dict[str, dict[str, Any]]:
         f"{shares_of('satisfying')} prompts; completeness {shares_of('completeness')}"
     )
     paths_note = (
-        "the later feature moves as predicted when the earlier one is removed from the whole model; paths ranked by edges "
-        f"as norms leave them, which carry {shares_of('carried')} of the influence of the strongest edges; "
-        f"{'; '.join(f'{name} {shares_of(name)}' for name in _BESIDE_PATHS)}"
+        f"the earlier feature removed from the whole model; {'; '.join(f'{c} {shares_of(c)}' for c in _BESIDE_PATHS)}; "
+        f"ranked by edges as norms leave them, paths carry {shares_of('carried')} of the strongest edges' influence"
     )
     return {
         "causal.replacement_agreement": worst([(row, row["agreement"]) for row in rows], min, note),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.causal.pushes import steering
+from benchmarks.causal.pushes import graph_figures, steering
 from benchmarks.causal.run import Run, worst
 from interp.organisms.catalog import weights_folder
 
@@ -29,6 +29,23 @@ def test_the_worst_counts_and_every_other_is_named() -> None:
     result = worst([*rows, ({"organism": "b"}, {"value": None})], min, "told")
     assert result["value"] == 0.7 and result["note"] == "the worst is a-seed1: a 0.900, a-seed1 0.700; told"
     assert worst([({"organism": "b"}, {"value": None})], min, "told")["value"] is None
+
+
+def test_confirmed_paths_stand_beside_their_controls_and_the_rank_by_edges_alone() -> None:
+    def row(organism: str, confirmed: float) -> dict:
+        share = {"value": confirmed, "ci": [0.8, 1.0], "n": 500}
+        beside = dict.fromkeys(
+            ["random features of the layer", "of the layer and position", "ranked by edges alone", "carried"], 0.125
+        )
+        beside |= {"those with attention patterns and norm scales frozen": 1.0, "every MLP silenced": 0.07}
+        beside |= {"the logit moves as predicted after a single feature": None, "completeness": 0.9}
+        return {"organism": organism, "agreement": share, "paths": share, "satisfying": "3 of 4", **beside}
+
+    figure = graph_figures([row("a", 0.97), row("a-seed1", 0.95)])["causal.paths_confirmed"]
+    assert (figure["value"], figure["ci"], figure["n"]) == (0.95, [0.8, 1.0], 500)
+    assert figure["note"].startswith("the worst is a-seed1: a 0.970, a-seed1 0.950; ")
+    assert "random features of the layer 0.125, 0.125; of the layer and position 0.125, 0.125;" in figure["note"]
+    assert "ranked by edges alone 0.125, 0.125" in figure["note"] and "single feature none, none" in figure["note"]
 
 
 @pytest.mark.slow
