@@ -245,15 +245,23 @@ def _outcomes(
             for problem, after, implied in zip(problems, answers, plan["predicted"], strict=True)
         ],
         changed=[not task.same_answer(*texts) for texts in zip(problems, answers, before, strict=True)],
-        malformed=_malformed(task, problems, answers, plan["predicted"]),
+        malformed=malformed_answers(task, problems, answers, plan["predicted"]),
     )
 
 
-def _malformed(task: Task, problems: Sequence[Problem], answers: Sequence[str], predicted: Iterable[str]) -> list[bool]:
+def malformed_answers(
+    task: Task, problems: Sequence[Problem], answers: Sequence[str], predicted: Iterable[str]
+) -> list[bool]:
     """Return whether each answer is none that these problems could have.
 
     A free text says one of them; others begin with a value of the task or the first word of such an answer, and have
     as many words.
+
+    Args:
+        task: The task of the problems.
+        problems: The problems.
+        answers: The answer to each.
+        predicted: Further answers that are possible.
     """
     possible = dict.fromkeys(answer for answer in [*task.values, *predicted, *(p.answer for p in problems)] if answer)
     if task.free_answers:

@@ -14,6 +14,7 @@ from interp.commands.options import OldName, with_options
 from interp.errors import QualityError, counted
 from interp.runtime.console import AsJson, Bars, emit, new_app, print_table
 from interp.runtime.environment import variable_prefix, warn_renamed
+from probes.commands.trajectory import confabulation_command, trajectory_command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -305,6 +306,10 @@ def list_command(
             print(f"no saved probes below {folder}; train one with `cotlens probe train`.")
 
     emit({"probes": rows}, as_json, human)
+
+
+app.command("trajectory")(trajectory_command)
+app.command("confabulation")(confabulation_command)
 
 
 def _old_environment() -> list[str]:

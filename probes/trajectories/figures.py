@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from interp.errors import unknown
 from interp.runtime import palette
@@ -12,21 +13,24 @@ from interp.runtime import palette
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from probes.trajectories.results import TrajectoryResult
-
 _MOST_TRACES = 40
 
 
-def heat_map(result: TrajectoryResult) -> go.Figure:
+def heat_map(positions: pd.DataFrame, traces: pd.DataFrame, target: str) -> go.Figure:
     """Return the scores of held-out traces over positions: those with the event first, half of the rows at most.
 
     Args:
-        result: The result. A circle marks the first firing, a cross where the truth is set.
+        positions: The table `positions` of a result.
+        traces: Its table `traces`.
+        target: The target.
+
+    Returns:
+        The figure. A circle marks the first firing, a cross where the truth is set.
     """
     import plotly.graph_objects as go
 
-    table = result.positions
-    has = result.traces[result.traces["positive"]]["trace"].drop_duplicates().tolist()
+    table = positions
+    has = traces[traces["positive"]]["trace"].drop_duplicates().tolist()
     lacks = [trace for trace in table["trace"].drop_duplicates() if trace not in set(has)]
     n_lacks = min(len(lacks), max(_MOST_TRACES // 2, _MOST_TRACES - len(has)))
     shown = [*has[: _MOST_TRACES - n_lacks], *lacks[:n_lacks]]
@@ -43,8 +47,8 @@ def heat_map(result: TrajectoryResult) -> go.Figure:
         texts[k, : len(part)] = part["token"].astype(str) + ", " + part["place"] + ", step " + part["step"].astype(str)
         if part["fired"].any():
             fired.append((int(part["fired"].to_numpy().argmax()), k))
-        for position in np.flatnonzero(part["truth"].to_numpy()):
-            true.append((int(position), k))
+        for column in np.flatnonzero(part["truth"].to_numpy()):
+            true.append((int(column), k))
     top = float(np.nanmax(np.abs(grid))) or 1.0
     figure = go.Figure(
         go.Heatmap(
@@ -68,7 +72,7 @@ def heat_map(result: TrajectoryResult) -> go.Figure:
         )
     labels = [f"{trace}: {'event' if trace in set(has) else 'none'}" for trace in shown]
     figure.update_layout(
-        title=f"Scores over positions: {result.target} (0 is the threshold)",
+        title=f"Scores over positions: {target} (0 is the threshold)",
         xaxis_title="position of the thought",
         yaxis={
             "title": "held-out trace",
@@ -83,21 +87,23 @@ def heat_map(result: TrajectoryResult) -> go.Figure:
     return figure
 
 
-def trace_curve(result: TrajectoryResult, trace: int) -> go.Figure:
+def trace_curve(positions: pd.DataFrame, trace: int, target: str, truth: str) -> go.Figure:
     """Return the score at each token of one held-out trace, with the threshold.
 
     Args:
-        result: The result.
+        positions: The table `positions` of a result.
         trace: Number of the trace.
+        target: The target.
+        truth: What the column `truth` marks.
 
     Raises:
         UsageError: The trace was not held out.
     """
     import plotly.graph_objects as go
 
-    part = result.positions[result.positions["trace"] == trace].reset_index(drop=True)
+    part = positions[positions["trace"] == trace].reset_index(drop=True)
     if part.empty:
-        raise unknown("held-out trace", trace, result.positions["trace"].drop_duplicates().tolist())
+        raise unknown("held-out trace", trace, positions["trace"].drop_duplicates().tolist())
     x = list(range(len(part)))
     figure = go.Figure(
         go.Scatter(x=x, y=part["score"], mode="lines+markers", name="score", line={"color": palette.BLUE})
@@ -107,12 +113,12 @@ def trace_curve(result: TrajectoryResult, trace: int) -> go.Figure:
         x=true,
         y=part["score"].to_numpy()[true],
         mode="markers",
-        name=f"truth: {result.truth}" if result.truth else "truth",
+        name=f"truth: {truth}" if truth else "truth",
         marker={"color": palette.VERMILLION, "size": 12, "symbol": "x"},
     )
     figure.add_hline(y=0, line={"dash": "dot", "color": palette.GREY}, annotation_text="threshold")
     figure.update_layout(
-        title=f"{result.target}: {part['event'].iloc[0]}, trace {trace}, {part['address'].iloc[0]}",
+        title=f"{target}: {part['event'].iloc[0]}, trace {trace}, {part['address'].iloc[0]}",
         xaxis={"title": "token", "tickvals": x, "ticktext": part["token"].astype(str)},
         yaxis_title="score (standard deviations from the threshold)",
         template="plotly_white",

@@ -27,6 +27,9 @@ class Trajectory:
         placed_by: The pooling whose places are reported: `max` or `rolling max`.
         threshold: The pooled score above which a trace counts as one with the event.
         place_threshold: The same for the score of `placed_by`.
+        spread: Standard deviation of the pooled scores of validation.
+        mean_difference: Mean state of training positions with each event minus that of the others, shape (events, d_model).
+        norm: Mean norm of the states at training positions.
         window: Positions of the rolling mean.
         events: The events that are scored.
         val_auroc: Validation AUROC.
@@ -42,6 +45,9 @@ class Trajectory:
     placed_by: str
     threshold: float
     place_threshold: float
+    spread: float
+    mean_difference: np.ndarray
+    norm: float
     window: int
     events: list[str]
     val_auroc: float
@@ -191,4 +197,6 @@ class TrajectoryResult:
         """
         from probes.trajectories.figures import heat_map, trace_curve
 
-        return heat_map(self) if trace is None else trace_curve(self, trace)
+        if trace is None:
+            return heat_map(self.positions, self.traces, self.target)
+        return trace_curve(self.positions, trace, self.target, self.truth)

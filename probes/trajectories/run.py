@@ -108,7 +108,8 @@ def trajectory(
         chosen = choose(
             inputs, events.labels, events.names, spans, split, estimator=estimator, poolings=poolings, window=window
         )
-        calibrate(chosen, source.acts(chosen.source, rows), events.labels, spans, split.val)
+        acts = source.acts(chosen.source, rows)
+        calibrate(chosen, acts, events.labels, spans, split.val)
         extra = ControlScores()
         if controls:
             extra = control_scores(
@@ -123,7 +124,7 @@ def trajectory(
                 window=window,
                 seed=split_seed + k,
             )
-        parts.append(_Part(chosen, split, extra, events, spans, window, false_alarms))
+        parts.append(_Part(chosen, split, extra, acts, events, spans, window, false_alarms))
         if progress:
             progress(k + 1, len(splits))
     return _result(source, rows, target, events, spans, groups, parts, window, false_alarms, split_seed, cross_fit)
@@ -137,6 +138,7 @@ class _Part:
         chosen: Choice,
         split: Masks,
         extra: ControlScores,
+        acts: np.ndarray,
         events: Events,
         spans: Spans,
         window: int,
@@ -147,6 +149,10 @@ class _Part:
         positive = events.positive[split.val]
         pooled = pool(chosen.scores, spans, chosen.pooling, window)
         self.threshold, self.spread = alarm_threshold(pooled[split.val], positive, false_alarms)
+        fitted = split.train[spans.of_row]
+        has, states = events.positive[spans.of_row][fitted], acts[fitted]
+        self.mean_difference = np.stack([states[on].mean(axis=0) - states[~on].mean(axis=0) for on in has.T])
+        self.norm = float(np.linalg.norm(states, axis=1).mean())
         self.pooled = (pooled[split.test] - self.threshold) / self.spread
         # A mean or the last score has no place of its own, so places are those of the highest scores.
         self.placed_by = chosen.pooling if chosen.pooling in ("max", "rolling max") else "max"
@@ -262,6 +268,9 @@ def _result(
                 part.placed_by,
                 part.threshold,
                 part.place_threshold,
+                part.spread,
+                part.mean_difference,
+                part.norm,
                 window,
                 events.names,
                 part.chosen.area,
