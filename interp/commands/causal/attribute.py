@@ -99,6 +99,10 @@ def attribute(
                 f"(share of next tokens on which replacement and model agree; {silenced:.3f} with every MLP silenced)"
             )
         print_table(shares)
+        print(
+            "(path: ranked by what norms leave of their edges; edge: ranked by edges alone; frozen: those with attention "
+            "patterns and norm scales frozen; random: another feature of the layer; random here: and of the position)"
+        )
         print(f"satisfying graphs: {satisfying} of {counted(len(graphs), 'prompt')}")
 
     emit(record, as_json, print_text)
