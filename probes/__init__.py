@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from probes.estimators.step_embedding import StepEmbeddingProbe
     from probes.sweeps.results import Sweep
     from probes.sweeps.run import sweep
+    from probes.trajectories.confabulation import Confabulation, confabulation
+    from probes.trajectories.results import TrajectoryResult
+    from probes.trajectories.run import trajectory
+    from probes.trajectories.steering import TrajectorySteering, steer_trajectory
 
 __all__ = [
     "AttentionProbe",
+    "Confabulation",
     "LDAProbe",
     "LinearProbe",
     "LogisticProbe",
@@ -29,12 +34,18 @@ __all__ = [
     "SavedProbe",
     "StepEmbeddingProbe",
     "Sweep",
+    "TrajectoryResult",
+    "TrajectorySteering",
+    "confabulation",
     "load_probe",
     "save_probe",
+    "steer_trajectory",
     "sweep",
+    "trajectory",
 ]
 _HOMES = {
     "AttentionProbe": "probes.estimators.attention",
+    "Confabulation": "probes.trajectories.confabulation",
     "LDAProbe": "probes.estimators.class_means",
     "LinearProbe": "probes.estimators.base",
     "LogisticProbe": "probes.estimators.linear",
@@ -45,8 +56,13 @@ _HOMES = {
     "SavedProbe": "probes.estimators.saved",
     "StepEmbeddingProbe": "probes.estimators.step_embedding",
     "Sweep": "probes.sweeps.results",
+    "TrajectoryResult": "probes.trajectories.results",
+    "TrajectorySteering": "probes.trajectories.steering",
+    "confabulation": "probes.trajectories.confabulation",
     "load_probe": "probes.estimators.saved",
     "save_probe": "probes.estimators.saved",
+    "steer_trajectory": "probes.trajectories.steering",
     "sweep": "probes.sweeps.run",
+    "trajectory": "probes.trajectories.run",
 }
 __getattr__ = lazy_exports(__name__, _HOMES)

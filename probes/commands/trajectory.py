@@ -75,7 +75,7 @@ def trajectory_command(
     Address, pooling and threshold are chosen on validation. The AUROC stands beside shuffled labels, length, words and
     random directions, and the places beside a place at random and that of another problem.
 
-    Example: cotlens probe trajectory runs/text-store --target value_2 --says 3 --address ln_final.hook_out
+    Example: cotlens probe trajectory runs/text-store --target value_2 --pooling max --out runs/trajectory-value
     """
     from interp.activations import Store
     from interp.traces import THINKING

@@ -13,7 +13,7 @@ import interp
 from interp.activations import Store, record
 from interp.errors import UsageError
 from interp.problems import task as make_task
-from probes.trajectories.confabulation import Confabulation, confabulation
+from probes.trajectories.confabulation import Confabulation, _in_gold_order, confabulation
 from probes.trajectories.events import first_wrong_step
 from probes.trajectories.run import trajectory
 
@@ -54,6 +54,16 @@ def test_exchanged_states_hold_nothing(hot_store: Store) -> None:
     given._acts = {name: acts[rng.permutation(len(acts))] for name, acts in given._acts.items()}
     result = confabulation(given)
     assert result.held.value < 0.35 and "not shown" in result.verdict
+
+
+def test_steps_in_another_order_are_left_out() -> None:
+    rows = [(0, "1", "1", False), (0, "2", "3", True), (1, "1", "2", False), (1, "2", "1", False)]
+    steps = pd.DataFrame(rows, columns=["trace", "true", "said", "wrong"])
+    with pytest.raises(UsageError, match="1 of 2 traces"):
+        _in_gold_order(steps)
+    many = pd.concat([steps.assign(trace=0).iloc[:2].assign(trace=k) for k in range(2, 8)] + [steps])
+    kept, left_out = _in_gold_order(many)
+    assert left_out == 1 and 1 not in set(kept["trace"]) and kept["trace"].nunique() == 7
 
 
 def test_latent_thoughts_have_no_written_steps(store: Store) -> None:
