@@ -137,6 +137,11 @@ def trajectory_command(
             print(steered.verdict)
         if out is not None:
             print(f"saved in {out}")
+            if part.alarm is not None:
+                print(
+                    f"watch thoughts with it: cotlens causal monitor MODEL --watch {out} --says {part.events[0]} "
+                    f"--threshold {part.alarm:.4g}"
+                )
 
     emit(record, as_json, human)
     if fail_under is not None and not result.auroc().value >= fail_under:
@@ -156,6 +161,7 @@ def _save(result: Any, record: dict[str, Any], store: Any, out: Path, split_seed
         "auroc": result.auroc().value,
         "pooling": part.pooling,
         "threshold": part.threshold,
+        "alarm": part.alarm,
         "window": part.window,
         "events": part.events,
         "used_structures": sorted({store.traces[int(t)].problem.structure for t in (*part.train, *part.val)}),

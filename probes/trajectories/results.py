@@ -56,6 +56,18 @@ class Trajectory:
     val: np.ndarray
     test: np.ndarray
 
+    @property
+    def alarm(self) -> float | None:
+        """The event's probability at a position above which a monitor fires at the same rate of false alarms.
+
+        None where the probe has more than two classes or the place is one of a rolling mean, which no probability at one
+        position stands for.
+        """
+        if len(self.probe.classes_) != 2 or len(self.events) != 1 or self.placed_by != "max":
+            return None
+        scaled = float(getattr(self.probe, "temperature_", 1.0)) * self.place_threshold
+        return float(1 / (1 + np.exp(-scaled)))
+
 
 @dataclass(frozen=True)
 class TrajectoryResult:
@@ -179,7 +191,7 @@ class TrajectoryResult:
             },
             "chosen": [
                 {"address": part.address, "pooling": part.pooling, "placed_by": part.placed_by}
-                | {"threshold": part.threshold, "val_auroc": part.val_auroc, "tried": part.tried}
+                | {"threshold": part.threshold, "alarm": part.alarm, "val_auroc": part.val_auroc, "tried": part.tried}
                 for part in self.parts
             ],
             "verdict": self.verdict,

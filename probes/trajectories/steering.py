@@ -88,7 +88,7 @@ def steer_trajectory(
     """Think again about held-out traces that fired, with the state pushed against the probe's direction.
 
     The push has the length of `dose` mean states. Arms: the push where the probe fired; the same push at as many other positions of the thought; a random direction of
-    the same length where it fired; and nothing, which is what sampling alone changes.
+    the same length where it fired; and nothing, with which the others are compared.
 
     Args:
         source: The activations; their reasoner is loaded.

@@ -114,6 +114,17 @@ def test_the_chosen_probe_is_calibrated_and_linear(planted: Callable[..., Store]
     assert p.shape[1] == 2 and np.isfinite(p).all()
 
 
+def test_the_probability_of_an_alarm_fires_where_the_score_does(planted: Callable[..., Store]) -> None:
+    store = planted(push=8.0)
+    result = trajectory(store, "lie", controls=False, pooling="max")
+    (part,) = result.parts
+    assert part.alarm is not None and 0 < part.alarm < 1
+    at = result.positions.merge(store.index[["trace", "position", "shard", "row"]], on=["trace", "position"])
+    p = part.probe.predict_proba(store.acts(HERE, at))[:, list(part.probe.classes_).index("True")]
+    assert ((p > part.alarm) == at["fired"]).mean() > 0.999 and at["fired"].any()
+    assert trajectory(store, "lie", controls=False, pooling="rolling max").parts[0].alarm is None
+
+
 def test_what_is_asked_wrongly_is_refused(planted: Callable[..., Store]) -> None:
     store = planted(n=60)
     with pytest.raises(UsageError, match="pooling"):
