@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from interp.organisms.training.model import tokenizer_of
+from interp.organisms.training.model import first_blocks, tokenizer_of
 from interp.problems.igsm.wording import BACK, NAMES, SO
 from interp.reasoners.curriculum import LessonBatch
 from interp.reasoners.registry import curriculum_of
@@ -57,6 +57,29 @@ def retries_loss(recipe: Recipe, choice_weight: float = 1.0) -> Callable[[Any, L
         choices = scored * _among(batch.ids[:, :-1], names)
         written = _mean(losses, scored * (1 - taken_back)) + _mean(losses, scored * _is_result(batch, so))
         return written + choice_weight * _mean(losses, choices)
+
+    return loss
+
+
+def early_choice_loss(recipe: Recipe) -> Callable[[Any, LessonBatch, float], Tensor]:
+    """Return the loss `retries_loss`, plus the loss of the next parameter's name after half of the blocks.
+
+    Whether a name is the next one is decided at the name. The word before it, whose state says which name comes next, can
+    only be read there from earlier blocks. A model that chooses the next name in its last blocks has none left to compare.
+    """
+    names, words, whole_loss = _ids(recipe, *(f"{name}:" for name in NAMES)), _words(recipe), retries_loss(recipe)
+    back = _ids(recipe, BACK)
+
+    def early(model: Any, batch: LessonBatch) -> Tensor:
+        losses, scored = words(model, batch)
+        kept = torch.ones_like(scored)
+        kept[:, :-1][_among(batch.ids[:, 2:], back)] = 0
+        return _mean(losses, scored * kept * _among(batch.ids[:, 1:], names))
+
+    def loss(model: Any, batch: LessonBatch, done: float) -> Tensor:
+        deep = whole_loss(model, batch, done)
+        with first_blocks(model, len(model.transformer.h) // 2):
+            return deep + early(model, batch)
 
     return loss
 

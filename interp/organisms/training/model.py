@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,17 @@ if TYPE_CHECKING:
     from interp.organisms.catalog import Recipe
 
 CHECKPOINTS = "checkpoints"  # folder of an organism's earlier states, within its own
+
+
+@contextmanager
+def first_blocks(model: Any, n_blocks: int) -> Iterator[None]:
+    """Compute a GPT-2 model's logits after its first blocks, with its final norm and unembedding."""
+    whole = model.transformer.h
+    model.transformer.h = whole[:n_blocks]
+    try:
+        yield
+    finally:
+        model.transformer.h = whole
 
 
 def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerFast:

@@ -23,7 +23,7 @@ from interp.organisms.catalog import Recipe, Stage, current_path
 from interp.organisms.training import checkpoint
 from interp.organisms.training.batches import problem_batches
 from interp.organisms.training.checkpoint import TrainingState
-from interp.organisms.training.model import new_model, save_checkpoint, tokenizer_of, with_projection
+from interp.organisms.training.model import first_blocks, new_model, save_checkpoint, tokenizer_of, with_projection
 from interp.organisms.training.optimizers import optimizers
 from interp.organisms.training.pretrained import scored_loss, share_right, training_curriculum
 from interp.problems import task as make_task
@@ -253,12 +253,8 @@ def _loss_after(loss: Loss, n_blocks: int, model: Any) -> Loss:
         )
 
     def shallow(model: Any, batch: LessonBatch, done: float) -> torch.Tensor:
-        whole = model.transformer.h
-        model.transformer.h = whole[:n_blocks]
-        try:
+        with first_blocks(model, n_blocks):
             return loss(model, batch, done)
-        finally:
-            model.transformer.h = whole
 
     return shallow
 

@@ -22,6 +22,7 @@ from interp.problems.igsm.graph import (
     closure,
     draw_component,
     evaluate,
+    operands,
     topological,
     twin_of,
 )
@@ -29,7 +30,7 @@ from interp.problems.igsm.labels import can_next, depends, necessary, necessary_
 from interp.problems.igsm.wording import NAMES, in_english, question, step_text, take_back, vocabulary
 from interp.problems.options import checked_choice, checked_edit, length_range, spec_of, yes_no
 
-ASKS, ORDERS = ("last", "first"), ("shuffled", "top-down")
+ASKS, ORDERS = ("last", "first"), ("shuffled", "top-down", "numbers-last")
 _MAX_PARAMETERS = len(NAMES)
 _MAX_RETRIES = 3  # parameters taken back before one step
 
@@ -48,7 +49,8 @@ class IGSMTask(Task):
         retries: Fraction of steps that begin with a parameter that is not the next one and is taken back, as in the
             authors' data with mistakes (arXiv 2408.16293).
         asks: Whether the sentence that asks comes "last" or "first".
-        order: Order of the definitions: "shuffled", or "top-down" from the answer.
+        order: Order of the definitions: "shuffled", "top-down" from the answer, or "numbers-last": top-down, and the
+            parameters that are given as numbers after all others, so that no number stands beside what it is for.
     """
 
     name = "igsm"
@@ -112,7 +114,11 @@ class IGSMTask(Task):
     def _ordered(self, definitions: dict[str, Formula], rng: Random) -> list[str]:
         if self.order == "shuffled":
             return rng.sample(list(definitions), len(definitions))
-        return topological(definitions, set(definitions), rng)[::-1]
+        ordered = topological(definitions, set(definitions), rng)[::-1]
+        if self.order == "numbers-last":
+            numbers = [name for name in ordered if not operands(definitions[name])]
+            return [name for name in ordered if name not in numbers] + rng.sample(numbers, len(numbers))
+        return ordered
 
     def _components(
         self, rng: Random, names: list[str], needed: int

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interp.organisms.catalog import Recipe
-from interp.organisms.training.emphasis import choice_weighted_loss, result_loss, retries_loss
-from interp.organisms.training.model import new_model, tokenizer_of
+from interp.organisms.training.emphasis import choice_weighted_loss, early_choice_loss, result_loss, retries_loss
+from interp.organisms.training.model import first_blocks, new_model, tokenizer_of
 from interp.problems import task
 from interp.reasoners import curriculum_of
 from interp.reasoners.curriculum import LessonBatch, collate
@@ -83,3 +83,22 @@ def test_names_taken_back_are_not_scored_and_what_follows_a_parameter_counts_twi
     assert float(choice_weighted_loss(RECIPE)(model, batch, 0.0).detach()) == pytest.approx(
         writing + 4 * choosing, rel=1e-4
     )
+
+
+def test_the_next_name_is_also_scored_after_half_of_the_blocks(batch: LessonBatch) -> None:
+    deep = RECIPE.model_copy(update={"model": RECIPE.model.model_copy(update={"n_layers": 4})})
+    model = new_model(deep, len(TOKENIZER), 0)
+    with first_blocks(model, 2):
+        log_p = torch.log_softmax(model(input_ids=batch.ids).logits, dim=-1)
+    assert len(model.transformer.h) == 4, "all blocks are back"
+    names, wrong = [], 0
+    for row in range(len(batch.ids)):
+        words = TOKENIZER.convert_ids_to_tokens(batch.ids[row].tolist())
+        for k in range(1, len(words)):
+            if batch.scored[row, k] and words[k].endswith(":"):
+                taken_back = words[k + 1] == "back"
+                wrong += taken_back
+                names += [] if taken_back else [-float(log_p[row, k - 1, batch.ids[row, k]].detach())]
+    assert wrong > 5
+    expected = float(retries_loss(deep)(model, batch, 0.0).detach()) + sum(names) / len(names)
+    assert float(early_choice_loss(deep)(model, batch, 0.0).detach()) == pytest.approx(expected, rel=1e-4)

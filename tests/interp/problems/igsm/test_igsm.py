@@ -174,6 +174,7 @@ def test_wrong_options_are_refused(spec: str, message: str) -> None:
         "igsm:mod=11",
         "igsm:steps=3,parameters=10",
         "igsm:retries=0.5,asks=first,order=top-down",
+        "igsm:asks=first,order=numbers-last",
     ],
 )
 def test_the_spec_names_the_task(spec: str) -> None:
@@ -195,6 +196,20 @@ def test_top_down_every_parameter_is_defined_after_all_that_use_it() -> None:
         definitions, _ = read(problem.question)
         for at, name in enumerate(definitions):
             assert not set(operands(definitions[name])) & set(list(definitions)[:at])
+
+
+def test_numbers_last_no_number_stands_before_an_operation_or_in_the_order_of_its_use() -> None:
+    same_order = []
+    for problem in IGSMTask(steps="2-5", parameters=14, order="numbers-last").generate(200, seed=5):
+        definitions, _ = read(problem.question)
+        is_number = [not operands(formula) for formula in definitions.values()]
+        assert is_number == sorted(is_number)
+        for at, name in enumerate(definitions):
+            assert not set(operands(definitions[name])) & set(list(definitions)[:at])
+        numbers = [name for name, number in zip(definitions, is_number, strict=True) if number]
+        used = [name for formula in definitions.values() for name in operands(formula) if name in numbers]
+        same_order.append(used[0] == numbers[0])
+    assert 0.1 < sum(same_order) / len(same_order) < 0.6
 
 
 def test_top_down_either_component_comes_first_equally_often() -> None:
