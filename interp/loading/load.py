@@ -144,7 +144,8 @@ def load(
         "source": _absolute(name if shipped else spec),
         "base": None if base is None else _absolute(base),
     }
-    origin |= {"lora_alpha": lora_alpha, "allow_pickle": allow_pickle or None, "strip_prefixes": strip_prefixes or None}
+    origin |= {"lora_alpha": lora_alpha, "allow_pickle": allow_pickle or None}
+    origin["strip_prefixes"] = True if any(finding.what == "prefixes" for finding in report.findings) else None
     loaded.origin = {key: value for key, value in origin.items() if value is not None}
     if reference is not None:
         _check_logits(loaded, reference)
